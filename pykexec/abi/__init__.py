@@ -1,0 +1,1 @@
+"""Bytes as the kernel's headers have them: structures, enums and constants, no logic."""

@@ -1,0 +1,81 @@
+"""ELF64 as a core file of x86_64 has it: include/uapi/linux/elf.h, elfcore.h.
+
+The headers of a big dump are many, and construct is some 70 times slower than
+struct there: both are declared, and a test holds that they give the same bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from construct import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
+
+ELFMAG = b"\x7fELF"
+ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
+ET_CORE = 4
+EM_X86_64 = 62
+PT_LOAD, PT_NOTE = 1, 4
+PF_X, PF_W, PF_R = 1, 2, 4
+NT_PRSTATUS = 1
+PN_XNUM = 0xFFFF
+
+EI_IDENT = ELFMAG + bytes((ELFCLASS64, ELFDATA2LSB, EV_CURRENT)) + bytes(9)
+
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
+NHDR = struct.Struct("<III")
+
+Elf64_Ehdr = Struct(
+    "e_ident" / Const(EI_IDENT),
+    "e_type" / Int16ul,
+    "e_machine" / Int16ul,
+    "e_version" / Int32ul,
+    "e_entry" / Int64ul,
+    "e_phoff" / Int64ul,
+    "e_shoff" / Int64ul,
+    "e_flags" / Int32ul,
+    "e_ehsize" / Int16ul,
+    "e_phentsize" / Int16ul,
+    "e_phnum" / Int16ul,
+    "e_shentsize" / Int16ul,
+    "e_shnum" / Int16ul,
+    "e_shstrndx" / Int16ul,
+)
+
+Elf64_Phdr = Struct(
+    "p_type" / Int32ul,
+    "p_flags" / Int32ul,
+    "p_offset" / Int64ul,
+    "p_vaddr" / Int64ul,
+    "p_paddr" / Int64ul,
+    "p_filesz" / Int64ul,
+    "p_memsz" / Int64ul,
+    "p_align" / Int64ul,
+)
+
+Elf64_Nhdr = Struct("n_namesz" / Int32ul, "n_descsz" / Int32ul, "n_type" / Int32ul)
+
+ELF_PRSTATUS_SIZE = 336
+"""struct elf_prstatus of x86_64, bytes."""
+PR_PID_OFFSET = 32
+PR_REG_OFFSET = 112
+PR_REG_COUNT = 27
+"""struct user_regs_struct: 27 words from r15 to gs."""
+
+elf_prstatus = Struct(
+    "si_signo" / Int32ul,
+    "si_code" / Int32ul,
+    "si_errno" / Int32ul,
+    "pr_cursig" / Int16ul,
+    "_pad0" / Bytes(2),
+    "pr_sigpend" / Int64ul,
+    "pr_sighold" / Int64ul,
+    "pr_pid" / Int32ul,
+    "pr_ppid" / Int32ul,
+    "pr_pgrp" / Int32ul,
+    "pr_sid" / Int32ul,
+    "pr_times" / Bytes(64),
+    "pr_reg" / Int64ul[PR_REG_COUNT],
+    "pr_fpvalid" / Int32ul,
+    "_pad1" / Bytes(4),
+)

@@ -1,0 +1,69 @@
+"""include/uapi/linux/kexec.h and include/linux/kexec.h."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+PAGE_SIZE = 4096
+"""Bytes of a page on x86 (PAGE_SIZE)."""
+
+KEXEC_SEGMENT_MAX = 16
+
+KEXEC_ARCH_MASK = 0xFFFF0000
+KEXEC_ARCH_X86_64 = 62 << 16
+"""ELF machine of x86_64 in the upper half of the flags."""
+
+LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
+LINUX_REBOOT_MAGIC2 = 672274793
+LINUX_REBOOT_CMD_KEXEC = 0x45584543
+
+
+class KexecFlag(IntFlag):
+    """Flags of kexec_load(2), low 16 bits."""
+
+    KEXEC_ON_CRASH = 0x1
+    KEXEC_PRESERVE_CONTEXT = 0x2
+    KEXEC_UPDATE_ELFCOREHDR = 0x4
+    KEXEC_CRASH_HOTPLUG_SUPPORT = 0x8
+    KEXEC_CRASH_BY_NORMAL = 0x8000
+    """The 2007 proposal; no stock kernel knows it, and none may be asked."""
+
+
+class KexecFileFlag(IntFlag):
+    """Flags of kexec_file_load(2)."""
+
+    KEXEC_FILE_UNLOAD = 0x1
+    KEXEC_FILE_ON_CRASH = 0x2
+    KEXEC_FILE_NO_INITRAMFS = 0x4
+    KEXEC_FILE_DEBUG = 0x8
+    KEXEC_FILE_NO_CMA = 0x10
+    KEXEC_FILE_FORCE_DTB = 0x20
+
+
+class Ind(IntFlag):
+    """What an entry of a page list (kimage_entry_t) is: address | flag."""
+
+    IND_DESTINATION = 0x1
+    IND_INDIRECTION = 0x2
+    IND_DONE = 0x4
+    IND_SOURCE = 0x8
+
+
+class SegmentField(IntEnum):
+    """Offsets in struct kexec_segment of an LP64 kernel; a record has 32 bytes."""
+
+    BUF = 0
+    BUFSZ = 8
+    MEM = 16
+    MEMSZ = 24
+
+
+SEGMENT_SIZE = 32
+
+
+def flag_names(flags: int) -> list[str]:
+    """The flags as the kernel spells them, lowest first; the architecture last."""
+    names = [str(flag.name) for flag in KexecFlag if flags & flag]
+    if flags & KEXEC_ARCH_MASK == KEXEC_ARCH_X86_64:
+        names.append("KEXEC_ARCH_X86_64")
+    return names

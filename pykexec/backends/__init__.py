@@ -1,0 +1,1 @@
+"""Who answers kexec_load(2): the simulated kernel, or the real one."""

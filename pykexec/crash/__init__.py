@@ -1,0 +1,1 @@
+"""What a dump is made of: the backup map, notes, ELF core headers, and the vmcore."""

@@ -1,0 +1,116 @@
+"""Where the old contents of each destination page are after the switch.
+
+The kernel's page list says it page by page; here it is kept in runs in which
+destination and source both advance.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class BackupRun:
+    """`size` bytes that belong at `dest` lie at `source` after the switch."""
+
+    dest: int
+    source: int
+    size: int
+
+    @property
+    def in_place(self) -> bool:
+        """The page was free and became its own source: it holds nothing old."""
+        return self.dest == self.source
+
+    @property
+    def dest_range(self) -> PhysRange:
+        return PhysRange.sized(self.dest, self.size)
+
+    @property
+    def source_range(self) -> PhysRange:
+        return PhysRange.sized(self.source, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMap:
+    """Runs sorted by destination, disjoint; build one with `from_pages` or `of`."""
+
+    runs: tuple[BackupRun, ...] = ()
+
+    @classmethod
+    def of(cls, runs: Iterable[BackupRun]) -> BackupMap:
+        """Joins runs that continue each other on both sides."""
+        joined: list[BackupRun] = []
+        dest = source = size = 0
+        for run in sorted(runs):
+            if size and run.dest == dest + size and run.source == source + size:
+                size += run.size
+                continue
+            if size:
+                joined.append(BackupRun(dest, source, size))
+            dest, source, size = run.dest, run.source, run.size
+        if size:
+            joined.append(BackupRun(dest, source, size))
+        return cls(tuple(joined))
+
+    @classmethod
+    def from_pages(cls, pairs: Iterable[tuple[int, int]]) -> BackupMap:
+        """From (destination, source) addresses of whole pages, in any order."""
+        joined: list[BackupRun] = []
+        dest = source = size = 0
+        for page_dest, page_source in sorted(pairs):
+            if size and page_dest == dest + size and page_source == source + size:
+                size += PAGE_SIZE
+                continue
+            if size:
+                joined.append(BackupRun(dest, source, size))
+            dest, source, size = page_dest, page_source, PAGE_SIZE
+        if size:
+            joined.append(BackupRun(dest, source, size))
+        return cls(tuple(joined))
+
+    def __iter__(self) -> Iterator[BackupRun]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @property
+    def destinations(self) -> RangeSet:
+        return RangeSet.of(run.dest_range for run in self.runs)
+
+    @property
+    def moved(self) -> tuple[BackupRun, ...]:
+        """The runs that hold old contents: all that are not in place."""
+        return tuple(run for run in self.runs if not run.in_place)
+
+    @property
+    def backup_pages(self) -> int:
+        """How many pages were moved away."""
+        return sum(run.size for run in self.runs if not run.in_place) // PAGE_SIZE
+
+    def now(self, addr: int) -> int | None:
+        """Where the byte that was at `addr` is after the switch; None for a page
+        that was free and has been overwritten in place."""
+        index = bisect_right(self.runs, addr, key=lambda run: run.dest) - 1
+        if index < 0:
+            return addr
+        run = self.runs[index]
+        if addr >= run.dest + run.size:
+            return addr
+        return None if run.in_place else run.source + addr - run.dest
+
+    def now_range(self, span: PhysRange) -> PhysRange | None:
+        """The same for a span, when it stays in one piece; else None."""
+        start = self.now(span.start)
+        if start is None:
+            return None
+        for addr in range(span.start - span.start % PAGE_SIZE + PAGE_SIZE, span.end, PAGE_SIZE):
+            if self.now(addr) != start + addr - span.start:
+                return None
+        return PhysRange.sized(start, span.size)

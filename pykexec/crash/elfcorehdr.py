@@ -1,0 +1,132 @@
+"""The ELF core headers that elfcorehdr= points at.
+
+PT_NOTEs come first: fs/proc/vmcore.c:merge_note_headers overwrites what stands
+before them. A PT_LOAD is read from p_offset, a physical address, and shown at
+p_paddr: that is how a backup page is described. See kernel-contract 7.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pykexec.abi.elf import (
+    EHDR,
+    EI_IDENT,
+    EM_X86_64,
+    ET_CORE,
+    EV_CURRENT,
+    PF_R,
+    PF_W,
+    PF_X,
+    PHDR,
+    PT_LOAD,
+    PT_NOTE,
+)
+from pykexec.crash.backup_map import BackupMap
+from pykexec.errors import DoesNotFit
+from pykexec.machine import NoteArea
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+MAX_PROGRAM_HEADERS = 0xFFFF
+"""e_phnum has 16 bits, and vmcore.c does not know PN_XNUM."""
+
+
+class TooManyHeaders(DoesNotFit):
+    """The old memory is in more pieces than e_phnum can count."""
+
+    code = "too-many-headers"
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"{count} program headers, at most {MAX_PROGRAM_HEADERS} can be described",
+            hint="a smaller window, or backup pages in longer runs (less fragmented memory)",
+            count=count,
+        )
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class OldMemory:
+    """`size` bytes of the first kernel: original address, and where they are now."""
+
+    paddr: int
+    offset: int
+    size: int
+
+
+def old_memory(
+    ram: RangeSet, backup: BackupMap, left_out: RangeSet | None = None
+) -> tuple[OldMemory, ...]:
+    """All whole-page RAM of the first kernel, each page once, by original address.
+
+    Pages in place held nothing (they were free); `left_out` is memory of our own
+    (a stage in huge pages). Both are left out.
+    """
+    gone = backup.destinations | (left_out or RangeSet())
+    found = [OldMemory(span.start, span.start, span.size) for span in ram - gone]
+    for run in backup.moved:
+        for span in ram.within(run.dest_range):
+            found.append(OldMemory(span.start, run.source + span.start - run.dest, span.size))
+    return tuple(sorted(found))
+
+
+def size_of(notes: int, loads: int, copied_note: int = 0) -> int:
+    """Bytes of the headers with so many program headers, and of the note kept with them."""
+    return EHDR.size + PHDR.size * (notes + loads) + copied_note
+
+
+def build(
+    addr: int,
+    notes: Iterable[NoteArea],
+    loads: Iterable[OldMemory],
+    *,
+    page_offset_base: int,
+    copied_note: bytes = b"",
+) -> bytes:
+    """The headers that will lie at `addr`, with `copied_note` right behind them.
+
+    Raises TooManyHeaders. p_vaddr is the direct map: makedumpfile derives
+    page_offset from it.
+    """
+    areas, pieces = list(notes), list(loads)
+    phnum = len(areas) + len(pieces) + bool(copied_note)
+    if phnum > MAX_PROGRAM_HEADERS:
+        raise TooManyHeaders(phnum)
+    if copied_note:
+        areas.append(NoteArea(addr + EHDR.size + PHDR.size * phnum, len(copied_note)))
+    pack = PHDR.pack
+    parts = [
+        EHDR.pack(
+            EI_IDENT, ET_CORE, EM_X86_64, EV_CURRENT, 0, EHDR.size, 0, 0,
+            EHDR.size, PHDR.size, phnum, 0, 0, 0,
+        )
+    ]  # fmt: skip
+    parts += [pack(PT_NOTE, 0, area.addr, 0, 0, area.size, area.size, 0) for area in areas]
+    flags = PF_R | PF_W | PF_X
+    parts += [
+        pack(
+            PT_LOAD, flags, piece.offset, page_offset_base + piece.paddr & (1 << 64) - 1,
+            piece.paddr, piece.size, piece.size, 0,
+        )
+        for piece in pieces
+    ]  # fmt: skip
+    parts.append(copied_note)
+    return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramHeader:
+    """Elf64_Phdr of a core file, in its order of fields."""
+
+    p_type: int
+    p_flags: int
+    p_offset: int
+    p_vaddr: int
+    p_paddr: int
+    p_filesz: int
+    p_memsz: int
+    p_align: int
+
+    @property
+    def paddr_range(self) -> PhysRange:
+        return PhysRange.sized(self.p_paddr, self.p_memsz)

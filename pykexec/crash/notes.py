@@ -1,0 +1,67 @@
+"""ELF notes: NT_PRSTATUS of each CPU and VMCOREINFO (Documentation/admin-guide/kdump)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pykexec.abi.elf import ELF_PRSTATUS_SIZE, NHDR, NT_PRSTATUS
+from pykexec.crash.backup_map import BackupMap
+from pykexec.machine import NoteArea
+from pykexec.memory.ranges import PhysRange, align_up
+
+CORE = b"CORE"
+VMCOREINFO = b"VMCOREINFO"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One ELF note: name without its NUL, type and descriptor."""
+
+    name: bytes
+    type: int
+    desc: bytes
+
+    @property
+    def encoded(self) -> bytes:
+        name = self.name + b"\0"
+        return b"".join(
+            (
+                NHDR.pack(len(name), len(self.desc), self.type),
+                name.ljust(align_up(len(name), 4), b"\0"),
+                self.desc.ljust(align_up(len(self.desc), 4), b"\0"),
+            )
+        )
+
+
+CPU_NOTE_SIZE = len(Note(CORE, NT_PRSTATUS, bytes(ELF_PRSTATUS_SIZE)).encoded) + NHDR.size
+"""A crash_notes area: one NT_PRSTATUS, and an empty header that ends the list."""
+
+
+def parse_notes(data: bytes | memoryview) -> Iterator[Note]:
+    """The notes at the start of `data`; stops at an empty header or at one that
+    overruns, as fs/proc/vmcore.c:update_note_header_size does."""
+    at = 0
+    while at + NHDR.size <= len(data):
+        namesz, descsz, kind = NHDR.unpack_from(data, at)
+        if not namesz:
+            return
+        desc_at = at + NHDR.size + align_up(namesz, 4)
+        end = desc_at + align_up(descsz, 4)
+        if end > len(data):
+            return
+        name = bytes(data[at + NHDR.size : at + NHDR.size + namesz]).rstrip(b"\0")
+        yield Note(name, kind, bytes(data[desc_at : desc_at + descsz]))
+        at = end
+
+
+def vmcoreinfo_values(text: bytes) -> dict[str, str]:
+    """KEY=VALUE lines of a VMCOREINFO descriptor; others are left out."""
+    pairs = (line.partition("=") for line in text.decode("utf-8", "replace").splitlines())
+    return {key: value for key, sep, value in pairs if sep}
+
+
+def moved_note(area: NoteArea, backup: BackupMap) -> NoteArea | None:
+    """Where a note is after the switch; None when it does not stay in one piece."""
+    now = backup.now_range(PhysRange.sized(area.addr, area.size))
+    return NoteArea(now.start, now.size) if now else None

@@ -1,0 +1,172 @@
+"""The file that /proc/vmcore is: ELF core headers + memory.
+
+Reads as fs/proc/vmcore.c does, its blind spots included: e_phoff is ignored,
+e_phnum has 16 bits, the notes must come first, p_filesz is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pykexec.abi.elf import EHDR, ELFMAG, EM_X86_64, ET_CORE, NHDR, PHDR, PT_LOAD, PT_NOTE
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.errors import KexecError
+from pykexec.memory.ranges import PhysRange, align_down, align_up
+
+COPY_CHUNK = 1 << 20
+NOTE_MAX = 4 << 20
+"""kmalloc refuses a PT_NOTE larger than this."""
+ADDRESSES = 1 << 64
+
+
+class VmcoreNotInitialized(KexecError):
+    """The capture kernel would say "vmcore not initialized" and have no /proc/vmcore."""
+
+    code = "vmcore-not-initialized"
+
+
+class PhysicalMemory(Protocol):
+    """Memory by physical address, as the capture kernel reads it."""
+
+    def read(self, addr: int, size: int) -> bytes:
+        """`size` bytes; raises KexecError where there is no old memory."""
+        ...
+
+    def extents(self, span: PhysRange) -> Iterator[PhysRange]:
+        """The parts of `span` that may hold something other than zeros, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vmcore:
+    """Header bytes and merged notes as the file has them, and where its pages come from."""
+
+    memory: PhysicalMemory
+    headers: bytes
+    """Page-rounded ELF header and program headers, offsets already those of the file."""
+    notes: bytes
+    """The merged note segment, page-rounded."""
+    pages: tuple[tuple[int, PhysRange], ...]
+    """(file offset, old memory) of each PT_LOAD, whole pages, in file order."""
+
+    @property
+    def size(self) -> int:
+        if self.pages:
+            offset, span = self.pages[-1]
+            return offset + span.size
+        return len(self.headers) + len(self.notes)
+
+    def write(self, fd: int) -> None:
+        """Into an empty file, at the same offsets; zeros become holes."""
+        os.ftruncate(fd, self.size)
+        os.pwrite(fd, self.headers + self.notes, 0)
+        for offset, span in self.pages:
+            for extent in self.memory.extents(span):
+                for addr in range(extent.start, extent.end, COPY_CHUNK):
+                    data = self.memory.read(addr, min(COPY_CHUNK, extent.end - addr))
+                    os.pwrite(fd, data, offset + addr - span.start)
+
+
+def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
+    """vmcore_init: raises VmcoreNotInitialized with the reason where the kernel would."""
+    phdrs = read_headers(memory, elfcorehdr)
+    merged, note_count = merge_notes(memory, phdrs)
+    if not merged:
+        raise VmcoreNotInitialized("vmcore not initialized: there is no note that holds anything")
+    # The merged note replaces entry 0; the next note_count - 1 entries are dropped unseen.
+    kept = phdrs[note_count:]
+    header_size = EHDR.size + PHDR.size * (len(kept) + 1)
+    note_offset = align_up(header_size, PAGE_SIZE)
+    notes = merged.ljust(align_up(len(merged), PAGE_SIZE), b"\0")
+    offset = note_offset + len(notes)
+    table = [PHDR.pack(PT_NOTE, 0, note_offset, 0, 0, len(merged), len(merged), 0)]
+    pages: list[tuple[int, PhysRange]] = []
+    for phdr in kept:
+        where = phdr.p_offset
+        if phdr.p_type == PT_LOAD and phdr.p_memsz:
+            span = old_pages(phdr)
+            pages.append((offset, span))
+            where = offset + phdr.p_offset - span.start
+            offset += span.size
+        table.append(
+            PHDR.pack(
+                phdr.p_type, phdr.p_flags, where, phdr.p_vaddr, phdr.p_paddr,
+                phdr.p_filesz, phdr.p_memsz, phdr.p_align,
+            )
+        )  # fmt: skip
+    fields = list(EHDR.unpack(memory.read(elfcorehdr, EHDR.size)))
+    fields[EHDR_PHNUM] = len(table)
+    headers = (EHDR.pack(*fields) + b"".join(table)).ljust(note_offset, b"\0")
+    return Vmcore(memory, headers, notes, tuple(pages))
+
+
+EHDR_PHNUM = 10
+"""Index of e_phnum among EHDR's fields."""
+
+
+def old_pages(phdr: ProgramHeader) -> PhysRange:
+    """The whole pages that a PT_LOAD touches, by where they are now."""
+    end = phdr.p_offset + phdr.p_memsz
+    if end > ADDRESSES - PAGE_SIZE:
+        raise VmcoreNotInitialized(
+            f"vmcore not initialized: PT_LOAD at {phdr.p_offset:#x} wraps around"
+        )
+    return PhysRange(align_down(phdr.p_offset, PAGE_SIZE), align_up(end, PAGE_SIZE))
+
+
+def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
+    """parse_crash_elf64_headers: the checks that the kernel makes, in its order."""
+    raw = memory.read(elfcorehdr, EHDR.size)
+    fields = EHDR.unpack(raw)
+    ident, e_type, machine, version = fields[:4]
+    ehsize, phentsize, phnum = fields[8:11]
+    wrong = [
+        what
+        for what, good in (
+            ("no ELF magic", ident[:4] == ELFMAG),
+            ("not a core file", e_type == ET_CORE),
+            ("not of x86_64", machine == EM_X86_64),
+            ("not ELFCLASS64", ident[4] == 2),
+            ("not of version 1", ident[6] == 1 and version == 1),
+            ("e_ehsize is not 64", ehsize == EHDR.size),
+            ("e_phentsize is not 56", phentsize == PHDR.size),
+            ("no program headers", phnum != 0),
+        )
+        if not good
+    ]
+    if wrong:
+        raise VmcoreNotInitialized(
+            f"vmcore not initialized: headers at {elfcorehdr:#x}: {wrong[0]}", elfcorehdr=elfcorehdr
+        )
+    table = memory.read(elfcorehdr + EHDR.size, PHDR.size * phnum)
+    return [ProgramHeader(*entry) for entry in PHDR.iter_unpack(table)]
+
+
+def merge_notes(memory: PhysicalMemory, phdrs: list[ProgramHeader]) -> tuple[bytes, int]:
+    """The bytes of all notes, and how many PT_NOTEs there were (merge_note_headers)."""
+    notes = [phdr for phdr in phdrs if phdr.p_type == PT_NOTE]
+    parts = []
+    for phdr in notes:
+        if phdr.p_memsz > NOTE_MAX:
+            raise VmcoreNotInitialized(
+                f"vmcore not initialized: a note of {phdr.p_memsz:#x} bytes at {phdr.p_offset:#x}"
+            )
+        data = memory.read(phdr.p_offset, phdr.p_memsz)
+        parts.append(data[: note_length(data)])
+    return b"".join(parts), len(notes)
+
+
+def note_length(data: bytes) -> int:
+    """Bytes of whole notes before an empty header or one that overruns."""
+    at = 0
+    while at + NHDR.size <= len(data):
+        namesz, descsz, _ = NHDR.unpack_from(data, at)
+        size = NHDR.size + align_up(namesz, 4) + align_up(descsz, 4)
+        if not namesz or at + size > len(data):
+            break
+        at += size
+    return at

@@ -1,0 +1,1 @@
+"""Image files: what is this file, and what does it ask for."""

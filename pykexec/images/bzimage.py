@@ -1,0 +1,112 @@
+"""bzImage by its 64-bit entry: Documentation/arch/x86/boot.rst, protocol 2.12 on.
+
+Every offset and size in the header is the file's word alone; each is checked
+against the file before it is used.
+"""
+
+from __future__ import annotations
+
+from pykexec.abi.bootparam import (
+    BOOT_FLAG,
+    HDRS_MAGIC,
+    SETUP_HEADER_MAX,
+    SETUP_HEADER_OFFSET,
+    LoadFlag,
+    Xlf,
+    setup_header,
+)
+from pykexec.images.contents import FileSpan, OpenFile
+from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused
+
+SECTOR = 512
+MAGIC_END = 0x208
+OLDEST_PROTOCOL = 0x20C
+"""xloadflags came with 2.12 (Linux 3.8)."""
+STARTUP_64_OFFSET = 0x200
+MAX_INIT_SIZE = 1 << 30
+"""Far above any kernel: a header that asks for more is lying."""
+MAX_ALIGNMENT = 1 << 30
+VERSION_MAX = 256
+
+
+def parse(file: OpenFile) -> KernelImage | Refused:
+    """The image, or why this is none."""
+    header_end = SETUP_HEADER_OFFSET + setup_header.sizeof()
+    if file.size < header_end:
+        return Refused(f"{file.size:#x} bytes, a setup header ends at {header_end:#x}")
+    head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
+    if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
+        return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
+    header = setup_header.parse(head[SETUP_HEADER_OFFSET:header_end])
+    if why := wrong_kind(header.version, header.loadflags, header.xloadflags):
+        return Refused(why, close=True)
+    setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
+    if why := lies(file.size, setup_size, header.syssize * 16, header.init_size):
+        return Refused(why, close=True)
+    alignment = header.kernel_alignment
+    if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        return Refused(
+            f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G", close=True
+        )
+    if not 1 <= header.cmdline_size <= 0xFFFF:
+        return Refused(f"cmdline_size {header.cmdline_size:#x}, expected 1 to 0xffff", close=True)
+    if header.pref_address >= 1 << 46:
+        return Refused(f"pref_address {header.pref_address:#x} is above 2^46", close=True)
+    end = min(0x202 + head[0x201], len(head))
+    if end < header_end:
+        return Refused(f"setup header ends at {end:#x}, expected {header_end:#x}", close=True)
+    return KernelImage(
+        type="bzImage64",
+        path=str(file.path),
+        version=version_text(file, header.kernel_version, setup_size),
+        payload=FileSpan(file, setup_size, file.size - setup_size),
+        boot=LinuxX86Boot(
+            protocol=header.version,
+            setup_header=head[SETUP_HEADER_OFFSET:end],
+            init_size=header.init_size,
+            kernel_alignment=alignment,
+            pref_address=header.pref_address,
+            cmdline_size=header.cmdline_size,
+            xloadflags=header.xloadflags,
+            relocatable=bool(header.relocatable_kernel),
+            entry_offset=STARTUP_64_OFFSET,
+        ),
+    )
+
+
+def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
+    """Why a kernel with a good magic has no 64-bit entry for us."""
+    if version < OLDEST_PROTOCOL:
+        return f"boot protocol {version >> 8}.{version & 255:02}, 2.12 or later is needed"
+    if not loadflags & LoadFlag.LOADED_HIGH:
+        return "a zImage: LOADED_HIGH is not set"
+    if not xloadflags & Xlf.XLF_KERNEL_64:
+        return "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"
+    if not xloadflags & Xlf.XLF_CAN_BE_LOADED_ABOVE_4G:
+        return "XLF_CAN_BE_LOADED_ABOVE_4G is not set"
+    return None
+
+
+def lies(file_size: int, setup_size: int, syssize: int, init_size: int) -> str | None:
+    """Where the header and the file's size contradict each other."""
+    payload = file_size - setup_size
+    if payload <= STARTUP_64_OFFSET:
+        return f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file_size:#x}"
+    if payload < syssize - 16:
+        return f"truncated: syssize promises {syssize:#x} bytes, {payload:#x} are there"
+    if not payload <= init_size <= MAX_INIT_SIZE:
+        return f"init_size {init_size:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
+    return None
+
+
+def version_text(file: OpenFile, pointer: int, setup_size: int) -> str | None:
+    """The banner that kernel_version points at, when it lies in the setup part."""
+    start = pointer + 0x200
+    if not pointer or start >= setup_size:
+        return None
+    raw = file.read(start, min(VERSION_MAX, setup_size - start)).split(b"\0")[0]
+    text = raw.decode("ascii", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text) or None
+
+
+BZIMAGE64 = ImageType("bzImage64", "Linux x86_64 kernel, by its 64-bit entry", parse)

@@ -1,0 +1,166 @@
+"""Bytes that will be put into memory, streamed: an initrd is never held whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from pykexec.errors import KexecError
+
+CHUNK = 1 << 20
+
+
+class UnreadableFile(KexecError):
+    """A file that cannot be opened, read, or changed while it was read."""
+
+    code = "unreadable-file"
+
+
+class Contents(Protocol):
+    """`size` bytes, read in order, any number of times."""
+
+    @property
+    def size(self) -> int: ...
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """All bytes in order; a chunk is valid until the next one is asked for."""
+        ...
+
+    @property
+    def sha256(self) -> bytes: ...
+
+
+def digest(contents: Contents) -> bytes:
+    """SHA-256 of the bytes, in one pass and a constant amount of memory."""
+    running = hashlib.sha256()
+    for chunk in contents.chunks():
+        running.update(chunk)
+    return running.digest()
+
+
+@dataclass(frozen=True)
+class Built:
+    """Bytes made here."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        yield self.data
+
+    @cached_property
+    def sha256(self) -> bytes:
+        return digest(self)
+
+
+class OpenFile:
+    """A regular file, opened once: what was checked is what is loaded."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise UnreadableFile(f"{self.path}: cannot be opened: {reason}") from error
+        status = os.fstat(self.fd)
+        if not os.path.isfile(f"/proc/self/fd/{self.fd}"):
+            os.close(self.fd)
+            self.fd = -1
+            raise UnreadableFile(
+                f"{self.path}: not a regular file",
+                hint="pipes, devices and folders cannot be loaded",
+            )
+        self.size = status.st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes, or UnreadableFile."""
+        buffer = bytearray(size)
+        self.read_into(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` from `offset`, or UnreadableFile."""
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self.fd, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise UnreadableFile(f"{self.path}: cannot be read: {error.strerror}") from error
+            if not count:
+                raise UnreadableFile(f"{self.path}: ends early, it was {self.size:#x} bytes long")
+            done += count
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class FileSpan:
+    """A piece of an open file; the caller has checked that it lies inside."""
+
+    file: OpenFile
+    offset: int
+    size: int
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        buffer = memoryview(bytearray(min(CHUNK, self.size)))
+        for done in range(0, self.size, CHUNK):
+            chunk = buffer[: min(CHUNK, self.size - done)]
+            self.file.read_into(chunk, self.offset + done)
+            yield chunk
+
+    @cached_property
+    def sha256(self) -> bytes:
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Contents one after the other."""
+
+    parts: tuple[Contents, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        for part in self.parts:
+            yield from part.chunks()
+
+    @cached_property
+    def sha256(self) -> bytes:
+        return digest(self)
+
+
+def joined_initrd(paths: tuple[Path, ...]) -> Contents | None:
+    """Several initrds as the kernel's unpacker takes them: each starts at a
+    multiple of 4 (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    parts: list[Contents] = []
+    for path in paths:
+        file = OpenFile(path)
+        if not file.size:
+            raise UnreadableFile(f"{path}: an empty file is no initrd")
+        if parts and (padding := -parts[-1].size % 4):
+            parts.append(Built(bytes(padding)))
+        parts.append(FileSpan(file, 0, file.size))
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+
+
+def contents_bytes(contents: Contents, limit: int) -> bytes:
+    """All of it at once, for what is known to be small; UnreadableFile above `limit`."""
+    if contents.size > limit:
+        raise UnreadableFile(f"{contents.size:#x} bytes, at most {limit:#x} are read at once")
+    return b"".join(contents.chunks())

@@ -1,0 +1,1 @@
+"""Physical memory as values: ranges, the memory map, holes, and the texts they come from."""

@@ -1,0 +1,80 @@
+"""The search for space, and why each hole that was refused was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.errors import DoesNotFit
+from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedHole:
+    """A free range that could not hold what was wanted, and the rule that refused it."""
+
+    hole: PhysRange
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.hole}: {self.why}"
+
+
+class NoHole(DoesNotFit):
+    """No free range holds what was wanted; `refused` has a reason for each."""
+
+    code = "no-hole"
+
+    def __init__(
+        self, size: int, align: int, window: PhysRange, refused: tuple[RefusedHole, ...]
+    ) -> None:
+        where = "" if window == ALL_MEMORY else f" in {window}"
+        super().__init__(
+            f"no free range of {size:#x} bytes aligned to {align:#x}{where}",
+            hint="; ".join(str(item) for item in refused[-3:]) or "there is no free memory at all",
+            size=size,
+            align=align,
+        )
+        self.window = window
+        self.refused = refused
+
+
+def locate_hole(
+    free: RangeSet,
+    size: int,
+    *,
+    align: int = PAGE_SIZE,
+    window: PhysRange = ALL_MEMORY,
+    from_top: bool = True,
+) -> PhysRange:
+    """`size` bytes of `free` inside `window`, at the highest (or lowest) address
+    that is a multiple of `align` (bytes, at least a page).
+
+    As kexec-tools: kexec.c:locate_hole. Raises NoHole with every refusal.
+    """
+    align = max(align, PAGE_SIZE)
+    refused: list[RefusedHole] = []
+    for hole in reversed(free.ranges) if from_top else free.ranges:
+        found = place_in(hole, size, align, window, from_top)
+        if isinstance(found, PhysRange):
+            return found
+        refused.append(found)
+    raise NoHole(size, align, window, tuple(sorted(refused, key=lambda item: item.hole)))
+
+
+def place_in(
+    hole: PhysRange, size: int, align: int, window: PhysRange, from_top: bool
+) -> PhysRange | RefusedHole:
+    """The place inside one hole, or the reason that there is none."""
+    usable = hole.intersect(window)
+    if usable is None:
+        return RefusedHole(hole, "outside the window")
+    whose = "" if usable == hole else " inside the window"
+    if usable.size < size:
+        return RefusedHole(hole, f"{usable.size:#x} bytes{whose}, {size:#x} are needed")
+    start = align_down(usable.end - size, align) if from_top else align_up(usable.start, align)
+    if start < usable.start or start + size > usable.end:
+        return RefusedHole(
+            hole, f"{usable.size:#x} bytes{whose}, too few once aligned to {align:#x}"
+        )
+    return PhysRange.sized(start, size)

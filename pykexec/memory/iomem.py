@@ -1,0 +1,53 @@
+"""The text of /proc/iomem (kernel/resource.c:r_show) as values.
+
+A reader without CAP_SYS_ADMIN sees every address as zero: `parse_iomem` then
+returns no lines, which callers take as *unknown*.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class IomemLine:
+    """One resource; depth 0 is the top of the tree."""
+
+    range: PhysRange
+    name: str
+    depth: int
+
+
+def parse_iomem(text: str) -> tuple[IomemLine, ...]:
+    """The lines in their order; () where the kernel hid the addresses.
+
+    A line that is not one of r_show's, or is empty or reversed, is left out.
+    """
+    lines: list[IomemLine] = []
+    for line in text.splitlines():
+        match = LINE.fullmatch(line)
+        if not match:
+            continue
+        start, last = int(match[2], 16), int(match[3], 16)
+        if start <= last:
+            span = PhysRange.from_inclusive(start, last)
+            lines.append(IomemLine(span, match[4].strip(), len(match[1]) // 2))
+    return tuple(lines) if any(line.range.last for line in lines) else ()
+
+
+def memory_map(lines: tuple[IomemLine, ...]) -> MemoryMap:
+    """Lines whose label is a memory type, at any depth, as kexec-tools reads them."""
+    return MemoryMap.of(
+        MemoryRange(line.range, kind) for line in lines if (kind := RangeType.from_label(line.name))
+    )
+
+
+def named(lines: tuple[IomemLine, ...], *names: str) -> RangeSet:
+    """Where these resources lie, e.g. "Crash kernel", "Kernel code"."""
+    return RangeSet.of(line.range for line in lines if line.name in names)

@@ -1,0 +1,84 @@
+"""The memory map of a machine: which addresses are RAM, and what the rest is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+
+class RangeType(Enum):
+    """A kind of memory, as /proc/iomem spells it; the order is e820's."""
+
+    RAM = "System RAM"
+    RESERVED = "Reserved"
+    ACPI = "ACPI Tables"
+    NVS = "ACPI Non-volatile Storage"
+    UNUSABLE = "Unusable memory"
+    PMEM = "Persistent Memory"
+    PRAM = "Persistent Memory (legacy)"
+    SOFT_RESERVED = "Soft Reserved"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def from_label(cls, label: str) -> RangeType | None:
+        """By the kernel's label; old kernels write "reserved", so case does not count."""
+        return LABELS.get(label.strip().lower())
+
+
+LABELS = {kind.value.lower(): kind for kind in RangeType}
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class MemoryRange:
+    """A typed span; struct memory_range of kexec-tools."""
+
+    range: PhysRange
+    type: RangeType
+
+
+MEMORY_TYPES = tuple(RangeType)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMap:
+    """Sorted, disjoint, coalesced by type; build one with `of`."""
+
+    ranges: tuple[MemoryRange, ...]
+
+    @classmethod
+    def of(cls, ranges: Iterable[MemoryRange]) -> MemoryMap:
+        """From ranges in any order. Where two overlap, the higher e820 type
+        wins, as in e820__update_table: what is reserved by one is not RAM."""
+        by_type: dict[RangeType, list[PhysRange]] = {}
+        for item in ranges:
+            by_type.setdefault(item.type, []).append(item.range)
+        taken = RangeSet()
+        found: list[MemoryRange] = []
+        for kind in reversed(MEMORY_TYPES):
+            mine = RangeSet.of(by_type.get(kind, ())) - taken
+            taken = taken | mine
+            found.extend(MemoryRange(span, kind) for span in mine)
+        return cls(tuple(sorted(found, key=lambda item: item.range)))
+
+    def of_type(self, kind: RangeType) -> RangeSet:
+        return RangeSet.of(item.range for item in self.ranges if item.type is kind)
+
+    @property
+    def ram(self) -> RangeSet:
+        return self.of_type(RangeType.RAM)
+
+    @property
+    def whole_page_ram(self) -> RangeSet:
+        """RAM in whole pages: a page that is partly something else is not used."""
+        return self.ram.inward(PAGE_SIZE)
+
+    @property
+    def firmware(self) -> tuple[MemoryRange, ...]:
+        """All that is not RAM."""
+        return tuple(item for item in self.ranges if item.type is not RangeType.RAM)

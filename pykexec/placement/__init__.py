@@ -1,0 +1,1 @@
+"""Parsed image + memory map = plan = segment table. Everything here is pure."""

@@ -1,0 +1,61 @@
+"""struct kexec_segment and the table of them: what kexec_load(2) is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.images.contents import Contents
+from pykexec.memory.ranges import PhysRange
+
+
+class Source(Enum):
+    """Where a segment's bytes come from."""
+
+    FILE = "file"
+    BUILT = "built"
+    MEMORY_ONLY = "memory-only"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One piece: `bufsz` bytes of `buf` at `mem`, zeros up to `memsz` (bytes, page multiples)."""
+
+    name: str
+    mem: int
+    memsz: int
+    why: str
+    buf: Contents | None = None
+    source: Source = Source.MEMORY_ONLY
+
+    @property
+    def bufsz(self) -> int:
+        return self.buf.size if self.buf else 0
+
+    @property
+    def range(self) -> PhysRange:
+        return PhysRange.sized(self.mem, self.memsz)
+
+    @property
+    def pages(self) -> int:
+        return -(-self.memsz // PAGE_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTable:
+    """All pieces in address order, the entry (physical address) and the flags."""
+
+    segments: tuple[Segment, ...]
+    entry: int
+    flags: KexecFlag = KexecFlag(0)
+
+    def named(self, name: str) -> Segment | None:
+        return next((segment for segment in self.segments if segment.name == name), None)
+
+    @property
+    def pages(self) -> int:
+        return sum(segment.pages for segment in self.segments)
