@@ -1,0 +1,19 @@
+"""Real kernels in QEMU: the laboratory, and the tests that run in it.
+
+    pytest tests/vm                        the oldest supported Debian kernel (6.1)
+    pytest tests/vm --all-kernels          6.12 and 7.x too
+    pytest -m "not vm"                     everything but these
+
+A test takes the fixture `vm` and runs shell scripts in a throw-away machine; see `lab.VM.run`.
+What a machine is made of (kernels, QEMU, tools) comes from Debian's archive by package name, from
+the mirror that this computer's own apt uses, into `$PYKEXEC_CACHE` (or `$XDG_CACHE_HOME/pykexec`,
+or `~/.cache/pykexec`). What cannot be had makes the tests skip, with the reason.
+
+    debian.py     packages by name, unpacked into the cache
+    supplies.py   the kernels, QEMU, busybox and the programs that tests use
+    initramfs.py  file trees as newc archives
+    python.py     the running Python, its library, and site folders, as file trees
+    machine.py    one QEMU process from start to end
+    lab.py        `VM.run`: scripts in, `Result` out
+    guest/        what runs inside
+"""

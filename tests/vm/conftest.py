@@ -1,0 +1,66 @@
+"""Fixtures of the tests with real kernels."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from . import supplies
+from .debian import Unavailable
+from .lab import VM
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-kernels",
+        action="store_true",
+        help=f"boot {', '.join(supplies.KERNEL_SUITES)} and not only {supplies.DEFAULT_SERIES}",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents and "vm" in getattr(item, "fixturenames", ()):
+            item.add_marker("vm")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kernel" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--all-kernels", default=False)
+        series = list(supplies.KERNEL_SUITES) if every else [supplies.DEFAULT_SERIES]
+        metafunc.parametrize("kernel", series, indirect=True, scope="module")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Unavailable as unavailable:
+        pytest.skip(unavailable.reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Unavailable as unavailable:
+        pytest.skip(unavailable.reason)
+
+
+@pytest.fixture(scope="module")
+def kernel(request: pytest.FixtureRequest) -> supplies.Kernel:
+    """The kernel under test; like all that comes from Debian, it skips if it cannot be had."""
+    return supplies.kernel(request.param)
+
+
+@pytest.fixture(scope="module")
+def vm(kernel: supplies.Kernel) -> Iterator[VM]:
+    """A machine to run scripts in; its results last until the module's tests are done."""
+    with tempfile.TemporaryDirectory(prefix="pykexec-results-") as folder:
+        yield VM(kernel, Path(folder))

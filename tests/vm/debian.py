@@ -1,0 +1,255 @@
+"""Debian packages by name, unpacked into a cache folder, with no change to this computer.
+
+apt works on a state directory of its own for each suite. Where the archive is, is read from the
+apt sources of this computer: a suite that they do not name (unstable, backports) is looked for
+at the same place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ETC_APT = Path("/etc/apt")
+
+
+class Unavailable(Exception):
+    """Something the laboratory needs cannot be had here; the text says what and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive that this computer's apt uses."""
+
+    uri: str
+    suite: str
+    signed_by: str = ""
+
+    def line(self, suite: str) -> str:
+        """The sources.list line for a suite of this archive."""
+        option = f"[signed-by={self.signed_by}] " if self.signed_by else ""
+        return f"deb {option}{self.uri} {suite} main\n"
+
+
+def cache_folder() -> Path:
+    """Where everything that was fetched or built is kept."""
+    if named := os.environ.get("PYKEXEC_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "pykexec"
+    return Path.home() / ".cache" / "pykexec"
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the cache's lock `name`; other processes wait."""
+    try:
+        (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+        file = open(cache_folder() / "locks" / name, "w")  # noqa: SIM115
+    except OSError as error:
+        raise Unavailable(f"the cache folder cannot be written: {error}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sh(*words: str | Path, cwd: Path | None = None, why: str) -> str:
+    """The output of a command; a failure becomes `Unavailable`, led in by `why`."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=900,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{why}: {error}") from error
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise Unavailable(f"{why}: {said[-1] if said else f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+# --- what this computer's apt knows ---------------------------------------------------------
+
+
+def parse_deb822(text: str) -> list[Source]:
+    """The binary archives in a `*.sources` file."""
+    found = []
+    for stanza in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
+        unfolded = re.sub(r"\n[ \t]+", " ", stanza)
+        fields = {
+            key.lower(): value.strip()
+            for key, _, value in (line.partition(":") for line in unfolded.splitlines())
+        }
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled") == "no":
+            continue
+        key = fields.get("signed-by", "")
+        for uri in fields.get("uris", "").split():
+            for suite in fields.get("suites", "").split():
+                found.append(Source(uri, suite, key if key.startswith("/") else ""))
+    return found
+
+
+def parse_one_line(text: str) -> list[Source]:
+    """The binary archives in a `*.list` file."""
+    found = []
+    for match in re.finditer(r"(?m)^deb\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)", text):
+        key = re.search(r"signed-by=(/\S+)", match[1] or "")
+        found.append(Source(match[2], match[3], key[1] if key else ""))
+    return found
+
+
+def machine_sources(etc_apt: Path = ETC_APT) -> list[Source]:
+    """Every binary archive that this computer's apt uses."""
+    found = []
+    for path in sorted([etc_apt / "sources.list", *etc_apt.glob("sources.list.d/*")]):
+        if path.suffix in (".list", ".sources") and path.is_file():
+            parse = parse_deb822 if path.suffix == ".sources" else parse_one_line
+            found += parse(path.read_text(errors="replace"))
+    return found
+
+
+def sources_for(suite: str, known: Sequence[Source]) -> str:
+    """A sources.list for `suite`, at the places where this computer looks for packages.
+
+    A plain release also gets its security updates, if this computer has an archive of those.
+    """
+    debian = [s for s in known if "ubuntu" not in s.uri and s.uri.rstrip("/").split("/")[-1:]]
+    main = [s for s in debian if re.search(r"/debian/?$", s.uri)]
+    security = [s for s in debian if re.search(r"/(debian-)?security/?$", s.uri)]
+    if not main:
+        raise Unavailable("this computer's apt sources name no Debian archive")
+    lines = [main[0].line(suite)]
+    if security and re.fullmatch("[a-z]+", suite) and suite != "unstable":
+        lines.append(security[0].line(f"{suite}-security"))
+    return "".join(lines)
+
+
+# --- an apt of our own -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Apt:
+    """apt for one suite, with its own state directory."""
+
+    suite: str
+
+    @property
+    def state(self) -> Path:
+        return cache_folder() / "apt" / self.suite
+
+    def options(self) -> list[str]:
+        settings = {
+            "Dir::State": self.state,
+            "Dir::State::status": self.state / "status",
+            "Dir::Cache": self.state / "cache",
+            "Dir::Etc::sourcelist": self.state / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "APT::Sandbox::User": "root",
+            "APT::Architecture": "amd64",
+            "Acquire::Languages": "none",
+        }
+        return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+    def update(self) -> None:
+        """Make the state directory, and fetch the list of packages."""
+        for name in ("lists/partial", "cache/archives/partial"):
+            (self.state / name).mkdir(parents=True, exist_ok=True)
+        (self.state / "status").touch()
+        (self.state / "sources.list").write_text(sources_for(self.suite, machine_sources()))
+        sh("apt-get", *self.options(), "-qq", "update", why=f"no package list of {self.suite}")
+
+    def depends(self, package: str) -> tuple[str, list[str]]:
+        """The version of a package, and the packages it depends on (first alternatives)."""
+        why = f"no package {package} in {self.suite}"
+        text = sh("apt-cache", *self.options(), "show", "--no-all-versions", package, why=why)
+        fields = dict(re.findall(r"(?m)^([A-Za-z-]+): (.*)$", text))
+        if "Version" not in fields:
+            raise Unavailable(why)
+        wanted = ", ".join(filter(None, (fields.get("Pre-Depends"), fields.get("Depends"))))
+        names = [re.split(r"[\s:(|]", word.strip())[0] for word in wanted.split(",")]
+        return fields["Version"], [name for name in names if name]
+
+    def closure(self, package: str, follow: Callable[[str], bool]) -> dict[str, str]:
+        """A package and those of its dependencies that `follow` accepts: name -> version."""
+        found: dict[str, str] = {}
+        waiting = [package]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name], depends = self.depends(name)
+                waiting += filter(follow, depends)
+        return found
+
+    def unpack(self, packages: dict[str, str], target: Path) -> None:
+        """Download packages, and unpack them all into one tree."""
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+            names = [f"{name}={version}" for name, version in packages.items()]
+            why = f"no download of {', '.join(packages)} from {self.suite}"
+            sh("apt-get", *self.options(), "-qq", "download", *names, cwd=Path(folder), why=why)
+            for archive in sorted(Path(folder).glob("*.deb")):
+                sh("dpkg", "-x", archive, target, why=f"{archive.name} cannot be unpacked")
+
+
+def nothing(_: str) -> bool:
+    """Follow no dependency."""
+    return False
+
+
+def package_tree(suite: str, package: str, follow: Callable[[str], bool] = nothing) -> Path:
+    """The folder with a package unpacked, fetched if it is not in the cache yet.
+
+    It is not refreshed: remove the folder to have a newer version.
+    """
+    target = cache_folder() / "packages" / suite / package
+    with locked("packages"):
+        if target.is_dir():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        apt = Apt(suite)
+        apt.update()
+        packages = apt.closure(package, follow)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        try:
+            temporary.chmod(0o755)
+            apt.unpack(packages, temporary)
+            names = "".join(f"{name} {version}\n" for name, version in packages.items())
+            (temporary / "PACKAGES").write_text(names)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return target
+
+
+def install(package: str) -> None:
+    """Install a package on this computer, which takes root."""
+    if os.geteuid() != 0:
+        raise Unavailable(f"{package} is not installed, and installing it takes root")
+    words = ("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
+    with locked("install"):
+        try:
+            sh(*words, why=f"{package} cannot be installed")
+        except Unavailable:
+            sh("apt-get", "-qq", "update", why="apt-get update")
+            sh(*words, why=f"{package} cannot be installed")

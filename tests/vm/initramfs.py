@@ -1,0 +1,203 @@
+"""File trees for a guest, as newc archives (Documentation/driver-api/early-userspace).
+
+The kernel unpacks one archive after the other, so an initramfs is put together from parts, and
+each part that takes time to build is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import re
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .debian import Unavailable, cache_folder, locked
+from .supplies import Kernel, Program, busybox
+
+GUEST = Path(__file__).parent / "guest"
+DISK_MODULES = ("virtio_pci", "virtio_blk")
+LIBRARY_FOLDER = "/lib/x86_64-linux-gnu"
+FORMAT = "1"  # change it when the same sources give another archive
+KEEP_DAYS = 14
+
+Contents = bytes | str | Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a tree: its mode as stat(2) has it, and its contents or link target."""
+
+    mode: int
+    contents: bytes = b""
+
+
+@dataclass
+class Tree:
+    """Files by their path in the guest, without the leading slash."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def folder(self, path: str) -> None:
+        """A folder and those above it."""
+        path = path.strip("/")
+        if path and path not in self.entries:
+            self.folder(os.path.dirname(path))
+            self.entries[path] = Entry(stat.S_IFDIR | 0o755)
+
+    def write(self, path: str, contents: bytes | str, mode: int = 0o644) -> None:
+        """A file of the given contents."""
+        self.folder(os.path.dirname(path.strip("/")))
+        contents = contents.encode() if isinstance(contents, str) else contents
+        self.entries[path.strip("/")] = Entry(stat.S_IFREG | mode, contents)
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link."""
+        self.folder(os.path.dirname(path.strip("/")))
+        self.entries[path.strip("/")] = Entry(stat.S_IFLNK | 0o777, target.encode())
+
+    def copy(self, source: Path, target: str) -> None:
+        """A file, or all files below a folder, of this computer."""
+        for path in files_below(source):
+            name = target if path == source else f"{target}/{path.relative_to(source)}"
+            self.write(name, path.read_bytes(), 0o755 if os.access(path, os.X_OK) else 0o644)
+
+    def put(self, files: Mapping[str, Contents]) -> None:
+        """Files and folders by their path in the guest; text that starts with #! may be run."""
+        for name, contents in files.items():
+            if isinstance(contents, Path):
+                self.copy(contents, name)
+            else:
+                self.write(name, contents, 0o755 if contents[:2] in ("#!", b"#!") else 0o644)
+
+    def add_program(self, program: Program) -> None:
+        """A program, into /bin, with the shared libraries it needs."""
+        self.copy(program.path, f"/bin/{program.path.name}")
+        if program.path.read_bytes().startswith(b"\x7fELF"):
+            self.add_libraries([program.path], program.library_folders)
+
+    def add_libraries(self, sources: Sequence[Path], own: Sequence[Path] = ()) -> None:
+        """The shared libraries that ELF files need; `own` folders serve what is missing here."""
+        libraries, missing = shared_libraries(sources)
+        if missing and own:
+            libraries, missing = shared_libraries(sources, own)
+        if missing:
+            raise Unavailable(f"{sources[0].name} needs {', '.join(missing)}")
+        for path in libraries:
+            is_own = path.parent in own
+            self.copy(path, f"{LIBRARY_FOLDER}/{path.name}" if is_own else str(path))
+
+    def add_modules(self, folder: Path, names: Iterable[str]) -> None:
+        """Kernel modules and what they depend on, listed in loading order for /init."""
+        files = {p.name.split(".ko")[0].replace("-", "_"): p for p in folder.rglob("*.ko*")}
+        ordered: dict[str, bytes] = {}
+
+        def need(name: str) -> None:
+            path = files.get(name.replace("-", "_"))
+            if path is None or name in ordered:  # built in, or already there
+                return
+            contents = path.read_bytes()
+            contents = lzma.decompress(contents) if path.suffix == ".xz" else contents
+            depends = re.search(rb"\0depends=([^\0]*)\0", contents)
+            for other in depends[1].decode().split(",") if depends else ():
+                need(other)
+            ordered[name] = contents
+
+        for name in names:
+            need(name)
+        for name, contents in ordered.items():
+            self.write(f"/lib/modules/{name}.ko", contents)
+        self.write("/etc/modules.list", "".join(f"/lib/modules/{name}.ko\n" for name in ordered))
+
+    def archive(self) -> bytes:
+        """The tree as a newc archive: the same bytes for the same tree."""
+        names = sorted(self.entries, key=lambda name: (name.count("/"), name))
+        pieces: list[bytes] = []
+        for inode, name in enumerate([*names, "TRAILER!!!"], 1):
+            entry = self.entries.get(name, Entry(0))
+            encoded = name.encode() + b"\0"
+            size = len(entry.contents)
+            fields = (inode, entry.mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(encoded), 0)
+            header = b"070701" + b"".join(b"%08x" % number for number in fields) + encoded
+            pieces += [header, bytes(-len(header) % 4), entry.contents, bytes(-size % 4)]
+        return b"".join(pieces)
+
+
+def files_below(source: Path) -> list[Path]:
+    """A file, or the files below a folder, without hidden ones and byte code."""
+    if not source.is_dir():
+        return [source]
+    found = []
+    for path in sorted(source.rglob("*")):
+        names = path.relative_to(source).parts
+        hidden = any(name.startswith(".") or name == "__pycache__" for name in names)
+        if not hidden and path.is_file():
+            found.append(path)
+    return found
+
+
+def shared_libraries(
+    sources: Sequence[Path], folders: Sequence[Path] = ()
+) -> tuple[list[Path], list[str]]:
+    """The libraries that ELF files need, and the names of those that are not found."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if folders:
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+    words = ["ldd", *map(str, sources)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    missing = sorted(set(re.findall(r"(\S+) => not found", done.stdout)))
+    found = sorted(set(re.findall(r"(?m)(/\S+) \(0x", done.stdout)))
+    return [Path(path) for path in found], missing
+
+
+def cached_part(name: str, sources: Iterable[Path], build: Callable[[], Tree]) -> bytes:
+    """The archive of a tree, built again only if its sources changed."""
+    digest = hashlib.sha256(f"{FORMAT} {name}\n".encode())
+    for path in sources:
+        status = path.stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    folder = cache_folder() / "parts"
+    target = folder / f"{name}-{digest.hexdigest()[:24]}.cpio"
+    with locked("parts"):
+        if target.exists():
+            target.touch()
+            return target.read_bytes()
+        archive = build().archive()
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.cpio"):
+            if old.stat().st_mtime < time.time() - KEEP_DAYS * 86400:
+                old.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(archive)
+        os.replace(file.name, target)
+    return archive
+
+
+def base_part(kernel: Kernel, modules: Sequence[str]) -> bytes:
+    """Busybox and its applets, /init and the commands of the laboratory, kernel modules."""
+    shell = busybox()
+
+    def build() -> Tree:
+        tree = Tree()
+        for name in ("proc", "sys", "dev", "tmp", "run", "root", "boot", "bin", "sbin", "mnt"):
+            tree.folder(name)
+        tree.copy(shell, "/bin/busybox")
+        listed = subprocess.run([str(shell), "--list"], capture_output=True, text=True, check=True)
+        for applet in listed.stdout.split():
+            if applet != "busybox":
+                tree.link(f"/bin/{applet}", "/bin/busybox")
+        tree.write("/init", (GUEST / "init.sh").read_bytes(), 0o755)
+        for command in ("host", "copyout", "copyin"):
+            tree.write(f"/bin/{command}", (GUEST / f"{command}.sh").read_bytes(), 0o755)
+        tree.add_modules(kernel.modules, [*DISK_MODULES, *modules])
+        return tree
+
+    scripts = sorted(GUEST.glob("*.sh"))
+    name = "-".join(["base", kernel.release, *modules])
+    return cached_part(name, [shell, kernel.image, *scripts], build)

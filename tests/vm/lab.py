@@ -1,0 +1,119 @@
+"""`VM.run`: shell scripts for a first and a second kernel in, a `Result` out."""
+
+from __future__ import annotations
+
+import tempfile
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .initramfs import GUEST, Contents, Tree, base_part
+from .machine import Machine, Qmp, Result
+from .python import compile_tree, python_part, site_part
+from .supplies import Kernel, program, qemu
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What one kernel finds: the script it runs, and what the script needs.
+
+    Python is /bin/python3; `site` folders are merged in /site (a folder that is itself a package
+    keeps its name), which is on sys.path; `programs` go to /bin; `files` are by their path in the
+    guest.
+    """
+
+    script: str
+    python: bool = False
+    site: tuple[Path, ...] = ()
+    programs: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    files: Mapping[str, Contents] | None = None
+
+    def parts(self, kernel: Kernel, stage: str) -> list[bytes]:
+        """The archives that make up the initramfs."""
+        own = Tree()
+        script = textwrap.dedent(self.script).lstrip()
+        shebang = "" if script.startswith("#!") else "#!/bin/sh -e\n"
+        own.write("/payload", shebang + script, 0o755)
+        own.write("/etc/stage", f"{stage}\n")
+        own.write("/etc/disk", "/dev/vda\n" if stage == "first" else "/dev/vdb\n")
+        for name in self.programs:
+            own.add_program(program(name))
+        parts = [base_part(kernel, self.modules)]
+        if self.python or self.site:
+            parts.append(python_part())
+            own.copy(GUEST, "/lab/guest")
+        parts += [site_part(folder) for folder in self.site]
+        own.put(self.files or {})
+        compile_tree(own)
+        return [*parts, own.archive()]
+
+
+@dataclass(frozen=True)
+class VM:
+    """A kernel to boot, and a folder for results, each run in a folder of its own."""
+
+    kernel: Kernel
+    folder: Path
+
+    def run(
+        self,
+        first: str,
+        second: str | None = None,
+        *,
+        append: str = "",
+        mem_mib: int = 1024,
+        smp: int = 1,
+        cpu: str = "qemu64",
+        accel: str | None = None,
+        python: bool = False,
+        second_python: bool = False,
+        site: Sequence[Path] = (),
+        programs: Sequence[str] = (),
+        modules: Sequence[str] = (),
+        files: Mapping[str, Contents] | None = None,
+        second_files: Mapping[str, Contents] | None = None,
+        second_kernel: Kernel | None = None,
+        timeout_s: float = 300,
+        on_mark: Callable[[str, Qmp], object] | None = None,
+    ) -> Result:
+        """Run `first` in the first kernel, and `second` in what that kernel starts.
+
+        Both are shell scripts (`sh -e` unless they start with #!) with busybox and the commands
+        `host`, `copyout` and `copyin` (see guest/). The run ends with the exit status of the
+        script that comes to its end. For the second kernel there are /boot/vmlinuz and
+        /boot/initrd2. `append` adds to the command line `console=ttyS0 panic=1`.
+
+        `python` puts this Python into the first kernel's guest, `second_python` and the `site`
+        folders into the second's too; `programs` and `modules` are for both.
+        """
+        guest = Guest(first, python, tuple(site), tuple(programs), tuple(modules), files)
+        parts = guest.parts(self.kernel, "first")
+        if second is not None:
+            kernel = second_kernel or self.kernel
+            sites = guest.site if second_python else ()
+            other = Guest(second, second_python, sites, guest.programs, guest.modules, second_files)
+            boot = Tree()
+            boot.copy(kernel.image, "/boot/vmlinuz")
+            boot.write("/boot/initrd2", b"".join(other.parts(kernel, "second")))
+            parts.append(boot.archive())
+        results = Path(tempfile.mkdtemp(dir=self.folder, prefix="run-"))
+        with tempfile.NamedTemporaryFile(prefix="pykexec-initrd-") as initrd:
+            initrd.writelines(parts)
+            initrd.flush()
+            machine = Machine(
+                qemu=qemu(),
+                kernel=self.kernel.image,
+                initrd=Path(initrd.name),
+                append=append,
+                mem_mib=mem_mib,
+                smp=smp,
+                cpu=cpu,
+                accel=accel or self.accelerator(smp),
+            )
+            return machine.run(results, timeout_s, on_mark)
+
+    def accelerator(self, smp: int) -> str:
+        """TCG; a 7.x guest with several CPUs has died in early boot when each had a thread."""
+        return "tcg,thread=single" if smp > 1 and self.kernel.series == "7.x" else "tcg"

@@ -1,0 +1,131 @@
+"""The Python that runs the tests, and folders of packages, as file trees for a guest.
+
+Compiling takes long in an emulated guest, so every module comes as byte code that is never
+checked against a source (PEP 552). The standard library comes as byte code only: a capture
+kernel has little memory.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import marshal
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .initramfs import Tree, cached_part, files_below
+
+# Parts of the standard library that no test needs in the guest.
+STDLIB_SKIP = {
+    "distutils",
+    "dist-packages",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "tkinter",
+    "turtledemo",
+}
+SITE_SKIP = {"bin", "pip", "setuptools", "wheel"}
+
+
+def python_part() -> bytes:
+    """The interpreter, its standard library, and /bin/python3."""
+    interpreter = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
+    if not interpreter.exists():
+        interpreter = Path(os.path.realpath(sys.executable))
+    library = Path(sysconfig.get_path("stdlib"))
+
+    def build() -> Tree:
+        tree = Tree()
+        extensions = []
+        for path in _stdlib_files(library):
+            if path.suffix == ".so":
+                extensions.append(path)
+                tree.write(str(path), _stripped(path), 0o755)
+            elif path.suffix == ".py":
+                code = byte_code(path.read_bytes(), str(path))
+                if code is not None:
+                    tree.write(f"{path}c", code)
+        tree.copy(interpreter, str(interpreter))
+        tree.add_libraries([interpreter, *extensions])
+        for name in [name for name in tree.entries if "/libpython" in name]:
+            tree.write(name, _stripped(Path(f"/{name}")), 0o755)
+        tree.link("/bin/python3", str(interpreter))
+        return tree
+
+    name = f"python-{platform.python_version()}"
+    return cached_part(name, [interpreter, library, *sorted(library.glob("*.py"))], build)
+
+
+def _stdlib_files(library: Path) -> Iterator[Path]:
+    for path in files_below(library):
+        names = path.relative_to(library).parts
+        if STDLIB_SKIP & set(names) or names[0].startswith("config-"):
+            continue
+        if not path.name.startswith(("_test", "_tkinter", "_ctypes_test")):
+            yield path
+
+
+def _stripped(path: Path) -> bytes:
+    """A library without what only a debugger wants, which can be most of it."""
+    if not shutil.which("strip"):
+        return path.read_bytes()
+    with tempfile.NamedTemporaryFile() as file:
+        done = subprocess.run(["strip", "-g", "-o", file.name, path], capture_output=True)
+        return Path(file.name if done.returncode == 0 else path).read_bytes()
+
+
+def site_part(folder: Path) -> bytes:
+    """A folder for /site: a package by its name, or all that lies in a site folder."""
+    folder = folder.resolve()
+    sources = [
+        path
+        for path in files_below(folder)
+        if path.relative_to(folder).parts[0] not in SITE_SKIP or (folder / "__init__.py").exists()
+    ]
+    top = f"/site/{folder.name}" if (folder / "__init__.py").exists() else "/site"
+
+    def build() -> Tree:
+        tree = Tree()
+        for path in sources:
+            tree.copy(path, f"{top}/{path.relative_to(folder)}")
+        extensions = [path for path in sources if path.suffix == ".so"]
+        if extensions:
+            tree.add_libraries(extensions)
+        compile_tree(tree)
+        return tree
+
+    return cached_part(f"site-{folder.name}-{platform.python_version()}", sources, build)
+
+
+def compile_tree(tree: Tree) -> None:
+    """Put byte code beside the Python modules of a tree."""
+    for name, entry in list(tree.entries.items()):
+        if not name.endswith(".py"):
+            continue
+        code = byte_code(entry.contents, f"/{name}")
+        if code is not None:
+            folder, module = os.path.split(name)
+            tag = sys.implementation.cache_tag
+            tree.write(f"{folder}/__pycache__/{module[:-3]}.{tag}.pyc", code)
+
+
+def byte_code(source: bytes, name: str) -> bytes | None:
+    """An unchecked .pyc; nothing for a source that is not of this Python."""
+    try:
+        code = compile(source, name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    flags = (0b01).to_bytes(4, "little")  # by hash, not to be checked
+    digest = importlib.util.source_hash(source)
+    return importlib.util.MAGIC_NUMBER + flags + digest + marshal.dumps(code)

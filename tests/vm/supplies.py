@@ -1,0 +1,110 @@
+"""What a machine is made of: kernels, QEMU, busybox, and the programs that tests use."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .debian import Unavailable, install, package_tree
+
+# The suites to look in, in order, for each kernel series.
+KERNEL_SUITES = {
+    "6.1": ("bookworm",),
+    "6.12": ("bookworm-backports", "trixie"),
+    "7.x": ("unstable",),
+}
+DEFAULT_SERIES = "6.1"
+TOOLS_SUITE = "bookworm"
+# Program -> the package it is in. Any other program is taken from this computer's PATH.
+PROGRAM_PACKAGES = {
+    "kexec": "kexec-tools",
+    "vmcore-dmesg": "kexec-tools",
+    "makedumpfile": "makedumpfile",
+    "makedumpfile-R.pl": "makedumpfile",
+    "crash": "crash",
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A Debian kernel: its series as tests name it, its release (`uname -r`), and its files."""
+
+    series: str
+    release: str
+    image: Path
+    modules: Path
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program for the guest, and the folders with those libraries that came with it."""
+
+    path: Path
+    library_folders: tuple[Path, ...] = ()
+
+
+def kernel(series: str) -> Kernel:
+    """The kernel of a series in `KERNEL_SUITES`."""
+    reasons = []
+    for suite in KERNEL_SUITES[series]:
+        try:
+            tree = package_tree(suite, "linux-image-cloud-amd64", _is_kernel_part)
+        except Unavailable as unavailable:
+            reasons.append(unavailable.reason)
+            continue
+        modules = sorted([*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")])
+        images = sorted([*tree.glob("boot/vmlinuz-*"), *(m / "vmlinuz" for m in modules)])
+        images = [image for image in images if image.exists()]
+        if images and modules:
+            return Kernel(series, modules[0].name, images[0], modules[0])
+        reasons.append(f"the kernel packages of {suite} hold no kernel image or no modules")
+    raise Unavailable(f"no kernel {series}: {'; '.join(reasons)}")
+
+
+def _is_kernel_part(package: str) -> bool:
+    return package.startswith(("linux-image-", "linux-binary-", "linux-modules-"))
+
+
+def qemu() -> str:
+    """The path of qemu-system-x86_64, installed if it is missing and we may."""
+    if platform.machine() != "x86_64":
+        # The guest runs this computer's Python.
+        raise Unavailable(f"the guests are x86_64, this computer is {platform.machine()}")
+    name = "qemu-system-x86_64"
+    if not shutil.which(name):
+        install("qemu-system-x86")
+    found = shutil.which(name)
+    if found is None:
+        raise Unavailable(f"{name} is not on PATH, although its package is installed")
+    return found
+
+
+def busybox() -> Path:
+    """A statically linked busybox."""
+    tree = package_tree(TOOLS_SUITE, "busybox-static")
+    for path in (tree / "bin/busybox", tree / "usr/bin/busybox"):
+        if path.exists():
+            return path
+    raise Unavailable("the package busybox-static holds no busybox")
+
+
+def program(name: str) -> Program:
+    """A program by its name, or by its path on this computer."""
+    if name not in PROGRAM_PACKAGES:
+        found = shutil.which(name)
+        if found is None:
+            raise Unavailable(f"no program {name} on this computer")
+        return Program(Path(found))
+    tree = package_tree(TOOLS_SUITE, PROGRAM_PACKAGES[name], _is_library)
+    for folder in ("sbin", "bin", "usr/sbin", "usr/bin"):
+        if (tree / folder / name).exists():
+            libraries = tuple(sorted({p.parent for p in tree.rglob("*.so*") if "lib" in p.parts}))
+            return Program(tree / folder / name, libraries)
+    raise Unavailable(f"the package {PROGRAM_PACKAGES[name]} holds no {name}")
+
+
+def _is_library(package: str) -> bool:
+    # The C library is this computer's: Python and the programs share one in the guest.
+    return package.startswith("lib") and not package.startswith(("libc6", "libgcc", "libperl"))
