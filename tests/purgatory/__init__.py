@@ -1,0 +1,1 @@
+"""The stub, executed in an emulator; and its records."""
