@@ -19,8 +19,8 @@ SETUP_HEADER_MAX = 0x290 - SETUP_HEADER_OFFSET
 E820_MAX_ENTRIES_ZEROPAGE = 128
 BOOT_PARAMS_SIZE = 4096
 
-LOADER_TYPE_KEXEC = 0xD
-"""type_of_loader 0xD0: kexec, as bzImage64_load sets it."""
+LOADER_TYPE_KEXEC = 0xD0
+"""type_of_loader of kexec, as bzImage64_load sets it; 0 would make the kernel ignore its initrd."""
 
 
 class LoadFlag(IntFlag):

@@ -9,6 +9,8 @@ from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.images.contents import Contents
 from pykexec.memory.ranges import PhysRange
 
+NO_FLAGS = KexecFlag(0)
+
 
 class Source(Enum):
     """Where a segment's bytes come from."""
@@ -51,7 +53,7 @@ class SegmentTable:
 
     segments: tuple[Segment, ...]
     entry: int
-    flags: KexecFlag = KexecFlag(0)
+    flags: KexecFlag = NO_FLAGS
 
     def named(self, name: str) -> Segment | None:
         return next((segment for segment in self.segments if segment.name == name), None)

@@ -1,0 +1,112 @@
+"""A plan in its second state: the backup pages are known, so the headers can be built.
+
+The seed's open point. For a reserved crash kernel the headers are a segment and come
+before the load; for crash by normal the source pages exist only after it. Whoever
+made the page list hands over the map; nothing here knows who that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.crash import elfcorehdr
+from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.notes import moved_note, parse_notes
+from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.machine import Machine, NoteArea, Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.plan import PlacementPlan
+from pykexec.purgatory import SEAL_SIZE, Seal
+
+
+class HeadersTooLong(DoesNotFit):
+    """More header bytes than the plan left room for."""
+
+    code = "headers-too-long"
+
+
+@dataclass(frozen=True)
+class BoundPlan:
+    """The plan, where old pages will be, and the finished ELF core headers."""
+
+    plan: PlacementPlan
+    backup_map: BackupMap
+    headers_at: PhysRange
+    headers: bytes
+    program_headers: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def sealed(self) -> bytes:
+        """The whole segment of the headers: they, zeros, and at its end the seal that
+        the stub checks."""
+        seal = bytes(Seal.of(self.headers_at.start, self.headers))
+        return self.headers.ljust(self.headers_at.size - SEAL_SIZE, b"\0") + seal
+
+
+def bind(
+    plan: PlacementPlan,
+    machine: Machine,
+    backup_map: BackupMap,
+    vmcoreinfo_note: bytes,
+    left_out: RangeSet | None = None,
+) -> BoundPlan:
+    """Build the headers of `plan` for these backup pages.
+
+    `vmcoreinfo_note` is the note as it was read at the load; it is copied beside the
+    headers where the note's pages do not stay together. `left_out` is memory of our
+    own. Raises TooManyHeaders, HeadersTooLong, or NotSupported for an unknown fact.
+    """
+    where = plan.headers
+    if where is None:
+        raise NotSupported("this plan has no ELF core headers")
+    ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
+    loads = elfcorehdr.old_memory(plan.memory_map.whole_page_ram, backup_map, ours)
+    areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)
+    if isinstance(machine.page_offset_base, Unknown):
+        raise NotSupported(
+            f"where the direct map starts is {machine.page_offset_base}",
+            hint="dump tools need it: read /proc/kcore as root",
+        )
+    headers = elfcorehdr.build(
+        where.start,
+        areas,
+        loads,
+        page_offset_base=machine.page_offset_base,
+        copied_note=copied,
+    )
+    room = where.size - SEAL_SIZE
+    if len(headers) > room:
+        raise HeadersTooLong(
+            f"the ELF core headers have {len(headers):#x} bytes, there is room for {room:#x}",
+            hint="a smaller window",
+        )
+    count = len(areas) + len(loads) + bool(copied)
+    return BoundPlan(plan, backup_map, where, headers, count, warnings)
+
+
+def notes_for(
+    machine: Machine, backup_map: BackupMap, vmcoreinfo_note: bytes
+) -> tuple[list[NoteArea], bytes, tuple[str, ...]]:
+    """The notes where they are after the switch, the copy of VMCOREINFO if it has to be
+    one, and what is missing."""
+    areas: list[NoteArea] = []
+    warnings: list[str] = []
+    if isinstance(machine.cpus, Unknown):
+        warnings.append(f"no registers of any CPU in the dump: crash_notes {machine.cpus}")
+    else:
+        for cpu in machine.cpus:
+            if moved := moved_note(NoteArea(cpu.addr, cpu.size), backup_map):
+                areas.append(moved)
+            else:
+                warnings.append(f"no registers of CPU {cpu.cpu} in the dump: its note is lost")
+    area = machine.vmcoreinfo
+    if not isinstance(area, Unknown) and (moved := moved_note(area, backup_map)):
+        return [*areas, moved], b"", tuple(warnings)
+    note = next(parse_notes(vmcoreinfo_note), None)
+    if note is None:
+        raise NotSupported(
+            "no VMCOREINFO note was read: dump tools could not make sense of the memory",
+            hint="CONFIG_VMCORE_INFO, and /sys/kernel/vmcoreinfo readable",
+        )
+    return areas, note.encoded, tuple(warnings)

@@ -1,0 +1,138 @@
+"""boot_params (the zero page), the command line behind it, and setup_data: one segment.
+
+Documentation/arch/x86/boot.rst; struct boot_params in asm/bootparam.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pykexec.abi.bootparam import (
+    BOOT_PARAMS_SIZE,
+    E820_MAX_ENTRIES_ZEROPAGE,
+    LOADER_TYPE_KEXEC,
+    SETUP_HEADER_MAX,
+    BootParamsField,
+    E820Type,
+    SetupType,
+    boot_params,
+    e820_entry,
+    setup_data,
+    setup_header,
+)
+from pykexec.memory.map import MemoryMap, RangeType
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement.cmdline import CommandLine
+
+LOW32 = (1 << 32) - 1
+NODE_ALIGN = 16
+
+E820_TYPES = {
+    RangeType.RAM: E820Type.E820_TYPE_RAM,
+    RangeType.RESERVED: E820Type.E820_TYPE_RESERVED,
+    RangeType.ACPI: E820Type.E820_TYPE_ACPI,
+    RangeType.NVS: E820Type.E820_TYPE_NVS,
+    RangeType.UNUSABLE: E820Type.E820_TYPE_UNUSABLE,
+    RangeType.PMEM: E820Type.E820_TYPE_PMEM,
+    RangeType.PRAM: E820Type.E820_TYPE_PRAM,
+    RangeType.SOFT_RESERVED: E820Type.E820_TYPE_SOFT_RESERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SetupData:
+    """One node of the setup_data list, before it has an address."""
+
+    type: SetupType
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BootParams:
+    """All that goes into the segment but its address, so that its size is known first."""
+
+    setup_header: bytes
+    """The image's bytes from 0x1f1 on."""
+    cmdline: CommandLine
+    e820: MemoryMap
+    setup_data: tuple[SetupData, ...] = ()
+    screen_info: bytes = bytes(0x40)
+    acpi_rsdp: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the segment: zero page, command line, setup_data nodes."""
+        return node_offsets(self.cmdline, self.nodes)[-1]
+
+    @property
+    def nodes(self) -> tuple[SetupData, ...]:
+        """With the e820 entries that the zero page has no room for."""
+        beyond = self.e820.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
+        if not beyond:
+            return self.setup_data
+        table = SetupData(SetupType.SETUP_E820_EXT, encode_e820(MemoryMap(beyond)))
+        return (table, *self.setup_data)
+
+    def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
+        """The segment's bytes when it lies at `at` and the initrd's bytes at `initrd.start`."""
+        *offsets, size = node_offsets(self.cmdline, self.nodes)
+        image = bytearray(size)
+        image[:BOOT_PARAMS_SIZE] = self.zero_page(at, offsets, initrd, initrd_size)
+        line = self.cmdline.encoded
+        image[BOOT_PARAMS_SIZE : BOOT_PARAMS_SIZE + len(line)] = line
+        following = [at + offset for offset in offsets[1:]] + [0]
+        for node, offset, next_at in zip(self.nodes, offsets, following, strict=True):
+            head = setup_data.build({"next": next_at, "type": node.type, "len": len(node.data)})
+            image[offset : offset + len(head) + len(node.data)] = head + node.data
+        return bytes(image)
+
+    def zero_page(
+        self, at: int, offsets: Sequence[int], initrd: PhysRange | None, initrd_size: int
+    ) -> bytes:
+        """struct boot_params: zeros but for what a loader sets (sentinel included)."""
+        cmdline_at = at + BOOT_PARAMS_SIZE
+        ramdisk_at, ramdisk_size = (initrd.start, initrd_size) if initrd else (0, 0)
+        header = setup_header.parse(self.setup_header)
+        header.type_of_loader = LOADER_TYPE_KEXEC
+        header.ramdisk_image, header.ramdisk_size = ramdisk_at & LOW32, ramdisk_size & LOW32
+        header.cmd_line_ptr = cmdline_at & LOW32
+        header.setup_data = at + offsets[0] if offsets else 0
+        known = setup_header.build(header)
+        in_page = MemoryMap(self.e820.ranges[:E820_MAX_ENTRIES_ZEROPAGE])
+        fields = boot_params.parse(bytes(BOOT_PARAMS_SIZE))
+        fields.screen_info = self.screen_info
+        fields.acpi_rsdp_addr = self.acpi_rsdp
+        fields.ext_ramdisk_image, fields.ext_ramdisk_size = ramdisk_at >> 32, ramdisk_size >> 32
+        fields.ext_cmd_line_ptr = cmdline_at >> 32
+        fields.e820_entries = len(in_page.ranges)
+        fields.hdr = (known + self.setup_header[len(known) :]).ljust(SETUP_HEADER_MAX, b"\0")
+        fields.e820_table = encode_e820(in_page).ljust(len(fields.e820_table), b"\0")
+        page: bytes = boot_params.build(fields)
+        return page
+
+
+def node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:
+    """Where each setup_data node starts in the segment, and last the segment's size."""
+    offsets = [align_up(BOOT_PARAMS_SIZE + len(cmdline.encoded), NODE_ALIGN)]
+    for node in nodes:
+        size: int = setup_data.sizeof() + len(node.data)
+        offsets.append(align_up(offsets[-1] + size, NODE_ALIGN))
+    return offsets
+
+
+def encode_e820(memory_map: MemoryMap) -> bytes:
+    """struct boot_e820_entry for each range."""
+    return b"".join(
+        e820_entry.build(
+            {"addr": item.range.start, "size": item.range.size, "type": E820_TYPES[item.type]}
+        )
+        for item in memory_map.ranges
+    )
+
+
+def screen_info_of(running: bytes) -> bytes:
+    """The running kernel's screen_info, so that the next one keeps the console."""
+    return running[BootParamsField.SCREEN_INFO : BootParamsField.SCREEN_INFO + 0x40].ljust(
+        0x40, b"\0"
+    )

@@ -1,0 +1,110 @@
+"""The command line, word by word, each with where it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.errors import DoesNotFit, UsageError
+
+
+class Origin(Enum):
+    """Who asked for a word."""
+
+    APPEND = "--append"
+    RUNNING = "running kernel"
+    CAPTURE = "capture kernel"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    text: str
+    origin: Origin
+
+    @property
+    def key(self) -> str:
+        return key_of(self.text)
+
+
+WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+END_OF_PARAMETERS = "--"
+"""What follows belongs to init (init/main.c)."""
+
+ONE_BOOT_ONLY = frozenset({"BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr"})
+"""Keys that describe one boot, and lie about the next."""
+
+
+def split_words(text: str) -> tuple[str, ...]:
+    """As lib/cmdline.c:next_arg: white space ends a word, unless inside double quotes."""
+    return tuple(WORD.findall(text))
+
+
+def key_of(word: str) -> str:
+    """What stands before "="; - and _ are the same (kernel/params.c:parameq)."""
+    return word.partition("=")[0].strip('"').replace("-", "_")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    words: tuple[Word, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+    def has(self, key: str) -> bool:
+        return any(word.key == key_of(key) for word in self.words)
+
+    @property
+    def encoded(self) -> bytes:
+        """With the NUL that ends it."""
+        return str(self).encode() + b"\0"
+
+
+def command_line(
+    append: Iterable[str] = (),
+    running: str | None = None,
+    remove: Iterable[str] = (),
+    capture: Iterable[str] = (),
+) -> CommandLine:
+    """`running` without one-boot words and `remove`d keys, then every `append`; then,
+    before any "--", the `capture` words whose key nobody gave.
+
+    Raises UsageError for control characters, which would end the line early.
+    """
+    dropped = {key_of(key) for key in remove} | ONE_BOOT_ONLY
+    words = [
+        Word(text, Origin.RUNNING)
+        for text in split_words(running or "")
+        if key_of(text) not in dropped
+    ]
+    for text in append:
+        if bad := re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
+            raise UsageError(f"control character {bad[0]!r} in the command line")
+        words += [Word(word, Origin.APPEND) for word in split_words(text)]
+    own = {word.key for word in words}
+    added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]
+    at = next((i for i, word in enumerate(words) if word.text == END_OF_PARAMETERS), len(words))
+    return CommandLine((*words[:at], *added, *words[at:]))
+
+
+class CommandLineTooLong(DoesNotFit):
+    """Longer than the image's cmdline_size."""
+
+    code = "cmdline-too-long"
+
+
+def check_length(line: CommandLine, cmdline_size: int) -> None:
+    """Against the limit (bytes, without the NUL) of the setup header."""
+    length = len(line.encoded) - 1
+    if length > cmdline_size:
+        raise CommandLineTooLong(
+            f"the command line has {length} bytes, this kernel takes {cmdline_size}",
+            hint="drop words with --cmdline-remove, or a shorter --append",
+            length=length,
+            limit=cmdline_size,
+        )

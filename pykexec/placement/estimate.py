@@ -1,0 +1,49 @@
+"""How much memory a capture kernel is likely to need: a sum whose terms are shown.
+
+An estimate warns; it never refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.images.contents import Contents
+from pykexec.images.kernel_image import LinuxX86Boot
+from pykexec.memory.ranges import align_up
+from pykexec.placement.layout import MIB
+
+INITRD_FACTOR = 3
+"""Packed, unpacked, and the working memory of what runs from it; kdump-utils counts the same."""
+WORKING_MEMORY = 64 * MIB
+"""Slab, per-CPU areas, page cache and one dump process; seen: 40 to 60 MiB on cloud kernels."""
+ROUND_TO = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    name: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes in all, rounded up to 16 MiB, and what they are for."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def size(self) -> int:
+        return align_up(sum(term.size for term in self.terms), ROUND_TO)
+
+
+def crash_size(boot: LinuxX86Boot, initrd: Contents | None) -> Estimate:
+    """The memory of a capture kernel that boots to user space and writes a dump."""
+    packed = initrd.size if initrd else 0
+    return Estimate(
+        (
+            Term("kernel", boot.init_size, "init_size of the image"),
+            Term("initrd", INITRD_FACTOR * packed, "three times its file: packed, unpacked, used"),
+            Term("working memory", WORKING_MEMORY, "slab, per-CPU areas, page cache, the dump"),
+        )
+    )

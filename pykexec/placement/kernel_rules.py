@@ -1,0 +1,289 @@
+"""The checks that the kernel will make, made first and with the segment's name
+(kernel/kexec.c, kexec_core.c:sanity_check_segment_list), and those it does not make
+but that would hurt later (boot protocol)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
+from pykexec.errors import DoesNotFit
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement import layout
+from pykexec.placement.plan import KERNEL, ImageKind, PlacementPlan, segment_table
+from pykexec.placement.segment import Segment, SegmentTable
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule and what came of it; `ok` is None where a fact is unknown."""
+
+    rule: str
+    ok: bool | None
+    detail: str
+    hint: str | None = None
+
+
+class RuleBroken(DoesNotFit):
+    """The first rule that a segment table breaks."""
+
+    code = "rule-broken"
+
+    def __init__(self, check: Check) -> None:
+        super().__init__(check.detail, hint=check.hint, rule=check.rule)
+
+
+def label(number: int, segment: Segment) -> str:
+    return f"segment {number} ({segment.name})"
+
+
+def check_plan(plan: PlacementPlan, machine: Machine) -> tuple[Check, ...]:
+    """Every rule, in the kernel's order, then the boot protocol's."""
+    return check_table(
+        segment_table(plan),
+        totalram=machine.totalram,
+        memory_map=plan.memory_map,
+        window=plan.window,
+        kind=plan.request.kind,
+        reservation=machine.crash_kernel,
+        capture_size=plan.image.boot.init_size,
+    )
+
+
+def refuse_broken(checks: tuple[Check, ...]) -> None:
+    """Raises RuleBroken for the first rule that is not kept."""
+    for check in checks:
+        if check.ok is False:
+            raise RuleBroken(check)
+
+
+def check_table(
+    table: SegmentTable,
+    *,
+    totalram: int | Unknown,
+    memory_map: MemoryMap,
+    window: PhysRange | None = None,
+    kind: ImageKind = ImageKind.NORMAL,
+    reservation: RangeSet | Unknown,
+    capture_size: int = 0,
+) -> tuple[Check, ...]:
+    """The rules over a bare table; sizes in bytes, `reservation` the Crash kernel ranges."""
+    segments = list(enumerate(table.segments))
+    checks = [
+        entry_in_reservation(table, kind, reservation),
+        segment_count(table),
+        alignment(segments),
+        destination_limit(segments),
+        overlap(segments),
+        buffer_size(segments),
+        half_of_ram(segments, totalram),
+        in_reservation(segments, kind, reservation),
+        in_ram(segments, memory_map, kind),
+        in_window(segments, window),
+        above_16_mib(segments),
+        entry_in_segment(table),
+    ]
+    return tuple(check for check in checks if check)
+
+
+def first(rule: str, broken: Iterator[tuple[str, str]], good: str) -> Check:
+    """The rule with its first offender, (detail, hint), or with what was found good."""
+    detail, hint = next(broken, (good, ""))
+    return Check(rule, detail == good, detail, hint or None)
+
+
+def segment_count(table: SegmentTable) -> Check:
+    count = len(table.segments)
+    if count > KEXEC_SEGMENT_MAX:
+        return Check(
+            "segment-count",
+            False,
+            f"{count} segments, kexec_load takes {KEXEC_SEGMENT_MAX} (KEXEC_SEGMENT_MAX)",
+            "a window inside one piece of RAM: each gap in it costs a segment",
+        )
+    return Check("segment-count", True, f"{count} of {KEXEC_SEGMENT_MAX} segments")
+
+
+def alignment(segments: list[tuple[int, Segment]]) -> Check:
+    return first(
+        "alignment",
+        (
+            (
+                f"{label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
+                f"mem and memsz must be multiples of {PAGE_SIZE:#x} (EADDRNOTAVAIL)",
+            )
+            for number, item in segments
+            if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz
+        ),
+        "every segment is whole pages",
+    )
+
+
+def destination_limit(segments: list[tuple[int, Segment]]) -> Check:
+    return first(
+        "destination-limit",
+        (
+            (
+                f"{label(number, item)} ends at {item.mem + item.memsz:#x}, above "
+                f"{layout.DESTINATION_LIMIT:#x}",
+                "KEXEC_DESTINATION_MEMORY_LIMIT (EADDRNOTAVAIL)",
+            )
+            for number, item in segments
+            if item.mem + item.memsz > layout.DESTINATION_LIMIT
+        ),
+        "every segment ends below 2^46",
+    )
+
+
+def overlap(segments: list[tuple[int, Segment]]) -> Check:
+    by_address = sorted(segments, key=lambda pair: pair[1].mem)
+    return first(
+        "overlap",
+        (
+            (
+                f"{label(*a)} {a[1].mem:#x}..{a[1].mem + a[1].memsz:#x} overlaps {label(*b)} "
+                f"{b[1].mem:#x}..{b[1].mem + b[1].memsz:#x}",
+                "EINVAL",
+            )
+            for a, b in pairwise(by_address)
+            if a[1].mem + a[1].memsz > b[1].mem
+        ),
+        "no two segments overlap",
+    )
+
+
+def buffer_size(segments: list[tuple[int, Segment]]) -> Check:
+    return first(
+        "bufsz",
+        (
+            (
+                f"{label(number, item)} has bufsz {item.bufsz:#x}, more than memsz {item.memsz:#x}",
+                "EINVAL",
+            )
+            for number, item in segments
+            if item.bufsz > item.memsz
+        ),
+        "bufsz fits memsz everywhere",
+    )
+
+
+def half_of_ram(segments: list[tuple[int, Segment]], totalram: int | Unknown) -> Check:
+    """No segment and not all together above half of totalram_pages (since 4.8)."""
+    total = sum(item.pages for _, item in segments)
+    if isinstance(totalram, Unknown):
+        return Check("half-of-ram", None, f"{total} pages; totalram is {totalram}")
+    limit = totalram // PAGE_SIZE // 2
+    hint = "a smaller window (--crash-size, --mem-max), or a smaller initrd (EINVAL)"
+    for number, item in segments:
+        if item.pages > limit:
+            detail = f"{label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
+            return Check("half-of-ram", False, detail, hint)
+    if total > limit:
+        detail = f"all segments together have {total} pages, half of RAM is {limit} pages"
+        return Check("half-of-ram", False, detail, hint)
+    return Check("half-of-ram", True, f"{total} of at most {limit} pages")
+
+
+def entry_in_reservation(
+    table: SegmentTable, kind: ImageKind, reservation: RangeSet | Unknown
+) -> Check | None:
+    if kind is not ImageKind.CRASH:
+        return None
+    if isinstance(reservation, Unknown):
+        return Check("reservation-entry", None, f"the reservation is {reservation}")
+    inside = table.entry in reservation
+    return Check(
+        "reservation-entry",
+        inside,
+        f"entry {table.entry:#x} {'is' if inside else 'is not'} in the reserved region",
+        None if inside else "crashkernel= on the kernel's command line (EADDRNOTAVAIL)",
+    )
+
+
+def in_reservation(
+    segments: list[tuple[int, Segment]], kind: ImageKind, reservation: RangeSet | Unknown
+) -> Check | None:
+    if kind is not ImageKind.CRASH or isinstance(reservation, Unknown):
+        return None
+    return first(
+        "reservation",
+        (
+            (
+                f"{label(number, item)} {item.range} is outside of the reserved region",
+                "EADDRNOTAVAIL",
+            )
+            for number, item in segments
+            if not reservation.covers(item.range)
+        ),
+        "every segment is in the reserved region",
+    )
+
+
+def in_ram(segments: list[tuple[int, Segment]], memory_map: MemoryMap, kind: ImageKind) -> Check:
+    """The kernel does not look; the image would be written into thin air."""
+    ram = memory_map.ram
+    return first(
+        "ram",
+        (
+            (
+                f"{label(number, item)} {item.range} is not all RAM",
+                "the kernel does not check this; the image would be lost",
+            )
+            for number, item in segments
+            if item.memsz and not ram.covers(item.range)
+        ),
+        "every segment is RAM",
+    )
+
+
+def in_window(segments: list[tuple[int, Segment]], window: PhysRange | None) -> Check | None:
+    """All but the low pages, which a capture kernel needs wherever its window is."""
+    if window is None:
+        return None
+    return first(
+        "window",
+        (
+            (
+                f"{label(number, item)} {item.range} is outside of the window {window}",
+                "--mem-min and --mem-max are inclusive",
+            )
+            for number, item in segments
+            if item.range.start >= layout.MIB and not window.covers(item.range)
+        ),
+        f"every segment above 1 MiB is in the window {window}",
+    )
+
+
+def above_16_mib(segments: list[tuple[int, Segment]]) -> Check:
+    return first(
+        "above-16-mib",
+        (
+            (
+                f"{label(number, item)} at {item.mem:#x} would move itself up to 16 MiB",
+                "a window at or above 16 MiB",
+            )
+            for number, item in segments
+            if item.name == KERNEL and item.mem < layout.LOAD_PHYSICAL_ADDR
+        ),
+        "the kernel is at or above 16 MiB",
+    )
+
+
+def entry_in_segment(table: SegmentTable) -> Check:
+    """Not checked for normal images by the kernel: it would jump anywhere."""
+    holder = next(
+        (label(i, item) for i, item in enumerate(table.segments) if table.entry in item.range),
+        None,
+    )
+    if holder:
+        return Check("entry", True, f"entry {table.entry:#x} is in {holder}")
+    return Check(
+        "entry",
+        False,
+        f"entry {table.entry:#x} is in no segment",
+        "--entry must be an address inside the loaded image",
+    )

@@ -1,0 +1,42 @@
+"""Every fixed address and limit of an x86_64 load, each under the reason for it."""
+
+from __future__ import annotations
+
+from pykexec.memory.ranges import PhysRange
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+FIRST_PAGE = PhysRange(0, 0x1000)
+"""The real-mode interrupt table and the BIOS data area; kexec-tools spares them too."""
+
+LOW_MEMORY = PhysRange(0x1000, 0xA0000)
+"""Conventional memory. A capture kernel without RAM here panics: "Real mode
+trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
+
+ONE_MIB = PhysRange(0, MIB)
+
+BELOW_4G = PhysRange(0, 4 * GIB)
+"""A capture kernel with no RAM here has no DMA32 pool."""
+
+PURGATORY_MIN = 0x3000
+BOOT_PARAMS_MIN = 0x3000
+"""kexec-bzimage64.c: MIN_PURGATORY_ADDR, MIN_BOOTPARAM_ADDR."""
+
+KERNEL_MIN = MIB
+"""kexec-bzimage64.c: MIN_KERNEL_LOAD_ADDR."""
+
+INITRD_MIN = 16 * MIB
+"""kexec-bzimage64.c: MIN_INITRD_LOAD_ADDR."""
+
+LOAD_PHYSICAL_ADDR = 16 * MIB
+"""CONFIG_PHYSICAL_START of every distribution: a bzImage that is loaded lower moves
+itself up to here (arch/x86/boot/compressed/head_64.S), out of its segment."""
+
+DESTINATION_LIMIT = (1 << 46) - 1
+"""KEXEC_DESTINATION_MEMORY_LIMIT with four-level page tables (asm/kexec.h)."""
+
+WINDOW_ALIGN = 2 * MIB
+"""Whole huge pages, and the usual kernel_alignment."""
+
+MIN_WINDOW = 64 * MIB
+"""No distribution kernel boots in less: its init_size alone is 50 MiB and more."""

@@ -1,0 +1,125 @@
+"""What is asked of a load, and the decision: which thing goes where, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.images.contents import Contents
+from pykexec.images.kernel_image import KernelImage
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.estimate import Estimate
+from pykexec.placement.segment import Segment, SegmentTable, Source
+
+
+class ImageKind(Enum):
+    """What is loaded, as JSON and the output spell it."""
+
+    NORMAL = "normal"
+    CRASH = "crash"
+    CRASH_BY_NORMAL = "crash-by-normal"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Mode(Enum):
+    """Who moves the pages of a crash by normal (design: four ways, one plan)."""
+
+    FLAG = "flag"
+    KERNEL_SWAP = "kernel-swap"
+    STUB_SWAP = "stub-swap"
+    IN_PLACE = "in-place"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """The user's wishes; addresses and sizes in bytes, None where there is no wish."""
+
+    kind: ImageKind = ImageKind.NORMAL
+    initrd: Contents | None = None
+    append: tuple[str, ...] = ()
+    reuse_cmdline: bool = False
+    cmdline_remove: tuple[str, ...] = ()
+    mem_min: int | None = None
+    mem_max: int | None = None
+    """Inclusive, as kexec-tools has it."""
+    crash_size: int | None = None
+    mode: Mode | None = None
+    entry: int | None = None
+    checks: bool = True
+    """Whether the stub compares digests."""
+    rng_seed: bytes = bytes(32)
+    """Zeros in a dry run, so that two are alike; drawn for a real load."""
+    headers_at: PhysRange | None = None
+    """Memory outside of the image for the ELF core headers, when a backend has some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One thing at its place; `range` is whole pages."""
+
+    name: str
+    range: PhysRange
+    why: str
+    contents: Contents | None = None
+    source: Source = Source.MEMORY_ONLY
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(
+            self.name, self.range.start, self.range.size, self.why, self.contents, self.source
+        )
+
+
+@dataclass(frozen=True)
+class PlacementPlan:
+    """The decision. `placed` is in address order; `window` is where all of it had to fit."""
+
+    image: KernelImage
+    request: LoadRequest
+    memory_map: MemoryMap
+    placed: tuple[Placed, ...]
+    entry: int
+    flags: KexecFlag
+    cmdline: CommandLine
+    capture_map: MemoryMap
+    """The e820 map that the new kernel is given."""
+    mode: Mode | None = None
+    window: PhysRange | None = None
+    estimate: Estimate | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Placed]:
+        return iter(self.placed)
+
+    def named(self, name: str) -> Placed | None:
+        return next((item for item in self.placed if item.name == name), None)
+
+    @property
+    def headers(self) -> PhysRange | None:
+        """Where the ELF core headers lie or will lie."""
+        inside = self.named(ELFCOREHDR)
+        return inside.range if inside else self.request.headers_at
+
+
+PURGATORY = "purgatory"
+BOOT_PARAMS = "boot_params, command line"
+KERNEL = "kernel"
+INITRD = "initrd"
+ELFCOREHDR = "ELF core headers"
+BACKUP = "backup of memory below 1 MiB"
+CAPTURE_MEMORY = "memory of the capture kernel"
+LOW = "memory below 1 MiB"
+
+
+def segment_table(plan: PlacementPlan) -> SegmentTable:
+    """The plan as kexec_load(2) takes it, in address order."""
+    return SegmentTable(tuple(item.segment for item in plan), plan.entry, plan.flags)
