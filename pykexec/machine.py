@@ -7,8 +7,10 @@ kernel for its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+from pykexec.memory.assumed import assumed_map
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import RangeSet
 
@@ -19,11 +21,14 @@ class Unknown:
 
     why: str
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __str__(self) -> str:
         return f"unknown: {self.why}"
+
+
+NOT_READ = Unknown("not read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,97 @@ class NoteArea:
     size: int
 
 
-NOT_READ = Unknown("not read")
+@dataclass(frozen=True, slots=True)
+class EfiRuntimeRange:
+    """One entry of /sys/firmware/efi/runtime-map: struct efi_memory_desc_t."""
+
+    type: int
+    phys_addr: int
+    virt_addr: int
+    num_pages: int
+    attribute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Efi:
+    """/sys/firmware/efi; addresses are those that the first kernel was given."""
+
+    systab: dict[str, int] = field(default_factory=dict, hash=False)
+    """Tables of the systab file by name, e.g. {"ACPI20": 0x7fb7e014}."""
+    fw_vendor: int | Unknown = NOT_READ
+    runtime: int | Unknown = NOT_READ
+    config_table: int | Unknown = NOT_READ
+    runtime_map: tuple[EfiRuntimeRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KexecState:
+    """What the kernel says of its images, and whether it will take another."""
+
+    loaded: bool | Unknown = NOT_READ
+    crash_loaded: bool | Unknown = NOT_READ
+    crash_size: int | Unknown = NOT_READ
+    """Bytes reserved for a crash kernel."""
+    crash_elfcorehdr_size: int | Unknown = NOT_READ
+    load_disabled: bool | Unknown = NOT_READ
+    load_limit_reboot: int | Unknown = NOT_READ
+    """Loads (and unloads) that are still allowed; -1 is no limit."""
+    load_limit_panic: int | Unknown = NOT_READ
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctls:
+    """Settings that decide whether a panic comes, and what happens then."""
+
+    panic: int | Unknown = NOT_READ
+    """Seconds until a reboot after a panic; 0 waits for ever."""
+    panic_on_oops: int | Unknown = NOT_READ
+    unknown_nmi_panic: int | Unknown = NOT_READ
+    crash_kexec_post_notifiers: bool | Unknown = NOT_READ
+    kptr_restrict: int | Unknown = NOT_READ
+
+
+@dataclass(frozen=True, slots=True)
+class HugePagePool:
+    """/sys/kernel/mm/hugepages/hugepages-*; `page_size` in bytes, the rest in pages."""
+
+    page_size: int
+    total: int
+    free: int
+    reserved: int
+    surplus: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugePageUser:
+    """A process that has huge pages mapped."""
+
+    pid: int
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PciDevice:
+    """One function, its class code (24 bits) and the driver bound to it ("" for none)."""
+
+    address: str
+    class_code: int
+    bus_master: bool
+    driver: str
+
+    @property
+    def is_bridge(self) -> bool:
+        """Base class 06: a bridge masters the bus for what is behind it."""
+        return self.class_code >> 16 == 0x06
+
+
+@dataclass(frozen=True, slots=True)
+class BootLoader:
+    """The file that holds the kernel command line, and what makes a change take effect."""
+
+    file: str
+    apply: str
 
 
 @dataclass(frozen=True)
@@ -68,4 +163,51 @@ class Machine:
     boot_params: bytes | Unknown = NOT_READ
     acpi_rsdp: int | Unknown = NOT_READ
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
-    """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}."""
+    """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
+    architecture: str | Unknown = NOT_READ
+    """As uname -m says it."""
+    memfree: int | Unknown = NOT_READ
+    memavailable: int | Unknown = NOT_READ
+    hugepages: tuple[HugePagePool, ...] | Unknown = NOT_READ
+    hugepage_users: tuple[HugePageUser, ...] | Unknown = NOT_READ
+    hugetlbfs_mounts: tuple[str, ...] | Unknown = NOT_READ
+    efi: Efi | Unknown | None = NOT_READ
+    """None on a machine that was not booted through EFI."""
+    secure_boot: bool | Unknown = NOT_READ
+    lockdown: str | Unknown = NOT_READ
+    """"none", "integrity" or "confidentiality"."""
+    capabilities: frozenset[str] | Unknown = NOT_READ
+    """The effective ones of this process, e.g. "CAP_SYS_BOOT"."""
+    seccomp: bool | Unknown = NOT_READ
+    """Whether a filter decides which system calls this process may make."""
+    kexec: KexecState = KexecState()
+    sysctls: Sysctls = Sysctls()
+    symbols: frozenset[str] | Unknown = NOT_READ
+    """Which of the kernel symbols that tell versions apart are in /proc/kallsyms."""
+    symbols_hidden: bool | Unknown = NOT_READ
+    """Whether /proc/kallsyms shows zeros for addresses."""
+    cpu_flags: frozenset[str] | Unknown = NOT_READ
+    """Of the first CPU in /proc/cpuinfo, e.g. "la57", "pdpe1gb"."""
+    pci_devices: tuple[PciDevice, ...] | Unknown = NOT_READ
+    iommu_groups: int | Unknown = NOT_READ
+    """Groups in /sys/kernel/iommu_groups; 0 where no IOMMU translates."""
+    bootloader: BootLoader | Unknown = NOT_READ
+    kdump_service: str | Unknown | None = NOT_READ
+    """The configuration file of the distribution's kdump service; None without one."""
+
+    def option(self, name: str) -> str | Unknown:
+        """A build option: "y", "m", its value, or "n" where the configuration lacks it."""
+        if isinstance(self.config, Unknown):
+            return self.config
+        return self.config.get(name, "n")
+
+    def with_assumed_map(self) -> Machine:
+        """For a dry run where no map could be read: one that is only assumed from
+        MemTotal, and says so. The machine itself where its map is known."""
+        if not isinstance(self.memory_map, Unknown) or isinstance(self.totalram, Unknown):
+            return self
+        return replace(
+            self,
+            memory_map=assumed_map(self.totalram),
+            memory_map_source=f"assumed from MemTotal ({self.memory_map.why})",
+        )

@@ -1,0 +1,63 @@
+"""All facts of a machine at once: `read_machine` gives the value that plans are made from."""
+
+from __future__ import annotations
+
+from pykexec.host import devices, firmware, kernel, kexec, memory
+from pykexec.host.root import Folder, Root, text
+from pykexec.machine import Machine
+
+THIS_MACHINE = Folder()
+
+
+def read_machine(root: Root = THIS_MACHINE) -> Machine:
+    """Raises nothing: what cannot be read is Unknown, with the reason.
+
+    As root on a live machine everything is known; unprivileged, the memory map is
+    the firmware's, and the places of kernel, reservation and notes are Unknown.
+    """
+    release = text(root, "/proc/sys/kernel/osrelease", 4096)
+    cmdline = text(root, "/proc/cmdline", 1 << 16)
+    config = kernel.config(root, release)
+    lines = memory.iomem_lines(root)
+    memory_map, source = memory.memory_map(root, lines, cmdline)
+    meminfo = memory.meminfo(root)
+    state = kexec.kexec_state(root)
+    params = firmware.boot_params(root)
+    efi = firmware.efi(root)
+    symbols, symbols_hidden = kernel.symbols(root)
+    return Machine(
+        name=root.name,
+        memory_map=memory_map,
+        memory_map_source=source,
+        kernel_image=memory.kernel_image(lines),
+        crash_kernel=memory.crash_kernel(lines, state.crash_size),
+        release=release,
+        cmdline=cmdline,
+        totalram=memory.memory_size(meminfo, "MemTotal"),
+        cpus=devices.cpu_notes(root),
+        vmcoreinfo=kernel.vmcoreinfo(root),
+        page_offset_base=kernel.page_offset_base(root),
+        boot_params=params,
+        acpi_rsdp=firmware.acpi_rsdp(params, efi, cmdline),
+        config=config,
+        architecture=kernel.architecture(root),
+        memfree=memory.memory_size(meminfo, "MemFree"),
+        memavailable=memory.memory_size(meminfo, "MemAvailable"),
+        hugepages=memory.hugepage_pools(root),
+        hugepage_users=memory.hugepage_users(root),
+        hugetlbfs_mounts=memory.hugetlbfs_mounts(root),
+        efi=efi,
+        secure_boot=firmware.secure_boot(root, params, efi),
+        lockdown=kexec.lockdown(root, config),
+        capabilities=kexec.capabilities(root),
+        seccomp=kexec.seccomp(root),
+        kexec=state,
+        sysctls=kernel.sysctls(root),
+        symbols=symbols,
+        symbols_hidden=symbols_hidden,
+        cpu_flags=devices.cpu_flags(root),
+        pci_devices=devices.pci_devices(root),
+        iommu_groups=devices.iommu_groups(root),
+        bootloader=firmware.bootloader(root),
+        kdump_service=firmware.kdump_service(root),
+    )

@@ -1,0 +1,149 @@
+"""The running kernel: its release, build options, settings, symbols and direct map."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
+from pykexec.host.root import Root, number, text
+from pykexec.machine import NoteArea, Sysctls, Unknown
+
+CONFIG_MAX = 8 << 20
+"""Bytes of a kernel configuration, unpacked; real ones have 300 KiB."""
+VMCOREINFO = ("/sys/kernel/kexec/vmcoreinfo", "/sys/kernel/vmcoreinfo")
+KALLSYMS = "/proc/kallsyms"
+KCORE = "/proc/kcore"
+KERNEL_TEXT_BASE = 0xFFFFFFFF80000000
+"""x86_64: the kernel text mapping; the direct map lies below (arch/x86/mm/mm.txt)."""
+
+TELLING_SYMBOLS = ("kexec_image", "kexec_crash_image", "kexec_pa_swap_page", "relocate_kernel")
+"""kexec_pa_swap_page came with the relocate_kernel that copies unless told to preserve
+context (6.14); the images need CONFIG_KALLSYMS_ALL."""
+
+
+def config(root: Root, release: str | Unknown) -> dict[str, str] | Unknown:
+    """Build options, from the kernel itself or from the file a distribution ships."""
+    packed = root.read("/proc/config.gz")
+    if isinstance(packed, bytes):
+        options = gunzip(packed, CONFIG_MAX)
+        return options if isinstance(options, Unknown) else parse_config(options.decode("latin-1"))
+    if isinstance(release, Unknown):
+        return Unknown(f"{packed.why}; {release.why}")
+    if not re.fullmatch(r"[\w.+~-]{1,64}", release):
+        return Unknown(f"{packed.why}; not a file name: {release[:40]!r}")
+    why = [packed.why]
+    for path in (f"/boot/config-{release}", f"/lib/modules/{release}/config"):
+        found = text(root, path, CONFIG_MAX)
+        if isinstance(found, str):
+            return parse_config(found)
+        why.append(found.why)
+    return Unknown("; ".join(why))
+
+
+def gunzip(packed: bytes, limit: int) -> bytes | Unknown:
+    """At most `limit` bytes out of a gzip file."""
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        found = unpacker.decompress(packed, limit)
+    except zlib.error as error:
+        return Unknown(f"/proc/config.gz: {error}")
+    if not unpacker.eof:
+        return Unknown(f"/proc/config.gz: truncated, or larger than {limit} bytes")
+    return found
+
+
+def parse_config(found: str) -> dict[str, str]:
+    """CONFIG_X=value lines without quotes; "is not set" is "n"."""
+    options: dict[str, str] = {}
+    for match in re.finditer(
+        r"^(?:(CONFIG_\w+)=(.*)|# (CONFIG_\w+) is not set)$", found, re.MULTILINE
+    ):
+        if match[1]:
+            options[match[1]] = match[2].strip().strip('"')
+        else:
+            options[match[3]] = "n"
+    return options
+
+
+def sysctls(root: Root) -> Sysctls:
+    """What a panic does, and what is hidden."""
+    folder = "/proc/sys/kernel"
+    parameter = text(root, "/sys/module/kernel/parameters/crash_kexec_post_notifiers", 4096)
+    return Sysctls(
+        panic=number(root, f"{folder}/panic"),
+        panic_on_oops=number(root, f"{folder}/panic_on_oops"),
+        unknown_nmi_panic=number(root, f"{folder}/unknown_nmi_panic"),
+        crash_kexec_post_notifiers=(
+            parameter if isinstance(parameter, Unknown) else parameter in ("Y", "y", "1")
+        ),
+        kptr_restrict=number(root, f"{folder}/kptr_restrict"),
+    )
+
+
+def symbols(root: Root) -> tuple[frozenset[str] | Unknown, bool | Unknown]:
+    """Which of the telling symbols there are, and whether their addresses are hidden.
+
+    The names are there for all; addresses are zeros as kptr_restrict says.
+    """
+    lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(TELLING_SYMBOLS)}|_text|_stext)\n")
+    if isinstance(lines, Unknown):
+        return lines, lines
+    parts = [line.split() for line in lines]
+    names = frozenset(part[2] for part in parts if len(part) == 3)
+    if not names:
+        return Unknown(f"{KALLSYMS}: is empty"), Unknown(f"{KALLSYMS}: is empty")
+    hidden = all(part[0].strip("0") == "" for part in parts)
+    return names & frozenset(TELLING_SYMBOLS), hidden
+
+
+def vmcoreinfo(root: Root) -> NoteArea | Unknown:
+    """Physical address and size of the VMCOREINFO note, both in hex."""
+    found: str | Unknown = Unknown("")
+    for path in VMCOREINFO:
+        found = text(root, path, 4096)
+        if isinstance(found, str):
+            match = re.fullmatch(r"(?:0x)?([0-9a-f]{1,16}) (?:0x)?([0-9a-f]{1,8})", found)
+            if match and int(match[2], 16):
+                return NoteArea(int(match[1], 16), int(match[2], 16))
+            return Unknown(f"{path}: not an address and a size: {found[:40]!r}")
+    assert isinstance(found, Unknown)
+    return found
+
+
+def page_offset_base(root: Root) -> int | Unknown:
+    """From the program headers of /proc/kcore: a RAM entry has p_paddr, and lies
+    in the direct map at p_vaddr (fs/proc/kcore.c:read_kcore_iter)."""
+    header = root.head(KCORE, EHDR.size)
+    if isinstance(header, Unknown):
+        return header
+    if len(header) < EHDR.size or header[:5] != ELFMAG + b"\2":
+        return Unknown(f"{KCORE}: not an ELF64 file")
+    fields = EHDR.unpack(header)
+    phoff, phnum = fields[5], fields[10]
+    if phoff != EHDR.size:
+        return Unknown(f"{KCORE}: program headers at {phoff:#x}, not right behind the header")
+    table = root.head(KCORE, EHDR.size + PHDR.size * phnum)
+    if isinstance(table, Unknown):
+        return table
+    if len(table) < EHDR.size + PHDR.size * phnum:
+        return Unknown(f"{KCORE}: ends within its program headers")
+    bases: set[int] = {
+        entry[3] - entry[4]
+        for entry in PHDR.iter_unpack(table[EHDR.size :])
+        if entry[0] == PT_LOAD and entry[4] != (1 << 64) - 1 and entry[3] < KERNEL_TEXT_BASE
+    }
+    if len(bases) != 1 or min(bases) < 1 << 63:
+        return Unknown(f"{KCORE}: its program headers do not tell the direct map")
+    return bases.pop()
+
+
+def architecture(root: Root) -> str | Unknown:
+    """utsname.machine: in /proc from 6.1 on; before that, by what only x86 has."""
+    found = text(root, "/proc/sys/kernel/arch", 4096)
+    if isinstance(found, Unknown) and not isinstance(
+        root.read("/sys/kernel/boot_params/version", 4096), Unknown
+    ):
+        flags = text(root, "/proc/cpuinfo", 4 << 20)
+        return "x86_64" if isinstance(flags, str) and " lm " in flags else "i686"
+    return found

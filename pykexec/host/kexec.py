@@ -1,0 +1,66 @@
+"""What the kernel says of kexec: images, limits, and who may load."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.host.root import Root, first_number, flag, number, text
+from pykexec.machine import KexecState, Unknown
+
+CAPABILITIES = {17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 22: "CAP_SYS_BOOT", 34: "CAP_SYSLOG"}
+"""include/uapi/linux/capability.h: the ones that something here asks for."""
+
+
+def kexec_state(root: Root) -> KexecState:
+    """From /sys/kernel/kexec/ (6.18 and later) or the older names beside it."""
+
+    def state(name: str) -> int | Unknown:
+        return first_number(root, f"/sys/kernel/kexec/{name}", f"/sys/kernel/kexec_{name}")
+
+    def limit(name: str) -> int | Unknown:
+        return number(root, f"/proc/sys/kernel/kexec_load_limit_{name}")
+
+    return KexecState(
+        loaded=flag(state("loaded")),
+        crash_loaded=flag(state("crash_loaded")),
+        crash_size=state("crash_size"),
+        crash_elfcorehdr_size=first_number(
+            root, "/sys/kernel/kexec/crash_elfcorehdr_size", "/sys/kernel/crash_elfcorehdr_size"
+        ),
+        load_disabled=flag(number(root, "/proc/sys/kernel/kexec_load_disabled")),
+        load_limit_reboot=limit("reboot"),
+        load_limit_panic=limit("panic"),
+    )
+
+
+def lockdown(root: Root, config: dict[str, str] | Unknown) -> str | Unknown:
+    """The bracketed word; "none" too where the kernel was built without it."""
+    path = "/sys/kernel/security/lockdown"
+    found = text(root, path, 4096)
+    if isinstance(found, str):
+        match = re.search(r"\[(\w+)\]", found)
+        return match[1] if match else Unknown(f"{path}: no level is marked: {found[:40]!r}")
+    if isinstance(config, dict) and config.get("CONFIG_SECURITY_LOCKDOWN_LSM", "n") == "n":
+        return "none"
+    return found
+
+
+def capabilities(root: Root) -> frozenset[str] | Unknown:
+    """The effective capabilities of the reading process."""
+    status = text(root, "/proc/self/status", 1 << 16)
+    if isinstance(status, Unknown):
+        return status
+    match = re.search(r"^CapEff:\s*([0-9a-fA-F]{1,16})$", status, re.MULTILINE)
+    if not match:
+        return Unknown("/proc/self/status: has no CapEff")
+    bits = int(match[1], 16)
+    return frozenset(name for bit, name in CAPABILITIES.items() if bits >> bit & 1)
+
+
+def seccomp(root: Root) -> bool | Unknown:
+    """Whether a seccomp filter stands between this process and the kernel."""
+    status = text(root, "/proc/self/status", 1 << 16)
+    if isinstance(status, Unknown):
+        return status
+    match = re.search(r"^Seccomp:\s*(\d)$", status, re.MULTILINE)
+    return match[1] != "0" if match else Unknown("/proc/self/status: has no Seccomp")

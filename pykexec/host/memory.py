@@ -1,0 +1,154 @@
+"""The memory map of the machine, how much of it is free, and its huge pages."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.host.root import Root, number, text
+from pykexec.machine import HugePagePool, HugePageUser, Unknown
+from pykexec.memory import firmware_memmap, iomem
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import RangeSet
+
+IOMEM = "/proc/iomem"
+MEMMAP = "/sys/firmware/memmap"
+POOLS = "/sys/kernel/mm/hugepages"
+KERNEL_IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
+MEMMAP_ENTRIES_MAX = 4096
+PROCESSES_MAX = 32768
+
+
+def iomem_lines(root: Root) -> tuple[iomem.IomemLine, ...] | Unknown:
+    """/proc/iomem; Unknown where it shows zeros, as it does without CAP_SYS_ADMIN."""
+    found = text(root, IOMEM)
+    if isinstance(found, Unknown):
+        return found
+    lines = iomem.parse_iomem(found)
+    if not lines:
+        return Unknown(f"{IOMEM}: shows no addresses (they are zeros without CAP_SYS_ADMIN)")
+    return lines
+
+
+def memory_map(
+    root: Root, lines: tuple[iomem.IomemLine, ...] | Unknown, cmdline: str | Unknown
+) -> tuple[MemoryMap | Unknown, str]:
+    """The map, and which file it is from.
+
+    The firmware's map, readable by all, is second best: with add_efi_memmap the
+    kernel knows RAM that is not in it (Documentation/admin-guide/kernel-parameters).
+    """
+    if not isinstance(lines, Unknown):
+        found = iomem.memory_map(lines)
+        if found.ram:
+            return found, IOMEM
+        lines = Unknown(f"{IOMEM}: has no System RAM")
+    firmware = firmware_map(root)
+    if isinstance(firmware, Unknown):
+        return Unknown(f"{lines.why}; {firmware.why}"), ""
+    if isinstance(cmdline, str) and "add_efi_memmap" in cmdline.split():
+        return Unknown(f"{lines.why}; {MEMMAP}: incomplete with add_efi_memmap"), ""
+    return firmware, MEMMAP
+
+
+def firmware_map(root: Root) -> MemoryMap | Unknown:
+    """/sys/firmware/memmap, one folder an entry."""
+    names = root.entries(MEMMAP)
+    if isinstance(names, Unknown):
+        return names
+    entries: list[tuple[str, str, str]] = []
+    for name in names[:MEMMAP_ENTRIES_MAX]:
+        values = [
+            text(root, f"{MEMMAP}/{name}/{field}", 4096) for field in ("start", "end", "type")
+        ]
+        known = [value for value in values if isinstance(value, str)]
+        if len(known) < 3:
+            return Unknown(f"{MEMMAP}/{name}: cannot be read")
+        entries.append((known[0], known[1], known[2]))
+    found = firmware_memmap.memory_map(entries)
+    return found if found.ram else Unknown(f"{MEMMAP}: has no System RAM")
+
+
+def kernel_image(lines: tuple[iomem.IomemLine, ...] | Unknown) -> RangeSet | Unknown:
+    """Where the running kernel lies."""
+    if isinstance(lines, Unknown):
+        return lines
+    return iomem.named(lines, *KERNEL_IMAGE) or Unknown(f"{IOMEM}: has no Kernel code")
+
+
+def crash_kernel(
+    lines: tuple[iomem.IomemLine, ...] | Unknown, crash_size: int | Unknown
+) -> RangeSet | Unknown:
+    """What crashkernel= reserved; that it is nothing can be read by all."""
+    if crash_size == 0:
+        return RangeSet()
+    if isinstance(lines, Unknown):
+        return lines
+    return iomem.named(lines, "Crash kernel")
+
+
+def meminfo(root: Root) -> dict[str, int] | Unknown:
+    """/proc/meminfo in bytes; counts without a unit stay counts."""
+    found = text(root, "/proc/meminfo")
+    if isinstance(found, Unknown):
+        return found
+    values: dict[str, int] = {}
+    for match in re.finditer(r"^(\S+):\s+(\d{1,20})( kB)?$", found, re.MULTILINE):
+        values[match[1]] = int(match[2]) * (1024 if match[3] else 1)
+    return values
+
+
+def memory_size(values: dict[str, int] | Unknown, name: str) -> int | Unknown:
+    """One line of /proc/meminfo."""
+    if isinstance(values, Unknown):
+        return values
+    return values.get(name, Unknown(f"/proc/meminfo: has no {name}"))
+
+
+def hugepage_pools(root: Root) -> tuple[HugePagePool, ...] | Unknown:
+    """By page size, smallest first; () where the kernel has no hugetlbfs."""
+    names = root.entries(POOLS)
+    if isinstance(names, Unknown):
+        return names
+    pools: list[HugePagePool] = []
+    for name in names:
+        match = re.fullmatch(r"hugepages-(\d{1,10})kB", name)
+        if not match:
+            continue
+        counts = [
+            number(root, f"{POOLS}/{name}/{kind}_hugepages")
+            for kind in ("nr", "free", "resv", "surplus")
+        ]
+        known = [count for count in counts if isinstance(count, int)]
+        if len(known) < len(counts):
+            return next(count for count in counts if isinstance(count, Unknown))
+        pools.append(HugePagePool(int(match[1]) * 1024, *known))
+    return tuple(sorted(pools, key=lambda pool: pool.page_size))
+
+
+def hugepage_users(root: Root) -> tuple[HugePageUser, ...] | Unknown:
+    """Processes with huge pages mapped, from /proc/PID/status, largest first."""
+    names = root.entries("/proc")
+    if isinstance(names, Unknown):
+        return names
+    users: list[HugePageUser] = []
+    for name in [name for name in names if name.isdecimal()][:PROCESSES_MAX]:
+        status = text(root, f"/proc/{name}/status", 1 << 16)
+        if isinstance(status, str) and (size := hugetlb_size(status)):
+            process = re.search(r"^Name:\s*(.*)$", status, re.MULTILINE)
+            users.append(HugePageUser(int(name), process[1] if process else "?", size))
+    return tuple(sorted(users, key=lambda user: (-user.size, user.pid)))
+
+
+def hugetlb_size(status: str) -> int:
+    """Bytes of huge pages in a text of /proc/PID/status."""
+    match = re.search(r"^HugetlbPages:\s*(\d{1,20}) kB$", status, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
+
+
+def hugetlbfs_mounts(root: Root) -> tuple[str, ...] | Unknown:
+    """Where hugetlbfs is mounted."""
+    found = text(root, "/proc/self/mounts")
+    if isinstance(found, Unknown):
+        return found
+    fields = (line.split() for line in found.splitlines())
+    return tuple(part[1] for part in fields if len(part) > 2 and part[2] == "hugetlbfs")

@@ -1,0 +1,169 @@
+"""Where /proc and /sys are read: the real root folder, or one captured from a machine.
+
+Every read has a limit, and gives `Unknown` with the reason where there is nothing
+to read. A folder that is not "/" is never left, whatever its links say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pykexec.errors import KexecError
+from pykexec.machine import Unknown
+
+READ_MAX = 4 << 20
+"""Bytes of any one file of /proc or /sys that is read whole."""
+LINES_MAX = 64 << 20
+"""Bytes of /proc/kallsyms that are looked through."""
+ENTRIES_MAX = 1 << 16
+
+
+class BadRoot(KexecError):
+    """What was given as --root is neither a folder nor a captured machine."""
+
+    code = "bad-root"
+
+
+class Root(Protocol):
+    """Files by absolute path."""
+
+    @property
+    def name(self) -> str:
+        """How to call the machine in a message."""
+        ...
+
+    def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
+        """The whole file; Unknown above `limit` bytes."""
+        ...
+
+    def head(self, path: str, size: int) -> bytes | Unknown:
+        """At most the first `size` bytes."""
+        ...
+
+    def entries(self, path: str) -> tuple[str, ...] | Unknown:
+        """The names in a folder, sorted."""
+        ...
+
+    def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
+        """The lines in which the regular expression is found, streamed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is, or looks like, the root of a machine."""
+
+    path: Path = Path("/")
+
+    @property
+    def name(self) -> str:
+        return "this machine" if self.path == Path("/") else str(self.path)
+
+    def locate(self, path: str) -> Path:
+        """The file under this root; PermissionError for a way out of it."""
+        found = self.path / path.lstrip("/")
+        if self.path == Path("/"):
+            return found
+        top = os.path.realpath(self.path)
+        real = os.path.realpath(found)
+        if real != top and not real.startswith(top.rstrip("/") + "/"):
+            raise PermissionError(0, "leads out of the folder")
+        return Path(real)
+
+    def open(self, path: str) -> int:
+        fd = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise PermissionError(0, "not a regular file")
+        return fd
+
+    def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
+        found = self.head(path, limit + 1)
+        if isinstance(found, bytes) and len(found) > limit:
+            return Unknown(f"{path}: larger than {limit} bytes")
+        return found
+
+    def head(self, path: str, size: int) -> bytes | Unknown:
+        parts: list[bytes] = []
+        left = size
+        try:
+            fd = self.open(path)
+            try:
+                while left and (chunk := os.read(fd, min(left, 1 << 20))):
+                    parts.append(chunk)
+                    left -= len(chunk)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return unreadable(path, error)
+        return b"".join(parts)
+
+    def entries(self, path: str) -> tuple[str, ...] | Unknown:
+        try:
+            names = sorted(os.listdir(self.locate(path)))
+        except OSError as error:
+            return unreadable(path, error)
+        if len(names) > ENTRIES_MAX:
+            return Unknown(f"{path}: more than {ENTRIES_MAX} entries")
+        return tuple(names)
+
+    def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
+        wanted = re.compile(pattern.encode())
+        found: list[str] = []
+        left = LINES_MAX
+        try:
+            with open(self.open(path), "rb") as lines:
+                for line in lines:
+                    left -= len(line)
+                    if left < 0:
+                        return Unknown(f"{path}: larger than {LINES_MAX} bytes")
+                    if wanted.search(line):
+                        found.append(line.decode("utf-8", "replace").rstrip("\n"))
+        except OSError as error:
+            return unreadable(path, error)
+        return tuple(found)
+
+
+def unreadable(path: str, error: OSError) -> Unknown:
+    """The reason in words that name the file."""
+    return Unknown(f"{path}: {(error.strerror or str(error)).lower()}")
+
+
+def text(root: Root, path: str, limit: int = READ_MAX) -> str | Unknown:
+    """A small file as text, without white space at its ends."""
+    found = root.read(path, limit)
+    if isinstance(found, Unknown):
+        return found
+    return found.decode("utf-8", "replace").strip()
+
+
+def number(root: Root, path: str, base: int = 10) -> int | Unknown:
+    """A file that holds one number; base 16 with or without 0x."""
+    found = text(root, path, 4096)
+    if isinstance(found, Unknown):
+        return found
+    try:
+        return int(found, base)
+    except ValueError:
+        return Unknown(f"{path}: not a number: {found[:40]!r}")
+
+
+def first_number(root: Root, *paths: str) -> int | Unknown:
+    """Of the first path that can be read: names change from kernel to kernel.
+    When none can, the reason is that of the last."""
+    found: int | Unknown = Unknown("no path given")
+    for path in paths:
+        found = number(root, path)
+        if not isinstance(found, Unknown):
+            break
+    return found
+
+
+def flag(value: int | Unknown) -> bool | Unknown:
+    """A number that means yes or no."""
+    return value if isinstance(value, Unknown) else value != 0

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from pykexec.host.facts import read_machine
+from pykexec.host.kernel import gunzip
+from pykexec.host.root import Folder
+from pykexec.machine import (
+    BootLoader,
+    CpuNotes,
+    Efi,
+    EfiRuntimeRange,
+    HugePagePool,
+    HugePageUser,
+    Machine,
+    NoteArea,
+    PciDevice,
+    Unknown,
+)
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+from .conftest import DIRECT_MAP, NO_PADDR, MakeTree, kcore_headers, without
+
+ZEROS = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
+RSDP = 0x7FB7E014
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+GUNZIP_MAX = 1000
+
+
+def test_complete_machine(tree: MakeTree) -> None:
+    root = tree({})
+    machine = read_machine(root)
+    unknown = [name for name, fact in vars(machine).items() if isinstance(fact, Unknown)]
+    assert unknown == ["acpi_rsdp"]
+    assert machine.name == str(root.path)
+    assert not isinstance(machine.memory_map, Unknown)
+    assert machine.memory_map.ram == RangeSet(
+        (PhysRange(0x1000, 0x9FC00), PhysRange(0x100000, 0x3FFDC000))
+    )
+    assert machine.memory_map_source == "/proc/iomem"
+    assert machine.kernel_image == RangeSet(
+        (PhysRange(0x2000000, 0x3C00000), PhysRange(0x3D00000, 0x4000000))
+    )
+    assert machine.crash_kernel == RangeSet((PhysRange(0x3E000000, 0x3E010000),))
+    assert machine.release == "6.1.0-40-amd64"
+    assert machine.cmdline == "root=/dev/vda1 ro quiet crashkernel=64K"
+    assert machine.totalram == 1_000_000 << 10
+    assert (machine.memfree, machine.memavailable) == (600_000 << 10, 700_000 << 10)
+    assert machine.cpus == (CpuNotes(0, 0x3FC1B400, 368), CpuNotes(3, 0x3FD1B400, 368))
+    assert machine.vmcoreinfo == NoteArea(0x3A001000, 0x1024)
+    assert machine.page_offset_base == DIRECT_MAP
+    assert machine.config == {
+        "CONFIG_KEXEC": "y",
+        "CONFIG_KEXEC_JUMP": "n",
+        "CONFIG_LOCALVERSION": "",
+    }
+    assert machine.option("CONFIG_KEXEC_FILE") == "n"
+    assert machine.architecture == "x86_64"
+    assert machine.hugepages == (HugePagePool(2 << 20, 4, 0, 0, 0),)
+    assert machine.hugepage_users == (HugePageUser(77, "qemu", 8 << 20),)
+    assert machine.hugetlbfs_mounts == ("/dev/hugepages",)
+    assert machine.efi is None
+    assert machine.secure_boot is False
+    assert machine.lockdown == "none"
+    assert machine.capabilities == frozenset(
+        {"CAP_SYS_RAWIO", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYSLOG"}
+    )
+    assert machine.seccomp is False
+    assert (machine.kexec.loaded, machine.kexec.crash_loaded) == (False, True)
+    assert machine.kexec.crash_size == 65536
+    assert machine.kexec.load_disabled is False
+    assert machine.sysctls.panic == 10
+    assert machine.sysctls.crash_kexec_post_notifiers is False
+    assert machine.symbols == frozenset({"kexec_image", "kexec_crash_image", "relocate_kernel"})
+    assert machine.symbols_hidden is False
+    assert machine.cpu_flags == frozenset({"fpu", "lm", "pdpe1gb"})
+    assert machine.pci_devices == (
+        PciDevice("0000:00:00.0", 0x060000, True, ""),
+        PciDevice("0000:00:03.0", 0x020000, True, "virtio-pci"),
+        PciDevice("0000:00:04.0", 0x010000, False, ""),
+    )
+    assert machine.iommu_groups == 1
+    assert machine.bootloader == BootLoader(
+        "/etc/default/grub", "update-grub (or grub2-mkconfig -o /boot/grub2/grub.cfg)"
+    )
+    assert machine.kdump_service is None
+
+
+UNKNOWN = [
+    # sentence, changes, fact, the reason
+    (
+        "iomem shows zeros to all but root; its children are then unknown",
+        {"/proc/iomem": ZEROS},
+        "kernel_image",
+        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN)",
+    ),
+    (
+        "a reservation that cannot be seen",
+        {"/proc/iomem": ZEROS},
+        "crash_kernel",
+        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN)",
+    ),
+    (
+        "no map at all",
+        {"/proc/iomem": None, **without("/sys/firmware/memmap")},
+        "memory_map",
+        "/proc/iomem: no such file or directory; /sys/firmware/memmap: no such file or directory",
+    ),
+    (
+        "the firmware's map lacks RAM that EFI added",
+        {"/proc/iomem": ZEROS, "/proc/cmdline": "quiet add_efi_memmap\n"},
+        "memory_map",
+        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN); "
+        "/sys/firmware/memmap: incomplete with add_efi_memmap",
+    ),
+    (
+        "an entry of the firmware's map without its type",
+        {"/proc/iomem": None, "/sys/firmware/memmap/1/type": None},
+        "memory_map",
+        "/proc/iomem: no such file or directory; /sys/firmware/memmap/1: cannot be read",
+    ),
+    (
+        "iomem without any RAM, and no firmware map",
+        {"/proc/iomem": "fee00000-fee00fff : Local APIC\n", **without("/sys/firmware/memmap")},
+        "memory_map",
+        "/proc/iomem: has no System RAM; /sys/firmware/memmap: no such file or directory",
+    ),
+    (
+        "a kernel without crash notes",
+        {"/sys/devices/system/cpu/cpu3/crash_notes": None},
+        "cpus",
+        "/sys/devices/system/cpu/cpu3/crash_notes: no such file or directory",
+    ),
+    (
+        "notes that are not a number",
+        {"/sys/devices/system/cpu/cpu0/crash_notes": "zz\n"},
+        "cpus",
+        "/sys/devices/system/cpu/cpu0/crash_notes: not a number: 'zz'",
+    ),
+    (
+        "VMCOREINFO of size 0",
+        {"/sys/kernel/vmcoreinfo": "0 0\n"},
+        "vmcoreinfo",
+        "/sys/kernel/vmcoreinfo: not an address and a size: '0 0'",
+    ),
+    (
+        "no VMCOREINFO",
+        {"/sys/kernel/vmcoreinfo": None},
+        "vmcoreinfo",
+        "/sys/kernel/vmcoreinfo: no such file or directory",
+    ),
+    (
+        "no kcore",
+        {"/proc/kcore": None},
+        "page_offset_base",
+        "/proc/kcore: no such file or directory",
+    ),
+    (
+        "a kcore of 32 bits",
+        {"/proc/kcore": b"\x7fELF\1".ljust(64, b"\0")},
+        "page_offset_base",
+        "/proc/kcore: not an ELF64 file",
+    ),
+    (
+        "a kcore that is cut",
+        {"/proc/kcore": kcore_headers((DIRECT_MAP, 0, 0x1000))[:-1]},
+        "page_offset_base",
+        "/proc/kcore: ends within its program headers",
+    ),
+    (
+        "a kcore without physical addresses (before 4.11: all zeros)",
+        {"/proc/kcore": kcore_headers((DIRECT_MAP, 0, 4096), (DIRECT_MAP + 8192, 0, 4096))},
+        "page_offset_base",
+        "/proc/kcore: its program headers do not tell the direct map",
+    ),
+    (
+        "a kcore without RAM",
+        {"/proc/kcore": kcore_headers((0xFFFFC90000000000, NO_PADDR, 4096))},
+        "page_offset_base",
+        "/proc/kcore: its program headers do not tell the direct map",
+    ),
+    (
+        "boot_params of another size",
+        {"/sys/kernel/boot_params/data": b"\0" * 100},
+        "boot_params",
+        "/sys/kernel/boot_params/data: 100 bytes, not 4096",
+    ),
+    (
+        "no build options anywhere",
+        {"/boot/config-6.1.0-40-amd64": None},
+        "config",
+        "/proc/config.gz: no such file or directory; "
+        "/boot/config-6.1.0-40-amd64: no such file or directory; "
+        "/lib/modules/6.1.0-40-amd64/config: no such file or directory",
+    ),
+    (
+        "a release that would be a path",
+        {"/proc/sys/kernel/osrelease": "../../etc/shadow\n"},
+        "config",
+        "/proc/config.gz: no such file or directory; not a file name: '../../etc/shadow'",
+    ),
+    (
+        "build options that are not gzip",
+        {"/proc/config.gz": b"CONFIG_KEXEC=y"},
+        "config",
+        "/proc/config.gz: Error -3 while decompressing data: incorrect header check",
+    ),
+    (
+        "lockdown without a mark",
+        {"/sys/kernel/security/lockdown": "none integrity\n"},
+        "lockdown",
+        "/sys/kernel/security/lockdown: no level is marked: 'none integrity'",
+    ),
+    (
+        "no symbols",
+        {"/proc/kallsyms": ""},
+        "symbols",
+        "/proc/kallsyms: is empty",
+    ),
+    (
+        "MemTotal is not there",
+        {"/proc/meminfo": "MemFree: 1 kB\n"},
+        "totalram",
+        "/proc/meminfo: has no MemTotal",
+    ),
+    (
+        "no boot loader is known",
+        {"/etc/default/grub": None, "/etc/hostname": "x"},
+        "bootloader",
+        "no boot loader configuration that is known here",
+    ),
+    (
+        "a BIOS machine hands no RSDP over",
+        {},
+        "acpi_rsdp",
+        "not in the command line, boot_params or the EFI systab "
+        "(on a BIOS machine each kernel finds it below 1 MiB itself)",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fact", "why"), [row[1:] for row in UNKNOWN], ids=[row[0] for row in UNKNOWN]
+)
+def test_unknown(
+    tree: MakeTree, changes: dict[str, str | bytes | None], fact: str, why: str
+) -> None:
+    assert getattr(read_machine(tree(changes)), fact) == Unknown(why)
+
+
+def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:
+    machine = read_machine(Folder(tmp_path))
+    known = {
+        name: fact
+        for name, fact in vars(machine).items()
+        if name not in ("name", "memory_map_source", "kexec", "sysctls")
+        and not isinstance(fact, Unknown)
+    }
+    assert known == {}
+
+
+def test_unprivileged_map_is_the_firmwares(tree: MakeTree) -> None:
+    machine = read_machine(tree({"/proc/iomem": ZEROS}))
+    assert not isinstance(machine.memory_map, Unknown)
+    assert machine.memory_map_source == "/sys/firmware/memmap"
+    assert machine.memory_map.ram.ranges[0] == PhysRange(0, 0x9FC00)
+
+
+def test_nothing_reserved_is_known_to_all(tree: MakeTree) -> None:
+    machine = read_machine(tree({"/proc/iomem": ZEROS, "/sys/kernel/kexec_crash_size": "0\n"}))
+    assert machine.crash_kernel == RangeSet()
+
+
+def test_new_names_come_first(tree: MakeTree) -> None:
+    machine = read_machine(
+        tree({"/sys/kernel/kexec/loaded": "1\n", "/sys/kernel/kexec/crash_size": "4096\n"})
+    )
+    assert machine.kexec.loaded is True
+    assert machine.kexec.crash_size == 4096
+    assert machine.kexec.crash_loaded is True
+
+
+def test_hidden_symbols(tree: MakeTree) -> None:
+    text = "0000000000000000 T _text\n0000000000000000 d kexec_pa_swap_page\n"
+    machine = read_machine(tree({"/proc/kallsyms": text}))
+    assert machine.symbols == frozenset({"kexec_pa_swap_page"})
+    assert machine.symbols_hidden is True
+
+
+def test_kernel_without_lockdown(tree: MakeTree) -> None:
+    assert read_machine(tree({"/sys/kernel/security/lockdown": None})).lockdown == "none"
+
+
+def test_limits_of_6_3(tree: MakeTree) -> None:
+    machine = read_machine(
+        tree(
+            {
+                "/proc/sys/kernel/kexec_load_limit_panic": "2\n",
+                "/proc/sys/kernel/kexec_load_limit_reboot": "-1\n",
+            }
+        )
+    )
+    assert (machine.kexec.load_limit_panic, machine.kexec.load_limit_reboot) == (2, -1)
+
+
+EFI_FILES: dict[str, str | bytes | None] = {
+    "/sys/firmware/efi/systab": f"ACPI20={RSDP:#x}\nACPI=0x7fb7e000\nSMBIOS=0x7f9ab000\n",
+    "/sys/firmware/efi/fw_vendor": "0x7fe1c018\n",
+    "/sys/firmware/efi/runtime": "0xfffffffeffe25b18\n",
+    "/sys/firmware/efi/config_table": "0x7fd9ed98\n",
+    **{
+        f"/sys/firmware/efi/runtime-map/{entry}/{field}": f"{value:#x}\n"
+        for entry in (0, 2, 10)
+        for field, value in (
+            ("type", 5), ("phys_addr", 0x1000 * entry), ("virt_addr", 0xFFFFFFFE00000000),
+            ("num_pages", 3), ("attribute", 0x800000000000000F),
+        )
+    },
+}  # fmt: skip
+
+
+def test_efi(tree: MakeTree) -> None:
+    machine = read_machine(tree({**EFI_FILES, SECURE_BOOT: b"\6\0\0\0\1"}))
+    assert machine.efi == Efi(
+        systab={"ACPI20": RSDP, "ACPI": 0x7FB7E000, "SMBIOS": 0x7F9AB000},
+        fw_vendor=0x7FE1C018,
+        runtime=0xFFFFFFFEFFE25B18,
+        config_table=0x7FD9ED98,
+        runtime_map=tuple(
+            EfiRuntimeRange(5, 0x1000 * entry, 0xFFFFFFFE00000000, 3, 0x800000000000000F)
+            for entry in (0, 2, 10)
+        ),
+    )
+    assert machine.acpi_rsdp == RSDP
+    assert machine.secure_boot is True
+
+
+def test_half_a_runtime_map_is_none(tree: MakeTree) -> None:
+    files = {**EFI_FILES, "/sys/firmware/efi/runtime-map/2/num_pages": None}
+    found = read_machine(tree(files)).efi
+    assert isinstance(found, Efi)
+    assert found.runtime_map == ()
+
+
+RSDP_ORDER = [
+    ("the command line wins", "quiet acpi_rsdp=0x1234 ro\n", 0x5678, 0x1234),
+    ("then boot_params", "quiet\n", 0x5678, 0x5678),
+    ("then the EFI systab", "quiet\n", 0, RSDP),
+    ("a longer key is another key", "xacpi_rsdp=0x1234\n", 0, RSDP),
+]
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "params", "rsdp"), [row[1:] for row in RSDP_ORDER], ids=[r[0] for r in RSDP_ORDER]
+)
+def test_rsdp(tree: MakeTree, cmdline: str, params: int, rsdp: int) -> None:
+    page = bytearray(4096)
+    page[0x70:0x78] = params.to_bytes(8, "little")
+    files: dict[str, str | bytes | None] = {
+        **EFI_FILES,
+        "/proc/cmdline": cmdline,
+        "/sys/kernel/boot_params/data": bytes(page),
+    }
+    assert read_machine(tree(files)).acpi_rsdp == rsdp
+
+
+@pytest.mark.parametrize(("value", "found"), [(2, False), (3, True)])
+def test_secure_boot_of_boot_params(tree: MakeTree, value: int, found: bool) -> None:
+    page = bytearray(4096)
+    page[0x1EC] = value
+    files: dict[str, str | bytes | None] = {
+        **EFI_FILES,
+        "/sys/kernel/boot_params/data": bytes(page),
+    }
+    assert read_machine(tree(files)).secure_boot is found
+
+
+def test_config_gz_comes_first(tree: MakeTree) -> None:
+    machine = read_machine(tree({"/proc/config.gz": gzip.compress(b"CONFIG_KEXEC=m\n")}))
+    assert machine.config == {"CONFIG_KEXEC": "m"}
+
+
+def test_gunzip_is_bounded() -> None:
+    bomb = gzip.compress(bytes(GUNZIP_MAX + 1))
+    assert gunzip(bomb, GUNZIP_MAX) == Unknown(
+        f"/proc/config.gz: truncated, or larger than {GUNZIP_MAX} bytes"
+    )
+    assert gunzip(gzip.compress(bytes(GUNZIP_MAX)), GUNZIP_MAX) == bytes(GUNZIP_MAX)
+
+
+def test_machine_that_runs_this() -> None:
+    machine = read_machine()
+    assert machine.name == "this machine"
+    assert isinstance(machine.release, str)
+    assert isinstance(machine.totalram, int)
+
+
+def test_assumed_map_says_so(tree: MakeTree) -> None:
+    machine = read_machine(tree({"/proc/iomem": None, **without("/sys/firmware/memmap")}))
+    assumed = machine.with_assumed_map()
+    assert not isinstance(assumed.memory_map, Unknown)
+    assert assumed.memory_map.ram.size == 1_000_000 << 10
+    assert assumed.memory_map_source == (
+        "assumed from MemTotal (/proc/iomem: no such file or directory; "
+        "/sys/firmware/memmap: no such file or directory)"
+    )
+
+
+def test_known_map_is_not_assumed(tree: MakeTree) -> None:
+    machine = read_machine(tree({}))
+    assert machine.with_assumed_map() is machine
+    assert Machine("m").with_assumed_map() == Machine("m")
