@@ -1,0 +1,140 @@
+"""bzImage: what a good one asks for, and one clear reason for each bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pykexec.errors import KexecError, UsageError
+from pykexec.images.contents import UnreadableFile, contents_bytes, joined_initrd
+from pykexec.images.identify import IMAGE_TYPES, identify
+from pykexec.images.kernel_image import NotAnImage
+from tests.builders import make_bzimage, write
+
+FIXTURES = {"bzImage64": make_bzimage()}
+"""One file for each image type; a type without one fails the test below."""
+
+
+def test_every_type_has_a_fixture_and_takes_it(tmp_path: Path) -> None:
+    assert {kind.name for kind in IMAGE_TYPES} == set(FIXTURES)
+    for name, data in FIXTURES.items():
+        assert identify(write(tmp_path, name, data)).type == name
+
+
+def test_what_a_bzimage_asks_for(tmp_path: Path) -> None:
+    payload = bytes(range(256)) * 64
+    image = identify(write(tmp_path, "vmlinuz", make_bzimage(payload, setup_sects=3)))
+    assert contents_bytes(image.payload, 1 << 20) == payload
+    assert image.version == "6.1.0-test (builder) #1"
+    assert image.boot.init_size == 0x100000
+    assert image.boot.pref_address == 0x1000000
+    assert image.boot.kernel_alignment == 0x200000
+    assert image.boot.cmdline_size == 2047
+    assert image.boot.protocol == 0x20F
+    assert image.boot.entry_offset == 0x200
+    assert len(image.boot.setup_header) == 0x26C - 0x1F1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 0x20B}, "boot protocol 2.11, 2.12 or later is needed"),
+        ({"loadflags": 0}, "a zImage: LOADED_HIGH is not set"),
+        ({"xloadflags": 2}, "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"),
+        ({"xloadflags": 1}, "XLF_CAN_BE_LOADED_ABOVE_4G is not set"),
+        ({"setup_sects": 1, "payload": b""}, "truncated: the kernel starts at 0x400"),
+        ({"syssize": 0x10000}, "truncated: syssize promises 0x100000 bytes, 0x3000 are there"),
+        ({"init_size": 0x1000}, "init_size 0x1000, expected 0x3000 to 0x40000000"),
+        ({"init_size": 0xFFFFFFFF}, "init_size 0xffffffff, expected 0x3000 to 0x40000000"),
+        ({"alignment": 0}, "kernel_alignment 0x0 is no power of two from 4K to 1G"),
+        ({"alignment": 0x300000}, "kernel_alignment 0x300000 is no power of two from 4K to 1G"),
+        ({"cmdline_size": 0}, "cmdline_size 0x0, expected 1 to 0xffff"),
+        ({"pref_address": 1 << 60}, "pref_address 0x1000000000000000 is above 2^46"),
+        ({"jump": 0x10}, "setup header ends at 0x212, expected 0x268"),
+    ],
+)
+def test_a_lying_header_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    path = write(tmp_path, "vmlinuz", make_bzimage(**change))
+    with pytest.raises(NotAnImage) as caught:
+        identify(path)
+    assert caught.value.message.startswith(f"{path}: not a bzImage64: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "0x0 bytes, a setup header ends at 0x268"),
+        (bytes(0x200), "0x200 bytes, a setup header ends at 0x268"),
+        (bytes(0x1000), "no boot flag 0xaa55 and HdrS at 0x1fe and 0x202"),
+        (make_bzimage(magic=b"Hdr?"), "no boot flag"),
+        (make_bzimage(boot_flag=0xAA54), "no boot flag"),
+    ],
+)
+def test_another_file_is_refused_with_a_reason_each_type(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
+    path = write(tmp_path, "file", data)
+    with pytest.raises(NotAnImage, match="not a kernel image of any known type") as caught:
+        identify(path)
+    assert f"bzImage64: {reason}" in (caught.value.hint or "")
+
+
+def test_unknown_type_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no image type 'foo'") as caught:
+        identify(write(tmp_path, "k", make_bzimage()), "foo")
+    assert caught.value.hint == "there are: bzImage64"
+
+
+@pytest.mark.parametrize("banner", [b"", b"no end" * 200, b"\xff\x1b[31m\0"])
+def test_a_banner_is_text_or_nothing(tmp_path: Path, banner: bytes) -> None:
+    payload = b"\xf4" * 0x3000
+    image = identify(write(tmp_path, "k", make_bzimage(payload, setup_sects=8, banner=banner)))
+    assert image.version is None or image.version.isprintable()
+
+
+def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="No such file or directory"):
+        identify(tmp_path / "missing")
+    with pytest.raises(UnreadableFile, match="not a regular file"):
+        identify(tmp_path)
+    with pytest.raises(UnreadableFile, match="not a regular file"):
+        identify("/dev/null")
+
+
+def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, "k", make_bzimage())
+    image = identify(path)
+    path.write_bytes(b"")
+    with pytest.raises(UnreadableFile, match="ends early"):
+        image.payload.sha256  # noqa: B018
+
+
+def test_initrds_are_joined_at_multiples_of_four(tmp_path: Path) -> None:
+    paths = tuple(write(tmp_path, name, data) for name, data in (("a", b"abcde"), ("b", b"fg")))
+    contents = joined_initrd(paths)
+    assert contents is not None
+    assert contents_bytes(contents, 100) == b"abcde\0\0\0fg"
+    assert contents.size == 10
+    assert joined_initrd(()) is None
+    with pytest.raises(UnreadableFile, match="an empty file is no initrd"):
+        joined_initrd((write(tmp_path, "c", b""),))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 0x2FF), st.integers(0, 255)), max_size=6), st.data())
+def test_any_change_gives_an_image_or_a_typed_error(
+    tmp_path: Path, changes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    raw = bytearray(make_bzimage())
+    for at, value in changes:
+        raw[at] = value
+    path = write(tmp_path, "k", bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    try:
+        image = identify(path)
+    except KexecError:
+        return
+    assert 0 < image.payload.size <= image.boot.init_size

@@ -1,0 +1,93 @@
+"""Data goes one way: a module imports only from its own layer or from one further left."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pykexec
+
+LAYERS = (
+    ("errors",),
+    ("syscalls",),
+    ("abi",),
+    ("memory",),
+    ("machine",),
+    ("images",),
+    ("crash",),
+    ("purgatory",),
+    ("placement",),
+    ("libc",),
+    ("host",),
+    ("backends",),
+    ("load", "rehearse", "doctor", "explain", "vmcore_check"),
+    ("cli", "__main__"),
+)
+PACKAGE = Path(pykexec.__file__).parent
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """The layers of this package that a module names, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [item.name for item in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module or ""]
+            if node.module == "pykexec":
+                names = [f"pykexec.{item.name}" for item in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("pykexec.")}
+    return found - {"__version__"}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer(path) for path in modules()} <= set(RANK)
+
+
+def test_no_import_runs_to_the_right() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in modules()
+        for name in sorted(imports(path))
+        if RANK[name] > RANK[layer(path)]
+    ]
+    assert wrong == []
+
+
+def only_in(names: set[str]) -> set[str]:
+    """The top-level places whose modules import one of `names`."""
+    places = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import) and names & {i.name.split(".")[0] for i in node.names}:
+                places.add(layer(path))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in names:
+                places.add(layer(path))
+    return places
+
+
+def test_ctypes_is_only_in_libc() -> None:
+    assert only_in({"ctypes"}) <= {"libc"}
+
+
+def test_rich_is_only_in_the_cli() -> None:
+    assert only_in({"rich"}) <= {"cli"}
+
+
+def test_no_module_is_longer_than_its_room() -> None:
+    long = [
+        f"{path.name} {n}" for path in modules() if (n := len(path.read_text().splitlines())) > 500
+    ]
+    assert long == []
