@@ -116,21 +116,14 @@ def secure_boot(
 def bootloader(root: Root) -> BootLoader | Unknown:
     """Which file to edit for crashkernel=."""
     for path, apply in BOOTLOADERS:
-        if exists(root, path):
+        if root.exists(path):
             return BootLoader(path, apply)
     return Unknown("no boot loader configuration that is known here")
 
 
 def kdump_service(root: Root) -> str | Unknown | None:
     """The distribution's own kdump, by its configuration file."""
-    names = root.entries("/etc")
-    if isinstance(names, Unknown):
-        return names
-    return next((path for path in KDUMP_SERVICES if exists(root, path)), None)
-
-
-def exists(root: Root, path: str) -> bool:
-    """Whether the folder says that there is such an entry."""
-    folder, _, name = path.rpartition("/")
-    names = root.entries(folder)
-    return not isinstance(names, Unknown) and name in names
+    newer = root.exists("/etc/kdump.conf")
+    if isinstance(newer, Unknown):
+        return newer
+    return next((path for path in KDUMP_SERVICES if root.exists(path)), None)

@@ -49,6 +49,10 @@ class Root(Protocol):
         """The names in a folder, sorted."""
         ...
 
+    def exists(self, path: str) -> bool | Unknown:
+        """Whether its folder lists it; Unknown where that cannot be read."""
+        ...
+
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
         """The lines in which the regular expression is found, streamed."""
         ...
@@ -111,6 +115,11 @@ class Folder:
         if len(names) > ENTRIES_MAX:
             return Unknown(f"{path}: more than {ENTRIES_MAX} entries")
         return tuple(names)
+
+    def exists(self, path: str) -> bool | Unknown:
+        folder, _, name = path.rpartition("/")
+        names = self.entries(folder)
+        return names if isinstance(names, Unknown) else name in names
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
         wanted = re.compile(pattern.encode())

@@ -1,0 +1,239 @@
+"""One file that holds what this machine's /proc and /sys said: `--root FILE` elsewhere.
+
+The file has exactly the reads that `read_machine` makes, so the two cannot differ.
+It holds where KASLR put the kernel, and the command line: it is written mode 0600.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pykexec.errors import UsageError
+from pykexec.host.facts import read_machine
+from pykexec.host.memory import hugetlb_size
+from pykexec.host.root import READ_MAX, BadRoot, Folder, Root, unreadable
+from pykexec.machine import Unknown
+
+SCHEMA = "pykexec.capture/1"
+FILE_MAX = 64 << 20
+"""Bytes of a captured machine that are read."""
+Record = bytes | Unknown
+Names = tuple[str, ...] | Unknown
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A machine read earlier, by path; what was not read then is Unknown now."""
+
+    name: str
+    files: Mapping[str, Record]
+    folders: Mapping[str, Names]
+
+    def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
+        found = self.files.get(path, Unknown(f"{path}: was not captured"))
+        if isinstance(found, bytes) and len(found) > limit:
+            return Unknown(f"{path}: larger than {limit} bytes")
+        return found
+
+    def head(self, path: str, size: int) -> bytes | Unknown:
+        found = self.read(path, FILE_MAX)
+        return found[:size] if isinstance(found, bytes) else found
+
+    def entries(self, path: str) -> Names:
+        return self.folders.get(path, Unknown(f"{path}: was not captured"))
+
+    def exists(self, path: str) -> bool | Unknown:
+        folder, _, name = path.rpartition("/")
+        names = self.entries(folder)
+        return names if isinstance(names, Unknown) else name in names
+
+    def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
+        found = self.read(path, FILE_MAX)
+        if isinstance(found, Unknown):
+            return found
+        lines = found.decode("utf-8", "replace").splitlines(keepends=True)
+        return tuple(line.rstrip("\n") for line in lines if re.search(pattern, line))
+
+
+@dataclass
+class Recorder:
+    """A root that remembers what was read through it. Of processes it keeps only
+    those that hold huge pages, and this one: the others are nobody's business."""
+
+    root: Root
+    files: dict[str, Record] = field(default_factory=dict)
+    folders: dict[str, Names] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    def keep(self, path: str, found: Record) -> Record:
+        old = self.files.get(path)
+        if not isinstance(old, bytes) or (isinstance(found, bytes) and len(found) > len(old)):
+            self.files[path] = found
+        return found
+
+    def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
+        found = self.root.read(path, limit)
+        if re.fullmatch(r"/proc/\d+/status", path) and (
+            isinstance(found, Unknown) or not hugetlb_size(found.decode("utf-8", "replace"))
+        ):
+            return found
+        return self.keep(path, found)
+
+    def head(self, path: str, size: int) -> bytes | Unknown:
+        return self.keep(path, self.root.head(path, size))
+
+    def entries(self, path: str) -> Names:
+        found = self.root.entries(path)
+        self.folders[path] = found
+        return found
+
+    def exists(self, path: str) -> bool | Unknown:
+        """Kept as a folder that holds what was asked for, and nothing else."""
+        found = self.root.exists(path)
+        folder, _, name = path.rpartition("/")
+        old = self.folders.get(folder, ())
+        if isinstance(found, Unknown):
+            self.folders.setdefault(folder, found)
+        elif isinstance(old, tuple):
+            self.folders[folder] = tuple(sorted({*old, *([name] if found else [])}))
+        return found
+
+    def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
+        found = self.root.matching_lines(path, pattern)
+        if isinstance(found, Unknown):
+            self.keep(path, found)
+        else:
+            self.keep(path, "".join(f"{line}\n" for line in found).encode())
+        return found
+
+    def captured(self) -> Captured:
+        """What was read, with the folder /proc cut down to the processes kept."""
+        folders = dict(self.folders)
+        names = folders.get("/proc")
+        if isinstance(names, tuple):
+            kept = {path.split("/")[2] for path in self.files if path.startswith("/proc/")}
+            folders["/proc"] = tuple(name for name in names if name in kept)
+        return Captured(self.root.name, dict(self.files), folders)
+
+
+def capture(root: Root) -> Captured:
+    """Everything that `read_machine` reads of this root, and no more."""
+    recorder = Recorder(root)
+    read_machine(recorder)
+    return recorder.captured()
+
+
+def encode(captured: Captured) -> bytes:
+    """Indented JSON with sorted paths: the same machine gives the same bytes, and a
+    person can see what is handed on."""
+    files: dict[str, dict[str, str]] = {}
+    for path, found in sorted(captured.files.items()):
+        if isinstance(found, Unknown):
+            files[path] = {"unknown": found.why}
+        elif (plain := as_text(found)) is not None:
+            files[path] = {"text": plain}
+        else:
+            files[path] = {"base64": base64.b64encode(found).decode("ascii")}
+    folders = {
+        path: {"unknown": names.why} if isinstance(names, Unknown) else {"entries": list(names)}
+        for path, names in sorted(captured.folders.items())
+    }
+    document = {"schema": SCHEMA, "files": files, "folders": folders}
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def as_text(found: bytes) -> str | None:
+    """The text whose UTF-8 these bytes are; None for binary."""
+    try:
+        plain = found.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in plain else plain
+
+
+def decode(data: bytes, name: str) -> Captured:
+    """The other way; BadRoot for anything that `encode` does not write."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRoot(f"{name}: not a captured machine: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise BadRoot(f"{name}: not a captured machine: its schema is not {SCHEMA}")
+    files, folders = document.get("files"), document.get("folders")
+    if not isinstance(files, dict) or not isinstance(folders, dict):
+        raise BadRoot(f"{name}: not a captured machine: no files or no folders")
+    for path in (*files, *folders):
+        if not path.startswith("/") or ".." in path.split("/"):
+            raise BadRoot(f"{name}: not an absolute path: {path[:60]!r}")
+    return Captured(
+        name,
+        {path: decode_file(name, path, found) for path, found in files.items()},
+        {path: decode_folder(name, path, found) for path, found in folders.items()},
+    )
+
+
+def decode_file(name: str, path: str, found: object) -> Record:
+    match found:
+        case {"unknown": str(why)}:
+            return Unknown(why)
+        case {"text": str(plain)}:
+            return plain.encode("utf-8", "replace")
+        case {"base64": str(packed)}:
+            try:
+                return base64.b64decode(packed, validate=True)
+            except ValueError as error:
+                raise BadRoot(f"{name}: {path[:60]}: {error}") from error
+    raise BadRoot(f"{name}: {path[:60]}: neither text, base64 nor unknown")
+
+
+def decode_folder(name: str, path: str, found: object) -> Names:
+    match found:
+        case {"unknown": str(why)}:
+            return Unknown(why)
+        case {"entries": list(names)} if all(
+            isinstance(entry, str) and "/" not in entry and entry not in ("", ".", "..")
+            for entry in names
+        ):
+            return tuple(names)
+    raise BadRoot(f"{name}: {path[:60]}: neither entries nor unknown")
+
+
+def write_capture(captured: Captured, path: Path) -> None:
+    """A new file, mode 0600; an old one is never overwritten, nor a link followed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: exists already", hint="choose a new name") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+    with open(fd, "wb") as file:
+        file.write(encode(captured))
+
+
+def open_root(path: Path) -> Root:
+    """What --root names: a folder, or a captured machine's file."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return Folder(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadRoot(f"{path}: neither a folder nor a captured machine")
+        with open(path, "rb") as file:
+            data = file.read(FILE_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = unreadable(str(path), error) if isinstance(error, OSError) else error
+        raise BadRoot(getattr(reason, "why", f"{path}: {reason}")) from error
+    if len(data) > FILE_MAX:
+        raise BadRoot(f"{path}: larger than {FILE_MAX} bytes")
+    return decode(data, str(path))
