@@ -81,9 +81,9 @@ class BootParams:
         image[:BOOT_PARAMS_SIZE] = self.zero_page(at, offsets, initrd, initrd_size)
         line = self.cmdline.encoded
         image[BOOT_PARAMS_SIZE : BOOT_PARAMS_SIZE + len(line)] = line
-        following = [at + offset for offset in offsets[1:]] + [0]
-        for node, offset, next_at in zip(self.nodes, offsets, following, strict=True):
-            head = setup_data.build({"next": next_at, "type": node.type, "len": len(node.data)})
+        for number, (node, offset) in enumerate(zip(self.nodes, offsets, strict=True)):
+            following = at + offsets[number + 1] if number + 1 < len(offsets) else 0
+            head = setup_data.build({"next": following, "type": node.type, "len": len(node.data)})
             image[offset : offset + len(head) + len(node.data)] = head + node.data
         return bytes(image)
 

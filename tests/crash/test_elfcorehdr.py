@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
 
 from pykexec.abi.elf import EHDR, PHDR, PT_LOAD, PT_NOTE
 from pykexec.crash import elfcorehdr
@@ -130,6 +131,7 @@ def test_the_file_is_headers_then_notes_then_old_pages(tmp_path: Path) -> None:
     core = dump(tmp_path, memory, header(2) + note(0x40 * P, P) + load(0x25 * P, 2 * P, P))
     elf = ELFFile(io.BytesIO(core))
     merged, moved = elf.iter_segments()
+    assert isinstance(merged, NoteSegment)
     assert [n["n_name"] for n in merged.iter_notes()] == ["VMCOREINFO"]
     assert merged["p_offset"] % P == moved["p_offset"] % P == 0
     assert (moved["p_paddr"], moved["p_vaddr"]) == (2 * P, DIRECT_MAP + 2 * P)
@@ -168,6 +170,7 @@ def test_empty_cpu_notes_beside_a_good_one_are_fine(tmp_path: Path) -> None:
     memory.put(0x40 * P, NOTE.encoded)
     raw = header(3) + note(0x41 * P, CPU_NOTE_SIZE) + note(0x40 * P, P) + load(P, P, P)
     merged = next(iter(ELFFile(io.BytesIO(dump(tmp_path, memory, raw))).iter_segments()))
+    assert isinstance(merged, NoteSegment)
     assert [n["n_name"] for n in merged.iter_notes()] == ["VMCOREINFO"]
 
 

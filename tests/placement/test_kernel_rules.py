@@ -1,0 +1,145 @@
+"""Each rule of the kernel, broken once: the refusal names the segment."""
+
+from __future__ import annotations
+
+import pytest
+
+from pykexec.machine import Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.kernel_rules import RuleBroken, check_table, refuse_broken
+from pykexec.placement.plan import KERNEL, ImageKind
+from pykexec.placement.segment import Segment, SegmentTable
+from tests.builders import GIB, MIB, pc_map, segment
+
+S = segment
+
+
+def checks(
+    *segments: Segment,
+    entry: int | None = None,
+    kind: ImageKind = ImageKind.NORMAL,
+    totalram: int | Unknown = GIB,
+    window: PhysRange | None = None,
+    reservation: tuple[PhysRange, ...] = (),
+) -> dict[str, tuple[bool | None, str]]:
+    table = SegmentTable(segments, segments[0].mem if entry is None else entry)
+    found = check_table(
+        table,
+        totalram=totalram,
+        memory_map=pc_map(),
+        window=window,
+        kind=kind,
+        reservation=RangeSet.of(reservation),
+    )
+    return {check.rule: (check.ok, check.detail) for check in found}
+
+
+GOOD = (S("purgatory", 0x2000000, 0x2000, b"x"), S("kernel", 0x2200000, 0x400000, b"y"))
+
+
+def test_a_good_table_keeps_every_rule() -> None:
+    assert all(ok for ok, _ in checks(*GOOD).values())
+
+
+@pytest.mark.parametrize(
+    ("rule", "segments", "detail"),
+    [
+        (
+            "segment-count",
+            [S("gap", MIB + n * 0x1000, 0x1000) for n in range(17)],
+            "17 segments, kexec_load takes 16 (KEXEC_SEGMENT_MAX)",
+        ),
+        (
+            "alignment",
+            [S("initrd", 0x2000800, 0x1000, b"x")],
+            "segment 0 (initrd) at 0x2000800, 0x1000 bytes: not whole pages",
+        ),
+        (
+            "alignment",
+            [S("initrd", 0x2000000, 0x1001, b"x")],
+            "segment 0 (initrd) at 0x2000000, 0x1001 bytes: not whole pages",
+        ),
+        (
+            "destination-limit",
+            [S("kernel", (1 << 46) - 0x1000, 0x1000)],
+            "segment 0 (kernel) ends at 0x400000000000, above 0x3fffffffffff",
+        ),
+        (
+            "overlap",
+            [S("initrd", 0x2000000, 0x3000), S("purgatory", 0x2002000, 0x2000)],
+            "segment 0 (initrd) 0x2000000..0x2003000 overlaps "
+            "segment 1 (purgatory) 0x2002000..0x2004000",
+        ),
+        (
+            "bufsz",
+            [S("initrd", 0x2000000, 0x1000, bytes(0x1001))],
+            "segment 0 (initrd) has bufsz 0x1001, more than memsz 0x1000",
+        ),
+        (
+            "half-of-ram",
+            [S("initrd", 0x2000000, 0x20001000)],
+            "segment 0 (initrd) has 131073 pages, half of RAM is 131072 pages",
+        ),
+        (
+            "half-of-ram",
+            [S("a", 0x2000000, 0x10000000), S("b", 0x12000000, 0x10001000)],
+            "all segments together have 131073 pages, half of RAM is 131072 pages",
+        ),
+        (
+            "ram",
+            [S("initrd", 0x9F000, 0x1000)],
+            "segment 0 (initrd) 0x9f000..0xa0000 is not all RAM",
+        ),
+        (
+            "above-16-mib",
+            [S(KERNEL, 0x200000, 0x400000)],
+            "segment 0 (kernel) at 0x200000 would move itself up to 16 MiB",
+        ),
+    ],
+)
+def test_a_broken_rule_names_the_segment(rule: str, segments: list[Segment], detail: str) -> None:
+    assert checks(*segments)[rule] == (False, detail)
+
+
+def test_the_window_is_half_open_inside_and_spares_the_low_pages() -> None:
+    window = PhysRange.from_inclusive(0x2000000, 0x2FFFFFF)
+    low = S("memory below 1 MiB", 0x1000, 0x9E000)
+    assert checks(low, S("a", 0x2FFF000, 0x1000), window=window)["window"][0]
+    found = checks(low, S("a", 0x2FFF000, 0x2000), window=window)["window"]
+    assert found == (
+        False,
+        "segment 1 (a) 0x2fff000..0x3001000 is outside of the window 0x2000000..0x3000000",
+    )
+
+
+def test_the_entry_must_be_in_a_segment() -> None:
+    assert checks(*GOOD, entry=0x5000)["entry"] == (False, "entry 0x5000 is in no segment")
+
+
+def test_a_crash_image_stays_in_the_reservation() -> None:
+    region = PhysRange(0x2000000, 0x2100000)
+    found = checks(*GOOD, kind=ImageKind.CRASH, reservation=(region,))
+    assert found["reservation-entry"][0]
+    assert found["reservation"] == (
+        False,
+        "segment 1 (kernel) 0x2200000..0x2600000 is outside of the reserved region",
+    )
+    assert checks(*GOOD, kind=ImageKind.CRASH)["reservation-entry"] == (
+        False,
+        "entry 0x2000000 is not in the reserved region",
+    )
+
+
+def test_an_unknown_fact_is_never_a_refusal() -> None:
+    ok, detail = checks(*GOOD, totalram=Unknown("no /proc/meminfo"))["half-of-ram"]
+    assert ok is None
+    assert detail == "1026 pages; totalram is unknown: no /proc/meminfo"
+
+
+def test_the_first_broken_rule_is_the_refusal() -> None:
+    table = SegmentTable((S("a", 1, 1), S("b", 1, 1)), 0)
+    found = check_table(table, totalram=GIB, memory_map=pc_map(), reservation=RangeSet())
+    with pytest.raises(RuleBroken) as caught:
+        refuse_broken(found)
+    assert caught.value.facts["rule"] == "alignment"
+    assert caught.value.exit_status == 6

@@ -1,0 +1,209 @@
+"""Whole plans: where kexec-tools puts things, and what a crash by normal adds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.errors import DoesNotFit, NotSupported, UsageError
+from pykexec.images.contents import Built
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Unknown
+from pykexec.memory.map import MemoryMap, RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement import plan as names
+from pykexec.placement.crash_by_normal import TooManySegments
+from pykexec.placement.kernel_rules import check_plan
+from pykexec.placement.linux_x86_64 import plan_load
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
+from pykexec.purgatory import parse_params, parse_tables
+from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
+
+CRASH = ImageKind.CRASH_BY_NORMAL
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> KernelImage:
+    """init_size, alignment and payload of Debian's 6.1 cloud kernel, as far as a plan sees."""
+    image = make_bzimage(bytes(0x10000), init_size=0x3378000)
+    return identify(write(tmp_path, "vmlinuz", image))
+
+
+ORACLE_MAP = MemoryMap.of(
+    [
+        *ram((0, 0x9FC00), (MIB, 0x7FFE0000), (4 * GIB, 6 * GIB)),
+        *reserved((0x9FC00, 0xA0000), (0xF0000, MIB), (0x7FFE0000, 2 * GIB)),
+    ]
+)
+
+
+def test_a_normal_load_is_placed_as_kexec_tools_does(kernel: KernelImage) -> None:
+    """The golden vector `-c -l` + initrd; only the purgatory's size differs, and with it
+    nothing that is aligned to 2 MiB below it."""
+    request = LoadRequest(initrd=Built(bytes(0x300001)), append=("root=/dev/vda1 ro",))
+    plan = plan_load(kernel, make_machine(ORACLE_MAP), request)
+    at = {item.name: item.range for item in plan}
+    assert at[names.INITRD] == PhysRange.sized(0x17C8FF000, 0x301000)
+    assert at[names.KERNEL] == PhysRange.sized(0x17CC00000, 0x3378000)
+    assert at[names.PURGATORY].end == 6 * GIB
+    assert at[names.BOOT_PARAMS].end == at[names.PURGATORY].start
+    assert plan.entry == at[names.PURGATORY].start
+    assert all(check.ok for check in check_plan(plan, make_machine(ORACLE_MAP)))
+
+
+def crash_plan(kernel: KernelImage, **wishes: object) -> PlacementPlan:
+    request = LoadRequest(kind=CRASH, initrd=Built(bytes(0x100001)))
+    return plan_load(kernel, make_machine(), replace(request, **wishes))  # type: ignore[arg-type]
+
+
+def test_the_segments_tile_window_and_low_memory(kernel: KernelImage) -> None:
+    plan = crash_plan(kernel, mem_min=0x20000000, mem_max=0x27FFFFFF)
+    covered = RangeSet.of(item.range for item in plan)
+    assert covered.ranges == (PhysRange(0x1000, 0x9F000), PhysRange(0x20000000, 0x28000000))
+    assert sum(item.range.size for item in plan) == covered.size, "no two overlap"
+    assert plan.flags == KexecFlag.KEXEC_CRASH_BY_NORMAL
+    assert plan.mode is Mode.FLAG
+    assert all(check.ok for check in check_plan(plan, make_machine()))
+
+
+def test_the_capture_kernel_is_given_its_window_and_no_more(kernel: KernelImage) -> None:
+    plan = crash_plan(kernel, mem_min=0x20000000, mem_max=0x27FFFFFF)
+    headers = plan.headers
+    assert headers is not None
+    given = plan.capture_map.of_type(RangeType.RAM)
+    covered = RangeSet.of(item.range for item in plan)
+    assert given == covered.without(headers), "all its RAM is in a segment; not the headers"
+    assert plan.capture_map.of_type(RangeType.RESERVED).covers(headers)
+    assert f"elfcorehdr={headers.start:#x} nokaslr nr_cpus=1" in str(plan.cmdline)
+
+
+def test_without_bounds_the_window_is_chosen(kernel: KernelImage) -> None:
+    plan = crash_plan(kernel)
+    assert plan.window is not None
+    assert plan.estimate is not None
+    assert plan.window.size == plan.estimate.size
+    assert plan.window.end <= 4 * GIB
+    assert plan.window.start >= 16 * MIB
+
+
+def test_the_window_keeps_off_the_running_kernel(kernel: KernelImage) -> None:
+    image = PhysRange(0x38000000, 0x3C000000)
+    machine = make_machine(kernel_image=[image])
+    plan = plan_load(kernel, machine, LoadRequest(kind=CRASH))
+    assert plan.window is not None
+    assert not plan.window.overlaps(image)
+
+
+def test_the_smaller_memory_is_placed_inside_the_window(kernel: KernelImage) -> None:
+    plan = crash_plan(kernel, mem_min=0x10000000, mem_max=0x2FFFFFFF, crash_size=96 * MIB)
+    assert plan.window == PhysRange(0x30000000 - 96 * MIB, 0x30000000)
+    assert plan.warnings == (
+        "the window has 96 MiB, the estimate for this kernel and initrd is 128 MiB: "
+        "it may run out of memory while it captures",
+    )
+
+
+def test_the_seeds_window_is_refused_for_a_modern_kernel(kernel: KernelImage) -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        crash_plan(kernel, mem_min=0x100000, mem_max=0xFFFFFF)
+    assert caught.value.message == (
+        "the window 0x100000..0x1000000 has no room for this kernel: loaded below 16 MiB it "
+        "moves itself up to 0x1000000, and it needs 0x3378000 bytes there"
+    )
+
+
+def test_what_does_not_fit_is_named(kernel: KernelImage) -> None:
+    with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes"):
+        crash_plan(kernel, mem_min=0x20000000, mem_max=0x20000000 + 0x3480000 - 1)
+
+
+def test_the_stub_checks_loaded_bytes_and_not_the_headers(kernel: KernelImage) -> None:
+    plan = crash_plan(kernel)
+    stub = plan.named(names.PURGATORY)
+    assert stub is not None
+    assert stub.contents is not None
+    raw = b"".join(stub.contents.chunks())
+    params = parse_params(raw)
+    regions, exchanges = parse_tables(
+        raw[params.tables - stub.range.start :], params.n_regions, params.n_exchanges
+    )
+    expected = {
+        item.range.start: (item.contents.size, item.contents.sha256)
+        for item in plan
+        if item.contents and item.name != names.PURGATORY
+    }
+    assert {r.addr: (r.size, r.sha256) for r in regions} == expected
+    assert len(regions) == 3
+    assert exchanges == ()
+    kernel_at = plan.named(names.KERNEL)
+    assert kernel_at is not None
+    assert params.entry == kernel_at.range.start + 0x200
+    assert plan.headers is not None
+    assert params.seal == plan.headers.end - 48
+
+
+def test_no_checks_leaves_the_digests_out(kernel: KernelImage) -> None:
+    stub = crash_plan(kernel, checks=False).named(names.PURGATORY)
+    assert stub is not None
+    assert stub.contents is not None
+    params = parse_params(b"".join(stub.contents.chunks()))
+    assert params.n_regions == 0
+    assert not params.checks
+
+
+def test_gaps_are_folded_to_sixteen_segments(kernel: KernelImage) -> None:
+    holes = [(0x20000000 + n * 0x100000, 0x20000000 + n * 0x100000 + 0x1000) for n in range(5)]
+    memory_map = MemoryMap.of([*pc_map().ranges, *reserved(*holes)])
+    request = LoadRequest(kind=CRASH, mem_min=0x20000000, mem_max=0x27FFFFFF)
+    plan = plan_load(kernel, make_machine(memory_map), request)
+    assert len(segment_table(plan).segments) <= 16
+    covered = RangeSet.of(item.range for item in plan)
+    window = memory_map.whole_page_ram.within(PhysRange(0x20000000, 0x28000000))
+    assert covered.within(PhysRange(0x20000000, 0x28000000)) == window
+
+
+def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:
+    holes = [(0x20000000 + n * 0x100000, 0x20000000 + n * 0x100000 + 0x1000) for n in range(20)]
+    memory_map = MemoryMap.of([*pc_map().ranges, *reserved(*holes)])
+    request = LoadRequest(kind=CRASH, mem_min=0x20000000, mem_max=0x27FFFFFF)
+    with pytest.raises(TooManySegments, match="segments are needed, kexec_load takes 16"):
+        plan_load(kernel, make_machine(memory_map), request)
+
+
+def test_several_pieces_below_1_mib_are_a_segment_each(kernel: KernelImage) -> None:
+    memory_map = MemoryMap.of([*pc_map().ranges, *reserved((0x40000, 0x41000))])
+    plan = plan_load(kernel, make_machine(memory_map), LoadRequest(kind=CRASH))
+    assert [item.range.end for item in plan if item.name == names.LOW] == [0x40000, 0x9F000]
+
+
+@pytest.mark.parametrize("text", ["elfcorehdr=0x1000", "quiet elfcorehdr=1K"])
+def test_elfcorehdr_is_not_the_users(kernel: KernelImage, text: str) -> None:
+    with pytest.raises(UsageError, match="elfcorehdr= is set by pykexec"):
+        crash_plan(kernel, append=(text,))
+
+
+def test_reuse_needs_a_known_command_line(kernel: KernelImage) -> None:
+    machine = make_machine(cmdline=Unknown("no /proc/cmdline"))
+    with pytest.raises(NotSupported, match="--reuse-cmdline: the command line of test is unknown"):
+        plan_load(kernel, machine, LoadRequest(reuse_cmdline=True))
+
+
+def test_a_capture_kernel_never_inherits_the_reservation(kernel: KernelImage) -> None:
+    line = str(crash_plan(kernel, reuse_cmdline=True).cmdline)
+    assert line.startswith("root=/dev/vda1 quiet elfcorehdr=")
+    assert "crashkernel" not in line
+
+
+def test_bounds_the_wrong_way_round(kernel: KernelImage) -> None:
+    with pytest.raises(UsageError, match="--mem-max 0x1000 is below --mem-min 0x2000"):
+        crash_plan(kernel, mem_min=0x2000, mem_max=0x1000)
+
+
+def test_an_unknown_memory_map_is_said(kernel: KernelImage) -> None:
+    machine = replace(make_machine(), memory_map=Unknown("/proc/iomem is hidden"))
+    with pytest.raises(NotSupported, match="the memory map of test is unknown: /proc/iomem is"):
+        plan_load(kernel, machine, LoadRequest())
