@@ -130,20 +130,28 @@ class Pc:
         assert isinstance(value, int)
         return value
 
-    def nmi_at(self, addr: int, times: int = 1) -> None:
-        """Deliver an NMI the first `times` that the instruction there is about to run."""
+    def interrupt_at(self, addr: int, vector: int, times: int = 1) -> None:
+        """Deliver this vector the first `times` that the instruction there is about to run."""
         left = [times]
 
         def due(uc: Any, rip: int, size: int, _: object) -> None:
             if left[0]:
                 left[0] -= 1
-                self._deliver(2, rip)
+                self._deliver(vector, rip)
 
         self.uc.hook_add(UC_HOOK_CODE, due, begin=addr, end=addr)
 
     @property
     def text(self) -> str:
         return self.serial.decode("ascii")
+
+    def passed(self, addr: int) -> list[int]:
+        """A list that gets the address each time that the instruction there runs."""
+        seen: list[int] = []
+        self.uc.hook_add(
+            UC_HOOK_CODE, lambda uc, rip, size, _: seen.append(rip), begin=addr, end=addr
+        )
+        return seen
 
     # -- the processor at the entry of a new image (reference: relocate_kernel_64.S), only worse
 

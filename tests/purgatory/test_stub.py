@@ -46,6 +46,7 @@ from .emulated import (
 LOW, HIGH = 0x400000, 0x123400000
 HEADERS = 0x500000
 CHECKING, STARTING = "\r\npykexec: checking\r\n", "pykexec: starting\r\n"
+NMI = 2
 HALTED = "pykexec: kernel not started, halted\r\n"
 TABLES_SHA256 = PARAMS_OFFSET + 40
 """Offset of the digest in the stub."""
@@ -277,6 +278,16 @@ def test_a_fault_in_the_handler_ends_without_words(reset_seconds: int, end: End)
     assert pc.text == CHECKING
 
 
+@pytest.mark.parametrize("at", [STUB, HIGH + 0x200000])
+@pytest.mark.parametrize("vector", [n for n in range(32) if n != NMI])
+def test_every_exception_is_named_with_its_place(vector: int, at: int) -> None:
+    pc = Load(at=at).into(Pc())
+    place = at + pc.read(at, STUB_SIZE).index(b"\x4c\x8b\x07")  # mov (%rdi), %r8
+    pc.interrupt_at(place, vector)
+    assert pc.run(at) is End.HALTED
+    assert f"pykexec: exception {vector} at {place:#x}, stub at {at:#x}, cr2 0x0\r\n" in pc.text
+
+
 def test_an_nmi_in_an_exchange_is_let_pass() -> None:
     load = Load(exchanges=((LOW, HIGH, 0x2000),), regions={})
     pc = load.into(Pc())
@@ -284,7 +295,7 @@ def test_an_nmi_in_an_exchange_is_let_pass() -> None:
     pc.write(HIGH, noise(0x2000, 6))
     code = pc.read(STUB, STUB_SIZE)
     turn = code.index(b"\x4c\x8b\x07")  # mov (%rdi), %r8
-    pc.nmi_at(STUB + turn, times=3)
+    pc.interrupt_at(STUB + turn, NMI, times=3)
     assert pc.run() is End.STARTED
     assert pc.read(LOW, 0x2000) == noise(0x2000, 6)
     assert pc.read(HIGH, 0x2000) == noise(0x2000, 5)
@@ -357,7 +368,23 @@ def test_what_waits_elsewhere_is_checked_there_and_runs_here() -> None:
     assert pc.read(stage, 0x3000) == old
 
 
+def test_the_processor_serialises_between_the_exchange_and_the_kernel() -> None:
+    pc = Load().into(Pc())
+    code = pc.read(STUB, STUB_SIZE)
+    turns = pc.passed(STUB + code.index(b"\x4c\x8b\x07"))
+    reloads = pc.passed(STUB + code.index(b"\x0f\x22\xd8"))  # mov %rax, %cr3
+    assert pc.run() is End.STARTED
+    assert (len(turns), len(reloads)) == (0x2000 // 32, 1)
+
+
 # -- the serial port
+
+
+def test_the_last_character_gets_out_before_the_kernel_clears_the_fifo() -> None:
+    """A UART that takes everything and never says that it is empty: waited for, in bounds."""
+    pc, end = run(Load(), Pc(uart_status=0x20))
+    assert (end, pc.text) == (End.STARTED, CHECKING + STARTING)
+    assert 0x20000 <= pc.reads <= 0x20000 + len(pc.text)
 
 
 @pytest.mark.parametrize("status", [0xFF, 0x00, 0x40])
