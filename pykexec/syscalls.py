@@ -1,4 +1,4 @@
-"""A system call that failed, printed as strace would print it."""
+"""A system call that the kernel refused, printed as strace would print it."""
 
 from __future__ import annotations
 
@@ -29,29 +29,40 @@ NOT_SUPPORTED = frozenset({ENOSYS, ENOEXEC, ENOTSUP})
 
 
 class SyscallError(KexecError):
-    """`syscall` and `errno` are facts; the exit status follows from the errno.
-
-    `arguments` is the text between the brackets, e.g. "entry=0x1000, nr_segments=1, ...".
+    """`call` is the text before "= -1", e.g. "kexec_load(entry=0x1000, ...)"; `why` what a
+    kernel of our own adds. Facts: `syscall` (its name), `errno` (a number), and `rule`, the
+    check that refused, or None where the kernel did not say. `code` is the errno's name.
     """
 
-    code = "syscall"
     syscall: str
     errno: int
+    rule: str | None
 
     def __init__(
-        self, syscall: str, arguments: str, errno: int, *, hint: str | None = None, **facts: object
+        self,
+        call: str,
+        errno: int,
+        why: str = "",
+        *,
+        exit_status: int | None = None,
+        hint: str | None = None,
+        rule: str | None = None,
+        **facts: object,
     ) -> None:
         name = errorcode.get(errno, str(errno))
+        refusal = f"{call} = -1 {name} ({os.strerror(errno)})"
+        syscall = call.partition("(")[0]
         super().__init__(
-            f"{syscall}({arguments}) = -1 {name} ({os.strerror(errno)})",
+            f"{refusal}: {why}" if why else refusal,
             hint=hint,
             syscall=syscall,
             errno=errno,
+            rule=rule,
             **facts,
         )
-        self.syscall = syscall
-        self.errno = errno
-        self.exit_status = exit_status_of(errno)
+        self.code = name
+        self.syscall, self.errno, self.rule = syscall, errno, rule
+        self.exit_status = exit_status_of(errno) if exit_status is None else exit_status
 
 
 def exit_status_of(errno: int) -> int:

@@ -1,0 +1,182 @@
+"""System calls that Python has no function for: the only module that imports ctypes.
+
+Every failure is a SyscallError at once; nothing is decided here. kexec needs the
+syscall numbers, since no C library has wrappers (man 2 kexec_load).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from errno import errorcode
+
+from pykexec.abi.kexec import (
+    LINUX_REBOOT_CMD_KEXEC,
+    LINUX_REBOOT_MAGIC1,
+    LINUX_REBOOT_MAGIC2,
+    KexecFileFlag,
+    flag_names,
+)
+from pykexec.errors import NotSupported
+from pykexec.syscalls import SyscallError
+
+MNT_DETACH = 2
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallNumbers:
+    """Of one architecture, arch/*/include/generated/uapi/asm/unistd*.h."""
+
+    kexec_load: int
+    kexec_file_load: int
+    reboot: int
+
+
+NUMBERS = {
+    "x86_64": SyscallNumbers(kexec_load=246, kexec_file_load=320, reboot=169),
+    "aarch64": SyscallNumbers(kexec_load=104, kexec_file_load=294, reboot=142),
+}
+
+library = ctypes.CDLL(None, use_errno=True)
+library.syscall.restype = ctypes.c_long
+library.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
+library.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+class SegmentRecord(ctypes.Structure):
+    """struct kexec_segment, LP64."""
+
+    _fields_ = (
+        ("buf", ctypes.c_uint64),
+        ("bufsz", ctypes.c_uint64),
+        ("mem", ctypes.c_uint64),
+        ("memsz", ctypes.c_uint64),
+    )
+
+
+def numbers() -> SyscallNumbers:
+    """For the running kernel; a 32-bit Python would reach the compat entry, whose
+    records are others."""
+    machine = os.uname().machine
+    if machine not in NUMBERS or sys.maxsize < 1 << 32:
+        raise NotSupported(
+            f"kexec system calls of {machine} are not known here",
+            hint=f"known: {', '.join(NUMBERS)}, with a 64-bit Python",
+        )
+    return NUMBERS[machine]
+
+
+def raw_syscall(*arguments: object) -> int:
+    """syscall(2) itself; the errno is in ctypes.get_errno()."""
+    return int(library.syscall(*arguments))
+
+
+def check(result: int, call: str, hint: str | None = None) -> int:
+    """The result, or the error of a negative one; `call` is how strace prints it."""
+    if result < 0:
+        raise SyscallError(call, ctypes.get_errno(), hint=hint)
+    return result
+
+
+def explained(result: int) -> str | None:
+    """Where the kernel's reasons for a failed kexec call can be read."""
+    name = errorcode.get(ctypes.get_errno(), "")
+    return f"pykexec explain {name} shows what the kernel checks" if result < 0 else None
+
+
+def kexec_load(entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int) -> None:
+    """kexec_load(2); segments are (address of the bytes or 0, bufsz, mem, memsz).
+
+    No segments: the image is freed. `flags` as abi.kexec has them, the architecture
+    included. The bytes must stay where they are until this returns.
+    """
+    table = (SegmentRecord * max(1, len(segments)))()
+    for record, (buf, bufsz, mem, memsz) in zip(table, segments, strict=False):
+        record.buf, record.bufsz, record.mem, record.memsz = buf, bufsz, mem, memsz
+    result = raw_syscall(
+        ctypes.c_long(numbers().kexec_load),
+        ctypes.c_ulong(entry),
+        ctypes.c_ulong(len(segments)),
+        ctypes.byref(table) if segments else None,
+        ctypes.c_ulong(flags),
+    )
+    names = "|".join(flag_names(flags)) or "0"
+    what = "segments" if segments else "NULL"
+    check(
+        result,
+        f"kexec_load(entry={entry:#x}, nr_segments={len(segments)}, {what}, flags={names})",
+        explained(result),
+    )
+
+
+def kexec_file_load(kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) -> None:
+    """kexec_file_load(2); initrd_fd is -1 with KEXEC_FILE_NO_INITRAMFS.
+
+    `cmdline` is without its NUL; with KEXEC_FILE_UNLOAD it is not passed at all.
+    """
+    unload = flags & KexecFileFlag.KEXEC_FILE_UNLOAD
+    length = 0 if unload else len(cmdline) + 1
+    result = raw_syscall(
+        ctypes.c_long(numbers().kexec_file_load),
+        ctypes.c_long(kernel_fd),
+        ctypes.c_long(initrd_fd),
+        ctypes.c_ulong(length),
+        None if unload else ctypes.c_char_p(cmdline),
+        ctypes.c_ulong(flags),
+    )
+    names = "|".join(str(flag.name) for flag in KexecFileFlag if flags & flag) or "0"
+    check(
+        result,
+        f"kexec_file_load(kernel_fd={kernel_fd}, initrd_fd={initrd_fd}, "
+        f"cmdline_len={length}, flags={names})",
+        explained(result),
+    )
+
+
+def reboot_kexec() -> None:
+    """reboot(LINUX_REBOOT_CMD_KEXEC): the loaded image runs, at once.
+
+    Returns only when an image that preserved the context jumps back.
+    """
+    result = raw_syscall(
+        ctypes.c_long(numbers().reboot),
+        ctypes.c_ulong(LINUX_REBOOT_MAGIC1),
+        ctypes.c_ulong(LINUX_REBOOT_MAGIC2),
+        ctypes.c_ulong(LINUX_REBOOT_CMD_KEXEC),
+        None,
+    )
+    check(result, "reboot(LINUX_REBOOT_CMD_KEXEC)", explained(result))
+
+
+def mount(source: str, target: str, fstype: str, flags: int, options: str) -> None:
+    """mount(2)."""
+    result = library.mount(
+        os.fsencode(source), os.fsencode(target), fstype.encode(), flags, options.encode()
+    )
+    check(result, f'mount("{source}", "{target}", "{fstype}", {flags:#x}, "{options}")')
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    result = library.umount2(os.fsencode(target), flags)
+    check(result, f'umount2("{target}", {flags:#x})')
+
+
+def fallocate(fd: int, mode: int, offset: int, size: int) -> None:
+    """fallocate(2); os.posix_fallocate has no mode and writes where it cannot allocate."""
+    check(
+        library.fallocate(fd, mode, offset, size),
+        f"fallocate({fd}, {mode:#x}, {offset:#x}, {size:#x})",
+    )
+
+
+def address_of(memory: mmap.mmap) -> int:
+    """Virtual address of a writable mapping; valid until it is closed."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
