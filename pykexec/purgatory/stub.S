@@ -63,10 +63,11 @@
 	.equ	PIT_COUNT,	1193182 / TICKS_A_SECOND	/* fits 16 bits */
 /*
  * A tick is 50 ms.  A timer that has not ended it after this many reads does
- * not count (reads faster than a quarter of a microsecond do not exist) ...
+ * not count.  A read takes a microsecond on hardware and more in a guest, but
+ * QEMU without KVM has been seen to do ten in one: 200000 were too few.
  */
-	.equ	PIT_POLLS,	200000
-/* ... and from then on a tick is this many reads of about a microsecond. */
+	.equ	PIT_POLLS,	2000000
+/* From then on a tick is this many reads of about a microsecond. */
 	.equ	PORT_READS_A_TICK, 50000
 
 	.equ	CF9_RESET,	0xcf9
