@@ -1,0 +1,149 @@
+"""Values as JSON documents, keys in a fixed order; the schemas are in pykexec/schemas.
+
+Addresses are hex strings, sizes and counts are integers. No pointers, no time stamps,
+no paths but those the user gave: two runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pykexec.cli.reports import LoadReport, StatusReport, UnloadReport
+    from pykexec.errors import KexecError
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.map import MemoryMap
+    from pykexec.memory.ranges import PhysRange, RangeSet
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.kernel_rules import Check
+    from pykexec.placement.segment import Segment
+
+Document = dict[str, Any]
+
+ADDRESS_FACTS = frozenset({"addr", "elfcorehdr", "entry", "start", "end", "mem", "paddr"})
+"""Facts of errors that are addresses though they are plain integers."""
+
+
+def encode(document: Document) -> str:
+    """The text of a document, with the newline at its end."""
+    return json.dumps(document, indent=2) + "\n"
+
+
+def error_document(error: KexecError) -> Document:
+    """pykexec.error/1: the facts follow the three fields that are always there."""
+    fields = {"code": error.code, "message": error.message, "hint": error.hint}
+    facts = {
+        name: fact(hex(value) if name in ADDRESS_FACTS and type(value) is int else value)
+        for name, value in error.facts.items()
+        if name not in fields
+    }
+    return {"schema": "pykexec.error/1", "error": fields | facts}
+
+
+def fact(value: object) -> object:
+    """What JSON has no type for, as the text that a message would have."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return [fact(item) for item in value]
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+def span(item: PhysRange) -> Document:
+    """Half-open."""
+    return {"start": hex(item.start), "end": hex(item.end)}
+
+
+def spans(items: RangeSet) -> list[Document]:
+    return [span(item) for item in items]
+
+
+def map_entries(memory_map: MemoryMap) -> list[Document]:
+    return [span(item.range) | {"type": str(item.type)} for item in memory_map.ranges]
+
+
+def load(report: LoadReport) -> Document:
+    """pykexec.plan/1; `state` is "bound" once the backup pages are known."""
+    from pykexec.abi.kexec import flag_names
+
+    plan = report.planned.plan
+    bound = report.done.bound if report.done else None
+    document = {
+        "schema": "pykexec.plan/1",
+        "backend": report.target.backend,
+        "image": str(plan.request.kind),
+        "mode": str(plan.mode) if plan.mode else None,
+        "state": "bound" if bound else "requested",
+        "entry": hex(plan.entry),
+        "flags": flag_names(plan.flags),
+        "kernel": kernel(plan.image),
+        "cmdline": str(plan.cmdline),
+        "window": span(plan.window) if plan.window else None,
+        "segments": [segment(*pair) for pair in enumerate(report.planned.table.segments)],
+        "memory_map": map_entries(plan.memory_map),
+        "checks": [check(item) for item in report.planned.checks],
+    }
+    return document | (bound_fields(bound) if bound else {})
+
+
+def kernel(image: KernelImage) -> Document:
+    """Which kernel it is, wherever it lies: `sha256` is the file's, as sha256sum prints it."""
+    from pykexec.images.contents import FileSpan, OpenFile
+
+    payload = image.payload
+    file = payload.file if isinstance(payload, FileSpan) else OpenFile(image.path)
+    whole = FileSpan(file, 0, file.size)
+    return {"type": image.type, "version": image.version, "sha256": whole.sha256.hex()}
+
+
+def segment(number: int, item: Segment) -> Document:
+    return {
+        "no": number,
+        "name": item.name,
+        "source": str(item.source),
+        "bufsz": item.bufsz,
+        "mem": hex(item.mem),
+        "memsz": item.memsz,
+        "sha256": item.buf.sha256.hex() if item.buf else None,
+        "why": item.why,
+    }
+
+
+def check(item: Check) -> Document:
+    """`ok` is null where a fact is unknown."""
+    return {"rule": item.rule, "ok": item.ok, "detail": item.detail}
+
+
+def bound_fields(bound: BoundPlan) -> Document:
+    return {
+        "backup_map": [
+            {"dest": hex(run.dest), "source": hex(run.source), "size": run.size}
+            for run in bound.backup_map
+        ],
+        "elfcorehdr": {
+            "addr": hex(bound.headers_at.start),
+            "size": bound.headers_at.size,
+            "program_headers": bound.program_headers,
+        },
+    }
+
+
+def status(report: StatusReport) -> Document:
+    """pykexec.status/1"""
+    return {
+        "schema": "pykexec.status/1",
+        "backend": report.target.backend,
+        **{str(slot): str(state) for slot, state in report.slots.items()},
+    }
+
+
+def unload(report: UnloadReport) -> Document:
+    """pykexec.unload/1"""
+    return {
+        "schema": "pykexec.unload/1",
+        "backend": report.target.backend,
+        "slot": str(report.slot),
+        "was": str(report.was),
+    }

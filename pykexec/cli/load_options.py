@@ -1,0 +1,133 @@
+"""The options of `load` as one value, and which of them contradict each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.errors import NotSupported, UsageError
+from pykexec.images.contents import joined_initrd
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """As click parsed them; the names are those of the options."""
+
+    initrds: tuple[Path, ...]
+    append: tuple[str, ...]
+    reuse_cmdline: bool
+    cmdline_remove: tuple[str, ...]
+    mem_min: int | None
+    mem_max: int | None
+    crash: bool
+    crash_by_normal: bool
+    crash_size: int | None
+    mode: str | None
+    hotplug: bool
+    image_type: str | None
+    entry: int | None
+    no_checks: bool
+    syscall: str
+    backend: str
+    machine_dir: Path | None
+    root: Path | None
+    dry_run: bool
+    as_json: bool
+    verbose: int
+
+    @property
+    def kind(self) -> ImageKind:
+        if self.crash_by_normal:
+            return ImageKind.CRASH_BY_NORMAL
+        return ImageKind.CRASH if self.crash else ImageKind.NORMAL
+
+    @property
+    def request(self) -> LoadRequest:
+        """Opens the initrds; raises UnreadableFile."""
+        return LoadRequest(
+            kind=self.kind,
+            initrd=joined_initrd(self.initrds),
+            append=self.append,
+            reuse_cmdline=self.reuse_cmdline,
+            cmdline_remove=self.cmdline_remove,
+            mem_min=self.mem_min,
+            mem_max=self.mem_max,
+            crash_size=self.crash_size,
+            mode=Mode(self.mode) if self.mode else None,
+            entry=self.entry,
+            checks=not self.no_checks,
+        )
+
+    def check(self) -> None:
+        """An option that would have no effect is refused (UsageError), and so is one
+        whose part is not built yet (NotSupported)."""
+        self.check_companions()
+        self.check_syscall()
+        self.check_mode()
+
+    def check_companions(self) -> None:
+        """Options that need, or exclude, another."""
+        rules = (
+            (
+                self.crash and self.crash_by_normal,
+                "--crash and --crash-by-normal exclude each other",
+            ),
+            (bool(self.mode) and not self.crash_by_normal, "--mode is for --crash-by-normal"),
+            (
+                self.crash_size is not None and not self.crash_by_normal,
+                "--crash-size is for --crash-by-normal",
+            ),
+            (self.hotplug and not self.crash, "--hotplug is for --crash"),
+            (
+                bool(self.cmdline_remove) and not self.reuse_cmdline,
+                "--cmdline-remove has nothing to remove from without --reuse-cmdline",
+            ),
+            (self.root is not None and not self.dry_run, "--root is for --dry-run"),
+            (
+                self.root is not None and self.machine_dir is not None,
+                "--root and --machine exclude each other",
+            ),
+        )
+        for broken, message in rules:
+            if broken:
+                raise UsageError(message, hint="pykexec load --help")
+
+    def check_syscall(self) -> None:
+        """kexec_file_load(2) places everything itself."""
+        if self.syscall != "file":
+            return
+        ignored = {
+            "--mem-min": self.mem_min,
+            "--mem-max": self.mem_max,
+            "--crash-by-normal": self.crash_by_normal or None,
+            "--entry": self.entry,
+            "--no-checks": self.no_checks or None,
+            "--type": self.image_type,
+        }
+        for name, value in ignored.items():
+            if value is not None:
+                raise UsageError(
+                    f"{name} would be ignored: with --syscall file the kernel places the image",
+                    hint="--syscall load",
+                )
+        raise NotSupported("--syscall file is not built yet", hint="--syscall load")
+
+    def check_mode(self) -> None:
+        """The simulated kernel has the flag of the proposal, and a stock kernel has not."""
+        if not self.crash_by_normal:
+            return
+        if self.backend == "kernel":
+            if self.mode == "flag":
+                raise NotSupported(
+                    "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked",
+                    hint="--backend simulated",
+                )
+            raise NotSupported(
+                "a crash by normal on the real kernel is not built yet", hint="--backend simulated"
+            )
+        if self.mode not in (None, "flag"):
+            raise NotSupported(
+                f"mode {self.mode} is not built yet",
+                hint="--mode flag, which the simulated kernel knows",
+            )

@@ -1,0 +1,119 @@
+"""Types of values, and the options that several verbs share. Imports click alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    NumberType = click.ParamType[int]
+else:
+    NumberType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NUMBER = re.compile(r"(?:0[xX]([0-9a-fA-F]{1,16})|([0-9]{1,20}))([kKmMgG]?)")
+UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
+LIMIT = 1 << 64
+
+
+class AddrType(NumberType):
+    """A physical address: decimal or 0x hex, K, M or G behind it; 64 bits."""
+
+    name = "addr"
+    lowest = 0
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = NUMBER.fullmatch(value)
+        if not match:
+            self.fail(f"{value!r}: expected decimal or 0x hex, with K, M or G if you like")
+        number = int(match[1], 16) if match[1] else int(match[2])
+        number <<= UNITS[match[3].lower()]
+        if number >= LIMIT:
+            self.fail(f"{value!r} has more than 64 bits")
+        if number < self.lowest:
+            self.fail(f"{value!r}: a size is at least {self.lowest}")
+        return number
+
+
+class SizeType(AddrType):
+    """Bytes, at least one; written as an address is."""
+
+    name = "size"
+    lowest = 1
+
+
+ADDR = AddrType()
+SIZE = SizeType()
+
+
+class Verb(click.Command):
+    """A command whose single-value options may be given once: the last one does not
+    win silently."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            for param in order:
+                if is_single(param) and order.count(param) > 1:
+                    raise click.UsageError(f"option {param.opts[-1]!r} is given twice", ctx)
+            return values, rest, order
+
+        parser.parse_args = parse_once  # type: ignore[method-assign]
+        return parser
+
+
+def is_single(param: click.Parameter) -> bool:
+    """Takes one value, and says nothing about a second."""
+    return isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
+
+
+def json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+        command
+    )
+
+
+def verbose_option(command: F) -> F:
+    return click.option("-v", "--verbose", count=True, help="Say why, too.")(command)
+
+
+def backend_option(command: F) -> F:
+    return click.option(
+        "--backend",
+        type=click.Choice(["simulated", "kernel"]),
+        default="simulated",
+        show_default=True,
+        envvar="PYKEXEC_BACKEND",
+        show_envvar=True,
+        help="Who answers kexec_load(2).",
+    )(command)
+
+
+def machine_option(command: F) -> F:
+    return click.option(
+        "--machine",
+        "machine_dir",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="A simulated machine (pykexec machine create).",
+    )(command)
+
+
+def output_options(command: F) -> F:
+    """--json and -v, last in --help."""
+    return verbose_option(json_option(command))
+
+
+def target_options(command: F) -> F:
+    """--backend and --machine."""
+    return backend_option(machine_option(command))

@@ -1,0 +1,150 @@
+"""The group of all verbs, loaded lazily, and the one place where a fault becomes
+a line or a JSON document, and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from pykexec import __version__
+from pykexec.errors import KexecError
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""As a shell shows a process that SIGPIPE ended."""
+
+VERBS = {
+    "load": ("load", "Identify, plan, check and load a kernel."),
+    "unload": ("unload", "Free what was loaded."),
+    "exec": ("execute", "Start the loaded image."),
+    "status": ("status", "Say what is loaded."),
+    "inspect": ("inspect", "Say what a file is and what it asks for."),
+    "rehearse": ("rehearse", "Load, crash, capture and verify, without touching this machine."),
+    "machine": ("machine", "Simulated machines in folders, and facts of real ones."),
+    "vmcore": ("vmcore", "Look at a dump and check that it is whole."),
+    "doctor": ("doctor", "Every precondition of this machine, with its evidence."),
+    "explain": ("explain", "What the kernel checks, and what an errno or a code means."),
+}
+"""Verb: its module in this package and its line in --help (so that --help needs no module)."""
+
+
+class Program(click.Group):
+    """Imports a verb's module when that verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = import_module(f"pykexec.cli.{VERBS[name][0]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and args[0][:1].isalnum():
+            ctx.fail(f"no such command {args[0]!r}{nearest(args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """A reader that went away is no fault of ours."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise click.exceptions.Exit(silence()) from None
+        return result
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> NoReturn:
+        """Runs, and always ends the process (SystemExit)."""
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            status = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            sys.exit(refuse_usage(error, words))
+        except KexecError as error:
+            sys.exit(refuse(error, wants_json(words)))
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("pykexec: interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def nearest(word: str) -> str:
+    """A verb that looks like this one, as a question."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, VERBS, 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """By the words alone: also where they could not be parsed."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
+    """click's own errors: the same line, the same document, exit status 2 (or its own)."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "pykexec"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return error.exit_code
+    message = error.format_message().rstrip(".")
+    fault = KexecError(message[:1].lower() + message[1:], hint=f"{path} --help")
+    fault.code, fault.exit_status = "usage", error.exit_code
+    return refuse(fault, wants_json(words))
+
+
+def refuse(error: KexecError, as_json: bool) -> int:
+    """Says it, and gives the exit status."""
+    try:
+        if as_json:
+            from pykexec.cli.documents import encode, error_document
+
+            click.echo(encode(error_document(error)), nl=False)
+        else:
+            click.echo(f"pykexec: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"  hint: {error.hint}", err=True)
+    except BrokenPipeError:
+        return silence()
+    return error.exit_status
+
+
+def silence() -> int:
+    """Nobody reads any more: nothing is left for the interpreter to flush at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="pykexec", message="%(prog)s %(version)s")
+def program() -> None:
+    """kexec and kdump: what goes where and why, before anything happens.
+
+    The backend is simulated unless --backend kernel (or PYKEXEC_BACKEND=kernel) says
+    otherwise.
+    """

@@ -1,0 +1,93 @@
+"""Which backend and which machine a command is about."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pykexec.cli.reports import Target
+from pykexec.errors import KexecError, NotSupported, UsageError
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Backend
+    from pykexec.backends.simulated import SimulatedBackend
+    from pykexec.cli.output import Output
+    from pykexec.host.root import Root
+    from pykexec.machine import Machine
+
+
+class BadMachineFolder(KexecError):
+    """--machine names no simulated machine."""
+
+    code = "bad-machine"
+
+
+def own_machine() -> Path:
+    """$XDG_STATE_HOME/pykexec/machine: the simulated machine that is used without --machine."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "pykexec" / "machine"
+
+
+def check_machine_option(backend: str, folder: Path | None) -> None:
+    """--machine says nothing to the real kernel."""
+    if backend == "kernel" and folder is not None:
+        raise UsageError(
+            "--machine would be ignored: it is for the simulated backend",
+            hint="leave one of --machine and --backend kernel out",
+        )
+
+
+def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, Backend]:
+    """The backend that will act. Without --machine the simulated one is a machine of its
+    own, created on first use."""
+    check_machine_option(backend, folder)
+    if backend == "kernel":
+        return Target("kernel", "this machine"), kernel_backend()
+    return simulated(folder, output)
+
+
+def kernel_backend() -> Backend:
+    """The real one, where it exists."""
+    raise NotSupported(
+        "the kernel backend is not built yet", hint="--dry-run plans for this machine"
+    )
+
+
+def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
+    """The machine in `folder`, or the one of our own."""
+    from pykexec.backends.simulated import SimulatedBackend
+
+    path = folder or own_machine()
+    if folder is None and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        SimulatedBackend.create(path)
+        output.note(f"created the simulated machine {path}")
+    return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
+
+
+def dry_run(
+    backend: str, folder: Path | None, root: Path | None, output: Output
+) -> tuple[Target, Machine]:
+    """The facts that a dry run plans with: a simulated machine's, a captured one's, or
+    those of this machine; where no memory map can be read, an assumed one."""
+    from pykexec.host.facts import read_machine
+
+    check_machine_option(backend, folder)
+    if folder is not None:
+        found, opened = simulated(folder, output)
+        return found, opened.machine()
+    facts = read_machine(open_root(root)) if root else read_machine()
+    planned = facts.with_assumed_map()
+    if planned is not facts:
+        output.note(f"the memory map is {planned.memory_map_source}: addresses are a guess")
+    source = f", map of {facts.memory_map_source}" if planned is facts else ", assumed map"
+    return Target(backend, f"{facts.name}{source}"), planned
+
+
+def open_root(path: Path) -> Root:
+    """A folder, or a file that `machine capture` wrote."""
+    from pykexec.host import root
+
+    return root.Folder(path)
