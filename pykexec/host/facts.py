@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pykexec.host import devices, firmware, kernel, kexec, memory
-from pykexec.host.root import Folder, Root, text
+from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import Machine
-
-THIS_MACHINE = Folder()
 
 
 def read_machine(root: Root = THIS_MACHINE) -> Machine:

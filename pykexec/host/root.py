@@ -138,6 +138,9 @@ class Folder:
         return tuple(found)
 
 
+THIS_MACHINE = Folder()
+
+
 def unreadable(path: str, error: OSError) -> Unknown:
     """The reason in words that name the file."""
     return Unknown(f"{path}: {(error.strerror or str(error)).lower()}")

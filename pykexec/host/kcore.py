@@ -1,0 +1,153 @@
+"""Memory of the running kernel by virtual or physical address, through /proc/kcore.
+
+Only /proc/kcore has it on a stock kernel: /dev/mem does not show System RAM. What the
+kernel must not touch (offline, ballooned or poisoned pages) reads as zeros without an
+error, so a reader checks what it gets (fs/proc/kcore.c:read_kcore_iter).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from types import TracebackType
+
+from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
+from pykexec.errors import KexecError, NotPermitted, NotSupported
+from pykexec.host.kernel import KCORE, KERNEL_TEXT_BASE
+from pykexec.host.root import THIS_MACHINE, Folder, text
+
+NO_PADDR = (1 << 64) - 1
+
+
+class KcoreRefused(NotPermitted):
+    """The kernel does not let this process look into it."""
+
+    code = "kcore-refused"
+
+
+class NoKcore(NotSupported):
+    """There is no /proc/kcore, or it is not one that can be read here."""
+
+    code = "no-kcore"
+
+
+class NotInKcore(KexecError):
+    """No program header has this address."""
+
+    code = "not-in-kcore"
+
+
+@dataclass(frozen=True, slots=True)
+class KcoreLoad:
+    """One PT_LOAD: `size` bytes at a virtual address, a physical one (or None), and where
+    they are in the file."""
+
+    vaddr: int
+    paddr: int | None
+    offset: int
+    size: int
+
+    @property
+    def in_direct_map(self) -> bool:
+        return self.paddr is not None and self.vaddr < KERNEL_TEXT_BASE
+
+
+class Kcore:
+    """Open /proc/kcore; a context manager. Headers are read once: open it anew after
+    memory was plugged in or out."""
+
+    def __init__(self, root: Folder = THIS_MACHINE) -> None:
+        try:
+            self.fd = root.open(KCORE)
+        except OSError as error:
+            raise refusal(root, error) from error
+        try:
+            self.loads = self.read_loads()
+        except BaseException:
+            self.close()
+            raise
+        self.direct = tuple(load for load in self.loads if load.in_direct_map)
+        if len({load.paddr for load in self.direct}) < len(self.direct):
+            self.close()
+            raise NoKcore(
+                f"{KCORE}: two program headers have the same physical address",
+                hint="its physical addresses can be trusted from Linux 4.11 on",
+            )
+
+    def read_loads(self) -> tuple[KcoreLoad, ...]:
+        header = self.pread(EHDR.size, 0)
+        if header[:5] != ELFMAG + b"\2":
+            raise NoKcore(f"{KCORE}: not an ELF64 file")
+        fields = EHDR.unpack(header)
+        table = self.pread(PHDR.size * fields[10], fields[5])
+        return tuple(
+            KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
+            for entry in PHDR.iter_unpack(table)
+            if entry[0] == PT_LOAD
+        )
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Exactly `size` bytes of the file."""
+        parts: list[bytes] = []
+        left = size
+        while left:
+            try:
+                chunk = os.pread(self.fd, left, offset + size - left)
+            except OSError as error:
+                raise NotInKcore(f"{KCORE}: cannot be read: {error.strerror}".lower()) from error
+            if not chunk:
+                raise NotInKcore(f"{KCORE}: ends at {offset + size - left:#x}")
+            parts.append(chunk)
+            left -= len(chunk)
+        return b"".join(parts)
+
+    def virtual(self, addr: int, size: int) -> bytes:
+        """`size` bytes at a kernel address, within one mapping. Raises NotInKcore."""
+        for load in self.loads:
+            if load.vaddr <= addr and addr + size <= load.vaddr + load.size:
+                return self.pread(size, load.offset + addr - load.vaddr)
+        raise NotInKcore(f"{KCORE}: does not have {size:#x} bytes at virtual {addr:#x}", addr=addr)
+
+    def physical(self, addr: int, size: int) -> bytes:
+        """`size` bytes of RAM at a physical address. Raises NotInKcore."""
+        for load in self.direct:
+            start = load.paddr or 0
+            if start <= addr and addr + size <= start + load.size:
+                return self.pread(size, load.offset + addr - start)
+        raise NotInKcore(f"{KCORE}: does not have {size:#x} bytes at physical {addr:#x}", addr=addr)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Kcore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def refusal(root: Folder, error: OSError) -> KexecError:
+    """Why it cannot be opened (fs/proc/kcore.c:open_kcore), and what would help."""
+    if error.errno == errno.ENOENT:
+        return NoKcore(f"{KCORE}: does not exist", hint="the kernel needs CONFIG_PROC_KCORE=y")
+    lockdown = text(root, "/sys/kernel/security/lockdown")
+    if error.errno == errno.EPERM and isinstance(lockdown, str) and "[confidentiality]" in lockdown:
+        return KcoreRefused(
+            f"{KCORE}: not permitted, the kernel is locked down (confidentiality)",
+            hint="boot with lockdown=integrity or none",
+            lockdown="confidentiality",
+        )
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return KcoreRefused(
+            f"{KCORE}: {(error.strerror or 'not permitted').lower()}",
+            hint="run as root (CAP_SYS_RAWIO is needed; containers drop it)",
+        )
+    return NoKcore(f"{KCORE}: {(error.strerror or str(error)).lower()}")
