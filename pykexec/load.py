@@ -14,8 +14,8 @@ from pykexec.images.identify import identify
 from pykexec.machine import Machine
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
-from pykexec.placement.linux_x86_64 import plan_load
 from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan, segment_table
+from pykexec.placement.plan_load import plan_load
 from pykexec.placement.segment import SegmentTable
 
 

@@ -1,74 +1,106 @@
-"""The fill of a crash by normal: memory that the capture kernel may use and that is in
-no segment would be lost from the dump, so all of it becomes memory-only segments."""
+"""A capture kernel in a window whose old contents are exchanged away at the switch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
-from pykexec.errors import DoesNotFit
+from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
+from pykexec.errors import UsageError
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.layout import LOW_MEMORY
-from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
-
-WHY_LOW = "the capture kernel's real-mode trampoline needs RAM here"
-WHY_FILL = "RAM of the capture kernel; what is in no segment is lost from the dump"
-
-
-class TooManySegments(DoesNotFit):
-    """More pieces than KEXEC_SEGMENT_MAX, and none left to fold."""
-
-    code = "too-many-segments"
-
-
-def low_memory(memory_map: MemoryMap) -> RangeSet:
-    """Whole-page RAM below 640 KiB, as this machine has it; never the firmware's pages."""
-    return memory_map.whole_page_ram.within(LOW_MEMORY)
-
-
-def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Placed, ...]:
-    """The things placed, and memory-only pieces for all the rest of `window` and `low`,
-    in address order; folded to 16 pieces or TooManySegments."""
-    things = tuple(placed)
-    gaps = window - RangeSet.of(item.range for item in things)
-    pieces = [
-        *things,
-        *(Placed(LOW, span, WHY_LOW) for span in low),
-        *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in gaps),
-    ]
-    return fold(sorted(pieces, key=lambda item: item.range))
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement import estimate, layout
+from pykexec.placement.estimate import Estimate
+from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.linux_x86_64 import (
+    StubDuties,
+    boot_params_for,
+    capture_command_line,
+    capture_e820,
+    elfcorehdr_placed,
+    entry_of,
+    known_memory_map,
+    place,
+    things,
+)
+from pykexec.placement.plan import ELFCOREHDR, LoadRequest, Mode, PlacementPlan
+from pykexec.placement.space import Space
+from pykexec.placement.window import capture_window
+from pykexec.purgatory import SEAL_SIZE
 
 
-def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, ...]:
-    """While there are more than `limit`, a gap becomes the zero-filled tail of the segment
-    before it: the memory that the kernel hands over is the same."""
-    folded = list(pieces)
-    while len(folded) > limit:
-        at = next((i for i in range(1, len(folded)) if may_fold(*folded[i - 1 : i + 1])), None)
-        if at is None:
-            raise TooManySegments(
-                f"{len(folded)} segments are needed, kexec_load takes {limit}",
-                hint="a window inside one piece of RAM: each gap in it costs a segment",
-                count=len(folded),
-            )
-        before, gap = folded[at - 1 : at + 1]
-        whole = Placed(
-            before.name,
-            PhysRange(before.range.start, gap.range.end),
-            before.why,
-            before.contents,
-            before.source,
-        )
-        folded[at - 1 : at + 1] = [whole]
-    return tuple(folded)
+def plan_crash_by_normal(
+    image: KernelImage, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """For the modes in which the kernel moves the pages: *flag*, with the headers in a
+    segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
+    memory_map = known_memory_map(machine)
+    guess = estimate.crash_size(image.boot, request.initrd)
+    wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
+    window = capture_window(machine, memory_map, request, image.boot, wanted)
+    ram, low = memory_map.whole_page_ram.within(window), low_memory(memory_map)
+    space = Space(ram)
+    inside = headers_inside(machine, memory_map, request, space, low)
+    headers = inside or request.headers_at
+    if headers is None:
+        raise UsageError(f"mode {request.mode} has no memory for its ELF core headers")
+    line = capture_command_line(image, machine, request, headers.start)
+    capture_map = capture_e820(memory_map, ram | low, [headers])
+    params = boot_params_for(image, machine, request, line, capture_map)
+    at = place(space, image, request, params.size)
+    why = "room for the worst case; zero until the backup pages are known"
+    placed = things(
+        image,
+        request,
+        at,
+        params,
+        [elfcorehdr_placed(inside, None, why)] if inside else [],
+        StubDuties(seal=headers.end - SEAL_SIZE, checks=request.checks),
+    )
+    return PlacementPlan(
+        image=image,
+        request=request,
+        memory_map=memory_map,
+        placed=fill(placed, ram, low),
+        entry=entry_of(request, at),
+        flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else KexecFlag(0),
+        cmdline=line,
+        capture_map=capture_map,
+        mode=request.mode or Mode.FLAG,
+        window=window,
+        estimate=guess,
+        warnings=size_warnings(ram.size, guess),
+    )
 
 
-def may_fold(before: Placed, gap: Placed) -> bool:
-    """The headers' seal lies at the end of their segment, so that one keeps its size."""
+def headers_inside(
+    machine: Machine, memory_map: MemoryMap, request: LoadRequest, space: Space, low: RangeSet
+) -> PhysRange | None:
+    """A segment of worst-case size; None when the headers lie in memory of our own."""
+    if request.mode not in (None, Mode.FLAG):
+        return None
+    size = worst_case_headers(machine, memory_map, space.free, low)
+    return space.take(ELFCOREHDR, size, lowest=layout.BOOT_PARAMS_MIN)
+
+
+def worst_case_headers(
+    machine: Machine, memory_map: MemoryMap, ram: RangeSet, low: RangeSet
+) -> int:
+    """Bytes of the headers' memory: each page of the window in a place of its own, cut
+    by every RAM range; two VMCOREINFO pages beside them; and the seal at the end."""
+    notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
+    pages = (ram.size + low.size) // PAGE_SIZE
+    pieces = len(memory_map.whole_page_ram) + len(ram) + len(low) + 1
+    program_headers = min(MAX_PROGRAM_HEADERS, pages + pieces + notes)
+    copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
+    return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)
+
+
+def size_warnings(size: int, guess: Estimate) -> tuple[str, ...]:
+    """An estimate warns; it never refuses."""
+    if size >= guess.size:
+        return ()
     return (
-        gap.contents is None
-        and gap.name == CAPTURE_MEMORY
-        and before.name != ELFCOREHDR
-        and before.range.end == gap.range.start
+        f"the window has {size >> 20} MiB, the estimate for this kernel and initrd is "
+        f"{guess.size >> 20} MiB: it may run out of memory while it captures",
     )

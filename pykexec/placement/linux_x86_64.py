@@ -2,23 +2,22 @@
 
 Order, alignment and windows are kexec-tools' (and kexec-bzimage64.c's): from the
 top down, purgatory first. Everything whose bytes depend on an address is built
-after all addresses are known.
+after all addresses are known. The three kinds of load share what is here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pykexec.abi.bootparam import SetupType
-from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
-from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
 from pykexec.errors import NotSupported, UsageError
-from pykexec.images.contents import Built
+from pykexec.images.contents import Built, Contents
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
-from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_up
-from pykexec.placement import crash_by_normal, estimate, layout
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement import layout
 from pykexec.placement.boot_params import BootParams, SetupData, screen_info_of
 from pykexec.placement.cmdline import CommandLine, check_length, command_line
 from pykexec.placement.plan import (
@@ -27,17 +26,13 @@ from pykexec.placement.plan import (
     INITRD,
     KERNEL,
     PURGATORY,
-    ImageKind,
     LoadRequest,
-    Mode,
     Placed,
-    PlacementPlan,
 )
 from pykexec.placement.purgatory import StubJob, stub_memsz
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
-from pykexec.placement.window import capture_window, requested_window
-from pykexec.purgatory import SEAL_SIZE, Region
+from pykexec.purgatory import Exchange, Region
 
 CAPTURE_WORDS = (
     "nokaslr",
@@ -53,20 +48,8 @@ CAPTURE_WORDS = (
 FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepagesz")
 """Never inherited by a capture kernel: they would take the memory it has to live in."""
 
-MAX_REGIONS = 3
-"""Loaded segments that the stub checks: kernel, initrd, boot_params."""
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where each thing goes; whole pages."""
-
-    purgatory: PhysRange
-    boot_params: PhysRange
-    kernel: PhysRange
-    initrd: PhysRange | None
-    headers: PhysRange | None
-    """A segment of the image; None when the headers lie elsewhere, or there are none."""
+MAX_REGIONS = 4
+"""Loaded segments that the stub checks: kernel, initrd, boot_params, ELF core headers."""
 
 
 def known_memory_map(machine: Machine) -> MemoryMap:
@@ -79,100 +62,33 @@ def known_memory_map(machine: Machine) -> MemoryMap:
     return machine.memory_map
 
 
-def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
-    """The whole decision. Raises DoesNotFit, UsageError or NotSupported."""
-    if request.kind is ImageKind.CRASH_BY_NORMAL:
-        return plan_crash_by_normal(image, machine, request)
-    if request.kind is ImageKind.CRASH:
-        raise NotSupported("a load into a reserved region is not built yet")
-    return plan_normal(image, machine, request)
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the things of every boot go; whole pages."""
+
+    purgatory: PhysRange
+    boot_params: PhysRange
+    kernel: PhysRange
+    initrd: PhysRange | None
 
 
-def plan_normal(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
-    """The next kernel gets all memory; the window only says where its image may lie."""
-    memory_map = known_memory_map(machine)
-    window = requested_window(request)
-    free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
-    line = next_command_line(request, machine)
-    check_length(line, image.boot.cmdline_size)
-    params = boot_params_for(image, machine, request, line, memory_map)
-    at = place(Space(free), image, request, params.size)
-    placed = things(image, request, at, params)
-    return PlacementPlan(
-        image=image,
-        request=request,
-        memory_map=memory_map,
-        placed=tuple(sorted(placed, key=lambda item: item.range)),
-        entry=at.purgatory.start if request.entry is None else request.entry,
-        flags=KexecFlag(0),
-        cmdline=line,
-        capture_map=memory_map,
-        window=window,
-    )
+@dataclass(frozen=True, slots=True)
+class StubDuties:
+    """What the stub does besides checking what was loaded and starting the kernel."""
 
-
-def plan_crash_by_normal(
-    image: KernelImage, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
-    """A capture kernel in a window whose old contents are exchanged away."""
-    memory_map = known_memory_map(machine)
-    guess = estimate.crash_size(image.boot, request.initrd)
-    wanted = request.crash_size or guess.size
-    window = capture_window(machine, memory_map, request, image.boot, align_up(wanted, PAGE_SIZE))
-    ram = memory_map.whole_page_ram.within(window)
-    low = crash_by_normal.low_memory(memory_map)
-    flags, mode = KexecFlag(0), request.mode or Mode.FLAG
-    headers_size = 0
-    if mode is Mode.FLAG:
-        flags = KexecFlag.KEXEC_CRASH_BY_NORMAL
-        headers_size = worst_case_headers(machine, memory_map, ram, low)
-    space = Space(ram)
-    headers = (
-        space.take(ELFCOREHDR, headers_size, lowest=layout.BOOT_PARAMS_MIN)
-        if headers_size
-        else None
-    )
-    where = headers or request.headers_at
-    if where is None:
-        raise UsageError(f"mode {mode} has no memory for its ELF core headers")
-    line = capture_command_line(request, machine, where.start)
-    check_length(line, image.boot.cmdline_size)
-    capture_map = capture_e820(memory_map, ram, low, where)
-    params = boot_params_for(image, machine, request, line, capture_map)
-    at = place(space, image, request, params.size, headers)
-    placed = things(image, request, at, params)
-    warnings = []
-    if ram.size < guess.size:
-        warnings.append(
-            f"the window has {ram.size >> 20} MiB, the estimate for this kernel and initrd is "
-            f"{guess.size >> 20} MiB: it may run out of memory while it captures"
-        )
-    return PlacementPlan(
-        image=image,
-        request=request,
-        memory_map=memory_map,
-        placed=crash_by_normal.fill(placed, ram, low),
-        entry=at.purgatory.start if request.entry is None else request.entry,
-        flags=flags,
-        cmdline=line,
-        capture_map=capture_map,
-        mode=mode,
-        window=window,
-        estimate=guess,
-        warnings=tuple(warnings),
-    )
+    exchanges: tuple[Exchange, ...] = ()
+    seal: int = 0
+    checks: bool = True
 
 
 def place(
-    space: Space,
-    image: KernelImage,
-    request: LoadRequest,
-    params_size: int,
-    headers: PhysRange | None = None,
+    space: Space, image: KernelImage, request: LoadRequest, params_size: int, exchanges: int = 0
 ) -> Addresses:
     """Top down: purgatory, boot_params, kernel, initrd (kexec-bzImage64.c:do_bzImage64_load)."""
     boot = image.boot
-    purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
+    purgatory = space.take(
+        PURGATORY, stub_memsz(MAX_REGIONS, exchanges), lowest=layout.PURGATORY_MIN
+    )
     params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
         KERNEL,
@@ -185,21 +101,25 @@ def place(
         if request.initrd
         else None
     )
-    return Addresses(purgatory, params, kernel, initrd, headers)
+    return Addresses(purgatory, params, kernel, initrd)
 
 
 def things(
-    image: KernelImage, request: LoadRequest, at: Addresses, params: BootParams
-) -> list[Placed]:
-    """What was placed, with its bytes; the purgatory last, since it digests the others."""
-    initrd_size = request.initrd.size if request.initrd else 0
-    encoded = params.encode(at.boot_params.start, at.initrd, initrd_size)
+    image: KernelImage,
+    request: LoadRequest,
+    at: Addresses,
+    params: BootParams,
+    others: Iterable[Placed] = (),
+    duties: StubDuties = StubDuties(),
+) -> tuple[Placed, ...]:
+    """What was placed, with its bytes, in address order. `others` are things of this kind
+    of load; the purgatory is made last, since it has the digest of each."""
     placed = [
         Placed(
             BOOT_PARAMS,
             at.boot_params,
             "as high as there is room; RSI points here",
-            Built(encoded),
+            Built(encoded_params(params, at, request.initrd)),
             Source.BUILT,
         ),
         Placed(
@@ -210,26 +130,18 @@ def things(
             image.payload,
             Source.FILE,
         ),
+        *others,
     ]
     if at.initrd:
-        placed.append(
-            Placed(
-                INITRD,
-                at.initrd,
-                "as high as there is room, at or above 16 MiB",
-                request.initrd,
-                Source.FILE,
-            )
-        )
-    seal = 0
-    if at.headers:
-        seal = at.headers.end - SEAL_SIZE
+        why = "as high as there is room, at or above 16 MiB"
+        placed.append(Placed(INITRD, at.initrd, why, request.initrd, Source.FILE))
     job = StubJob(
         boot_params=at.boot_params.start,
         entry=at.kernel.start + image.boot.entry_offset,
-        regions=regions(placed) if request.checks else (),
-        seal=seal,
-        checks=request.checks,
+        regions=regions(placed) if duties.checks else (),
+        exchanges=duties.exchanges,
+        seal=duties.seal,
+        checks=duties.checks,
     )
     placed.append(
         Placed(
@@ -240,49 +152,53 @@ def things(
             Source.BUILT,
         )
     )
-    if at.headers:
-        placed.append(
-            Placed(
-                ELFCOREHDR,
-                at.headers,
-                "room for the worst case; zero until the backup pages are known",
-                None,
-                Source.BUILT,
-            )
-        )
-    return placed
+    return tuple(sorted(placed, key=lambda item: item.range))
 
 
-def regions(placed: list[Placed]) -> tuple[Region, ...]:
-    """What the stub checks: loaded bytes only, never zeros."""
+def encoded_params(params: BootParams, at: Addresses, initrd: Contents | None) -> bytes:
+    return params.encode(at.boot_params.start, at.initrd, initrd.size if initrd else 0)
+
+
+def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
+    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite."""
     return tuple(
         Region(item.range.start, item.contents.size, item.contents.sha256)
         for item in placed
-        if item.contents
+        if item.contents and item.digested
     )
 
 
-def next_command_line(request: LoadRequest, machine: Machine) -> CommandLine:
-    return command_line(request.append, running_line(request, machine), request.cmdline_remove)
+def entry_of(request: LoadRequest, at: Addresses) -> int:
+    """The purgatory, unless --entry says otherwise."""
+    return at.purgatory.start if request.entry is None else request.entry
 
 
-def capture_command_line(request: LoadRequest, machine: Machine, headers_at: int) -> CommandLine:
+def next_command_line(image: KernelImage, machine: Machine, request: LoadRequest) -> CommandLine:
+    """For a kernel that follows this one."""
+    line = command_line(request.append, running_line(machine, request), request.cmdline_remove)
+    check_length(line, image.boot.cmdline_size)
+    return line
+
+
+def capture_command_line(
+    image: KernelImage, machine: Machine, request: LoadRequest, headers_at: int
+) -> CommandLine:
     """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
-    if command_line(request.append).has("elfcorehdr") or any(
-        "elfcorehdr=" in text for text in request.append
-    ):
+    if any("elfcorehdr=" in text for text in request.append):
         raise UsageError(
             "elfcorehdr= is set by pykexec", hint="leave it out of --append: the address is ours"
         )
-    return command_line(
+    line = command_line(
         request.append,
-        running_line(request, machine),
+        running_line(machine, request),
         (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
         (f"elfcorehdr={headers_at:#x}", *CAPTURE_WORDS),
     )
+    check_length(line, image.boot.cmdline_size)
+    return line
 
 
-def running_line(request: LoadRequest, machine: Machine) -> str | None:
+def running_line(machine: Machine, request: LoadRequest) -> str | None:
     """The running kernel's command line, when it is to be reused."""
     if not request.reuse_cmdline:
         return None
@@ -311,28 +227,18 @@ def boot_params_for(
     )
 
 
-def capture_e820(
-    memory_map: MemoryMap, ram: RangeSet, low: RangeSet, headers: PhysRange
-) -> MemoryMap:
-    """RAM: the window and the low pages, less the headers, which must not lie in free RAM
-    (contract 7.1). And all that the firmware keeps."""
+def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: Iterable[PhysRange]) -> MemoryMap:
+    """RAM: what the capture kernel may use, less what must not lie in its free RAM (the
+    headers, contract 7.1; copies of old memory). And all that the firmware keeps."""
+    away = RangeSet.of(kept)
     return MemoryMap.of(
         (
-            *(MemoryRange(span, RangeType.RAM) for span in (ram | low).without(headers)),
-            MemoryRange(headers, RangeType.RESERVED),
+            *(MemoryRange(span, RangeType.RAM) for span in ram - away),
+            *(MemoryRange(span, RangeType.RESERVED) for span in away),
             *memory_map.firmware,
         )
     )
 
 
-def worst_case_headers(
-    machine: Machine, memory_map: MemoryMap, ram: RangeSet, low: RangeSet
-) -> int:
-    """Bytes of the headers' segment: each page of the window in a place of its own, cut
-    by every RAM range; two VMCOREINFO pages beside them; and the seal at the end."""
-    notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
-    pages = (ram.size + low.size) // PAGE_SIZE
-    pieces = len(memory_map.whole_page_ram) + len(ram) + len(low) + 1
-    program_headers = min(MAX_PROGRAM_HEADERS, pages + pieces + notes)
-    copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
-    return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)
+def elfcorehdr_placed(span: PhysRange, contents: Contents | None, why: str) -> Placed:
+    return Placed(ELFCOREHDR, span, why, contents, Source.BUILT)

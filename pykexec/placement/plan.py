@@ -54,6 +54,8 @@ class LoadRequest:
     crash_size: int | None = None
     mode: Mode | None = None
     entry: int | None = None
+    hotplug: bool = False
+    """Let the kernel keep the headers of a crash load up to date itself."""
     checks: bool = True
     """Whether the stub compares digests."""
     rng_seed: bytes = bytes(32)
@@ -71,6 +73,8 @@ class Placed:
     why: str
     contents: Contents | None = None
     source: Source = Source.MEMORY_ONLY
+    digested: bool = True
+    """Whether the stub checks the bytes; not when the kernel may rewrite them."""
 
     @property
     def segment(self) -> Segment:

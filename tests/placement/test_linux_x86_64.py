@@ -16,10 +16,10 @@ from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
-from pykexec.placement.crash_by_normal import TooManySegments
+from pykexec.placement.fill import TooManySegments
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.linux_x86_64 import plan_load
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
+from pykexec.placement.plan_load import plan_load
 from pykexec.purgatory import parse_params, parse_tables
 from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pykexec.images.contents import Built
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.crash_by_normal import fill, low_memory
+from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.plan import BOOT_PARAMS, ELFCOREHDR, KERNEL, PURGATORY, Placed
 from pykexec.placement.segment import SegmentTable, Source
 from tests.builders import MIB, ram, reserved

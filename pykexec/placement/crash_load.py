@@ -1,0 +1,171 @@
+"""A load into the reserved region, for kdump as everybody has it: `load --crash`.
+
+All addresses of the dump are known before the load, so the ELF core headers are a
+segment like any other. Memory below 640 KiB, which the capture kernel needs, is
+exchanged by the stub with a backup inside the region (kexec-tools copies it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.crash import elfcorehdr
+from pykexec.crash.backup_map import BackupMap, BackupRun
+from pykexec.crash.elfcorehdr import OldMemory
+from pykexec.crash.notes import moved_note
+from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, NoteArea, Unknown
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement import estimate
+from pykexec.placement.crash_by_normal import size_warnings
+from pykexec.placement.fill import low_memory
+from pykexec.placement.linux_x86_64 import (
+    StubDuties,
+    boot_params_for,
+    capture_command_line,
+    capture_e820,
+    elfcorehdr_placed,
+    entry_of,
+    known_memory_map,
+    place,
+    things,
+)
+from pykexec.placement.plan import BACKUP, ELFCOREHDR, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.space import Space
+from pykexec.placement.window import requested_window
+from pykexec.purgatory import Exchange
+
+
+class NothingReserved(DoesNotFit):
+    """No Crash kernel region to load into."""
+
+    code = "nothing-reserved"
+
+
+def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
+    memory_map = known_memory_map(machine)
+    region = crash_region(machine, request)
+    space = Space(RangeSet((region,)))
+    low = RangeSet() if request.hotplug else low_memory(memory_map)
+    backup = space.take(BACKUP, low.size) if low else None
+    dump = describe_dump(machine, memory_map, low_backup(low, backup))
+    headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
+    line = capture_command_line(image, machine, request, headers.start)
+    kept = [headers, backup] if backup else [headers]
+    capture_map = capture_e820(memory_map, low_memory(memory_map) | RangeSet((region,)), kept)
+    params = boot_params_for(image, machine, request, line, capture_map)
+    at = place(space, image, request, params.size, len(low))
+    why = "notes, and each range of the first kernel's memory"
+    raw = Built(dump.encode(headers.start))
+    others = [replace(elfcorehdr_placed(headers, raw, why), digested=not request.hotplug)]
+    if backup:
+        why_backup = "the stub exchanges it with the pages that the trampoline needs"
+        others.append(Placed(BACKUP, backup, why_backup))
+    exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in low_backup(low, backup))
+    duties = StubDuties(exchanges=exchanges, checks=request.checks)
+    guess = estimate.crash_size(image.boot, request.initrd)
+    flags = KexecFlag.KEXEC_ON_CRASH
+    if request.hotplug:
+        flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR
+    return PlacementPlan(
+        image=image,
+        request=request,
+        memory_map=memory_map,
+        placed=things(image, request, at, params, others, duties),
+        entry=entry_of(request, at),
+        flags=flags,
+        cmdline=line,
+        capture_map=capture_map,
+        window=region,
+        estimate=guess,
+        warnings=size_warnings(region.size, guess),
+    )
+
+
+def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
+    """The highest reserved region, cut to --mem-min and --mem-max."""
+    reserved = machine.crash_kernel
+    if isinstance(reserved, Unknown):
+        raise NotSupported(
+            f"the reserved region of {machine.name} is {reserved}",
+            hint="as root: /proc/iomem hides addresses from others",
+        )
+    if not reserved:
+        raise NothingReserved(
+            "no memory is reserved for a crash kernel",
+            hint="boot with crashkernel=256M, or use --crash-by-normal",
+        )
+    region = reserved.ranges[-1]
+    window = requested_window(request)
+    inside = region.intersect(window) if window else region
+    if inside is None:
+        raise NothingReserved(
+            f"the reserved region {region} is outside of {window}",
+            hint="--mem-min and --mem-max can only make the region smaller",
+        )
+    return inside
+
+
+def low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
+    """Each low piece at its place in the backup."""
+    runs: list[BackupRun] = []
+    at = backup.start if backup else 0
+    for span in low:
+        runs.append(BackupRun(span.start, at, span.size))
+        at += span.size
+    return BackupMap.of(runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """What the headers will say; only their own address is missing."""
+
+    notes: tuple[NoteArea, ...]
+    loads: tuple[OldMemory, ...]
+    page_offset_base: int
+
+    @property
+    def size(self) -> int:
+        return elfcorehdr.size_of(len(self.notes), len(self.loads))
+
+    def encode(self, at: int) -> bytes:
+        return elfcorehdr.build(at, self.notes, self.loads, page_offset_base=self.page_offset_base)
+
+
+def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
+    """Everything but the reserved regions. Raises NotSupported for an unknown fact."""
+    cpus, vmcoreinfo, base = machine.cpus, machine.vmcoreinfo, machine.page_offset_base
+    for what, fact in (
+        ("where the CPUs leave their registers", cpus),
+        ("where VMCOREINFO lies", vmcoreinfo),
+        ("where the direct map starts", base),
+    ):
+        if isinstance(fact, Unknown):
+            raise NotSupported(f"{what} is {fact}", hint="as root, on a kernel with crash dumps")
+    assert not isinstance(cpus, Unknown)
+    assert not isinstance(vmcoreinfo, Unknown)
+    assert not isinstance(base, Unknown)
+    areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
+    moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
+    loads = elfcorehdr.old_memory(
+        memory_map.whole_page_ram, backup, machine.crash_kernel or RangeSet()
+    )
+    return Dump(tuple(area for area in moved if area), loads, base)
+
+
+def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
+    """Bytes; with --hotplug as many as the kernel wants to be able to rewrite."""
+    if not request.hotplug:
+        return dump.size
+    wanted = machine.kexec.crash_elfcorehdr_size
+    if isinstance(wanted, Unknown):
+        raise NotSupported(
+            f"--hotplug: the size that the kernel wants for its headers is {wanted}",
+            hint="a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
+        )
+    return max(wanted, dump.size)

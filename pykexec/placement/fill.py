@@ -1,0 +1,74 @@
+"""The fill of a crash by normal: memory that the capture kernel may use and that is in
+no segment would be lost from the dump, so all of it becomes memory-only segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
+from pykexec.errors import DoesNotFit
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.layout import LOW_MEMORY
+from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
+
+WHY_LOW = "the capture kernel's real-mode trampoline needs RAM here"
+WHY_FILL = "RAM of the capture kernel; what is in no segment is lost from the dump"
+
+
+class TooManySegments(DoesNotFit):
+    """More pieces than KEXEC_SEGMENT_MAX, and none left to fold."""
+
+    code = "too-many-segments"
+
+
+def low_memory(memory_map: MemoryMap) -> RangeSet:
+    """Whole-page RAM below 640 KiB, as this machine has it; never the firmware's pages."""
+    return memory_map.whole_page_ram.within(LOW_MEMORY)
+
+
+def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Placed, ...]:
+    """The things placed, and memory-only pieces for all the rest of `window` and `low`,
+    in address order; folded to 16 pieces or TooManySegments."""
+    things = tuple(placed)
+    gaps = window - RangeSet.of(item.range for item in things)
+    pieces = [
+        *things,
+        *(Placed(LOW, span, WHY_LOW) for span in low),
+        *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in gaps),
+    ]
+    return fold(sorted(pieces, key=lambda item: item.range))
+
+
+def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, ...]:
+    """While there are more than `limit`, a gap becomes the zero-filled tail of the segment
+    before it: the memory that the kernel hands over is the same."""
+    folded = list(pieces)
+    while len(folded) > limit:
+        at = next((i for i in range(1, len(folded)) if may_fold(*folded[i - 1 : i + 1])), None)
+        if at is None:
+            raise TooManySegments(
+                f"{len(folded)} segments are needed, kexec_load takes {limit}",
+                hint="a window inside one piece of RAM: each gap in it costs a segment",
+                count=len(folded),
+            )
+        before, gap = folded[at - 1 : at + 1]
+        whole = Placed(
+            before.name,
+            PhysRange(before.range.start, gap.range.end),
+            before.why,
+            before.contents,
+            before.source,
+        )
+        folded[at - 1 : at + 1] = [whole]
+    return tuple(folded)
+
+
+def may_fold(before: Placed, gap: Placed) -> bool:
+    """The headers' seal lies at the end of their segment, so that one keeps its size."""
+    return (
+        gap.contents is None
+        and gap.name == CAPTURE_MEMORY
+        and before.name != ELFCOREHDR
+        and before.range.end == gap.range.start
+    )

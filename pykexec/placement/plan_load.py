@@ -1,0 +1,21 @@
+"""The decision, by kind of load."""
+
+from __future__ import annotations
+
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.placement.crash_by_normal import plan_crash_by_normal
+from pykexec.placement.crash_load import plan_crash
+from pykexec.placement.normal_load import plan_normal
+from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
+
+PLANNERS = {
+    ImageKind.NORMAL: plan_normal,
+    ImageKind.CRASH: plan_crash,
+    ImageKind.CRASH_BY_NORMAL: plan_crash_by_normal,
+}
+
+
+def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    """Which thing goes where, and why. Pure. Raises DoesNotFit, UsageError or NotSupported."""
+    return PLANNERS[request.kind](image, machine, request)
