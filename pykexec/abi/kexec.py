@@ -62,8 +62,11 @@ SEGMENT_SIZE = 32
 
 
 def flag_names(flags: int) -> list[str]:
-    """The flags as the kernel spells them, lowest first; the architecture last."""
+    """The flags as the kernel spells them, lowest first; the architecture last, before
+    what has no name, in hexadecimal as strace has it."""
     names = [str(flag.name) for flag in KexecFlag if flags & flag]
+    rest = flags & ~sum(KexecFlag)
     if flags & KEXEC_ARCH_MASK == KEXEC_ARCH_X86_64:
         names.append("KEXEC_ARCH_X86_64")
-    return names
+        rest &= ~KEXEC_ARCH_MASK
+    return names + ([f"{rest:#x}"] if rest else [])

@@ -37,6 +37,10 @@ class Note:
 CPU_NOTE_SIZE = len(Note(CORE, NT_PRSTATUS, bytes(ELF_PRSTATUS_SIZE)).encoded) + NHDR.size
 """A crash_notes area: one NT_PRSTATUS, and an empty header that ends the list."""
 
+VMCOREINFO_BYTES = 4096
+VMCOREINFO_NOTE_SIZE = len(Note(VMCOREINFO, 0, bytes(VMCOREINFO_BYTES)).encoded) + NHDR.size
+"""The VMCOREINFO area: a note of a page, and an empty header (include/linux/crash_core.h)."""
+
 
 def parse_notes(data: bytes | memoryview) -> Iterator[Note]:
     """The notes at the start of `data`; stops at an empty header or at one that

@@ -1,0 +1,71 @@
+"""File descriptors read and written in full, and files replaced in one step."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def pread_all(fd: int, size: int, offset: int) -> bytes:
+    """Exactly `size` bytes; what lies behind the end of the file reads as zeros. OSError."""
+    data = os.pread(fd, size, offset)
+    while len(data) < size:
+        more = os.pread(fd, size - len(data), offset + len(data))
+        if not more:
+            return data.ljust(size, b"\0")
+        data += more
+    return data
+
+
+def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """All of it, or OSError."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+
+def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """[start, end) offsets below `size` that are not holes (lseek SEEK_DATA)."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        if start >= size:
+            return
+        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        yield start, end
+
+
+def open_own(path: Path, flags: int) -> int:
+    """A file of the folder itself: never through a link, never inherited. OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+
+def replace_file(path: Path, contents: bytes) -> None:
+    """Old or new, never a part: temporary file, fsync, rename. OSError."""
+    new = path.with_name(path.name + ".new")
+    fd = open_own(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        pwrite_all(fd, contents, 0)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(new, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove(path: Path) -> None:
+    """Whether it was there or not."""
+    with suppress(FileNotFoundError):
+        path.unlink()

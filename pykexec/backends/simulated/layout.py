@@ -1,0 +1,117 @@
+"""What lies where in a simulated machine while its first kernel runs. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.notes import CPU_NOTE_SIZE
+from pykexec.errors import KexecError
+from pykexec.machine import CpuNotes, NoteArea
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+PAGE_OFFSET_BASE = 0xFFFF888000000000
+"""Start of the direct map without KASLR, 4-level paging."""
+MAX_MEMORY = 64 << 30
+"""Bytes up to which a machine is simulated: the highest address, and so the file's size."""
+MIN_MEMORY = 8 << 20
+LOW_MEMORY_END = 0x100000
+
+
+class BadLayout(KexecError):
+    """Parts of a simulated machine that do not go together."""
+
+    code = "bad-machine"
+
+
+class Relocation(Enum):
+    """What relocate_kernel does with a normal image (kernel-contract 3.1)."""
+
+    SWAP = "swap"
+    """As x86_64 from 2.6.30 to 6.13; knows KEXEC_CRASH_BY_NORMAL."""
+    COPY = "copy"
+    """As x86_64 from 6.14 on."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+RELEASES = {Relocation.SWAP: "6.1.0-simulated", Relocation.COPY: "6.14.0-simulated"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The first kernel's memory: whole frames, except where a field says otherwise."""
+
+    memory_map: MemoryMap
+    """As its /proc/iomem shows it."""
+    in_use: RangeSet
+    """Frames with contents of its own, kernel image and low memory included."""
+    kernel_image: RangeSet
+    """Text, rodata, data and bss."""
+    cpus: tuple[CpuNotes, ...]
+    """crash_notes of each CPU; bytes."""
+    vmcoreinfo: NoteArea
+    """The VMCOREINFO note; bytes."""
+    reservation: PhysRange | None
+    """crashkernel=; neither in use nor free."""
+    release: str
+    cmdline: str
+    page_offset_base: int = PAGE_OFFSET_BASE
+
+    def __post_init__(self) -> None:
+        frames = self.memory_map.whole_page_ram
+        if not frames:
+            raise BadLayout("the machine has no RAM")
+        if self.size > MAX_MEMORY:
+            raise BadLayout(
+                f"RAM ends at {self.size:#x}, a simulated machine at {MAX_MEMORY:#x} at most"
+            )
+        taken = RangeSet()
+        for what, spans in (
+            ("the frames in use", self.in_use),
+            ("the kernel's own frames", self.kernel),
+            ("the reservation", self.reserved),
+        ):
+            if spans - frames:
+                raise BadLayout(f"{what} are not all RAM: {(spans - frames).ranges[0]}")
+            if spans & taken:
+                raise BadLayout(f"{what} meet others at {(spans & taken).ranges[0]}")
+            if any(not span.is_aligned(PAGE_SIZE) for span in spans):
+                raise BadLayout(f"{what} are not whole frames")
+            taken = taken | spans
+        if self.kernel_image - self.in_use:
+            raise BadLayout("the kernel image is not in use")
+        for notes in self.cpus:
+            if notes.size < CPU_NOTE_SIZE or notes.addr % PAGE_SIZE + notes.size > PAGE_SIZE:
+                raise BadLayout(
+                    f"crash_notes of CPU {notes.cpu} at {notes.addr:#x} straddle a page or are "
+                    f"smaller than {CPU_NOTE_SIZE} bytes"
+                )
+
+    @property
+    def size(self) -> int:
+        """End of the highest RAM, bytes: the size of the RAM file."""
+        return self.memory_map.ram.ranges[-1].end
+
+    @property
+    def installed(self) -> RangeSet:
+        """Where there is memory at all: RAM, and the first page, which kernels do not use."""
+        return self.memory_map.ram | RangeSet((PhysRange(0, PAGE_SIZE),))
+
+    @property
+    def reserved(self) -> RangeSet:
+        return RangeSet((self.reservation,) if self.reservation else ())
+
+    @property
+    def kernel(self) -> RangeSet:
+        """Frames that the kernel itself writes while it crashes: CPU notes, VMCOREINFO."""
+        areas: list[CpuNotes | NoteArea] = [*self.cpus, self.vmcoreinfo]
+        return RangeSet.of(PhysRange.sized(a.addr, a.size).outward(PAGE_SIZE) for a in areas)
+
+    @property
+    def totalram(self) -> int:
+        """totalram_pages, in bytes."""
+        return self.memory_map.whole_page_ram.size - self.reserved.size

@@ -1,0 +1,40 @@
+"""Everything about a simulated machine but the bytes in its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.simulated.allocators import Policy
+from pykexec.backends.simulated.gates import Gates
+from pykexec.backends.simulated.kimage import KImage
+from pykexec.backends.simulated.layout import Layout, Relocation
+
+
+class Phase(Enum):
+    """Which kernel has the machine."""
+
+    FIRST_KERNEL = "first kernel"
+    SWITCHED = "switched"
+    """A second kernel ran, and memory is as it left it. The next load boots the first
+    kernel again."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """What machine.json holds."""
+
+    layout: Layout
+    policy: Policy = Policy.RANDOM
+    relocate: Relocation = Relocation.SWAP
+    seed: int = 0
+    loads: int = 0
+    """Loads so far; each one allocates in another order."""
+    gates: Gates = field(default_factory=Gates)
+    images: Mapping[Slot, KImage] = field(default_factory=dict)
+    phase: Phase = Phase.FIRST_KERNEL

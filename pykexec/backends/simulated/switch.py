@@ -1,0 +1,50 @@
+"""From the first kernel to the second: notes, relocation, stub, start."""
+
+from __future__ import annotations
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.simulated import capture, first_kernel
+from pykexec.backends.simulated.kernel import SimulatedKernel
+from pykexec.backends.simulated.machine_state import Phase
+from pykexec.backends.simulated.relocate import relocate_kernel
+from pykexec.backends.simulated.stub_run import run_stub
+from pykexec.errors import KexecError
+
+
+class NothingLoaded(KexecError):
+    """There is no image that could be started."""
+
+    code = "nothing-loaded"
+
+
+def panic(kernel: SimulatedKernel) -> capture.SecondKernel:
+    """panic() and __crash_kexec: runs kexec_crash_image, never the normal one."""
+    image = kernel.images.get(Slot.CRASH)
+    if image is None:
+        raise NothingLoaded(
+            "no crash image is loaded: a panic just ends this machine",
+            hint="load one with --crash-by-normal, or --crash",
+        )
+    first_kernel.panic(kernel.layout, kernel.ram)
+    return switch(kernel, Slot.CRASH)
+
+
+def kernel_kexec(kernel: SimulatedKernel) -> capture.SecondKernel:
+    """reboot(LINUX_REBOOT_CMD_KEXEC): runs kexec_image. No CPU notes are written."""
+    if Slot.NORMAL not in kernel.images:
+        raise NothingLoaded("no image is loaded to be started (EINVAL)", hint="load one first")
+    return switch(kernel, Slot.NORMAL)
+
+
+def switch(kernel: SimulatedKernel, slot: Slot) -> capture.SecondKernel:
+    """machine_kexec. Afterwards no image is loaded, and memory is the second kernel's.
+
+    Raises SwitchFailed, VmcoreNotInitialized, BadPageList.
+    """
+    image = kernel.images[slot]
+    relocate_kernel(image, kernel.ram, kernel.how_moved(image))
+    handed = run_stub(kernel.ram, image.start)
+    second = capture.start(kernel.ram, handed, must_capture=slot is Slot.CRASH)
+    kernel.images.clear()
+    kernel.phase = Phase.SWITCHED
+    return second

@@ -1,0 +1,135 @@
+"""Capture images made by hand: a stub, a zero page, something for a kernel, a window.
+
+No placement layer here: what is tested must not depend on what plans.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+from pykexec.abi.bootparam import BootParamsField
+from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
+from pykexec.images.contents import Built
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.segment import Segment, SegmentTable, Source
+from pykexec.purgatory import STUB_MEMSZ, Region, StubParams, stub_image, tables
+
+PAGE = 4096
+BY_NORMAL = KexecFlag(int(KexecFlag.KEXEC_CRASH_BY_NORMAL) | KEXEC_ARCH_X86_64)
+ON_CRASH = KexecFlag(int(KexecFlag.KEXEC_ON_CRASH) | KEXEC_ARCH_X86_64)
+NORMAL = KexecFlag(KEXEC_ARCH_X86_64)
+
+
+def noise(size: int, name: str) -> bytes:
+    """Bytes that are no zeros and repeat from run to run."""
+    return hashlib.shake_128(name.encode()).digest(size)
+
+
+def zero_page(
+    cmdline_addr: int, e820: list[tuple[int, int, int]], cmdline_size: int = 2047
+) -> bytes:
+    """boot_params with a setup header, a command line pointer and an e820 of (start, end, type)."""
+    page = bytearray(PAGE)
+    page[BootParamsField.E820_ENTRIES] = len(e820)
+    for number, (start, end, kind) in enumerate(e820):
+        struct.pack_into(
+            "<QQI", page, BootParamsField.E820_TABLE + 20 * number, start, end - start, kind
+        )
+    struct.pack_into("<H", page, 0x1FE, 0xAA55)
+    page[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", page, 0x206, 0x20F)
+    struct.pack_into("<I", page, 0x228, cmdline_addr & 0xFFFFFFFF)
+    struct.pack_into("<I", page, BootParamsField.EXT_CMD_LINE_PTR, cmdline_addr >> 32)
+    struct.pack_into("<I", page, 0x238, cmdline_size)
+    return bytes(page)
+
+
+@dataclass(frozen=True)
+class CaptureImage:
+    """A table, and where its parts are."""
+
+    table: SegmentTable
+    own: tuple[PhysRange, ...]
+    """RAM of the capture kernel: its e820."""
+    elfcorehdr: PhysRange
+    """The room for the ELF core headers; outside of `own`."""
+    kernel: PhysRange
+
+
+def capture_image(
+    window: PhysRange,
+    low: tuple[PhysRange, ...] = (PhysRange(0x1000, 0x9F000),),
+    *,
+    flags: KexecFlag = BY_NORMAL,
+    headers: int = 64 << 10,
+    kernel_pages: int = 5,
+    cmdline: str | None = None,
+    sealed: bool = True,
+    elfcorehdr_bytes: bytes | None = None,
+) -> CaptureImage:
+    """Everything in `window`, from its start up; the low ranges and the rest memory-only.
+
+    With `elfcorehdr_bytes` the headers are known before the load, and nothing is sealed.
+    """
+    at = window.start
+    places: dict[str, PhysRange] = {}
+    sizes = {
+        "stub": STUB_MEMSZ,
+        "tables": PAGE,
+        "boot_params": 2 * PAGE,
+        "kernel": kernel_pages * PAGE,
+        "seal": PAGE,
+        "elfcorehdr": -(-headers // PAGE) * PAGE,
+    }
+    for name, size in sizes.items():
+        places[name] = PhysRange.sized(at, size)
+        at += size
+    assert at <= window.end, "the window is too small for this image"
+    headers_at = places["elfcorehdr"]
+    line = f"console=ttyS0 elfcorehdr={headers_at.start:#x}" if cmdline is None else cmdline
+    own = (*low, PhysRange(window.start, headers_at.start))
+    if at < window.end:
+        own += (PhysRange(at, window.end),)
+    e820 = [(span.start, span.end, 1) for span in own]
+    e820.append((headers_at.start, headers_at.end, 2))
+    boot = zero_page(places["boot_params"].start + PAGE, e820) + line.encode() + b"\0"
+    kernel = noise(kernel_pages * PAGE - 100, "kernel")
+    seal = places["seal"].start if sealed and elfcorehdr_bytes is None else 0
+    regions = [
+        Region.of(places["boot_params"].start, boot),
+        Region.of(places["kernel"].start, kernel),
+    ]
+    records = tables(regions, ())
+    params = StubParams.around(
+        records,
+        at=places["tables"].start,
+        n_regions=len(regions),
+        boot_params=places["boot_params"].start,
+        entry=places["kernel"].start + 0x200,
+        seal=seal,
+    )
+    contents = {
+        "stub": stub_image(params),
+        "tables": records,
+        "boot_params": boot,
+        "kernel": kernel,
+        "elfcorehdr": elfcorehdr_bytes,
+    }
+    segments = [memory_only(f"low{number}", span) for number, span in enumerate(low)]
+    for name, span in places.items():
+        data = contents.get(name)
+        segments.append(segment(name, span, data) if data else memory_only(name, span))
+    if at < window.end:
+        segments.append(memory_only("memory", PhysRange(at, window.end)))
+    table = SegmentTable(tuple(segments), entry=window.start, flags=flags)
+    return CaptureImage(table, own, headers_at, places["kernel"])
+
+
+def segment(name: str, span: PhysRange, data: bytes) -> Segment:
+    return Segment(name, span.start, span.size, "test", Built(data), Source.BUILT)
+
+
+def memory_only(name: str, span: PhysRange) -> Segment:
+    return Segment(name, span.start, span.size, "test")
