@@ -1,0 +1,143 @@
+"""struct kimage of the loaded image, read back out of the running kernel.
+
+Nothing is taken for granted: the segment table just loaded must be found in the
+struct, and every page of it in the page list, or the answer is a refusal. Pages that
+the kernel may not show read as zeros without an error (kernel-contract 4.1).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pykexec.abi.kexec import PAGE_SIZE, SEGMENT_SIZE
+from pykexec.backends.page_list import PageList, read_page_list
+from pykexec.errors import CheckFailed
+
+KIMAGE_READ = 640
+"""Bytes that are looked at: the table ends at 576 in every known version, and the
+struct comes from kmalloc-1k."""
+START_OFFSETS = (24, 32)
+"""kimage->start: behind head, entry and last_entry; up to 3.16 `destination` is between."""
+WORD = struct.Struct("<Q")
+SEGMENT = struct.Struct("<QQQQ")
+
+
+class KimageMismatch(CheckFailed):
+    """What the kernel holds is not what was loaded."""
+
+    code = "kimage-mismatch"
+
+
+class KernelMemory(Protocol):
+    """host.kcore.Kcore, or bytes in a test."""
+
+    def virtual(self, addr: int, size: int) -> bytes: ...
+
+    def physical(self, addr: int, size: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSegment:
+    """What the kernel was given: sizes in bytes, `mem` physical."""
+
+    bufsz: int
+    mem: int
+    memsz: int
+
+    @property
+    def pages(self) -> int:
+        return -(-self.memsz // PAGE_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Kimage:
+    """The struct's address, its first word, and its page list, walked and checked."""
+
+    addr: int
+    head: int
+    page_list: PageList
+
+
+def read_kimage(
+    memory: KernelMemory, pointer: int, segments: Sequence[LoadedSegment], entry: int
+) -> Kimage:
+    """The image that the pointer (the address of `kexec_image`) points to.
+
+    `segments` in the order of the load. Raises KimageMismatch, BadPageList, and
+    whatever `memory` raises.
+    """
+    (addr,) = WORD.unpack(memory.virtual(pointer, WORD.size))
+    if not addr:
+        raise KimageMismatch("kexec_image: no image is loaded", hint="load again")
+    raw = memory.virtual(addr, KIMAGE_READ)
+    find_segments(raw, segments, entry)
+    (head,) = WORD.unpack_from(raw)
+    pages = sum(segment.pages for segment in segments)
+    page_list = read_page_list(memory.physical, head, pages)
+    check_pages(page_list, segments)
+    return Kimage(addr, head, page_list)
+
+
+def find_segments(raw: bytes, segments: Sequence[LoadedSegment], entry: int) -> int:
+    """Offset of nr_segments in the struct: the place where the table just loaded stands.
+
+    Found by its contents, since fields before it come and go; `buf` is not compared.
+    """
+    if entry not in (WORD.unpack_from(raw, offset)[0] for offset in START_OFFSETS):
+        raise KimageMismatch(
+            f"kexec_image: its entry is not {entry:#x}",
+            hint="another program has loaded an image since; load again",
+        )
+    last = len(raw) - WORD.size - SEGMENT_SIZE * len(segments)
+    for offset in range(WORD.size, last + 1, WORD.size):
+        if WORD.unpack_from(raw, offset)[0] != len(segments):
+            continue
+        found = tuple(
+            LoadedSegment(*SEGMENT.unpack_from(raw, offset + WORD.size + SEGMENT_SIZE * no)[1:])
+            for no in range(len(segments))
+        )
+        if found == tuple(segments):
+            return offset
+    raise KimageMismatch(
+        f"kexec_image: the {len(segments)} segments just loaded are not in it",
+        hint="another program has loaded an image since, or this kernel's struct kimage is unknown",
+    )
+
+
+def check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None:
+    """Every page of every segment once and in order, and what the kernel's allocator
+    holds to: a source is its own destination or nobody's (kimage_alloc_page)."""
+    wanted = [
+        segment.mem + offset
+        for segment in segments
+        for offset in range(0, segment.pages * PAGE_SIZE, PAGE_SIZE)
+    ]
+    pairs = page_list.pairs
+    if len(pairs) != len(wanted):
+        raise KimageMismatch(
+            f"page list: {len(pairs)} source pages, the segments have {len(wanted)}",
+            hint="the kernel may hide pages from /proc/kcore (balloon, virtio-mem)",
+            sources=len(pairs),
+            pages=len(wanted),
+        )
+    for (dest, _), page in zip(pairs, wanted, strict=True):
+        if dest != page:
+            raise KimageMismatch(f"page list: goes to {dest:#x} where a segment has {page:#x}")
+    destinations = set(wanted)
+    seen: set[int] = set()
+    for dest, source in pairs:
+        if source in seen:
+            raise KimageMismatch(f"page list: page {source:#x} is the source of two pages")
+        if source != dest and source in destinations:
+            raise KimageMismatch(f"page list: source {source:#x} is another page's destination")
+        seen.add(source)
+
+
+def still_loaded(memory: KernelMemory, pointer: int, image: Kimage) -> bool:
+    """Whether the same image is there now: to be asked just before it is relied on."""
+    if memory.virtual(pointer, WORD.size) != WORD.pack(image.addr):
+        return False
+    return memory.virtual(image.addr, WORD.size) == WORD.pack(image.head)

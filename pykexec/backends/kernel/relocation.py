@@ -1,0 +1,95 @@
+"""What this kernel does with a normal image at the switch: swap pages, or copy them.
+
+Read from architecture, symbols, build options and release; never found out by a trial
+load, which would cost a load limit and the loaded image (kernel-contract 3.1, 11).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.machine import Machine, Unknown
+
+SWAP_SINCE = (2, 6, 30)
+"""x86_64 swaps on every kexec since kexec jump came to it."""
+COPY_SINCE = (6, 14, 0)
+"""Commit 9e5683e2d0b5: swap only when the context is preserved."""
+
+
+class Move(Enum):
+    """What becomes of the old contents of a destination page."""
+
+    SWAP = "swap"
+    COPY = "copy"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """`plain` is what a kexec without flags does, `preserve_context` what it does with
+    KEXEC_PRESERVE_CONTEXT; None where the kernel refuses that flag."""
+
+    plain: Move
+    preserve_context: Move | None
+    why: str
+
+    @property
+    def swap_flags(self) -> KexecFlag | None:
+        """The flags of a load whose pages will be swapped; None when there are none."""
+        if self.plain is Move.SWAP:
+            return KexecFlag(0)
+        if self.preserve_context is Move.SWAP:
+            return KexecFlag.KEXEC_PRESERVE_CONTEXT
+        return None
+
+
+def relocation(machine: Machine) -> Relocation:
+    """For a normal image; a crash image is never relocated, in any version."""
+    if machine.architecture != "x86_64":
+        return other_architecture(machine.architecture)
+    plain, why = plain_move(machine)
+    jump = machine.option("CONFIG_KEXEC_JUMP")
+    if isinstance(jump, Unknown):
+        return Relocation(plain, Move.UNKNOWN, f"{why}; KEXEC_JUMP {jump}")
+    if jump != "y":
+        return Relocation(plain, None, f"{why}; CONFIG_KEXEC_JUMP is not set")
+    return Relocation(plain, Move.SWAP, f"{why}; CONFIG_KEXEC_JUMP=y")
+
+
+def plain_move(machine: Machine) -> tuple[Move, str]:
+    """Without flags, on x86_64. The symbol counts more than the release: distributions
+    move changes to older kernels."""
+    release = version(machine.release) if isinstance(machine.release, str) else None
+    if isinstance(machine.symbols, frozenset) and "kexec_pa_swap_page" in machine.symbols:
+        return Move.COPY, "it has the symbol kexec_pa_swap_page"
+    if release is None:
+        return Move.UNKNOWN, f"release {machine.release}"
+    name = ".".join(str(part) for part in release)
+    if release >= COPY_SINCE:
+        return Move.COPY, f"Linux {name} is 6.14 or later"
+    if release < SWAP_SINCE:
+        return Move.COPY, f"Linux {name} is older than 2.6.30"
+    if isinstance(machine.symbols, Unknown):
+        return Move.SWAP, f"Linux {name} is older than 6.14, by its release alone"
+    return Move.SWAP, f"Linux {name} is older than 6.14, and has no kexec_pa_swap_page"
+
+
+def other_architecture(architecture: str | Unknown) -> Relocation:
+    """i386 swaps since 2.6.27 but has no stub of ours; the others copy."""
+    if isinstance(architecture, Unknown):
+        return Relocation(Move.UNKNOWN, Move.UNKNOWN, f"architecture {architecture}")
+    if re.fullmatch(r"i[3-6]86", architecture):
+        return Relocation(Move.UNKNOWN, Move.UNKNOWN, f"{architecture} is not looked into")
+    return Relocation(Move.COPY, None, f"{architecture} copies")
+
+
+def version(release: str) -> tuple[int, int, int] | None:
+    """The number at the start of a release, e.g. (6, 1, 0) of "6.1.0-40-amd64"."""
+    match = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\d)", release)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None

@@ -1,0 +1,219 @@
+"""Memory of our own in which an image waits: huge pages at known physical addresses.
+
+Taken step by step with a journal, and given back as it was found. Callers hold
+`host.lock.exclusive` around `take` and `release`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.kernel.journal import Journal, Taken
+from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
+from pykexec.errors import DoesNotFit, KexecError
+from pykexec.memory.ranges import RangeSet
+
+STEP_MIN = 16
+"""Pages by which a search grows, at least."""
+
+
+class HugePageSystem(Protocol):
+    """host.hugepages.HugePages, or a model of it in a test."""
+
+    def pool(self) -> int: ...
+    def set_pool(self, count: int) -> int: ...
+    def compact(self) -> None: ...
+    def mount(self) -> None: ...
+    def unmount(self) -> None: ...
+    def allocate(self, first: int, count: int) -> None: ...
+    def give_back(self, index: int) -> None: ...
+    def remove_file(self) -> None: ...
+    def frames(self, first: int, count: int) -> list[int]: ...
+    def write(self, index: int, offset: int, data: bytes | memoryview) -> None: ...
+    def read(self, index: int, offset: int, size: int) -> bytes: ...
+
+
+class AlreadyStaged(KexecError):
+    """There is one stage a machine."""
+
+    code = "already-staged"
+
+
+class NoRoomForStage(DoesNotFit):
+    """Memory has not enough huge pages, or not enough of them side by side."""
+
+    code = "no-room-for-stage"
+
+
+class NotStaged(KexecError):
+    """An address that is in no page of the stage."""
+
+    code = "not-staged"
+
+
+class Stage:
+    """The pages that were kept, by physical address (bytes)."""
+
+    def __init__(self, pages: HugePageSystem, taken: Taken) -> None:
+        self.pages = pages
+        self.run = taken.run
+        self.index = dict(taken.kept)
+
+    @property
+    def ranges(self) -> RangeSet:
+        """All of it: not the first kernel's data, and left out of a dump."""
+        return RangeSet.of(page(addr) for addr in self.index)
+
+    @property
+    def singles(self) -> tuple[int, ...]:
+        """Addresses of the pages beside the run."""
+        return tuple(sorted(addr for addr in self.index if not self.run or addr not in self.run))
+
+    def write(self, addr: int, data: bytes | memoryview) -> None:
+        """At a physical address; may go over page ends where the next page is ours too."""
+        view = memoryview(data)
+        for index, offset, start, end in self.pieces(addr, len(view)):
+            self.pages.write(index, offset, view[start:end])
+
+    def read(self, addr: int, size: int) -> bytes:
+        return b"".join(
+            self.pages.read(index, offset, end - start)
+            for index, offset, start, end in self.pieces(addr, size)
+        )
+
+    def pieces(self, addr: int, size: int) -> list[tuple[int, int, int, int]]:
+        """(page of the file, offset in it, start and end in the data) of each page touched."""
+        found: list[tuple[int, int, int, int]] = []
+        done = 0
+        while done < size:
+            offset = (addr + done) % HUGE_PAGE_SIZE
+            index = self.index.get(addr + done - offset)
+            if index is None:
+                raise NotStaged(f"{addr + done:#x} is in no page of the stage", addr=addr + done)
+            end = min(size, done + HUGE_PAGE_SIZE - offset)
+            found.append((index, offset, done, end))
+            done = end
+        return found
+
+    def moved(self) -> tuple[int, ...]:
+        """Addresses whose page is somewhere else now: must be () before anything is armed."""
+        return tuple(
+            addr
+            for addr, index in sorted(self.index.items())
+            if self.pages.frames(index, 1) != [addr]
+        )
+
+
+def reopen(pages: HugePageSystem, journal: Journal) -> Stage | None:
+    """The stage that an earlier program left, complete; None without one."""
+    taken = journal.read()
+    return Stage(pages, taken) if taken and taken.kept else None
+
+
+def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) -> Stage:
+    """Take huge pages in rounds, `limit` at most, until the ones wanted are among them;
+    keep those and give the rest back.
+
+    What a killed program left half done is given back first. Raises AlreadyStaged,
+    NoRoomForStage, and whatever the system says; then nothing stays taken.
+    """
+    left = journal.read()
+    if left and left.kept:
+        raise AlreadyStaged("huge pages are staged already", hint="pykexec unload gives them back")
+    if left:
+        release(pages, journal)
+    if wanted.pages > limit:
+        raise NoRoomForStage(
+            f"{wanted.pages} huge pages are needed, {limit} may be taken",
+            hint="a smaller window, or more free memory",
+            needed=wanted.pages,
+            limit=limit,
+        )
+    pages.pool()  # where there is none, nothing has to be given back
+    try:
+        journal.write(Taken())
+        pages.mount()
+        return keep(pages, journal, *search(pages, journal, wanted, limit))
+    except BaseException:
+        release(pages, journal)
+        raise
+
+
+def search(
+    pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int
+) -> tuple[list[int], Choice]:
+    """The frames of the file's pages, and the choice among them. Memory is compacted
+    once before the search is given up."""
+    frames: list[int] = []
+    asked, compacted = wanted.pages, False
+    while True:
+        grown = resize(pages, journal, asked - len(frames))
+        if grown:
+            pages.allocate(len(frames), grown)
+            frames += pages.frames(len(frames), grown)
+        found = choose(frames, wanted)
+        if isinstance(found, Choice):
+            return frames, found
+        if len(frames) < asked or asked >= limit:
+            if compacted:
+                raise no_room(wanted, found, len(frames))
+            pages.compact()
+            compacted = True
+        asked = min(limit, max(asked, len(frames)) + max(wanted.run // 2, STEP_MIN))
+
+
+def no_room(wanted: Wanted, found: Shortage, taken: int) -> NoRoomForStage:
+    """What was missing, and what would help."""
+    if found.longest_run < wanted.run:
+        return NoRoomForStage(
+            f"no {wanted.run} adjacent huge pages: the longest run has {found.longest_run}, "
+            f"of {taken} pages looked at",
+            hint="load right after boot, free memory (drop_caches), or take --mode stub-swap",
+            needed=wanted.run,
+            longest_run=found.longest_run,
+        )
+    return NoRoomForStage(
+        f"{found.usable} huge pages can be used, {wanted.pages} are needed",
+        hint="free memory, or load right after boot",
+        needed=wanted.pages,
+        usable=found.usable,
+    )
+
+
+def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice) -> Stage:
+    """Give back all pages but the chosen ones."""
+    chosen = choice.frames
+    for index, frame in enumerate(frames):
+        if frame not in chosen:
+            pages.give_back(index)
+    resize(pages, journal, len(chosen) - len(frames))
+    kept = tuple((frame, index) for index, frame in enumerate(frames) if frame in chosen)
+    taken = journal.read() or Taken()
+    taken = Taken(raised=taken.raised, kept=kept, run=choice.run)
+    journal.write(taken)
+    return Stage(pages, taken)
+
+
+def resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
+    """Change the pool by so many pages, and say how many it really was."""
+    taken = journal.read() or Taken()
+    before = pages.pool()
+    pending = taken.changing(before, max(0, before + change))
+    journal.write(pending)
+    settled = pending.settled(pages.set_pool(max(0, before + change)))
+    journal.write(settled)
+    return settled.raised - taken.raised
+
+
+def release(pages: HugePageSystem, journal: Journal) -> None:
+    """Give everything back, whatever point the journal was left at. May be repeated."""
+    taken = journal.read()
+    if taken is None:
+        return
+    pages.remove_file()
+    settled = taken.settled(pages.pool())
+    journal.write(settled)
+    resize(pages, journal, -settled.raised)
+    pages.unmount()
+    journal.remove()

@@ -1,0 +1,168 @@
+"""2 MiB pages whose physical address is known: the pool, a hugetlbfs of our own with one
+file on it, and /proc/self/pagemap.
+
+The file outlives the program, so the pages stay where they are until it is removed.
+Nothing moves them but hwpoison, memory offlining and migration on request
+(kernel-contract 4.2): ask `frames` again before relying on them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+
+from pykexec import libc
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE, PM_ENTRY_BYTES, PM_PFRAME_MASK, PM_PRESENT
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.errors import NotPermitted, NotSupported
+from pykexec.host.lock import RUN_FOLDER
+from pykexec.host.root import THIS_MACHINE, Folder, number
+from pykexec.machine import Unknown
+
+POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+COMPACT = "/proc/sys/vm/compact_memory"
+PAGEMAP = "/proc/self/pagemap"
+
+
+class NoHugePages(NotSupported):
+    """This kernel, or this namespace, cannot keep huge pages for us."""
+
+    code = "no-huge-pages"
+
+
+class FramesHidden(NotPermitted):
+    """Page frame numbers are zeros without CAP_SYS_ADMIN."""
+
+    code = "frames-hidden"
+
+
+def frame_address(entry: int) -> int:
+    """Physical address in one word of pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
+    if not entry & PM_PRESENT:
+        raise NoHugePages(f"{PAGEMAP}: a huge page is not present")
+    if not entry & PM_PFRAME_MASK:
+        raise FramesHidden(f"{PAGEMAP}: hides page frames", hint="run as root (CAP_SYS_ADMIN)")
+    return (entry & PM_PFRAME_MASK) * PAGE_SIZE
+
+
+class HugePages:
+    """The pool of 2 MiB pages, and our file; pages of the file are counted from 0."""
+
+    def __init__(self, folder: Path = RUN_FOLDER, root: Folder = THIS_MACHINE) -> None:
+        self.mount_point = folder / "hugetlbfs"
+        self.file = self.mount_point / "stage"
+        self.root = root
+
+    def pool(self) -> int:
+        """Pages that the pool is set to, used or not. Surplus pages (from overcommit) are
+        others' and go by themselves; nr_hugepages counts them, but does not set them."""
+        return self.count("nr_hugepages") - self.count("surplus_hugepages")
+
+    def count(self, name: str) -> int:
+        found = number(self.root, f"{POOL}/{name}")
+        if isinstance(found, Unknown):
+            raise NoHugePages(found.why, hint="the kernel needs CONFIG_HUGETLBFS=y")
+        return found
+
+    def set_pool(self, count: int) -> int:
+        """Ask for a pool of this size; returns the size it got, which may be less."""
+        self.order(f"{POOL}/nr_hugepages", count)
+        return self.pool()
+
+    def compact(self) -> None:
+        """Have the kernel move pages together (CONFIG_COMPACTION); it may decline."""
+        if self.root.exists(COMPACT):
+            self.order(COMPACT, 1)
+
+    def order(self, path: str, value: int) -> None:
+        try:
+            self.root.locate(path).write_text(f"{value}\n")
+        except OSError as error:
+            raise NotPermitted(
+                f"{path}: {(error.strerror or str(error)).lower()}", hint="run as root"
+            ) from error
+
+    def mount(self) -> None:
+        """Our own hugetlbfs, where no unit's private namespace can take it along."""
+        if os.path.ismount(self.mount_point):
+            return
+        if self.in_private_namespace():
+            raise NoHugePages(
+                "this process has a mount namespace of its own: huge pages would be freed with it",
+                hint="run outside of containers and of units with PrivateMounts= or ProtectSystem=",
+            )
+        self.mount_point.mkdir(mode=0o700, exist_ok=True)
+        flags = libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC
+        libc.mount("pykexec", str(self.mount_point), "hugetlbfs", flags, "pagesize=2M,mode=0700")
+
+    def in_private_namespace(self) -> bool:
+        """Whether mounts made here are seen by process 1; taken as seen where that is hidden."""
+        try:
+            mine, first = (os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", "1"))
+        except OSError:
+            return False
+        return mine != first
+
+    def unmount(self) -> None:
+        """Away with file system and folder; nothing happens where they are not."""
+        if os.path.ismount(self.mount_point):
+            libc.umount(str(self.mount_point))
+        if self.mount_point.is_dir():
+            self.mount_point.rmdir()
+
+    def open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self.file, flags, 0o600)
+
+    def allocate(self, first: int, count: int) -> None:
+        """Back pages [first, first + count) of the file with pages of the pool."""
+        fd = self.open()
+        try:
+            libc.fallocate(fd, 0, first * HUGE_PAGE_SIZE, count * HUGE_PAGE_SIZE)
+        finally:
+            os.close(fd)
+
+    def give_back(self, index: int) -> None:
+        """Return one page of the file to the pool."""
+        fd = self.open()
+        mode = libc.FALLOC_FL_PUNCH_HOLE | libc.FALLOC_FL_KEEP_SIZE
+        try:
+            libc.fallocate(fd, mode, index * HUGE_PAGE_SIZE, HUGE_PAGE_SIZE)
+        finally:
+            os.close(fd)
+
+    def remove_file(self) -> None:
+        """Return all its pages to the pool."""
+        self.file.unlink(missing_ok=True)
+
+    def frames(self, first: int, count: int) -> list[int]:
+        """Physical addresses of pages [first, first + count) of the file, all allocated."""
+        found: list[int] = []
+        with self.mapped(first, count) as memory, open(PAGEMAP, "rb", buffering=0) as pagemap:
+            addr = libc.address_of(memory)
+            for index in range(count):
+                memory[index * HUGE_PAGE_SIZE]  # touched, so that it is mapped
+                pagemap.seek((addr + index * HUGE_PAGE_SIZE) // PAGE_SIZE * PM_ENTRY_BYTES)
+                (entry,) = struct.unpack("<Q", pagemap.read(PM_ENTRY_BYTES))
+                found.append(frame_address(entry))
+        return found
+
+    def mapped(self, first: int, count: int) -> mmap.mmap:
+        """These pages of the file as memory of this process, shared."""
+        fd = os.open(self.file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return mmap.mmap(fd, count * HUGE_PAGE_SIZE, offset=first * HUGE_PAGE_SIZE)
+        finally:
+            os.close(fd)
+
+    def write(self, index: int, offset: int, data: bytes | memoryview) -> None:
+        """Into one page of the file."""
+        with self.mapped(index, 1) as memory:
+            memory[offset : offset + len(data)] = bytes(data)
+
+    def read(self, index: int, offset: int, size: int) -> bytes:
+        """Out of one page of the file."""
+        with self.mapped(index, 1) as memory:
+            return memory[offset : offset + size]

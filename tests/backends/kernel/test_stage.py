@@ -1,0 +1,377 @@
+"""The stage on a model of a machine's huge pages, killed at every step it makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pykexec.backends.kernel import stage as stage_module
+from pykexec.backends.kernel.journal import BadJournal, Journal, Taken
+from pykexec.backends.kernel.runs import Wanted
+from pykexec.backends.kernel.stage import (
+    AlreadyStaged,
+    NoRoomForStage,
+    NotStaged,
+    Stage,
+    release,
+    reopen,
+    take,
+)
+from pykexec.errors import KexecError
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+MIB2 = 2 << 20
+
+
+class Killed(BaseException):
+    """kill -9: nothing after it runs, `except` neither (see `survive`)."""
+
+
+class Machine:
+    """Huge pages of a machine: frames are handed out in a given order."""
+
+    def __init__(self, order: list[int], pool: int = 0, kill_at: int = 0) -> None:
+        self.order, self.size, self.first_pool = order, pool, pool
+        self.file: dict[int, int] = {}
+        self.memory: dict[int, bytearray] = {}
+        self.mounted = self.compacted = False
+        self.after_compaction: list[int] = []
+        self.steps, self.kill_at = 0, kill_at
+        self.largest = 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps == self.kill_at:
+            raise Killed
+
+    def pool(self) -> int:
+        return self.size
+
+    def set_pool(self, count: int) -> int:
+        self.step()
+        most = self.first_pool + len(self.order)
+        self.size = min(count, most) if count > self.size else count
+        self.largest = max(self.largest, self.size)
+        self.step()
+        return self.size
+
+    def compact(self) -> None:
+        self.step()
+        self.order += self.after_compaction
+        self.after_compaction = []
+        self.compacted = True
+
+    def mount(self) -> None:
+        self.step()
+        self.mounted = True
+        self.step()
+
+    def unmount(self) -> None:
+        self.step()
+        self.mounted = False
+        self.step()
+
+    def allocate(self, first: int, count: int) -> None:
+        for index in range(first, first + count):
+            self.step()
+            self.file[index] = self.order[index]
+            self.memory[self.order[index]] = bytearray(MIB2)
+
+    def give_back(self, index: int) -> None:
+        self.step()
+        del self.file[index]
+
+    def remove_file(self) -> None:
+        self.step()
+        self.file.clear()
+        self.step()
+
+    def frames(self, first: int, count: int) -> list[int]:
+        self.step()
+        return [self.file[index] for index in range(first, first + count)]
+
+    def write(self, index: int, offset: int, data: bytes | memoryview) -> None:
+        self.memory[self.file[index]][offset : offset + len(data)] = data
+
+    def read(self, index: int, offset: int, size: int) -> bytes:
+        return bytes(self.memory[self.file[index]][offset : offset + size])
+
+
+def at(*numbers: int) -> list[int]:
+    return [number * MIB2 for number in numbers]
+
+
+WANTED = Wanted(run=3, singles=1)
+ORDER = at(10, 40, 12, 20, 11, 50, 60, 70)
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "STEP_MIN", 1)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path)
+
+
+def as_before(machine: Machine, journal: Journal) -> bool:
+    return (
+        machine.size == machine.first_pool
+        and not machine.file
+        and not machine.mounted
+        and not journal.path.exists()
+    )
+
+
+def test_take_and_release(journal: Journal) -> None:
+    machine = Machine(ORDER, pool=5)
+    stage = take(machine, journal, WANTED, limit=8)
+    assert stage.run == PhysRange(10 * MIB2, 13 * MIB2)
+    assert stage.singles == (40 * MIB2,)
+    assert stage.ranges == RangeSet(
+        (PhysRange(10 * MIB2, 13 * MIB2), PhysRange(40 * MIB2, 41 * MIB2))
+    )
+    assert machine.size == 5 + 4
+    assert sorted(machine.file.values()) == at(10, 11, 12, 40)
+    assert machine.largest == 5 + 5
+    release(machine, journal)
+    assert as_before(machine, journal)
+    release(machine, journal)
+    assert as_before(machine, journal)
+
+
+def test_write_over_the_end_of_a_page(journal: Journal) -> None:
+    machine = Machine(ORDER)
+    stage = take(machine, journal, WANTED, limit=8)
+    data = bytes(range(256)) * (MIB2 // 256)
+    stage.write(10 * MIB2 + 4096, data)
+    assert stage.read(10 * MIB2 + 4096, len(data)) == data
+    assert stage.read(11 * MIB2, 4) == data[MIB2 - 4096 : MIB2 - 4092]
+    with pytest.raises(NotStaged, match="0x1a00000 is in no page of the stage"):
+        stage.write(13 * MIB2 - 1, b"12")
+
+
+def test_stage_outlives_its_loader(journal: Journal) -> None:
+    machine = Machine(ORDER)
+    take(machine, journal, WANTED, limit=8).write(40 * MIB2, b"headers")
+    again = reopen(machine, Journal(journal.path.parent))
+    assert isinstance(again, Stage)
+    assert again.run == PhysRange(10 * MIB2, 13 * MIB2)
+    assert again.read(40 * MIB2, 7) == b"headers"
+    with pytest.raises(AlreadyStaged, match="huge pages are staged already"):
+        take(machine, journal, WANTED, limit=8)
+    release(machine, journal)
+    assert reopen(machine, journal) is None
+
+
+def test_moved_page_is_noticed(journal: Journal) -> None:
+    machine = Machine(ORDER)
+    stage = take(machine, journal, WANTED, limit=8)
+    assert stage.moved() == ()
+    index = stage.index[11 * MIB2]
+    machine.file[index] = 99 * MIB2
+    assert stage.moved() == (11 * MIB2,)
+
+
+REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
+    (
+        "no run in all that may be taken",
+        Machine(at(10, 12, 14, 16, 18, 19)),
+        Wanted(run=3),
+        5,
+        "no 3 adjacent huge pages: the longest run has 1, of 5 pages looked at",
+        "load right after boot, free memory (drop_caches), or take --mode stub-swap",
+    ),
+    (
+        "no run in all that there is",
+        Machine(at(10, 12, 14, 15)),
+        Wanted(run=3),
+        100,
+        "no 3 adjacent huge pages: the longest run has 2, of 4 pages looked at",
+        "load right after boot, free memory (drop_caches), or take --mode stub-swap",
+    ),
+    (
+        "too few pages",
+        Machine(at(10, 12)),
+        Wanted(singles=3),
+        100,
+        "2 huge pages can be used, 3 are needed",
+        "free memory, or load right after boot",
+    ),
+    (
+        "a machine without any",
+        Machine([]),
+        Wanted(singles=1),
+        100,
+        "0 huge pages can be used, 1 are needed",
+        "free memory, or load right after boot",
+    ),
+    (
+        "more than may be taken",
+        Machine(ORDER),
+        Wanted(run=3, singles=3),
+        5,
+        "6 huge pages are needed, 5 may be taken",
+        "a smaller window, or more free memory",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "limit", "message", "hint"), [row[1:] for row in REFUSALS],
+    ids=[row[0] for row in REFUSALS],
+)  # fmt: skip
+def test_refusal_gives_everything_back(
+    journal: Journal, machine: Machine, wanted: Wanted, limit: int, message: str, hint: str
+) -> None:
+    with pytest.raises(NoRoomForStage) as caught:
+        take(machine, journal, wanted, limit)
+    assert (str(caught.value), caught.value.hint) == (message, hint)
+    assert caught.value.exit_status == 6
+    assert as_before(machine, journal)
+    assert machine.largest <= limit
+
+
+def test_memory_is_compacted_before_giving_up(journal: Journal) -> None:
+    machine = Machine(at(10, 12))
+    machine.after_compaction = at(11)
+    stage = take(machine, journal, Wanted(run=3), limit=10)
+    assert machine.compacted
+    assert stage.run == PhysRange(10 * MIB2, 13 * MIB2)
+
+
+def test_memory_is_not_compacted_for_nothing(journal: Journal) -> None:
+    machine = Machine(ORDER)
+    take(machine, journal, WANTED, limit=8)
+    assert not machine.compacted
+
+
+def survive(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a kill is final: the releasing in `except` does not run either."""
+
+    def dead(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(stage_module, "release", dead)
+
+
+STEPS_OF_A_TAKE = 16
+
+
+def test_every_step_is_killed_below(journal: Journal) -> None:
+    machine = Machine(list(ORDER), pool=5)
+    take(machine, journal, WANTED, limit=8)
+    assert machine.steps == STEPS_OF_A_TAKE
+
+
+@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
+def test_killed_while_taking(
+    journal: Journal, kill_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
+    with monkeypatch.context() as patch:
+        survive(machine, patch)
+        with pytest.raises(Killed):
+            take(machine, journal, WANTED, limit=8)
+    assert reopen(machine, journal) is None
+    release(machine, Journal(journal.path.parent))
+    assert as_before(machine, journal)
+
+
+@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
+def test_next_take_gives_back_what_the_killed_one_left(
+    journal: Journal, kill_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
+    with monkeypatch.context() as patch:
+        survive(machine, patch)
+        with pytest.raises(Killed):
+            take(machine, journal, WANTED, limit=8)
+    take(machine, journal, WANTED, limit=8)
+    assert machine.size == 5 + 4
+    release(machine, journal)
+    assert as_before(machine, journal)
+
+
+@pytest.mark.parametrize("kill_at", range(1, 7))
+def test_killed_while_releasing(journal: Journal, kill_at: int) -> None:
+    machine = Machine(list(ORDER), pool=5)
+    take(machine, journal, WANTED, limit=8)
+    machine.kill_at = machine.steps + kill_at
+    with pytest.raises(Killed):
+        release(machine, journal)
+    release(machine, journal)
+    assert as_before(machine, journal)
+
+
+def test_interrupt_gives_everything_back(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(list(ORDER), pool=5)
+
+    def interrupted(first: int, count: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "allocate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        take(machine, journal, WANTED, limit=8)
+    assert as_before(machine, journal)
+
+
+SETTLED = [
+    ("not begun", Taken(raised=2).changing(10, 20), 10, 2),
+    ("done", Taken(raised=2).changing(10, 20), 20, 12),
+    ("the kernel gave less", Taken(raised=2).changing(10, 20), 13, 5),
+    ("another program raised it too", Taken(raised=2).changing(10, 20), 30, 12),
+    ("another program lowered it", Taken(raised=2).changing(10, 20), 4, 2),
+    ("lowered half way", Taken(raised=12).changing(20, 10), 15, 7),
+    ("nothing pending", Taken(raised=3), 99, 3),
+]
+
+
+@pytest.mark.parametrize(
+    ("pending", "now", "raised"), [row[1:] for row in SETTLED], ids=[row[0] for row in SETTLED]
+)
+def test_settled(pending: Taken, now: int, raised: int) -> None:
+    assert pending.settled(now) == Taken(raised=raised)
+
+
+def test_journal_reads_what_it_wrote(journal: Journal) -> None:
+    taken = Taken(3, 5, 8, ((0x200000, 4), (0x400000, 0)), PhysRange(0x200000, 0x600000))
+    journal.write(taken)
+    assert journal.read() == taken
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+
+
+GOOD = {
+    "schema": "pykexec.stage/1", "raised": 0, "before": None, "after": None,
+    "kept": [], "run": None,
+}  # fmt: skip
+BAD_JOURNALS: list[tuple[str, bytes]] = [
+    ("not JSON", b"{"),
+    ("a list", b"[]"),
+    ("another schema", json.dumps(GOOD | {"schema": "x"}).encode()),
+    ("no count", b'{"schema": "pykexec.stage/1"}'),
+    ("a fraction", json.dumps(GOOD | {"raised": 1.5}).encode()),
+    ("a truth value", json.dumps(GOOD | {"raised": True}).encode()),
+    ("pages that are no pairs", json.dumps(GOOD | {"kept": [1]}).encode()),
+    ("a run that is reversed", json.dumps(GOOD | {"run": {"start": 2, "end": 1}}).encode()),
+    ("nested too deep", b"[" * 100_000),
+]
+
+
+@pytest.mark.parametrize(
+    "data", [row[1] for row in BAD_JOURNALS], ids=[row[0] for row in BAD_JOURNALS]
+)
+def test_bad_journal(journal: Journal, data: bytes) -> None:
+    journal.path.write_bytes(data)
+    with pytest.raises(BadJournal) as caught:
+        journal.read()
+    assert str(caught.value) == f"{journal.path}: not a journal of pykexec"
+
+
+def test_unreadable_journal(tmp_path: Path) -> None:
+    (tmp_path / "stage.json").mkdir()
+    with pytest.raises(KexecError, match=r"stage\.json: is a directory"):
+        Journal(tmp_path).read()

@@ -1,0 +1,149 @@
+"""Huge pages: the words of pagemap and the pool's files everywhere; the rest as root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.kernel.journal import Journal
+from pykexec.backends.kernel.runs import Wanted
+from pykexec.backends.kernel.stage import release, reopen, take
+from pykexec.errors import KexecError, NotPermitted
+from pykexec.host.hugepages import FramesHidden, HugePages, NoHugePages, frame_address
+from pykexec.host.lock import Busy, exclusive
+
+from .conftest import MakeTree
+
+POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+PRESENT = 1 << 63
+SOFT_DIRTY = 1 << 55
+
+
+def test_frame_address() -> None:
+    assert frame_address(PRESENT | SOFT_DIRTY | 0x12345) == 0x12345000
+
+
+def test_frame_of_an_absent_page() -> None:
+    with pytest.raises(NoHugePages, match="/proc/self/pagemap: a huge page is not present"):
+        frame_address(0x12345)
+
+
+def test_hidden_frames() -> None:
+    with pytest.raises(FramesHidden, match="/proc/self/pagemap: hides page frames") as caught:
+        frame_address(PRESENT)
+    assert caught.value.hint == "run as root (CAP_SYS_ADMIN)"
+
+
+def test_surplus_is_not_ours(tree: MakeTree, tmp_path: Path) -> None:
+    root = tree({f"{POOL}/nr_hugepages": "14\n", f"{POOL}/surplus_hugepages": "10\n"})
+    pages = HugePages(tmp_path, root)
+    assert pages.pool() == 4
+    assert (root.path / POOL.lstrip("/") / "nr_hugepages").read_text() == "14\n"
+
+
+def test_set_pool(tree: MakeTree, tmp_path: Path) -> None:
+    assert HugePages(tmp_path, tree({})).set_pool(7) == 7
+
+
+def test_kernel_without_huge_pages(tree: MakeTree, tmp_path: Path) -> None:
+    pages = HugePages(tmp_path, tree({f"{POOL}/nr_hugepages": None}))
+    with pytest.raises(NoHugePages) as caught:
+        pages.pool()
+    assert str(caught.value) == f"{POOL}/nr_hugepages: no such file or directory"
+    assert caught.value.hint == "the kernel needs CONFIG_HUGETLBFS=y"
+
+
+def test_order_that_is_refused(tree: MakeTree, tmp_path: Path) -> None:
+    root = tree({})
+    (root.path / POOL.lstrip("/") / "nr_hugepages").unlink()
+    (root.path / POOL.lstrip("/") / "nr_hugepages").mkdir()
+    with pytest.raises(NotPermitted, match=f"{POOL}/nr_hugepages: is a directory"):
+        HugePages(tmp_path, root).set_pool(1)
+
+
+def test_unmount_where_nothing_is_mounted(tmp_path: Path) -> None:
+    HugePages(tmp_path).unmount()
+    (tmp_path / "hugetlbfs").mkdir()
+    HugePages(tmp_path).unmount()
+    assert not (tmp_path / "hugetlbfs").exists()
+
+
+def test_private_namespace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HugePages, "in_private_namespace", lambda self: True)
+    with pytest.raises(NoHugePages, match="this process has a mount namespace of its own"):
+        HugePages(tmp_path).mount()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with exclusive(folder):
+        with pytest.raises(Busy, match="run/lock: another pykexec is at work"), exclusive(folder):
+            pass
+        assert folder.stat().st_mode & 0o777 == 0o700
+    with exclusive(folder):
+        pass
+
+
+def test_lock_does_not_follow_a_link(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with (
+        pytest.raises(NotPermitted, match="too many levels of symbolic links"),
+        exclusive(tmp_path),
+    ):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[HugePages]:
+    """This machine's own pool, with a mount point under tmp_path; a few pages, given back."""
+    pages = HugePages(tmp_path)
+    if os.geteuid():
+        pytest.skip("needs root: hugetlbfs and page frame numbers")
+    try:
+        before = pages.pool()
+        pages.mount()
+    except KexecError as error:
+        pytest.skip(f"no huge pages here: {error}")
+    pages.unmount()
+    if pages.set_pool(before + 8) < before + 8:
+        pages.set_pool(before)
+        pytest.skip("no 8 free huge pages here")
+    pages.set_pool(before)
+    yield pages
+    release(pages, Journal(tmp_path))
+    assert pages.pool() == before
+
+
+def test_real_stage(real: HugePages, tmp_path: Path) -> None:
+    before = real.pool()
+    journal = Journal(tmp_path)
+    stage = take(real, journal, Wanted(singles=3), limit=8)
+    assert real.pool() == before + 3
+    assert len(set(stage.singles)) == 3
+    assert all(addr % HUGE_PAGE_SIZE == 0 and addr for addr in stage.singles)
+    assert stage.read(stage.singles[0], 4096) == bytes(4096)
+    stage.write(stage.singles[0] + 100, b"still here")
+    again = reopen(real, journal)
+    assert again is not None
+    assert again.read(stage.singles[0] + 100, 10) == b"still here"
+    assert again.moved() == ()
+    release(real, journal)
+    assert real.pool() == before
+    assert not real.mount_point.exists()
+
+
+def test_real_run(real: HugePages, tmp_path: Path) -> None:
+    try:
+        stage = take(real, Journal(tmp_path), Wanted(run=2, singles=1), limit=64)
+    except KexecError as error:
+        pytest.skip(f"memory is too fragmented: {error}")
+    assert stage.run is not None
+    assert stage.run.size == 2 * HUGE_PAGE_SIZE
+    data = os.urandom(HUGE_PAGE_SIZE)
+    stage.write(stage.run.start + 4096, data)
+    assert stage.read(stage.run.start + 4096, len(data)) == data
