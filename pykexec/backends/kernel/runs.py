@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE, SECTION_SIZE
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet
 
-
 NOTHING = RangeSet()
 
 

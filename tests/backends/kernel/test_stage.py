@@ -307,6 +307,24 @@ def test_killed_while_releasing(journal: Journal, kill_at: int) -> None:
     assert as_before(machine, journal)
 
 
+@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
+def test_killed_while_taking_and_again_while_releasing(
+    tmp_path: Path, kill_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for second in range(1, 7):
+        journal = Journal(tmp_path)
+        machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
+        with monkeypatch.context() as patch:
+            survive(machine, patch)
+            with pytest.raises(Killed):
+                take(machine, journal, WANTED, limit=8)
+        machine.kill_at = machine.steps + second
+        with pytest.raises(Killed):
+            release(machine, journal)
+        release(machine, journal)
+        assert as_before(machine, journal)
+
+
 def test_interrupt_gives_everything_back(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(list(ORDER), pool=5)
 
