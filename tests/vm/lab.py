@@ -81,7 +81,7 @@ class VM:
         """Run `first` in the first kernel, and `second` in what that kernel starts.
 
         Both are shell scripts (`sh -e` unless they start with #!) with busybox and the commands
-        `host`, `copyout` and `copyin` (see guest/). The run ends with the exit status of the
+        `host`, `copyout` and `copyin` (see guest/), and an empty /out. The run ends with the status of the
         script that comes to its end. For the second kernel there are /boot/vmlinuz and
         /boot/initrd2. `append` adds to the command line `console=ttyS0 panic=1`.
 

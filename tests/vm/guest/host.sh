@@ -3,8 +3,6 @@
 #   host mark TEXT           note TEXT and the time
 #   host qmp COMMAND [JSON]  a QMP command; FILES/ in the JSON is the folder of the results
 #   host exit STATUS         end the run
-exec 9> /run/host.lock
-flock 9
 exec 3<> /dev/ttyS1
 echo "$*" >&3
 read -r answer <&3

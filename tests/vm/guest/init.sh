@@ -5,9 +5,10 @@ export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/lab
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/shm /tmp /run
+mkdir -p /dev/shm /tmp /run /out
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
+mount -t tmpfs -o size=100% tmpfs /out
 for module in $(cat /etc/modules.list); do insmod "$module"; done
 stty -F /dev/ttyS1 raw -echo 2>/dev/null
 echo 1 > /proc/sys/kernel/printk

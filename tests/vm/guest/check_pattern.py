@@ -1,0 +1,127 @@
+"""Look for the pages of `pattern` in a vmcore: here, or in the capture kernel.
+
+python3 -m guest.check_pattern FRAMES /proc/vmcore     prints a Verdict as JSON
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .pattern import MAGIC, PAGE, page
+
+CHUNK = 2 << 20
+PT_LOAD = 1
+# The kernel's own mapping of its image. kexec-tools adds a PT_LOAD for it, which shows pages a
+# second time: among them those of init code and gaps, which are long given to others.
+KERNEL_IMAGE = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the pages of the pattern are in a vmcore; every field but `loads` counts pages.
+
+    Of the `expected` pages, `intact` are at their own address once and only once, `repeated` more
+    than once, and `missing` not at all. Beyond those, whole pages of the pattern were `elsewhere`
+    (at an address that is not theirs: a copy), `unlisted` (at their address, but not on the list:
+    left behind by a page that moved), and `broken`. `loads` is the number of PT_LOADs read.
+    """
+
+    expected: int
+    intact: int
+    repeated: int
+    missing: int
+    elsewhere: int
+    unlisted: int
+    broken: int
+    loads: int
+
+
+def program_headers(core: BinaryIO) -> list[tuple[int, int, int]]:
+    """The PT_LOADs of memory in a core file: physical address, file offset, size, in bytes.
+
+    One that shows the kernel image at its virtual address is left out: it is a second view.
+    """
+    core.seek(0)
+    header = EHDR.unpack(core.read(EHDR.size))
+    if header[0][:6] != b"\x7fELF\x02\x01":
+        raise ValueError(f"no 64-bit ELF file: it starts with {header[0][:6].hex(' ')}")
+    offset, count = header[5], header[10]
+    core.seek(offset)
+    table = b""
+    while len(table) < count * PHDR.size and (got := core.read(count * PHDR.size - len(table))):
+        table += got
+    found = []
+    for kind, _, offset, vaddr, addr, size, _, _ in PHDR.iter_unpack(table):
+        if kind == PT_LOAD and vaddr not in KERNEL_IMAGE:
+            found.append((addr, offset, size))
+    return found
+
+
+def pattern_pages(core: BinaryIO, addr: int, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """Pages that start as the pattern does, in one PT_LOAD: physical address, contents."""
+    core.seek(offset)
+    end = addr + size
+    while addr < end:
+        # A chunk ends at a page boundary, so no page is cut in two.
+        wanted = min(CHUNK - addr % PAGE, end - addr)
+        chunk = bytearray()
+        while len(chunk) < wanted and (got := core.read(wanted - len(chunk))):
+            chunk += got
+        if len(chunk) < wanted:
+            raise EOFError(f"the file ends {wanted - len(chunk):#x} before {addr + wanted:#x}")
+        found = chunk.find(MAGIC)
+        while found >= 0:
+            if (addr + found) % PAGE == 0:
+                yield addr + found, bytes(chunk[found : found + PAGE])
+            found = chunk.find(MAGIC, found + len(MAGIC))
+        addr += wanted
+
+
+def check(frames: bytes, core: BinaryIO) -> Verdict:
+    """Read all of a vmcore, and compare it with the list that `pattern` wrote."""
+    seen = dict.fromkeys(array("Q", frames), 0)
+    elsewhere = unlisted = broken = 0
+    loads = program_headers(core)
+    for load in loads:
+        for addr, contents in pattern_pages(core, *load):
+            if contents == page(addr):
+                if addr in seen:
+                    seen[addr] += 1
+                else:
+                    unlisted += 1
+            elif contents == page(int.from_bytes(contents[16:24], "little")):
+                elsewhere += 1
+            else:
+                broken += 1
+    times = list(seen.values())
+    return Verdict(
+        expected=len(seen),
+        intact=times.count(1),
+        repeated=sum(count > 1 for count in times),
+        missing=times.count(0),
+        elsewhere=elsewhere,
+        unlisted=unlisted,
+        broken=broken,
+        loads=len(loads),
+    )
+
+
+def main(frames: str, core: str) -> None:
+    # /proc/vmcore is read in pieces of our own size.
+    with open(core, "rb", buffering=0) as file:
+        verdict = check(Path(frames).read_bytes(), file)
+    print(json.dumps(dataclasses.asdict(verdict)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

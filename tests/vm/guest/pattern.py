@@ -1,0 +1,136 @@
+"""User memory whose pages tell where they are: magic, physical address, filler, complement.
+
+    python3 -m guest.pattern hold MIB FRAMES   lock memory, fill it, and stay in the background
+    python3 -m guest.pattern settle FRAMES     fill pages that have moved since, list them anew
+    python3 -m guest.pattern moved FRAMES      say how many have moved; status 1 if any has
+
+FRAMES is a file of the pages' physical addresses, as little-endian 64-bit numbers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import struct
+import sys
+import time
+from array import array
+from pathlib import Path
+
+PAGE = 4096
+MAGIC = b"PYKEXEC-PATTERN\n"
+FILLER = b"crash by normal " * ((PAGE - len(MAGIC) - 16) // 16)
+PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
+PRESENT = 1 << 63
+SETTLE_SECONDS = 120
+
+
+def page(addr: int) -> bytes:
+    """The contents of the pattern page at a physical address."""
+    return MAGIC + struct.pack("<Q", addr) + FILLER + struct.pack("<Q", ~addr & (1 << 64) - 1)
+
+
+def physical(pid: int | str, address: int, count: int) -> array[int]:
+    """The physical addresses of `count` pages of a process, 0 for a page that is not there."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+        pagemap.seek(address // PAGE * 8)
+        entries = array("Q")
+        while len(entries) < count:
+            entries.frombytes(pagemap.read((count - len(entries)) * 8))
+    return array("Q", (e & PFN_MASK and (e & PFN_MASK) * PAGE for e in entries if e & PRESENT))
+
+
+class Pattern:
+    """Locked memory of small pages, filled."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.count = size // PAGE
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mlock(ctypes.c_void_p(self.address), ctypes.c_size_t(size)):
+            raise OSError(ctypes.get_errno(), f"mlock of {size >> 20} MiB")
+        self.frames = array("Q", bytes(8 * self.count))
+        self.fill()
+
+    def fill(self) -> None:
+        """Write the pages whose frame is not the one they were written for."""
+        now = physical("self", self.address, self.count)
+        if len(now) != self.count or 0 in now:
+            raise OSError("physical addresses cannot be read (it takes root)")
+        for index, addr in enumerate(now):
+            if self.frames[index] != addr:
+                self.memory[index * PAGE : (index + 1) * PAGE] = page(addr)
+        self.frames = now
+
+
+def save(frames: array[int], path: Path) -> None:
+    """Write the list of frames in one step."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_bytes(frames.tobytes())
+    temporary.rename(path)
+
+
+def holder_file(path: Path) -> Path:
+    """Where the process that holds the memory is noted."""
+    return path.with_name(f"{path.name}.holder")
+
+
+def hold(mib: int, path: Path) -> None:
+    """Fork a process that holds filled memory; return when it is filled."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    ready, say_ready = os.pipe()
+    if os.fork():
+        os.close(say_ready)
+        if os.read(ready, 1) != b"y":
+            raise SystemExit("the pattern could not be laid out")
+        return
+    os.setsid()
+    Path("/proc/self/oom_score_adj").write_text("-1000")
+    pattern = Pattern(mib << 20)
+    holder_file(path).write_text(f"{os.getpid()} {pattern.address} {pattern.count}")
+    save(pattern.frames, path)
+    os.write(say_ready, b"y")
+    while signal.sigwait({signal.SIGUSR1}):
+        pattern.fill()
+        save(pattern.frames, path)
+
+
+def settle(path: Path) -> None:
+    """Have the holder fill pages that have moved, and wait for the new list."""
+    before = path.stat().st_ino
+    os.kill(int(holder_file(path).read_text().split()[0]), signal.SIGUSR1)
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while path.stat().st_ino == before:
+        if time.monotonic() > deadline:
+            raise SystemExit("the holder of the pattern does not answer")
+        time.sleep(0.1)
+
+
+def moved(path: Path) -> int:
+    """How many pages are not in the frame they were filled for."""
+    pid, address, count = map(int, holder_file(path).read_text().split())
+    frames = array("Q", path.read_bytes())
+    return sum(a != b for a, b in zip(frames, physical(pid, address, count), strict=True))
+
+
+def main(verb: str, *words: str) -> int:
+    path = Path(words[-1])
+    if verb == "hold":
+        hold(int(words[0]), path)
+    elif verb == "settle":
+        settle(path)
+    elif verb == "moved":
+        count = moved(path)
+        print(f"{count} pages moved")
+        return count > 0
+    else:
+        raise SystemExit(__doc__)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
