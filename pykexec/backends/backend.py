@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from pykexec.crash.backup_map import BackupMap
 from pykexec.machine import Machine
+from pykexec.memory.ranges import RangeSet
+from pykexec.placement.plan import LoadRequest, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 
 
@@ -43,6 +46,14 @@ class Loaded:
     """The VMCOREINFO note as it was read at the load."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeadersWish:
+    """Memory outside of the image for the ELF core headers: bytes, and what to keep off."""
+
+    size: int
+    avoid: RangeSet
+
+
 class Backend(Protocol):
     """Only a backend acts."""
 
@@ -53,8 +64,22 @@ class Backend(Protocol):
         """The facts of the machine that would be loaded."""
         ...
 
-    def load(self, table: SegmentTable) -> Loaded:
-        """kexec_load(2). Raises KexecError as the kernel's errno says."""
+    def session(self) -> AbstractContextManager[None]:
+        """What changes the machine happens inside: one pykexec at a time."""
+        ...
+
+    def prepare(self, machine: Machine, request: LoadRequest, headers: HeadersWish) -> LoadRequest:
+        """The request with what only this backend can add: the mode of a crash by normal,
+        and memory of its own for the headers where they are no segment."""
+        ...
+
+    def abandon(self) -> None:
+        """Give back what `prepare` took, when nothing was loaded."""
+        ...
+
+    def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
+        """kexec_load(2). Raises KexecError as the kernel's errno says. `plan` is what the
+        table was made from, for a backend that keeps a record of it."""
         ...
 
     def bind_headers(self, addr: int, headers: bytes) -> None:

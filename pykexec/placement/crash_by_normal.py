@@ -25,7 +25,7 @@ from pykexec.placement.linux_x86_64 import (
 )
 from pykexec.placement.plan import ELFCOREHDR, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.space import Space
-from pykexec.placement.window import capture_window
+from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
 
 
@@ -63,7 +63,7 @@ def plan_crash_by_normal(
         memory_map=memory_map,
         placed=fill(placed, ram, low),
         entry=entry_of(request, at),
-        flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else KexecFlag(0),
+        flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
         cmdline=line,
         capture_map=capture_map,
         mode=request.mode or Mode.FLAG,
@@ -71,6 +71,22 @@ def plan_crash_by_normal(
         estimate=guess,
         warnings=size_warnings(ram.size, guess),
     )
+
+
+def headers_room(
+    image: KernelImage, machine: Machine, request: LoadRequest
+) -> tuple[int, RangeSet]:
+    """For headers in memory of our own: bytes in the worst case, and the memory that they
+    must keep off: the window that was asked for, and the low pages."""
+    memory_map = known_memory_map(machine)
+    low = low_memory(memory_map)
+    window = requested_window(request)
+    size = request.crash_size or estimate.crash_size(image.boot, request.initrd).size
+    if window and request.mem_min is not None and request.mem_max is not None:
+        size = min(size, window.size) if request.crash_size else window.size
+    ram = RangeSet((PhysRange.sized(0, align_up(size, PAGE_SIZE)),))
+    avoid = low | RangeSet((window,)) if window else low
+    return worst_case_headers(machine, memory_map, ram, low), avoid
 
 
 def headers_inside(

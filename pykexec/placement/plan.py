@@ -13,7 +13,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.estimate import Estimate
-from pykexec.placement.segment import Segment, SegmentTable, Source
+from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
 
 
 class ImageKind(Enum):
@@ -60,6 +60,8 @@ class LoadRequest:
     """Whether the stub compares digests."""
     rng_seed: bytes = bytes(32)
     """Zeros in a dry run, so that two are alike; drawn for a real load."""
+    flags: KexecFlag = NO_FLAGS
+    """What the backend's kernel has to be told besides, e.g. KEXEC_PRESERVE_CONTEXT."""
     headers_at: PhysRange | None = None
     """Memory outside of the image for the ELF core headers, when a backend has some."""
 

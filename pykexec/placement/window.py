@@ -50,7 +50,10 @@ def capture_window(
         if not request.crash_size or request.crash_size >= asked.size:
             return asked
     inside = asked or PhysRange(INITRD_MIN, 1 << 46)
-    ram = memory_map.whole_page_ram - (machine.crash_kernel or RangeSet())
+    ours = (machine.crash_kernel or RangeSet()) | RangeSet.of(
+        [request.headers_at] if request.headers_at else []
+    )
+    ram = memory_map.whole_page_ram - ours
     spared = ram - (machine.kernel_image or RangeSet())
     for free, bounds in (
         (spared, inside.intersect(BELOW_4G)),

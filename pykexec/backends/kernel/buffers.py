@@ -1,0 +1,55 @@
+"""The bytes of segments where kexec_load(2) can read them: a file's through its mapping, so
+that an initrd is never copied in this process, and what was built in anonymous memory."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from pykexec import libc
+from pykexec.images.contents import Contents, FileSpan, UnreadableFile
+from pykexec.placement.segment import SegmentTable
+
+
+@contextmanager
+def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, int]]]:
+    """(address, bufsz, mem, memsz) of each segment; valid inside the block only."""
+    with ExitStack() as stack:
+        yield [
+            (
+                stack.enter_context(mapped(item.buf)) if item.buf else 0,
+                item.bufsz,
+                item.mem,
+                item.memsz,
+            )
+            for item in table.segments
+        ]
+
+
+@contextmanager
+def mapped(contents: Contents) -> Iterator[int]:
+    """The address of these bytes in this process."""
+    if isinstance(contents, FileSpan):
+        with mapped_file(contents) as addr:
+            yield addr
+        return
+    with mmap.mmap(-1, max(1, contents.size)) as memory:
+        done = 0
+        for chunk in contents.chunks():
+            memory[done : done + len(chunk)] = bytes(chunk)
+            done += len(chunk)
+        yield libc.address_of(memory)
+
+
+@contextmanager
+def mapped_file(span: FileSpan) -> Iterator[int]:
+    """Private, so that the mapping is ours to write and its address can be had."""
+    start = span.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    length = span.offset + span.size - start
+    try:
+        memory = mmap.mmap(span.file.fd, length, access=mmap.ACCESS_COPY, offset=start)
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{span.file.path}: cannot be mapped: {error}") from error
+    with memory:
+        yield libc.address_of(memory) + span.offset - start

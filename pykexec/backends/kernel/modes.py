@@ -1,0 +1,93 @@
+"""Which way of a crash by normal this machine allows: the best, why, and what the others lack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.backends.kernel.relocation import Move, relocation
+from pykexec.errors import NotSupported
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.plan import Mode
+
+PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
+"""Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
+
+RESERVATION_REMEDY = "boot with crashkernel=64K, and a panic can start it"
+
+
+class NoMode(NotSupported):
+    """No way of a crash by normal works here; the hint has what each one lacks."""
+
+    code = "no-mode"
+
+
+@dataclass(frozen=True, slots=True)
+class ModeChoice:
+    """The mode, the reason for it, and what each better or other one lacks."""
+
+    mode: Mode
+    why: str
+    lacking: tuple[tuple[Mode, str], ...]
+
+
+def choose_mode(machine: Machine, requested: Mode | None) -> ModeChoice:
+    """Raises NoMode when the one requested, or every one, lacks something."""
+    if requested is Mode.FLAG:
+        raise NoMode(
+            "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
+            hint="--backend simulated, or leave --mode out",
+        )
+    lacking = {mode: lack for mode in PREFERENCE if (lack := what_lacks(mode, machine))}
+    if requested:
+        if lack := lacking.get(requested):
+            raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
+        return ModeChoice(requested, "it was asked for", reasons(lacking))
+    for mode in PREFERENCE:
+        if mode not in lacking:
+            return ModeChoice(mode, WHY[mode], reasons(lacking))
+    raise NoMode(
+        "no way of a crash by normal works on this machine",
+        hint="; ".join(f"{mode}: {lack[0]} ({lack[1]})" for mode, lack in lacking.items()),
+    )
+
+
+WHY = {
+    Mode.IN_PLACE: "a panic starts it, and nothing has to be moved",
+    Mode.STUB_SWAP: "a panic starts it, and the stub moves the pages",
+    Mode.KERNEL_SWAP: "this kernel swaps pages at a kexec; only pykexec exec starts it",
+}
+
+
+def reasons(lacking: dict[Mode, tuple[str, str]]) -> tuple[tuple[Mode, str], ...]:
+    return tuple((mode, lack[0]) for mode, lack in lacking.items())
+
+
+def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
+    """(what is missing, what would help), or None where the mode can be tried."""
+    if mode is Mode.KERNEL_SWAP:
+        return kernel_swap_lacks(machine)
+    return panic_lacks(machine)
+
+
+def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
+    moves = relocation(machine)
+    if moves.swap_flags is None:
+        if moves.plain is Move.UNKNOWN:
+            return f"whether this kernel swaps is not known: {moves.why}", "run as root"
+        return f"this kernel copies at a kexec ({moves.why})", RESERVATION_REMEDY
+    if machine.symbols_hidden is True:
+        return (
+            "/proc/kallsyms hides its addresses, so the backup pages cannot be read back",
+            "as root, with sysctl kernel.kptr_restrict=1",
+        )
+    if machine.lockdown == "confidentiality":
+        return "lockdown=confidentiality: /proc/kcore cannot be read", "boot without it"
+    return None
+
+
+def panic_lacks(machine: Machine) -> tuple[str, str] | None:
+    if isinstance(machine.crash_kernel, Unknown):
+        return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
+    if not machine.crash_kernel:
+        return "nothing is reserved for a crash kernel", RESERVATION_REMEDY
+    return "not built yet", "--mode kernel-swap"
