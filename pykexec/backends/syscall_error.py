@@ -1,45 +1,11 @@
-"""A system call that the kernel refused, printed as strace would show it."""
+"""A kexec_load(2) that was refused: the call as strace would show it, and its exit status."""
 
 from __future__ import annotations
 
-import os
-from errno import EACCES, EPERM, errorcode
-
 from pykexec.abi.kexec import flag_names
-from pykexec.errors import DoesNotFit, KexecError, NotPermitted, NotSupported
+from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.placement.segment import SegmentTable
-
-NOT_PERMITTED = frozenset((EPERM, EACCES))
-
-
-class SyscallError(KexecError):
-    """`errno` is the number, `code` its name; `rule` the check of kernel-contract 1.2
-    that refused (e.g. "F2"), or None where a real kernel did not say."""
-
-    errno: int
-
-    def __init__(
-        self,
-        call: str,
-        errno: int,
-        why: str = "",
-        *,
-        exit_status: int | None = None,
-        hint: str | None = None,
-        rule: str | None = None,
-        **facts: object,
-    ) -> None:
-        name = errorcode.get(errno, str(errno))
-        refusal = f"{call} = -1 {name} ({os.strerror(errno)})"
-        super().__init__(
-            f"{refusal}: {why}" if why else refusal, hint=hint, errno=errno, rule=rule, **facts
-        )
-        self.code = name
-        if exit_status is None and errno in NOT_PERMITTED:
-            exit_status = NotPermitted.exit_status
-        if exit_status is not None:
-            self.exit_status = exit_status
-
+from pykexec.syscalls import SyscallError as SyscallError
 
 FITS_NOT = DoesNotFit.exit_status
 KNOWS_NOT = NotSupported.exit_status
