@@ -48,6 +48,7 @@ class OldMemory:
 
     def read(self, addr: int, size: int) -> bytes:
         """Raises NotMemory."""
+        self.ram.check(addr, size)
         if size:
             self.check(PhysRange.sized(addr, size))
         return self.ram.read(addr, size)
@@ -71,7 +72,7 @@ class SecondKernel:
     """/proc/vmcore; None without elfcorehdr=."""
 
 
-def start(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKernel:
+def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKernel:
     """Start what the stub hands over to. Raises SwitchFailed when it does not come up,
     VmcoreNotInitialized when it has no /proc/vmcore."""
     try:

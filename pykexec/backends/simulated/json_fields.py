@@ -12,6 +12,8 @@ from pykexec.errors import KexecError, UsageError
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 ADDRESSES = 1 << 64
+MAX_NUMBERS = 1 << 19
+"""Of a list of frame runs: no machine that is made here has as many."""
 E = TypeVar("E", bound=Enum)
 
 
@@ -79,6 +81,8 @@ class Fields:
     def spans(self, key: str) -> RangeSet:
         """Whole frames, as `frame_runs` wrote them."""
         numbers = self.array(key)
+        if len(numbers) % 2 or len(numbers) > MAX_NUMBERS:
+            raise self.wrong(key, f"at most {MAX_NUMBERS} pairs of gap and length")
         found: list[PhysRange] = []
         at = 0
         for number, value in enumerate(numbers):
@@ -88,8 +92,6 @@ class Fields:
             if number % 2:
                 found.append(PhysRange.sized(at * PAGE_SIZE, value * PAGE_SIZE))
             at += value
-        if len(numbers) % 2:
-            raise self.wrong(key, "pairs of gap and length")
         return RangeSet(tuple(found))
 
 

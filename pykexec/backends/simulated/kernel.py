@@ -6,9 +6,10 @@ from dataclasses import replace
 from random import Random
 
 from pykexec.backends.backend import Slot
+from pykexec.backends.page_list import BadPageList
 from pykexec.backends.simulated.allocators import Allocator, Order
 from pykexec.backends.simulated.first_kernel import boot
-from pykexec.backends.simulated.frames import IMAGE, Frames
+from pykexec.backends.simulated.frames import FREE, IMAGE, Frames
 from pykexec.backends.simulated.kimage import KImage
 from pykexec.backends.simulated.layout import Layout, Relocation
 from pykexec.backends.simulated.machine_state import MachineState, Phase
@@ -31,8 +32,11 @@ class SimulatedKernel:
         self.phase = state.phase
         self.images: dict[Slot, KImage] = dict(state.images)
         self.frames = Frames(state.layout)
-        for image in self.images.values():
-            self.frames.give(image.frames(ram), IMAGE)
+        for slot, image in self.images.items():
+            held = image.frames(ram)
+            if held - self.frames.of(FREE):
+                raise BadPageList(f"the page list of the {slot} image has frames of others")
+            self.frames.give(held, IMAGE)
 
     @property
     def layout(self) -> Layout:

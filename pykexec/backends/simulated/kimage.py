@@ -64,10 +64,6 @@ class KImage:
         addresses = (*(source for _, source in found.pairs), *found.list_pages)
         return frames_of(addresses) | self.control_pages | self.parked
 
-    def covers(self, span: PhysRange) -> bool:
-        """Whether one segment holds it all."""
-        return any(segment.memsz and segment.range.covers(span) for segment in self.segments)
-
     def where(self, ram: Ram, span: PhysRange) -> Iterator[tuple[int, PhysRange]]:
         """(offset in `span`, where those bytes wait before the switch), piece by piece."""
         if self.in_reservation:

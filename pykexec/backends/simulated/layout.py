@@ -14,7 +14,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 
 PAGE_OFFSET_BASE = 0xFFFF888000000000
 """Start of the direct map without KASLR, 4-level paging."""
-MAX_MEMORY = 64 << 30
+MAX_MEMORY = 128 << 30
 """Bytes up to which a machine is simulated: the highest address, and so the file's size."""
 MIN_MEMORY = 8 << 20
 LOW_MEMORY_END = 0x100000

@@ -27,8 +27,9 @@ from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 
 SCHEMA = "pykexec.simulated/1"
-MAX_FILE = 64 << 20
+MAX_FILE = 8 << 20
 """Bytes of machine.json that are read at most."""
+MAX_ROWS = 1 << 14
 MAX_NOTE = 64 << 10
 COUNTER = 1 << 62
 
@@ -219,6 +220,8 @@ def frame(row: Fields, key: str, frames: RangeSet) -> int:
 def rows(row: Fields, key: str, length: int) -> list[list[object]]:
     """A list of lists, each of that length."""
     found = row.array(key)
+    if len(found) > MAX_ROWS:
+        raise row.wrong(key, f"a list of at most {MAX_ROWS}")
     if not all(isinstance(item, list) and len(item) == length for item in found):
         raise row.wrong(key, f"a list of lists of {length}")
     return [list(item) for item in found if isinstance(item, list)]

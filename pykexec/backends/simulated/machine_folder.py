@@ -65,7 +65,8 @@ class Session:
         self.path = path
         self.state = state
         self.ram = ram
-        self.committed = False
+        self.unfinished = False
+        """Committed, and what is pending has still to be done: the journal must stay."""
 
     def new_vmcore(self) -> int:
         """A file descriptor for the dump; it becomes `vmcore` at the commit."""
@@ -77,8 +78,9 @@ class Session:
         if pending.memory:
             self.ram.seal_journal()
         replace_file(self.path / STATE, encode(state, pending))
-        self.committed = True
+        self.unfinished = bool(pending)
         finish(self.path, state, pending)
+        self.unfinished = False
 
 
 @dataclass(frozen=True)
@@ -141,29 +143,25 @@ class MachineFolder:
 
     @contextmanager
     def session(self, *, write: bool) -> Iterator[Session]:
-        """Memory and state under the lock. What is not committed has not happened."""
+        """Memory and state under the lock; first, what a killed command had decided is
+        finished. What is not committed in a session has not happened."""
         with failing_in_words(self.path):
             if not (self.path / STATE).is_file():
                 raise NotAMachine(
                     f"{self.path}: not a simulated machine, there is no {STATE} in it",
                     hint=f"pykexec machine create {self.path}",
                 )
-            self.roll_forward()
-            with locked(self.path, exclusive=write):
-                state, pending = read_state(self.path)
-                if pending:
-                    raise BadMachineFile(f"{self.path}: its last command cannot be finished")
-                ram_fd = open_own(self.path / RAM, os.O_RDONLY)
-                with opened(self.path, state, ram_fd, write=write) as session:
-                    yield session
-
-    def roll_forward(self) -> None:
-        """Finish what a killed command had decided."""
-        with locked(self.path, exclusive=False):
-            _, pending = read_state(self.path)
-        if pending:
-            with locked(self.path, exclusive=True):
-                finish(self.path, *read_state(self.path))
+            exclusive = write
+            while True:
+                with locked(self.path, exclusive=exclusive):
+                    state, pending = read_state(self.path)
+                    if exclusive or not pending:
+                        finish(self.path, state, pending)
+                        ram_fd = open_own(self.path / RAM, os.O_RDONLY)
+                        with opened(self.path, state, ram_fd, write=write) as session:
+                            yield session
+                        return
+                exclusive = True
 
 
 @contextmanager
@@ -186,13 +184,16 @@ def opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iter
         for fd in (ram_fd, journal):
             if fd >= 0:
                 os.close(fd)
-        if journal >= 0 and not (session and session.committed):
+        if journal >= 0 and not (session and session.unfinished):
             remove(path / JOURNAL)
             remove(path / NEW_VMCORE)
 
 
 def finish(path: Path, state: MachineState, pending: Pending) -> None:
-    """Steps 3 and 4. Raises BadMachineFile when what is pending is not there."""
+    """Steps 3 and 4 for what a command, perhaps one that was killed, had decided.
+    Raises BadMachineFile, OSError."""
+    if not pending:
+        return
     if pending.memory:
         ram = open_own(path / RAM, os.O_RDWR | os.O_CREAT)
         try:
@@ -205,8 +206,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
             os.close(ram)
     if pending.vmcore and (path / NEW_VMCORE).exists():
         os.replace(path / NEW_VMCORE, path / VMCORE)
-    if pending:
-        replace_file(path / STATE, encode(state, Pending()))
+    replace_file(path / STATE, encode(state, Pending()))
     remove(path / JOURNAL)
     remove(path / NEW_VMCORE)
 

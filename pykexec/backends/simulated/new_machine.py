@@ -39,7 +39,9 @@ KERNEL_SIZE = 48 * MiB
 LOWEST_KERNEL = 16 * MiB
 """LOAD_PHYSICAL_ADDR: KASLR does not go below."""
 LONGEST_RUN = 64
-"""Frames of one run in use, at most."""
+"""Frames of one run in use, at most; more where memory is above LONG_RUNS."""
+LONG_RUNS = 16 << 30
+"""Bytes; keeps the number of runs, and so machine.json, small."""
 CRASH_ALIGN = 16 * MiB
 """CRASH_ALIGN of arch/x86/kernel/setup.c."""
 
@@ -208,17 +210,18 @@ def cpu_notes(cpu: int, frame: int, rng: Random) -> CpuNotes:
 
 
 def random_runs(room: RangeSet, wanted: int, rng: Random) -> RangeSet:
-    """`wanted` frames of `room` (all of it, if that is less) in runs of up to LONGEST_RUN.
+    """`wanted` frames of `room` (all of it, if that is less) in runs of 1 to LONGEST_RUN.
 
     Frames of `room` are counted through, as if it had no gaps; the free ones go between
     the runs in random shares.
     """
     total = room.size // PAGE_SIZE
     wanted = min(wanted, total)
+    longest = LONGEST_RUN * -(-room.size // LONG_RUNS)
     lengths: list[int] = []
     left = wanted
     while left:
-        lengths.append(min(left, 1 + below(rng, LONGEST_RUN)))
+        lengths.append(min(left, 1 + below(rng, longest)))
         left -= lengths[-1]
     shares = [rng.random() ** 2 for _ in range(len(lengths) + 1)]
     scale = (total - wanted) / (sum(shares) or 1.0)

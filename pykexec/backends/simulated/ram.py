@@ -34,6 +34,12 @@ class NotMemory(KexecError):
     code = "not-memory"
 
 
+class BadJournal(KexecError):
+    """A journal that cannot be applied: it was changed by somebody else."""
+
+    code = "bad-machine"
+
+
 class Ram:
     """Reads see what was written; the file does not. Addresses and sizes in bytes."""
 
@@ -55,7 +61,8 @@ class Ram:
 
     def check(self, addr: int, size: int) -> None:
         """Raises NotMemory unless every byte is RAM."""
-        if not self.installed.covers(PhysRange.sized(addr, size)):
+        held = self.installed.around(addr)
+        if held is None or addr + size > held.end:
             raise NotMemory(f"there is no RAM at {addr:#x}..{addr + size:#x}", addr=addr, size=size)
 
     def read(self, addr: int, size: int) -> bytes:
@@ -164,11 +171,11 @@ class Ram:
 def apply_journal(journal_fd: int, ram_fd: int, size: int) -> None:
     """Bring what was written into the RAM file of `size` bytes; may be done any number of times.
 
-    Raises KexecError when the journal is not of such a machine.
+    Raises BadJournal.
     """
     pages = align_up(size, PAGE_SIZE) // PAGE_SIZE
     if os.fstat(journal_fd).st_size != pages * PAGE_SIZE + pages:
-        raise KexecError("the journal of memory is not of this machine's size")
+        raise BadJournal("ram.new: not of this machine's size")
     os.ftruncate(ram_fd, size)
     kinds = pread_all(journal_fd, pages, pages * PAGE_SIZE)
     for run in RUNS.finditer(kinds):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pykexec.backends.backend import Slot
-from pykexec.backends.simulated import capture, first_kernel
+from pykexec.backends.simulated import first_kernel
+from pykexec.backends.simulated.capture import SecondKernel, start_kernel
 from pykexec.backends.simulated.kernel import SimulatedKernel
 from pykexec.backends.simulated.machine_state import Phase
 from pykexec.backends.simulated.relocate import relocate_kernel
@@ -17,7 +18,7 @@ class NothingLoaded(KexecError):
     code = "nothing-loaded"
 
 
-def panic(kernel: SimulatedKernel) -> capture.SecondKernel:
+def panic(kernel: SimulatedKernel) -> SecondKernel:
     """panic() and __crash_kexec: runs kexec_crash_image, never the normal one."""
     image = kernel.images.get(Slot.CRASH)
     if image is None:
@@ -29,14 +30,14 @@ def panic(kernel: SimulatedKernel) -> capture.SecondKernel:
     return switch(kernel, Slot.CRASH)
 
 
-def kernel_kexec(kernel: SimulatedKernel) -> capture.SecondKernel:
+def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
     """reboot(LINUX_REBOOT_CMD_KEXEC): runs kexec_image. No CPU notes are written."""
     if Slot.NORMAL not in kernel.images:
         raise NothingLoaded("no image is loaded to be started (EINVAL)", hint="load one first")
     return switch(kernel, Slot.NORMAL)
 
 
-def switch(kernel: SimulatedKernel, slot: Slot) -> capture.SecondKernel:
+def switch(kernel: SimulatedKernel, slot: Slot) -> SecondKernel:
     """machine_kexec. Afterwards no image is loaded, and memory is the second kernel's.
 
     Raises SwitchFailed, VmcoreNotInitialized, BadPageList.
@@ -44,7 +45,7 @@ def switch(kernel: SimulatedKernel, slot: Slot) -> capture.SecondKernel:
     image = kernel.images[slot]
     relocate_kernel(image, kernel.ram, kernel.how_moved(image))
     handed = run_stub(kernel.ram, image.start)
-    second = capture.start(kernel.ram, handed, must_capture=slot is Slot.CRASH)
+    second = start_kernel(kernel.ram, handed, must_capture=slot is Slot.CRASH)
     kernel.images.clear()
     kernel.phase = Phase.SWITCHED
     return second

@@ -11,10 +11,25 @@ from dataclasses import dataclass
 
 from pykexec.abi.bootparam import BootParamsField
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
+from pykexec.backends.backend import Loaded
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.crash import elfcorehdr
+from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.notes import moved_note
 from pykexec.images.contents import Built
-from pykexec.memory.ranges import PhysRange
+from pykexec.machine import Machine, NoteArea
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.segment import Segment, SegmentTable, Source
-from pykexec.purgatory import STUB_MEMSZ, Region, StubParams, stub_image, tables
+from pykexec.purgatory import (
+    SEAL_SIZE,
+    STUB_MEMSZ,
+    Region,
+    Seal,
+    StubParams,
+    stub_image,
+    tables,
+)
 
 PAGE = 4096
 BY_NORMAL = KexecFlag(int(KexecFlag.KEXEC_CRASH_BY_NORMAL) | KEXEC_ARCH_X86_64)
@@ -57,6 +72,45 @@ class CaptureImage:
     """The room for the ELF core headers; outside of `own`."""
     kernel: PhysRange
 
+    def sealed(self, headers: bytes) -> bytes:
+        """The whole segment of the headers, with the seal at its end."""
+        room = self.elfcorehdr.size - SEAL_SIZE
+        assert len(headers) <= room
+        seal = bytes(Seal.of(self.elfcorehdr.start, headers))
+        return headers.ljust(room, b"\0") + seal
+
+
+def core_headers(machine: Machine, loaded: Loaded, addr: int) -> bytes:
+    """ELF core headers at `addr` for what was loaded, by the product's own builder."""
+    backup = loaded.backup_map or BackupMap()
+    assert isinstance(machine.cpus, tuple)
+    assert isinstance(machine.vmcoreinfo, NoteArea)
+    assert isinstance(machine.memory_map, MemoryMap)
+    assert isinstance(machine.crash_kernel, RangeSet)
+    assert isinstance(machine.page_offset_base, int)
+    areas = [
+        moved for cpu in machine.cpus if (moved := moved_note(NoteArea(cpu.addr, cpu.size), backup))
+    ]
+    note = moved_note(machine.vmcoreinfo, backup)
+    if note:
+        areas.append(note)
+    return elfcorehdr.build(
+        addr,
+        areas,
+        elfcorehdr.old_memory(machine.memory_map.whole_page_ram, backup, machine.crash_kernel),
+        page_offset_base=machine.page_offset_base,
+        copied_note=b"" if note else loaded.vmcoreinfo_note,
+    )
+
+
+def load_bound(backend: SimulatedBackend, image: CaptureImage) -> Loaded:
+    """Load by the flag, and bind the headers: one turn, as `pykexec load` does it."""
+    with backend.session():
+        loaded = backend.load(image.table)
+        headers = core_headers(backend.machine(), loaded, image.elfcorehdr.start)
+        backend.bind_headers(image.elfcorehdr.start, image.sealed(headers))
+    return loaded
+
 
 def capture_image(
     window: PhysRange,
@@ -80,7 +134,6 @@ def capture_image(
         "tables": PAGE,
         "boot_params": 2 * PAGE,
         "kernel": kernel_pages * PAGE,
-        "seal": PAGE,
         "elfcorehdr": -(-headers // PAGE) * PAGE,
     }
     for name, size in sizes.items():
@@ -96,7 +149,7 @@ def capture_image(
     e820.append((headers_at.start, headers_at.end, 2))
     boot = zero_page(places["boot_params"].start + PAGE, e820) + line.encode() + b"\0"
     kernel = noise(kernel_pages * PAGE - 100, "kernel")
-    seal = places["seal"].start if sealed and elfcorehdr_bytes is None else 0
+    seal = headers_at.end - SEAL_SIZE if sealed and elfcorehdr_bytes is None else 0
     regions = [
         Region.of(places["boot_params"].start, boot),
         Region.of(places["kernel"].start, kernel),
