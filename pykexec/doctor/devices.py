@@ -1,0 +1,86 @@
+"""What writes to memory beside the CPUs, and what the CPUs do to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.doctor.row import Level, Row, fail, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+
+SHOWN = 6
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield bus_masters(machine)
+    yield iommu(machine)
+    yield memory_encryption(machine)
+    yield paging(machine)
+
+
+def bus_masters(machine: Machine) -> Row:
+    """They go on writing after a panic: nobody shuts them down."""
+    name, found = "bus masters", machine.pci_devices
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    masters = [device for device in found if device.bus_master and not device.is_bridge]
+    lost = [device.address for device in masters if not device.driver]
+    shown = ", ".join(
+        f"{device.address} ({device.driver or 'no driver'})" for device in masters[:SHOWN]
+    )
+    more = f" and {len(masters) - SHOWN} more" if len(masters) > SHOWN else ""
+    what = f"{len(masters)} devices may write to memory: {shown}{more}" if masters else "none"
+    if lost:
+        return warn(
+            name, what, f"nothing quiesces {', '.join(lost[:SHOWN])}: unbound, but still enabled"
+        )
+    return ok(name, what)
+
+
+def iommu(machine: Machine) -> Row:
+    name, found = "IOMMU", machine.iommu_groups
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found:
+        return ok(name, f"{found} groups in /sys/kernel/iommu_groups")
+    return warn(
+        name,
+        "none translates: nothing keeps a device out of the capture kernel's memory",
+        "mode in-place (memory that no device was given); or intel_iommu=on, amd_iommu=on",
+    )
+
+
+def memory_encryption(machine: Machine) -> Row:
+    """With SME the first kernel's pages are ciphertext to the stub's identity map."""
+    name, flags = "memory encryption", machine.cpu_flags
+    if isinstance(flags, Unknown):
+        return unknown(name, flags)
+    if guest := flags & {"tdx_guest", "sev_guest"}:
+        return fail(name, f"a confidential guest ({', '.join(sorted(guest))})", "not supported")
+    if "sme" not in flags:
+        return ok(name, "no SME")
+    active = sme_active(machine)
+    if active is None:
+        return Row(name, Level.UNKNOWN, "the CPU has SME; whether it is on is not known")
+    if active:
+        return fail(name, "AMD SME is on", "boot with mem_encrypt=off")
+    return ok(name, "the CPU has SME, and it is off")
+
+
+def sme_active(machine: Machine) -> bool | None:
+    """By the last mem_encrypt= of the command line, else by the kernel's default."""
+    if isinstance(machine.cmdline, Unknown):
+        return None
+    for word in reversed(machine.cmdline.split()):
+        if word in ("mem_encrypt=on", "mem_encrypt=off"):
+            return word.endswith("on")
+    default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
+    return None if isinstance(default, Unknown) else default == "y"
+
+
+def paging(machine: Machine) -> Row:
+    name, flags = "page tables", machine.cpu_flags
+    if isinstance(flags, Unknown):
+        return unknown(name, flags)
+    levels = "five levels (la57)" if "la57" in flags else "four levels"
+    leafs = "1 GiB pages" if "pdpe1gb" in flags else "no 1 GiB pages: 4 KiB of reservation a GiB"
+    return ok(name, f"{levels}, {leafs}")

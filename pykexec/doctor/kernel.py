@@ -1,0 +1,117 @@
+"""What the running kernel was built with, and what is loaded in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.backends.kernel.relocation import Move, relocation
+from pykexec.doctor.row import Level, Row, fail, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+
+OPTIONS = (
+    ("CONFIG_KEXEC", Level.FAIL, "kexec_load is missing: another kernel, or --syscall file"),
+    ("CONFIG_KEXEC_FILE", Level.WARN, "kexec_file_load is missing: --syscall load"),
+    ("CONFIG_CRASH_DUMP", Level.WARN, "no crash image loads, from Linux 6.9 on"),
+    ("CONFIG_PROC_VMCORE", Level.WARN, "as a capture kernel this one has no /proc/vmcore"),
+    ("CONFIG_HUGETLBFS", Level.WARN, "a crash by normal has no memory of its own"),
+    ("CONFIG_RELOCATABLE", Level.WARN, "as a capture kernel this one runs at one address only"),
+)
+"""Option, what its lack means for a load, and for the user."""
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield architecture(machine)
+    for name, level, without in OPTIONS:
+        yield option(machine, name, level, without)
+    yield moves(machine)
+    yield normal_image(machine)
+    yield crash_image(machine)
+    yield symbols(machine)
+    yield kcore(machine)
+
+
+def architecture(machine: Machine) -> Row:
+    name, found = "architecture", machine.architecture
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found == "x86_64":
+        return ok(name, found)
+    return fail(name, found, "images for x86_64 can be planned and rehearsed here, not loaded")
+
+
+def option(machine: Machine, name: str, level: Level, without: str) -> Row:
+    value = machine.option(name)
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    return Row(name, level, "is not set", without)
+
+
+def moves(machine: Machine) -> Row:
+    """Whether the old pages survive a kexec: what mode kernel-swap needs."""
+    name, found = "pages at a kexec", relocation(machine)
+    if found.swap_flags == KexecFlag(0):
+        return ok(name, f"swapped: {found.why}")
+    if found.swap_flags:
+        return ok(name, f"swapped with KEXEC_PRESERVE_CONTEXT: {found.why}")
+    if Move.UNKNOWN in (found.plain, found.preserve_context):
+        return Row(name, Level.UNKNOWN, found.why)
+    return warn(
+        name,
+        f"copied: {found.why}",
+        "mode kernel-swap is not possible; boot with crashkernel=64K for the others",
+    )
+
+
+def normal_image(machine: Machine) -> Row:
+    name, found = "normal image", machine.kexec.loaded
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if not found:
+        return ok(name, "none is loaded")
+    return warn(
+        name,
+        "one is loaded already",
+        "a load replaces it; init scripts start what is loaded at the next reboot",
+    )
+
+
+def crash_image(machine: Machine) -> Row:
+    """kdump-tools and others load one at boot."""
+    name, found = "crash image", machine.kexec.crash_loaded
+    service = machine.kdump_service
+    owner = f" ({service} is there)" if isinstance(service, str) else ""
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if not found:
+        return ok(name, f"none is loaded{owner}")
+    return warn(
+        name,
+        f"one is loaded already{owner}",
+        "stop that service first: a crash load frees the old image even when it then fails",
+    )
+
+
+def symbols(machine: Machine) -> Row:
+    """Mode kernel-swap reads kexec_image back."""
+    name = "/proc/kallsyms"
+    names, hidden, restrict = machine.symbols, machine.symbols_hidden, machine.sysctls.kptr_restrict
+    if isinstance(names, Unknown):
+        return unknown(name, names)
+    if hidden:
+        fix = "sysctl kernel.kptr_restrict=1" if restrict == 2 else "run as root (CAP_SYSLOG)"
+        return warn(name, f"shows no addresses (kernel.kptr_restrict is {restrict})", fix)
+    if "kexec_image" not in names:
+        return warn(
+            name, "does not list kexec_image", "mode kernel-swap needs CONFIG_KALLSYMS_ALL=y"
+        )
+    return ok(name, "shows the address of kexec_image")
+
+
+def kcore(machine: Machine) -> Row:
+    name, found = "/proc/kcore", machine.page_offset_base
+    if isinstance(found, Unknown):
+        return unknown(name, found, "the ELF core headers need the place of the direct map")
+    return ok(name, "tells where the direct map begins")

@@ -1,0 +1,55 @@
+"""One line of a diagnosis, as it can be pasted into an issue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pykexec.machine import Unknown
+
+
+class Level(Enum):
+    """`warn` is what a load survives, `fail` what it does not."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`evidence` is what was read, with its file; `fix` is "" where nothing is to be done."""
+
+    name: str
+    level: Level
+    evidence: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        remedy = f" -> {self.fix}" if self.fix else ""
+        return f"{self.level.value:7} {self.name}: {self.evidence}{remedy}"
+
+
+def ok(name: str, evidence: str) -> Row:
+    return Row(name, Level.OK, evidence)
+
+
+def warn(name: str, evidence: str, fix: str) -> Row:
+    return Row(name, Level.WARN, evidence, fix)
+
+
+def fail(name: str, evidence: str, fix: str) -> Row:
+    return Row(name, Level.FAIL, evidence, fix)
+
+
+def unknown(name: str, fact: Unknown, fix: str = "") -> Row:
+    return Row(name, Level.UNKNOWN, fact.why, fix)
+
+
+def in_mib(size: int) -> str:
+    """Bytes as a person reads them: MiB from 1 MiB on, KiB below."""
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from pykexec.backends.kernel.reservation import reservation_need
+from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
+from pykexec.memory.ranges import PhysRange
+
+GIB = 1 << 30
+KIB = 1 << 10
+
+
+def ram(*spans: tuple[int, int]) -> MemoryMap:
+    low = MemoryRange(PhysRange(0x1000, 0x9FC00), RangeType.RAM)
+    return MemoryMap.of(
+        [low, *(MemoryRange(PhysRange(start, end), RangeType.RAM) for start, end in spans)]
+    )
+
+
+MIB = 1 << 20
+CASES: list[tuple[str, MemoryMap, set[str], int]] = [
+    ("1 GiB, seen on 6.1", ram((MIB, GIB - MIB)), set(), 28),
+    ("2 GiB, seen on 6.1", ram((MIB, 2 * GIB - MIB)), set(), 32),
+    ("1 GiB pages do not help where no whole GiB is", ram((MIB, GIB - MIB)), {"pdpe1gb"}, 28),
+    (
+        "64 GiB without 1 GiB pages: a page a GiB",
+        ram((MIB, 2 * GIB), (4 * GIB, 66 * GIB)),
+        {"lm"},
+        (6 + 1 + 64 - 1) * 4,
+    ),
+    (
+        "64 GiB with them",
+        ram((MIB, 2 * GIB), (4 * GIB, 66 * GIB)),
+        {"pdpe1gb"},
+        28,
+    ),
+    ("five levels cost a page", ram((MIB, GIB - MIB)), {"la57"}, 32),
+    (
+        "above 512 GiB a second PUD page",
+        ram((MIB, GIB), (4 * GIB, 1024 * GIB)),
+        {"pdpe1gb"},
+        32,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("memory_map", "flags", "kib"), [row[1:] for row in CASES], ids=[row[0] for row in CASES]
+)
+def test_need_of_a_one_page_image(memory_map: MemoryMap, flags: set[str], kib: int) -> None:
+    assert reservation_need(memory_map, flags, 1) == kib * KIB
+
+
+def test_acpi_tables_are_mapped_too() -> None:
+    tables = MemoryRange(PhysRange(3 * GIB, 3 * GIB + MIB), RangeType.ACPI)
+    without = ram((MIB, GIB))
+    with_tables = MemoryMap.of([*without.ranges, tables])
+    grown = reservation_need(with_tables, set(), 1) - reservation_need(without, set(), 1)
+    assert grown == 4 * KIB
+
+
+def test_segments_count() -> None:
+    small = ram((MIB, GIB))
+    assert reservation_need(small, set(), 9) - reservation_need(small, set(), 1) == 32 * KIB
