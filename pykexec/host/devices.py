@@ -49,7 +49,7 @@ def cpu_flags(root: Root) -> frozenset[str] | Unknown:
 
 
 def pci_devices(root: Root) -> tuple[PciDevice, ...] | Unknown:
-    """Every function whose configuration space can be read; () without PCI."""
+    """Every function that answers; those that are powered down master nothing."""
     names = root.entries(PCI)
     if isinstance(names, Unknown):
         return names
@@ -59,7 +59,7 @@ def pci_devices(root: Root) -> tuple[PciDevice, ...] | Unknown:
         if isinstance(header, Unknown):
             return header
         if len(header) < PCI_HEADER or header[:2] == b"\xff\xff":
-            continue  # powered down or gone: it masters nothing
+            continue
         (command,) = struct.unpack_from("<H", header, PCI_COMMAND)
         (class_revision,) = struct.unpack_from("<I", header, PCI_CLASS_REVISION)
         found.append(

@@ -105,7 +105,7 @@ def memory_size(values: dict[str, int] | Unknown, name: str) -> int | Unknown:
 
 
 def hugepage_pools(root: Root) -> tuple[HugePagePool, ...] | Unknown:
-    """By page size, smallest first; () where the kernel has no hugetlbfs."""
+    """By page size, smallest first."""
     names = root.entries(POOLS)
     if isinstance(names, Unknown):
         return names
