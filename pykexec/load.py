@@ -2,6 +2,9 @@
 
 bytes -> KernelImage -> PlacementPlan -> SegmentTable -> checks -> Backend.load -> Loaded
       -> BackupMap -> ELF core headers -> Backend.bind_headers
+
+For a panic mode the backup map is known first: the headers are bound, the image is put
+into the stage, and last of all the stub that vouches for both is loaded.
 """
 
 from __future__ import annotations
@@ -9,17 +12,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from pykexec.backends.backend import Backend, HeadersWish, Loaded
+from pykexec.backends.backend import Backend, Loaded, Prepared, StagingBackend
+from pykexec.errors import NotSupported
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
-from pykexec.placement.crash_by_normal import headers_room
+from pykexec.placement.fill import low_memory
 from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
+from pykexec.placement.panic_modes import armed_table
 from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.segment import SegmentTable
+from pykexec.placement.stage import StageFrames
 
 RNG_SEED_SIZE = 32
 
@@ -39,6 +45,7 @@ class LoadedPlan:
 
     planned: Planned
     loaded: Loaded
+    prepared: Prepared
     bound: BoundPlan | None = None
 
 
@@ -70,35 +77,47 @@ def load(
     image = identify(kernel, image_type)
     with backend.session():
         machine = backend.machine()
-        ready = replace(request, rng_seed=os.urandom(RNG_SEED_SIZE))
+        prepared = Prepared(replace(request, rng_seed=os.urandom(RNG_SEED_SIZE)))
         if request.kind is ImageKind.CRASH_BY_NORMAL:
-            ready = backend.prepare(
-                machine, ready, HeadersWish(*headers_room(image, machine, ready))
-            )
+            prepared = backend.prepare(image, machine, prepared.request)
         try:
-            planned = decide(image, machine, ready)
+            planned = decide(image, machine, prepared.request)
+            if planned.plan.stage:
+                return arm(backend, machine, planned, prepared, planned.plan.stage)
             loaded = backend.load(planned.table, planned.plan)
         except BaseException:
             backend.abandon()
             raise
-        return bound_load(backend, machine, planned, loaded)
+        return bind_loaded(backend, machine, planned, prepared, loaded)
 
 
-def bound_load(backend: Backend, machine: Machine, planned: Planned, loaded: Loaded) -> LoadedPlan:
+def bind_loaded(
+    backend: Backend, machine: Machine, planned: Planned, prepared: Prepared, loaded: Loaded
+) -> LoadedPlan:
     """With the headers, when the load has backup pages; unloaded again when they cannot be."""
     if planned.plan.mode is None or loaded.backup_map is None:
-        return LoadedPlan(planned, loaded)
+        return LoadedPlan(planned, loaded, prepared)
     ours = planned.plan.request.headers_at
+    left_out = RangeSet((ours,)) if ours else None
     try:
-        bound = bind(
-            planned.plan,
-            machine,
-            loaded.backup_map,
-            loaded.vmcoreinfo_note,
-            RangeSet((ours,)) if ours else None,
-        )
+        bound = bind(planned.plan, machine, loaded.backup_map, loaded.vmcoreinfo_note, left_out)
         backend.bind_headers(bound.headers_at.start, bound.sealed)
     except BaseException:
         backend.unload(loaded.slot)
         raise
-    return LoadedPlan(planned, loaded, bound)
+    return LoadedPlan(planned, loaded, prepared, bound)
+
+
+def arm(
+    backend: Backend, machine: Machine, planned: Planned, prepared: Prepared, stage: StageFrames
+) -> LoadedPlan:
+    """Everything that the stub has a digest of is in its place before the stub is loaded."""
+    if not isinstance(backend, StagingBackend):
+        raise NotSupported(f"the {backend.name} backend has no stage for {planned.plan.mode}")
+    exchanges = stage.exchanges(low_memory(planned.plan.memory_map))
+    note = backend.read_vmcoreinfo(machine)
+    bound = bind(planned.plan, machine, exchanges, note, stage.ours)
+    backend.fill_stage(bound)
+    table = armed_table(bound, machine)
+    loaded = replace(backend.load(table, planned.plan), backup_map=exchanges)
+    return LoadedPlan(replace(planned, table=table), loaded, prepared, bound)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pykexec.crash.backup_map import BackupMap
+from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
-from pykexec.memory.ranges import RangeSet
-from pykexec.placement.plan import LoadRequest, PlacementPlan
+from pykexec.placement.bind import BoundPlan
+from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 
 
@@ -47,11 +48,14 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadersWish:
-    """Memory outside of the image for the ELF core headers: bytes, and what to keep off."""
+class Prepared:
+    """A request with what only this backend could add, and why it is so."""
 
-    size: int
-    avoid: RangeSet
+    request: LoadRequest
+    why: str = ""
+    """The reason for the mode."""
+    lacking: tuple[tuple[Mode, str], ...] = ()
+    """What other modes lacked."""
 
 
 class Backend(Protocol):
@@ -68,9 +72,9 @@ class Backend(Protocol):
         """What changes the machine happens inside: one pykexec at a time."""
         ...
 
-    def prepare(self, machine: Machine, request: LoadRequest, headers: HeadersWish) -> LoadRequest:
-        """The request with what only this backend can add: the mode of a crash by normal,
-        and memory of its own for the headers where they are no segment."""
+    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
+        """For a crash by normal: the mode, and memory of the backend's own where the mode
+        needs some. Takes it: `abandon` gives it back."""
         ...
 
     def abandon(self) -> None:
@@ -91,3 +95,16 @@ class Backend(Protocol):
         ...
 
     def status(self) -> dict[Slot, LoadState]: ...
+
+
+@runtime_checkable
+class StagingBackend(Backend, Protocol):
+    """One that has memory in which an image can wait for a panic."""
+
+    def read_vmcoreinfo(self, machine: Machine) -> bytes:
+        """The VMCOREINFO note as it is now."""
+        ...
+
+    def fill_stage(self, bound: BoundPlan) -> None:
+        """Put image and headers where they wait."""
+        ...

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
-from pykexec.backends.kernel.reservation import reservation_need
 from pykexec.doctor.row import Row, fail, in_mib, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.panic_modes import typical_stub_size
+from pykexec.placement.reservation import reservation_need
 
-STUB_PAGES = 8
-"""Of an image that only moves pages and jumps: code, stack, lists."""
 KIB = 1 << 10
 
 
@@ -43,8 +42,9 @@ def reservation(machine: Machine) -> Row:
     if isinstance(size, Unknown):
         return unknown(name, size)
     need = 64 * KIB
-    if not isinstance(machine.memory_map, Unknown) and not isinstance(machine.cpu_flags, Unknown):
-        need = reservation_need(machine.memory_map, machine.cpu_flags, STUB_PAGES)
+    if not isinstance(machine.memory_map, Unknown):
+        stub = typical_stub_size()
+        need = reservation_need(machine.memory_map, machine.cpu_flags, stub).size
     if size >= need:
         return ok(name, f"{in_mib(size)} ({size:#x} bytes); a stub needs {need // KIB} KiB")
     return warn(

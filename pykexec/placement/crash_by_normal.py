@@ -63,6 +63,7 @@ def plan_crash_by_normal(
         memory_map=memory_map,
         placed=fill(placed, ram, low),
         entry=entry_of(request, at),
+        boot=at.boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
         cmdline=line,
         capture_map=capture_map,

@@ -78,6 +78,7 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         memory_map=memory_map,
         placed=things(image, request, at, params, others, duties),
         entry=entry_of(request, at),
+        boot=at.boot,
         flags=flags,
         cmdline=line,
         capture_map=capture_map,

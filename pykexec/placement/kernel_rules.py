@@ -42,16 +42,21 @@ def label(number: int, segment: Segment) -> str:
 
 
 def check_plan(plan: PlacementPlan, machine: Machine) -> tuple[Check, ...]:
-    """Every rule, in the kernel's order, then the boot protocol's."""
-    return check_table(
+    """Every rule, in the kernel's order, then the boot protocol's. What waits in a stage is
+    not the kernel's to check, and still has to be RAM and where a kernel can run."""
+    kind = ImageKind.CRASH if plan.stage else plan.request.kind
+    given = check_table(
         segment_table(plan),
         totalram=machine.totalram,
         memory_map=plan.memory_map,
-        window=plan.window,
-        kind=plan.request.kind,
+        window=None if plan.stage else plan.window,
+        kind=kind,
         reservation=machine.crash_kernel,
-        capture_size=plan.image.boot.init_size,
     )
+    if not plan.stage:
+        return given
+    staged = [(number, item.segment) for number, item in enumerate(plan)]
+    return (*given, in_ram(staged, plan.memory_map), above_16_mib(staged))
 
 
 def refuse_broken(checks: tuple[Check, ...]) -> None:
@@ -69,7 +74,6 @@ def check_table(
     window: PhysRange | None = None,
     kind: ImageKind = ImageKind.NORMAL,
     reservation: RangeSet | Unknown,
-    capture_size: int = 0,
 ) -> tuple[Check, ...]:
     """The rules over a bare table; sizes in bytes, `reservation` the Crash kernel ranges."""
     segments = list(enumerate(table.segments))
@@ -82,7 +86,7 @@ def check_table(
         buffer_size(segments),
         half_of_ram(segments, totalram),
         in_reservation(segments, kind, reservation),
-        in_ram(segments, memory_map, kind),
+        in_ram(segments, memory_map),
         in_window(segments, window),
         above_16_mib(segments),
         entry_in_segment(table),
@@ -223,7 +227,7 @@ def in_reservation(
     )
 
 
-def in_ram(segments: list[tuple[int, Segment]], memory_map: MemoryMap, kind: ImageKind) -> Check:
+def in_ram(segments: list[tuple[int, Segment]], memory_map: MemoryMap) -> Check:
     """The kernel does not look; the image would be written into thin air."""
     ram = memory_map.ram
     return first(

@@ -26,6 +26,7 @@ from pykexec.placement.plan import (
     INITRD,
     KERNEL,
     PURGATORY,
+    Boot,
     LoadRequest,
     Placed,
 )
@@ -64,12 +65,10 @@ def known_memory_map(machine: Machine) -> MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the things of every boot go; whole pages."""
+    """A boot, and the purgatory in front of it; whole pages."""
 
     purgatory: PhysRange
-    boot_params: PhysRange
-    kernel: PhysRange
-    initrd: PhysRange | None
+    boot: Boot
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,15 @@ class StubDuties:
 def place(
     space: Space, image: KernelImage, request: LoadRequest, params_size: int, exchanges: int = 0
 ) -> Addresses:
-    """Top down: purgatory, boot_params, kernel, initrd (kexec-bzImage64.c:do_bzImage64_load)."""
+    """Top down, the purgatory first (kexec-bzImage64.c:do_bzImage64_load)."""
+    size = stub_memsz(MAX_REGIONS, exchanges)
+    purgatory = space.take(PURGATORY, size, lowest=layout.PURGATORY_MIN)
+    return Addresses(purgatory, place_boot(space, image, request, params_size))
+
+
+def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
+    """Top down: boot_params, kernel, initrd."""
     boot = image.boot
-    purgatory = space.take(
-        PURGATORY, stub_memsz(MAX_REGIONS, exchanges), lowest=layout.PURGATORY_MIN
-    )
     params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
         KERNEL,
@@ -101,7 +104,36 @@ def place(
         if request.initrd
         else None
     )
-    return Addresses(purgatory, params, kernel, initrd)
+    return Boot(params, kernel, initrd)
+
+
+def placed_boot(
+    image: KernelImage, request: LoadRequest, boot: Boot, params: BootParams
+) -> tuple[Placed, ...]:
+    """The things of a boot, with their bytes."""
+    initrd = request.initrd
+    encoded = params.encode(boot.boot_params.start, boot.initrd, initrd.size if initrd else 0)
+    placed = [
+        Placed(
+            BOOT_PARAMS,
+            boot.boot_params,
+            "as high as there is room; RSI points here",
+            Built(encoded),
+            Source.BUILT,
+        ),
+        Placed(
+            KERNEL,
+            boot.kernel,
+            f"as high as there is room, aligned to {image.boot.kernel_alignment >> 20} MiB; "
+            f"init_size {image.boot.init_size:#x} is what it unpacks into",
+            image.payload,
+            Source.FILE,
+        ),
+    ]
+    if boot.initrd:
+        why = "as high as there is room, at or above 16 MiB"
+        placed.append(Placed(INITRD, boot.initrd, why, initrd, Source.FILE))
+    return tuple(placed)
 
 
 def things(
@@ -114,30 +146,10 @@ def things(
 ) -> tuple[Placed, ...]:
     """What was placed, with its bytes, in address order. `others` are things of this kind
     of load; the purgatory is made last, since it has the digest of each."""
-    placed = [
-        Placed(
-            BOOT_PARAMS,
-            at.boot_params,
-            "as high as there is room; RSI points here",
-            Built(encoded_params(params, at, request.initrd)),
-            Source.BUILT,
-        ),
-        Placed(
-            KERNEL,
-            at.kernel,
-            f"as high as there is room, aligned to {image.boot.kernel_alignment >> 20} MiB; "
-            f"init_size {image.boot.init_size:#x} is what it unpacks into",
-            image.payload,
-            Source.FILE,
-        ),
-        *others,
-    ]
-    if at.initrd:
-        why = "as high as there is room, at or above 16 MiB"
-        placed.append(Placed(INITRD, at.initrd, why, request.initrd, Source.FILE))
+    placed = [*placed_boot(image, request, at.boot, params), *others]
     job = StubJob(
-        boot_params=at.boot_params.start,
-        entry=at.kernel.start + image.boot.entry_offset,
+        boot_params=at.boot.boot_params.start,
+        entry=at.boot.kernel.start + image.boot.entry_offset,
         regions=regions(placed) if duties.checks else (),
         exchanges=duties.exchanges,
         seal=duties.seal,
@@ -153,10 +165,6 @@ def things(
         )
     )
     return tuple(sorted(placed, key=lambda item: item.range))
-
-
-def encoded_params(params: BootParams, at: Addresses, initrd: Contents | None) -> bytes:
-    return params.encode(at.boot_params.start, at.initrd, initrd.size if initrd else 0)
 
 
 def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:

@@ -35,6 +35,7 @@ def plan_normal(image: KernelImage, machine: Machine, request: LoadRequest) -> P
         memory_map=memory_map,
         placed=things(image, request, at, params, duties=StubDuties(checks=request.checks)),
         entry=entry_of(request, at),
+        boot=at.boot,
         flags=KexecFlag(0),
         cmdline=line,
         capture_map=memory_map,

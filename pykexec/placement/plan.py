@@ -14,6 +14,7 @@ from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
+from pykexec.placement.stage import StageFrames
 
 
 class ImageKind(Enum):
@@ -37,6 +38,10 @@ class Mode(Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))
+"""Those that a panic starts, from a tiny reservation."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class LoadRequest:
     """What the backend's kernel has to be told besides, e.g. KEXEC_PRESERVE_CONTEXT."""
     headers_at: PhysRange | None = None
     """Memory outside of the image for the ELF core headers, when a backend has some."""
+    stage: StageFrames | None = None
+    """Huge pages in which the image of a panic mode waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,15 @@ class Placed:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Where the things of every Linux boot go; whole pages."""
+
+    boot_params: PhysRange
+    kernel: PhysRange
+    initrd: PhysRange | None
+
+
 @dataclass(frozen=True)
 class PlacementPlan:
     """The decision. `placed` is in address order; `window` is where all of it had to fit."""
@@ -100,6 +116,9 @@ class PlacementPlan:
     """The e820 map that the new kernel is given."""
     mode: Mode | None = None
     window: PhysRange | None = None
+    boot: Boot | None = None
+    stage: StageFrames | None = None
+    """Where the image waits for a panic; then the stub is the only segment."""
     estimate: Estimate | None = None
     warnings: tuple[str, ...] = ()
 
@@ -127,5 +146,6 @@ LOW = "memory below 1 MiB"
 
 
 def segment_table(plan: PlacementPlan) -> SegmentTable:
-    """The plan as kexec_load(2) takes it, in address order."""
-    return SegmentTable(tuple(item.segment for item in plan), plan.entry, plan.flags)
+    """The plan as kexec_load(2) takes it, in address order; what is staged is not given to it."""
+    given = (item for item in plan if not plan.stage or item.name == PURGATORY)
+    return SegmentTable(tuple(item.segment for item in given), plan.entry, plan.flags)

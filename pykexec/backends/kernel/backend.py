@@ -1,4 +1,4 @@
-"""The real kernel: kexec_load(2), its page list read back, and headers in memory of our own."""
+"""The real kernel: kexec_load(2), its page list read back, and memory of our own beside it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from pykexec import libc
-from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
-from pykexec.backends.backend import HeadersWish, Loaded, LoadState, Slot
+from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import syscall_segments
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
-from pykexec.backends.kernel.modes import ModeChoice, choose_mode
+from pykexec.backends.kernel.modes import choose_modes
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
-from pykexec.backends.kernel.relocation import relocation
-from pykexec.backends.kernel.runs import Wanted
+from pykexec.backends.kernel.stage_plan import prepared_request
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed, KexecError, NotSupported
 from pykexec.host.facts import read_machine
@@ -29,20 +27,22 @@ from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
-from pykexec.host.root import THIS_MACHINE
-from pykexec.machine import Machine, NoteArea, Unknown
-from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.bind import BoundPlan
+from pykexec.placement.panic_modes import staged_regions
+from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
+from pykexec.placement.stage import staged_pieces
 
-STAGE_LIMIT = 4096
-"""Huge pages that a search may hold for a moment: 8 GiB."""
+CHECK_CHUNK = 1 << 20
 
 
-class ImageChanged(CheckFailed):
-    """What is loaded now is not what pykexec loaded."""
+class StageChanged(CheckFailed):
+    """What waits in the stage is not what pykexec put there."""
 
-    code = "image-changed"
+    code = "stage-changed"
 
 
 class KernelBackend:
@@ -65,30 +65,26 @@ class KernelBackend:
         with exclusive(self.folder):
             yield
 
-    def choose(self, machine: Machine, request: LoadRequest) -> ModeChoice | None:
-        """The mode of a crash by normal; None for other kinds of load."""
-        if request.kind is not ImageKind.CRASH_BY_NORMAL:
-            return None
-        return choose_mode(machine, request.mode)
-
-    def prepare(self, machine: Machine, request: LoadRequest, headers: HeadersWish) -> LoadRequest:
-        """With its mode, and with huge pages for the headers: `abandon` gives them back."""
-        choice = self.choose(machine, request)
-        if choice is None:
-            return request
-        self.refuse_second_stage()
-        pages = align_up(headers.size, HUGE_PAGE_SIZE) // HUGE_PAGE_SIZE
-        wanted = Wanted(run=pages, avoid=headers.avoid)
-        taken = stage.take(self.pages, self.journal, wanted, STAGE_LIMIT)
-        flags = relocation(machine).swap_flags or KexecFlag(0)
-        return replace(request, mode=choice.mode, headers_at=taken.run, flags=flags)
-
-    def refuse_second_stage(self) -> None:
-        """What is armed stays armed: it is unloaded on purpose, not replaced on the way."""
+    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
+        """The best mode whose memory can be had; `abandon` gives that back."""
+        choice = choose_modes(machine, request.mode)
         if self.records.read():
             raise stage.AlreadyStaged(
                 "a crash by normal is loaded already", hint="pykexec unload --backend kernel"
             )
+        lacking = list(choice.lacking)
+        for mode in choice.modes:
+            try:
+                ready = prepared_request(
+                    image, machine, replace(request, mode=mode), self.pages, self.journal
+                )
+            except stage.NoRoomForStage as error:
+                if mode is choice.modes[-1]:
+                    raise
+                lacking.append((mode, error.message))
+            else:
+                return Prepared(ready, choice.why(mode), tuple(lacking))
+        raise AssertionError("choose_modes gives at least one mode")
 
     def abandon(self) -> None:
         """Give back what `prepare` took, after a load that failed."""
@@ -98,44 +94,75 @@ class KernelBackend:
     def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
         """kexec_load(2); for kernel-swap also the page list, read back and checked."""
         slot = Slot.CRASH if table.flags & KexecFlag.KEXEC_ON_CRASH else Slot.NORMAL
-        if plan and plan.mode:
+        if plan and plan.mode and not self.records.read():
             self.records.write(record_of(plan, slot))
         with syscall_segments(table) as segments:
             libc.kexec_load(table.entry, segments, int(table.flags) | KEXEC_ARCH_X86_64)
         if not plan or plan.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
-            with Kcore() as kcore:
-                backup = self.backup_map(kcore, table)
-                note = read_note(kcore, self.machine().vmcoreinfo)
+            return Loaded(slot, self.backup_map(table), self.read_vmcoreinfo(self.machine()))
         except BaseException:
             self.unload(slot)
             raise
-        return Loaded(slot, backup, note)
 
-    def backup_map(self, kcore: Kcore, table: SegmentTable) -> BackupMap:
+    def backup_map(self, table: SegmentTable) -> BackupMap:
         """From the page list of the image just loaded."""
         pointer = symbol_addresses(("kexec_image",))["kexec_image"]
         segments = [LoadedSegment(item.bufsz, item.mem, item.memsz) for item in table.segments]
-        return read_kimage(kcore, pointer, segments, table.entry).page_list.backup_map
+        with Kcore() as kcore:
+            return read_kimage(kcore, pointer, segments, table.entry).page_list.backup_map
+
+    def read_vmcoreinfo(self, machine: Machine) -> bytes:
+        """The note as it is now, from /proc/kcore."""
+        area = machine.vmcoreinfo
+        if isinstance(area, Unknown):
+            raise NotSupported(f"where VMCOREINFO lies is {area}")
+        with Kcore() as kcore:
+            return kcore.physical(area.addr, area.size)
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
         """Into the huge pages, which must still be where they were."""
-        staged = self.staged()
-        if moved := staged.moved():
-            raise ImageChanged(
-                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
-            )
-        staged.write(addr, headers)
-        record = self.records.read()
-        if record:
-            digest = hashlib.sha256(headers).hexdigest()
-            self.records.write(replace(record, headers_sha256=digest))
+        self.unmoved_stage().write(addr, headers)
+        self.remember_sums([(addr, len(headers), hashlib.sha256(headers).hexdigest())])
 
-    def staged(self) -> stage.Stage:
+    def fill_stage(self, bound: BoundPlan) -> None:
+        """Image and headers at the places in which the stub will look for them."""
+        plan = bound.plan
+        self.records.write(record_of(plan, Slot.CRASH))
+        staged = self.unmoved_stage()
+        for item in plan.placed:
+            if item.contents is None:
+                continue
+            chunks = item.contents.chunks()
+            left = memoryview(b"")
+            span = PhysRange.sized(item.range.start, item.contents.size)
+            for piece in staged_pieces(span, bound.backup_map):
+                done = 0
+                while done < piece.size:
+                    left = left or memoryview(next(chunks))
+                    part = left[: piece.size - done]
+                    staged.write(piece.source + done, part)
+                    done, left = done + len(part), left[len(part) :]
+        staged.write(bound.headers_at.start, bound.headers)
+        self.remember_sums((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound))
+        self.unmoved_stage()
+
+    def remember_sums(
+        self, sums: Iterator[tuple[int, int, str]] | list[tuple[int, int, str]]
+    ) -> None:
+        if record := self.records.read():
+            self.records.write(replace(record, sums=tuple(sums)))
+
+    def unmoved_stage(self) -> stage.Stage:
+        """The stage, whose pages are where the journal says. Raises StageChanged."""
         found = stage.reopen(self.pages, self.journal)
         if found is None:
             raise stage.NotStaged("nothing is staged")
+        if moved := found.moved():
+            raise StageChanged(
+                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
+            )
         return found
 
     def unload(self, slot: Slot) -> None:
@@ -153,31 +180,37 @@ class KernelBackend:
     def check_staged(self) -> LoadRecord | None:
         """What pykexec loaded, with its memory looked at again; None when it loaded nothing.
 
-        Raises ImageChanged where the stage moved or its bytes are others."""
+        Raises StageChanged where pages moved or bytes are others."""
         record = self.records.read()
         if record is None:
             return None
-        staged = self.staged()
-        if moved := staged.moved():
-            raise ImageChanged(
-                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
-            )
-        raw = staged.read(record.headers.start, record.headers.size)
-        if hashlib.sha256(raw).hexdigest() != record.headers_sha256:
-            raise ImageChanged(
-                "the ELF core headers are not those that were written",
-                hint="unload, and load again",
-            )
+        staged = self.unmoved_stage()
+        for addr, size, expected in record.sums:
+            digest = hashlib.sha256()
+            for done in range(0, size, CHECK_CHUNK):
+                digest.update(staged.read(addr + done, min(CHECK_CHUNK, size - done)))
+            if digest.hexdigest() != expected:
+                raise StageChanged(
+                    f"{size:#x} bytes at {addr:#x} of the stage are not those that were written",
+                    hint="unload, and load again",
+                )
         return record
 
     def exec(self) -> None:
-        """reboot(LINUX_REBOOT_CMD_KEXEC), after every check; does not return."""
-        if self.status()[Slot.NORMAL] is not LoadState.LOADED:
+        """Start what is loaded, after every check; does not return.
+
+        A panic mode is started by a panic: through a normal kexec the stub would run on
+        page tables that may lie in the window."""
+        record = self.check_staged()
+        state = self.status()
+        if record and record.mode in PANIC_MODES and state[Slot.CRASH] is LoadState.LOADED:
+            os.sync()
+            Path("/proc/sysrq-trigger").write_text("c")
+        if state[Slot.NORMAL] is not LoadState.LOADED:
             raise KexecError(
-                f"nothing to start: the normal image is {self.status()[Slot.NORMAL]}",
+                f"nothing to start: the normal image is {state[Slot.NORMAL]}",
                 hint="pykexec load first; unknown is not loaded",
             )
-        self.check_staged()
         os.sync()
         libc.reboot_kexec()
 
@@ -199,11 +232,3 @@ def record_of(plan: PlacementPlan, slot: Slot) -> LoadRecord:
         window=plan.window,
         headers=plan.headers,
     )
-
-
-def read_note(kcore: Kcore, area: NoteArea | Unknown) -> bytes:
-    """VMCOREINFO as it is now."""
-    if isinstance(area, Unknown):
-        raise NotSupported(f"where VMCOREINFO lies is {area}")
-    span = PhysRange.sized(area.addr, area.size)
-    return kcore.physical(span.start, span.size)

@@ -23,14 +23,17 @@ class NoMode(NotSupported):
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """The mode, the reason for it, and what each better or other one lacks."""
+    """The modes that can be tried, best first, and what the others lack."""
 
-    mode: Mode
-    why: str
-    lacking: tuple[tuple[Mode, str], ...]
+    modes: tuple[Mode, ...]
+    asked_for: bool
+    lacking: tuple[tuple[Mode, str], ...] = ()
+
+    def why(self, mode: Mode) -> str:
+        return "it was asked for" if self.asked_for else WHY[mode]
 
 
-def choose_mode(machine: Machine, requested: Mode | None) -> ModeChoice:
+def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
     """Raises NoMode when the one requested, or every one, lacks something."""
     if requested is Mode.FLAG:
         raise NoMode(
@@ -41,10 +44,10 @@ def choose_mode(machine: Machine, requested: Mode | None) -> ModeChoice:
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
-        return ModeChoice(requested, "it was asked for", reasons(lacking))
-    for mode in PREFERENCE:
-        if mode not in lacking:
-            return ModeChoice(mode, WHY[mode], reasons(lacking))
+        return ModeChoice((requested,), asked_for=True)
+    if modes := tuple(mode for mode in PREFERENCE if mode not in lacking):
+        why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
+        return ModeChoice(modes, asked_for=False, lacking=why_not)
     raise NoMode(
         "no way of a crash by normal works on this machine",
         hint="; ".join(f"{mode}: {lack[0]} ({lack[1]})" for mode, lack in lacking.items()),
@@ -56,10 +59,6 @@ WHY = {
     Mode.STUB_SWAP: "a panic starts it, and the stub moves the pages",
     Mode.KERNEL_SWAP: "this kernel swaps pages at a kexec; only pykexec exec starts it",
 }
-
-
-def reasons(lacking: dict[Mode, tuple[str, str]]) -> tuple[tuple[Mode, str], ...]:
-    return tuple((mode, lack[0]) for mode, lack in lacking.items())
 
 
 def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
@@ -90,4 +89,15 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
         return "nothing is reserved for a crash kernel", RESERVATION_REMEDY
-    return "not built yet", "--mode kernel-swap"
+    if machine.cpu_flags and "sme" in machine.cpu_flags and memory_is_encrypted(machine):
+        return "AMD SME encrypts memory, and the stub would read ciphertext", "mem_encrypt=off"
+    return None
+
+
+def memory_is_encrypted(machine: Machine) -> bool:
+    """Host SME is active by the command line or by the build's default."""
+    asked = machine.cmdline if isinstance(machine.cmdline, str) else ""
+    if "mem_encrypt=off" in asked:
+        return False
+    default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT") == "y"
+    return default or "mem_encrypt=on" in asked

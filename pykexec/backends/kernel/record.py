@@ -36,8 +36,8 @@ class LoadRecord:
     since: int
     window: PhysRange
     headers: PhysRange
-    headers_sha256: str = ""
-    """Of the finished headers and their seal; "" until they are bound."""
+    sums: tuple[tuple[int, int, str], ...] = ()
+    """(address, bytes, sha256) of what was put into the stage; () until it is complete."""
 
 
 class RecordFile:
@@ -55,7 +55,7 @@ class RecordFile:
             "since": record.since,
             "window": [record.window.start, record.window.end],
             "headers": [record.headers.start, record.headers.end],
-            "headers_sha256": record.headers_sha256,
+            "sums": record.sums,
         }
         new = self.path.with_suffix(".new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -83,7 +83,7 @@ class RecordFile:
                 since=int(found["since"]),
                 window=PhysRange(*map(int, found["window"])),
                 headers=PhysRange(*map(int, found["headers"])),
-                headers_sha256=str(found["headers_sha256"]),
+                sums=tuple((int(a), int(n), str(digest)) for a, n, digest in found["sums"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError, KexecError) as error:
             raise BadRecord(

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pykexec.backends.kernel.reservation import reservation_need
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.reservation import reservation_need
 
 GIB = 1 << 30
 KIB = 1 << 10
@@ -48,15 +48,15 @@ CASES: list[tuple[str, MemoryMap, set[str], int]] = [
     ("memory_map", "flags", "kib"), [row[1:] for row in CASES], ids=[row[0] for row in CASES]
 )
 def test_need_of_a_one_page_image(memory_map: MemoryMap, flags: set[str], kib: int) -> None:
-    assert reservation_need(memory_map, flags, 1) == kib * KIB
+    assert reservation_need(memory_map, frozenset(flags), 4096).size == kib * KIB
 
 
 def test_acpi_tables_are_mapped_too() -> None:
     tables = MemoryRange(PhysRange(3 * GIB, 3 * GIB + MIB), RangeType.ACPI)
     without = ram((MIB, GIB))
     with_tables = MemoryMap.of([*without.ranges, tables])
-    grown = reservation_need(with_tables, set(), 1) - reservation_need(without, set(), 1)
-    assert grown == 4 * KIB
+    sizes = [reservation_need(m, frozenset(), 4096).size for m in (without, with_tables)]
+    assert sizes[1] - sizes[0] == 4 * KIB
 
 
 def test_segments_count() -> None:

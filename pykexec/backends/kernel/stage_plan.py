@@ -1,0 +1,83 @@
+"""Which huge pages a mode needs, and the request that knows their addresses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.kexec import KexecFlag
+from pykexec.backends.kernel import stage
+from pykexec.backends.kernel.journal import Journal
+from pykexec.backends.kernel.relocation import relocation
+from pykexec.backends.kernel.runs import Wanted, search_limit
+from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage, Stage
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement import layout
+from pykexec.placement.crash_by_normal import headers_room
+from pykexec.placement.fill import low_memory
+from pykexec.placement.linux_x86_64 import known_memory_map
+from pykexec.placement.panic_modes import panic_window
+from pykexec.placement.plan import LoadRequest, Mode
+from pykexec.placement.stage import StageFrames
+from pykexec.placement.window import requested_window
+
+SINGLES = 2
+"""Pages beside the image: one for the low memory, one for the headers."""
+
+
+def prepared_request(
+    image: KernelImage,
+    machine: Machine,
+    request: LoadRequest,
+    pages: HugePageSystem,
+    journal: Journal,
+) -> LoadRequest:
+    """Takes the huge pages of `request.mode`. Raises NoRoomForStage, and then holds none."""
+    limit = search_limit(0 if isinstance(machine.memavailable, Unknown) else machine.memavailable)
+    if request.mode is Mode.KERNEL_SWAP:
+        size, avoid = headers_room(image, machine, request)
+        count = align_up(size, HUGE_PAGE_SIZE) // HUGE_PAGE_SIZE
+        taken = stage.take(pages, journal, Wanted(run=count, avoid=avoid), limit)
+        flags = relocation(machine).swap_flags or KexecFlag(0)
+        return replace(request, headers_at=taken.run, flags=flags)
+    reserved = machine.crash_kernel or RangeSet()
+    low = low_memory(known_memory_map(machine))
+    window, size = panic_window(image, machine, request)
+    if request.mode is Mode.IN_PLACE:
+        wanted = Wanted(
+            run=size // HUGE_PAGE_SIZE,
+            singles=SINGLES,
+            windows=places_in_place(request),
+            avoid=reserved | low,
+        )
+        taken = stage.take(pages, journal, wanted, limit)
+        if taken.run is None:
+            raise NoRoomForStage("no adjacent huge pages")
+        return replace(request, stage=frames_of(taken, taken.run))
+    off = reserved | low | RangeSet((window,))
+    wanted = Wanted(singles=size // HUGE_PAGE_SIZE + SINGLES, avoid=off)
+    return replace(request, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
+
+
+def places_in_place(request: LoadRequest) -> tuple[PhysRange, ...]:
+    """Below 4 GiB first: above, the capture kernel has no DMA32 pool."""
+    asked = requested_window(request) or PhysRange(layout.INITRD_MIN, 1 << 46)
+    above_floor = asked.intersect(PhysRange(layout.LOAD_PHYSICAL_ADDR, 1 << 46))
+    if above_floor is None:
+        return ()
+    below = above_floor.intersect(layout.BELOW_4G)
+    return (below, above_floor) if below else (above_floor,)
+
+
+def frames_of(taken: Stage, window: PhysRange) -> StageFrames:
+    """Of the single pages the lowest two are for low memory and headers; the rest, if any,
+    hold the image."""
+    low, headers, *rest = taken.singles
+    return StageFrames(
+        window,
+        PhysRange.sized(low, HUGE_PAGE_SIZE),
+        PhysRange.sized(headers, HUGE_PAGE_SIZE),
+        tuple(rest),
+    )

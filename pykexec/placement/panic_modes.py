@@ -1,0 +1,208 @@
+"""Crash by normal on a real panic: the image waits in huge pages, and a tiny reservation holds
+only the stub that starts it.
+
+*in-place*: the window is physically contiguous memory of ours, the image is at its final
+address beforehand, and only the pages below 640 KiB are exchanged. *stub-swap*: the image
+waits in scattered huge pages, which the stub exchanges with the window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.kexec import KexecFlag
+from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.images.contents import Built, Contents
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.hole import locate_hole
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement import estimate, layout
+from pykexec.placement.bind import BoundPlan
+from pykexec.placement.crash_by_normal import size_warnings
+from pykexec.placement.crash_load import crash_region
+from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.linux_x86_64 import (
+    boot_params_for,
+    capture_command_line,
+    capture_e820,
+    known_memory_map,
+    place_boot,
+    placed_boot,
+)
+from pykexec.placement.plan import (
+    ELFCOREHDR,
+    PURGATORY,
+    LoadRequest,
+    Mode,
+    Placed,
+    PlacementPlan,
+)
+from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.reservation import reservation_need
+from pykexec.placement.segment import SegmentTable, Source
+from pykexec.placement.space import Space
+from pykexec.placement.stage import StageFrames, staged_pieces
+from pykexec.placement.window import capture_window
+from pykexec.purgatory import Exchange, Region
+
+WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the capture kernel"
+WHY_HEADERS = "in a huge page of ours; notes, and each range of the first kernel's memory"
+TYPICAL_PAGES = 128
+PIECES_PER_THING = 2
+"""A thing of n bytes lies in at most n / 2 MiB + 2 pieces of the stage."""
+
+
+class ReservationTooSmall(DoesNotFit):
+    """crashkernel= is smaller than the stub and what the kernel takes beside it."""
+
+    code = "reservation-too-small"
+
+
+def panic_window(
+    image: KernelImage, machine: Machine, request: LoadRequest
+) -> tuple[PhysRange, int]:
+    """Where a *stub-swap* window goes, and how many bytes a window needs, in huge pages."""
+    memory_map = known_memory_map(machine)
+    guess = estimate.crash_size(image.boot, request.initrd)
+    size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
+    window = capture_window(machine, memory_map, request, image.boot, size)
+    whole = window.inward(HUGE_PAGE_SIZE)
+    if whole is None:
+        raise DoesNotFit(f"the window {window} holds no huge page")
+    return whole, whole.size
+
+
+def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
+    memory_map = known_memory_map(machine)
+    frames = request.stage or assumed_stage(image, machine, request, memory_map)
+    low = low_memory(memory_map)
+    ram = RangeSet((frames.window,))
+    line = capture_command_line(image, machine, request, frames.headers.start)
+    capture_map = capture_e820(memory_map, ram | low, [frames.headers])
+    params = boot_params_for(image, machine, request, line, capture_map)
+    boot = place_boot(Space(ram), image, request, params.size)
+    things = placed_boot(image, request, boot, params)
+    exchanges = frames.exchanges(low)
+    stub = stub_place(machine, memory_map, request, region_count(things), len(exchanges))
+    guess = estimate.crash_size(image.boot, request.initrd)
+    return PlacementPlan(
+        image=image,
+        request=request,
+        memory_map=memory_map,
+        placed=(
+            *fill(things, ram, low),
+            Placed(ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
+            Placed(PURGATORY, stub, WHY_STUB, None, Source.BUILT),
+        ),
+        entry=stub.start,
+        boot=boot,
+        flags=KexecFlag.KEXEC_ON_CRASH,
+        cmdline=line,
+        capture_map=capture_map,
+        mode=request.mode,
+        window=frames.window,
+        estimate=guess,
+        stage=frames,
+        warnings=size_warnings(frames.window.size, guess),
+    )
+
+
+def region_count(things: tuple[Placed, ...]) -> int:
+    """Digests at most: each thing in its pieces, and the headers."""
+    return 1 + sum(
+        item.contents.size // HUGE_PAGE_SIZE + PIECES_PER_THING for item in things if item.contents
+    )
+
+
+def typical_stub_size() -> int:
+    """Bytes of a stub for a window of 256 MiB in scattered pages, before a plan is made."""
+    return stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
+
+
+def stub_place(
+    machine: Machine, memory_map: MemoryMap, request: LoadRequest, regions: int, exchanges: int
+) -> PhysRange:
+    """At the end of the reserved region: the kernel takes its control pages from the start."""
+    region = crash_region(machine, LoadRequest(kind=request.kind))
+    size = stub_memsz(regions, exchanges)
+    need = reservation_need(memory_map, machine.cpu_flags, size).size
+    if need > region.size:
+        raise ReservationTooSmall(
+            f"the reserved region has {region.size >> 10} KiB, the stub and the kernel's own pages "
+            f"need {need >> 10} KiB on this machine",
+            hint=f"boot with crashkernel={align_up(need, 64 << 10) >> 10}K",
+            need=need,
+        )
+    return PhysRange(region.end - size, region.end)
+
+
+def assumed_stage(
+    image: KernelImage, machine: Machine, request: LoadRequest, memory_map: MemoryMap
+) -> StageFrames:
+    """For a dry run: huge pages somewhere; the real ones are known at the load only."""
+    window, _ = panic_window(image, machine, request)
+    reserved = machine.crash_kernel or RangeSet()
+    free = memory_map.whole_page_ram - reserved - RangeSet((window,))
+    pages = window.size // HUGE_PAGE_SIZE if request.mode is Mode.STUB_SWAP else 0
+    where = locate_hole(
+        free,
+        (pages + 2) * HUGE_PAGE_SIZE,
+        align=HUGE_PAGE_SIZE,
+        window=PhysRange(layout.INITRD_MIN, 1 << 46),
+    )
+    low, headers, *rest = range(where.start, where.end, HUGE_PAGE_SIZE)
+    return StageFrames(
+        window,
+        PhysRange.sized(low, HUGE_PAGE_SIZE),
+        PhysRange.sized(headers, HUGE_PAGE_SIZE),
+        tuple(rest),
+    )
+
+
+def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
+    """The one segment of a panic mode: the stub, which has the digest of all that is staged."""
+    plan = bound.plan
+    stub = plan.named(PURGATORY)
+    if stub is None or plan.stage is None or plan.boot is None:
+        raise NotSupported(f"mode {plan.mode} has no stub of its own")
+    panic = machine.sysctls.panic
+    job = StubJob(
+        boot_params=plan.boot.boot_params.start,
+        entry=plan.boot.kernel.start + plan.image.boot.entry_offset,
+        regions=tuple(staged_regions(bound)) if plan.request.checks else (),
+        exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
+        checks=plan.request.checks,
+        reset_seconds=0 if isinstance(panic, Unknown) else max(0, panic),
+    )
+    contents = Built(job.encode(stub.range.start))
+    placed = Placed(PURGATORY, stub.range, stub.why, contents, Source.BUILT)
+    return SegmentTable((placed.segment,), stub.range.start, plan.flags)
+
+
+def staged_regions(bound: BoundPlan) -> Iterator[Region]:
+    """The digest of everything that was loaded, where it waits."""
+    for item in bound.plan.placed:
+        if item.contents:
+            yield from piece_regions(item.range.start, item.contents, bound)
+    headers = bound.headers
+    yield Region(bound.headers_at.start, len(headers), hashlib.sha256(headers).digest())
+
+
+def piece_regions(at: int, contents: Contents, bound: BoundPlan) -> Iterator[Region]:
+    """One region a piece of the stage; the bytes are read once."""
+    pieces = staged_pieces(PhysRange.sized(at, contents.size), bound.backup_map)
+    chunks = contents.chunks()
+    left = memoryview(b"")
+    for piece in pieces:
+        digest = hashlib.sha256()
+        wanted = piece.size
+        while wanted:
+            left = left or memoryview(next(chunks))
+            digest.update(left[:wanted])
+            wanted, left = wanted - min(wanted, len(left)), left[wanted:]
+        yield Region(piece.source, piece.size, digest.digest())

@@ -1,0 +1,83 @@
+"""How small crashkernel= may be: what the kernel takes from the region, and the stub's pages.
+
+kernel/kexec_core.c:kimage_alloc_crash_control_pages carves from the region's start and
+skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract 6.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.machine import Unknown
+from pykexec.memory.map import MemoryMap, RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
+from pykexec.placement import layout
+
+CONTROL_PAGES = 3
+"""Up to 6.13 two pages aligned to 8 KiB, so one may be lost; later one, and one for the PGD."""
+PUD_SPAN, PMD_SPAN = 512 * layout.GIB, layout.GIB
+MAPPED = (RangeType.RAM, RangeType.ACPI, RangeType.NVS)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that takes pages of the region."""
+
+    name: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationNeed:
+    """The terms, and their sum in bytes."""
+
+    terms: tuple[Need, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(term.pages for term in self.terms) * PAGE_SIZE
+
+
+def reservation_need(
+    memory_map: MemoryMap, cpu_flags: frozenset[str] | Unknown, stub_size: int
+) -> ReservationNeed:
+    """For a stub of `stub_size` bytes on such a machine; unknown CPU flags count as none.
+
+    Seen on 6.1 without 1-GiB pages, with a segment of one page: 28 KiB with 1 GiB of RAM,
+    32 KiB with 2 GiB.
+    """
+    flags = frozenset[str]() if isinstance(cpu_flags, Unknown) else cpu_flags
+    spans = mapped_ranges(memory_map)
+    return ReservationNeed(
+        (
+            Need("control code", CONTROL_PAGES),
+            Need("page tables: P4D", 1 if "la57" in flags else 0),
+            Need("page tables: PUD", len(touched(spans, PUD_SPAN))),
+            Need("page tables: PMD", pmd_pages(spans, "pdpe1gb" in flags)),
+            Need("VMCOREINFO", 1),
+            Need("stub", align_up(stub_size, PAGE_SIZE) // PAGE_SIZE),
+        )
+    )
+
+
+def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
+    """What init_pgtable and map_acpi_tables map: RAM, the low megabyte, ACPI tables, NVS."""
+    return RangeSet.of(
+        (layout.ONE_MIB, *(item.range for item in memory_map.ranges if item.type in MAPPED))
+    )
+
+
+def touched(spans: RangeSet, block: int) -> set[int]:
+    """Which aligned blocks of so many bytes any of the ranges touches."""
+    return {
+        start for span in spans for start in range(align_down(span.start, block), span.end, block)
+    }
+
+
+def pmd_pages(spans: RangeSet, has_1g_pages: bool) -> int:
+    """A page for each GiB touched that is not one whole 1-GiB leaf."""
+    every = touched(spans, PMD_SPAN)
+    if not has_1g_pages:
+        return len(every)
+    return sum(not spans.covers(PhysRange.sized(start, PMD_SPAN)) for start in every)
