@@ -267,13 +267,13 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a reservation that is large enough",
         HEALTHY,
         Row("crashkernel reservation", Level.OK,
-            "64 KiB (0x10000 bytes); a stub needs 56 KiB"),
+            "64 KiB (0x10000 bytes); a stub needs 44 KiB"),
     ),
     (
         "nothing is reserved",
         kexec(crash_size=0),
         Row("crashkernel reservation", Level.WARN,
-            "0x0 bytes; a stub needs 56 KiB, so a panic cannot start one",
+            "0x0 bytes; a stub needs 44 KiB, so a panic cannot start one",
             "add crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
     ),
     (
@@ -284,8 +284,8 @@ ROWS: list[tuple[str, Machine, Row]] = [
             bootloader=Unknown("no boot loader"),
         ),
         Row("crashkernel reservation", Level.WARN,
-            "0x10000 bytes; a stub needs 308 KiB, so a panic cannot start one",
-            "boot with crashkernel=308K"),
+            "0x10000 bytes; a stub needs 296 KiB, so a panic cannot start one",
+            "boot with crashkernel=296K"),
     ),
     (
         "little memory is free",

@@ -62,10 +62,8 @@ def reservation_need(
 
 
 def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
-    """What init_pgtable and map_acpi_tables map: RAM, the low megabyte, ACPI tables, NVS."""
-    return RangeSet.of(
-        (layout.ONE_MIB, *(item.range for item in memory_map.ranges if item.type in MAPPED))
-    )
+    """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
+    return RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
 
 
 def touched(spans: RangeSet, block: int) -> set[int]:
