@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.backends.backend import HeadersWish, Loaded, LoadState, Slot
+from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
 from pykexec.backends.simulated.allocators import Order, Policy
 from pykexec.backends.simulated.binding import bind, holds
 from pykexec.backends.simulated.capture import SecondKernel
 from pykexec.backends.simulated.gates import Gates
 from pykexec.backends.simulated.kernel import SimulatedKernel
 from pykexec.backends.simulated.layout import Relocation
-from pykexec.backends.simulated.machine_folder import GIB, MachineFolder, Session
-from pykexec.backends.simulated.machine_state import MachineState
+from pykexec.backends.simulated.machine_folder import GIB, MachineFolder
 from pykexec.backends.simulated.show import MachineShow, show
 from pykexec.backends.simulated.switch import NothingLoaded, kernel_kexec, panic
 from pykexec.backends.simulated.syscall import kexec_load
-from pykexec.errors import KexecError, NotSupported, UsageError
+from pykexec.backends.simulated.turns import Turns
+from pykexec.errors import NotSupported, UsageError
+from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 
@@ -50,21 +52,6 @@ class Switched:
     """PT_LOADs in it."""
 
 
-@dataclass
-class Turn:
-    """What one session has done so far; it is committed at its end, as one."""
-
-    session: Session
-    kernel: SimulatedKernel
-    memory: bool = False
-    """Whether memory was changed on purpose: a call that failed leaves nothing in it."""
-
-    def commit(self) -> None:
-        state = self.kernel.state
-        if self.memory or state != self.session.state:
-            self.session.commit(state, memory=self.memory)
-
-
 class SimulatedBackend:
     """kexec_load(2) on a machine folder.
 
@@ -77,8 +64,7 @@ class SimulatedBackend:
     def __init__(self, folder: MachineFolder, order: Order | None = None) -> None:
         """`order` overrides the machine's allocator, for tests."""
         self.folder = folder
-        self.order = order
-        self.current: Turn | None = None
+        self.turns = Turns(folder, order)
 
     @classmethod
     def create(
@@ -104,46 +90,15 @@ class SimulatedBackend:
         """A machine that is there; raises as MachineFolder.open does."""
         return cls(MachineFolder.open(path))
 
-    def kernel(self, session: Session) -> SimulatedKernel:
-        return SimulatedKernel(session.state, session.ram, self.order)
-
-    @contextmanager
-    def turn(self) -> Iterator[Turn]:
-        """The one that is open, or one of its own. What a refused call changed all the
-        same (limits, a crash image that was freed) is kept."""
-        if self.current:
-            yield self.current
-            return
-        with self.folder.session(write=True) as session:
-            self.current = Turn(session, self.kernel(session))
-            try:
-                yield self.current
-            except KexecError:
-                self.current.commit()
-                raise
-            else:
-                self.current.commit()
-            finally:
-                self.current = None
-
     @contextmanager
     def session(self) -> Iterator[None]:
         """Everything inside is one turn."""
-        with self.turn():
+        with self.turns.turn():
             yield
-
-    @contextmanager
-    def reading(self) -> Iterator[MachineState]:
-        """The state as it is, inside of a session or outside."""
-        if self.current:
-            yield self.current.kernel.state
-            return
-        with self.folder.session(write=False) as session:
-            yield session.state
 
     def machine(self) -> Machine:
         """The facts, as the first kernel's /proc and /sys would have them."""
-        with self.reading() as state:
+        with self.turns.reading() as (state, _):
             layout = state.layout
             return Machine(
                 name=str(self.folder.path),
@@ -162,21 +117,33 @@ class SimulatedBackend:
                 config=dict(KCONFIG),
             )
 
-    def prepare(self, machine: Machine, request: LoadRequest, headers: HeadersWish) -> LoadRequest:
+    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
         """Mode *flag*: the headers are a segment, and nothing is needed besides."""
         if request.mode not in (None, Mode.FLAG):
             raise NotSupported(
                 f"mode {request.mode} is for the real kernel",
                 hint="--mode flag, which the simulated kernel knows",
             )
-        return replace(request, mode=Mode.FLAG)
+        why = "the simulated kernel knows KEXEC_CRASH_BY_NORMAL"
+        return Prepared(replace(request, mode=Mode.FLAG), why)
 
     def abandon(self) -> None:
         """`prepare` took nothing."""
 
+    def read_vmcoreinfo(self, machine: Machine) -> bytes:
+        """The note as it lies in memory."""
+        if isinstance(machine.vmcoreinfo, Unknown):
+            return b""
+        with self.turns.reading() as (_, ram):
+            return ram.read(machine.vmcoreinfo.addr, machine.vmcoreinfo.size)
+
+    def fill_stage(self, bound: BoundPlan) -> None:
+        """No mode of ours has a stage."""
+        raise NotSupported(f"mode {bound.plan.mode} is for the real kernel")
+
     def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
         """kexec_load(2). Raises SyscallError, and what reading the contents raises."""
-        with self.turn() as turn:
+        with self.turns.turn() as turn:
             kernel, ram = turn.kernel, turn.session.ram
             image = kexec_load(kernel, table)
             if image is None:
@@ -192,7 +159,7 @@ class SimulatedBackend:
     def bind_headers(self, addr: int, headers: bytes) -> None:
         """Into the crash image, or the normal one where no crash image has `addr`.
         Raises NothingLoaded, NotInImage, DoesNotFit."""
-        with self.turn() as turn:
+        with self.turns.turn() as turn:
             loaded = turn.kernel.images
             images = [loaded[slot] for slot in (Slot.CRASH, Slot.NORMAL) if slot in loaded]
             if not images:
@@ -204,16 +171,16 @@ class SimulatedBackend:
     def unload(self, slot: Slot) -> None:
         """kexec_load with nr_segments 0. Raises SyscallError."""
         flags = KexecFlag.KEXEC_ON_CRASH if slot is Slot.CRASH else KexecFlag(0)
-        with self.turn() as turn:
+        with self.turns.turn() as turn:
             kexec_load(turn.kernel, SegmentTable((), 0, flags))
 
     def set_gates(self, gates: Gates) -> None:
         """Privilege, sysctls, lockdown and the kexec lock, as the next calls will meet them."""
-        with self.turn() as turn:
+        with self.turns.turn() as turn:
             turn.kernel.gates = gates
 
     def status(self) -> dict[Slot, LoadState]:
-        with self.reading() as state:
+        with self.turns.reading() as (state, _):
             return {
                 slot: LoadState.LOADED if slot in state.images else LoadState.NOT_LOADED
                 for slot in Slot
@@ -221,10 +188,8 @@ class SimulatedBackend:
 
     def show(self) -> MachineShow:
         """Whose each frame is."""
-        if self.current:
-            return show(self.current.kernel)
-        with self.folder.session(write=False) as session:
-            return show(self.kernel(session))
+        with self.turns.reading() as (state, ram):
+            return show(SimulatedKernel(state, ram))
 
     def crash(self) -> Switched:
         """A panic. The dump is the folder's `vmcore` afterwards.
@@ -241,7 +206,7 @@ class SimulatedBackend:
 
     def switch(self, way: Callable[[SimulatedKernel], SecondKernel]) -> Switched:
         with self.folder.session(write=True) as session:
-            kernel = self.kernel(session)
+            kernel = SimulatedKernel(session.state, session.ram)
             second = way(kernel)
             vmcore = second.vmcore
             if vmcore:

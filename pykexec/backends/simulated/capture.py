@@ -17,12 +17,18 @@ from pykexec.backends.simulated.relocate import SwitchFailed
 from pykexec.backends.simulated.stub_run import HandOver
 from pykexec.backends.simulated.zero_page import ZeroPage, read_zero_page
 from pykexec.crash.vmcore import Vmcore, VmcoreNotInitialized, open_vmcore
-from pykexec.errors import UsageError
+from pykexec.errors import CheckFailed, UsageError
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 FEWEST_E820_ENTRIES = 2
 """append_e820_table of a 6.1 kernel ignores a shorter table."""
+
+
+class VmcoreUnreadable(CheckFailed):
+    """The dump describes pages that the capture kernel does not let anyone read."""
+
+    code = "vmcore-unreadable"
 
 
 class CaptureRam(NotMemory):
@@ -74,7 +80,7 @@ class SecondKernel:
 
 def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKernel:
     """Start what the stub hands over to. Raises SwitchFailed when it does not come up,
-    VmcoreNotInitialized when it has no /proc/vmcore."""
+    VmcoreNotInitialized when it has no /proc/vmcore, VmcoreUnreadable when that has gaps."""
     try:
         page = read_zero_page(ram, handed.boot_params)
         has_code = ram.read(handed.entry, PAGE_SIZE - handed.entry % PAGE_SIZE).strip(b"\0")
@@ -118,11 +124,17 @@ def old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
         memory = OldMemory(ram, own)
         memory.read(elfcorehdr, EHDR.size + PHDR.size)
         vmcore = open_vmcore(memory, elfcorehdr)
-        for _, span in vmcore.pages:
-            memory.check(span)
-            ram.check(span.start, span.size)
     except NotMemory as error:
         raise VmcoreNotInitialized(
             f"vmcore not initialized: {error.message}", elfcorehdr=elfcorehdr
+        ) from error
+    try:
+        for _, span in vmcore.pages:
+            ram.check(span.start, span.size)
+            memory.check(span)
+    except NotMemory as error:
+        raise VmcoreUnreadable(
+            f"/proc/vmcore cannot be read to its end: {error.message}",
+            hint="memory that the capture kernel uses has to be in a segment, to be moved away",
         ) from error
     return vmcore

@@ -1,0 +1,66 @@
+"""Small machines, and memory as a test sees it: a dict of page to bytes, from the raw file.
+
+Nothing here uses the product's code for memory, page lists or dumps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+from pykexec.memory.ranges import RangeSet
+
+PAGE = 4096
+MIB = 1 << 20
+
+
+def page_noise(addr: int) -> bytes:
+    """4096 bytes that no other page has and that are no zeros."""
+    return hashlib.shake_128(b"page %d" % addr).digest(PAGE)
+
+
+def addresses(spans: RangeSet) -> list[int]:
+    """Of every page."""
+    return [addr for span in spans for addr in range(span.start, span.end, PAGE)]
+
+
+def fill_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
+    """Write noise to these addresses of the machine's memory, as a user of it would."""
+    contents = {addr: page_noise(addr) for addr in pages}
+    with open(folder / "ram", "r+b") as ram:
+        for addr, data in contents.items():
+            ram.seek(addr)
+            ram.write(data)
+    return contents
+
+
+def raw_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
+    """What the file has at these addresses."""
+    with open(folder / "ram", "rb") as ram:
+        found = {}
+        for addr in pages:
+            ram.seek(addr)
+            found[addr] = ram.read(PAGE).ljust(PAGE, b"\0")
+        return found
+
+
+def core_pages(vmcore: Path) -> dict[int, list[bytes]]:
+    """Every page that a dump has, by original physical address: all places that claim it."""
+    raw_size = os.path.getsize(vmcore)
+    with open(vmcore, "rb") as file:
+        header = struct.unpack("<16sHHIQQQIHHHHHH", file.read(64))
+        assert header[0][:4] == b"\x7fELF"
+        assert header[1] == 4, "not a core file"
+        table = [struct.unpack("<IIQQQQQQ", file.read(56)) for _ in range(header[10])]
+        found: dict[int, list[bytes]] = {}
+        for kind, _, offset, _, paddr, filesz, memsz, _ in table:
+            if kind != 1:
+                continue
+            assert filesz == memsz
+            assert offset + filesz <= raw_size
+            for at in range(0, memsz, PAGE):
+                file.seek(offset + at)
+                found.setdefault(paddr + at, []).append(file.read(PAGE))
+    return found

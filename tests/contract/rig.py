@@ -1,0 +1,70 @@
+"""What the contract suite needs of a backend besides the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from pykexec.backends.backend import Backend
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.backends.simulated.gates import Gates, Lockdown
+from pykexec.memory.ranges import PhysRange
+
+MIB = 1 << 20
+
+
+class Rig(Protocol):
+    """A machine to try refusals on. `window` is RAM above 1 MiB, 64 pages at least."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def window(self) -> PhysRange: ...
+
+    @property
+    def reservation(self) -> PhysRange | None: ...
+
+    @property
+    def knows_by_normal(self) -> bool:
+        """Whether its kernel has KEXEC_CRASH_BY_NORMAL."""
+        ...
+
+    def set(self, **settings: object) -> None:
+        """Settings of `Gates`; a backend that cannot change one skips the test."""
+        ...
+
+
+@dataclass
+class SimulatedRig:
+    """A machine of our own, with or without a reservation."""
+
+    folder: Path
+    relocate: str = "swap"
+    crashkernel: int | None = 4 * MIB
+    memory: int = 64 * MIB
+    used: int = 40
+
+    def __post_init__(self) -> None:
+        self.backend = SimulatedBackend.create(
+            self.folder / "machine",
+            self.memory,
+            used=self.used,
+            relocate=self.relocate,
+            crashkernel=self.crashkernel,
+        )
+        self.window = PhysRange.sized(20 * MIB, MIB)
+        self.reservation = self.backend.show().reservation
+        self.knows_by_normal = self.relocate == "swap"
+
+    def set(self, **settings: object) -> None:
+        if "lockdown" in settings:
+            settings["lockdown"] = Lockdown(settings["lockdown"])
+        with self.backend.turns.turn() as turn:
+            turn.kernel.gates = replace(turn.kernel.gates, **settings)  # type: ignore[arg-type]
+
+    @property
+    def gates(self) -> Gates:
+        with self.backend.turns.reading() as (state, _):
+            return state.gates
