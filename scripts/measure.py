@@ -1,0 +1,142 @@
+"""Times pykexec and what it is compared with, turn by turn, and judges the ratios.
+
+Each program runs several times, alternating, so that what else the computer does falls on
+all alike; the fastest run of each counts, since everything but the program itself only adds
+to it. Time is wall-clock time, memory the peak resident set (both of wait4). Standard library
+only: a child's peak is at least that of its parent.
+
+kexec runs without CAP_SYS_BOOT: it prepares the load, and its system call fails everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+INITRD_SIZE = 200 << 20
+APPEND = "root=/dev/vda1 ro"
+MISSED = 3
+PR_CAPBSET_DROP, CAP_SYS_BOOT = 24, 22
+
+
+@dataclass
+class Program:
+    """A command, and what its runs took."""
+
+    name: str
+    argv: list[str]
+    harmless: bool = True
+    seconds: list[float] = field(default_factory=list)
+    kib: list[int] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Once, its output thrown away."""
+        started = time.perf_counter()
+        pid = os.fork()
+        if pid == 0:
+            self.become()
+        _, status, usage = os.wait4(pid, 0)
+        self.seconds.append(time.perf_counter() - started)
+        self.kib.append(usage.ru_maxrss)
+        if self.harmless and status:
+            raise SystemExit(f"{' '.join(self.argv)}: failed")
+
+    def become(self) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1) if self.harmless else (0, 1, 2):
+            os.dup2(null, fd)
+        if not self.harmless:
+            dropped = ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_BOOT, 0, 0, 0)
+            if dropped and os.geteuid() == 0:
+                os._exit(1)
+        os.execvp(self.argv[0], self.argv)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`program` against `reference`: what is compared, and how much it may be."""
+
+    what: str
+    program: Program
+    reference: Program
+    limit: float
+    memory: bool = False
+
+    @property
+    def ratio(self) -> float:
+        if self.memory:
+            return max(self.program.kib) / max(self.reference.kib)
+        return min(self.program.seconds) / min(self.reference.seconds)
+
+    @property
+    def kept(self) -> bool:
+        return self.ratio <= self.limit
+
+
+def random_file(path: Path, size: int) -> Path:
+    """Made once: an initrd that nothing can make small."""
+    if not path.exists() or path.stat().st_size != size:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        with aside.open("wb") as file:
+            for _ in range(size >> 20):
+                file.write(os.urandom(1 << 20))
+        aside.rename(path)
+    return path
+
+
+def limits(kernel: str, kexec: str, initrd: Path) -> list[Limit]:
+    """The limits, and in them the programs to run."""
+    load = ["pykexec", "load", kernel, "--dry-run", "--append", APPEND]
+    classic = [kexec, "-c", "-l", kernel, f"--append={APPEND}"]
+    click = Program('python -c "import click"', ["python", "-c", "import click"])
+    usage = Program("pykexec --help", ["pykexec", "--help"])
+    bare = Program("pykexec load --dry-run", load)
+    bare_classic = Program("kexec -c -l", classic, harmless=False)
+    full = Program("pykexec load --dry-run, initrd", [*load, "--initrd", str(initrd)])
+    full_classic = Program("kexec -c -l, initrd", [*classic, f"--initrd={initrd}"], harmless=False)
+    return [
+        Limit("--help / import click, time", usage, click, 1.6),
+        Limit("load / kexec, time", bare, bare_classic, 2.0),
+        Limit("load / kexec, 200 MB initrd, time", full, full_classic, 1 / 3),
+        Limit("load / kexec, 200 MB initrd, peak memory", full, full_classic, 1 / 4, memory=True),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="speed and memory, side by side")
+    parser.add_argument("--repeat", type=int, default=9, help="runs of each (default 9)")
+    parser.add_argument("--kernel", required=True)
+    parser.add_argument("--kexec", required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    args = parser.parse_args()
+    wanted = limits(args.kernel, args.kexec, random_file(args.cache / "initrd-200M", INITRD_SIZE))
+    # Each program once, in the order of first use.
+    programs = list({p.name: p for w in wanted for p in (w.program, w.reference)}.values())
+    for turn in range(args.repeat + 1):
+        for program in programs:
+            program.run()
+            if turn == 0:  # the first turn only warms the page cache
+                program.seconds.clear()
+                program.kib.clear()
+
+    print(f"{'':32}  {'min':>8}  {'median':>8}  {'peak':>9}")
+    for program in programs:
+        median = statistics.median(program.seconds)
+        times = f"{min(program.seconds) * 1e3:5.0f} ms  {median * 1e3:5.0f} ms"
+        print(f"{program.name:32}  {times}  {max(program.kib) / 1024:5.0f} MiB")
+    print(f"\n{'':42}  {'ratio':>6}  {'limit':>6}")
+    for item in wanted:
+        verdict = "ok" if item.kept else "MISSED"
+        print(f"{item.what:42}  {item.ratio:6.2f}  {item.limit:6.2f}  {verdict}")
+    return 0 if all(item.kept for item in wanted) else MISSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
