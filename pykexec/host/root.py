@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -122,20 +123,31 @@ class Folder:
         return names if isinstance(names, Unknown) else name in names
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
-        wanted = re.compile(pattern.encode())
+        wanted = re.compile(pattern.encode(), re.MULTILINE)
         found: list[str] = []
         left = LINES_MAX
         try:
-            with open(self.open(path), "rb") as lines:
-                for line in lines:
-                    left -= len(line)
+            with open(self.open(path), "rb") as file:
+                # Whole lines, many at a time: a regular expression a line is five times slower.
+                while block := file.read(1 << 20) + file.readline():
+                    left -= len(block)
                     if left < 0:
                         return Unknown(f"{path}: larger than {LINES_MAX} bytes")
-                    if wanted.search(line):
-                        found.append(line.decode("utf-8", "replace").rstrip("\n"))
+                    found += lines_with(wanted, block)
         except OSError as error:
             return unreadable(path, error)
         return tuple(found)
+
+
+def lines_with(wanted: re.Pattern[bytes], block: bytes) -> Iterator[str]:
+    """The lines of a block in which something matches, without their ends."""
+    done = 0
+    for match in wanted.finditer(block):
+        if match.start() >= done:
+            start = block.rfind(b"\n", 0, match.start()) + 1
+            end = block.find(b"\n", match.start())
+            done = len(block) if end < 0 else end + 1
+            yield block[start:done].decode("utf-8", "replace").rstrip("\n")
 
 
 THIS_MACHINE = Folder()

@@ -66,6 +66,14 @@ def test_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Folder(tmp_path).entries("/") == Unknown("/: more than 2 entries")
 
 
+def test_lines_are_found_whole_and_once(tmp_path: Path) -> None:
+    filler = "filler\n" * 200_000  # more than is read at a time
+    (tmp_path / "lines").write_text(f"a hit, a hit\n{filler}hit\n{filler}last hit")
+    root = Folder(tmp_path)
+    assert root.matching_lines("/lines", "hit") == ("a hit, a hit", "hit", "last hit")
+    assert root.matching_lines("/lines", "hit\n") == ("a hit, a hit", "hit")
+
+
 def test_lines_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lines").write_text("one\ntwo\nthree\n")
     root = Folder(tmp_path)
