@@ -132,9 +132,13 @@ def sources_for(suite: str, known: Sequence[Source]) -> str:
 
     A plain release also gets its security updates, if this computer has an archive of those.
     """
-    debian = [s for s in known if "ubuntu" not in s.uri and s.uri.rstrip("/").split("/")[-1:]]
-    main = [s for s in debian if re.search(r"/debian/?$", s.uri)]
-    security = [s for s in debian if re.search(r"/(debian-)?security/?$", s.uri)]
+    debian = [
+        source
+        for source in known
+        if "debian-archive" in source.signed_by or re.search(r"/debian(-security)?/?$", source.uri)
+    ]
+    security = [source for source in debian if source.suite.endswith("-security")]
+    main = [source for source in debian if source not in security]
     if not main:
         raise Unavailable("this computer's apt sources name no Debian archive")
     lines = [main[0].line(suite)]

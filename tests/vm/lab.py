@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .initramfs import GUEST, Contents, Tree, base_part
-from .machine import Machine, Qmp, Result
+from .machine import ONE_THREAD, Machine, Qmp, Result
 from .python import compile_tree, python_part, site_part
 from .supplies import Kernel, program, qemu
 
@@ -66,7 +66,7 @@ class VM:
         mem_mib: int = 1024,
         smp: int = 1,
         cpu: str = "qemu64",
-        accel: str | None = None,
+        accel: str = ONE_THREAD,
         python: bool = False,
         second_python: bool = False,
         site: Sequence[Path] = (),
@@ -80,13 +80,16 @@ class VM:
     ) -> Result:
         """Run `first` in the first kernel, and `second` in what that kernel starts.
 
-        Both are shell scripts (`sh -e` unless they start with #!) with busybox and the commands
-        `host`, `copyout` and `copyin` (see guest/), and an empty /out. The run ends with the status of the
-        script that comes to its end. For the second kernel there are /boot/vmlinuz and
-        /boot/initrd2. `append` adds to the command line `console=ttyS0 panic=1`.
+        Both are shell scripts (`sh -e` unless they start with #!) with busybox, an empty folder
+        /out, and the commands `host`, `copyout` and `copyin` (see guest/). The run ends with the
+        exit status of the script that comes to its end. For the second kernel there are
+        /boot/vmlinuz and /boot/initrd2. `append` adds to the command line
+        `console=ttyS0 panic=1`.
 
-        `python` puts this Python into the first kernel's guest, `second_python` and the `site`
-        folders into the second's too; `programs` and `modules` are for both.
+        `python` puts this Python into the first kernel's guest, together with the `site` folders;
+        `second_python` does the same for the second. `programs` and `modules` are for both.
+
+        `on_mark` is called with the text of each `host mark`, and may send QMP commands.
         """
         guest = Guest(first, python, tuple(site), tuple(programs), tuple(modules), files)
         parts = guest.parts(self.kernel, "first")
@@ -110,10 +113,6 @@ class VM:
                 mem_mib=mem_mib,
                 smp=smp,
                 cpu=cpu,
-                accel=accel or self.accelerator(smp),
+                accel=accel,
             )
             return machine.run(results, timeout_s, on_mark)
-
-    def accelerator(self, smp: int) -> str:
-        """TCG; a 7.x guest with several CPUs has died in early boot when each had a thread."""
-        return "tcg,thread=single" if smp > 1 and self.kernel.series == "7.x" else "tcg"

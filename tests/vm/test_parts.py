@@ -1,0 +1,145 @@
+"""The parts of the laboratory that need no machine."""
+
+from __future__ import annotations
+
+import io
+import re
+from array import array
+
+import pytest
+
+from .debian import Source, Unavailable, parse_deb822, parse_one_line, sources_for
+from .guest import check_pattern
+from .guest.pattern import PAGE, page
+from .initramfs import Tree
+
+MIRROR = "http://mirror.test/debian"
+SECURITY = "http://mirror.test/debian-security"
+KEY = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+def test_deb822_sources() -> None:
+    text = f"""\
+# a comment
+Types: deb deb-src
+URIs: {MIRROR}
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: {KEY}
+
+Types: deb-src
+URIs: http://other.test/debian
+Suites: bookworm
+"""
+    assert parse_deb822(text) == [
+        Source(MIRROR, "bookworm", KEY),
+        Source(MIRROR, "bookworm-updates", KEY),
+    ]
+
+
+def test_one_line_sources() -> None:
+    text = f"# deb {MIRROR} x main\ndeb [arch=amd64 signed-by={KEY}] {MIRROR} bookworm main\n"
+    assert parse_one_line(text) == [Source(MIRROR, "bookworm", KEY)]
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        ("bookworm", [f"deb {MIRROR} bookworm main", f"deb {SECURITY} bookworm-security main"]),
+        ("bookworm-backports", [f"deb {MIRROR} bookworm-backports main"]),
+        ("unstable", [f"deb {MIRROR} unstable main"]),
+    ],
+)
+def test_sources_are_at_the_mirror_this_computer_uses(suite: str, expected: list[str]) -> None:
+    known = [Source(MIRROR, "trixie"), Source(SECURITY, "trixie-security")]
+    assert sources_for(suite, known).splitlines() == expected
+
+
+def test_no_debian_mirror_is_a_reason_to_skip() -> None:
+    with pytest.raises(Unavailable, match="name no Debian archive"):
+        sources_for("bookworm", [Source("http://mirror.test/ubuntu", "noble")])
+
+
+def test_an_archive_is_the_same_whatever_the_order_of_its_files() -> None:
+    one, other = Tree(), Tree()
+    one.write("/etc/a", "1")
+    one.link("/etc/b", "a")
+    other.link("/etc/b", "a")
+    other.write("/etc/a", "1")
+    assert one.archive() == other.archive()
+
+
+def test_an_archive_has_folders_before_their_files() -> None:
+    tree = Tree()
+    tree.write("/a/b/c", "contents", 0o755)
+    archive = tree.archive()
+    # Each header is 110 bytes: magic, 13 numbers of 8 digits; mode is the second number.
+    headers = [match.start() for match in re.finditer(b"070701", archive)]
+    modes = [int(archive[at + 14 : at + 22], 16) for at in headers]
+    names = [archive[at + 110 : archive.index(b"\0", at + 110)] for at in headers]
+    assert names == [b"a", b"a/b", b"a/b/c", b"TRAILER!!!"]
+    assert modes == [0o040755, 0o040755, 0o100755, 0]
+    assert all(at % 4 == 0 for at in headers)
+    assert len(archive) % 4 == 0
+
+
+def core_file(*loads: tuple[int, int, bytes]) -> io.BytesIO:
+    """A core file of (virtual address, physical address, contents)."""
+    ehdr, phdr = check_pattern.EHDR, check_pattern.PHDR
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head = ehdr.pack(ident, 4, 62, 1, 0, ehdr.size, 0, 0, ehdr.size, phdr.size, len(loads), 0, 0, 0)
+    offset = ehdr.size + phdr.size * len(loads)
+    table = contents = b""
+    for vaddr, addr, memory in loads:
+        at = offset + len(contents)
+        table += phdr.pack(1, 7, at, vaddr, addr, len(memory), len(memory), 0)
+        contents += memory
+    return io.BytesIO(head + table + contents)
+
+
+DIRECT_MAP = 0xFFFF888000000000
+FRAMES = array("Q", [0x5000, 0x6000, 0x9000])
+
+
+@pytest.mark.parametrize(
+    ("what", "extra", "intact", "repeated", "elsewhere", "unlisted", "broken"),
+    [
+        ("nothing else", (DIRECT_MAP, 0x20000, b""), 3, 0, 0, 0, 0),
+        ("a page twice", (DIRECT_MAP, 0x5000, page(0x5000)), 2, 1, 0, 0, 0),
+        ("the view of kernel text", (0xFFFFFFFF81000000, 0x5000, page(0x5000)), 3, 0, 0, 0, 0),
+        ("a copy", (DIRECT_MAP, 0x20000, page(0x5000)), 3, 0, 1, 0, 0),
+        ("a page left behind", (DIRECT_MAP, 0x20000, page(0x20000)), 3, 0, 0, 1, 0),
+        ("a damaged page", (DIRECT_MAP, 0x20000, page(0x20000)[:-1] + b"?"), 3, 0, 0, 0, 1),
+    ],
+)
+def test_pattern_pages_are_judged(
+    what: str,
+    extra: tuple[int, int, bytes],
+    intact: int,
+    repeated: int,
+    elsewhere: int,
+    unlisted: int,
+    broken: int,
+) -> None:
+    core = core_file(
+        (DIRECT_MAP, 0x4000, bytes(PAGE) + page(0x5000) + page(0x6000)),
+        (DIRECT_MAP, 0x9000, page(0x9000)),
+        extra,
+    )
+    found = check_pattern.check(FRAMES.tobytes(), core)
+    judged = (found.intact, found.repeated, found.elsewhere, found.unlisted, found.broken)
+    assert judged == (intact, repeated, elsewhere, unlisted, broken)
+    assert found.missing == 0
+
+
+def test_a_page_that_is_not_in_the_core_is_missing() -> None:
+    core = core_file((DIRECT_MAP, 0x4000, bytes(PAGE) + page(0x5000)))
+    found = check_pattern.check(FRAMES.tobytes(), core)
+    assert (found.expected, found.intact, found.missing) == (3, 1, 2)
+
+
+def test_a_truncated_core_is_refused() -> None:
+    core = core_file((DIRECT_MAP, 0x4000, page(0x5000)))
+    core.truncate(len(core.getvalue()) - 1)
+    with pytest.raises(EOFError, match="ends 0x1 before 0x5000"):
+        check_pattern.check(FRAMES.tobytes(), core)
