@@ -35,9 +35,9 @@ def plan_crash_by_normal(
     """For the modes in which the kernel moves the pages: *flag*, with the headers in a
     segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
     memory_map = known_memory_map(machine)
-    guess = estimate.crash_size(image.boot, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
-    window = capture_window(machine, memory_map, request, image.boot, wanted)
+    window = capture_window(machine, memory_map, request, image.linux, wanted)
     ram, low = memory_map.whole_page_ram.within(window), low_memory(memory_map)
     space = Space(ram)
     inside = headers_inside(machine, memory_map, request, space, low)
@@ -82,7 +82,7 @@ def headers_room(
     memory_map = known_memory_map(machine)
     low = low_memory(memory_map)
     window = requested_window(request)
-    size = request.crash_size or estimate.crash_size(image.boot, request.initrd).size
+    size = request.crash_size or estimate.crash_size(image.linux, request.initrd).size
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size
     ram = RangeSet((PhysRange.sized(0, align_up(size, PAGE_SIZE)),))

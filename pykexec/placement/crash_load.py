@@ -68,7 +68,7 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         others.append(Placed(BACKUP, backup, why_backup))
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in low_backup(low, backup))
     duties = StubDuties(exchanges=exchanges, checks=request.checks)
-    guess = estimate.crash_size(image.boot, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
         flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR

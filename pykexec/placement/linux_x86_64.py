@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pykexec.abi.bootparam import SetupType
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import Built, Contents
-from pykexec.images.kernel_image import KernelImage
+from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -91,13 +91,14 @@ def place(
 
 def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
     """Top down: boot_params, kernel, initrd."""
-    boot = image.boot
+    boot = image.linux
     params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
         KERNEL,
         boot.init_size,
         align=boot.kernel_alignment,
         lowest=max(layout.KERNEL_MIN, boot.pref_address),
+        from_top=not boot.lowest,
     )
     initrd = (
         space.take(INITRD, request.initrd.size, lowest=layout.INITRD_MIN)
@@ -124,8 +125,7 @@ def placed_boot(
         Placed(
             KERNEL,
             boot.kernel,
-            f"as high as there is room, aligned to {image.boot.kernel_alignment >> 20} MiB; "
-            f"init_size {image.boot.init_size:#x} is what it unpacks into",
+            why_kernel(image.linux),
             image.payload,
             Source.FILE,
         ),
@@ -134,6 +134,19 @@ def placed_boot(
         why = "as high as there is room, at or above 16 MiB"
         placed.append(Placed(INITRD, boot.initrd, why, initrd, Source.FILE))
     return tuple(placed)
+
+
+def why_kernel(boot: LinuxX86Boot) -> str:
+    aligned = f"aligned to {boot.kernel_alignment >> 20} MiB"
+    if boot.lowest:
+        return (
+            f"at or as near above {boot.pref_address:#x} as there is room, {aligned}; "
+            f"{boot.init_size:#x} bytes with its bss"
+        )
+    return (
+        f"as high as there is room, {aligned}; "
+        f"init_size {boot.init_size:#x} is what it unpacks into"
+    )
 
 
 def things(
@@ -149,7 +162,7 @@ def things(
     placed = [*placed_boot(image, request, at.boot, params), *others]
     job = StubJob(
         boot_params=at.boot.boot_params.start,
-        entry=at.boot.kernel.start + image.boot.entry_offset,
+        entry=at.boot.kernel.start + image.linux.entry_offset,
         regions=regions(placed) if duties.checks else (),
         exchanges=duties.exchanges,
         seal=duties.seal,
@@ -184,7 +197,7 @@ def entry_of(request: LoadRequest, at: Addresses) -> int:
 def next_command_line(image: KernelImage, machine: Machine, request: LoadRequest) -> CommandLine:
     """For a kernel that follows this one."""
     line = command_line(request.append, running_line(machine, request), request.cmdline_remove)
-    check_length(line, image.boot.cmdline_size)
+    check_length(line, image.linux.cmdline_size)
     return line
 
 
@@ -202,7 +215,7 @@ def capture_command_line(
         (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
         (f"elfcorehdr={headers_at:#x}", *CAPTURE_WORDS),
     )
-    check_length(line, image.boot.cmdline_size)
+    check_length(line, image.linux.cmdline_size)
     return line
 
 
@@ -226,7 +239,7 @@ def boot_params_for(
 ) -> BootParams:
     running = machine.boot_params
     return BootParams(
-        setup_header=image.boot.setup_header,
+        setup_header=image.linux.setup_header,
         cmdline=line,
         e820=e820,
         setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),),

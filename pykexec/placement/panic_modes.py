@@ -67,9 +67,9 @@ def panic_window(
 ) -> tuple[PhysRange, int]:
     """Where a *stub-swap* window goes, and how many bytes a window needs, in huge pages."""
     memory_map = known_memory_map(machine)
-    guess = estimate.crash_size(image.boot, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
-    window = capture_window(machine, memory_map, request, image.boot, size)
+    window = capture_window(machine, memory_map, request, image.linux, size)
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
         raise DoesNotFit(f"the window {window} holds no huge page")
@@ -89,7 +89,7 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     things = placed_boot(image, request, boot, params)
     exchanges = frames.exchanges(low)
     stub = stub_place(machine, memory_map, request, region_count(things), len(exchanges))
-    guess = estimate.crash_size(image.boot, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd)
     return PlacementPlan(
         image=image,
         request=request,
@@ -173,7 +173,7 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
     panic = machine.sysctls.panic
     job = StubJob(
         boot_params=plan.boot.boot_params.start,
-        entry=plan.boot.kernel.start + plan.image.boot.entry_offset,
+        entry=plan.boot.kernel.start + plan.image.linux.entry_offset,
         regions=tuple(staged_regions(bound)) if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.images.contents import Contents
@@ -14,7 +15,9 @@ from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
-from pykexec.placement.stage import StageFrames
+
+if TYPE_CHECKING:
+    from pykexec.placement.stage import StageFrames
 
 
 class ImageKind(Enum):

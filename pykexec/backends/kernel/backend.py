@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pykexec import libc
-from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
+from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
 from pykexec.backends.kernel import stage
-from pykexec.backends.kernel.buffers import syscall_segments
+from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes
@@ -27,6 +27,7 @@ from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
+from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
@@ -105,6 +106,13 @@ class KernelBackend:
         except BaseException:
             self.unload(slot)
             raise
+
+    def file_load(
+        self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
+    ) -> None:
+        """kexec_file_load(2): the kernel reads the files itself, and places everything."""
+        with initrd_fd(initrd) as fd:
+            libc.kexec_file_load(kernel.fd, fd, cmdline, int(flags))
 
     def backup_map(self, table: SegmentTable) -> BackupMap:
         """From the page list of the image just loaded."""

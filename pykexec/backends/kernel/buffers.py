@@ -4,6 +4,7 @@ that an initrd is never copied in this process, and what was built in anonymous 
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -53,3 +54,23 @@ def mapped_file(span: FileSpan) -> Iterator[int]:
         raise UnreadableFile(f"{span.file.path}: cannot be mapped: {error}") from error
     with memory:
         yield libc.address_of(memory) + span.offset - start
+
+
+@contextmanager
+def initrd_fd(contents: Contents | None) -> Iterator[int]:
+    """A file descriptor with these bytes from its start; -1 for none. One file is handed
+    over as it is, several through a memfd."""
+    if contents is None:
+        yield -1
+        return
+    if isinstance(contents, FileSpan) and not contents.offset:
+        yield contents.file.fd
+        return
+    fd = os.memfd_create("pykexec-initrd", os.MFD_CLOEXEC)
+    try:
+        for chunk in contents.chunks():
+            os.write(fd, chunk)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,66 @@
+"""The short flow of kexec_file_load(2): the kernel reads the files and places everything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from pykexec.abi.kexec import KexecFileFlag
+from pykexec.backends.backend import Slot
+from pykexec.images.contents import Contents, OpenFile
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.placement import cmdline
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.linux_x86_64 import CAPTURE_WORDS, FIRST_KERNEL_KEYS, running_line
+from pykexec.placement.plan import ImageKind, LoadRequest
+
+
+class FileLoadBackend(Protocol):
+    """A backend whose kernel reads files."""
+
+    name: str
+
+    def machine(self) -> Machine: ...
+
+    def file_load(
+        self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
+    ) -> None:
+        """kexec_file_load(2); `cmdline` without its NUL."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileLoaded:
+    """What was handed over; where it went is the kernel's secret."""
+
+    image: KernelImage
+    slot: Slot
+    flags: KexecFileFlag
+    cmdline: CommandLine
+
+
+def file_load(
+    kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
+) -> FileLoaded:
+    """Identify, build the command line, hand over. Raises KexecError."""
+    image = identify(kernel)
+    machine = backend.machine()
+    crash = request.kind is ImageKind.CRASH
+    removed = (*request.cmdline_remove, *(FIRST_KERNEL_KEYS if crash else ()))
+    line = cmdline.command_line(
+        request.append,
+        running_line(machine, request),
+        removed,
+        CAPTURE_WORDS if crash else (),
+    )
+    cmdline.check_length(line, image.linux.cmdline_size)
+    flags = KexecFileFlag(0)
+    if crash:
+        flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
+    if request.initrd is None:
+        flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
+    backend.file_load(OpenFile(kernel), request.initrd, str(line).encode(), flags)
+    return FileLoaded(image, Slot.CRASH if crash else Slot.NORMAL, flags, line)

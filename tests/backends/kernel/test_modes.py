@@ -1,0 +1,99 @@
+"""Which way of a crash by normal a machine allows, and what it says of the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pykexec.backends.kernel.modes import NoMode, choose_modes
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.plan import Mode
+from tests.builders import make_machine
+
+REGION = RangeSet.of([PhysRange(0x38000000, 0x38010000)])
+SWAPS = replace(
+    make_machine(),
+    architecture="x86_64",
+    release="6.1.0-40-amd64",
+    symbols=frozenset(),
+    symbols_hidden=False,
+    lockdown="none",
+    config={"CONFIG_KEXEC": "y"},
+)
+COPIES = replace(SWAPS, release="6.14.1", symbols=frozenset({"kexec_pa_swap_page"}))
+
+
+def reserved(machine: Machine) -> Machine:
+    return replace(machine, crash_kernel=REGION)
+
+
+@pytest.mark.parametrize(
+    ("machine", "modes", "lacking"),
+    [
+        (reserved(SWAPS), (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP), ()),
+        (reserved(COPIES), (Mode.IN_PLACE, Mode.STUB_SWAP), (Mode.KERNEL_SWAP,)),
+        (SWAPS, (Mode.KERNEL_SWAP,), (Mode.IN_PLACE, Mode.STUB_SWAP)),
+    ],
+)
+def test_best_first(machine: Machine, modes: tuple[Mode, ...], lacking: tuple[Mode, ...]) -> None:
+    choice = choose_modes(machine, None)
+    assert choice.modes == modes
+    assert tuple(mode for mode, _ in choice.lacking) == lacking
+    assert choice.why(Mode.KERNEL_SWAP).endswith("only pykexec exec starts it")
+
+
+def test_nothing_works_and_each_reason_is_said() -> None:
+    with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
+        choose_modes(COPIES, None)
+    assert caught.value.hint == (
+        "in-place: nothing is reserved for a crash kernel (boot with crashkernel=64K, and a "
+        "panic can start it); stub-swap: nothing is reserved for a crash kernel (boot with "
+        "crashkernel=64K, and a panic can start it); kernel-swap: this kernel copies at a kexec "
+        "(it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not set) (boot with "
+        "crashkernel=64K, and a panic can start it)"
+    )
+    assert caught.value.exit_status == 5
+
+
+@pytest.mark.parametrize(
+    ("machine", "mode", "message"),
+    [
+        (SWAPS, Mode.IN_PLACE, "mode in-place: nothing is reserved for a crash kernel"),
+        (COPIES, Mode.KERNEL_SWAP, "mode kernel-swap: this kernel copies at a kexec"),
+        (
+            replace(SWAPS, symbols_hidden=True),
+            Mode.KERNEL_SWAP,
+            "mode kernel-swap: /proc/kallsyms hides its addresses",
+        ),
+        (
+            replace(SWAPS, lockdown="confidentiality"),
+            Mode.KERNEL_SWAP,
+            "mode kernel-swap: lockdown=confidentiality: /proc/kcore cannot be read",
+        ),
+        (
+            replace(SWAPS, crash_kernel=Unknown("hidden")),
+            Mode.STUB_SWAP,
+            "mode stub-swap: whether memory is reserved is unknown: hidden",
+        ),
+        (
+            replace(reserved(SWAPS), cpu_flags=frozenset({"sme"}), cmdline="mem_encrypt=on"),
+            Mode.IN_PLACE,
+            "mode in-place: AMD SME encrypts memory, and the stub would read ciphertext",
+        ),
+        (SWAPS, Mode.FLAG, "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL"),
+    ],
+)
+def test_a_mode_that_was_asked_for_and_lacks_something(
+    machine: Machine, mode: Mode, message: str
+) -> None:
+    with pytest.raises(NoMode) as caught:
+        choose_modes(machine, mode)
+    assert caught.value.message.startswith(message)
+
+
+def test_the_reason_for_what_was_asked_for() -> None:
+    choice = choose_modes(reserved(SWAPS), Mode.STUB_SWAP)
+    assert choice.modes == (Mode.STUB_SWAP,)
+    assert choice.why(Mode.STUB_SWAP) == "it was asked for"

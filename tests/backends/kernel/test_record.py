@@ -1,0 +1,63 @@
+"""The record of what pykexec loaded: whole or refused, never half."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.record import BadRecord, LoadRecord, RecordFile
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.plan import Mode
+
+RECORD = LoadRecord(
+    Slot.CRASH,
+    Mode.IN_PLACE,
+    "/boot/vmlinuz",
+    1795510234,
+    PhysRange(0x20000000, 0x28000000),
+    PhysRange(0x10200000, 0x10400000),
+    ((0x20000000, 12, "ab" * 32),),
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    records = RecordFile(tmp_path)
+    assert records.read() is None
+    records.write(RECORD)
+    assert records.read() == RECORD
+    assert records.path.stat().st_mode & 0o777 == 0o600
+    records.remove()
+    records.remove()
+    assert records.read() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "pykexec.loaded/9"},
+        {"slot": "third"},
+        {"window": [5, 5]},
+        {"window": None},
+        {"sums": [[1, 2]]},
+        {"since": "never"},
+    ],
+)
+def test_anything_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    records = RecordFile(tmp_path)
+    records.write(RECORD)
+    document = json.loads(records.path.read_text())
+    records.path.write_text(json.dumps(document | change))
+    with pytest.raises(BadRecord, match="not a record of pykexec"):
+        records.read()
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_garbage_is_refused(tmp_path: Path, raw: bytes) -> None:
+    records = RecordFile(tmp_path)
+    records.path.write_bytes(raw)
+    with pytest.raises(BadRecord):
+        records.read()

@@ -1,0 +1,190 @@
+"""In-place and stub-swap: what waits where, what the stub is told, and what a refusal says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.crash.notes import VMCOREINFO, Note
+from pykexec.images.contents import Built
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine, Sysctls
+from pykexec.memory.map import RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement import plan as names
+from pykexec.placement.bind import BoundPlan, bind
+from pykexec.placement.fill import low_memory
+from pykexec.placement.kernel_rules import check_plan
+from pykexec.placement.panic_modes import ReservationTooSmall, armed_table
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
+from pykexec.placement.plan_load import plan_load
+from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
+from pykexec.purgatory import Exchange, StubParams, parse_params, parse_tables
+from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
+
+HUGE = 2 * MIB
+REGION = PhysRange.sized(0x38000000, 64 * KIB)
+WINDOW = PhysRange.sized(0x20000000, 128 * MIB)
+LOW_PAGE, HEADERS_PAGE = PhysRange.sized(0x10000000, HUGE), PhysRange.sized(0x10200000, HUGE)
+SCATTERED = tuple(0x28000000 + 2 * n * HUGE for n in range(64))
+"""Every other huge page: no two of them are adjacent."""
+IN_PLACE = StageFrames(WINDOW, LOW_PAGE, HEADERS_PAGE)
+SWAP = StageFrames(WINDOW, LOW_PAGE, HEADERS_PAGE, SCATTERED)
+PAYLOAD = bytes(range(256)) * 0x6000
+INITRD = bytes(reversed(range(256))) * 0x5000 + b"end"
+NOTE = Note(VMCOREINFO, 0, b"OSRELEASE=6.1\n").encoded
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> KernelImage:
+    return identify(write(tmp_path, "vmlinuz", make_bzimage(PAYLOAD, init_size=0x3378000)))
+
+
+def machine(size: int = 64 * KIB, panic: int = 10) -> Machine:
+    region = PhysRange.sized(REGION.start, size)
+    return replace(make_machine(crash_kernel=[region]), sysctls=Sysctls(panic=panic))
+
+
+def planned(kernel: KernelImage, stage: StageFrames | None, mode: Mode) -> PlacementPlan:
+    request = LoadRequest(
+        kind=ImageKind.CRASH_BY_NORMAL, mode=mode, initrd=Built(INITRD), stage=stage
+    )
+    return plan_load(kernel, machine(), request)
+
+
+def bound(kernel: KernelImage, stage: StageFrames, mode: Mode) -> BoundPlan:
+    plan = planned(kernel, stage, mode)
+    exchanges = stage.exchanges(low_memory(pc_map()))
+    return bind(plan, machine(), exchanges, NOTE, stage.ours)
+
+
+def staged_memory(plan: BoundPlan) -> dict[int, bytes]:
+    """What a backend would write: page address to its bytes."""
+    memory: dict[int, bytearray] = {}
+    for item in plan.plan.placed:
+        if not item.contents:
+            continue
+        data = b"".join(item.contents.chunks())
+        span, done = PhysRange.sized(item.range.start, len(data)), 0
+        for piece in staged_pieces(span, plan.backup_map):
+            page, offset = piece.source // HUGE, piece.source % HUGE
+            held = memory.setdefault(page, bytearray(HUGE))
+            held[offset : offset + piece.size] = data[done : done + piece.size]
+            done += piece.size
+    return {page * HUGE: bytes(data) for page, data in memory.items()}
+
+
+@pytest.mark.parametrize(("stage", "mode"), [(IN_PLACE, Mode.IN_PLACE), (SWAP, Mode.STUB_SWAP)])
+def test_the_kernel_is_given_the_stub_and_nothing_else(
+    kernel: KernelImage, stage: StageFrames, mode: Mode
+) -> None:
+    plan = planned(kernel, stage, mode)
+    table = segment_table(plan)
+    assert [item.name for item in table.segments] == [names.PURGATORY]
+    assert REGION.covers(table.segments[0].range)
+    assert table.entry == table.segments[0].mem
+    assert plan.flags == KexecFlag.KEXEC_ON_CRASH
+    assert all(check.ok for check in check_plan(plan, machine()))
+    assert plan.capture_map.of_type(RangeType.RAM) == RangeSet.of(
+        [PhysRange(0x1000, 0x9F000), WINDOW]
+    )
+    assert f"elfcorehdr={HEADERS_PAGE.start:#x} " in str(plan.cmdline)
+
+
+def test_in_place_exchanges_only_the_low_pages(kernel: KernelImage) -> None:
+    armed = bound(kernel, IN_PLACE, Mode.IN_PLACE)
+    raw, params = stub(armed)
+    regions, exchanges = parse_tables(raw, params.n_regions, params.n_exchanges)
+    assert exchanges == (Exchange(0x1000, LOW_PAGE.start + 0x1000, 0x9E000),)
+    kernel_at = armed.plan.named(names.KERNEL)
+    assert kernel_at is not None
+    assert [r.sha256 for r in regions if r.addr == kernel_at.range.start] == [
+        hashlib.sha256(PAYLOAD).digest()
+    ]
+
+
+def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
+    (segment,) = armed_table(armed, machine()).segments
+    assert segment.buf is not None
+    raw = b"".join(segment.buf.chunks())
+    params = parse_params(raw)
+    assert params.reset_seconds == 10
+    return raw[params.tables - segment.mem :], params
+
+
+def test_the_stub_digests_the_stage_where_it_waits(kernel: KernelImage) -> None:
+    armed = bound(kernel, SWAP, Mode.STUB_SWAP)
+    raw, params = stub(armed)
+    regions, exchanges = parse_tables(raw, params.n_regions, params.n_exchanges)
+    memory = staged_memory(armed)
+    headers = [region for region in regions if region.addr == HEADERS_PAGE.start]
+    assert [region.sha256 for region in headers] == [hashlib.sha256(armed.headers).digest()]
+    checked = 0
+    for region in regions:
+        if region.addr == HEADERS_PAGE.start:
+            continue
+        offset = region.addr % HUGE
+        data = memory[region.addr - offset][offset : offset + region.size]
+        assert hashlib.sha256(data).digest() == region.sha256
+        checked += region.size
+    assert checked == sum(item.contents.size for item in armed.plan if item.contents)
+    assert len(exchanges) == 1 + len(SCATTERED)
+
+
+def test_the_dump_shows_the_window_and_not_the_stage(kernel: KernelImage) -> None:
+    armed = bound(kernel, SWAP, Mode.STUB_SWAP)
+    loads = list(ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD"))
+    shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
+    ours = RangeSet.of([*SWAP.ours, REGION])
+    assert shown == pc_map().whole_page_ram - ours
+    assert sum(s["p_memsz"] for s in loads) == shown.size, "each page once"
+    where = {s["p_paddr"]: s["p_offset"] for s in loads}
+    assert where[WINDOW.start] == SCATTERED[0]
+
+
+def test_in_place_leaves_its_own_window_out(kernel: KernelImage) -> None:
+    armed = bound(kernel, IN_PLACE, Mode.IN_PLACE)
+    loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
+    shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
+    assert not shown.overlaps(WINDOW)
+    assert shown.covers(PhysRange(0x1000, 0x9F000))
+
+
+def test_a_dry_run_assumes_a_stage(kernel: KernelImage) -> None:
+    plan = planned(kernel, None, Mode.STUB_SWAP)
+    assert plan.stage is not None
+    assert plan.window is not None
+    assert not plan.stage.ours.overlaps(plan.window)
+    assert len(plan.stage.image) == plan.window.size // HUGE
+
+
+def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> None:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE, stage=IN_PLACE)
+    with pytest.raises(ReservationTooSmall) as caught:
+        plan_load(kernel, machine(16 * KIB), request)
+    assert caught.value.message == (
+        "the reserved region has 16 KiB, the stub and the kernel's own pages need 32 KiB on "
+        "this machine"
+    )
+    assert caught.value.hint == "boot with crashkernel=64K"
+
+
+def test_pieces_follow_the_exchanges() -> None:
+    backup = SWAP.exchanges(RangeSet())
+    span = PhysRange(WINDOW.start + HUGE - 0x1000, WINDOW.start + HUGE + 0x1000)
+    assert list(staged_pieces(span, backup)) == [
+        StagedPiece(span.start, SCATTERED[0] + HUGE - 0x1000, 0x1000),
+        StagedPiece(WINDOW.start + HUGE, SCATTERED[1], 0x1000),
+    ]
+    outside = PhysRange(WINDOW.start - 0x1000, WINDOW.start + 0x1000)
+    assert list(staged_pieces(outside, backup)) == [
+        StagedPiece(outside.start, outside.start, 0x1000),
+        StagedPiece(WINDOW.start, SCATTERED[0], 0x1000),
+    ]
