@@ -1,7 +1,7 @@
 """The whole flow of a load, on one page:
 
-bytes -> KernelImage -> PlacementPlan -> SegmentTable -> checks -> Backend.load -> Loaded
-      -> BackupMap -> ELF core headers -> Backend.bind_headers
+bytes -> KernelImage -> PlacementPlan -> SegmentTable -> checks (all that: decide.py)
+      -> Backend.load -> Loaded -> BackupMap -> ELF core headers -> Backend.bind_headers
 
 For a panic mode the backup map is known first: the headers are bound, the image is put
 into the stage, and last of all the stub that vouches for both is loaded.
@@ -13,30 +13,18 @@ import os
 from dataclasses import dataclass, replace
 
 from pykexec.backends.backend import Backend, Loaded, Prepared, StagingBackend
+from pykexec.decide import Planned, decide
 from pykexec.errors import NotSupported
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
-from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
 from pykexec.placement.panic_modes import armed_table
-from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan, segment_table
-from pykexec.placement.plan_load import plan_load
-from pykexec.placement.segment import SegmentTable
+from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.stage import StageFrames
 
 RNG_SEED_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Planned:
-    """Everything that is known before anything happens."""
-
-    plan: PlacementPlan
-    table: SegmentTable
-    checks: tuple[Check, ...]
 
 
 @dataclass(frozen=True)
@@ -47,24 +35,6 @@ class LoadedPlan:
     loaded: Loaded
     prepared: Prepared
     bound: BoundPlan | None = None
-
-
-def plan(
-    kernel: str | os.PathLike[str],
-    machine: Machine,
-    request: LoadRequest,
-    image_type: str | None = None,
-) -> Planned:
-    """Decide and check, without any effect. Raises KexecError with the first refusal."""
-    return decide(identify(kernel, image_type), machine, request)
-
-
-def decide(image: KernelImage, machine: Machine, request: LoadRequest) -> Planned:
-    """The plan of a parsed image, with every rule of the kernel checked."""
-    decided = plan_load(image, machine, request)
-    checks = check_plan(decided, machine)
-    refuse_broken(checks)
-    return Planned(decided, segment_table(decided), checks)
 
 
 def load(

@@ -66,7 +66,6 @@ def command(kernel: Path, **options: Any) -> None:
 
     Addresses and sizes are decimal or 0x hex, with K, M or G behind them if you like.
     """
-    from pykexec import load as flow
     from pykexec.cli import target
     from pykexec.cli.load_options import LoadOptions
     from pykexec.cli.output import Output
@@ -75,12 +74,19 @@ def command(kernel: Path, **options: Any) -> None:
     given = LoadOptions(**options)
     given.check()
     output = Output(given.as_json, given.verbose)
+    request = given.request
     if given.dry_run:
-        where, machine = target.dry_run(given.backend, given.machine_dir, given.root, output)
-        report = LoadReport(where, flow.plan(kernel, machine, given.request, given.image_type))
+        from pykexec.decide import plan
+
+        where, machine = target.dry_run(
+            given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
+        )
+        report = LoadReport(where, plan(kernel, machine, request, given.image_type))
     else:
+        from pykexec.load import load
+
         where, backend = target.chosen(given.backend, given.machine_dir, output)
-        done = flow.load(kernel, backend, given.request, given.image_type)
+        done = load(kernel, backend, request, given.image_type)
         report = LoadReport(where, done.planned, done)
     output.warn(report.warnings)
     output.show("load", report)

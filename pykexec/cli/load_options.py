@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import joined_initrd
+from pykexec.images.digest_ahead import digest_ahead
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 
 
@@ -44,10 +45,10 @@ class LoadOptions:
 
     @property
     def request(self) -> LoadRequest:
-        """Opens the initrds; raises UnreadableFile."""
+        """Opens the initrds, and begins to read them; raises UnreadableFile."""
         return LoadRequest(
             kind=self.kind,
-            initrd=joined_initrd(self.initrds),
+            initrd=digest_ahead(joined_initrd(self.initrds)),
             append=self.append,
             reuse_cmdline=self.reuse_cmdline,
             cmdline_remove=self.cmdline_remove,
@@ -56,12 +57,13 @@ class LoadOptions:
             crash_size=self.crash_size,
             mode=Mode(self.mode) if self.mode else None,
             entry=self.entry,
+            hotplug=self.hotplug,
             checks=not self.no_checks,
         )
 
     def check(self) -> None:
         """An option that would have no effect is refused (UsageError), and so is one
-        whose part is not built yet (NotSupported)."""
+        that the backend does not have (NotSupported)."""
         self.check_companions()
         self.check_syscall()
         self.check_mode()
@@ -93,41 +95,24 @@ class LoadOptions:
             if broken:
                 raise UsageError(message, hint="pykexec load --help")
 
-    def check_syscall(self) -> None:
-        """kexec_file_load(2) places everything itself."""
-        if self.syscall != "file":
-            return
-        ignored = {
-            "--mem-min": self.mem_min,
-            "--mem-max": self.mem_max,
-            "--crash-by-normal": self.crash_by_normal or None,
-            "--entry": self.entry,
-            "--no-checks": self.no_checks or None,
-            "--type": self.image_type,
-        }
-        for name, value in ignored.items():
-            if value is not None:
-                raise UsageError(
-                    f"{name} would be ignored: with --syscall file the kernel places the image",
-                    hint="--syscall load",
-                )
-        raise NotSupported("--syscall file is not built yet", hint="--syscall load")
-
     def check_mode(self) -> None:
         """The simulated kernel has the flag of the proposal, and a stock kernel has not."""
         if not self.crash_by_normal:
             return
-        if self.backend == "kernel":
-            if self.mode == "flag":
-                raise NotSupported(
-                    "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked",
-                    hint="--backend simulated",
-                )
+        if self.backend == "kernel" and self.mode == "flag":
             raise NotSupported(
-                "a crash by normal on the real kernel is not built yet", hint="--backend simulated"
+                "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked",
+                hint="--backend simulated",
             )
-        if self.mode not in (None, "flag"):
+        if self.backend == "simulated" and self.mode not in (None, "flag"):
             raise NotSupported(
-                f"mode {self.mode} is not built yet",
-                hint="--mode flag, which the simulated kernel knows",
+                f"mode {self.mode} is for the real kernel",
+                hint="--backend kernel, or --mode flag, which the simulated kernel knows",
+            )
+
+    def check_syscall(self) -> None:
+        """The simulated kernel has kexec_load alone."""
+        if self.backend == "simulated" and self.syscall == "file":
+            raise NotSupported(
+                "the simulated kernel has no kexec_file_load", hint="--syscall load"
             )

@@ -4,9 +4,12 @@ machine it is about."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pykexec.backends.backend import LoadState, Slot
-from pykexec.load import LoadedPlan, Planned
+if TYPE_CHECKING:
+    from pykexec.backends.backend import LoadState, Slot
+    from pykexec.decide import Planned
+    from pykexec.load import LoadedPlan
 
 
 @dataclass(frozen=True)
@@ -48,4 +51,6 @@ class StatusReport:
     @property
     def anything(self) -> bool:
         """Unknown is not loaded."""
+        from pykexec.backends.backend import LoadState
+
         return LoadState.LOADED in self.slots.values()

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.cli.reports import Target
-from pykexec.errors import KexecError, NotSupported, UsageError
+from pykexec.errors import KexecError, UsageError
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Backend
+    from pykexec.backends.kernel.backend import KernelBackend
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
     from pykexec.host.root import Root
@@ -48,11 +49,11 @@ def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, B
     return simulated(folder, output)
 
 
-def kernel_backend() -> Backend:
-    """The real one, where it exists."""
-    raise NotSupported(
-        "the kernel backend is not built yet", hint="--dry-run plans for this machine"
-    )
+def kernel_backend() -> KernelBackend:
+    """The real one."""
+    from pykexec.backends.kernel.backend import KernelBackend
+
+    return KernelBackend()
 
 
 def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
@@ -68,17 +69,19 @@ def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBac
 
 
 def dry_run(
-    backend: str, folder: Path | None, root: Path | None, output: Output
+    backend: str, folder: Path | None, root: Path | None, output: Output, symbols: bool
 ) -> tuple[Target, Machine]:
     """The facts that a dry run plans with: a simulated machine's, a captured one's, or
-    those of this machine; where no memory map can be read, an assumed one."""
+    those of this machine; where no memory map can be read, an assumed one. `symbols`:
+    whether the plan depends on kernel symbols, which take a while to read."""
     from pykexec.host.facts import read_machine
+    from pykexec.host.root import THIS_MACHINE
 
     check_machine_option(backend, folder)
     if folder is not None:
         found, opened = simulated(folder, output)
         return found, opened.machine()
-    facts = read_machine(open_root(root)) if root else read_machine()
+    facts = read_machine(open_root(root) if root else THIS_MACHINE, symbols)
     planned = facts.with_assumed_map()
     if planned is not facts:
         output.note(f"the memory map is {planned.memory_map_source}: addresses are a guess")

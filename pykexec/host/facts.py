@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pykexec.host import devices, firmware, kernel, kexec, memory
 from pykexec.host.root import THIS_MACHINE, Root, text
-from pykexec.machine import Machine
+from pykexec.machine import NOT_READ, Machine
 
 
-def read_machine(root: Root = THIS_MACHINE) -> Machine:
+def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     """Raises nothing: what cannot be read is Unknown, with the reason.
+
+    Without `symbols` /proc/kallsyms is left alone: the kernel takes a while to write it,
+    and only a load that depends on the kernel's version needs it.
 
     As root on a live machine everything is known; unprivileged, the memory map is
     the firmware's, and the places of kernel, reservation and notes are Unknown.
@@ -22,7 +25,7 @@ def read_machine(root: Root = THIS_MACHINE) -> Machine:
     state = kexec.kexec_state(root)
     params = firmware.boot_params(root)
     efi = firmware.efi(root)
-    symbols, symbols_hidden = kernel.symbols(root)
+    names, hidden = kernel.symbols(root) if symbols else (NOT_READ, NOT_READ)
     return Machine(
         name=root.name,
         memory_map=memory_map,
@@ -51,8 +54,8 @@ def read_machine(root: Root = THIS_MACHINE) -> Machine:
         seccomp=kexec.seccomp(root),
         kexec=state,
         sysctls=kernel.sysctls(root),
-        symbols=symbols,
-        symbols_hidden=symbols_hidden,
+        symbols=names,
+        symbols_hidden=hidden,
         cpu_flags=devices.cpu_flags(root),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),

@@ -1,0 +1,51 @@
+"""A large file's digest, begun before anyone asks for it: with a second core it costs no time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from pykexec.errors import KexecError
+from pykexec.images.contents import Contents
+
+WORTHWHILE = 16 << 20
+"""Bytes; less is digested while a thread would start."""
+
+
+class DigestAhead:
+    """The same contents; a thread of its own reads them once for their digest.
+
+    The thread ends with the process: a refusal does not wait for it.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self.fault: KexecError | None = None
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self) -> None:
+        try:
+            self.found = self.contents.sha256
+        except KexecError as fault:
+            self.fault = fault
+
+    @property
+    def size(self) -> int:
+        return self.contents.size
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        return self.contents.chunks()
+
+    @property
+    def sha256(self) -> bytes:
+        """Raises what reading raised."""
+        self.thread.join()
+        if self.fault:
+            raise self.fault
+        return self.found
+
+
+def digest_ahead(contents: Contents | None) -> Contents | None:
+    """Begin, where it is worth it."""
+    return DigestAhead(contents) if contents and contents.size >= WORTHWHILE else contents
