@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, setup_header
 from pykexec.images.contents import Built
@@ -112,3 +117,28 @@ def iomem_line(start: int, last: int, name: str, depth: int = 0) -> str:
 def words(*values: int) -> bytes:
     """Little-endian 64-bit words."""
     return struct.pack(f"<{len(values)}Q", *values)
+
+
+def pack(data: bytes, codec: str) -> bytes:
+    """`data` as `codec` (a name in CODECS) compresses it; skips without the package."""
+    if codec == "gzip":
+        return gzip.compress(data, 1, mtime=0)
+    if codec == "xz":
+        return lzma.compress(data, preset=0)
+    if codec == "lzma":
+        return lzma.compress(data, lzma.FORMAT_ALONE, preset=0)
+    if codec == "bzip2":
+        return bz2.compress(data, 1)
+    if codec == "zstd":
+        packed: bytes = pytest.importorskip("zstandard").compress(data)
+        return packed
+    if codec == "lz4":
+        frame: bytes = pytest.importorskip("lz4.frame").compress(data)
+        return frame
+    assert codec == "lz4 (legacy)", codec
+    block = pytest.importorskip("lz4.block")
+    out = [b"\x02\x21\x4c\x18"]
+    for at in range(0, len(data), 8 * MIB):
+        packed = block.compress(data[at : at + 8 * MIB], store_size=False)
+        out.append(struct.pack("<I", len(packed)) + packed)
+    return b"".join(out)

@@ -90,12 +90,8 @@ def load(report: LoadReport) -> Document:
 
 def kernel(image: KernelImage) -> Document:
     """Which kernel it is, wherever it lies: `sha256` is the file's, as sha256sum prints it."""
-    from pykexec.images.contents import FileSpan, OpenFile
-
-    payload = image.payload
-    file = payload.file if isinstance(payload, FileSpan) else OpenFile(image.path)
-    whole = FileSpan(file, 0, file.size)
-    return {"type": image.type, "version": image.version, "sha256": whole.sha256.hex()}
+    digest = image.file.sha256.hex() if image.file else None
+    return {"type": image.type, "version": image.version, "sha256": digest}
 
 
 def segment(number: int, item: Segment) -> Document:

@@ -61,6 +61,22 @@ class Built:
         return digest(self)
 
 
+@dataclass(frozen=True)
+class Zeros:
+    """`size` zero bytes, which nobody has to hold: a gap inside an image."""
+
+    size: int
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        zeros = memoryview(bytes(min(CHUNK, self.size)))
+        for done in range(0, self.size, CHUNK):
+            yield zeros[: min(CHUNK, self.size - done)]
+
+    @cached_property
+    def sha256(self) -> bytes:
+        return digest(self)
+
+
 class OpenFile:
     """A regular file, opened once: what was checked is what is loaded."""
 
@@ -80,6 +96,18 @@ class OpenFile:
                 hint="pipes, devices and folders cannot be loaded",
             )
         self.size = status.st_size
+
+    @classmethod
+    def of_descriptor(cls, fd: int, path: str | os.PathLike[str]) -> OpenFile:
+        """A file without a name of its own: `path` is what messages call it. Closes `fd`
+        at its end."""
+        file = cls.__new__(cls)
+        file.path, file.fd, file.size = Path(path), fd, os.fstat(fd).st_size
+        return file
+
+    def span(self, offset: int, size: int) -> FileSpan:
+        """A piece as Contents; the caller has checked that it lies inside."""
+        return FileSpan(self, offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes, or UnreadableFile."""
@@ -102,6 +130,22 @@ class OpenFile:
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:
             os.close(self.fd)
+
+
+class InnerFile(OpenFile):
+    """A piece of an open file, read as if it were a file: an image inside an image."""
+
+    def __init__(self, outer: OpenFile, offset: int, size: int) -> None:
+        self.path, self.outer, self.offset, self.size = outer.path, outer, offset, size
+        self.fd = -1
+
+    def span(self, offset: int, size: int) -> FileSpan:
+        return self.outer.span(self.offset + offset, size)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        if offset + len(buffer) > self.size:
+            raise UnreadableFile(f"{self.path}: the image inside ends early")
+        self.outer.read_into(buffer, self.offset + offset)
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,68 @@
-"""Which image type a file is: the first of IMAGE_TYPES that takes it."""
+"""Which image type a file is: the first of IMAGE_TYPES that takes it, whatever it is
+packed in."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from pykexec.errors import UsageError
 from pykexec.images import bzimage
+from pykexec.images.compression import file_codec, unpack
 from pykexec.images.contents import OpenFile
-from pykexec.images.kernel_image import ImageType, KernelImage, NotAnImage
+from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
 IMAGE_TYPES: tuple[ImageType, ...] = (bzimage.BZIMAGE64,)
+"""In the order of kexec-tools: what carries a stronger mark comes first."""
+
+MAX_DEPTH = 3
+"""Images inside images: a UKI in a gzip file has a compressed kernel at most."""
 
 
 def identify(path: str | os.PathLike[str], type_name: str | None = None) -> KernelImage:
     """Parse `path`, as `type_name` if that is given.
 
-    Raises NotAnImage with the reason of each type, UnreadableFile, or UsageError
-    for a type that does not exist.
+    Raises NotAnImage with the reason of each type, UnreadableFile, BadCompression,
+    MissingCodec, or UsageError for a type that does not exist.
     """
     types = tuple(kind for kind in IMAGE_TYPES if type_name in (None, kind.name))
     if not types:
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
         raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
     file = OpenFile(path)
+    return replace(parse(file, types), file=file.span(0, file.size))
+
+
+def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> KernelImage:
+    """The image in a file, or in what the file holds."""
+    codec = file_codec(file)
+    if codec:
+        if depth == MAX_DEPTH:
+            raise NotAnImage(f"{file.path}: packed more than {MAX_DEPTH} times over")
+        image = parse(unpack(file, codec), types, depth + 1)
+        return replace(image, wrapped=(codec.name, *image.wrapped))
     reasons: list[str] = []
     for kind in types:
         found = kind.parse(file)
         if isinstance(found, KernelImage):
             return found
+        if isinstance(found, Inside):
+            return parse_inside(found, depth)
         if found.close:
-            raise NotAnImage(f"{path}: not a {kind.name}: {found.why}", type=kind.name)
+            raise NotAnImage(f"{file.path}: not a {kind.name}: {found.why}", type=kind.name)
         reasons.append(f"{kind.name}: {found.why}")
-    raise NotAnImage(f"{path}: not a kernel image of any known type", hint="; ".join(reasons))
+    raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint="; ".join(reasons))
+
+
+def parse_inside(found: Inside, depth: int) -> KernelImage:
+    """The image in a container, with what the container brings along."""
+    if depth == MAX_DEPTH:
+        raise NotAnImage(f"{found.file.path}: packed more than {MAX_DEPTH} times over")
+    image = parse(found.file, IMAGE_TYPES, depth + 1)
+    return replace(
+        image,
+        type=found.type or image.type,
+        version=image.version or found.version,
+        wrapped=(found.how, *image.wrapped),
+        implied=found.implied if found.type else image.implied,
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pykexec.errors import KexecError
-from pykexec.images.contents import Contents, OpenFile
+from pykexec.errors import KexecError, NotSupported
+from pykexec.images.contents import Contents, FileSpan, OpenFile
 
 
 class NotAnImage(KexecError):
@@ -20,7 +20,8 @@ class NotAnImage(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class LinuxX86Boot:
-    """What a bzImage's setup header asks for (boot.rst); bytes and physical addresses."""
+    """A Linux x86_64 kernel by its 64-bit entry, as its setup header asks for it (boot.rst); a
+    vmlinux has the header that its bzImage would have. Bytes and physical addresses."""
 
     protocol: int
     """e.g. 0x20f"""
@@ -36,6 +37,106 @@ class LinuxX86Boot:
     relocatable: bool
     entry_offset: int
     """From the load address to the 64-bit entry."""
+    lowest: bool = False
+    """Whether it belongs at pref_address, and as near above it as there is room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linux32Boot:
+    """A Linux kernel by its 32-bit entry (boot.rst, "32-bit Boot Protocol")."""
+
+    protocol: int
+    setup_header: bytes
+    """Padded with zeros to the length of protocol 2.12."""
+    memory: int
+    """Bytes from the load address on: init_size, or the payload's where there is none."""
+    kernel_alignment: int
+    load_addr: int
+    """Where it belongs; the lowest address where it may lie if it is relocatable."""
+    relocatable: bool
+    cmdline_size: int
+    initrd_addr_max: int
+    """Highest address of the initrd's last byte."""
+    entry_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPart:
+    """`memsz` bytes at `addr`: `contents`, then zeros."""
+
+    addr: int
+    memsz: int
+    contents: Contents | None
+
+    @property
+    def end(self) -> int:
+        return self.addr + self.memsz
+
+
+@dataclass(frozen=True, slots=True)
+class ElfBoot:
+    """An ELF file that is no Linux kernel: its PT_LOADs by physical address, its entry."""
+
+    bits: int
+    """32 or 64."""
+    entry: int
+    parts: tuple[LoadPart, ...]
+    relocatable: bool
+    """ET_DYN: may lie elsewhere, all parts moved by the same distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """Multiboot 2, relocatable tag: where the image may lie (`high` is its last byte)."""
+
+    low: int
+    high: int
+    align: int
+    from_top: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MultibootBoot:
+    """What a multiboot header asks for; the entry is in 32-bit mode."""
+
+    version: int
+    entry: int
+    parts: tuple[LoadPart, ...]
+    align_modules: bool
+    """Modules start at whole pages."""
+    memory_info: bool = True
+    """Whether a version 1 header asks for the memory map; version 2 gets it always."""
+    framebuffer: bool = False
+    """Whether it asks for a video mode."""
+    relocation: Relocation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignImage:
+    """Recognised, described, and not loaded: `why` says so in words."""
+
+    architecture: str
+    why: str
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+Boot = LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot | ForeignImage
+"""What is needed around an image; placement has one module for each."""
+
+
+class NoLinux64(NotSupported):
+    """Something that only a Linux x86_64 kernel can do was asked of another image."""
+
+    code = "not-a-linux-x86-64-kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """What an image brings along (a UKI's sections). The user's own words win."""
+
+    initrd: Contents | None = None
+    cmdline: str | None = None
+    dtb: Contents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +149,24 @@ class KernelImage:
     version: str | None
     """The banner in the file, e.g. "6.1.0-56-cloud-amd64 (...)"."""
     payload: Contents
-    """The bytes that go to the load address."""
-    boot: LinuxX86Boot
+    """The bytes that go to the load address; of an image of several parts, all its bytes."""
+    boot: Boot
+    wrapped: tuple[str, ...] = ()
+    """What it was taken out of, outermost first: compressions and containers."""
+    implied: Implied = Implied()
+    file: FileSpan | None = None
+    """The whole file as it lies on the disk."""
+
+    @property
+    def linux(self) -> LinuxX86Boot:
+        """The boot of a Linux x86_64 kernel. Raises NoLinux64 for anything else."""
+        if isinstance(self.boot, LinuxX86Boot):
+            return self.boot
+        raise NoLinux64(
+            f"{self.path} is a {self.type}: only a Linux x86_64 kernel can capture a dump",
+            hint="a bzImage or a vmlinux of x86_64",
+            type=self.type,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +178,25 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """The image is inside this file, in `file`."""
+
+    file: OpenFile
+    how: str
+    """For `KernelImage.wrapped`, e.g. "uImage"."""
+    type: str | None = None
+    """The type that the whole has, where it is not that of the image inside."""
+    implied: Implied = Implied()
+    version: str | None = None
+
+
+Outcome = KernelImage | Inside | Refused
+
+
+@dataclass(frozen=True, slots=True)
 class ImageType:
     """One entry of IMAGE_TYPES."""
 
     name: str
     summary: str
-    parse: Callable[[OpenFile], KernelImage | Refused]
+    parse: Callable[[OpenFile], Outcome]

@@ -30,13 +30,13 @@ def test_what_a_bzimage_asks_for(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "vmlinuz", make_bzimage(payload, setup_sects=3)))
     assert contents_bytes(image.payload, 1 << 20) == payload
     assert image.version == "6.1.0-test (builder) #1"
-    assert image.boot.init_size == 0x100000
-    assert image.boot.pref_address == 0x1000000
-    assert image.boot.kernel_alignment == 0x200000
-    assert image.boot.cmdline_size == 2047
-    assert image.boot.protocol == 0x20F
-    assert image.boot.entry_offset == 0x200
-    assert len(image.boot.setup_header) == 0x26C - 0x1F1
+    assert image.linux.init_size == 0x100000
+    assert image.linux.pref_address == 0x1000000
+    assert image.linux.kernel_alignment == 0x200000
+    assert image.linux.cmdline_size == 2047
+    assert image.linux.protocol == 0x20F
+    assert image.linux.entry_offset == 0x200
+    assert len(image.linux.setup_header) == 0x26C - 0x1F1
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_any_change_gives_an_image_or_a_typed_error(
         image = identify(path)
     except KexecError:
         return
-    assert 0 < image.payload.size <= image.boot.init_size
+    assert 0 < image.payload.size <= image.linux.init_size
