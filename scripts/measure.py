@@ -1,9 +1,9 @@
 """Times pykexec and what it is compared with, turn by turn, and judges the ratios.
 
 Each program runs several times, alternating, so that what else the computer does falls on
-all alike; the fastest run of each counts, since everything but the program itself only adds
-to it. Time is wall-clock time, memory the peak resident set (both of wait4). Standard library
-only: a child's peak is at least that of its parent.
+all alike, and short ones more often; the fastest run of each counts, since everything but the
+program itself only adds to it. Time is wall-clock time, memory the peak resident set (both of
+wait4). Standard library only: a child's peak is at least that of its parent.
 
 kexec runs without CAP_SYS_BOOT: it prepares the load, and its system call fails everywhere.
 """
@@ -31,6 +31,7 @@ class Program:
 
     name: str
     argv: list[str]
+    a_turn: int = 1
     harmless: bool = True
     seconds: list[float] = field(default_factory=list)
     kib: list[int] = field(default_factory=list)
@@ -95,8 +96,8 @@ def limits(kernel: str, kexec: str, initrd: Path) -> list[Limit]:
     """The limits, and in them the programs to run."""
     load = ["pykexec", "load", kernel, "--dry-run", "--append", APPEND]
     classic = [kexec, "-c", "-l", kernel, f"--append={APPEND}"]
-    click = Program('python -c "import click"', ["python", "-c", "import click"])
-    usage = Program("pykexec --help", ["pykexec", "--help"])
+    click = Program('python -c "import click"', ["python", "-c", "import click"], a_turn=5)
+    usage = Program("pykexec --help", ["pykexec", "--help"], a_turn=5)
     bare = Program("pykexec load --dry-run", load)
     bare_classic = Program("kexec -c -l", classic, harmless=False)
     full = Program("pykexec load --dry-run, initrd", [*load, "--initrd", str(initrd)])
@@ -111,7 +112,7 @@ def limits(kernel: str, kexec: str, initrd: Path) -> list[Limit]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="speed and memory, side by side")
-    parser.add_argument("--repeat", type=int, default=9, help="runs of each (default 9)")
+    parser.add_argument("--repeat", type=int, default=9, help="turns (default 9)")
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--kexec", required=True)
     parser.add_argument("--cache", type=Path, required=True)
@@ -121,7 +122,8 @@ def main() -> int:
     programs = list({p.name: p for w in wanted for p in (w.program, w.reference)}.values())
     for turn in range(args.repeat + 1):
         for program in programs:
-            program.run()
+            for _ in range(program.a_turn):
+                program.run()
             if turn == 0:  # the first turn only warms the page cache
                 program.seconds.clear()
                 program.kib.clear()
