@@ -56,6 +56,8 @@ class Prepared:
     """The reason for the mode."""
     lacking: tuple[tuple[Mode, str], ...] = ()
     """What other modes lacked."""
+    warnings: tuple[str, ...] = ()
+    """What the mode does not promise."""
 
 
 class Backend(Protocol):

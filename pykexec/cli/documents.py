@@ -11,14 +11,23 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import LoadReport, StatusReport, UnloadReport
+    from pykexec.cli.reports import (
+        FileLoadReport,
+        LoadReport,
+        StagedReport,
+        StartedReport,
+        StatusReport,
+        UnloadReport,
+    )
     from pykexec.errors import KexecError
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.map import MemoryMap
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.kernel_rules import Check
+    from pykexec.placement.plan import Placed, PlacementPlan
     from pykexec.placement.segment import Segment
+    from pykexec.placement.syscall_choice import SyscallChoice
 
 Document = dict[str, Any]
 
@@ -85,7 +94,48 @@ def load(report: LoadReport) -> Document:
         "memory_map": map_entries(plan.memory_map),
         "checks": [check(item) for item in report.planned.checks],
     }
-    return document | (bound_fields(bound) if bound else {})
+    if bound:
+        document |= bound_fields(bound)
+    return document | kernel_fields(report)
+
+
+def kernel_fields(report: LoadReport) -> Document:
+    """What only the real kernel's loads have."""
+    found: Document = {}
+    if report.syscall:
+        found["syscall"] = syscall(report.syscall)
+    if report.prepared and report.prepared.lacking:
+        found["lacking"] = [
+            {"mode": str(mode), "why": why} for mode, why in report.prepared.lacking
+        ]
+    if report.planned.plan.stage:
+        staged = enumerate(staged_things(report.planned.plan))
+        found["stage"] = [segment(no, item.segment) for no, item in staged]
+    return found
+
+
+def staged_things(plan: PlacementPlan) -> list[Placed]:
+    from pykexec.cli.plain import staged
+
+    return staged(plan)
+
+
+def syscall(choice: SyscallChoice) -> Document:
+    return {"name": str(choice.syscall), "why": choice.why}
+
+
+def file_load(report: FileLoadReport) -> Document:
+    """pykexec.file-load/1: the kernel placed it, and does not say where."""
+    done = report.done
+    return {
+        "schema": "pykexec.file-load/1",
+        "backend": report.target.backend,
+        "image": "crash" if str(done.slot) == "crash" else "normal",
+        "flags": [str(flag.name) for flag in done.flags],
+        "kernel": kernel(done.image),
+        "cmdline": str(done.cmdline),
+        "syscall": syscall(report.syscall),
+    }
 
 
 def kernel(image: KernelImage) -> Document:
@@ -132,6 +182,30 @@ def status(report: StatusReport) -> Document:
         "schema": "pykexec.status/1",
         "backend": report.target.backend,
         **{str(slot): str(state) for slot, state in report.slots.items()},
+        "staged": staged(report.staged) if report.staged else None,
+    }
+
+
+def staged(report: StagedReport) -> Document:
+    """`since` in seconds of the epoch; `problem` is null when all is as it was."""
+    record = report.record
+    return {
+        "mode": str(record.mode),
+        "slot": str(record.slot),
+        "kernel": record.kernel,
+        "since": record.since,
+        "window": span(record.window),
+        "huge_pages": report.huge_pages,
+        "problem": report.problem,
+    }
+
+
+def started(report: StartedReport) -> Document:
+    """pykexec.started/1"""
+    return {
+        "schema": "pykexec.started/1",
+        "backend": report.target.backend,
+        "started": report.how,
     }
 
 

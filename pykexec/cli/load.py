@@ -66,27 +66,14 @@ def command(kernel: Path, **options: Any) -> None:
 
     Addresses and sizes are decimal or 0x hex, with K, M or G behind them if you like.
     """
-    from pykexec.cli import target
+    from pykexec.cli import load_steps
     from pykexec.cli.load_options import LoadOptions
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import LoadReport
 
     given = LoadOptions(**options)
     given.check()
     output = Output(given.as_json, given.verbose)
-    request = given.request
-    if given.dry_run:
-        from pykexec.decide import plan
-
-        where, machine = target.dry_run(
-            given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
-        )
-        report = LoadReport(where, plan(kernel, machine, request, given.image_type))
-    else:
-        from pykexec.load import load
-
-        where, backend = target.chosen(given.backend, given.machine_dir, output)
-        done = load(kernel, backend, request, given.image_type)
-        report = LoadReport(where, done.planned, done)
+    step = load_steps.dry_run if given.dry_run else load_steps.load
+    report = step(kernel, given, output)
     output.warn(report.warnings)
-    output.show("load", report)
+    output.show(report.kind, report)

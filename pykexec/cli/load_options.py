@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec.errors import NotSupported, UsageError
@@ -46,9 +46,14 @@ class LoadOptions:
     @property
     def request(self) -> LoadRequest:
         """Opens the initrds, and begins to read them; raises UnreadableFile."""
+        initrd = digest_ahead(joined_initrd(self.initrds))
+        return replace(self.request_without_files, initrd=initrd)
+
+    @property
+    def request_without_files(self) -> LoadRequest:
+        """The wishes that are in the options alone."""
         return LoadRequest(
             kind=self.kind,
-            initrd=digest_ahead(joined_initrd(self.initrds)),
             append=self.append,
             reuse_cmdline=self.reuse_cmdline,
             cmdline_remove=self.cmdline_remove,
@@ -113,6 +118,4 @@ class LoadOptions:
     def check_syscall(self) -> None:
         """The simulated kernel has kexec_load alone."""
         if self.backend == "simulated" and self.syscall == "file":
-            raise NotSupported(
-                "the simulated kernel has no kexec_file_load", hint="--syscall load"
-            )
+            raise NotSupported("the simulated kernel has no kexec_file_load", hint="--syscall load")

@@ -16,6 +16,7 @@ import click
 
 Kind = Literal[
     "load",
+    "file_load",
     "unload",
     "status",
     "started",

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import LoadReport, StatusReport, Target, UnloadReport
+    from pykexec.backends.backend import Prepared
+    from pykexec.cli.reports import (
+        FileLoadReport,
+        LoadReport,
+        StagedReport,
+        StartedReport,
+        StatusReport,
+        Target,
+        UnloadReport,
+    )
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.estimate import Estimate
     from pykexec.placement.kernel_rules import Check
-    from pykexec.placement.plan import PlacementPlan
+    from pykexec.placement.plan import Placed, PlacementPlan
     from pykexec.placement.segment import Segment, SegmentTable
 
 SEGMENT_HEAD = ("No.", "buf", "bufsz", "mem", "memsz", "what")
@@ -75,7 +84,7 @@ def fields(pairs: Iterable[tuple[str, str]]) -> list[str]:
 def load(report: LoadReport, verbose: int = 0) -> list[str]:
     """The table, what it is and where it went; with -v every reason."""
     plan = report.planned.plan
-    lines = segment_table(report.planned.table)
+    lines = [*staged_lines(plan), *segment_table(report.planned.table)]
     lines += ["", *fields(load_facts(report))]
     bound = report.done.bound if report.done else None
     if bound:
@@ -87,6 +96,61 @@ def load(report: LoadReport, verbose: int = 0) -> list[str]:
         if plan.estimate:
             lines += ["", *estimate_lines(plan.estimate)]
     return lines
+
+
+def staged_lines(plan: PlacementPlan) -> list[str]:
+    """What waits in huge pages for a panic; the kernel itself is given only the stub."""
+    if plan.stage is None:
+        return []
+    rows = [segment_row(no, item.segment) for no, item in enumerate(staged(plan))]
+    return [STAGE_HEAD, *columns([SEGMENT_HEAD, *rows], SEGMENT_WIDTHS), "", STUB_HEAD]
+
+
+STAGE_HEAD = "waiting in huge pages, at the addresses of the switch:"
+STUB_HEAD = "given to kexec_load(2), into the reservation:"
+
+
+def staged(plan: PlacementPlan) -> list[Placed]:
+    """Everything but the stub, by address."""
+    from pykexec.placement.plan import PURGATORY
+
+    return sorted((i for i in plan if i.name != PURGATORY), key=lambda item: item.range)
+
+
+def file_load(report: FileLoadReport, verbose: int = 0) -> list[str]:
+    return fields(file_load_facts(report))
+
+
+def file_load_facts(report: FileLoadReport) -> list[tuple[str, str]]:
+    """The kernel placed it, and does not say where."""
+    done = report.done
+    return [
+        ("kernel", f"{done.image.type} {done.image.version or 'of unknown version'}"),
+        ("flags", " | ".join(str(flag.name) for flag in done.flags) or "0"),
+        ("cmdline", str(done.cmdline)),
+        ("syscall", f"{report.syscall.syscall}: {report.syscall.why}"),
+        ("backend", target_line(report.target)),
+        ("state", f"loaded ({done.slot} slot), placed by the kernel"),
+    ]
+
+
+def mode_facts(prepared: Prepared) -> list[tuple[str, str]]:
+    """Why this mode, and what the others lacked."""
+    facts = [("mode", f"{prepared.request.mode}: {prepared.why}")]
+    return [*facts, *((f"not {mode}", lack) for mode, lack in prepared.lacking)]
+
+
+def cost(plan: PlacementPlan) -> str:
+    """What a crash by normal holds of this machine's memory until it is unloaded."""
+    from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+    from pykexec.placement.plan import ELFCOREHDR
+
+    if plan.stage:
+        pages = plan.stage.ours.size // HUGE_PAGE_SIZE
+        return f"{size(plan.stage.ours.size)} in {many(pages, 'huge page')}"
+    pages = sum(item.range.size for item in plan if item.name != ELFCOREHDR)
+    headers = plan.headers.size if plan.headers else 0
+    return f"{size(pages + headers)}, and the kernel's page lists"
 
 
 def load_facts(report: LoadReport) -> list[tuple[str, str]]:
@@ -102,7 +166,13 @@ def load_facts(report: LoadReport) -> list[tuple[str, str]]:
     ]
     if plan.window:
         facts.append(("window", f"{plan.window} ({size(plan.window.size)})"))
+    if report.prepared and plan.mode:
+        facts += mode_facts(report.prepared)
+    if plan.mode:
+        facts.append(("cost", cost(plan)))
     facts.append(("cmdline", str(plan.cmdline)))
+    if report.syscall:
+        facts.append(("syscall", f"{report.syscall.syscall}: {report.syscall.why}"))
     facts.append(("backend", target_line(report.target)))
     done = f"loaded ({report.done.loaded.slot} slot)" if report.done else "dry run, nothing loaded"
     facts.append(("state", done))
@@ -174,7 +244,31 @@ def status(report: StatusReport, verbose: int = 0) -> list[str]:
 
 def status_facts(report: StatusReport) -> list[tuple[str, str]]:
     slots = [(str(slot), str(state)) for slot, state in report.slots.items()]
-    return [*slots, ("backend", target_line(report.target))]
+    staged = staged_facts(report.staged) if report.staged else []
+    return [*slots, *staged, ("backend", target_line(report.target))]
+
+
+def staged_facts(staged: StagedReport) -> list[tuple[str, str]]:
+    """What pykexec itself has loaded."""
+    from datetime import UTC, datetime
+
+    record = staged.record
+    since = datetime.fromtimestamp(record.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return [
+        ("staged", f"crash by normal, mode {record.mode} ({record.slot} slot), since {since}"),
+        ("kernel", record.kernel),
+        ("window", f"{record.window} ({size(record.window.size)})"),
+        ("pages", f"{many(staged.huge_pages, 'huge page')} of ours"),
+        ("check", staged.problem or "every address and every digest is as it was"),
+    ]
+
+
+def started(report: StartedReport, verbose: int = 0) -> list[str]:
+    return fields(started_facts(report))
+
+
+def started_facts(report: StartedReport) -> list[tuple[str, str]]:
+    return [("started", report.how), ("backend", target_line(report.target))]
 
 
 def unload(report: UnloadReport, verbose: int = 0) -> list[str]:

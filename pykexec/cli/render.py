@@ -18,10 +18,17 @@ from rich.text import Text
 
 from pykexec.cli import plain
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.segment import SegmentTable
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import LoadReport, StatusReport, UnloadReport
-    from pykexec.placement.segment import Segment, SegmentTable
+    from pykexec.cli.reports import (
+        FileLoadReport,
+        LoadReport,
+        StartedReport,
+        StatusReport,
+        UnloadReport,
+    )
+    from pykexec.placement.segment import Segment
 
 STYLES = {"file": "cyan", "built": "yellow", "memory-only": "dim"}
 VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
@@ -94,9 +101,16 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
 def load(report: LoadReport, verbose: int = 0) -> RenderableType:
     """The table with its reasons, the window to scale, and the facts."""
     plan, table = report.planned.plan, report.planned.table
-    parts: list[RenderableType] = [segment_grid(table)]
+    parts: list[RenderableType] = []
+    if plan.stage:
+        waiting = SegmentTable(tuple(item.segment for item in plain.staged(plan)), plan.entry)
+        parts += [Text(plain.STAGE_HEAD), segment_grid(waiting), Text(plain.STUB_HEAD)]
+        window = window_map(plan.stage.window, waiting)
+        parts = [*parts, segment_grid(table), window, Text()]
+    else:
+        parts.append(segment_grid(table))
     around = plan.window or whole_span(table)
-    if around:
+    if around and not plan.stage:
         parts += [window_map(around, table), Text()]
     parts.append(facts(plain.load_facts(report)))
     if report.done and report.done.bound:
@@ -170,6 +184,14 @@ def holds(segments: Iterable[Segment], piece: PhysRange) -> bool:
 
 def digit(number: int) -> str:
     return "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36]
+
+
+def file_load(report: FileLoadReport, verbose: int = 0) -> RenderableType:
+    return facts(plain.file_load_facts(report))
+
+
+def started(report: StartedReport, verbose: int = 0) -> RenderableType:
+    return facts(plain.started_facts(report))
 
 
 def status(report: StatusReport, verbose: int = 0) -> RenderableType:

@@ -4,12 +4,17 @@ machine it is about."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from pykexec.cli.output import Kind
 
 if TYPE_CHECKING:
-    from pykexec.backends.backend import LoadState, Slot
+    from pykexec.backends.backend import LoadState, Prepared, Slot
+    from pykexec.backends.kernel.record import LoadRecord
     from pykexec.decide import Planned
+    from pykexec.file_load import FileLoaded
     from pykexec.load import LoadedPlan
+    from pykexec.placement.syscall_choice import SyscallChoice
 
 
 @dataclass(frozen=True)
@@ -22,16 +27,37 @@ class Target:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`done` is None after a dry run."""
+    """`done` is None after a dry run, `prepared` without a crash by normal."""
 
     target: Target
     planned: Planned
     done: LoadedPlan | None = None
+    prepared: Prepared | None = None
+    syscall: SyscallChoice | None = None
+    kind: ClassVar[Kind] = "load"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         bound = self.done.bound if self.done else None
-        return (*self.planned.plan.warnings, *(bound.warnings if bound else ()))
+        return (
+            *self.planned.plan.warnings,
+            *(self.prepared.warnings if self.prepared else ()),
+            *(bound.warnings if bound else ()),
+        )
+
+
+@dataclass(frozen=True)
+class FileLoadReport:
+    """What kexec_file_load was given."""
+
+    target: Target
+    done: FileLoaded
+    syscall: SyscallChoice
+    kind: ClassVar[Kind] = "file_load"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -44,9 +70,19 @@ class UnloadReport:
 
 
 @dataclass(frozen=True)
+class StagedReport:
+    """What pykexec itself has loaded, and what was found on looking at it again."""
+
+    record: LoadRecord
+    huge_pages: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class StatusReport:
     target: Target
     slots: dict[Slot, LoadState]
+    staged: StagedReport | None = None
 
     @property
     def anything(self) -> bool:
@@ -54,3 +90,11 @@ class StatusReport:
         from pykexec.backends.backend import LoadState
 
         return LoadState.LOADED in self.slots.values()
+
+
+@dataclass(frozen=True)
+class StartedReport:
+    """A simulated machine that went on; a real one cannot say so any more."""
+
+    target: Target
+    how: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
-from pykexec.errors import UsageError
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
+from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
@@ -28,6 +29,8 @@ from pykexec.placement.space import Space
 from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
 
+ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
+
 
 def plan_crash_by_normal(
     image: KernelImage, machine: Machine, request: LoadRequest
@@ -41,9 +44,7 @@ def plan_crash_by_normal(
     ram, low = memory_map.whole_page_ram.within(window), low_memory(memory_map)
     space = Space(ram)
     inside = headers_inside(machine, memory_map, request, space, low)
-    headers = inside or request.headers_at
-    if headers is None:
-        raise UsageError(f"mode {request.mode} has no memory for its ELF core headers")
+    headers = inside or request.headers_at or assumed_headers(memory_map, ram | low)
     line = capture_command_line(image, machine, request, headers.start)
     capture_map = capture_e820(memory_map, ram | low, [headers])
     params = boot_params_for(image, machine, request, line, capture_map)
@@ -70,8 +71,18 @@ def plan_crash_by_normal(
         mode=request.mode or Mode.FLAG,
         window=window,
         estimate=guess,
-        warnings=size_warnings(ram.size, guess),
+        warnings=(
+            *size_warnings(ram.size, guess),
+            *(() if inside or request.headers_at else (ASSUMED,)),
+        ),
     )
+
+
+def assumed_headers(memory_map: MemoryMap, taken: RangeSet) -> PhysRange:
+    """For a dry run: a place off `taken`, where huge pages of ours might be."""
+    size = align_up(size_of(0, MAX_PROGRAM_HEADERS) + SEAL_SIZE, HUGE_PAGE_SIZE)
+    free = memory_map.whole_page_ram - taken
+    return locate_hole(free, size, align=HUGE_PAGE_SIZE, window=layout.ABOVE_16_MIB)
 
 
 def headers_room(

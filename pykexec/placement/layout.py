@@ -18,6 +18,9 @@ ONE_MIB = PhysRange(0, MIB)
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
 
+ABOVE_16_MIB = PhysRange(16 * MIB, 1 << 46)
+"""Off the DMA zone, which drivers of old devices live on."""
+
 PURGATORY_MIN = 0x3000
 BOOT_PARAMS_MIN = 0x3000
 """kexec-bzimage64.c: MIN_PURGATORY_ADDR, MIN_BOOTPARAM_ADDR."""

@@ -22,7 +22,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.crash_by_normal import size_warnings
+from pykexec.placement.crash_by_normal import ASSUMED, size_warnings
 from pykexec.placement.crash_load import crash_region
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import (
@@ -108,7 +108,10 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         window=frames.window,
         estimate=guess,
         stage=frames,
-        warnings=size_warnings(frames.window.size, guess),
+        warnings=(
+            *size_warnings(frames.window.size, guess),
+            *(() if request.stage else (ASSUMED,)),
+        ),
     )
 
 
@@ -153,7 +156,7 @@ def assumed_stage(
         free,
         (pages + 2) * HUGE_PAGE_SIZE,
         align=HUGE_PAGE_SIZE,
-        window=PhysRange(layout.INITRD_MIN, 1 << 46),
+        window=layout.ABOVE_16_MIB,
     )
     low, headers, *rest = range(where.start, where.end, HUGE_PAGE_SIZE)
     return StageFrames(

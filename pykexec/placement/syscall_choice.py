@@ -30,6 +30,10 @@ class SyscallChoice:
     syscall: Syscall
     why: str
 
+    @property
+    def is_file(self) -> bool:
+        return self.syscall is Syscall.FILE
+
 
 def choose_syscall(
     machine: Machine, request: LoadRequest, asked: Syscall | None, image_type: str | None = None

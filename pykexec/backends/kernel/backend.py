@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
+from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
 
 from pykexec import libc
@@ -17,11 +19,11 @@ from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
-from pykexec.backends.kernel.modes import choose_modes
+from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.backends.kernel.stage_plan import prepared_request
 from pykexec.crash.backup_map import BackupMap
-from pykexec.errors import CheckFailed, KexecError, NotSupported
+from pykexec.errors import CheckFailed, NotSupported
 from pykexec.host.facts import read_machine
 from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
@@ -36,14 +38,32 @@ from pykexec.placement.panic_modes import staged_regions
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 from pykexec.placement.stage import staged_pieces
+from pykexec.syscalls import SyscallError
 
 CHECK_CHUNK = 1 << 20
+SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
 
 class StageChanged(CheckFailed):
     """What waits in the stage is not what pykexec put there."""
 
     code = "stage-changed"
+
+
+class NothingLoaded(CheckFailed):
+    """There is no image to start, or it is not known whether there is."""
+
+    code = "nothing-loaded"
+
+
+class Start(Enum):
+    """How an image is started."""
+
+    KEXEC = "the normal image is started by reboot(LINUX_REBOOT_CMD_KEXEC)"
+    PANIC = "this kernel is made to panic (sysrq c), and the capture kernel starts"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 class KernelBackend:
@@ -84,7 +104,8 @@ class KernelBackend:
                     raise
                 lacking.append((mode, error.message))
             else:
-                return Prepared(ready, choice.why(mode), tuple(lacking))
+                warnings = mode_warnings(mode, machine)
+                return Prepared(ready, choice.why(mode), tuple(lacking), warnings)
         raise AssertionError("choose_modes gives at least one mode")
 
     def abandon(self) -> None:
@@ -175,8 +196,7 @@ class KernelBackend:
 
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""
-        flags = KexecFlag.KEXEC_ON_CRASH if slot is Slot.CRASH else KexecFlag(0)
-        libc.kexec_load(0, [], int(flags) | KEXEC_ARCH_X86_64)
+        free_image(slot)
         record = self.records.read()
         if record is None or record.slot is slot:
             self.abandon()
@@ -192,6 +212,11 @@ class KernelBackend:
         record = self.records.read()
         if record is None:
             return None
+        if not record.sums:
+            raise StageChanged(
+                "a load was interrupted: what it was to start is not complete",
+                hint="pykexec unload gives back what it took",
+            )
         staged = self.unmoved_stage()
         for addr, size, expected in record.sums:
             digest = hashlib.sha256()
@@ -204,23 +229,47 @@ class KernelBackend:
                 )
         return record
 
-    def exec(self) -> None:
-        """Start what is loaded, after every check; does not return.
+    def staged_pages(self) -> int:
+        """Huge pages that are ours at the moment."""
+        found = stage.reopen(self.pages, self.journal)
+        return len(found.index) if found else 0
 
-        A panic mode is started by a panic: through a normal kexec the stub would run on
-        page tables that may lie in the window."""
+    def startable(self) -> Start:
+        """What `start` would do, after every check. Raises KexecError when nothing is
+        loaded; unknown is not loaded."""
         record = self.check_staged()
         state = self.status()
-        if record and record.mode in PANIC_MODES and state[Slot.CRASH] is LoadState.LOADED:
-            os.sync()
-            Path("/proc/sysrq-trigger").write_text("c")
+        if record and record.mode in PANIC_MODES:
+            if state[Slot.CRASH] is LoadState.LOADED:
+                return Start.PANIC
+            raise NothingLoaded(f"nothing to start: the crash image is {state[Slot.CRASH]}")
         if state[Slot.NORMAL] is not LoadState.LOADED:
-            raise KexecError(
-                f"nothing to start: the normal image is {state[Slot.NORMAL]}",
-                hint="pykexec load first; unknown is not loaded",
-            )
+            raise NothingLoaded(f"nothing to start: the normal image is {state[Slot.NORMAL]}")
+        return Start.KEXEC
+
+    def start(self, how: Start) -> None:
+        """Does not return. The image of a panic mode is started by a panic: through a
+        normal kexec the stub would run on page tables that may lie in the window."""
         os.sync()
+        if how is Start.PANIC:
+            SYSRQ_TRIGGER.write_text("c")
         libc.reboot_kexec()
+
+
+def free_image(slot: Slot) -> None:
+    """By kexec_load, and where that is locked away by kexec_file_load."""
+    crash = slot is Slot.CRASH
+    try:
+        flags = KexecFlag.KEXEC_ON_CRASH if crash else KexecFlag(0)
+        libc.kexec_load(0, [], int(flags) | KEXEC_ARCH_X86_64)
+    except SyscallError as error:
+        if error.errno not in (EPERM, EACCES, ENOSYS):
+            raise
+        flag = KexecFileFlag.KEXEC_FILE_ON_CRASH if crash else KexecFileFlag(0)
+        try:
+            libc.kexec_file_load(-1, -1, b"", int(KexecFileFlag.KEXEC_FILE_UNLOAD | flag))
+        except SyscallError:
+            raise error from None
 
 
 def load_state(loaded: bool | Unknown) -> LoadState:

@@ -101,3 +101,50 @@ def memory_is_encrypted(machine: Machine) -> bool:
         return False
     default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT") == "y"
     return default or "mem_encrypt=on" in asked
+
+
+WARN_REBOOT = (
+    "a plain reboot may now start the capture kernel: init scripts run kexec -e when an image "
+    "is loaded"
+)
+WARN_EXEC_ONLY = f"only pykexec exec starts it, no panic does; {RESERVATION_REMEDY}"
+WARN_STUB_SWAP = (
+    "after a panic the other CPUs sleep in the first kernel's text: an NMI or machine check "
+    "there meets what the window holds by then"
+)
+
+
+def mode_warnings(mode: Mode, machine: Machine) -> tuple[str, ...]:
+    """What this mode cannot promise, in words for the person who loads it."""
+    own = {
+        Mode.KERNEL_SWAP: (WARN_REBOOT, WARN_EXEC_ONLY),
+        Mode.STUB_SWAP: (WARN_STUB_SWAP,),
+    }
+    return (*own.get(mode, ()), dma_warning(mode, machine))
+
+
+def dma_warning(mode: Mode, machine: Machine) -> str:
+    """Which devices may still write at the switch, and what translates for them."""
+    where = (
+        "only the pages below 640 KiB have been others' since the load"
+        if mode is Mode.IN_PLACE
+        else "the window was in use until the switch"
+    )
+    return f"DMA: {bus_masters(machine)}, {iommu(machine)}; {where}"
+
+
+def bus_masters(machine: Machine) -> str:
+    if isinstance(machine.pci_devices, Unknown):
+        return f"bus-mastering devices {machine.pci_devices}"
+    found = [
+        f"{device.address} ({device.driver or 'no driver'})"
+        for device in machine.pci_devices
+        if device.bus_master and not device.is_bridge
+    ]
+    return f"{len(found)} bus-mastering devices: {', '.join(found)}" if found else "no bus master"
+
+
+def iommu(machine: Machine) -> str:
+    if isinstance(machine.iommu_groups, Unknown):
+        return f"IOMMU {machine.iommu_groups}"
+    return "an IOMMU translates" if machine.iommu_groups else "no IOMMU"

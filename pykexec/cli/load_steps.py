@@ -1,0 +1,83 @@
+"""What `load` does, by its options: a dry run, a load by either system call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pykexec.cli import target
+from pykexec.cli.load_options import LoadOptions
+from pykexec.cli.output import Output
+from pykexec.cli.reports import FileLoadReport, LoadReport, Target
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Prepared
+    from pykexec.machine import Machine
+    from pykexec.placement.plan import LoadRequest
+    from pykexec.placement.syscall_choice import SyscallChoice
+
+
+def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport:
+    """Decide and check, with the facts of the machine that is meant."""
+    from pykexec.decide import plan
+
+    request = given.request
+    where, machine = target.dry_run(
+        given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
+    )
+    prepared = None
+    if given.backend == "kernel" and given.crash_by_normal:
+        prepared = expected_mode(machine, request)
+        request = prepared.request
+    choice = syscall_of(given, machine)
+    planned = plan(kernel, machine, request, given.image_type)
+    return LoadReport(where, planned, prepared=prepared, syscall=choice)
+
+
+def load(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileLoadReport:
+    """By the system call that was chosen."""
+    if given.backend == "kernel":
+        choice = syscall_of(given, target.kernel_backend().machine())
+        if choice and choice.is_file:
+            return by_file(kernel, given, choice)
+    else:
+        choice = None
+    from pykexec.load import load as flow
+
+    where, backend = target.chosen(given.backend, given.machine_dir, output)
+    done = flow(kernel, backend, given.request, given.image_type)
+    return LoadReport(where, done.planned, done, done.prepared, choice)
+
+
+def by_file(kernel: Path, given: LoadOptions, choice: SyscallChoice) -> FileLoadReport:
+    """kexec_file_load(2)."""
+    from pykexec.file_load import file_load
+
+    done = file_load(kernel, target.kernel_backend(), given.request)
+    return FileLoadReport(Target("kernel", "this machine"), done, choice)
+
+
+def syscall_of(given: LoadOptions, machine: Machine) -> SyscallChoice | None:
+    """Which call the real kernel gets, and why; the simulated one has no choice."""
+    if given.backend != "kernel":
+        return None
+    from pykexec.placement.syscall_choice import Syscall, choose_syscall
+
+    asked = None if given.syscall == "auto" else Syscall(given.syscall)
+    return choose_syscall(machine, given.request_without_files, asked, given.image_type)
+
+
+def expected_mode(machine: Machine, request: LoadRequest) -> Prepared:
+    """The mode that a load would try first; whether its memory can be had is not tried."""
+    from pykexec.backends.backend import Prepared
+    from pykexec.backends.kernel.modes import choose_modes, mode_warnings
+
+    choice = choose_modes(machine, request.mode)
+    mode = choice.modes[0]
+    return Prepared(
+        replace(request, mode=mode),
+        choice.why(mode),
+        choice.lacking,
+        mode_warnings(mode, machine),
+    )
