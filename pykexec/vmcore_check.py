@@ -13,8 +13,9 @@ from typing import Any
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.core_file import CoreFile, open_core
 from pykexec.crash.elfcorehdr import ProgramHeader
-from pykexec.crash.pattern import MAGIC, pattern_page
+from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
 from pykexec.errors import KexecError
+from pykexec.images.contents import OpenFile
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
@@ -45,12 +46,22 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class PatternCount:
-    """Self-describing pages: at their own address, and those that are not."""
+    """Self-describing pages, counted by the address that they name."""
 
     right: int = 0
-    wrong: int = 0
-    first_wrong: int | None = None
-    """Physical address at which the first wrong one was read."""
+    """Shown at their own address."""
+    copies: int = 0
+    """Shown at another address too: what a backup frame holds, seen at that frame."""
+    lost: int = 0
+    """Shown only at another address."""
+    broken: int = 0
+    """They start as such a page does, and are none."""
+    first_bad: int | None = None
+    """Physical address of the first one lost or broken."""
+
+    @property
+    def whole(self) -> bool:
+        return not self.lost and not self.broken
 
 
 @dataclass(frozen=True)
@@ -99,9 +110,7 @@ def is_kernel_text(item: ProgramHeader) -> bool:
 def covered(core: CoreFile) -> RangeSet:
     """Physical memory that the dump shows; what wraps around is left out."""
     return RangeSet.of(
-        item.paddr_range
-        for item in direct_loads(core)
-        if item.p_paddr + item.p_memsz <= 1 << 64
+        item.paddr_range for item in direct_loads(core) if item.p_paddr + item.p_memsz <= 1 << 64
     )
 
 
@@ -185,7 +194,9 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
         )  # fmt: skip
     lost = expected.pages - found
     if lost:
-        detail = f"{lost.size // PAGE_SIZE} pages are missing, the first at {lost.ranges[0].start:#x}"
+        detail = (
+            f"{lost.size // PAGE_SIZE} pages are missing, the first at {lost.ranges[0].start:#x}"
+        )
         return Check("coverage", False, detail)
     strange = found - expected.ram
     if strange:
@@ -196,23 +207,29 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
 def pattern_pages(count: PatternCount) -> Check:
     if count == PatternCount():
         return Check("pattern-pages", None, "no page describes itself")
-    if count.wrong:
-        detail = f"{count.wrong} are not, the first at {count.first_wrong:#x}"
-        return Check("pattern-pages", False, f"{count.right} are at their own address; {detail}")
-    return Check("pattern-pages", True, f"{count.right} pages are at their own address")
+    detail = f"{count.right} pages are at their own address"
+    if not count.whole:
+        bad = f"{count.lost} are not, {count.broken} are damaged, the first at {count.first_bad:#x}"
+        return Check("pattern-pages", False, f"{detail}; {bad}")
+    return Check("pattern-pages", True, detail)
 
 
 def count_patterns(core: CoreFile) -> PatternCount:
     """Every self-describing page against the address at which the dump shows it."""
-    right = wrong = 0
-    first_wrong = None
+    right: set[int] = set()
+    elsewhere: set[int] = set()
+    broken: list[int] = []
     for addr, page in self_describing(core):
-        if page == pattern_page(addr):
-            right += 1
-            continue
-        wrong += 1
-        first_wrong = addr if first_wrong is None else first_wrong
-    return PatternCount(right, wrong, first_wrong)
+        named = named_addr(page)
+        if page != pattern_page(named):
+            broken.append(addr)
+        elif named == addr:
+            right.add(addr)
+        else:
+            elsewhere.add(named)
+    lost = elsewhere - right
+    bad = min([*lost, *broken], default=None)
+    return PatternCount(len(right), len(elsewhere & right), len(lost), len(broken), bad)
 
 
 def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
@@ -244,3 +261,56 @@ def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         if at < end:
             yield at, hole
         at = max(hole, at + 1)
+
+
+def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
+    """From the document of `load --json`: all whole-page RAM but the reservation and the
+    frames that were free before the load and hold the image in place. Raises BadPlan."""
+    file = OpenFile(path)
+    if file.size > PLAN_MAX:
+        raise BadPlan(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
+    try:
+        document = json.loads(file.read(0, file.size))
+    except (ValueError, RecursionError) as error:
+        raise BadPlan(f"{path}: not a plan: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != "pykexec.plan/1":
+        raise BadPlan(f"{path}: not a plan: its schema is not pykexec.plan/1")
+    if document.get("state") != "bound":
+        raise BadPlan(
+            f"{path}: the plan is not bound: where the old pages went is not in it",
+            hint="the document of a load, and not that of a dry run",
+        )
+    try:
+        return expected_of_document(document)
+    except (KeyError, TypeError, ValueError, BadRange) as error:
+        raise BadPlan(f"{path}: not a whole plan: {error!r}") from error
+
+
+def expected_of_document(document: dict[str, Any]) -> Expected:
+    """What `expected_of_plan` reads, from a document that may be anything."""
+    entries = [
+        MemoryRange(span_of(item), RangeType(item["type"])) for item in document["memory_map"]
+    ]
+    ram = MemoryMap.of(entries).whole_page_ram
+    reserved = document.get("reservation")
+    if reserved:
+        ram = ram - RangeSet.of(span_of(item) for item in reserved)
+    runs = [
+        (number(run["dest"]), number(run["source"]), int(run["size"]))
+        for run in document["backup_map"]
+    ]
+    in_place = RangeSet.of(
+        PhysRange.sized(dest, size) for dest, source, size in runs if dest == source
+    )
+    return Expected(ram - in_place, ram)
+
+
+def span_of(item: dict[str, Any]) -> PhysRange:
+    return PhysRange(number(item["start"]), number(item["end"]))
+
+
+def number(text: Any) -> int:
+    """A hex string of a document."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a hex string, found {text!r}")
+    return int(text, 16)

@@ -16,3 +16,9 @@ ALL_BITS = (1 << 64) - 1
 def pattern_page(addr: int) -> bytes:
     """The contents of the page at this physical address."""
     return MAGIC + ADDRESS.pack(addr) + FILLER + ADDRESS.pack(~addr & ALL_BITS)
+
+
+def named_addr(page: bytes) -> int:
+    """The address that a page which starts with the magic names; anything in a broken one."""
+    addr: int = ADDRESS.unpack_from(page, len(MAGIC))[0]
+    return addr
