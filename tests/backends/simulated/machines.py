@@ -64,3 +64,19 @@ def core_pages(vmcore: Path) -> dict[int, list[bytes]]:
                 file.seek(offset + at)
                 found.setdefault(paddr + at, []).append(file.read(PAGE))
     return found
+
+
+def first_difference(expected: dict[int, bytes], found: dict[int, list[bytes]]) -> str:
+    """ "" when each expected page is found once and is right; else the first that is not,
+    in few words (a test that fails must not print megabytes)."""
+    for addr, contents in expected.items():
+        places = found.get(addr, [])
+        if places != [contents]:
+            right = sum(place == contents for place in places)
+            return f"page {addr:#x}: {len(places)} places, {right} of them right"
+    return ""
+
+
+def once(pages: dict[int, bytes]) -> dict[int, list[bytes]]:
+    """Pages in the shape that `core_pages` has."""
+    return {addr: [contents] for addr, contents in pages.items()}
