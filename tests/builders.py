@@ -142,3 +142,94 @@ def pack(data: bytes, codec: str) -> bytes:
         packed = block.compress(data[at : at + 8 * MIB], store_size=False)
         out.append(struct.pack("<I", len(packed)) + packed)
     return b"".join(out)
+
+
+def make_elf(
+    loads: Iterable[tuple[int, int, bytes, int]] = ((0x100000, 0x100000, b"\xf4" * 0x100, 0x1000),),
+    *,
+    bits: int = 64,
+    machine: int = 62,
+    elf_type: int = 2,
+    entry: int | None = None,
+    notes: Iterable[tuple[bytes, int, bytes]] = (),
+    sections: Iterable[bytes] = (),
+    interp: bool = False,
+    head: bytes = b"",
+) -> bytes:
+    """An ELF file. A load is (p_paddr, p_vaddr, bytes, p_memsz); `head` is put right behind
+    the headers (a multiboot header, say) and is part of nothing else."""
+    wide = bits == 64
+    ehdr_size, phdr_size, shdr_size = (64, 56, 64) if wide else (52, 32, 40)
+    loads, notes = list(loads), list(notes)
+    note_bytes = b"".join(
+        struct.pack("<III", len(owner) + 1, len(desc), kind)
+        + (owner + b"\0").ljust(len(owner) + 4 & ~3, b"\0")
+        + desc.ljust(len(desc) + 3 & ~3, b"\0")
+        for owner, kind, desc in notes
+    )
+    count = len(loads) + bool(notes) + interp
+    at = -(-(ehdr_size + count * phdr_size) // 8) * 8
+    body = head
+    rows: list[tuple[int, ...]] = []  # type, offset, vaddr, paddr, filesz, memsz
+    if notes:
+        body += bytes(-(at + len(body)) % 4)
+        rows.append((4, at + len(body), 0, 0, len(note_bytes), len(note_bytes)))
+        body += note_bytes
+    for paddr, vaddr, data, memsz in loads:
+        body += bytes(-(at + len(body)) % 16)
+        rows.append((1, at + len(body), vaddr, paddr, len(data), memsz))
+        body += data
+    if interp:
+        rows.append((3, at, 0, 0, 0, 0))
+    names = b"\0" + b"".join(name + b"\0" for name in sections)
+    section_list = list(sections)
+    names_at = at + len(body)
+    table_at = names_at + len(names) if section_list else 0
+    headers, where = [bytes(shdr_size)], 1
+    for number, name in enumerate(section_list):
+        last = number == len(section_list) - 1
+        fields = (where, 3 if last else 1, 0, 0, names_at, len(names), 0, 0, 1, 0)
+        headers.append(struct.pack("<IIQQQQIIQQ" if wide else "<10I", *fields))
+        where += len(name) + 1
+    tail = names + b"".join(headers) if section_list else b""
+    start = loads[0][0] if entry is None and loads else entry or 0
+    shnum = len(section_list) + 1 if section_list else 0
+    ident = b"\x7fELF" + bytes((2 if wide else 1, 1, 1)) + bytes(9)
+    layout = "<16sHHIQQQIHHHHHH" if wide else "<16sHHIIIIIHHHHHH"
+    sizes = (ehdr_size, phdr_size, count, shdr_size, shnum, max(0, shnum - 1))
+    ehdr = struct.pack(layout, ident, elf_type, machine, 1, start, ehdr_size, table_at, 0, *sizes)
+    phdrs = b"".join(
+        struct.pack("<IIQQQQQQ", kind, 7, *rest, 0x1000)
+        if wide
+        else struct.pack("<IIIIIIII", kind, *rest, 7, 0x1000)
+        for kind, *rest in rows
+    )
+    return (ehdr + phdrs).ljust(at, b"\0") + body + tail
+
+
+START_KERNEL_MAP = 0xFFFFFFFF80000000
+BANNER = b"Linux version 6.1.0-test (builder) #1\n\0"
+
+
+def make_vmlinux(
+    loads: Iterable[tuple[int, bytes, int]] = (
+        (0x1000000, b"\xf4" * 0x1000 + BANNER, 0x200000),
+        (0x1400000, b"data" * 0x400, 0x100000),
+    ),
+    *,
+    bits: int = 64,
+    notes: Iterable[tuple[bytes, int, bytes]] = ((b"Linux", 0x100, bytes(4)),),
+    sections: Iterable[bytes] = (b".init.text", b".shstrtab"),
+    base: int | None = None,
+    entry: int | None = None,
+) -> bytes:
+    """A Linux kernel as an ELF file. A load is (p_paddr, bytes, p_memsz)."""
+    offset = (START_KERNEL_MAP if bits == 64 else 0xC0000000) if base is None else base
+    return make_elf(
+        [(paddr, paddr + offset & (1 << 64) - 1, data, memsz) for paddr, data, memsz in loads],
+        bits=bits,
+        machine=62 if bits == 64 else 3,
+        notes=notes,
+        sections=sections,
+        entry=entry,
+    )

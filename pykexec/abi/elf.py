@@ -13,7 +13,8 @@ from construct import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
 ELFMAG = b"\x7fELF"
 ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
 ET_CORE = 4
-EM_X86_64 = 62
+EM_386, EM_486, EM_X86_64 = 3, 6, 62
+ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_NOTE = 1, 4
 PF_X, PF_W, PF_R = 1, 2, 4
 NT_PRSTATUS = 1

@@ -7,12 +7,12 @@ import os
 from dataclasses import replace
 
 from pykexec.errors import UsageError
-from pykexec.images import bzimage
+from pykexec.images import bzimage, vmlinux
 from pykexec.images.compression import file_codec, unpack
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
-IMAGE_TYPES: tuple[ImageType, ...] = (bzimage.BZIMAGE64,)
+IMAGE_TYPES: tuple[ImageType, ...] = (vmlinux.VMLINUX, bzimage.BZIMAGE64)
 """In the order of kexec-tools: what carries a stronger mark comes first."""
 
 MAX_DEPTH = 3

@@ -1,0 +1,55 @@
+"""Any other ELF file of x86: its PT_LOADs by physical address, started at its entry with
+the ELF boot notes that kexec-tools and etherboot hand over."""
+
+from __future__ import annotations
+
+from pykexec.abi.elf import EM_386, EM_486, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC
+from pykexec.images.contents import OpenFile
+from pykexec.images.elf_file import PT_INTERP, read_elf
+from pykexec.images.elf_parts import load_parts
+from pykexec.images.kernel_image import ElfBoot, ImageType, KernelImage, Refused
+
+MACHINES = {8: "mips", 20: "ppc", 21: "ppc64", 22: "s390", 40: "arm", 183: "arm64", 243: "riscv"}
+"""ELF machines that somebody may have a vmlinux of."""
+
+
+def parse_64(file: OpenFile) -> KernelImage | Refused:
+    return parse(file, "elf-x86_64", (EM_X86_64,), 64)
+
+
+def parse_32(file: OpenFile) -> KernelImage | Refused:
+    return parse(file, "elf-x86", (EM_386, EM_486), 32)
+
+
+def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> KernelImage | Refused:
+    elf = read_elf(file)
+    if isinstance(elf, Refused):
+        return elf
+    if elf.machine not in machines:
+        known = MACHINES.get(elf.machine)
+        return Refused(
+            f"ELF machine {elf.machine}{f' ({known})' if known else ''}, expected {machines[0]}"
+        )
+    if elf.bits != bits:
+        return Refused(f"an ELF file of {elf.bits} bits, expected {bits}", close=True)
+    if elf.type not in (ET_EXEC, ET_DYN):
+        what = "a core file" if elf.type == ET_CORE else f"ELF type {elf.type}"
+        return Refused(f"{what}, expected an executable", close=True)
+    if any(item.type == PT_INTERP for item in elf.segments):
+        return Refused("a program for a running system: it has a PT_INTERP", close=True)
+    parts = load_parts(file, elf)
+    if isinstance(parts, Refused):
+        return parts
+    if not any(part.addr <= elf.entry < part.end for part in parts):
+        return Refused(f"entry {elf.entry:#x} is in no PT_LOAD by physical address", close=True)
+    return KernelImage(
+        type=name,
+        path=str(file.path),
+        version=None,
+        payload=file.span(0, file.size),
+        boot=ElfBoot(bits, elf.entry, parts, elf.type == ET_DYN),
+    )
+
+
+ELF_X86_64 = ImageType("elf-x86_64", "ELF file of x86_64, by its entry", parse_64)
+ELF_X86 = ImageType("elf-x86", "ELF file of i386, by its entry in 32-bit mode", parse_32)

@@ -1,0 +1,65 @@
+"""The PT_LOADs of an ELF file as memory: by physical address, checked, and laid flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from pykexec.images.contents import Contents, Joined, OpenFile, Zeros
+from pykexec.images.elf_file import ElfFile
+from pykexec.images.kernel_image import LoadPart, Refused
+
+MAX_MEMORY = 1 << 30
+"""From the lowest to the highest byte; a file that spans more is lying."""
+PHYSICAL_LIMIT = 1 << 46
+
+
+def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
+    """In address order. Refused where a part is cut off, overlaps another, or is too big."""
+    loads = elf.loads
+    if not loads:
+        return Refused("it has no PT_LOAD with memory", close=True)
+    for number, item in enumerate(loads):
+        name = f"PT_LOAD {number} at {item.paddr:#x}"
+        if item.filesz > item.memsz:
+            return Refused(f"{name}: p_filesz {item.filesz:#x} above p_memsz", close=True)
+        if item.offset + item.filesz > file.size:
+            return Refused(
+                f"truncated: {name} ends at {item.offset + item.filesz:#x} in a file of "
+                f"{file.size:#x} bytes",
+                close=True,
+            )
+        if item.paddr + item.memsz > PHYSICAL_LIMIT:
+            return Refused(f"{name} ends above 2^46", close=True)
+    for number, (before, after) in enumerate(pairwise(loads)):
+        if before.paddr + before.memsz > after.paddr:
+            return Refused(
+                f"PT_LOAD {number} ends at {before.paddr + before.memsz:#x}, the next one starts "
+                f"at {after.paddr:#x}",
+                close=True,
+            )
+    span = loads[-1].paddr + loads[-1].memsz - loads[0].paddr
+    if span > MAX_MEMORY:
+        return Refused(f"its PT_LOADs span {span:#x} bytes, at most 1 GiB is believed", close=True)
+    return tuple(
+        LoadPart(
+            item.paddr,
+            item.memsz,
+            file.span(item.offset, item.filesz) if item.filesz else None,
+        )
+        for item in loads
+    )
+
+
+def flat(parts: Iterable[LoadPart], start: int) -> Contents:
+    """All bytes from `start` on, with zeros between the parts, up to the last byte of a file."""
+    pieces: list[Contents] = []
+    at = start
+    for part in parts:
+        if part.contents is None:
+            continue
+        if part.addr > at:
+            pieces.append(Zeros(part.addr - at))
+        pieces.append(part.contents)
+        at = part.addr + part.contents.size
+    return pieces[0] if len(pieces) == 1 else Joined(tuple(pieces))

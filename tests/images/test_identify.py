@@ -1,0 +1,71 @@
+"""Every image type: it has a fixture, takes it, and survives any change to it."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pykexec.errors import KexecError, UsageError
+from pykexec.images.identify import IMAGE_TYPES, identify
+from pykexec.images.kernel_image import NotAnImage
+from tests.builders import make_bzimage, write
+from tests.images.fixtures import FIXTURES
+
+
+def test_every_type_has_a_fixture() -> None:
+    assert [kind.name for kind in IMAGE_TYPES] == list(FIXTURES)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_type_takes_its_fixture_and_no_other_does(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, "k", FIXTURES[name])
+    assert identify(path).type == name
+    assert identify(path, name).type == name
+
+
+def test_the_order_and_the_names_are_these() -> None:
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", kind.name) and kind.summary for kind in IMAGE_TYPES)
+
+
+def test_unknown_type_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no image type 'foo'") as caught:
+        identify(write(tmp_path, "k", make_bzimage()), "foo")
+    assert caught.value.hint == "there are: " + ", ".join(FIXTURES)
+
+
+def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
+    path = write(tmp_path, "k", bytes(0x1000))
+    with pytest.raises(NotAnImage) as caught:
+        identify(path)
+    assert caught.value.message == f"{path}: not a kernel image of any known type"
+    reasons = dict(part.split(": ", 1) for part in (caught.value.hint or "").split("; "))
+    assert set(reasons) == set(FIXTURES)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(data=st.data())
+def test_any_change_gives_an_image_or_a_typed_error(
+    tmp_path: Path, name: str, data: st.DataObject
+) -> None:
+    raw = bytearray(FIXTURES[name])
+    near = st.integers(0, min(len(raw), 0x400) - 1)
+    where = st.one_of(near, st.integers(0, len(raw) - 1))
+    value = st.sampled_from([b"\0", b"\x01", b"\x7f", b"\xff", b"\xff\xff\xff\xff", b"\0\0\0\x80"])
+    for at, new in data.draw(st.lists(st.tuples(where, value), max_size=6)):
+        raw[at : at + len(new)] = new
+    keep = data.draw(st.one_of(st.just(len(raw)), st.integers(0, len(raw))))
+    path = write(tmp_path, "k", bytes(raw[:keep]))
+    started = time.monotonic()
+    try:
+        image = identify(path)
+        for chunk in image.payload.chunks():
+            assert len(chunk) <= 1 << 20
+    except KexecError as error:
+        assert error.message.startswith(str(path))
+    assert time.monotonic() - started < 5
