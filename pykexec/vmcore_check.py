@@ -17,7 +17,7 @@ from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
-from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
+from pykexec.memory.ranges import BadRange, PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.kernel_rules import Check
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
@@ -174,13 +174,18 @@ def file_pieces(core: CoreFile) -> Check:
 
 def page_offset(core: CoreFile) -> Check:
     """makedumpfile derives page_offset from any one PT_LOAD."""
-    offsets = {(item.p_vaddr - item.p_paddr) % (1 << 64): item for item in direct_loads(core)}
+    offsets = direct_offsets(core)
     if not offsets:
         return Check("page-offset", None, "no PT_LOAD of the direct map")
     if len(offsets) > 1:
-        found = ", ".join(f"{value:#x}" for value in sorted(offsets)[:3])
+        found = ", ".join(f"{value:#x}" for value in offsets[:3])
         return Check("page-offset", False, f"p_vaddr - p_paddr is not one value: {found}")
-    return Check("page-offset", True, f"p_vaddr - p_paddr is {next(iter(offsets)):#x} everywhere")
+    return Check("page-offset", True, f"p_vaddr - p_paddr is {offsets[0]:#x} everywhere")
+
+
+def direct_offsets(core: CoreFile) -> list[int]:
+    """Every p_vaddr - p_paddr of the direct map; one in a good dump."""
+    return sorted({(item.p_vaddr - item.p_paddr) % (1 << 64) for item in direct_loads(core)})
 
 
 def coverage(core: CoreFile, expected: Expected | None) -> Check:
@@ -236,17 +241,30 @@ def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
     """(physical address, contents) of the whole pages that start with the magic; holes of
     the file are not read."""
     for item in direct_loads(core):
-        offset, end = item.p_offset, item.p_offset + item.p_filesz
-        for start, stop in data_extents(core.file.fd, offset, end):
-            first = start - (start - offset + item.p_paddr) % PAGE_SIZE
-            for at in range(max(first, offset), stop, CHUNK):
-                data = core.file.read(at, min(CHUNK, end - at))
-                if MAGIC not in data:
-                    continue
-                for page_at in range(0, len(data) - PAGE_SIZE + 1, PAGE_SIZE):
-                    if data.startswith(MAGIC, page_at):
-                        addr = item.p_paddr + at + page_at - offset
-                        yield addr, data[page_at : page_at + PAGE_SIZE]
+        for start, data in whole_pages(core, item):
+            at = data.find(MAGIC)
+            while at >= 0:
+                if at % PAGE_SIZE == 0:
+                    yield start + at, data[at : at + PAGE_SIZE]
+                at = data.find(MAGIC, at + 1 if at % PAGE_SIZE else at + PAGE_SIZE)
+
+
+def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
+    """(physical address, bytes) of the pages of a PT_LOAD that are not all in holes."""
+    pages = (
+        PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None
+    )
+    if pages is None:
+        return
+    shift = item.p_offset - item.p_paddr
+    done = pages.start
+    for start, end in data_extents(core.file.fd, pages.start + shift, pages.end + shift):
+        done = max(done, align_down(start - shift, PAGE_SIZE))
+        last = min(align_up(end - shift, PAGE_SIZE), pages.end)
+        while done < last:
+            step = min(CHUNK, last - done)
+            yield done, core.file.read(done + shift, step)
+            done += step
 
 
 def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -92,11 +92,20 @@ def load(report: LoadReport) -> Document:
         "window": span(plan.window) if plan.window else None,
         "segments": [segment(*pair) for pair in enumerate(report.planned.table.segments)],
         "memory_map": map_entries(plan.memory_map),
+        "reservation": reservation(report),
         "checks": [check(item) for item in report.planned.checks],
     }
     if bound:
         document |= bound_fields(bound)
     return document | kernel_fields(report)
+
+
+def reservation(report: LoadReport) -> list[Document] | None:
+    """The regions of crashkernel=, which no dump holds; null where they are unknown."""
+    from pykexec.machine import Unknown
+
+    regions = report.machine.crash_kernel
+    return None if isinstance(regions, Unknown) else spans(regions)
 
 
 def kernel_fields(report: LoadReport) -> Document:
@@ -201,11 +210,18 @@ def staged(report: StagedReport) -> Document:
 
 
 def started(report: StartedReport) -> Document:
-    """pykexec.started/1"""
+    """pykexec.started/1: what a simulated machine did; `vmcore` is null where the second
+    kernel captures nothing."""
+    switched = report.switched
     return {
         "schema": "pykexec.started/1",
         "backend": report.target.backend,
         "started": report.how,
+        "cmdline": switched.cmdline,
+        "checked": [span(item) for item in switched.checked],
+        "vmcore": {"size": switched.vmcore_size, "loads": switched.loads}
+        if switched.vmcore
+        else None,
     }
 
 

@@ -27,6 +27,7 @@ def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, ve
     nothing happens where it is unknown whether an image is loaded. For a crash by normal
     that a panic starts, this is that panic. `systemctl kexec` stops services first.
     """
+    from pykexec.backends.backend import LoadState, Slot
     from pykexec.cli import target
     from pykexec.cli.output import Output
     from pykexec.cli.reports import StartedReport
@@ -37,7 +38,10 @@ def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, ve
         start(target.kernel_backend(), yes)
         return
     where, simulated = target.simulated(machine_dir, output)
-    output.show("started", StartedReport(where, str(simulated.exec())))
+    loaded = [slot for slot, state in simulated.status().items() if state is LoadState.LOADED]
+    panics = loaded == [Slot.CRASH]
+    switched = simulated.crash() if panics else simulated.exec()
+    output.show("started", StartedReport(where, "crash" if panics else "exec", switched))
 
 
 def start(kernel: KernelBackend, yes: bool) -> None:

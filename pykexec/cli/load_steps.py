@@ -32,22 +32,20 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport:
         request = prepared.request
     choice = syscall_of(given, machine)
     planned = plan(kernel, machine, request, given.image_type)
-    return LoadReport(where, planned, prepared=prepared, syscall=choice)
+    return LoadReport(where, planned, machine, prepared=prepared, syscall=choice)
 
 
 def load(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileLoadReport:
     """By the system call that was chosen."""
-    if given.backend == "kernel":
-        choice = syscall_of(given, target.kernel_backend().machine())
-        if choice and choice.is_file:
-            return by_file(kernel, given, choice)
-    else:
-        choice = None
+    where, backend = target.chosen(given.backend, given.machine_dir, output)
+    machine = backend.machine()
+    choice = syscall_of(given, machine)
+    if choice and choice.is_file:
+        return by_file(kernel, given, choice)
     from pykexec.load import load as flow
 
-    where, backend = target.chosen(given.backend, given.machine_dir, output)
     done = flow(kernel, backend, given.request, given.image_type)
-    return LoadReport(where, done.planned, done, done.prepared, choice)
+    return LoadReport(where, done.planned, machine, done, done.prepared, choice)
 
 
 def by_file(kernel: Path, given: LoadOptions, choice: SyscallChoice) -> FileLoadReport:

@@ -1,7 +1,7 @@
 """Where a value goes: its JSON document, its plain text, or its drawing on a terminal.
 
 Data goes to stdout, everything else to stderr. Each kind of value has one function
-of its name in documents.py, plain.py and render.py.
+of its name in documents.py, plain.py and render.py, or in their twins *_findings.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -31,6 +31,32 @@ Kind = Literal[
 ]
 
 
+FINDINGS = frozenset(
+    {
+        "image",
+        "rehearsal",
+        "machine",
+        "captured",
+        "vmcore_info",
+        "vmcore_verdict",
+        "doctor",
+        "explanation",
+    }
+)
+"""Kinds whose functions are in the modules with this ending to their name."""
+
+
+def twin(form: str, kind: Kind) -> Any:
+    """The function for a kind of value: form is documents, plain or render."""
+    ending = "_findings" if kind in FINDINGS else ""
+    return getattr(import_module(f"pykexec.cli.{form}{ending}"), kind)
+
+
+def printable(text: str) -> str:
+    """Text that a terminal does not obey: control characters as escapes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 @dataclass(frozen=True)
 class Output:
     """How the user wants it."""
@@ -42,20 +68,19 @@ class Output:
         """The whole answer of a command, on stdout."""
         if self.as_json:
             documents = import_module("pykexec.cli.documents")
-            click.echo(documents.encode(getattr(documents, kind)(value)), nl=False)
+            click.echo(documents.encode(twin("documents", kind)(value)), nl=False)
         elif sys.stdout.isatty():
             render = import_module("pykexec.cli.render")
-            render.draw(getattr(render, kind)(value, self.verbose))
+            render.draw(twin("render", kind)(value, self.verbose))
         else:
-            plain = import_module("pykexec.cli.plain")
-            for line in getattr(plain, kind)(value, self.verbose):
-                click.echo(line)
+            for line in twin("plain", kind)(value, self.verbose):
+                click.echo(printable(line))
 
     def warn(self, warnings: Iterable[str]) -> None:
         """What may go wrong later."""
         for text in warnings:
-            click.echo(f"pykexec: warning: {text}", err=True)
+            click.echo(f"pykexec: warning: {printable(text)}", err=True)
 
     def note(self, text: str) -> None:
         """What was assumed or done on the way."""
-        click.echo(f"pykexec: note: {text}", err=True)
+        click.echo(f"pykexec: note: {printable(text)}", err=True)

@@ -268,7 +268,14 @@ def started(report: StartedReport, verbose: int = 0) -> list[str]:
 
 
 def started_facts(report: StartedReport) -> list[tuple[str, str]]:
-    return [("started", report.how), ("backend", target_line(report.target))]
+    switched = report.switched
+    found = [("started", "the crash image, by a panic" if report.how == "crash" else "the image")]
+    found.append(("checked", ", ".join(str(item) for item in switched.checked) or "nothing"))
+    found.append(("cmdline", switched.cmdline))
+    if switched.vmcore:
+        loads = many(switched.loads, "PT_LOAD")
+        found.append(("vmcore", f"{switched.vmcore} ({size(switched.vmcore_size)}, {loads})"))
+    return [*found, ("backend", target_line(report.target))]
 
 
 def unload(report: UnloadReport, verbose: int = 0) -> list[str]:

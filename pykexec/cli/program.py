@@ -123,9 +123,11 @@ def refuse(error: KexecError, as_json: bool) -> int:
 
             click.echo(encode(error_document(error)), nl=False)
         else:
-            click.echo(f"pykexec: {error.message}", err=True)
+            from pykexec.cli.output import printable
+
+            click.echo(f"pykexec: {printable(error.message)}", err=True)
             if error.hint:
-                click.echo(f"  hint: {error.hint}", err=True)
+                click.echo(f"  hint: {printable(error.hint)}", err=True)
     except BrokenPipeError:
         return silence()
     return error.exit_status

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pykexec.cli import plain
+from pykexec.cli.output import printable
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.segment import SegmentTable
 
@@ -71,7 +72,7 @@ def grid(
         table.add_column(name, no_wrap=at < len(head) - words, overflow="fold")
     for at, row in enumerate(cells):
         style = styles[at] if styles else ""
-        table.add_row(*(Text(cell, style) for cell in row))
+        table.add_row(*(Text(printable(cell), style) for cell in row))
     return table
 
 
@@ -85,7 +86,7 @@ def fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool
 
 def plain_lines(lines: Iterable[str]) -> RenderableType:
     """As they are: the terminal wraps them, nothing is cut."""
-    return Text("\n".join(lines), overflow="fold", no_wrap=False)
+    return Text("\n".join(printable(line) for line in lines), overflow="fold", no_wrap=False)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
@@ -94,7 +95,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Text(printable(value)))
     return table
 
 

@@ -11,9 +11,15 @@ from pykexec.cli.output import Kind
 if TYPE_CHECKING:
     from pykexec.backends.backend import LoadState, Prepared, Slot
     from pykexec.backends.kernel.record import LoadRecord
+    from pykexec.backends.simulated.backend import Switched
+    from pykexec.backends.simulated.show import MachineShow
     from pykexec.decide import Planned
+    from pykexec.doctor import Row
+    from pykexec.explain import ErrorKind, KernelCheck, Verdict
     from pykexec.file_load import FileLoaded
+    from pykexec.images.kernel_image import KernelImage
     from pykexec.load import LoadedPlan
+    from pykexec.machine import Machine
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
@@ -27,10 +33,12 @@ class Target:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`done` is None after a dry run, `prepared` without a crash by normal."""
+    """`machine` is what was planned for; `done` is None after a dry run, `prepared`
+    without a crash by normal."""
 
     target: Target
     planned: Planned
+    machine: Machine
     done: LoadedPlan | None = None
     prepared: Prepared | None = None
     syscall: SyscallChoice | None = None
@@ -98,3 +106,51 @@ class StartedReport:
 
     target: Target
     how: str
+    """"exec", or "crash" for a panic."""
+    switched: Switched
+
+
+@dataclass(frozen=True)
+class MachineReport:
+    """A simulated machine; `folder` as the user named it."""
+
+    folder: str
+    shown: MachineShow
+
+
+@dataclass(frozen=True)
+class CapturedReport:
+    """A file that holds this machine's facts; counts of what is in it."""
+
+    file: str
+    files: int
+    folders: int
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    machine: str
+    rows: tuple[Row, ...]
+
+    @property
+    def problems(self) -> tuple[Row, ...]:
+        """What a load does not survive."""
+        from pykexec.doctor import problems
+
+        return tuple(problems(self.rows))
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """`plan` is what one says about each rule, when one was given."""
+
+    word: str
+    checks: tuple[KernelCheck, ...] = ()
+    kind_of_error: ErrorKind | None = None
+    plan: tuple[Verdict, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ImageReport:
+    image: KernelImage

@@ -7,21 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.cli.reports import Target
-from pykexec.errors import KexecError, UsageError
+from pykexec.errors import UsageError
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Backend
     from pykexec.backends.kernel.backend import KernelBackend
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
-    from pykexec.host.root import Root
     from pykexec.machine import Machine
-
-
-class BadMachineFolder(KexecError):
-    """--machine names no simulated machine."""
-
-    code = "bad-machine"
 
 
 def own_machine() -> Path:
@@ -62,7 +55,6 @@ def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBac
 
     path = folder or own_machine()
     if folder is None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         SimulatedBackend.create(path)
         output.note(f"created the simulated machine {path}")
     return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
@@ -81,16 +73,14 @@ def dry_run(
     if folder is not None:
         found, opened = simulated(folder, output)
         return found, opened.machine()
-    facts = read_machine(open_root(root) if root else THIS_MACHINE, symbols)
+    if root:
+        from pykexec.host.capture import open_root
+
+        facts = read_machine(open_root(root), symbols)
+    else:
+        facts = read_machine(THIS_MACHINE, symbols)
     planned = facts.with_assumed_map()
     if planned is not facts:
         output.note(f"the memory map is {planned.memory_map_source}: addresses are a guess")
     source = f", map of {facts.memory_map_source}" if planned is facts else ", assumed map"
     return Target(backend, f"{facts.name}{source}"), planned
-
-
-def open_root(path: Path) -> Root:
-    """A folder, or a file that `machine capture` wrote."""
-    from pykexec.host import root
-
-    return root.Folder(path)

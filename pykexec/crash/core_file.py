@@ -92,6 +92,15 @@ class CoreFile:
         return None
 
 
+def is_core(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is an ELF core. Raises UnreadableFile."""
+    file = OpenFile(path)
+    if file.size < EHDR.size:
+        return False
+    ident, e_type = EHDR.unpack(file.read(0, EHDR.size))[:2]
+    return bool(ident[:4] == ELFMAG and e_type == ET_CORE)
+
+
 def open_core(path: str | os.PathLike[str]) -> CoreFile:
     """Raises UnreadableFile, NotACore, or NotSupported for another format of dumps."""
     file = OpenFile(path)

@@ -1,0 +1,38 @@
+"""pykexec doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pykexec.cli.params import Verb, output_options
+
+
+@click.command(cls=Verb, short_help="Every precondition of this machine, with its evidence.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A captured machine, a folder or a file.",
+)
+@output_options
+@click.pass_context
+def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) -> None:
+    """Say of every precondition whether it is met, what was read, and what would help.
+
+    Exit status 3 when a load would fail.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.cli.reports import DoctorReport
+    from pykexec.doctor import diagnose
+    from pykexec.errors import CheckFailed
+    from pykexec.host.capture import open_root
+    from pykexec.host.facts import read_machine
+    from pykexec.host.root import THIS_MACHINE
+
+    machine = read_machine(open_root(root) if root else THIS_MACHINE)
+    report = DoctorReport(machine.name, diagnose(machine))
+    Output(as_json, verbose).show("doctor", report)
+    if report.problems:
+        ctx.exit(CheckFailed.exit_status)

@@ -1,0 +1,72 @@
+"""pykexec explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.cli.params import Verb, output_options
+
+if TYPE_CHECKING:
+    from pykexec.cli.reports import ExplainReport
+
+PLAN_MAX = 64 << 20
+
+
+@click.command(cls=Verb, short_help="What the kernel checks, and what an errno or a code means.")
+@click.argument("word", metavar="ERRNO-or-CODE")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A document of load --json: which rule it would break.",
+)
+@output_options
+def command(word: str, plan: Path | None, as_json: bool, verbose: int) -> None:
+    """Say which checks of the kernel answer an errno (EPERM, or its number), in their
+    order; or what one of pykexec's own error codes means."""
+    from dataclasses import replace
+
+    from pykexec.cli.output import Output
+    from pykexec.explain import verdicts
+
+    report = explain(word)
+    if plan:
+        report = replace(report, plan=verdicts(read_document(plan)))
+    Output(as_json, verbose).show("explanation", report)
+
+
+def explain(word: str) -> ExplainReport:
+    """Raises UsageError for a word that is neither."""
+    from pykexec.cli.reports import ExplainReport
+    from pykexec.errors import UsageError
+    from pykexec.explain import explain_code, explain_errno
+
+    try:
+        return ExplainReport(word.upper(), explain_errno(word))
+    except UsageError:
+        kind = explain_code(word.lower())
+    if kind is None:
+        raise UsageError(
+            f"{word[:40]!r} is neither an errno nor one of our codes",
+            hint="e.g. EADDRNOTAVAIL, or the code of a JSON error document",
+        )
+    return ExplainReport(word.lower(), kind_of_error=kind)
+
+
+def read_document(path: Path) -> object:
+    """JSON from a file; raises UnreadableFile, UsageError."""
+    import json
+
+    from pykexec.errors import UsageError
+    from pykexec.images.contents import OpenFile
+
+    file = OpenFile(path)
+    if file.size > PLAN_MAX:
+        raise UsageError(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
+    try:
+        return json.loads(file.read(0, file.size))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not a JSON document: {error}") from error

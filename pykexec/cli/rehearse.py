@@ -1,0 +1,91 @@
+"""pykexec rehearse."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pykexec.cli.params import ADDR, SIZE, Verb, output_options
+
+FILE = click.Path(path_type=Path)
+
+
+class Steps:
+    """Progress, a line a step; only where somebody looks."""
+
+    def step(self, text: str) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"pykexec: {text}", err=True)
+
+
+@click.command(
+    cls=Verb, short_help="Load, crash, capture and verify, without touching this machine."
+)
+@click.argument("kernel", type=FILE)
+@click.option("--initrd", "initrds", multiple=True, type=FILE, metavar="FILE", help="As in load.")
+@click.option("--append", multiple=True, metavar="TEXT", help="As in load.")
+@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Lowest address to use.")
+@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Highest address to use, inclusive.")
+@click.option("--crash-size", type=SIZE, metavar="SIZE", help="Memory of the capture kernel.")
+@click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@click.option(
+    "--engine",
+    type=click.Choice(["simulated", "qemu"]),
+    default="simulated",
+    show_default=True,
+    help="The simulated kernel (seconds), or real ones.",
+)
+@click.option(
+    "--memory", type=SIZE, default=1 << 30, metavar="SIZE", help="Of the machine.  [default: 1G]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Where everything lies in it.")
+@click.option(
+    "--used",
+    type=click.IntRange(0, 100),
+    default=40,
+    show_default=True,
+    metavar="PERCENT",
+    help="How much of it is in use.",
+)
+@click.option(
+    "--allocator",
+    type=click.Choice(["random", "lowest", "highest", "fragmented"]),
+    default="random",
+    show_default=True,
+    help="Which free frames the kernel gives out.",
+)
+@output_options
+@click.pass_context
+def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
+    """A crash by normal of KERNEL from end to end, on a machine made for it.
+
+    Every frame in use is filled with a page that says where it belongs; after the panic
+    each must be in the dump at its own address, once and only once. Exit status 3 when
+    one is not.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.errors import CheckFailed, NotSupported
+    from pykexec.images.contents import joined_initrd
+    from pykexec.placement.plan import LoadRequest
+    from pykexec.rehearse import NoProgress, Stage, rehearse
+
+    if options["engine"] == "qemu":
+        raise NotSupported("--engine qemu is not built yet", hint="--engine simulated")
+    request = LoadRequest(
+        initrd=joined_initrd(options["initrds"]),
+        append=options["append"],
+        mem_min=options["mem_min"],
+        mem_max=options["mem_max"],
+        crash_size=options["crash_size"],
+    )
+    stage = Stage(options["memory"], options["seed"], options["used"], options["allocator"])
+    output = Output(options["as_json"], options["verbose"])
+    progress = NoProgress() if output.as_json else Steps()
+    report = rehearse(kernel, request, options["image_type"], stage, progress)
+    output.warn(report.loaded.planned.plan.warnings)
+    output.show("rehearsal", report)
+    if not report.good:
+        ctx.exit(CheckFailed.exit_status)
