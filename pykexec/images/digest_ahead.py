@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 
@@ -15,18 +16,25 @@ WORTHWHILE = 16 << 20
 class DigestAhead:
     """The same contents; a thread of its own reads them once for their digest.
 
-    The thread ends with the process: a refusal does not wait for it.
+    A refusal does not wait for it: the thread looks whether the main one still lives. It is
+    no daemon, since the interpreter ends those by pthread_exit, which aborts the process
+    where libgcc_s.so.1 is missing, as in an initramfs.
     """
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self.fault: KexecError | None = None
-        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread = threading.Thread(target=self.work)
         self.thread.start()
 
     def work(self) -> None:
+        running = hashlib.sha256()
         try:
-            self.found = self.contents.sha256
+            for chunk in self.contents.chunks():
+                if not threading.main_thread().is_alive():
+                    return
+                running.update(chunk)
+            self.found = running.digest()
         except KexecError as fault:
             self.fault = fault
 

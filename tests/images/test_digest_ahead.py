@@ -1,8 +1,11 @@
-"""The digest of a large file, begun early: the same digest, and the same errors."""
+"""A digest begun early is the digest, and nobody waits for one that is not wanted."""
 
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,30 +13,54 @@ import pytest
 from pykexec.images.contents import FileSpan, OpenFile, UnreadableFile
 from pykexec.images.digest_ahead import WORTHWHILE, DigestAhead, digest_ahead
 
+SLOW_READER = """
+import sys, time
+from pykexec.images.digest_ahead import DigestAhead
 
-def contents(path: Path, size: int) -> FileSpan:
-    path.write_bytes(b"x" * size)
+class Endless:
+    size = 1 << 40
+    def chunks(self):
+        while True:
+            time.sleep(0.01)
+            yield bytes(1 << 16)
+
+DigestAhead(Endless())
+sys.exit(7)
+"""
+
+
+def spanned(folder: Path, size: int) -> FileSpan:
+    path = folder / "initrd"
+    with open(path, "wb") as file:
+        file.write(b"begin")
+        file.truncate(size)
     return FileSpan(OpenFile(path), 0, size)
 
 
-def test_the_same_bytes_and_digest(tmp_path: Path) -> None:
-    plain = contents(tmp_path / "initrd", 3 << 20)
-    ahead = DigestAhead(plain)
-    assert ahead.sha256 == hashlib.sha256(b"x" * (3 << 20)).digest()
-    assert ahead.size == plain.size
-    assert b"".join(ahead.chunks()) == b"x" * (3 << 20)
+def test_the_digest_is_that_of_the_contents(tmp_path: Path) -> None:
+    span = spanned(tmp_path, WORTHWHILE + 5)
+    ahead = digest_ahead(span)
+    assert isinstance(ahead, DigestAhead)
+    expected = hashlib.sha256(b"begin".ljust(WORTHWHILE + 5, b"\0")).digest()
+    assert ahead.sha256 == expected
+    assert ahead.size == span.size
 
 
-def test_only_where_it_is_worth_it(tmp_path: Path) -> None:
-    small = contents(tmp_path / "small", 1)
+def test_small_contents_are_left_alone(tmp_path: Path) -> None:
+    span = spanned(tmp_path, 5)
+    assert digest_ahead(span) is span
     assert digest_ahead(None) is None
-    assert digest_ahead(small) is small
-    assert isinstance(digest_ahead(contents(tmp_path / "large", WORTHWHILE)), DigestAhead)
 
 
-def test_an_error_is_raised_where_the_digest_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "initrd").write_bytes(b"x")
-    ahead = DigestAhead(FileSpan(OpenFile(tmp_path / "initrd"), 0, 2))
-    for _ in range(2):
-        with pytest.raises(UnreadableFile, match="ends early"):
-            _ = ahead.sha256
+def test_a_fault_is_raised_to_whoever_asks(tmp_path: Path) -> None:
+    span = spanned(tmp_path, 100)
+    (tmp_path / "initrd").write_bytes(b"")
+    with pytest.raises(UnreadableFile, match="ends early"):
+        DigestAhead(span).sha256  # noqa: B018
+
+
+def test_the_end_of_the_process_does_not_wait_for_it() -> None:
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SLOW_READER], timeout=30, check=False)
+    assert done.returncode == 7
+    assert time.monotonic() - begin < 10

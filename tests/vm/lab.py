@@ -116,3 +116,7 @@ class VM:
                 accel=accel,
             )
             return machine.run(results, timeout_s, on_mark)
+
+    def initrd(self, script: str) -> bytes:
+        """For a kernel after the second: busybox and a script."""
+        return b"".join(Guest(script).parts(self.kernel, "second"))

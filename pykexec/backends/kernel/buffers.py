@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from pykexec import libc
 from pykexec.images.contents import Contents, FileSpan, UnreadableFile
+from pykexec.images.digest_ahead import DigestAhead
 from pykexec.placement.segment import SegmentTable
 
 
@@ -31,6 +32,7 @@ def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, 
 @contextmanager
 def mapped(contents: Contents) -> Iterator[int]:
     """The address of these bytes in this process."""
+    contents = at_rest(contents)
     if isinstance(contents, FileSpan):
         with mapped_file(contents) as addr:
             yield addr
@@ -41,6 +43,11 @@ def mapped(contents: Contents) -> Iterator[int]:
             memory[done : done + len(chunk)] = bytes(chunk)
             done += len(chunk)
         yield libc.address_of(memory)
+
+
+def at_rest(contents: Contents) -> Contents:
+    """What a reader ahead reads from: a file can be mapped, and need not be copied."""
+    return contents.contents if isinstance(contents, DigestAhead) else contents
 
 
 @contextmanager
@@ -63,6 +70,7 @@ def initrd_fd(contents: Contents | None) -> Iterator[int]:
     if contents is None:
         yield -1
         return
+    contents = at_rest(contents)
     if isinstance(contents, FileSpan) and not contents.offset:
         yield contents.file.fd
         return

@@ -1,0 +1,127 @@
+"""Plain loads on a real kernel: both system calls start the next kernel, and what cannot be
+done is refused in words, with its exit status, and with nothing left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from .lab import VM
+from .machine import Result
+from .product import PYKEXEC, document, site, text
+
+REFUSALS = f"""
+    check() {{
+        name=$1; shift
+        set +e
+        "$@" > /out/$name.out 2> /out/$name.err
+        echo $? > /out/$name.status
+        set -e
+    }}
+    K="{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel"
+    check no-reservation $K --crash
+    check no-panic-mode $K --crash-by-normal --mode in-place
+    check flag-mode $K --crash-by-normal --mode flag
+    check nothing-to-start {PYKEXEC} exec --backend kernel --yes
+    check not-a-kernel {PYKEXEC} load /etc/disk --backend kernel
+    check ignored-option $K --syscall file --mem-min 64M
+    check nobody-to-ask {PYKEXEC} exec --backend kernel
+    check window $K --crash-by-normal --mem-min 1M --mem-max 0xffffff
+    echo 2 > /proc/sys/kernel/kptr_restrict
+    check hidden-symbols $K --crash-by-normal --mode kernel-swap
+    echo 1 > /proc/sys/kernel/kptr_restrict
+    check empty-status {PYKEXEC} status --backend kernel
+    cat /sys/kernel/kexec_loaded > /out/loaded-before
+    cat /proc/sys/vm/nr_hugepages > /out/pool-before
+    test ! -e /run/pykexec/stage.json
+"""
+
+FIRST = f"""
+    {REFUSALS}
+    host mark "refusals done"
+    $K --append "console=ttyS0 panic=1 quiet stage=two" --json > /out/plan.json
+    {PYKEXEC} status --backend kernel --json > /out/status.json
+    cat /sys/kernel/kexec_loaded > /out/loaded
+    {PYKEXEC} doctor --json > /out/doctor.json || true
+    copyout /out
+    host mark "exec"
+    {PYKEXEC} exec --backend kernel --yes
+"""
+
+SECOND = f"""
+    cat /proc/cmdline > /out/cmdline
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --syscall file \\
+        --append "console=ttyS0 panic=1 quiet stage=three" --json > /out/file.json
+    {PYKEXEC} unload --backend kernel > /out/unload.txt
+    cat /sys/kernel/kexec_loaded > /out/unloaded
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --syscall file \\
+        --append "console=ttyS0 panic=1 quiet stage=three" > /out/file.txt
+    copyout /out
+    {PYKEXEC} exec --backend kernel --yes
+"""
+
+
+THIRD = "grep -q stage=three /proc/cmdline && exit 7"
+
+
+THIRD = "grep -q stage=three /proc/cmdline && exit 7"
+
+
+@pytest.fixture(scope="module")
+def result(vm: VM) -> Result:
+    """One boot, two kexecs."""
+    files = {"/boot/vmlinuz": vm.kernel.image, "/boot/initrd2": vm.initrd(THIRD)}
+    return vm.run(
+        FIRST,
+        SECOND,
+        mem_mib=1024,
+        python=True,
+        second_python=True,
+        site=site(),
+        second_files=files,
+    ).expect(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        ("no-reservation", 6, "pykexec: no memory is reserved for a crash kernel"),
+        ("no-panic-mode", 5, "pykexec: mode in-place: nothing is reserved for a crash kernel"),
+        ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
+        ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),
+        ("not-a-kernel", 1, "pykexec: /etc/disk: not a kernel image of any known type"),
+        ("ignored-option", 2, "pykexec: --mem-min would be ignored: with --syscall file"),
+        ("nobody-to-ask", 3, "pykexec: nothing to start"),
+        ("window", 6, "pykexec: the window 0x100000..0x1000000 has no room for this kernel"),
+        ("hidden-symbols", 5, "pykexec: mode kernel-swap: /proc/kallsyms hides its addresses"),
+    ],
+)
+def test_a_refusal_says_why(result: Result, name: str, status: int, message: str) -> None:
+    assert text(result, f"first/{name}.err").startswith(message)
+    assert text(result, f"first/{name}.status") == str(status)
+    assert text(result, f"first/{name}.out") == ""
+
+
+def test_refusals_leave_nothing_behind(result: Result) -> None:
+    assert text(result, "first/empty-status.status") == "3"
+    assert text(result, "first/loaded-before") == "0"
+    assert text(result, "first/pool-before") == "0"
+
+
+def test_kexec_load_starts_the_next_kernel(result: Result) -> None:
+    plan = document(result, "first/plan.json")
+    assert plan["backend"] == "kernel"
+    assert plan["syscall"]["name"] == "kexec_load"
+    assert text(result, "first/loaded") == "1"
+    assert document(result, "first/status.json")["normal"] == "loaded"
+    assert text(result, "second/cmdline") == "console=ttyS0 panic=1 quiet stage=two"
+
+
+def test_kexec_file_load_starts_the_one_after(result: Result) -> None:
+    done = document(result, "second/file.json")
+    assert done["syscall"] == {"name": "kexec_file_load", "why": "it was asked for"}
+    assert text(result, "second/unloaded") == "0"
+
+
+def test_the_doctor_knows_this_machine(result: Result) -> None:
+    rows = document(result, "first/doctor.json")
+    assert rows["schema"] == "pykexec.doctor/1"
