@@ -31,7 +31,7 @@ _HEAD = struct.Struct("<8xII")
 """At offset 0: a jump over the parameters, then the blob's bufsz and memsz."""
 
 PARAMS_OFFSET = 16
-_PARAMS = struct.Struct("<8sQQQII32sQHHI")
+_PARAMS = struct.Struct("<8sQQQII32sQHHIQQQ")
 """struct stub_params: magic, then the fields of `StubParams` in their order."""
 
 _REGION = struct.Struct("<QQ32s")
@@ -74,6 +74,8 @@ class StubFlag(IntFlag):
     NONE = 0
     NO_CHECKS = 1
     """Start without a look at any digest."""
+    ENTRY_32 = 2
+    """The entry is in 32-bit protected mode, without paging."""
 
 
 def _check_digest(digest: bytes) -> None:
@@ -181,14 +183,18 @@ class Seal:
 UNBOUND = Seal()
 
 
+REGISTERS = ("boot_params", "entry", "rax", "rbx", "rdi")
+"""What the kernel sees of the parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class StubParams:
     """What the stub is told, in the order of struct stub_params."""
 
     boot_params: int
-    """Address of the zero page: RSI at the entry."""
+    """RSI at the entry: address of the zero page, 0 for what is not Linux."""
     entry: int
-    """Address of the kernel's 64-bit entry: load address + 0x200."""
+    """Address of the kernel's entry: load address + 0x200 for the 64-bit one of Linux."""
     tables: int
     """Address of the bytes that `tables()` made; not looked at when there are no records."""
     n_regions: int
@@ -202,21 +208,30 @@ class StubParams:
     flags: StubFlag = StubFlag.NONE
     reset_seconds: int = 0
     """From a mismatch to the reset; 0: halt."""
+    rax: int = 0
+    """RAX, RBX and RDI at the entry; Linux wants zeros. With ENTRY_32 their lower halves,
+    and EDI is the argument on the stack too."""
+    rbx: int = 0
+    rdi: int = 0
 
     def __post_init__(self) -> None:
         _check_digest(self.tables_sha256)
         for name, limit in (
-            *((name, 1 << 64) for name in ("boot_params", "entry", "tables", "seal")),
+            *((name, 1 << (32 if self.enters_32 else 64)) for name in REGISTERS),
+            *((name, 1 << 64) for name in ("tables", "seal")),
             *((name, 1 << 32) for name in ("n_regions", "n_exchanges", "reset_seconds")),
             ("serial_port", LAST_PORT + 1),
         ):
             value = getattr(self, name)
             if not 0 <= value < limit:
                 raise BadStubParams(f"stub: {name} {value:#x} is not in 0..{limit:#x}")
-        for name in ("boot_params", "entry") + (("tables",) if self.tables_size else ()):
-            if not getattr(self, name):
+        told = self.boot_params or self.rax or self.rbx or self.rdi
+        for name, value in (("boot_params", told), ("entry", self.entry)):
+            if not value:
                 raise BadStubParams(f"stub: {name} is not set")
-        if int(self.flags) & ~int(StubFlag.NO_CHECKS):
+        if self.tables_size and not self.tables:
+            raise BadStubParams("stub: tables is not set")
+        if int(self.flags) & ~int(StubFlag.NO_CHECKS | StubFlag.ENTRY_32):
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
     @classmethod
@@ -232,6 +247,9 @@ class StubParams:
         serial_port: int = 0,
         flags: StubFlag = StubFlag.NONE,
         reset_seconds: int = 0,
+        rax: int = 0,
+        rbx: int = 0,
+        rdi: int = 0,
     ) -> StubParams:
         """With the counts and the digest of finished `tables`, which will lie at `at`."""
         n_exchanges, rest = divmod(len(tables) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
@@ -248,7 +266,14 @@ class StubParams:
             serial_port=serial_port,
             flags=flags,
             reset_seconds=reset_seconds,
+            rax=rax,
+            rbx=rbx,
+            rdi=rdi,
         )
+
+    @property
+    def enters_32(self) -> bool:
+        return bool(self.flags & StubFlag.ENTRY_32)
 
     @property
     def tables_size(self) -> int:

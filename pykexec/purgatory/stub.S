@@ -37,6 +37,7 @@
 	.equ	EXCHANGE_BYTES,	24
 
 	.equ	FLAG_NO_CHECKS,	1
+	.equ	FLAG_ENTRY_32,	2		/* leave long mode before the entry */
 
 /* Selectors as Documentation/arch/x86/boot.rst demands them at the entry. */
 	.equ	BOOT_CS,	0x10
@@ -69,6 +70,10 @@
 	.equ	PIT_POLLS,	2000000
 /* From then on a tick is this many reads of about a microsecond. */
 	.equ	PORT_READS_A_TICK, 50000
+
+/* For a 32-bit entry. */
+	.equ	MSR_EFER,	0xc0000080
+	.equ	CR0_PE_ET,	0x11
 
 	.equ	CF9_RESET,	0xcf9
 	.equ	KEYBOARD,	0x64
@@ -106,6 +111,9 @@ p_seal:		.quad	0
 p_serial_port:	.word	0
 p_flags:	.word	0
 p_reset_seconds: .long	0
+p_rax:		.quad	0
+p_rbx:		.quad	0
+p_rdi:		.quad	0
 params_end:
 
 /* ------------------------------------------------------------------------
@@ -270,7 +278,9 @@ exchange:
 	jmp	4b
 
 /* ------------------------------------------------------------------------
- * Start the kernel, in the state that the 64-bit boot protocol wants.
+ * Start the kernel, in the state that the 64-bit boot protocol wants: RSI is
+ * the zero page, RAX, RBX and RDI are 0.  What is not Linux has its own idea
+ * of these four.
  */
 exchanged:
 	mov	%cr3, %rax		/* the code ahead may be new: serialise */
@@ -281,13 +291,17 @@ exchanged:
 	mov	$LSR_TEMT, %ah		/* the kernel will clear the FIFO */
 	call	uart_wait
 
+	mov	p_rbx(%rip), %rbx
+	mov	p_rdi(%rip), %rdi
+	mov	p_boot_params(%rip), %rsi
+	xor	%ebp, %ebp
+	testw	$FLAG_ENTRY_32, p_flags(%rip)
+	jnz	leave_long_mode
+
 	/* RSP stays: with the IDT it lets an NMI pass until the kernel has its own. */
-	xor	%eax, %eax
-	xor	%ebx, %ebx
+	mov	p_rax(%rip), %rax
 	xor	%ecx, %ecx
 	xor	%edx, %edx
-	xor	%edi, %edi
-	xor	%ebp, %ebp
 	xor	%r8d, %r8d
 	xor	%r9d, %r9d
 	xor	%r10d, %r10d
@@ -296,8 +310,51 @@ exchanged:
 	xor	%r13d, %r13d
 	xor	%r14d, %r14d
 	xor	%r15d, %r15d
-	mov	p_boot_params(%rip), %rsi
 	jmp	*p_entry(%rip)
+
+/*
+ * A 32-bit entry: protected mode, flat segments (those of boot.rst, which suit
+ * multiboot too), no paging.  The stub lies below 4 GiB then, the loader sees
+ * to it.  EDI is also the argument on the stack, for an ELF entry that is a C
+ * function; the return address is 0.
+ */
+leave_long_mode:
+	push	%rdi			/* seen from 32 bits: EDI, and 0 above it */
+	pushq	$0			/* two words of 0: the lower one goes with EIP */
+	push	p_entry(%rip)
+	push	p_rax(%rip)
+
+	sub	$16, %rsp
+	movw	$0, 6(%rsp)		/* no gate of ours makes sense down there */
+	lidt	6(%rsp)
+	lea	gdt32(%rip), %rax
+	movw	$(gdt32_end - gdt32 - 1), 6(%rsp)
+	mov	%rax, 8(%rsp)
+	lgdt	6(%rsp)
+	add	$16, %rsp
+	push	$BOOT_CS
+	lea	1f(%rip), %rax
+	push	%rax
+	lretq				/* compatibility mode */
+
+	.code32
+1:	mov	$BOOT_DS, %eax
+	mov	%eax, %ds
+	mov	%eax, %es
+	mov	%eax, %ss
+	mov	%eax, %fs
+	mov	%eax, %gs
+	mov	$CR0_PE_ET, %eax
+	mov	%eax, %cr0		/* paging off, and with it long mode */
+	mov	$MSR_EFER, %ecx
+	xor	%eax, %eax
+	xor	%edx, %edx
+	wrmsr
+	mov	%eax, %cr4
+	pop	%eax
+	pop	%ecx			/* 0: addresses and values are below 4 GiB */
+	ret	$8			/* to the entry; the stack is then 0, EDI */
+	.code64
 
 /* ------------------------------------------------------------------------
  * Refusals.  All of them end in the reset or the halt, never in the kernel.
@@ -723,6 +780,12 @@ gdt:
 	.quad	0x00af9b000000ffff	/* 0x10: 64-bit code */
 	.quad	0x00cf93000000ffff	/* 0x18: flat data */
 gdt_end:
+gdt32:
+	.quad	0
+	.quad	0
+	.quad	0x00cf9b000000ffff	/* 0x10: 32-bit code */
+	.quad	0x00cf93000000ffff	/* 0x18: flat data */
+gdt32_end:
 
 sha256_h:
 	.long	0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a

@@ -110,3 +110,4 @@ def test_the_records_have_the_assemblers_offsets(
 
 def test_the_flags_are_the_assemblers(symbols: dict[str, int]) -> None:
     assert symbols["FLAG_NO_CHECKS"] == StubFlag.NO_CHECKS
+    assert symbols["FLAG_ENTRY_32"] == StubFlag.ENTRY_32

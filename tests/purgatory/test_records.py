@@ -67,8 +67,11 @@ addresses = st.integers(1, 2**64 - 1)
         tables_sha256=st.binary(min_size=32, max_size=32),
         seal=st.integers(0, 2**64 - 1),
         serial_port=st.sampled_from([0, 0x2F8, 0x3F8]),
-        flags=st.sampled_from(StubFlag),
+        flags=st.sampled_from([StubFlag.NONE, StubFlag.NO_CHECKS]),
         reset_seconds=st.integers(0, 2**32 - 1),
+        rax=st.integers(0, 2**64 - 1),
+        rbx=st.integers(0, 2**64 - 1),
+        rdi=st.integers(0, 2**64 - 1),
     )
 )
 def test_parameters_come_back(given_params: StubParams) -> None:
@@ -76,6 +79,13 @@ def test_parameters_come_back(given_params: StubParams) -> None:
     assert len(image) == STUB_SIZE
     assert parse_params(image) == given_params
     assert parse_params(image + bytes(STUB_MEMSZ - STUB_SIZE)) == given_params
+
+
+def test_what_is_not_linux_needs_no_boot_params() -> None:
+    told = params(boot_params=0, rax=0x2BADB002, flags=StubFlag.ENTRY_32)
+    assert parse_params(stub_image(told)) == told
+    assert told.enters_32
+    assert told.checks
 
 
 def test_tables_come_back() -> None:
@@ -185,7 +195,10 @@ def test_exchanges_pass_when_and_only_when_no_page_is_named_twice(
         ({"reset_seconds": 1 << 32}, "reset_seconds 0x100000000 is not in"),
         ({"n_regions": -1}, "n_regions -0x1 is not in"),
         ({"tables_sha256": b"short"}, "a sha256 has 32 bytes, not 5"),
-        ({"flags": StubFlag(2)}, "unknown flags 0x2"),
+        ({"flags": StubFlag(4)}, "unknown flags 0x4"),
+        ({"rdi": 1 << 64}, "rdi 0x10000000000000000 is not in"),
+        ({"flags": StubFlag.ENTRY_32, "entry": 1 << 32}, "entry 0x100000000 is not in 0..0x1"),
+        ({"flags": StubFlag.ENTRY_32, "rbx": 1 << 32}, "rbx 0x100000000 is not in 0..0x1"),
     ],
 )
 def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], says: str) -> None:
