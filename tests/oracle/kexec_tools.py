@@ -1,0 +1,130 @@
+"""kexec-tools as a judge: the load that it prepares for a machine that is made up.
+
+Its view of the machine is bound over the real one in a mount namespace of its own, and a
+preloaded library takes its system call: no kernel ever sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.memory.map import MemoryMap, RangeType
+from tests.vm.debian import Unavailable
+
+SHIM = Path(__file__).with_name("kexec_load_shim.c")
+BOUND = ("/proc/iomem", "/proc/cmdline", "/sys/firmware/memmap", "/sys/kernel/boot_params/data")
+LABELS = {
+    RangeType.RAM: ("System RAM", "System RAM"),
+    RangeType.RESERVED: ("Reserved", "Reserved"),
+    RangeType.ACPI: ("ACPI Tables", "ACPI Tables"),
+    RangeType.NVS: ("ACPI Non-volatile Storage", "ACPI Non-volatile Storage"),
+}
+"""Of a range's type: in /proc/iomem, and in /sys/firmware/memmap."""
+
+
+@dataclass(frozen=True)
+class OracleSegment:
+    """As it was given to kexec_load(2)."""
+
+    mem: int
+    memsz: int
+    buf: bytes
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        return self.mem, self.memsz, len(self.buf)
+
+
+@dataclass(frozen=True)
+class OracleLoad:
+    entry: int
+    flags: int
+    segments: tuple[OracleSegment, ...]
+
+    def around(self, addr: int) -> OracleSegment:
+        return next(s for s in self.segments if s.mem <= addr < s.mem + s.memsz)
+
+
+def machine_tree(root: Path, memory_map: MemoryMap, cmdline: str) -> Path:
+    """A folder with the /proc and /sys of a machine with this memory."""
+    memmap = root / "sys/firmware/memmap"
+    (root / "proc").mkdir(parents=True)
+    iomem = ""
+    for number, item in enumerate(memory_map.ranges):
+        entry = memmap / str(number)
+        entry.mkdir(parents=True)
+        start, last = item.range.start, item.range.end - 1
+        in_iomem, in_memmap = LABELS[item.type]
+        iomem += f"{start:08x}-{last:08x} : {in_iomem}\n"
+        (entry / "start").write_text(f"{start:#x}\n")
+        (entry / "end").write_text(f"{last:#x}\n")
+        (entry / "type").write_text(f"{in_memmap}\n")
+    (root / "proc/iomem").write_text(iomem)
+    (root / "proc/cmdline").write_text(f"{cmdline}\n")
+    (root / "sys/kernel/boot_params").mkdir(parents=True)
+    (root / "sys/kernel/boot_params/data").write_bytes(bytes(4096))
+    return root
+
+
+def build_shim(folder: Path) -> Path:
+    """The library to preload; needs a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise Unavailable("no C compiler to build the library that catches kexec_load(2)")
+    library = folder / "kexec_load_shim.so"
+    command = [
+        compiler,
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(library),
+        str(SHIM),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise Unavailable(f"the C compiler fails: {done.stderr.strip().splitlines()[-1]}")
+    return library
+
+
+def kexec_load(kexec: Path, shim: Path, tree: Path, *words: str) -> OracleLoad:
+    """What `kexec -c -l WORDS` gives to the kernel on the machine of `tree`."""
+    out = tree / "kexec_load"
+    out.unlink(missing_ok=True)
+    binds = [path for path in BOUND if Path(path).exists()]
+    script = "".join(f"mount --bind '{tree}{path}' '{path}' && " for path in binds)
+    namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    inside = ["sh", "-c", f'{script}echo bound && LD_PRELOAD={shim} "$0" "$@"']
+    done = subprocess.run(
+        [*namespace, *inside, str(kexec), "-c", "-l", *words],
+        env={**os.environ, "KEXEC_LOAD_TO": str(out), "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=120,
+    )
+    if not done.stdout.startswith("bound"):
+        raise Unavailable(f"no mount namespace of our own: {done.stderr.strip()}")
+    assert out.exists(), f"kexec refuses: {done.stderr}"
+    return parse(out.read_bytes())
+
+
+def parse(raw: bytes) -> OracleLoad:
+    """The file that the library wrote."""
+    entry, count, flags = struct.unpack_from("<QQQ", raw)
+    offset = 24
+    segments = []
+    for _ in range(count):
+        bufsz, mem, memsz = struct.unpack_from("<QQQ", raw, offset)
+        offset += 24
+        segments.append(OracleSegment(mem, memsz, raw[offset : offset + bufsz]))
+        offset += bufsz
+    assert offset == len(raw)
+    return OracleLoad(entry, flags, tuple(segments))
