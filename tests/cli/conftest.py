@@ -1,0 +1,66 @@
+"""A command line in a folder of its own: relative names, and no state of anybody's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pykexec.cli.program import program
+from tests.builders import make_bzimage
+from tests.cli.documents import validate
+
+Run = Callable[..., Result]
+RunJson = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a kernel `bzImage` and an initrd in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("PYKEXEC_BACKEND", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "bzImage").write_bytes(make_bzimage())
+    (tmp_path / "initrd").write_bytes(b"070701" + bytes(5000))
+    return tmp_path
+
+
+@pytest.fixture
+def run() -> Run:
+    """Words of a command line to click's Result; the exit status is the whole truth."""
+
+    def invoke(*words: str, status: int = 0, **more: Any) -> Result:
+        result = CliRunner().invoke(program, list(words), prog_name="pykexec", **more)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == status, result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def run_json(run: Run) -> RunJson:
+    """The one document of a command with --json, which its schema allows; nothing else on
+    stdout, and where it failed nothing on stderr."""
+
+    def invoke(*words: str, status: int = 0) -> Any:
+        result = run(*words, "--json", status=status)
+        document = json.loads(result.stdout)
+        assert result.stdout == json.dumps(document, indent=2) + "\n"
+        validate(document)
+        return document
+
+    return invoke
+
+
+@pytest.fixture
+def machine(run: Run) -> str:
+    """A small simulated machine in the current folder."""
+    run("machine", "create", "m", "--memory", "128M")
+    return "m"

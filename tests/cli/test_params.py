@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import click
+import pytest
+
+from pykexec.cli.params import ADDR, SIZE, AddrType
+
+GOOD = [
+    ("0", 0),
+    ("4096", 4096),
+    ("010", 10),
+    ("0x1000", 0x1000),
+    ("0XfF", 0xFF),
+    ("16M", 16 << 20),
+    ("16m", 16 << 20),
+    ("64k", 64 << 10),
+    ("3G", 3 << 30),
+    ("0x10M", 16 << 20),
+    ("0xffffffffffffffff", (1 << 64) - 1),
+    ("18446744073709551615", (1 << 64) - 1),
+]
+BAD = ["", " 1", "1 ", "-1", "+1", "1_000", "1T", "1MB", "0x", "x10", "1.5G", "１", "1\n"]
+TOO_LARGE = ["18446744073709551616", "17179869184G", "0xffffffffffffffffK"]
+
+
+@pytest.mark.parametrize(("text", "number"), GOOD)
+def test_addresses(text: str, number: int) -> None:
+    assert ADDR.convert(text, None, None) == number
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_no_number(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="expected decimal or 0x hex"):
+        ADDR.convert(text, None, None)
+
+
+@pytest.mark.parametrize("kind", [ADDR, SIZE])
+@pytest.mark.parametrize("text", TOO_LARGE)
+def test_more_than_64_bits(text: str, kind: AddrType) -> None:
+    with pytest.raises(click.BadParameter, match="has more than 64 bits"):
+        kind.convert(text, None, None)
+
+
+def test_a_size_is_not_zero() -> None:
+    with pytest.raises(click.BadParameter, match="'0K': a size is at least 1"):
+        SIZE.convert("0K", None, None)
+    assert SIZE.convert("1", None, None) == 1

@@ -1,0 +1,202 @@
+"""The program as a process sees it: help, errors, exit statuses, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, VERBS, program
+from pykexec.errors import KexecError
+from tests.cli.conftest import Run, RunJson
+from tests.cli.documents import validate
+
+PYKEXEC = [sys.executable, "-m", "pykexec"]
+HEAVY = ("rich", "construct", "elftools", "jsonschema", "ctypes", "hashlib", "json")
+
+
+def process(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PYKEXEC, *words], capture_output=True, text=True, timeout=60, **more)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package, from any current folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join
+)
+def test_help_imports_click_alone(words: list[str]) -> None:
+    code = f"""
+import sys
+from pykexec.cli.program import program
+try:
+    program.main({words!r})
+except SystemExit as end:
+    assert end.code == 0, end.code
+print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    heavy, ours = result.stderr.splitlines()
+    assert heavy == "[]"
+    assert "pykexec.load'" not in ours
+    assert "pykexec.machine'" not in ours
+
+
+def test_completion_imports_click_alone() -> None:
+    code = "from pykexec.cli import main\nmain()"
+    env = os.environ | {
+        "_PYKEXEC_COMPLETE": "bash_complete", "COMP_WORDS": "pykexec lo", "COMP_CWORD": "1"
+    }  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], env=env, capture_output=True, text=True
+    )
+    assert result.stdout == "plain,load\n"
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not imported & {"rich", "construct", "elftools", "pykexec.load"}
+
+
+def test_the_help_lines_are_those_of_the_verbs() -> None:
+    context = click.Context(program)
+    for verb, (_, line) in VERBS.items():
+        command = program.get_command(context, verb)
+        assert command
+        assert command.get_short_help_str(200) == line
+        assert command.name in (verb, "command"), verb
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").stdout == "pykexec 0.1.0\n"
+
+
+ERRORS = [
+    (["lod"], 2, "no such command 'lod'; did you mean 'load'?", "pykexec --help"),
+    (["load"], 2, "missing argument 'KERNEL'", "pykexec load --help"),
+    (
+        ["load", "k", "--mem-min", "x"], 2,
+        "invalid value for '--mem-min': 'x': expected decimal or 0x hex, with K, M or G if you "
+        "like", "pykexec load --help",
+    ),
+    (
+        ["load", "k", "--mem-min", "1M", "--mem-min", "1M"], 2,
+        "option '--mem-min' is given twice", "pykexec load --help",
+    ),
+    (
+        ["machine", "create", "m", "--seed", "1", "--seed=2"], 2,
+        "option '--seed' is given twice", "pykexec machine create --help",
+    ),
+    (["load", "k", "--dry-run"], 1, "k: cannot be opened: No such file or directory", None),
+    (["vmcore", "info", "bzImage"], 1, "bzImage: not an ELF core file of x86_64: expected the "
+     "magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'", None),
+    (["status", "--machine", "nowhere"], 1,
+     "nowhere: not a simulated machine, there is no machine.json in it",
+     "pykexec machine create nowhere"),
+    (["rehearse", "bzImage", "--engine", "qemu"], 5, "--engine qemu is not built yet",
+     "--engine simulated"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "status", "message", "hint"), ERRORS)
+def test_errors_in_words(
+    run: Run, words: list[str], status: int, message: str, hint: str | None
+) -> None:
+    result = run(*words, status=status)
+    assert result.stdout == ""
+    expected = f"pykexec: {message}\n" + (f"  hint: {hint}\n" if hint else "")
+    assert result.stderr == expected
+
+
+@pytest.mark.parametrize(("words", "status", "message", "hint"), ERRORS)
+def test_errors_in_json(
+    run: Run, words: list[str], status: int, message: str, hint: str | None
+) -> None:
+    result = run(*words, "--json", status=status)
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    validate(document)
+    assert document["error"]["message"] == message
+    assert document["error"]["hint"] == hint
+
+
+def test_json_behind_two_dashes_is_a_file_name(run: Run) -> None:
+    result = run("vmcore", "info", "--", "--json", status=1)
+    assert result.stdout == ""
+    assert result.stderr == "pykexec: --json: cannot be opened: No such file or directory\n"
+
+
+def test_facts_are_in_the_document(run_json: RunJson) -> None:
+    words = ["load", "bzImage", "--crash-by-normal", "--machine", "m", "--dry-run"]
+    run_json("machine", "create", "m", "--memory", "64M")
+    document = run_json(*words, "--crash-size", "60M", status=6)
+    assert document["error"]["code"] == "window"
+    assert document["error"]["size"] == 60 << 20
+
+
+def test_every_verb_without_words_says_how_to_use_it(run: Run) -> None:
+    assert "Usage: pykexec machine" in run("machine", status=2).output
+    assert "Usage: pykexec [OPTIONS] COMMAND" in run(status=2).output
+
+
+def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pykexec.crash.core_file.open_core", stop)
+    result = run("vmcore", "info", "bzImage", status=INTERRUPTED)
+    assert "pykexec: interrupted\n" in result.stderr
+
+
+def test_a_signal_interrupts() -> None:
+    command = [*PYKEXEC, "rehearse", "bzImage", "--memory", "1G"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        time.sleep(1)
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(timeout=30)
+        assert child.returncode in (INTERRUPTED, -signal.SIGINT)
+        assert b"Traceback" not in stderr
+
+
+def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    process("machine", "create", "m", "--memory", "128M")
+    words = ["load", "bzImage", "--crash-by-normal", "--crash-size", "32M", "--machine", "m"]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a write cut short goes unseen with it
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*PYKEXEC, *words, "--json"], stdout=pipe, stderr=pipe) as child:
+        assert child.stdout
+        assert child.stderr
+        child.stdout.read(10)
+        child.stdout.close()
+        assert b"Traceback" not in child.stderr.read()
+        assert child.wait(30) == CLOSED_PIPE
+
+
+def test_an_ascii_terminal_and_a_file_name_that_is_not() -> None:
+    env = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    result = process("load", "kernel-é\udcff\x1b[2J", "--dry-run", env=env)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "cannot be opened: No such file or directory" in result.stderr
+
+
+def test_facts_that_are_addresses_are_hex() -> None:
+    from pykexec.cli.documents import error_document
+
+    error = KexecError("no", hint="h", entry=4096, count=3, kinds=(1, "a"), none=None)
+    assert error_document(error)["error"] == {
+        "code": "failed", "message": "no", "hint": "h",
+        "entry": "0x1000", "count": 3, "kinds": [1, "a"], "none": None,
+    }  # fmt: skip
