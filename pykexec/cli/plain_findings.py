@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.cli.plain import check_lines, columns, fields, many, size
+from pykexec.cli.plain import bound_facts, check_lines, columns, fields, many, segment_table, size
 
 if TYPE_CHECKING:
     from pykexec.cli.reports import (
@@ -26,6 +26,8 @@ Facts = list[tuple[str, str]]
 
 def rehearsal(report: Rehearsal, verbose: int = 0) -> list[str]:
     return [
+        *segment_table(report.loaded.planned.table),
+        "",
         *fields(rehearsal_facts(report)),
         "",
         *check_lines(report.checks),
@@ -47,9 +49,7 @@ def rehearsal_facts(report: Rehearsal) -> Facts:
     if plan.window:
         facts.append(("window", f"{plan.window} ({size(plan.window.size)})"))
     if bound:
-        runs = many(len(bound.backup_map.moved), "run")
-        facts.append(("moved", f"{many(report.backup_pages, 'page')} in {runs}"))
-        facts.append(("headers", many(bound.program_headers, "program header")))
+        facts += bound_facts(bound)
     facts.append(("engine", f"{report.engine}: this machine was not touched"))
     return facts
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pykexec.cli import plain, plain_findings
-from pykexec.cli.render import VERDICT_STYLES, facts, grid, plain_lines
+from pykexec.cli.render import VERDICT_STYLES, facts, grid, plain_lines, segment_grid
 
 if TYPE_CHECKING:
     from pykexec.cli.reports import (
@@ -36,7 +36,10 @@ def rehearsal(report: Rehearsal, verbose: int = 0) -> RenderableType:
     verdict = plain_findings.rehearsal_verdict(report)
     style = "bold green" if report.good else "bold red"
     return Group(
-        facts(plain_findings.rehearsal_facts(report)), checks(report.checks), Text(verdict, style)
+        segment_grid(report.loaded.planned.table),
+        facts(plain_findings.rehearsal_facts(report)),
+        checks(report.checks),
+        Text(verdict, style),
     )
 
 
