@@ -1,0 +1,182 @@
+"""load: its table, its documents, its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_bzimage
+from tests.cli.conftest import Run, RunJson
+from tests.conftest import Golden
+
+PLAN = ["load", "bzImage", "--initrd", "initrd", "--append", "quiet root=/dev/vda", "--dry-run"]
+BY_NORMAL = ["--crash-by-normal", "--mem-min", "16M", "--mem-max", "0x3ffffff"]
+HEAD = "No.  buf         bufsz     mem       memsz     what"
+
+
+def test_the_table(run: Run, machine: str, golden: Golden) -> None:
+    result = run(*PLAN, *BY_NORMAL, "--machine", machine)
+    assert result.stdout.startswith(
+        "No.  buf         bufsz     mem        memsz      what\n0    NULL"
+    )
+    golden("load-by-normal.txt", result.stdout)
+    golden("load-by-normal.stderr.txt", result.stderr)
+
+
+def test_the_reasons(run: Run, machine: str, golden: Golden) -> None:
+    golden("load-by-normal-v.txt", run(*PLAN, *BY_NORMAL, "--machine", machine, "-v").stdout)
+
+
+def test_a_normal_load(run: Run, machine: str, golden: Golden) -> None:
+    golden("load-normal.txt", run(*PLAN, "--machine", machine).stdout)
+
+
+def test_what_a_load_says_afterwards(run: Run, machine: str, golden: Golden) -> None:
+    words = [word for word in PLAN if word != "--dry-run"]
+    result = run(*words, *BY_NORMAL, "--machine", machine)
+    golden("load-done.txt", result.stdout)
+
+
+def test_the_document_of_a_dry_run(
+    run: Run, run_json: RunJson, machine: str, golden: Golden
+) -> None:
+    words = [*PLAN, *BY_NORMAL, "--machine", machine]
+    document = run_json(*words)
+    golden("load-by-normal.json", run(*words, "--json").stdout)
+    assert document["state"] == "requested"
+    assert document["window"] == {"start": "0x1000000", "end": "0x4000000"}
+    assert "backup_map" not in document
+
+
+def test_two_dry_runs_are_alike(run: Run, machine: str) -> None:
+    words = [*PLAN, *BY_NORMAL, "--machine", machine, "--json"]
+    assert run(*words).stdout == run(*words).stdout
+
+
+def test_the_document_of_a_load(run_json: RunJson, machine: str) -> None:
+    words = [word for word in PLAN if word != "--dry-run"]
+    document = run_json(*words, *BY_NORMAL, "--machine", machine)
+    assert document["state"] == "bound"
+    assert document["backend"] == "simulated"
+    assert document["mode"] == "flag"
+    assert document["flags"] == ["KEXEC_CRASH_BY_NORMAL"]
+    pages = sum(item["memsz"] for item in document["segments"])
+    assert sum(run["size"] for run in document["backup_map"]) == pages
+    assert document["elfcorehdr"]["program_headers"] > 4
+
+
+def test_width_changes_nothing(run: Run, machine: str) -> None:
+    words = [*PLAN, *BY_NORMAL, "--machine", machine, "-v"]
+    narrow, wide = (run(*words, env={"COLUMNS": width}).stdout for width in ("20", "300"))
+    assert narrow == wide
+
+
+def test_without_a_machine_one_is_made_and_named(run: Run, folder: Path) -> None:
+    first = run("load", "bzImage")
+    where = folder / "state" / "pykexec" / "machine"
+    assert first.stderr == f"pykexec: note: created the simulated machine {where}\n"
+    assert f"simulated, machine {where}\n" in first.stdout
+    assert run("load", "bzImage").stderr == ""
+    assert f"simulated, machine {where}\n" in run("status").stdout
+
+
+def captured(folder: Path, iomem: str | None, meminfo: str = "MemTotal: 2000000 kB\n") -> str:
+    """A folder that looks like / of a machine."""
+    proc = folder / "root" / "proc"
+    proc.mkdir(parents=True)
+    (proc / "meminfo").write_text(meminfo)
+    if iomem is not None:
+        (proc / "iomem").write_text(iomem)
+    return "root"
+
+
+def test_a_captured_machine(run: Run, folder: Path) -> None:
+    root = captured(folder, "00100000-7fffffff : System RAM\n")
+    result = run("load", "bzImage", "--dry-run", "--root", root)
+    assert "backend    simulated, root, map of /proc/iomem\n" in result.stdout
+    assert "0    data        0x3000    0x7fe00000  0x100000  kernel\n" in result.stdout
+    assert result.stderr == ""
+
+
+def test_zeros_in_iomem_are_no_obstacle(run: Run, folder: Path) -> None:
+    root = captured(folder, "00000000-00000000 : System RAM\n")
+    result = run("load", "bzImage", "--dry-run", "--root", root)
+    assert "the memory map is assumed from MemTotal" in result.stderr
+    assert "addresses are a guess\n" in result.stderr
+    assert "backend    simulated, root, assumed map\n" in result.stdout
+
+
+def test_no_map_and_no_total_is_a_refusal(run: Run, folder: Path) -> None:
+    root = captured(folder, None, "")
+    result = run("load", "bzImage", "--dry-run", "--root", root, status=5)
+    assert result.stderr.startswith("pykexec: the memory map of root is unknown: /proc/iomem:")
+
+
+def test_this_machine_unprivileged(run: Run) -> None:
+    """Whatever this machine lets us read: a dry run plans for it."""
+    result = run("load", "bzImage", "--dry-run")
+    assert "simulated, this machine, " in result.stdout
+    assert "dry run, nothing loaded\n" in result.stdout
+
+
+REFUSED = [
+    ("--crash --crash-by-normal", 2, "--crash and --crash-by-normal exclude each other"),
+    ("--mode flag", 2, "--mode is for --crash-by-normal"),
+    ("--crash --crash-size 64M", 2, "--crash-size is for --crash-by-normal"),
+    ("--hotplug", 2, "--hotplug is for --crash"),
+    ("--cmdline-remove quiet", 2, "--cmdline-remove has nothing to remove from without "
+     "--reuse-cmdline"),
+    ("--root /", 2, "--root is for --dry-run"),
+    ("--dry-run --root / --machine m", 2, "--root and --machine exclude each other"),
+    ("--backend kernel --machine m", 2, "--machine would be ignored: it is for the simulated "
+     "backend"),
+    ("--dry-run --type zImage", 2, "no image type 'zImage'"),
+    ("--dry-run --crash-by-normal --mode stub-swap", 5, "mode stub-swap is for the real kernel"),
+    ("--dry-run --crash-by-normal --mode flag --backend kernel", 5,
+     "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked"),
+    ("--syscall file", 5, "the simulated kernel has no kexec_file_load"),
+    ("--machine m --dry-run --mem-min 2M --mem-max 1M", 2,
+     "--mem-max 0x100000 is below --mem-min 0x200000"),
+    ("--machine m --dry-run --entry 0x42", 6, "entry 0x42 is in no segment"),
+    ("--machine m --dry-run --append elfcorehdr=1 --crash-by-normal --crash-size 32M", 2,
+     "elfcorehdr= is set by pykexec"),
+    ("--machine m --dry-run --mem-max 8M", 6,
+     "kernel: no free range of 0x100000 bytes aligned to 0x200000 in 0x1000000.."
+     "0x10000000000000000"),
+    ("--machine m --crash", 6, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "status", "message"), REFUSED)
+def test_refusals(run: Run, machine: str, words: str, status: int, message: str | None) -> None:
+    result = run("load", "bzImage", *words.split(), status=status)
+    assert result.stdout == ""
+    first = result.stderr.splitlines()[0]
+    if message:
+        assert first == f"pykexec: {message}"
+
+
+def test_the_backend_of_the_environment(run: Run) -> None:
+    env = {"PYKEXEC_BACKEND": "kernel"}
+    result = run("status", "--machine", "m", status=2, env=env)
+    assert "--machine would be ignored: it is for the simulated backend\n" in result.stderr
+    assert (
+        "'kernl' is not one of" in run("status", status=2, env={"PYKEXEC_BACKEND": "kernl"}).stderr
+    )
+
+
+def test_a_banner_cannot_command_a_terminal(run: Run, machine: str, folder: Path) -> None:
+    (folder / "evil").write_bytes(make_bzimage(banner=b"6.1 \x1b[2J[red] (x)\0"))
+    result = run("load", "evil", "--machine", machine, "--append", "init=[/bin/sh]", "--dry-run")
+    assert "\x1b" not in result.stdout
+    assert "cmdline    init=[/bin/sh]\n" in result.stdout
+
+
+def test_the_kernel_is_named_by_what_it_is(run_json: RunJson, machine: str, folder: Path) -> None:
+    (folder / "other").mkdir()
+    (folder / "other" / "name").write_bytes((folder / "bzImage").read_bytes())
+    one = run_json("load", "bzImage", "--machine", machine, "--dry-run")
+    two = run_json("load", "other/name", "--machine", machine, "--dry-run")
+    assert json.dumps(one) == json.dumps(two)
