@@ -1,0 +1,132 @@
+"""doctor, explain, inspect, rehearse: what they print and how they end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pykexec.crash.pattern import pattern_page
+from tests.cli.conftest import Run, RunJson
+from tests.conftest import Golden
+
+
+@pytest.fixture
+def root() -> str:
+    """A captured machine of few facts."""
+    files = {
+        "proc/iomem": "00100000-07ffffff : System RAM\n",
+        "proc/meminfo": "MemTotal: 130000 kB\nMemFree: 100000 kB\nMemAvailable: 110000 kB\n",
+        "proc/self/status": "CapEff:\t0000000000000000\nSeccomp:\t0\n",
+        "proc/sys/kernel/osrelease": "6.1.0\n",
+        "proc/sys/kernel/kexec_load_disabled": "1\n",
+    }
+    for name, text in files.items():
+        path = Path("root", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return "root"
+
+
+def test_doctor(run: Run, run_json: RunJson, root: str) -> None:
+    result = run("doctor", "--root", root, status=3)
+    assert "fail     CAP_SYS_BOOT " in result.stdout
+    assert "\n         fix: " in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("root: ")
+    document = run_json("doctor", "--root", root, status=3)
+    levels = {row["name"]: row["level"] for row in document["rows"]}
+    assert levels["CAP_SYS_BOOT"] == "fail"
+    assert document["problems"] == list(levels.values()).count("fail")
+    assert document["machine"] == "root"
+
+
+def test_doctor_on_this_machine(run_json: RunJson) -> None:
+    from pykexec.cli.doctor import command
+
+    assert command.name == "command"
+    assert run_json("doctor", "--root", "/", status=3 if failing() else 0)["rows"]
+
+
+def failing() -> bool:
+    """Whether a load would fail here; nobody knows beforehand."""
+    from pykexec.doctor import diagnose, problems
+    from pykexec.host.facts import read_machine
+
+    return bool(list(problems(diagnose(read_machine()))))
+
+
+def test_explain_an_errno(run: Run, run_json: RunJson, golden: Golden) -> None:
+    golden("explain-eaddrnotavail.txt", run("explain", "EADDRNOTAVAIL").stdout)
+    assert run_json("explain", "99") == run_json("explain", "eaddrnotavail") | {"word": "99"}
+    assert run("explain", "ENOTTY").stdout == "ENOTTY: kexec never answers this\n"
+
+
+def test_explain_one_of_our_codes(run: Run, run_json: RunJson) -> None:
+    result = run("explain", "no-hole")
+    assert result.stdout.startswith("no-hole: No free range holds what was wanted")
+    assert result.stdout.endswith("exit status 6\n")
+    document = run_json("explain", "no-hole")
+    assert document["kernel_checks"] == []
+    assert document["error"]["exit_status"] == 6
+
+
+def test_explain_refuses_other_words(run: Run) -> None:
+    result = run("explain", "why", status=2)
+    assert result.stderr.startswith("pykexec: 'why' is neither an errno nor one of our codes\n")
+
+
+def test_explain_a_plan(run: Run, run_json: RunJson, machine: str) -> None:
+    words = ["load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M"]
+    Path("plan.json").write_text(run(*words, "--json").stdout)
+    assert Path("plan.json").stat().st_size > 1 << 18
+    document = run_json("explain", "EINVAL", "--plan", "plan.json")
+    assert {item["ok"] for item in document["plan"]} == {True}
+    Path("bad.json").write_text("{")
+    result = run("explain", "EINVAL", "--plan", "bad.json", status=2)
+    assert result.stderr.startswith("pykexec: bad.json: not a JSON document: ")
+
+
+def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
+    golden("inspect-bzimage.txt", run("inspect", "bzImage").stdout)
+    document = run_json("inspect", "bzImage")
+    assert document["type"] == "bzImage64"
+    assert document["boot"]["pref_address"] == "0x1000000"
+    assert document["boot"]["init_size"] == 1 << 20
+    nothing = run("inspect", "initrd", status=1)
+    assert "initrd: not a kernel image of any known type" in nothing.stderr
+
+
+def test_inspect_a_dump(run: Run, run_json: RunJson, machine: str) -> None:
+    run("load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M")
+    run("machine", "crash", machine)
+    assert run_json("inspect", "m/vmcore") == run_json("vmcore", "info", "m/vmcore")
+
+
+REHEARSE = ["rehearse", "bzImage", "--memory", "128M", "--crash-size", "32M", "--mem-min", "16M"]
+
+
+def test_rehearse(run: Run, golden: Golden) -> None:
+    golden("rehearse.txt", run(*REHEARSE).stdout)
+
+
+def test_rehearse_json(run_json: RunJson) -> None:
+    document = run_json(*REHEARSE, "--allocator", "lowest", "--used", "20")
+    assert document["good"] is True
+    assert document["pattern_pages"]["right"] == document["filled_pages"]
+    assert document["machine"]["allocator"] == "lowest"
+
+
+def test_rehearse_finds_a_page_that_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page is not what it says it is: the verdict is bad."""
+    monkeypatch.setattr(
+        "pykexec.rehearse.pattern_page",
+        lambda addr: pattern_page(addr + (0x1000 if addr == 0x2000 else 0)),
+    )
+    result = run(*REHEARSE, status=3)
+    assert result.stdout.splitlines()[-1].startswith("bad: ")
+    assert "every-old-page  broken" in result.stdout
+
+
+def test_rehearse_that_does_not_fit(run: Run) -> None:
+    result = run("rehearse", "bzImage", "--memory", "64M", "--crash-size", "60M", status=6)
+    assert result.stdout == ""
