@@ -1,0 +1,162 @@
+"""On a terminal: nothing is cut, nothing is taken for markup, whatever the terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+from importlib import import_module
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from pykexec.cli.output import FINDINGS, Kind, printable, twin
+from pykexec.memory.ranges import PhysRange
+from tests.cli.conftest import Run
+
+PLAN = [
+    "load",
+    "bzImage",
+    "--machine",
+    "m",
+    "--crash-by-normal",
+    "--crash-size",
+    "32M",
+    "--dry-run",
+]
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def on_terminal(words: list[str], columns: int = 80, status: int = 0, **env: str) -> str:
+    """What a terminal of that width gets, stderr left out."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "LINES")}
+    environment = clean | {"PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm-256color"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pykexec", *words],
+        stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=environment | env,
+    )  # fmt: skip
+    os.close(theirs)
+    parts = []
+    while True:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(ours)
+    assert child.wait(60) == status
+    return b"".join(parts).decode()
+
+
+def addresses(text: str) -> list[str]:
+    return re.findall(r"0x[0-9a-f]+", ESCAPES.sub("", text))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 132, 200])
+def test_no_address_is_cut(run: Run, machine: str, columns: int) -> None:
+    whole = run(*PLAN).stdout
+    drawn = addresses(on_terminal(PLAN, columns))
+    table = [word for line in whole.splitlines()[1:8] for word in addresses(line)]
+    for address in table:
+        assert address in drawn, address
+
+
+def test_eighty_columns_have_a_table_and_the_reasons(machine: str) -> None:
+    drawn = ESCAPES.sub("", on_terminal(PLAN))
+    assert "│ No. │ buf  │ bufsz  │ mem       │ memsz     │ what" in drawn
+    assert "the capture kernel's real-mode trampoline needs RAM here" in drawn
+    assert max(len(line) for line in drawn.splitlines()) <= 80
+
+
+def test_a_wide_terminal_has_the_reasons_in_a_column(machine: str) -> None:
+    assert "│ why" in ESCAPES.sub("", on_terminal(PLAN, 160))
+
+
+def test_the_window_is_drawn_to_scale(machine: str) -> None:
+    drawn = ESCAPES.sub("", on_terminal(PLAN, 80)).splitlines()
+    bar = next(line for line in drawn if line.startswith("  ···"))
+    assert len(bar) == 78
+    assert re.fullmatch(r"  ·+2+·*\d+·*", bar)
+
+
+def test_no_color(machine: str) -> None:
+    assert "\x1b[3" not in on_terminal(PLAN, NO_COLOR="1")
+    assert "\x1b[36m" in on_terminal(PLAN)
+
+
+def test_a_terminal_of_ascii(machine: str) -> None:
+    drawn = on_terminal(PLAN, PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONUTF8="0")
+    assert drawn.isascii()
+    assert "| No. | buf  |" in ESCAPES.sub("", drawn)
+
+
+def test_kernel_text_is_no_markup(machine: str) -> None:
+    words = [*PLAN, "--append", "init=[/bin/sh] [red]x :smile: 0xdeadbeef"]
+    drawn = ESCAPES.sub("", on_terminal(words, 200))
+    assert "init=[/bin/sh] [red]x :smile: 0xdeadbeef" in drawn
+
+
+EVERY = [
+    ["status", "--machine", "m"],
+    ["machine", "show", "m"],
+    ["machine", "show", "m", "-v"],
+    ["doctor", "--root", "/"],
+    ["explain", "EINVAL"],
+    ["explain", "no-hole"],
+    ["inspect", "bzImage"],
+    [*PLAN, "-v"],
+    ["load", "bzImage", "--machine", "m"],
+]
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_every_verb_draws_what_it_prints(run: Run, machine: str, words: list[str]) -> None:
+    """The same addresses and names, in words that the terminal may have folded."""
+    statuses = {"status": 3, "doctor": None}
+    status = statuses.get(words[0], 0)
+    if status is None:
+        from tests.cli.test_findings import failing
+
+        status = 3 if failing() else 0
+    plain = run(*words, status=status).stdout
+    drawn = ESCAPES.sub("", on_terminal(words, 250, status=status))
+    missing = [
+        word for word in set(re.findall(r"[\w./-]{4,}", plain)) - {"broken"} if word not in drawn
+    ]
+    assert missing == []
+
+
+def test_a_dump_is_drawn(run: Run, machine: str) -> None:
+    run("load", "bzImage", "--machine", "m", "--crash-by-normal", "--crash-size", "32M")
+    assert "the crash image, by a panic" in on_terminal(["machine", "crash", "m"])
+    drawn = ESCAPES.sub("", on_terminal(["vmcore", "verify", "m/vmcore", "--machine", "m"]))
+    assert "│ coverage      │ ok      │" in drawn
+    assert "whole, as far as it can be told" in drawn
+
+
+def test_every_kind_of_value_has_three_twins() -> None:
+    for kind in get_args(Kind):
+        for form in ("documents", "plain", "render"):
+            assert callable(twin(form, kind)), (form, kind)
+    assert set(get_args(Kind)) >= FINDINGS
+
+
+def test_control_characters_are_escapes() -> None:
+    assert printable("a\x1b[2J\tb\udcff\n") == r"a\x1b[2J\tb\udcff\n"
+    assert printable("é·") == "é·"
+
+
+def test_a_cell_of_the_map_is_never_empty() -> None:
+    cell_range = import_module("pykexec.cli.render").cell_range
+    around = PhysRange(0x1000, 0x1010)
+    assert all(cell_range(around, at, 78).size >= 1 for at in range(78))
