@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.contract.rig import Rig, SimulatedRig
+from tests.contract.rig import KernelRig, Rig, SimulatedRig
 
-RIGS: dict[str, Callable[[Path], Rig]] = {
+SIMULATED: dict[str, Callable[[Path], Rig]] = {
     "simulated, swap": lambda folder: SimulatedRig(folder),
     "simulated, copy": lambda folder: SimulatedRig(folder, relocate="copy"),
 }
-"""The real kernel is added by tests/vm, inside of a machine that may be lost."""
+REAL: dict[str, Callable[[Path], Rig]] = {"kernel": lambda folder: KernelRig()}
+
+RIGS = REAL if os.environ.get("PYKEXEC_CONTRACT") == "kernel" else SIMULATED
+"""tests/vm sets the variable, inside of a machine that may be lost."""
 
 
 @pytest.fixture(params=RIGS)

@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from pykexec.backends.backend import Backend
+import pytest
+
+from pykexec.backends.backend import Backend, Slot
+from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.gates import Gates, Lockdown
+from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange
 
 MIB = 1 << 20
@@ -31,9 +35,35 @@ class Rig(Protocol):
         """Whether its kernel has KEXEC_CRASH_BY_NORMAL."""
         ...
 
+    @property
+    def says_why(self) -> bool:
+        """Whether a refusal names the rule; a real kernel says an errno and no more."""
+        ...
+
     def set(self, **settings: object) -> None:
         """Settings of `Gates`; a backend that cannot change one skips the test."""
         ...
+
+
+class KernelRig:
+    """The kernel that runs, for a machine that may be lost; boot it with crashkernel=4M."""
+
+    knows_by_normal = False
+    says_why = False
+
+    def __init__(self) -> None:
+        self.backend = KernelBackend()
+        machine = self.backend.machine()
+        assert not isinstance(machine.memory_map, Unknown)
+        assert not isinstance(machine.crash_kernel, Unknown)
+        ram = max(machine.memory_map.whole_page_ram, key=lambda span: span.size)
+        self.window = PhysRange.sized(ram.start + 64 * MIB, MIB)
+        self.reservation = machine.crash_kernel.ranges[0] if machine.crash_kernel else None
+        for slot in Slot:
+            self.backend.unload(slot)
+
+    def set(self, **settings: object) -> None:
+        pytest.skip(f"a real kernel is not changed: {', '.join(settings)}")
 
 
 @dataclass
@@ -57,6 +87,7 @@ class SimulatedRig:
         self.window = PhysRange.sized(20 * MIB, MIB)
         self.reservation = self.backend.show().reservation
         self.knows_by_normal = self.relocate == "swap"
+        self.says_why = True
 
     def set(self, **settings: object) -> None:
         if "lockdown" in settings:

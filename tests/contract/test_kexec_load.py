@@ -120,6 +120,16 @@ ROWS: dict[str, tuple[str, str, int, Break]] = {
 }  # fmt: skip
 
 
+def assert_refusal(
+    rig: Rig, refusal: SyscallError, rule: str, code: str, status: int | None = None
+) -> None:
+    """The errno, and where the backend says more, the rule and the exit status."""
+    assert refusal.code == code
+    if rig.says_why:
+        assert refusal.rule == rule
+        assert status in (None, refusal.exit_status)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_each_check(name: str, rig: Rig) -> None:
     rule, code, status, broken = ROWS[name]
@@ -127,7 +137,7 @@ def test_each_check(name: str, rig: Rig) -> None:
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(table)
     refusal = caught.value
-    assert (refusal.rule, refusal.code, refusal.exit_status) == (rule, code, status)
+    assert_refusal(rig, refusal, rule, code, status)
     assert refusal.message.startswith(f"kexec_load(entry={table.entry:#x}, nr_segments=")
     assert f") = -1 {code} (" in refusal.message
     assert rig.backend.status()[Slot.NORMAL] is LoadState.NOT_LOADED
@@ -154,7 +164,7 @@ def test_the_earlier_check_wins(first: str, second: str, rig: Rig) -> None:
         table = ROWS[name][3](rig, table)
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(table)
-    assert caught.value.rule == ROWS[first][0]
+    assert_refusal(rig, caught.value, *ROWS[first][:3])
 
 
 def test_a_refusal_prints_as_strace_would(rig: Rig) -> None:
@@ -182,7 +192,7 @@ def test_the_flag_is_known_by_a_kernel_that_swaps(rig: Rig) -> None:
         return
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(table)
-    assert (caught.value.rule, caught.value.code, caught.value.exit_status) == ("A5", "EINVAL", 5)
+    assert_refusal(rig, caught.value, "A5", "EINVAL", 5)
 
 
 def test_a_normal_image_replaces_the_old_one_only_when_it_is_loaded(rig: Rig) -> None:
@@ -267,7 +277,7 @@ def test_entry_of_a_crash_image(name: str, rig: Rig) -> None:
         return
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(table)
-    assert (caught.value.rule, caught.value.code) == ("E", "EADDRNOTAVAIL")
+    assert_refusal(rig, caught.value, "E", "EADDRNOTAVAIL")
 
 
 @pytest.mark.parametrize("offset", [-PAGE, 0])
@@ -278,8 +288,7 @@ def test_crash_segments_lie_in_the_reservation(offset: int, rig: Rig) -> None:
     table = changed(good(rig, ON_CRASH), 1, mem=mem, memsz=2 * PAGE)
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(table)
-    assert (caught.value.rule, caught.value.code) == ("F6", "EADDRNOTAVAIL")
-    assert caught.value.exit_status == 6
+    assert_refusal(rig, caught.value, "F6", "EADDRNOTAVAIL", 6)
 
 
 # kernel-contract 1.2, "not checked at all".
@@ -294,6 +303,8 @@ UNCHECKED: dict[str, Break] = {
 
 @pytest.mark.parametrize("name", UNCHECKED)
 def test_what_the_kernel_does_not_check(name: str, rig: Rig) -> None:
+    if name == "an empty segment" and not rig.says_why:
+        pytest.skip("from 6.12 on it makes every page look like a destination: ENOMEM")
     rig.backend.load(UNCHECKED[name](rig, good(rig)))
     assert rig.backend.status()[Slot.NORMAL] is LoadState.LOADED
 
