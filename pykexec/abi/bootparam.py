@@ -109,7 +109,80 @@ setup_header = Struct(
 )
 """struct setup_header up to protocol 2.12, at SETUP_HEADER_OFFSET."""
 
+screen_info = Struct(
+    "orig_x" / Int8ul,
+    "orig_y" / Int8ul,
+    "ext_mem_k" / Int16ul,
+    "orig_video_page" / Int16ul,
+    "orig_video_mode" / Int8ul,
+    "orig_video_cols" / Int8ul,
+    "flags" / Int8ul,
+    "unused2" / Int8ul,
+    "orig_video_ega_bx" / Int16ul,
+    "unused3" / Int16ul,
+    "orig_video_lines" / Int8ul,
+    "orig_video_isVGA" / Int8ul,
+    "orig_video_points" / Int16ul,
+    "lfb_width" / Int16ul,
+    "lfb_height" / Int16ul,
+    "lfb_depth" / Int16ul,
+    "lfb_base" / Int32ul,
+    "lfb_size" / Int32ul,
+    "cl_magic" / Int16ul,
+    "cl_offset" / Int16ul,
+    "lfb_linelength" / Int16ul,
+    "red_size" / Int8ul,
+    "red_pos" / Int8ul,
+    "green_size" / Int8ul,
+    "green_pos" / Int8ul,
+    "blue_size" / Int8ul,
+    "blue_pos" / Int8ul,
+    "rsvd_size" / Int8ul,
+    "rsvd_pos" / Int8ul,
+    "vesapm_seg" / Int16ul,
+    "vesapm_off" / Int16ul,
+    "pages" / Int16ul,
+    "vesa_attributes" / Int16ul,
+    "capabilities" / Int32ul,
+    "ext_lfb_base" / Int32ul,
+    "_reserved" / Bytes(2),
+)
+"""include/uapi/linux/screen_info.h, the first 64 bytes of boot_params."""
+VIDEO_CAPABILITY_64BIT_BASE = 2
+
+
+class VideoType(IntEnum):
+    """orig_video_isVGA."""
+
+    VIDEO_TYPE_TEXT = 1
+    """What every loader writes for VGA text."""
+    VIDEO_TYPE_VGAC = 0x22
+    VIDEO_TYPE_VLFB = 0x23
+    VIDEO_TYPE_EFI = 0x70
+
+
 e820_entry = Struct("addr" / Int64ul, "size" / Int64ul, "type" / Int32ul)
+
+efi_info = Struct(
+    "efi_loader_signature" / Bytes(4),
+    "efi_systab" / Int32ul,
+    "efi_memdesc_size" / Int32ul,
+    "efi_memdesc_version" / Int32ul,
+    "efi_memmap" / Int32ul,
+    "efi_memmap_size" / Int32ul,
+    "efi_systab_hi" / Int32ul,
+    "efi_memmap_hi" / Int32ul,
+)
+"""struct efi_info, at BootParamsField.EFI_INFO."""
+
+efi_setup_data = Struct(
+    "fw_vendor" / Int64ul,
+    "_unused" / Const(0, Int64ul),
+    "tables" / Int64ul,
+    "smbios" / Int64ul,
+    "_reserved" / Const(bytes(64)),
+)
+"""struct efi_setup_data, the bytes of a SETUP_EFI node (asm/efi.h)."""
 
 setup_data = Struct("next" / Int64ul, "type" / Int32ul, "len" / Int32ul)
 

@@ -24,6 +24,8 @@ from pykexec.abi.bootparam import (
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.efi import EFI_INFO_SIZE, EfiHandover
+from pykexec.placement.setup_data import SetupData
 
 LOW32 = (1 << 32) - 1
 NODE_ALIGN = 16
@@ -41,14 +43,6 @@ E820_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class SetupData:
-    """One node of the setup_data list, before it has an address."""
-
-    type: SetupType
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class BootParams:
     """All that goes into the segment but its address, so that its size is known first."""
 
@@ -59,25 +53,28 @@ class BootParams:
     setup_data: tuple[SetupData, ...] = ()
     screen_info: bytes = bytes(0x40)
     acpi_rsdp: int = 0
+    efi: EfiHandover | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of the segment: zero page, command line, setup_data nodes."""
-        return node_offsets(self.cmdline, self.nodes)[-1]
+        """Bytes of the segment: zero page, command line, setup_data nodes, EFI runtime map."""
+        memmap = len(self.efi.memmap) if self.efi else 0
+        return node_offsets(self.cmdline, self.nodes)[-1] + memmap
 
     @property
     def nodes(self) -> tuple[SetupData, ...]:
         """With the e820 entries that the zero page has no room for."""
+        nodes = (*self.setup_data, *([self.efi.setup] if self.efi else []))
         beyond = self.e820.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
         if not beyond:
-            return self.setup_data
+            return nodes
         table = SetupData(SetupType.SETUP_E820_EXT, encode_e820(MemoryMap(beyond)))
-        return (table, *self.setup_data)
+        return (table, *nodes)
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
         """The segment's bytes when it lies at `at` and the initrd's bytes at `initrd.start`."""
-        *offsets, size = node_offsets(self.cmdline, self.nodes)
-        image = bytearray(size)
+        *offsets, memmap_offset = node_offsets(self.cmdline, self.nodes)
+        image = bytearray(self.size)
         image[:BOOT_PARAMS_SIZE] = self.zero_page(at, offsets, initrd, initrd_size)
         line = self.cmdline.encoded
         image[BOOT_PARAMS_SIZE : BOOT_PARAMS_SIZE + len(line)] = line
@@ -85,6 +82,10 @@ class BootParams:
             following = at + offsets[number + 1] if number + 1 < len(offsets) else 0
             head = setup_data.build({"next": following, "type": node.type, "len": len(node.data)})
             image[offset : offset + len(head) + len(node.data)] = head + node.data
+        if self.efi:
+            info = BootParamsField.EFI_INFO
+            image[info : info + EFI_INFO_SIZE] = self.efi.encode(at + memmap_offset)
+            image[memmap_offset:] = self.efi.memmap
         return bytes(image)
 
     def zero_page(

@@ -18,7 +18,7 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import layout
-from pykexec.placement.boot_params import BootParams, SetupData, screen_info_of
+from pykexec.placement.boot_params import BootParams, screen_info_of
 from pykexec.placement.cmdline import CommandLine, check_length, command_line
 from pykexec.placement.plan import (
     BOOT_PARAMS,
@@ -32,6 +32,7 @@ from pykexec.placement.plan import (
 )
 from pykexec.placement.purgatory import StubJob, stub_memsz
 from pykexec.placement.segment import Source
+from pykexec.placement.setup_data import SetupData
 from pykexec.placement.space import Space
 from pykexec.purgatory import Exchange, Region
 

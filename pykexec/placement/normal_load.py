@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pykexec.abi.kexec import KexecFlag
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import ALL_MEMORY
 from pykexec.placement import layout
+from pykexec.placement.efi import efi_handover
 from pykexec.placement.linux_x86_64 import (
     StubDuties,
     boot_params_for,
@@ -27,7 +30,10 @@ def plan_normal(image: KernelImage, machine: Machine, request: LoadRequest) -> P
     window = requested_window(request)
     free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
     line = next_command_line(image, machine, request)
-    params = boot_params_for(image, machine, request, line, memory_map)
+    params = replace(
+        boot_params_for(image, machine, request, line, memory_map),
+        efi=efi_handover(machine, image.linux.xloadflags),
+    )
     at = place(Space(free), image, request, params.size)
     return PlacementPlan(
         image=image,

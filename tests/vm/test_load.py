@@ -3,6 +3,8 @@ done is refused in words, with its exit status, and with nothing left behind."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .lab import VM
@@ -69,7 +71,10 @@ THIRD = "grep -q stage=three /proc/cmdline && exit 7"
 @pytest.fixture(scope="module")
 def result(vm: VM) -> Result:
     """One boot, two kexecs."""
-    files = {"/boot/vmlinuz": vm.kernel.image, "/boot/initrd2": vm.initrd(THIRD)}
+    files: dict[str, bytes | str | Path] = {
+        "/boot/vmlinuz": vm.kernel.image,
+        "/boot/initrd2": vm.initrd(THIRD),
+    }
     return vm.run(
         FIRST,
         SECOND,
