@@ -75,6 +75,7 @@ class VM:
         files: Mapping[str, Contents] | None = None,
         second_files: Mapping[str, Contents] | None = None,
         second_kernel: Kernel | None = None,
+        firmware: Path | None = None,
         timeout_s: float = 300,
         on_mark: Callable[[str, Qmp], object] | None = None,
     ) -> Result:
@@ -88,6 +89,8 @@ class VM:
 
         `python` puts this Python into the first kernel's guest, together with the `site` folders;
         `second_python` does the same for the second. `programs` and `modules` are for both.
+
+        `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS.
 
         `on_mark` is called with the text of each `host mark`, and may send QMP commands.
         """
@@ -114,6 +117,7 @@ class VM:
                 smp=smp,
                 cpu=cpu,
                 accel=accel,
+                arguments=("-bios", str(firmware)) if firmware else (),
             )
             return machine.run(results, timeout_s, on_mark)
 

@@ -90,6 +90,14 @@ def busybox() -> Path:
     raise Unavailable("the package busybox-static holds no busybox")
 
 
+def efi_firmware() -> Path:
+    """OVMF: with it a machine boots through EFI."""
+    path = package_tree(TOOLS_SUITE, "ovmf") / "usr/share/ovmf/OVMF.fd"
+    if not path.exists():
+        raise Unavailable("the package ovmf holds no OVMF.fd")
+    return path
+
+
 def program(name: str) -> Program:
     """A program by its name, or by its path on this computer."""
     if name not in PROGRAM_PACKAGES:

@@ -10,6 +10,7 @@ import pytest
 from .lab import VM
 from .machine import Result
 from .product import PYKEXEC, document, site, text
+from .supplies import efi_firmware
 
 REFUSALS = f"""
     check() {{
@@ -130,3 +131,17 @@ def test_kexec_file_load_starts_the_one_after(result: Result) -> None:
 def test_the_doctor_knows_this_machine(result: Result) -> None:
     rows = document(result, "first/doctor.json")
     assert rows["schema"] == "pykexec.doctor/1"
+
+
+def test_efi_goes_on_in_the_next_kernel(vm: VM) -> None:
+    first = f"""
+        {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
+            --append "console=ttyS0 panic=1 quiet" > /out/load.txt
+        {PYKEXEC} exec --backend kernel --yes
+    """
+    second = """
+        test -d /sys/firmware/efi/runtime-map
+        dmesg | grep -q "Registered efivars operations"
+        exit 7
+    """
+    vm.run(first, second, python=True, site=site(), firmware=efi_firmware()).expect(7)
