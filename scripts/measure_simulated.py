@@ -1,0 +1,101 @@
+"""Times the simulated kernel, and the ELF core headers of the worst case.
+
+Each window is measured in a process of its own, so that its peak resident set is its own.
+The kernel needs 51 MiB from its load address on: a window of 64 MiB holds it and little more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MIB = 1 << 20
+WINDOWS = (64, 128, 256, 512)
+MEMORY = "4G"
+SECONDS_LIMIT, MIB_LIMIT = 10.0, 300
+WINDOW_OF_LIMIT = 256
+HEADERS_LIMIT = 0.5
+LINEAR_LIMIT = 2.0
+"""The cost of a MiB in the largest window against that in the middle ones."""
+MISSED = 3
+
+
+def pykexec(*arguments: str) -> tuple[float, int, str]:
+    """Seconds, peak KiB and standard output of one command."""
+    started = time.perf_counter()
+    child = subprocess.Popen(["pykexec", *arguments], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = status
+    if status:
+        raise SystemExit(f"pykexec {' '.join(arguments)}: failed")
+    return time.perf_counter() - started, usage.ru_maxrss, output
+
+
+def crash_by_normal(kernel: str, window: int, folder: Path) -> tuple[list[float], int, int]:
+    """Seconds of load, crash and verify; the peak in KiB; how many program headers."""
+    machine = str(folder / f"machine-{window}")
+    pykexec("machine", "create", machine, "--memory", MEMORY, "--allocator", "fragmented")
+    load = ("load", kernel, "--crash-by-normal", "--crash-size", f"{window}M")
+    steps = (
+        (*load, "--machine", machine, "--json"),
+        ("machine", "crash", machine),
+        ("vmcore", "verify", f"{machine}/vmcore", "--machine", machine),
+    )
+    done = [pykexec(*step) for step in steps]
+    headers = json.loads(done[0][2])["elfcorehdr"]["program_headers"]
+    return [seconds for seconds, _, _ in done], max(kib for _, kib, _ in done), headers
+
+
+def worst_headers() -> float:
+    """Seconds to build 65,535 program headers and to read them back."""
+    from pykexec.abi.elf import EHDR, PHDR
+    from pykexec.crash.elfcorehdr import OldMemory, ProgramHeader, build
+
+    loads = [OldMemory(n * 8192, n * 8192 + 4096, 4096) for n in range(0xFFFF)]
+    started = time.perf_counter()
+    raw = build(0, [], loads, page_offset_base=0xFFFF888000000000)
+    table = [ProgramHeader(*entry) for entry in PHDR.iter_unpack(raw[EHDR.size :])]
+    seconds = time.perf_counter() - started
+    assert len(table) == 0xFFFF
+    return seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="the simulated kernel's speed")
+    parser.add_argument("--kernel", required=True)
+    args = parser.parse_args()
+    total: dict[int, float] = {}
+    peak = 0
+    print(f"{'window':>8}  {'load':>6}  {'crash':>6}  {'verify':>6}  {'all':>6}  peak     headers")
+    with tempfile.TemporaryDirectory(prefix="pykexec-bench-") as folder:
+        for window in WINDOWS:
+            seconds, kib, headers = crash_by_normal(args.kernel, window, Path(folder))
+            total[window] = sum(seconds)
+            peak = max(peak, kib if window == WINDOW_OF_LIMIT else 0)
+            times = "  ".join(f"{item:5.1f}s" for item in (*seconds, total[window]))
+            print(f"{window:4} MiB  {times}  {kib / 1024:4.0f} MiB  {headers:7}")
+    headers_seconds = worst_headers()
+    per_mib = {window: seconds / window for window, seconds in total.items()}
+    limits = (
+        ("256 MiB window, seconds", total[WINDOW_OF_LIMIT], SECONDS_LIMIT),
+        ("256 MiB window, peak MiB", peak / 1024, MIB_LIMIT),
+        ("a MiB of 512 against one of 128", per_mib[512] / per_mib[128], LINEAR_LIMIT),
+        ("65,535 program headers, seconds", headers_seconds, HEADERS_LIMIT),
+    )
+    print()
+    for what, found, limit in limits:
+        verdict = "ok" if found <= limit else "MISSED"
+        print(f"{what:34} {found:7.2f}  limit {limit:6.2f}  {verdict}")
+    return 0 if all(found <= limit for _, found, limit in limits) else MISSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
