@@ -56,7 +56,8 @@ def load(
                 return arm(backend, machine, planned, prepared, planned.plan.stage)
             loaded = backend.load(planned.table, planned.plan)
         except BaseException:
-            backend.abandon()
+            if request.kind is ImageKind.CRASH_BY_NORMAL:
+                backend.abandon()
             raise
         return bind_loaded(backend, machine, planned, prepared, loaded)
 

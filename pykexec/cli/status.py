@@ -38,6 +38,7 @@ def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
 
 def staged(acting: Backend) -> StagedReport | None:
     """Only the real kernel has a stage."""
+    from pykexec.backends.backend import LoadState
     from pykexec.backends.kernel.backend import KernelBackend, StageChanged
     from pykexec.backends.kernel.stage import NotStaged
     from pykexec.cli.reports import StagedReport
@@ -48,6 +49,8 @@ def staged(acting: Backend) -> StagedReport | None:
     if record is None:
         return None
     problem = None
+    if acting.status()[record.slot] is LoadState.NOT_LOADED:
+        problem = f"the {record.slot} image is not loaded any more: it was freed by others"
     try:
         acting.check_staged()
     except (StageChanged, NotStaged) as error:

@@ -116,6 +116,8 @@ class KernelBackend:
     def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
         """kexec_load(2); for kernel-swap also the page list, read back and checked."""
         slot = Slot.CRASH if table.flags & KexecFlag.KEXEC_ON_CRASH else Slot.NORMAL
+        if not plan or not plan.mode:
+            self.refuse_replacing(slot)
         if plan and plan.mode and not self.records.read():
             self.records.write(record_of(plan, slot))
         with syscall_segments(table) as segments:
@@ -132,8 +134,20 @@ class KernelBackend:
         self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
     ) -> None:
         """kexec_file_load(2): the kernel reads the files itself, and places everything."""
+        on_crash = flags & KexecFileFlag.KEXEC_FILE_ON_CRASH
+        self.refuse_replacing(Slot.CRASH if on_crash else Slot.NORMAL)
         with initrd_fd(initrd) as fd:
             libc.kexec_file_load(kernel.fd, fd, cmdline, int(flags))
+
+    def refuse_replacing(self, slot: Slot) -> None:
+        """A load into this slot would free the image that a stage of ours belongs to."""
+        record = self.records.read()
+        if record and record.slot is slot:
+            option = " --crash" if slot is Slot.CRASH else ""
+            raise stage.AlreadyStaged(
+                f"this would replace the crash by normal (mode {record.mode}) in the {slot} slot",
+                hint=f"pykexec unload{option} --backend kernel",
+            )
 
     def backup_map(self, table: SegmentTable) -> BackupMap:
         """From the page list of the image just loaded."""

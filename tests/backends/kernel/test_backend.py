@@ -1,0 +1,74 @@
+"""What the real backend refuses before it asks the kernel anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec.abi.kexec import KexecFileFlag, KexecFlag
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.backend import KernelBackend, StageChanged
+from pykexec.backends.kernel.stage import AlreadyStaged
+from pykexec.errors import KexecError
+from pykexec.images.contents import OpenFile
+from pykexec.load import load
+from pykexec.placement.plan import LoadRequest
+from pykexec.placement.segment import NO_FLAGS, SegmentTable
+from tests.backends.kernel.test_record import RECORD
+from tests.builders import make_bzimage, segment, write
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> KernelBackend:
+    """One that has a crash by normal in the crash slot, by its record."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = KernelBackend(folder)
+    made.records.write(RECORD)
+    return made
+
+
+def table(flags: KexecFlag = NO_FLAGS) -> SegmentTable:
+    return SegmentTable((segment("x", 0x1000000, 0x1000),), 0x1000000, flags)
+
+
+def test_a_crash_load_does_not_replace_what_is_armed(backend: KernelBackend) -> None:
+    with pytest.raises(AlreadyStaged) as caught:
+        backend.load(table(KexecFlag.KEXEC_ON_CRASH))
+    assert caught.value.message == (
+        "this would replace the crash by normal (mode in-place) in the crash slot"
+    )
+    assert caught.value.hint == "pykexec unload --crash --backend kernel"
+    assert backend.records.read() == RECORD
+
+
+def test_nor_does_the_file_syscall(backend: KernelBackend, tmp_path: Path) -> None:
+    file = OpenFile(write(tmp_path, "vmlinuz", make_bzimage()))
+    with pytest.raises(AlreadyStaged):
+        backend.file_load(file, None, b"", KexecFileFlag.KEXEC_FILE_ON_CRASH)
+
+
+def test_a_normal_load_minds_its_own_slot(backend: KernelBackend) -> None:
+    backend.records.write(replace(RECORD, slot=Slot.NORMAL))
+    with pytest.raises(AlreadyStaged, match="in the normal slot") as caught:
+        backend.load(table())
+    assert caught.value.hint == "pykexec unload --backend kernel"
+
+
+def test_a_failed_load_of_another_kind_leaves_the_stage_alone(
+    backend: KernelBackend, tmp_path: Path
+) -> None:
+    kernel = write(tmp_path, "vmlinuz", make_bzimage())
+    with pytest.raises(KexecError):
+        load(kernel, backend, LoadRequest(mem_max=0x1000000))
+    assert backend.records.read() == RECORD
+
+
+def test_an_interrupted_load_is_not_started(backend: KernelBackend) -> None:
+    backend.records.write(replace(RECORD, sums=()))
+    with pytest.raises(StageChanged, match="a load was interrupted"):
+        backend.check_staged()
+    with pytest.raises(StageChanged):
+        backend.startable()
