@@ -1,0 +1,126 @@
+"""The man page names everything that the program has, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import pykexec
+from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, program
+from pykexec.errors import (
+    CheckFailed,
+    DoesNotFit,
+    KexecError,
+    NotPermitted,
+    NotSupported,
+    UsageError,
+)
+from tests.cli.documents import SCHEMAS
+
+PAGE = Path(pykexec.__file__).parents[1] / "man" / "pykexec.8"
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="no man page beside the package")
+
+
+def page() -> str:
+    """Without the escapes of roff."""
+    return re.sub(r"\\f[A-Z]", "", PAGE.read_text().replace("\\-", "-"))
+
+
+def commands(group: click.Command = program, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its words."""
+    if not isinstance(group, click.Group):
+        yield path, group
+        return
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
+        yield from commands(command, f"{path} {name}".strip())
+
+
+def options(command: click.Command) -> set[str]:
+    names = {opt for param in command.params for opt in param.opts if opt.startswith("-")}
+    return names | {"--help"}
+
+
+def test_every_option_is_in_the_page() -> None:
+    text = page()
+    missing = {
+        f"{path} {name}"
+        for path, command in commands()
+        for name in options(command)
+        if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)
+    }
+    assert missing == set()
+
+
+def test_every_option_of_the_page_exists() -> None:
+    known = {name for _, command in commands() for name in options(command)} | {"--version", "-h"}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", page())) - known == set()
+
+
+def sections() -> dict[str, set[str]]:
+    """The options in each .SS of OPTIONS."""
+    body = page().partition(".SH OPTIONS")[2].partition(".SH ")[0]
+    parts = body.split("\n.SS ")[1:]
+    return {
+        part.partition("\n")[0]: set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", part))
+        for part in parts
+    }
+
+
+TITLES = {
+    "load": ["Of load", "Of load, unload, exec and status"],
+    "unload": ["Of unload", "Of load, unload, exec and status"],
+    "exec": ["Of exec", "Of load, unload, exec and status"],
+    "status": ["Of load, unload, exec and status"],
+    "inspect": ["Of inspect"],
+    "rehearse": ["Of rehearse"],
+    "machine create": ["Of machine create"],
+    "machine show": [],
+    "machine crash": [],
+    "machine capture": ["Of machine capture and doctor"],
+    "vmcore info": [],
+    "vmcore verify": ["Of vmcore verify"],
+    "doctor": ["Of machine capture and doctor"],
+    "explain": ["Of explain"],
+}
+
+
+def test_every_verb_has_its_options_under_its_title() -> None:
+    found = sections()
+    assert {path for path, _ in commands()} == set(TITLES)
+    for path, command in commands():
+        there = found["Of every verb"].union(*(found[title] for title in TITLES[path]))
+        wanted = {name for name in options(command) if name.startswith("--")}
+        assert wanted - there == set(), path
+
+
+def test_every_exit_status_is_in_the_page() -> None:
+    body = page().partition(".SH EXIT STATUS")[2].partition(".SH ")[0]
+    kinds = (KexecError, UsageError, CheckFailed, NotPermitted, NotSupported, DoesNotFit)
+    statuses = [0, *(kind.exit_status for kind in kinds), INTERRUPTED, CLOSED_PIPE]
+    assert re.findall(r"\.B (\d+)", body) == [str(status) for status in statuses]
+
+
+def test_every_schema_is_in_the_page() -> None:
+    names = {f"pykexec.{path.stem[:-2]}/{path.stem[-1]}" for path in SCHEMAS.glob("*.json")}
+    assert names == set(re.findall(r"pykexec\.[a-z-]+/\d", page()))
+
+
+def test_the_page_is_of_this_version() -> None:
+    assert f'"pykexec {pykexec.__version__}"' in page()
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="no groff here")
+def test_groff_is_silent() -> None:
+    result = subprocess.run(
+        ["groff", "-ww", "-man", "-z", str(PAGE)], capture_output=True, text=True, check=True
+    )
+    assert result.stderr == ""
