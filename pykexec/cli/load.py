@@ -66,12 +66,14 @@ def command(kernel: Path, **options: Any) -> None:
 
     Addresses and sizes are decimal or 0x hex, with K, M or G behind them if you like.
     """
-    from pykexec.cli import load_steps
     from pykexec.cli.load_options import LoadOptions
-    from pykexec.cli.output import Output
 
     given = LoadOptions(**options)
     given.check()
+    given.open_files()
+    from pykexec.cli import load_steps
+    from pykexec.cli.output import Output
+
     output = Output(given.as_json, given.verbose)
     step = load_steps.dry_run if given.dry_run else load_steps.load
     report = step(kernel, given, output)

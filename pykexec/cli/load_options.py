@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec.errors import NotSupported, UsageError
-from pykexec.images.contents import joined_initrd
+from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+
+if TYPE_CHECKING:
+    # Not at run time: a large initrd is read while all this is imported.
+    from pykexec.placement.plan import ImageKind, LoadRequest
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,31 @@ class LoadOptions:
 
     @property
     def kind(self) -> ImageKind:
+        from pykexec.placement.plan import ImageKind
+
         if self.crash_by_normal:
             return ImageKind.CRASH_BY_NORMAL
         return ImageKind.CRASH if self.crash else ImageKind.NORMAL
 
+    @cached_property
+    def initrd(self) -> Contents | None:
+        """The initrds, opened and begun to be read; raises UnreadableFile."""
+        return digest_ahead(joined_initrd(self.initrds))
+
+    def open_files(self) -> None:
+        """As early as possible: reading goes on beside everything else."""
+        _ = self.initrd
+
     @property
     def request(self) -> LoadRequest:
-        """Opens the initrds, and begins to read them; raises UnreadableFile."""
-        initrd = digest_ahead(joined_initrd(self.initrds))
-        return replace(self.request_without_files, initrd=initrd)
+        """All wishes; raises UnreadableFile."""
+        return replace(self.request_without_files, initrd=self.initrd)
 
     @property
     def request_without_files(self) -> LoadRequest:
         """The wishes that are in the options alone."""
+        from pykexec.placement.plan import LoadRequest, Mode
+
         return LoadRequest(
             kind=self.kind,
             append=self.append,

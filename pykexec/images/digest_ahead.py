@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ from pykexec.images.contents import Contents
 
 WORTHWHILE = 16 << 20
 """Bytes; less is digested while a thread would start."""
+
+SWITCH_INTERVAL = 0.0002
+"""Seconds that the thread waits at most for the interpreter, which it needs for a moment
+between two chunks; the usual 5 ms are longer than a chunk takes."""
 
 
 class DigestAhead:
@@ -24,6 +29,7 @@ class DigestAhead:
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
         self.fault: KexecError | None = None
+        sys.setswitchinterval(min(SWITCH_INTERVAL, sys.getswitchinterval()))
         self.thread = threading.Thread(target=self.work)
         self.thread.start()
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, UsageError
+from pykexec.images.contents import CHUNK
 from pykexec.images.identify import IMAGE_TYPES, identify
 from pykexec.images.kernel_image import NotAnImage
 from tests.builders import make_bzimage, write
@@ -65,7 +66,7 @@ def test_any_change_gives_an_image_or_a_typed_error(
     try:
         image = identify(path)
         for chunk in image.payload.chunks():
-            assert len(chunk) <= 1 << 20
+            assert len(chunk) <= CHUNK
     except KexecError as error:
         assert error.message.startswith(str(path))
     assert time.monotonic() - started < 5
