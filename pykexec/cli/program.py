@@ -4,9 +4,11 @@ a line or a JSON document, and an exit status."""
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -15,6 +17,8 @@ from pykexec import __version__
 from pykexec.errors import KexecError
 
 INTERRUPTED = 130
+TERMINATED = 143
+"""As a shell shows a process that SIGTERM ended."""
 CLOSED_PIPE = 141
 """As a shell shows a process that SIGPIPE ended."""
 
@@ -76,6 +80,7 @@ class Program(click.Group):
     ) -> NoReturn:
         """Runs, and always ends the process (SystemExit)."""
         words = list(sys.argv[1:] if args is None else args)
+        signal.signal(signal.SIGTERM, terminate)
         try:
             status = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
@@ -86,6 +91,11 @@ class Program(click.Group):
             click.echo("pykexec: interrupted", err=True)
             sys.exit(INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """What is half done is undone on the way out, as at an interrupt."""
+    sys.exit(TERMINATED)
 
 
 def nearest(word: str) -> str:

@@ -89,10 +89,12 @@ class KernelBackend:
     def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
         """The best mode whose memory can be had; `abandon` gives that back."""
         choice = choose_modes(machine, request.mode)
-        if self.records.read():
+        if record := self.records.read():
             raise stage.AlreadyStaged(
-                "a crash by normal is loaded already", hint="pykexec unload --backend kernel"
+                f"a crash by normal is loaded already (mode {record.mode})",
+                hint=unload_command(record.slot),
             )
+        stage.release(self.pages, self.journal)  # without a record no image relies on it
         lacking = list(choice.lacking)
         for mode in choice.modes:
             try:
@@ -143,10 +145,9 @@ class KernelBackend:
         """A load into this slot would free the image that a stage of ours belongs to."""
         record = self.records.read()
         if record and record.slot is slot:
-            option = " --crash" if slot is Slot.CRASH else ""
             raise stage.AlreadyStaged(
                 f"this would replace the crash by normal (mode {record.mode}) in the {slot} slot",
-                hint=f"pykexec unload{option} --backend kernel",
+                hint=unload_command(slot),
             )
 
     def backup_map(self, table: SegmentTable) -> BackupMap:
@@ -268,6 +269,10 @@ class KernelBackend:
         if how is Start.PANIC:
             SYSRQ_TRIGGER.write_text("c")
         libc.reboot_kexec()
+
+
+def unload_command(slot: Slot) -> str:
+    return f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel"
 
 
 def free_image(slot: Slot) -> None:
