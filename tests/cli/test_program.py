@@ -56,6 +56,20 @@ print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=
     assert "pykexec.machine'" not in ours
 
 
+def test_help_imports_three_modules_of_ours() -> None:
+    code = """
+import sys
+from pykexec.cli import main
+sys.argv = ["pykexec", "--help"]
+try:
+    main()
+except SystemExit:
+    print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=sys.stderr)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr == "['pykexec.cli', 'pykexec.cli.program', 'pykexec.errors']\n"
+
+
 def test_completion_imports_click_alone() -> None:
     code = "from pykexec.cli import main\nmain()"
     env = os.environ | {

@@ -19,6 +19,7 @@ import pytest
 from pykexec.cli.output import FINDINGS, Kind, printable, twin
 from pykexec.memory.ranges import PhysRange
 from tests.cli.conftest import Run
+from tests.cli.test_findings import failing
 
 PLAN = [
     "load",
@@ -110,7 +111,7 @@ EVERY = [
     ["status", "--machine", "m"],
     ["machine", "show", "m"],
     ["machine", "show", "m", "-v"],
-    ["doctor", "--root", "/"],
+    ["doctor", "--root", "facts"],
     ["explain", "EINVAL"],
     ["explain", "no-hole"],
     ["inspect", "bzImage"],
@@ -122,12 +123,10 @@ EVERY = [
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_every_verb_draws_what_it_prints(run: Run, machine: str, words: list[str]) -> None:
     """The same addresses and names, in words that the terminal may have folded."""
-    statuses = {"status": 3, "doctor": None}
-    status = statuses.get(words[0], 0)
-    if status is None:
-        from tests.cli.test_findings import failing
-
-        status = 3 if failing() else 0
+    run("machine", "capture", "facts")
+    status = {"status": 3}.get(words[0], 0)
+    if words[0] == "doctor" and failing("facts"):
+        status = 3
     plain = run(*words, status=status).stdout
     drawn = ESCAPES.sub("", on_terminal(words, 250, status=status))
     missing = [
