@@ -50,7 +50,7 @@ need_environment() {
         say "setting up ${environment#"$PWD/"} (once)"
         [ -x "$environment/bin/pip" ] || "$python" -m venv "$environment" || fail "no environment"
         for attempt in 1 2 3; do
-            "$environment/bin/pip" install -q --retries 5 --timeout 30 \
+            "$environment/bin/pip" install -qq --retries 5 --timeout 30 \
                 -c "$root/scripts/constraints.txt" --config-settings editable_mode=compat \
                 -e "$root${1:+[$1]}" </dev/null && break
             [ "$attempt" = 3 ] && fail "cannot install what pykexec needs from PyPI"
