@@ -209,4 +209,4 @@ def contents_bytes(contents: Contents, limit: int) -> bytes:
     """All of it at once, for what is known to be small; UnreadableFile above `limit`."""
     if contents.size > limit:
         raise UnreadableFile(f"{contents.size:#x} bytes, at most {limit:#x} are read at once")
-    return b"".join(contents.chunks())
+    return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid once
