@@ -27,6 +27,16 @@ from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.efi import EFI_INFO_SIZE, EfiHandover
 from pykexec.placement.setup_data import SetupData
 
+INHERITED = (
+    "screen_info",
+    "eddbuf_entries",
+    "edd_mbr_sig_buf_entries",
+    "secure_boot",
+    "edd_mbr_sig_buffer",
+    "eddbuf",
+)
+"""The console's mode, and what the BIOS said of its disks: real mode is gone for good."""
+
 LOW32 = (1 << 32) - 1
 NODE_ALIGN = 16
 
@@ -51,7 +61,8 @@ class BootParams:
     cmdline: CommandLine
     e820: MemoryMap
     setup_data: tuple[SetupData, ...] = ()
-    screen_info: bytes = bytes(0x40)
+    running: bytes = bytes(BOOT_PARAMS_SIZE)
+    """The running kernel's boot_params, for what the next one cannot ask the firmware again."""
     acpi_rsdp: int = 0
     efi: EfiHandover | None = None
 
@@ -102,7 +113,9 @@ class BootParams:
         known = setup_header.build(header)
         in_page = MemoryMap(self.e820.ranges[:E820_MAX_ENTRIES_ZEROPAGE])
         fields = boot_params.parse(bytes(BOOT_PARAMS_SIZE))
-        fields.screen_info = self.screen_info
+        inherited = boot_params.parse(self.running)
+        for name in INHERITED:
+            setattr(fields, name, inherited[name])
         fields.acpi_rsdp_addr = self.acpi_rsdp
         fields.ext_ramdisk_image, fields.ext_ramdisk_size = ramdisk_at >> 32, ramdisk_size >> 32
         fields.ext_cmd_line_ptr = cmdline_at >> 32
@@ -132,8 +145,8 @@ def encode_e820(memory_map: MemoryMap) -> bytes:
     )
 
 
-def screen_info_of(running: bytes) -> bytes:
-    """The running kernel's screen_info, so that the next one keeps the console."""
-    return running[BootParamsField.SCREEN_INFO : BootParamsField.SCREEN_INFO + 0x40].ljust(
-        0x40, b"\0"
-    )
+def inheritable(running: bytes) -> bytes:
+    """boot_params of the running kernel, with the sentinel that a boot loader may have left."""
+    page = bytearray(running[:BOOT_PARAMS_SIZE].ljust(BOOT_PARAMS_SIZE, b"\0"))
+    page[BootParamsField.SENTINEL] = 0
+    return bytes(page)

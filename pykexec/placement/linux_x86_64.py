@@ -18,7 +18,7 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import layout
-from pykexec.placement.boot_params import BootParams, screen_info_of
+from pykexec.placement.boot_params import BootParams, inheritable
 from pykexec.placement.cmdline import CommandLine, check_length, command_line
 from pykexec.placement.plan import (
     BOOT_PARAMS,
@@ -244,7 +244,7 @@ def boot_params_for(
         cmdline=line,
         e820=e820,
         setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),),
-        screen_info=bytes(0x40) if isinstance(running, Unknown) else screen_info_of(running),
+        running=inheritable(b"" if isinstance(running, Unknown) else running),
         acpi_rsdp=machine.acpi_rsdp if isinstance(machine.acpi_rsdp, int) else 0,
     )
 

@@ -7,7 +7,7 @@ import struct
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, SetupType
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.boot_params import BootParams
+from pykexec.placement.boot_params import BootParams, inheritable
 from pykexec.placement.cmdline import command_line
 from pykexec.placement.setup_data import SetupData
 from tests.builders import make_bzimage, pc_map, ram
@@ -79,3 +79,21 @@ def test_nothing_is_left_of_another_initrd() -> None:
     params = BootParams(HEADER, command_line(), pc_map())
     raw = params.encode(AT, None)
     assert u32(raw, 0x218) == u32(raw, 0x21C) == u64(raw, 0x250) == 0
+
+
+def test_the_console_and_the_bios_disks_are_inherited() -> None:
+    running = bytearray(range(256)) * 16
+    running[0x1EF] = 0xFF
+    params = BootParams(HEADER, command_line(), pc_map(), running=inheritable(bytes(running)))
+    raw = params.encode(AT, None)
+    for start, end in (
+        (0x000, 0x040),
+        (0x1E9, 0x1EB),
+        (0x1EC, 0x1ED),
+        (0x290, 0x2D0),
+        (0xD00, 0xEEC),
+    ):
+        assert raw[start:end] == running[start:end]
+    assert raw[0x1EF] == 0
+    assert raw[0x1C0:0x1E0] == bytes(0x20), "EFI is handed over on purpose or not at all"
+    assert raw[0x040:0x070] == bytes(0x30)
