@@ -233,3 +233,36 @@ def make_vmlinux(
         sections=sections,
         entry=entry,
     )
+
+
+def multiboot_header(flags: int = 2, addresses: tuple[int, ...] = ()) -> bytes:
+    """Version 1, with the five addresses of the a.out kludge where they are given."""
+    words_ = (0x1BADB002, flags, -(0x1BADB002 + flags) & (1 << 32) - 1, *addresses)
+    return struct.pack(f"<{len(words_)}I", *words_)
+
+
+def multiboot2_header(
+    *tags: tuple[int, int, bytes], architecture: int = 0, end: bool = True
+) -> bytes:
+    """Version 2. A tag is (type, flags, body)."""
+    body = b""
+    for kind, flags, data in (*tags, *([(0, 0, b"")] if end else [])):
+        body += struct.pack("<HHI", kind, flags, 8 + len(data)) + data
+        body += bytes(-len(body) % 8)
+    length = 16 + len(body)
+    checksum = -(0xE85250D6 + architecture + length) & (1 << 32) - 1
+    return struct.pack("<4I", 0xE85250D6, architecture, length, checksum) + body
+
+
+def make_multiboot(
+    header: bytes | None = None,
+    code: bytes = b"\xf4" * 0x100,
+    *,
+    bits: int = 32,
+    addr: int = 0x100000,
+    memsz: int = 0x3000,
+) -> bytes:
+    """An ELF file with a multiboot header in front of its code."""
+    machine = 3 if bits == 32 else 62
+    head = multiboot_header() if header is None else header
+    return make_elf([(addr, addr, code, memsz)], bits=bits, machine=machine, head=head)

@@ -39,7 +39,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
     header = setup_header.parse(head[SETUP_HEADER_OFFSET:header_end])
     if why := wrong_kind(header.version, header.loadflags, header.xloadflags):
-        return Refused(why, close=True)
+        return Refused(why)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
     if why := lies(file.size, setup_size, header.syssize * 16, header.init_size):
         return Refused(why, close=True)

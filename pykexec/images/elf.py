@@ -25,6 +25,8 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return elf
+    if elf.type == ET_CORE:
+        return Refused("a core file, expected an executable", close=True)
     if elf.machine not in machines:
         known = MACHINES.get(elf.machine)
         return Refused(
@@ -33,8 +35,7 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     if elf.bits != bits:
         return Refused(f"an ELF file of {elf.bits} bits, expected {bits}", close=True)
     if elf.type not in (ET_EXEC, ET_DYN):
-        what = "a core file" if elf.type == ET_CORE else f"ELF type {elf.type}"
-        return Refused(f"{what}, expected an executable", close=True)
+        return Refused(f"ELF type {elf.type}, expected an executable", close=True)
     if any(item.type == PT_INTERP for item in elf.segments):
         return Refused("a program for a running system: it has a PT_INTERP", close=True)
     parts = load_parts(file, elf)

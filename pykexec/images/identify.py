@@ -7,12 +7,21 @@ import os
 from dataclasses import replace
 
 from pykexec.errors import UsageError
-from pykexec.images import bzimage, vmlinux
+from pykexec.images import bzimage, bzimage32, elf, multiboot, vmlinux
 from pykexec.images.compression import file_codec, unpack
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
-IMAGE_TYPES: tuple[ImageType, ...] = (vmlinux.VMLINUX, bzimage.BZIMAGE64)
+IMAGE_TYPES: tuple[ImageType, ...] = (
+    multiboot.MULTIBOOT2,
+    vmlinux.VMLINUX,
+    vmlinux.VMLINUX_I386,
+    multiboot.MULTIBOOT,
+    elf.ELF_X86_64,
+    elf.ELF_X86,
+    bzimage.BZIMAGE64,
+    bzimage32.BZIMAGE,
+)
 """In the order of kexec-tools: what carries a stronger mark comes first."""
 
 MAX_DEPTH = 3
@@ -49,7 +58,9 @@ def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> Kerne
         if isinstance(found, Inside):
             return parse_inside(found, depth)
         if found.close:
-            raise NotAnImage(f"{file.path}: not a {kind.name}: {found.why}", type=kind.name)
+            article = "an" if kind.name[0] in "aeiou" else "a"
+            message = f"{file.path}: not {article} {kind.name}: {found.why}"
+            raise NotAnImage(message, type=kind.name)
         reasons.append(f"{kind.name}: {found.why}")
     raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint="; ".join(reasons))
 

@@ -163,8 +163,8 @@ class KernelImage:
         if isinstance(self.boot, LinuxX86Boot):
             return self.boot
         raise NoLinux64(
-            f"{self.path} is a {self.type}: only a Linux x86_64 kernel can capture a dump",
-            hint="a bzImage or a vmlinux of x86_64",
+            f"{self.path} is of type {self.type}: this needs a Linux x86_64 kernel",
+            hint="a bzImage or vmlinux of x86_64; nothing else can capture a dump",
             type=self.type,
         )
 

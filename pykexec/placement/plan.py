@@ -47,6 +47,14 @@ PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))
 """Those that a panic starts, from a tiny reservation."""
 
 
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A file that a multiboot image is given, and its string: "FILE args"."""
+
+    contents: Contents
+    line: str
+
+
 @dataclass(frozen=True)
 class LoadRequest:
     """The user's wishes; addresses and sizes in bytes, None where there is no wish."""
@@ -74,6 +82,8 @@ class LoadRequest:
     """Memory outside of the image for the ELF core headers, when a backend has some."""
     stage: StageFrames | None = None
     """Huge pages in which the image of a panic mode waits."""
+    modules: tuple[Module, ...] = ()
+    """For multiboot, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,11 @@ class PlacementPlan:
 PURGATORY = "purgatory"
 BOOT_PARAMS = "boot_params, command line"
 KERNEL = "kernel"
+KERNEL_32 = "32-bit kernel"
+ELF_PART = "ELF part"
+BOOT_NOTES = "ELF boot notes, command line"
+MULTIBOOT_INFO = "multiboot information"
+MODULE = "module"
 INITRD = "initrd"
 ELFCOREHDR = "ELF core headers"
 BACKUP = "backup of memory below 1 MiB"

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from pykexec.images.kernel_image import KernelImage
+from pykexec.errors import NotSupported
+from pykexec.images.kernel_image import (
+    ElfBoot,
+    ForeignImage,
+    KernelImage,
+    Linux32Boot,
+    LinuxX86Boot,
+    MultibootBoot,
+)
 from pykexec.machine import Machine
 from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest, PlacementPlan
 
 
+class ForeignArchitecture(NotSupported):
+    """An image that was recognised, and that this pykexec does not load."""
+
+    code = "foreign-image"
+
+
 def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
     """Which thing goes where, and why. Pure. Raises DoesNotFit, UsageError or NotSupported."""
+    if isinstance(image.boot, ForeignImage) or (
+        request.kind is ImageKind.NORMAL and not isinstance(image.boot, LinuxX86Boot)
+    ):
+        return plan_other(image, machine, request)
     if request.kind is ImageKind.NORMAL:
         from pykexec.placement.normal_load import plan_normal as planner
     elif request.kind is ImageKind.CRASH:
@@ -18,3 +36,28 @@ def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> Pla
     else:
         from pykexec.placement.crash_by_normal import plan_crash_by_normal as planner
     return planner(image, machine, request)
+
+
+def plan_other(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    """A normal load of everything that is no Linux x86_64 kernel."""
+    match image.boot:
+        case Linux32Boot() as boot:
+            from pykexec.placement.linux_i386 import plan_linux_i386
+
+            return plan_linux_i386(image, boot, machine, request)
+        case ElfBoot() as boot:
+            from pykexec.placement.elf_image import plan_elf
+
+            return plan_elf(image, boot, machine, request)
+        case MultibootBoot() as boot:
+            from pykexec.placement.multiboot import plan_multiboot
+
+            return plan_multiboot(image, boot, machine, request)
+        case ForeignImage() as boot:
+            raise ForeignArchitecture(
+                f"{image.path}: {boot.why}",
+                hint="pykexec inspect says what is in it",
+                type=image.type,
+            )
+        case LinuxX86Boot():
+            raise AssertionError("has planners of its own")

@@ -32,12 +32,22 @@ class StubJob:
     """What one stub has to do; addresses physical."""
 
     boot_params: int
+    """RSI at the entry."""
     entry: int
     regions: tuple[Region, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     seal: int = 0
     checks: bool = True
     reset_seconds: int = 0
+    rax: int = 0
+    rbx: int = 0
+    rdi: int = 0
+    entry_32: bool = False
+
+    @property
+    def flags(self) -> StubFlag:
+        checks = StubFlag.NONE if self.checks else StubFlag.NO_CHECKS
+        return checks | (StubFlag.ENTRY_32 if self.entry_32 else StubFlag.NONE)
 
     def encode(self, at: int) -> bytes:
         """The segment's bytes when it lies at `at`."""
@@ -51,8 +61,11 @@ class StubJob:
             entry=self.entry,
             seal=self.seal,
             serial_port=COM1,
-            flags=StubFlag.NONE if self.checks else StubFlag.NO_CHECKS,
+            flags=self.flags,
             reset_seconds=self.reset_seconds,
+            rax=self.rax,
+            rbx=self.rbx,
+            rdi=self.rdi,
         )
         code = purgatory.stub_image(params)
         return code.ljust(offset, b"\0") + records if records else code

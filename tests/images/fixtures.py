@@ -1,10 +1,23 @@
-"""One file for each image type; a type without one fails test_identify.py."""
+"""One file for each image type, in the order of IMAGE_TYPES; a type without one fails
+test_identify.py."""
 
 from __future__ import annotations
 
-from tests.builders import make_bzimage, make_vmlinux
+from tests.builders import (
+    make_bzimage,
+    make_elf,
+    make_multiboot,
+    make_vmlinux,
+    multiboot2_header,
+)
 
 FIXTURES: dict[str, bytes] = {
+    "multiboot2": make_multiboot(multiboot2_header()),
     "vmlinux": make_vmlinux(),
+    "vmlinux-i386": make_vmlinux(bits=32),
+    "multiboot": make_multiboot(),
+    "elf-x86_64": make_elf(),
+    "elf-x86": make_elf(bits=32, machine=3),
     "bzImage64": make_bzimage(),
+    "bzImage": make_bzimage(xloadflags=0),
 }

@@ -30,10 +30,6 @@ def test_what_a_bzimage_asks_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 0x20B}, "boot protocol 2.11, 2.12 or later is needed"),
-        ({"loadflags": 0}, "a zImage: LOADED_HIGH is not set"),
-        ({"xloadflags": 2}, "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"),
-        ({"xloadflags": 1}, "XLF_CAN_BE_LOADED_ABOVE_4G is not set"),
         ({"setup_sects": 1, "payload": b""}, "truncated: the kernel starts at 0x400"),
         ({"syssize": 0x10000}, "truncated: syssize promises 0x100000 bytes, 0x3000 are there"),
         ({"init_size": 0x1000}, "init_size 0x1000, expected 0x3000 to 0x40000000"),
@@ -50,6 +46,26 @@ def test_a_lying_header_is_refused(tmp_path: Path, change: dict[str, Any], reaso
     with pytest.raises(NotAnImage) as caught:
         identify(path)
     assert caught.value.message.startswith(f"{path}: not a bzImage64: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"version": 0x20B}, "boot protocol 2.11, 2.12 or later is needed"),
+        ({"loadflags": 0}, "a zImage: LOADED_HIGH is not set"),
+        ({"xloadflags": 2}, "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"),
+        ({"xloadflags": 1}, "XLF_CAN_BE_LOADED_ABOVE_4G is not set"),
+    ],
+)
+def test_what_has_no_64_bit_entry_for_us(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    path = write(tmp_path, "vmlinuz", make_bzimage(**change))
+    with pytest.raises(NotAnImage) as caught:
+        identify(path, "bzImage64")
+    assert caught.value.hint == f"bzImage64: {reason}"
+    if "loadflags" not in change:
+        assert identify(path).type == "bzImage"
 
 
 @pytest.mark.parametrize(

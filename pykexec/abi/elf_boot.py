@@ -1,0 +1,26 @@
+"""ELF boot notes, what a loader tells an ELF image that is no Linux kernel: the ELF boot
+proposal (draft-biederman), include/boot/elf_boot.h of etherboot and kexec-tools."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from construct import Int16ul, Int32ul, Struct
+
+ELF_BOOT_MAGIC = 0x0E1FB007
+
+Elf_Bhdr = Struct(
+    "b_signature" / Int32ul,
+    "b_size" / Int32ul,
+    "b_checksum" / Int16ul,
+    "b_records" / Int16ul,
+)
+"""In front of the notes; the checksum is the Internet's, over everything."""
+
+
+class BootNote(IntEnum):
+    """n_type; the notes have no name."""
+
+    EBN_BOOTLOADER_NAME = 2
+    EBN_BOOTLOADER_VERSION = 3
+    EBN_COMMAND_LINE = 4

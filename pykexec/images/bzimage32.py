@@ -1,0 +1,103 @@
+"""bzImage by its 32-bit entry: Documentation/arch/x86/boot.rst, protocol 2.00 on.
+
+Every i386 kernel, and x86_64 kernels from before protocol 2.12. What a protocol does not
+have yet has the value that boot.rst gives it.
+"""
+
+from __future__ import annotations
+
+from pykexec.abi.bootparam import (
+    BOOT_FLAG,
+    HDRS_MAGIC,
+    SETUP_HEADER_MAX,
+    SETUP_HEADER_OFFSET,
+    LoadFlag,
+    setup_header,
+)
+from pykexec.images.bzimage import MAX_ALIGNMENT, MAX_INIT_SIZE, SECTOR, version_text
+from pykexec.images.contents import OpenFile
+from pykexec.images.kernel_image import ImageType, KernelImage, Linux32Boot, Refused
+
+OLDEST_PROTOCOL = 0x200
+HAS_INITRD_MAX, HAS_RELOCATION, HAS_CMDLINE_SIZE, HAS_INIT_SIZE = 0x203, 0x205, 0x206, 0x20A
+OLD_CMDLINE_SIZE = 255
+OLD_INITRD_ADDR_MAX = 0x37FFFFFF
+"""Also DEFAULT_INITRD_ADDR_MAX of kexec-tools."""
+KERN32_BASE = 0x100000
+"""Where a kernel that cannot be relocated is linked."""
+SHORTEST_HEADER = 0x206
+"""Its end in the file: HdrS and the version are there."""
+MIN_FILE = 2 * SECTOR
+
+
+def parse(file: OpenFile) -> KernelImage | Refused:
+    """The image, or why this is none."""
+    if file.size < MIN_FILE:
+        return Refused(f"{file.size:#x} bytes, two sectors are needed")
+    head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
+    if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
+        return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
+    raw = header_bytes(head)
+    header = setup_header.parse(raw)
+    version = header.version
+    if version < OLDEST_PROTOCOL:
+        return Refused(f"boot protocol {version >> 8}.{version & 255:02}: 2.00 is the oldest", True)
+    if not header.loadflags & LoadFlag.LOADED_HIGH:
+        return Refused("a zImage: LOADED_HIGH is not set", close=True)
+    setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
+    payload = file.size - setup_size
+    if payload <= 0:
+        return Refused(
+            f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file.size:#x}",
+            close=True,
+        )
+    relocatable = version >= HAS_RELOCATION and bool(header.relocatable_kernel)
+    boot = Linux32Boot(
+        protocol=version,
+        setup_header=raw,
+        memory=header.init_size if version >= HAS_INIT_SIZE else payload,
+        kernel_alignment=header.kernel_alignment if relocatable else 0x1000,
+        load_addr=max(header.pref_address if version >= HAS_INIT_SIZE else 0, KERN32_BASE),
+        relocatable=relocatable,
+        cmdline_size=header.cmdline_size if version >= HAS_CMDLINE_SIZE else OLD_CMDLINE_SIZE,
+        initrd_addr_max=(
+            header.initrd_addr_max if version >= HAS_INITRD_MAX else OLD_INITRD_ADDR_MAX
+        ),
+        entry_offset=0,
+    )
+    if why := lies(boot, payload):
+        return Refused(why, close=True)
+    return KernelImage(
+        type="bzImage",
+        path=str(file.path),
+        version=version_text(file, header.kernel_version, setup_size),
+        payload=file.span(setup_size, payload),
+        boot=boot,
+    )
+
+
+def header_bytes(head: bytes) -> bytes:
+    """The setup header up to its own end (the byte at 0x201), then zeros. Protocols below
+    2.05 end before 0x230: what stands there is code, and no field."""
+    size: int = setup_header.sizeof()
+    end = max(0x202 + head[0x201], SHORTEST_HEADER + 2)
+    return head[SETUP_HEADER_OFFSET : min(end, len(head))].ljust(size, b"\0")
+
+
+def lies(boot: Linux32Boot, payload: int) -> str | None:
+    """What in the header cannot be."""
+    if not payload <= boot.memory <= MAX_INIT_SIZE:
+        return f"init_size {boot.memory:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
+    alignment = boot.kernel_alignment
+    if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        return f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G"
+    if not 1 <= boot.cmdline_size <= 0xFFFF:
+        return f"cmdline_size {boot.cmdline_size:#x}, expected 1 to 0xffff"
+    if boot.load_addr + boot.memory > 1 << 32:
+        return f"pref_address {boot.load_addr:#x} and its memory end above 4 GiB"
+    if boot.initrd_addr_max < KERN32_BASE:
+        return f"initrd_addr_max {boot.initrd_addr_max:#x} is below 1 MiB"
+    return None
+
+
+BZIMAGE = ImageType("bzImage", "Linux kernel, by its 32-bit entry", parse)

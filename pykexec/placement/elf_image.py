@@ -1,0 +1,93 @@
+"""An ELF file that is no Linux kernel, as kexec-elf-x86.c has it: its parts where they are
+linked, the purgatory and the ELF boot notes in the lowest free pages."""
+
+from __future__ import annotations
+
+import struct
+
+from pykexec import __version__
+from pykexec.abi.elf import NHDR
+from pykexec.abi.elf_boot import ELF_BOOT_MAGIC, BootNote, Elf_Bhdr
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import ElfBoot, KernelImage
+from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement import layout
+from pykexec.placement.other_loads import (
+    BELOW_4G,
+    MAX_PARTS,
+    finish,
+    free_memory,
+    plain_line,
+    refuse_options,
+    take_parts,
+)
+from pykexec.placement.plan import BOOT_NOTES, PURGATORY, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+
+WHY_LOW = "as low as there is room"
+MOVE_ALIGN = layout.WINDOW_ALIGN
+
+
+def plan_elf(
+    image: KernelImage, boot: ElfBoot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    refuse_options(image, request)
+    memory_map, space = free_memory(machine, request)
+    line = plain_line(machine, request)
+    below = BELOW_4G if boot.bits == 32 else 1 << 64
+    moved = distance(space, boot, below)
+    placed = list(take_parts(space, image, boot.parts, moved))
+    purgatory = space.take(PURGATORY, stub_memsz(MAX_PARTS + 1), below=below, from_top=False)
+    notes = Built(boot_notes(str(line)))
+    notes_at = space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
+    register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
+    placed.append(Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT))
+    job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
+    return finish(image, request, memory_map, placed, purgatory, job, line, WHY_LOW)
+
+
+def distance(space: Space, boot: ElfBoot, below: int) -> int:
+    """How far a relocatable image has to be moved: not at all where its own place is free."""
+    if not boot.relocatable:
+        return 0
+    start, end = boot.parts[0].addr, boot.parts[-1].end
+    first = start // MOVE_ALIGN * MOVE_ALIGN
+    size = end - first
+    trial = Space(space.free)
+    if trial.free.covers(PhysRange(start, end)):
+        return 0
+    found = trial.take(
+        "the ELF image", size, align=MOVE_ALIGN, lowest=layout.MIB, below=below, from_top=False
+    )
+    return found.start - first
+
+
+def boot_notes(line: str) -> bytes:
+    """Loader, its version and the command line, each ended by a NUL."""
+    records = (
+        (BootNote.EBN_BOOTLOADER_NAME, "pykexec"),
+        (BootNote.EBN_BOOTLOADER_VERSION, __version__),
+        (BootNote.EBN_COMMAND_LINE, line),
+    )
+    notes = b"".join(boot_note(kind, text.encode() + b"\0") for kind, text in records)
+    head = {"b_signature": ELF_BOOT_MAGIC, "b_checksum": 0, "b_records": len(records)}
+    head["b_size"] = Elf_Bhdr.sizeof() + len(notes)
+    head["b_checksum"] = ip_checksum(Elf_Bhdr.build(head) + notes)
+    built: bytes = Elf_Bhdr.build(head) + notes
+    return built
+
+
+def boot_note(kind: BootNote, desc: bytes) -> bytes:
+    return NHDR.pack(0, len(desc), kind) + desc.ljust(align_up(len(desc), 4), b"\0")
+
+
+def ip_checksum(data: bytes) -> int:
+    """RFC 1071, over whole 16-bit words; as it lies in memory."""
+    total: int = sum(struct.unpack(f"<{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

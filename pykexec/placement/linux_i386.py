@@ -1,0 +1,137 @@
+"""A Linux kernel by its 32-bit entry: kexec-bzImage.c's order and windows.
+
+Everything lies where a 32-bit kernel reaches it: boot_params below 640 KiB, the kernel as
+low as it may, the initrd below initrd_addr_max.
+"""
+
+from __future__ import annotations
+
+from pykexec.abi.bootparam import SetupType
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import KernelImage, Linux32Boot
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement import layout
+from pykexec.placement.boot_params import BootParams, inheritable
+from pykexec.placement.cmdline import CommandLine, check_length
+from pykexec.placement.linux_x86_64 import MAX_REGIONS
+from pykexec.placement.other_loads import (
+    PlaceTaken,
+    finish,
+    free_memory,
+    plain_line,
+    refuse_options,
+    what_is_there,
+)
+from pykexec.placement.plan import (
+    BOOT_PARAMS,
+    INITRD,
+    KERNEL_32,
+    PURGATORY,
+    LoadRequest,
+    Placed,
+    PlacementPlan,
+)
+from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.segment import Source
+from pykexec.placement.setup_data import SetupData
+from pykexec.placement.space import Space
+
+PURGATORY_END = 0x80000000
+"""kexec-bzImage.c: below 2 GiB."""
+LOW_END = layout.LOW_MEMORY.end
+KERNEL_END = 0x38000000
+"""kexec-tools' DEFAULT_BZIMAGE_ADDR_MAX: lowmem of a 32-bit kernel."""
+
+
+def plan_linux_i386(
+    image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    refuse_options(image, request, ["--initrd"])
+    memory_map, space = free_memory(machine, request)
+    line = plain_line(machine, request)
+    check_length(line, boot.cmdline_size)
+    params = boot_params(boot, machine, request, line, memory_map)
+    below = PURGATORY_END if boot.relocatable else LOW_END
+    purgatory = space.take(
+        PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN, below=below
+    )
+    params_at = space.take(
+        BOOT_PARAMS, params.size, lowest=layout.BOOT_PARAMS_MIN, below=LOW_END, from_top=False
+    )
+    kernel = kernel_place(space, boot)
+    initrd = initrd_place(space, boot, request)
+    size = request.initrd.size if request.initrd else 0
+    placed = [
+        Placed(
+            BOOT_PARAMS,
+            params_at,
+            "as low as there is room, below 640 KiB; ESI points here",
+            Built(params.encode(params_at.start, initrd, size)),
+            Source.BUILT,
+        ),
+        Placed(KERNEL_32, kernel, why_kernel(boot), image.payload, Source.FILE),
+    ]
+    if initrd:
+        why = f"as high as there is room below {boot.initrd_addr_max + 1:#x} (initrd_addr_max)"
+        placed.append(Placed(INITRD, initrd, why, request.initrd, Source.FILE))
+    job = StubJob(params_at.start, kernel.start + boot.entry_offset, entry_32=True)
+    why = f"as high as there is room below {below:#x}"
+    return finish(image, request, memory_map, placed, purgatory, job, line, why)
+
+
+def boot_params(
+    boot: Linux32Boot, machine: Machine, request: LoadRequest, line: CommandLine, e820: MemoryMap
+) -> BootParams:
+    running = machine.boot_params
+    return BootParams(
+        setup_header=boot.setup_header,
+        cmdline=line,
+        e820=e820,
+        setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),)
+        if boot.protocol >= 0x209
+        else (),
+        running=inheritable(b"" if isinstance(running, Unknown) else running),
+        acpi_rsdp=machine.acpi_rsdp if isinstance(machine.acpi_rsdp, int) else 0,
+    )
+
+
+def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
+    if boot.relocatable:
+        end = min(KERNEL_END, boot.initrd_addr_max + 1)
+        return space.take(
+            KERNEL_32,
+            boot.memory,
+            align=boot.kernel_alignment,
+            lowest=boot.load_addr,
+            below=end,
+            from_top=False,
+        )
+    span = PhysRange.sized(boot.load_addr, boot.memory).outward(0x1000)
+    if not space.free.covers(span):
+        raise PlaceTaken(
+            f"{KERNEL_32} must lie at {span}: that is not all RAM that may be used",
+            hint=what_is_there(space.free, span),
+            span=span,
+        )
+    space.free = space.free.without(span)
+    return span
+
+
+def initrd_place(space: Space, boot: Linux32Boot, request: LoadRequest) -> PhysRange | None:
+    if request.initrd is None:
+        return None
+    return space.take(
+        INITRD, request.initrd.size, lowest=layout.MIB, below=boot.initrd_addr_max + 1
+    )
+
+
+def why_kernel(boot: Linux32Boot) -> str:
+    if not boot.relocatable:
+        return f"it runs only at {boot.load_addr:#x}"
+    return (
+        f"as low as there is room at or above {boot.load_addr:#x}, aligned to "
+        f"{boot.kernel_alignment:#x}; it needs {boot.memory:#x} bytes"
+    )

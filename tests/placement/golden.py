@@ -1,0 +1,49 @@
+"""A plan as text, for whole outputs kept in tests/golden/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pykexec.images.contents import contents_bytes
+from pykexec.placement.plan import PURGATORY, PlacementPlan
+from pykexec.purgatory import StubParams, parse_params
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+def described(plan: PlacementPlan) -> str:
+    """Each thing with its place and reason, and what the stub hands over."""
+    rows = [
+        f"{item.range.start:#x}/{item.range.size:#x}({item.segment.bufsz:#x}) "
+        f"{item.name}: {item.why}"
+        for item in plan
+    ]
+    told = stub_params(plan)
+    bits = 32 if told.enters_32 else 64
+    registers = {
+        "rip": told.entry,
+        "rsi": told.boot_params,
+        "rax": told.rax,
+        "rbx": told.rbx,
+        "rdi": told.rdi,
+    }
+    given = " ".join(f"{name}={value:#x}" for name, value in registers.items() if value)
+    rows.append(f"entry {plan.entry:#x}, then {bits}-bit {given}")
+    rows += [f"warning: {text}" for text in plan.warnings]
+    return "\n".join(rows) + "\n"
+
+
+def stub_params(plan: PlacementPlan) -> StubParams:
+    item = plan.named(PURGATORY)
+    assert item is not None
+    assert item.contents is not None
+    return parse_params(contents_bytes(item.contents, 1 << 20))
+
+
+def assert_golden(plan: PlacementPlan, name: str) -> None:
+    """Against tests/golden/NAME; PYKEXEC_WRITE_GOLDEN=1 writes it anew, to be looked at."""
+    file = GOLDEN / name
+    if os.environ.get("PYKEXEC_WRITE_GOLDEN"):
+        file.write_text(described(plan))
+    assert described(plan) == file.read_text()
