@@ -23,6 +23,8 @@ INITRD_SIZE = 200 << 20
 APPEND = "root=/dev/vda1 ro"
 MISSED = 3
 PR_CAPBSET_DROP, CAP_SYS_BOOT = 24, 22
+REFUSED = 255
+"""kexec's exit status when its system call failed, and for nothing before that."""
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Program:
     name: str
     argv: list[str]
     a_turn: int = 1
-    harmless: bool = True
+    libraries: str | None = None
+    """LD_LIBRARY_PATH; of kexec, which is expected to be refused."""
     seconds: list[float] = field(default_factory=list)
     kib: list[int] = field(default_factory=list)
 
@@ -45,14 +48,16 @@ class Program:
         _, status, usage = os.wait4(pid, 0)
         self.seconds.append(time.perf_counter() - started)
         self.kib.append(usage.ru_maxrss)
-        if self.harmless and status:
-            raise SystemExit(f"{' '.join(self.argv)}: failed")
+        expected = 0 if self.libraries is None else REFUSED
+        if os.waitstatus_to_exitcode(status) != expected:
+            raise SystemExit(f"{' '.join(self.argv)}: ended with {status:#x}")
 
     def become(self) -> None:
         null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1) if self.harmless else (0, 1, 2):
+        for fd in (0, 1) if self.libraries is None else (0, 1, 2):
             os.dup2(null, fd)
-        if not self.harmless:
+        if self.libraries is not None:
+            os.environ["LD_LIBRARY_PATH"] = self.libraries
             dropped = ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_BOOT, 0, 0, 0)
             if dropped and os.geteuid() == 0:
                 os._exit(1)
@@ -92,16 +97,18 @@ def random_file(path: Path, size: int) -> Path:
     return path
 
 
-def limits(kernel: str, kexec: str, initrd: Path) -> list[Limit]:
+def limits(kernel: str, kexec: str, libraries: str, initrd: Path) -> list[Limit]:
     """The limits, and in them the programs to run."""
     load = ["pykexec", "load", kernel, "--dry-run", "--append", APPEND]
     classic = [kexec, "-c", "-l", kernel, f"--append={APPEND}"]
     click = Program('python -c "import click"', ["python", "-c", "import click"], a_turn=5)
     usage = Program("pykexec --help", ["pykexec", "--help"], a_turn=5)
     bare = Program("pykexec load --dry-run", load)
-    bare_classic = Program("kexec -c -l", classic, harmless=False)
+    bare_classic = Program("kexec -c -l", classic, libraries=libraries)
     full = Program("pykexec load --dry-run, initrd", [*load, "--initrd", str(initrd)])
-    full_classic = Program("kexec -c -l, initrd", [*classic, f"--initrd={initrd}"], harmless=False)
+    full_classic = Program(
+        "kexec -c -l, initrd", [*classic, f"--initrd={initrd}"], libraries=libraries
+    )
     return [
         Limit("--help / import click, time", usage, click, 1.6),
         Limit("load / kexec, time", bare, bare_classic, 2.0),
@@ -115,9 +122,11 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=9, help="turns (default 9)")
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--kexec", required=True)
+    parser.add_argument("--libraries", required=True)
     parser.add_argument("--cache", type=Path, required=True)
     args = parser.parse_args()
-    wanted = limits(args.kernel, args.kexec, random_file(args.cache / "initrd-200M", INITRD_SIZE))
+    initrd = random_file(args.cache / "initrd-200M", INITRD_SIZE)
+    wanted = limits(args.kernel, args.kexec, args.libraries, initrd)
     # Each program once, in the order of first use.
     programs = list({p.name: p for w in wanted for p in (w.program, w.reference)}.values())
     for turn in range(args.repeat + 1):

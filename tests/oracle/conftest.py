@@ -35,8 +35,8 @@ def debian_kernel() -> Path:
 
 
 @pytest.fixture(scope="session")
-def kexec() -> Path:
-    return supplies.program("kexec").path
+def kexec() -> supplies.Program:
+    return supplies.program("kexec")
 
 
 @pytest.fixture(scope="session")

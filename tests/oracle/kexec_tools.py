@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pykexec.memory.map import MemoryMap, RangeType
 from tests.vm.debian import Unavailable
+from tests.vm.supplies import Program
 
 SHIM = Path(__file__).with_name("kexec_load_shim.c")
 BOUND = ("/proc/iomem", "/proc/cmdline", "/sys/firmware/memmap", "/sys/kernel/boot_params/data")
@@ -94,16 +95,18 @@ def build_shim(folder: Path) -> Path:
     return library
 
 
-def kexec_load(kexec: Path, shim: Path, tree: Path, *words: str) -> OracleLoad:
+def kexec_load(kexec: Program, shim: Path, tree: Path, *words: str) -> OracleLoad:
     """What `kexec -c -l WORDS` gives to the kernel on the machine of `tree`."""
     out = tree / "kexec_load"
     out.unlink(missing_ok=True)
     binds = [path for path in BOUND if Path(path).exists()]
     script = "".join(f"mount --bind '{tree}{path}' '{path}' && " for path in binds)
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    inside = ["sh", "-c", f'{script}echo bound && LD_PRELOAD={shim} "$0" "$@"']
+    libraries = ":".join(map(str, kexec.library_folders))
+    preload = f"LD_LIBRARY_PATH='{libraries}' LD_PRELOAD='{shim}'"
+    inside = ["sh", "-c", f'{script}echo bound && {preload} "$0" "$@"']
     done = subprocess.run(
-        [*namespace, *inside, str(kexec), "-c", "-l", *words],
+        [*namespace, *inside, str(kexec.path), "-c", "-l", *words],
         env={**os.environ, "KEXEC_LOAD_TO": str(out), "LC_ALL": "C"},
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from pykexec.placement import plan as names
 from pykexec.placement.plan import LoadRequest
 from pykexec.placement.segment import Segment
 from tests.builders import GIB, MIB, ram, reserved, write
+from tests.vm.supplies import Program
 
 from .kexec_tools import OracleLoad, OracleSegment, kexec_load, machine_tree
 
@@ -129,7 +130,7 @@ def address(page: bytes, low: int, high: int) -> int:
 def both(
     request: pytest.FixtureRequest,
     debian_kernel: Path,
-    kexec: Path,
+    kexec: Program,
     shim: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Both:
