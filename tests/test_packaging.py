@@ -17,7 +17,7 @@ import pykexec
 from .builders import make_bzimage
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("pykexec", "man", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("pykexec", "man", "completions", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -103,7 +103,7 @@ def test_every_file_is_installed(target: Path) -> None:
 
 
 def test_wheel(wheel: Path) -> None:
-    """For every machine; the man pages go where man looks."""
+    """For every machine; man pages and completions go where man and the shells look."""
     assert wheel.name == f"pykexec-{pykexec.__version__}-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
     prefix = f"pykexec-{pykexec.__version__}"
@@ -111,6 +111,12 @@ def test_wheel(wheel: Path) -> None:
     assert "pykexec/purgatory/stub.bin" in names
     for page in (ROOT / "man").glob("*.8"):
         assert f"{prefix}.data/data/share/man/man8/{page.name}" in names
+    for file in (
+        "bash-completion/completions/pykexec",
+        "zsh/site-functions/_pykexec",
+        "fish/vendor_completions.d/pykexec.fish",
+    ):
+        assert f"{prefix}.data/data/share/{file}" in names
     assert {name.split("/")[0] for name in names} <= {
         "pykexec",
         f"{prefix}.data",
