@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
+from pykexec.placement.implied import with_implied
 from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
 from pykexec.placement.plan import LoadRequest, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
@@ -38,7 +39,7 @@ def plan(
 
 def decide(image: KernelImage, machine: Machine, request: LoadRequest) -> Planned:
     """The plan of a parsed image, with every rule of the kernel checked."""
-    decided = plan_load(image, machine, request)
+    decided = plan_load(image, machine, with_implied(image, request))
     checks = check_plan(decided, machine)
     refuse_broken(checks)
     return Planned(decided, segment_table(decided), checks)

@@ -11,9 +11,11 @@ from pykexec.backends.backend import Slot
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
+from pykexec.images.unwrapped import bzimage_file
 from pykexec.machine import Machine
 from pykexec.placement import cmdline
 from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.implied import with_implied
 from pykexec.placement.linux_x86_64 import CAPTURE_WORDS, FIRST_KERNEL_KEYS, running_line
 from pykexec.placement.plan import ImageKind, LoadRequest
 
@@ -47,6 +49,7 @@ def file_load(
 ) -> FileLoaded:
     """Identify, build the command line, hand over. Raises KexecError."""
     image = identify(kernel)
+    request = with_implied(image, request)
     machine = backend.machine()
     crash = request.kind is ImageKind.CRASH
     removed = (*request.cmdline_remove, *(FIRST_KERNEL_KEYS if crash else ()))
@@ -62,5 +65,5 @@ def file_load(
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
-    backend.file_load(OpenFile(kernel), request.initrd, str(line).encode(), flags)
+    backend.file_load(bzimage_file(image), request.initrd, str(line).encode(), flags)
     return FileLoaded(image, Slot.CRASH if crash else Slot.NORMAL, flags, line)

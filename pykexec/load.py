@@ -20,6 +20,7 @@ from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
+from pykexec.placement.implied import with_implied
 from pykexec.placement.panic_modes import armed_table
 from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.stage import StageFrames
@@ -47,7 +48,8 @@ def load(
     image = identify(kernel, image_type)
     with backend.session():
         machine = backend.machine()
-        prepared = Prepared(replace(request, rng_seed=os.urandom(RNG_SEED_SIZE)))
+        wishes = with_implied(image, request)
+        prepared = Prepared(replace(wishes, rng_seed=os.urandom(RNG_SEED_SIZE)))
         if request.kind is ImageKind.CRASH_BY_NORMAL:
             prepared = backend.prepare(image, machine, prepared.request)
         try:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -266,3 +267,77 @@ def make_multiboot(
     machine = 3 if bits == 32 else 62
     head = multiboot_header() if header is None else header
     return make_elf([(addr, addr, code, memsz)], bits=bits, machine=machine, head=head)
+
+
+def make_pe(
+    sections: Iterable[tuple[bytes, bytes]], machine: int = 0x8664, *, padded: int = 0x200
+) -> bytes:
+    """A PE file with these sections (name, contents), each padded on the disk."""
+    rows = list(sections)
+    at = 0x80
+    head_end = at + 24 + 40 * len(rows)
+    where = -(-head_end // padded) * padded
+    table, body = b"", b""
+    for name, data in rows:
+        raw = data.ljust(-(-len(data) // padded) * padded, b"\xcc")
+        table += struct.pack(
+            "<8sIIIIIIHHI", name, len(data), 0x1000, len(raw), where + len(body), 0, 0, 0, 0, 0
+        )
+        body += raw
+    coff = b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(rows), 0, 0, 0, 0, 0x206)
+    mz = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", at)
+    return (mz.ljust(at, b"\0") + coff + table).ljust(where, b"\0") + body
+
+
+def make_uki(
+    kernel: bytes | None = None,
+    *,
+    initrd: bytes = b"INITRD",
+    cmdline: bytes = b"root=/dev/vda1 ro\0",
+    extra: Iterable[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """Empty sections are left out."""
+    rows = [
+        (b".linux", make_bzimage() if kernel is None else kernel),
+        (b".initrd", initrd),
+        (b".cmdline", cmdline),
+        *extra,
+    ]
+    return make_pe([(b".text", b"\xf4" * 16), *(row for row in rows if row[1])])
+
+
+def make_uimage(
+    data: bytes | None = None,
+    *,
+    arch: int = 24,
+    kind: int = 2,
+    system: int = 5,
+    comp: int = 0,
+    size: int | None = None,
+    name: bytes = b"Linux-6.1.0-test",
+) -> bytes:
+    """U-Boot's header with both checksums right, and a kernel behind it."""
+    body = make_bzimage() if data is None else data
+    fields = (0, len(body) if size is None else size, 0x100000, 0x100000, zlib.crc32(body))
+    head = struct.pack(">IIIIIII4B32s", 0x27051956, 0, *fields, system, arch, kind, comp, name)
+    return head[:4] + struct.pack(">I", zlib.crc32(head)) + head[8:] + body
+
+
+def make_arm64_image(
+    *, flags: int = 0xA, image_size: int = 0x200000, text_offset: int = 0
+) -> bytes:
+    """A raw Image, little-endian with 4K pages that may lie anywhere."""
+    words_ = (text_offset, image_size, flags, 0, 0, 0)
+    return struct.pack("<II6Q4sI", 0x91005A4D, 0x14000000, *words_, b"ARM\x64", 0) + bytes(0x1000)
+
+
+def make_riscv_image(image_size: int = 0x200000) -> bytes:
+    head = struct.pack("<IIQQQIIQ", 0x6F, 0, 0x200000, image_size, 0, 2, 0, 0)
+    return head + b"RISCV\0\0\0" + b"RSC\x05" + bytes(4 + 0x1000)
+
+
+def make_zboot(payload: bytes | None = None, comp: bytes = b"gzip") -> bytes:
+    """A compressed EFI image; the PE header behind it is left out, nobody looks."""
+    data = pack(make_arm64_image(), "gzip") if payload is None else payload
+    head = struct.pack("<4s4sII8s32sII", b"MZ", b"zimg", 64, len(data), b"", comp, 0x818223CD, 64)
+    return head + data

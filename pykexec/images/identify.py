@@ -7,7 +7,17 @@ import os
 from dataclasses import replace
 
 from pykexec.errors import UsageError
-from pykexec.images import bzimage, bzimage32, elf, multiboot, vmlinux
+from pykexec.images import (
+    bzimage,
+    bzimage32,
+    elf,
+    foreign,
+    multiboot,
+    uimage,
+    uki,
+    vmlinux,
+    zboot,
+)
 from pykexec.images.compression import file_codec, unpack
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
@@ -21,6 +31,13 @@ IMAGE_TYPES: tuple[ImageType, ...] = (
     elf.ELF_X86,
     bzimage.BZIMAGE64,
     bzimage32.BZIMAGE,
+    foreign.BEOBOOT,
+    foreign.NBI,
+    uki.UKI,
+    zboot.ZBOOT,
+    uimage.UIMAGE,
+    foreign.ARM64_IMAGE,
+    foreign.RISCV_IMAGE,
 )
 """In the order of kexec-tools: what carries a stronger mark comes first."""
 
@@ -54,11 +71,11 @@ def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> Kerne
     for kind in types:
         found = kind.parse(file)
         if isinstance(found, KernelImage):
-            return found
+            return replace(found, inner=file)
         if isinstance(found, Inside):
             return parse_inside(found, depth)
         if found.close:
-            article = "an" if kind.name[0] in "aeiou" else "a"
+            article = "an" if kind.name[0] in "ae" else "a"
             message = f"{file.path}: not {article} {kind.name}: {found.why}"
             raise NotAnImage(message, type=kind.name)
         reasons.append(f"{kind.name}: {found.why}")

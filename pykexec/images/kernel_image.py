@@ -156,6 +156,8 @@ class KernelImage:
     implied: Implied = Implied()
     file: FileSpan | None = None
     """The whole file as it lies on the disk."""
+    inner: OpenFile | None = None
+    """The file that it was taken for: the unpacked one, or the one inside a container."""
 
     @property
     def linux(self) -> LinuxX86Boot:

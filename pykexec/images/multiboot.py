@@ -137,7 +137,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
 def by_elf(file: OpenFile) -> Loaded | Refused:
     """By the program headers of an ELF file of either size: the entry is in 32-bit mode."""
     if file.read(0, min(4, file.size)) != ELFMAG:
-        return Refused("neither an ELF file nor addresses in the header", close=True)
+        return Refused("a header without addresses, in what is no ELF file")
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return elf

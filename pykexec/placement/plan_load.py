@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pykexec.errors import NotSupported
 from pykexec.images.kernel_image import (
     ElfBoot,
@@ -12,6 +14,7 @@ from pykexec.images.kernel_image import (
     MultibootBoot,
 )
 from pykexec.machine import Machine
+from pykexec.placement.implied import implied_notes
 from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest, PlacementPlan
 
 
@@ -23,11 +26,18 @@ class ForeignArchitecture(NotSupported):
 
 def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
     """Which thing goes where, and why. Pure. Raises DoesNotFit, UsageError or NotSupported."""
+    plan = planned(image, machine, request)
+    notes = implied_notes(image, request)
+    return replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
+
+
+def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    normal = request.kind is ImageKind.NORMAL
     if isinstance(image.boot, ForeignImage) or (
-        request.kind is ImageKind.NORMAL and not isinstance(image.boot, LinuxX86Boot)
+        normal and not isinstance(image.boot, LinuxX86Boot)
     ):
         return plan_other(image, machine, request)
-    if request.kind is ImageKind.NORMAL:
+    if normal:
         from pykexec.placement.normal_load import plan_normal as planner
     elif request.kind is ImageKind.CRASH:
         from pykexec.placement.crash_load import plan_crash as planner

@@ -4,10 +4,15 @@ test_identify.py."""
 from __future__ import annotations
 
 from tests.builders import (
+    make_arm64_image,
     make_bzimage,
     make_elf,
     make_multiboot,
+    make_riscv_image,
+    make_uimage,
+    make_uki,
     make_vmlinux,
+    make_zboot,
     multiboot2_header,
 )
 
@@ -20,4 +25,11 @@ FIXTURES: dict[str, bytes] = {
     "elf-x86": make_elf(bits=32, machine=3),
     "bzImage64": make_bzimage(),
     "bzImage": make_bzimage(xloadflags=0),
+    "beoboot": b"BeoB" + bytes(0x400),
+    "nbi": b"\x36\x13\x03\x1b" + bytes(0x400),
+    "uki": make_uki(),
+    "zboot": make_zboot(),
+    "uImage": make_uimage(),
+    "arm64-image": make_arm64_image(),
+    "riscv-image": make_riscv_image(),
 }

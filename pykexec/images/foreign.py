@@ -1,0 +1,110 @@
+"""Images that are recognised and described, and not loaded: of other architectures, and of
+boot loaders that nobody has any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pykexec.abi.arm64_image import (
+    ARM64_MAGIC,
+    ARM64_MAGIC_AT,
+    ARM64_PAGE_SIZES,
+    RISCV_MAGIC,
+    RISCV_MAGIC_AT,
+    Arm64Flag,
+    arm64_header,
+    riscv_header,
+)
+from pykexec.images.contents import OpenFile
+from pykexec.images.kernel_image import ForeignImage, ImageType, KernelImage, Refused
+
+NBI_MAGIC = (0x1B031336).to_bytes(4, "little")
+BEOBOOT_MAGIC = b"BeoB"
+Facts = tuple[tuple[str, str], ...]
+
+
+def described(file: OpenFile, name: str, architecture: str, why: str, facts: Facts) -> KernelImage:
+    return KernelImage(
+        type=name,
+        path=str(file.path),
+        version=None,
+        payload=file.span(0, file.size),
+        boot=ForeignImage(architecture, why, facts),
+    )
+
+
+def raw_image(
+    name: str, architecture: str, magic: bytes, at: int, layout: Any, facts: Callable[[Any], Facts]
+) -> Callable[[OpenFile], KernelImage | Refused]:
+    """A parser of an Image with a 64-byte header."""
+
+    def parse(file: OpenFile) -> KernelImage | Refused:
+        size = layout.sizeof()
+        if file.size < size or file.read(at, len(magic)) != magic:
+            return Refused(f"no magic {magic!r} at {at:#x}")
+        header = layout.parse(file.read(0, size))
+        why = f"a kernel of {architecture}, which x86 cannot run"
+        if header.image_size and header.image_size < file.size // 2:
+            return Refused(
+                f"image_size {header.image_size:#x} of a file of {file.size:#x} bytes", close=True
+            )
+        return described(file, name, architecture, why, facts(header))
+
+    return parse
+
+
+def arm64_facts(header: Any) -> Facts:
+    flags = header.flags
+    return (
+        ("text offset", f"{header.text_offset:#x}"),
+        ("image size", f"{header.image_size:#x}" if header.image_size else "not given"),
+        ("byte order", "big-endian" if flags & Arm64Flag.BIG_ENDIAN else "little-endian"),
+        ("page size", ARM64_PAGE_SIZES[flags >> 1 & 3]),
+        (
+            "placement",
+            "any 2 MiB aligned base"
+            if flags & Arm64Flag.ANYWHERE
+            else "near the start of RAM, at 2 MiB + text offset",
+        ),
+    )
+
+
+def riscv_facts(header: Any) -> Facts:
+    return (
+        ("text offset", f"{header.text_offset:#x}"),
+        ("image size", f"{header.image_size:#x}"),
+        ("byte order", "big-endian" if header.flags & 1 else "little-endian"),
+        ("header version", f"{header.version >> 16}.{header.version & 0xFFFF}"),
+    )
+
+
+def parse_nbi(file: OpenFile) -> KernelImage | Refused:
+    if file.size < 512 or file.read(0, 4) != NBI_MAGIC:
+        return Refused("no magic 0x1b031336 in the first sector")
+    why = (
+        "a network boot image (NBI) of etherboot: its segments start in real mode, and the "
+        "firmware that they call is gone; load the kernel that it was made of"
+    )
+    return described(file, "nbi", "i386", why, ())
+
+
+def parse_beoboot(file: OpenFile) -> KernelImage | Refused:
+    if file.size < 4 or file.read(0, 4) != BEOBOOT_MAGIC:
+        return Refused("no magic BeoB")
+    why = "a beoboot image: take the kernel and the initrd out of it, and load those"
+    return described(file, "beoboot", "i386", why, ())
+
+
+ARM64_IMAGE = ImageType(
+    "arm64-image",
+    "Linux arm64 kernel; described, not loaded",
+    raw_image("arm64-image", "arm64", ARM64_MAGIC, ARM64_MAGIC_AT, arm64_header, arm64_facts),
+)
+RISCV_IMAGE = ImageType(
+    "riscv-image",
+    "Linux riscv kernel; described, not loaded",
+    raw_image("riscv-image", "riscv", RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header, riscv_facts),
+)
+NBI = ImageType("nbi", "network boot image; refused", parse_nbi)
+BEOBOOT = ImageType("beoboot", "beoboot image; refused", parse_beoboot)

@@ -1,0 +1,99 @@
+"""uImage, U-Boot's legacy format: a header with two checksums, and a kernel behind it.
+
+Both are checked before a byte is believed. The kernel inside is recognised like any other
+file; a load address and an entry are U-Boot's business, and x86 has no use for them.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from pykexec.abi.uimage import (
+    HCRC_AT,
+    IH_ARCHS,
+    IH_COMPS,
+    IH_MAGIC,
+    IH_OS_LINUX,
+    IH_TYPE_KERNEL,
+    IH_TYPES,
+    legacy_img_hdr,
+)
+from pykexec.images.compression import file_codec
+from pykexec.images.contents import InnerFile, OpenFile
+from pykexec.images.kernel_image import ForeignImage, ImageType, Inside, KernelImage, Refused
+
+X86 = ("i386", "x86_64")
+
+
+def parse(file: OpenFile) -> Inside | KernelImage | Refused:
+    size = legacy_img_hdr.sizeof()
+    if file.size < size:
+        return Refused(f"{file.size:#x} bytes, a uImage header has {size:#x}")
+    raw = file.read(0, size)
+    if raw[:4] != IH_MAGIC.to_bytes(4, "big"):
+        return Refused(f"no magic {IH_MAGIC:#x}")
+    header = legacy_img_hdr.parse(raw)
+    crc = zlib.crc32(raw[:HCRC_AT] + bytes(4) + raw[HCRC_AT + 4 :])
+    if crc != header.ih_hcrc:
+        return Refused(f"header checksum {header.ih_hcrc:#010x}, {crc:#010x} is right", close=True)
+    if why := no_linux(header.ih_type, header.ih_os):
+        return Refused(why, close=True)
+    if not header.ih_size or size + header.ih_size > file.size:
+        return Refused(
+            f"truncated: {header.ih_size:#x} bytes behind the header, "
+            f"{file.size - size:#x} are there",
+            close=True,
+        )
+    inner = InnerFile(file, size, header.ih_size)
+    crc = 0
+    for chunk in inner.span(0, inner.size).chunks():
+        crc = zlib.crc32(chunk, crc)
+    if crc != header.ih_dcrc:
+        return Refused(f"data checksum {header.ih_dcrc:#010x}, {crc:#010x} is right", close=True)
+    name = header.ih_name.split(b"\0")[0].decode("ascii", "replace")
+    version = "".join(char if char.isprintable() else "?" for char in name) or None
+    arch = IH_ARCHS.get(header.ih_arch, f"architecture {header.ih_arch}")
+    if arch not in X86:
+        return foreign(file, inner, version, arch, header)
+    if why := wrong_compression(header.ih_comp, inner):
+        return Refused(why, close=True)
+    return Inside(file=inner, how="uImage", type="uImage", version=version)
+
+
+def no_linux(kind: int, system: int) -> str | None:
+    if kind != IH_TYPE_KERNEL:
+        return f"it holds a {IH_TYPES.get(kind, f'thing of type {kind}')}, expected a kernel"
+    return None if system == IH_OS_LINUX else f"for operating system {system}, expected 5 (Linux)"
+
+
+def wrong_compression(number: int, inner: OpenFile) -> str | None:
+    """The header and the first bytes have to agree."""
+    said = IH_COMPS.get(number)
+    if said is None:
+        return f"unknown compression {number}"
+    codec = file_codec(inner)
+    found = codec.name.split(" ")[0] if codec else "none"
+    if said != "none" and found != said:
+        return f"its header says {said}, its first bytes say {found}"
+    return None
+
+
+def foreign(
+    file: OpenFile, inner: OpenFile, version: str | None, arch: str, header: object
+) -> KernelImage:
+    """Checked and described; not loaded on x86."""
+    facts = (
+        ("load address", f"{header.ih_load:#x}"),  # type: ignore[attr-defined]
+        ("entry", f"{header.ih_ep:#x}"),  # type: ignore[attr-defined]
+        ("compression", IH_COMPS.get(header.ih_comp, "unknown")),  # type: ignore[attr-defined]
+    )
+    return KernelImage(
+        type="uImage",
+        path=str(file.path),
+        version=version,
+        payload=inner.span(0, inner.size),
+        boot=ForeignImage(arch, f"a kernel of {arch}, which x86 cannot run", facts),
+    )
+
+
+UIMAGE = ImageType("uImage", "U-Boot legacy image with a kernel", parse)

@@ -1,0 +1,23 @@
+"""The bzImage itself as an open file, for kexec_file_load(2), which unpacks nothing."""
+
+from __future__ import annotations
+
+from pykexec.errors import NotSupported
+from pykexec.images.compression import spooled
+from pykexec.images.contents import InnerFile, OpenFile
+from pykexec.images.kernel_image import KernelImage
+
+
+def bzimage_file(image: KernelImage) -> OpenFile:
+    """The file of the user where that is a bzImage, so that its signature and its IMA
+    attributes are looked at. Raises NotSupported for any other image."""
+    found = image.inner
+    if found is None or image.linux.lowest:
+        raise NotSupported(
+            f"kexec_file_load takes a bzImage: {image.path} is of type {image.type}",
+            hint="--syscall load",
+        )
+    if not isinstance(found, InnerFile):
+        return found
+    pieces = (bytes(chunk) for chunk in found.span(0, found.size).chunks())
+    return spooled(image.path, pieces)

@@ -1,0 +1,41 @@
+"""What an image brings along (a UKI has its own initrd and command line), and the user's
+own words, which win."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.images.kernel_image import KernelImage
+from pykexec.placement.plan import LoadRequest
+
+
+def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:
+    """The request, with what only the image has an opinion about. Twice is as once."""
+    implied = image.implied
+    initrd = request.initrd or implied.initrd
+    own = request.append or request.reuse_cmdline or implied.cmdline is None
+    append = request.append if own else (implied.cmdline or "",)
+    return replace(request, initrd=initrd, append=append)
+
+
+def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
+    """Who was heard, a sentence each; `request` is the completed one."""
+    implied = image.implied
+    notes = []
+    if implied.initrd:
+        inside = request.initrd is implied.initrd
+        notes.append(
+            f"the initrd inside the {image.type} is used"
+            if inside
+            else f"--initrd replaces the initrd inside the {image.type}"
+        )
+    if implied.cmdline is not None:
+        inside = request.append == (implied.cmdline,) and not request.reuse_cmdline
+        notes.append(
+            f"the command line inside the {image.type} is used"
+            if inside
+            else f"the command line inside the {image.type} is replaced: {implied.cmdline!r}"
+        )
+    if implied.dtb:
+        notes.append(f"the .dtb inside the {image.type} is left out: x86 has no use for it")
+    return tuple(notes)

@@ -1,0 +1,222 @@
+"""Images inside images: UKI, uImage, zboot; and what is recognised and not loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pykexec.errors import NotSupported
+from pykexec.images.contents import contents_bytes
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import ForeignImage, NotAnImage
+from pykexec.images.unwrapped import bzimage_file
+from pykexec.placement.plan import LoadRequest
+from pykexec.placement.plan_load import plan_load
+from tests.builders import (
+    MIB,
+    make_arm64_image,
+    make_bzimage,
+    make_machine,
+    make_multiboot,
+    make_pe,
+    make_riscv_image,
+    make_uimage,
+    make_uki,
+    make_vmlinux,
+    make_zboot,
+    pack,
+    write,
+)
+
+KERNEL = make_bzimage()
+
+
+def refusal(tmp_path: Path, data: bytes) -> str:
+    path = write(tmp_path, "k", data)
+    with pytest.raises(NotAnImage) as caught:
+        identify(path)
+    return caught.value.message.replace(f"{path}: ", "")
+
+
+# -- UKI
+
+
+def test_a_uki_is_a_kernel_with_all_that_it_needs(tmp_path: Path) -> None:
+    extra = ((b".uname", b"6.1.0-test\0"), (b".dtb", b"\xd0\x0d\xfe\xed"))
+    image = identify(write(tmp_path, "uki.efi", make_uki(extra=extra)))
+    assert (image.type, image.wrapped) == ("uki", ("uki",))
+    assert image.version == "6.1.0-test (builder) #1"
+    assert contents_bytes(image.payload, MIB) == KERNEL[1024:]
+    assert image.linux.init_size == 0x100000
+    assert image.implied.initrd is not None
+    assert contents_bytes(image.implied.initrd, 100) == b"INITRD"
+    assert image.implied.cmdline == "root=/dev/vda1 ro"
+    assert image.implied.dtb is not None
+    assert contents_bytes(image.implied.dtb, 100) == b"\xd0\x0d\xfe\xed"
+    assert os.listdir(tmp_path) == ["uki.efi"]
+
+
+def test_microcode_comes_before_the_initrd(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_uki(extra=((b".ucode", b"uc5ab"),))))
+    assert image.implied.initrd is not None
+    assert contents_bytes(image.implied.initrd, 100) == b"uc5ab\0\0\0INITRD"
+
+
+def test_a_uki_with_a_compressed_or_another_kernel(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_uki(pack(make_vmlinux(), "xz"))))
+    assert (image.type, image.wrapped) == ("uki", ("uki", "xz"))
+    assert image.linux.lowest
+    image = identify(write(tmp_path, "k", pack(make_uki(initrd=b"", cmdline=b""), "gzip")))
+    assert (image.type, image.wrapped) == ("uki", ("gzip", "uki"))
+    assert (image.implied.initrd, image.implied.cmdline) == (None, None)
+
+
+def test_its_first_profile_counts(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_uki(extra=((b".cmdline", b"second"),))))
+    assert image.implied.cmdline == "root=/dev/vda1 ro"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (make_pe([(b".linux", b"")]), "not a uki: its .linux section is empty"),
+        (make_uki(cmdline=b"x" * 20000), "not a uki: .cmdline has 0x4e20 bytes, at most 0x4000"),
+        (make_uki(cmdline=b"\xff\xfe"), "not a uki: .cmdline is not text"),
+        (make_uki()[:-0x300], "not a uki: truncated: section .cmdline ends at"),
+        (make_uki(b"no kernel" * 300), "not a kernel image of any known type"),
+        (make_pe([(b".text", b"x")]), "not a kernel image of any known type"),
+    ],
+)
+def test_a_uki_that_is_none(tmp_path: Path, data: bytes, reason: str) -> None:
+    assert refusal(tmp_path, data).startswith(reason)
+
+
+# -- uImage
+
+
+@pytest.mark.parametrize(
+    ("comp", "codec"), [(0, None), (0, "gzip"), (1, "gzip"), (2, "bzip2"), (3, "lzma")]
+)
+def test_a_uimage(tmp_path: Path, comp: int, codec: str | None) -> None:
+    data = pack(KERNEL, codec) if codec else KERNEL
+    image = identify(write(tmp_path, "uImage", make_uimage(data, comp=comp)))
+    assert (image.type, image.linux.init_size) == ("uImage", 0x100000)
+    assert image.wrapped == (("uImage", codec) if codec else ("uImage",))
+    assert contents_bytes(image.payload, MIB) == KERNEL[1024:]
+
+
+def test_a_uimage_keeps_its_name_where_the_kernel_has_none(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_uimage(make_multiboot())))
+    assert (image.version, image.type) == ("Linux-6.1.0-test", "uImage")
+
+
+def changed(data: bytes, at: int, byte: int) -> bytes:
+    return data[:at] + bytes((byte,)) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (changed(make_uimage(), 40, 1), "header checksum 0x"),
+        (changed(make_uimage(), 3000, 1), "data checksum 0x"),
+        (make_uimage(kind=3), "it holds a ramdisk, expected a kernel"),
+        (make_uimage(kind=4), "it holds a multi-file image, expected a kernel"),
+        (make_uimage(kind=99), "it holds a thing of type 99, expected a kernel"),
+        (make_uimage(system=17), "for operating system 17, expected 5 (Linux)"),
+        (make_uimage(size=0x10000), "truncated: 0x10000 bytes behind the header, 0x3400 are there"),
+        (make_uimage(size=0), "truncated: 0x0 bytes behind the header"),
+        (make_uimage(comp=1), "its header says gzip, its first bytes say none"),
+        (make_uimage(comp=77), "unknown compression 77"),
+    ],
+)
+def test_a_uimage_that_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
+    assert refusal(tmp_path, data).startswith(f"not a uImage: {reason}")
+
+
+# -- not loaded
+
+FOREIGN: dict[str, tuple[bytes, str, str]] = {
+    "arm64-image": (make_arm64_image(), "arm64", "a kernel of arm64, which x86 cannot run"),
+    "riscv-image": (make_riscv_image(), "riscv", "a kernel of riscv, which x86 cannot run"),
+    "zboot": (make_zboot(), "arm64", "a kernel of arm64, which x86 cannot run"),
+    "uImage": (make_uimage(b"zImage", arch=2), "arm", "a kernel of arm, which x86 cannot run"),
+    "beoboot": (
+        b"BeoB" + bytes(0x400),
+        "i386",
+        "a beoboot image: take the kernel and the initrd out of it, and load those",
+    ),
+    "nbi": (
+        b"\x36\x13\x03\x1b" + bytes(0x400),
+        "i386",
+        "a network boot image (NBI) of etherboot: its segments start in real mode, and the "
+        "firmware that they call is gone; load the kernel that it was made of",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_recognised_and_not_loaded(tmp_path: Path, name: str) -> None:
+    data, architecture, why = FOREIGN[name]
+    image = identify(write(tmp_path, "k", data))
+    assert image.type == name
+    assert isinstance(image.boot, ForeignImage)
+    assert image.boot.architecture == architecture
+    with pytest.raises(NotSupported) as caught:
+        plan_load(image, make_machine(), LoadRequest())
+    assert caught.value.message == f"{image.path}: {why}"
+    assert caught.value.exit_status == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({}, ("placement", "any 2 MiB aligned base")),
+        ({}, ("page size", "4K")),
+        ({"flags": 0}, ("placement", "near the start of RAM, at 2 MiB + text offset")),
+        ({"flags": 7}, ("page size", "64K")),
+        ({"flags": 1}, ("byte order", "big-endian")),
+        ({"image_size": 0}, ("image size", "not given")),
+        ({"text_offset": 0x80000}, ("text offset", "0x80000")),
+    ],
+)
+def test_what_an_arm64_image_says(
+    tmp_path: Path, change: dict[str, Any], fact: tuple[str, str]
+) -> None:
+    image = identify(write(tmp_path, "Image", make_arm64_image(**change)))
+    assert isinstance(image.boot, ForeignImage)
+    assert fact in image.boot.facts
+
+
+def test_zboot_that_is_cut_off(tmp_path: Path) -> None:
+    data = make_zboot()
+    assert refusal(tmp_path, data[:-1]).startswith("not a zboot: truncated: the payload is 0x")
+
+
+# -- for kexec_file_load
+
+
+def test_the_bzimage_itself(tmp_path: Path) -> None:
+    for name, data in {
+        "plain": KERNEL,
+        "gzip": pack(KERNEL, "gzip"),
+        "uki": make_uki(),
+        "uImage in xz": pack(make_uimage(), "xz"),
+    }.items():
+        image = identify(write(tmp_path, "k", data))
+        file = bzimage_file(image)
+        assert file.fd >= 0
+        assert file.read(0, file.size) == KERNEL, name
+        assert image.file is not None
+        assert (file is image.file.file) == (name == "plain")
+
+
+def test_kexec_file_load_takes_nothing_else(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_vmlinux()))
+    with pytest.raises(NotSupported) as caught:
+        bzimage_file(image)
+    assert caught.value.message == (
+        f"kexec_file_load takes a bzImage: {image.path} is of type vmlinux"
+    )
