@@ -1,0 +1,101 @@
+"""In the guest: the stage of a panic mode taken and given back many times, under pressure, in the
+smallest reservation, and damaged. Prints one JSON document of what was found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.errors import KexecError
+from pykexec.load import load
+from pykexec.machine import Machine
+from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
+from pykexec.placement.plan_load import plan_load
+from pykexec.placement.reservation import reservation_need
+
+KERNEL = "/small-vmlinuz"
+"""A built image: its bytes are few, what it asks for is that of a real kernel."""
+CRASH_SIZE = 64 << 20
+CRASH_SIZE_FILE = Path("/sys/kernel/kexec_crash_size")
+ROUNDS = 100
+
+
+def request(mode: Mode) -> LoadRequest:
+    return LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, crash_size=CRASH_SIZE)
+
+
+def memory() -> dict[str, int]:
+    """HugePages_Total and nr_hugepages in pages, MemFree in bytes, caches dropped."""
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return {
+        "total": int(lines["HugePages_Total"]),
+        "pool": int(Path("/proc/sys/vm/nr_hugepages").read_text()),
+        "free": int(lines["MemFree"].split()[0]) << 10,
+    }
+
+
+def again_and_again(backend: KernelBackend) -> dict[str, Any]:
+    """Loaded and unloaded a hundred times, the modes in turn."""
+    before = memory()
+    for turn in range(ROUNDS):
+        mode = (Mode.IN_PLACE, Mode.STUB_SWAP)[turn % 2]
+        load(KERNEL, backend, request(mode))
+        with backend.session():
+            backend.unload(Slot.CRASH)
+    return {"before": before, "after": memory()}
+
+
+def refused(backend: KernelBackend, wanted: LoadRequest) -> dict[str, Any]:
+    """What a load says that cannot be done, and what it left taken."""
+    before = memory()
+    try:
+        load(KERNEL, backend, wanted)
+    except KexecError as error:
+        said = {"code": error.code, "message": error.message, "status": error.exit_status}
+    else:
+        said = {"code": "none"}
+    return said | {"pool": memory()["pool"] - before["pool"]}
+
+
+def need_of(backend: KernelBackend) -> int:
+    """Bytes that the tool asks to be reserved on this machine for this load."""
+    from pykexec.images.identify import identify
+
+    machine: Machine = backend.machine()
+    plan = plan_load(identify(KERNEL), machine, request(Mode.IN_PLACE))
+    stub = plan.named(PURGATORY)
+    assert stub is not None
+    return reservation_need(plan.memory_map, machine.cpu_flags, stub.range.size).size
+
+
+def smallest(backend: KernelBackend) -> dict[str, Any]:
+    """The reservation shrunk to what the tool asks for, and then to a page less."""
+    need = need_of(backend)
+    CRASH_SIZE_FILE.write_text(str(need))
+    load(KERNEL, backend, request(Mode.IN_PLACE))
+    with backend.session():
+        backend.unload(Slot.CRASH)
+    CRASH_SIZE_FILE.write_text(str(need - 4096))
+    return {"need": need, "a page less": refused(backend, request(Mode.IN_PLACE))}
+
+
+def main() -> None:
+    backend = KernelBackend()
+    too_much = LoadRequest(
+        kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, crash_size=700 << 20
+    )
+    found = {
+        "again": again_and_again(backend),
+        "pressure": refused(backend, too_much),
+        "smallest": smallest(backend),
+    }
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The memory in which an image waits for a panic: everything taken is given back, too little is
+refused in words, and a byte that changes is noticed before it is trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import make_bzimage
+
+from .lab import VM
+from .machine import NO_STATUS, Result
+from .product import CAPTURE_APPEND, PYKEXEC, document, site, text
+
+MIB = 1 << 20
+
+LIFE = """
+    python3 -m guest.stage_life > /out/life.json
+    copyout /out
+"""
+
+WILD = """
+import json, pathlib
+from pykexec.backends.kernel.backend import KernelBackend
+plan = json.loads(pathlib.Path("/out/plan.json").read_text())
+kernel = next(item for item in plan["stage"] if item["name"] == "kernel")
+stage = KernelBackend().unmoved_stage()
+addr = int(kernel["mem"], 16) + 0x12345
+stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
+"""
+
+DAMAGED = f"""
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
+        --mode in-place --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err
+    python3 /wild.py
+    {PYKEXEC} status --backend kernel > /out/status.txt || echo $? > /out/status
+    {PYKEXEC} exec --backend kernel --yes 2> /out/exec.err || echo $? > /out/exec
+    copyout /out
+    echo c > /proc/sysrq-trigger
+    sleep 60
+"""
+
+
+@pytest.fixture(scope="module")
+def life(vm: VM) -> dict[str, Any]:
+    small = make_bzimage(bytes(0x10000), init_size=0x3378000)
+    result = vm.run(
+        LIFE,
+        append="crashkernel=1M",
+        mem_mib=1024,
+        python=True,
+        site=site(),
+        files={"/small-vmlinuz": small},
+        timeout_s=500,
+    ).expect(0)
+    found: dict[str, Any] = document(result, "first/life.json")
+    return found
+
+
+def test_a_hundred_loads_give_everything_back(life: dict[str, Any]) -> None:
+    before, after = life["again"]["before"], life["again"]["after"]
+    assert (after["total"], after["pool"]) == (before["total"], before["pool"]) == (0, 0)
+    assert before["free"] - after["free"] < 16 * MIB
+
+
+def test_too_little_memory_is_said_and_nothing_stays_taken(life: dict[str, Any]) -> None:
+    refusal = life["pressure"]
+    assert (refusal["code"], refusal["status"]) == ("no-room-for-stage", 6)
+    assert "huge pages" in refusal["message"]
+    assert refusal["pool"] == 0
+
+
+def test_the_smallest_reservation_is_what_the_tool_says(life: dict[str, Any]) -> None:
+    """The kernel takes the load in a region of just this size; a page less we refuse first."""
+    found = life["smallest"]
+    assert found["need"] <= 64 << 10
+    refusal = found["a page less"]
+    assert refusal["code"] == "reservation-too-small"
+    assert refusal["message"].endswith(f"need {found['need'] >> 10} KiB on this machine")
+    assert refusal["pool"] == 0
+
+
+@pytest.fixture(scope="module")
+def damaged(vm: VM) -> Result:
+    """A wild write into the stage, then a panic: the machine ends by resetting itself."""
+    return vm.run(
+        DAMAGED,
+        "exit 1",
+        append="crashkernel=64K",
+        mem_mib=1024,
+        python=True,
+        site=site(),
+        files={"/wild.py": WILD.encode()},
+    ).expect(NO_STATUS)
+
+
+def test_status_and_exec_notice_a_wild_write(damaged: Result) -> None:
+    assert text(damaged, "first/status") == "3"
+    assert "of the stage are not those that were written" in text(damaged, "first/status.txt")
+    assert text(damaged, "first/exec") == "3"
+    assert "of the stage are not those that were written" in text(damaged, "first/exec.err")
+
+
+def test_the_stub_starts_nothing_that_was_damaged(damaged: Result) -> None:
+    """It says so on the serial port, and resets after kernel.panic seconds (1 here)."""
+    said = damaged.console[damaged.console.index("pykexec: checking") :]
+    assert "does not match" in said
+    assert "kernel not started, reset in 1 s" in said
+    assert "pykexec: starting" not in said
+
+
+def test_the_warnings_name_the_devices(damaged: Result) -> None:
+    assert "bus-mastering devices: 0000:00:" in text(damaged, "first/plan.err")
