@@ -341,3 +341,14 @@ def make_zboot(payload: bytes | None = None, comp: bytes = b"gzip") -> bytes:
     data = pack(make_arm64_image(), "gzip") if payload is None else payload
     head = struct.pack("<4s4sII8s32sII", b"MZ", b"zimg", 64, len(data), b"", comp, 0x818223CD, 64)
     return head + data
+
+
+def make_cpio(*files: tuple[str, bytes]) -> bytes:
+    """A newc archive with its trailer."""
+    out = b""
+    for number, (name, data) in enumerate((*files, ("TRAILER!!!", b""))):
+        numbers = (number, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+        out += b"070701" + b"".join(b"%08X" % value for value in numbers) + name.encode() + b"\0"
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return out

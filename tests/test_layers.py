@@ -20,7 +20,7 @@ LAYERS = (
     ("libc",),
     ("host",),
     ("backends",),
-    ("decide", "load", "file_load", "rehearse", "doctor", "explain", "vmcore_check"),
+    ("decide", "load", "file_load", "inspection", "rehearse", "doctor", "explain", "vmcore_check"),
     ("cli", "__main__"),
 )
 PACKAGE = Path(pykexec.__file__).parent

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pykexec.crash.core_file import CoreFile
     from pykexec.doctor import Row
     from pykexec.explain import KernelCheck, Verdict
+    from pykexec.images.initrd import Initrd
     from pykexec.images.kernel_image import Boot
+    from pykexec.inspection import CoreHeaders, ZeroPage
     from pykexec.rehearse import Rehearsal
     from pykexec.vmcore_check import PatternCount, VmcoreVerdict
 
@@ -185,3 +187,67 @@ def boot_fact(value: object) -> object:
     if hasattr(value, "memsz") and hasattr(value, "addr"):
         return {"addr": hex(value.addr), "memsz": value.memsz}
     return fact(value)
+
+
+def initrd(found: Initrd) -> Document:
+    """pykexec.initrd/1"""
+    return {
+        "schema": "pykexec.initrd/1",
+        "size": found.size,
+        "unpacked": found.unpacked,
+        "archives": [
+            {
+                "offset": hex(item.offset),
+                "codec": item.codec,
+                "unpacked": item.unpacked,
+                "files": item.files,
+                "complete": item.complete,
+            }
+            for item in found.archives
+        ],
+    }
+
+
+ADDRESSES_OF_A_PAGE = (
+    "protocol",
+    "type_of_loader",
+    "loadflags",
+    "xloadflags",
+    "cmd_line_ptr",
+    "ramdisk_image",
+    "setup_data",
+    "acpi_rsdp",
+    "pref_address",
+)
+
+
+def zero_page(found: ZeroPage) -> Document:
+    """pykexec.zero-page/1"""
+    numbers = {name: getattr(found, name) for name in ADDRESSES_OF_A_PAGE}
+    return {
+        "schema": "pykexec.zero-page/1",
+        **{name: hex(value) for name, value in numbers.items()},
+        "ramdisk_size": found.ramdisk_size,
+        "init_size": found.init_size,
+        "efi": found.efi,
+        "screen": found.screen,
+        "e820": [
+            {"start": hex(row.start), "end": hex(row.end), "type": row.type} for row in found.e820
+        ],
+    }
+
+
+def core_headers(found: CoreHeaders) -> Document:
+    """pykexec.core-headers/1"""
+    return {
+        "schema": "pykexec.core-headers/1",
+        "program_headers": found.program_headers,
+        "memory": found.memory,
+        "moved": found.moved,
+        "overlaps": found.overlaps,
+        "notes": [span(item) for item in found.notes],
+        "loads": [
+            {"paddr": hex(item.paddr), "offset": hex(item.offset), "size": item.size}
+            for item in found.loads
+        ],
+    }

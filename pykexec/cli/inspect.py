@@ -29,17 +29,28 @@ def command(
     as_json: bool,
     verbose: int,
 ) -> None:
-    """Say what FILE is, and what it asks for: a kernel image, or a dump."""
+    """Say what FILE is, and what it asks for: a kernel image, an initrd, a zero page (boot_params),
+    ELF core headers, or a dump."""
+    from pykexec import inspection
     from pykexec.cli.output import Output
     from pykexec.cli.reports import ImageReport
-    from pykexec.crash.core_file import is_core, open_core
-    from pykexec.errors import NotSupported
-    from pykexec.images.identify import identify
+    from pykexec.images.initrd import Initrd
+    from pykexec.images.kernel_image import KernelImage
 
-    if extract:
-        raise NotSupported("--extract is not built yet")
     output = Output(as_json, verbose)
-    if image_type is None and is_core(file):
-        output.show("vmcore_info", open_core(file))
+    if extract:
+        found: inspection.Found = inspection.extract_vmlinux(file, extract[1])
+        output.note(f"{extract[1]}: {extract[1].stat().st_size} bytes written")
     else:
-        output.show("image", ImageReport(identify(file, image_type)))
+        found = inspection.inspect_file(file, image_type)
+    match found:
+        case KernelImage():
+            output.show("image", ImageReport(found))
+        case Initrd():
+            output.show("initrd", found)
+        case inspection.ZeroPage():
+            output.show("zero_page", found)
+        case inspection.CoreHeaders():
+            output.show("core_headers", found)
+        case _:
+            output.show("vmcore_info", found)

@@ -21,6 +21,9 @@ Kind = Literal[
     "status",
     "started",
     "image",
+    "initrd",
+    "zero_page",
+    "core_headers",
     "rehearsal",
     "machine",
     "captured",
@@ -34,6 +37,9 @@ Kind = Literal[
 FINDINGS = frozenset(
     {
         "image",
+        "initrd",
+        "zero_page",
+        "core_headers",
         "rehearsal",
         "machine",
         "captured",

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.crash import elfcorehdr
+from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.pattern import pattern_page
 from pykexec.doctor import diagnose, problems
 from pykexec.host.capture import open_root
 from pykexec.host.facts import read_machine
+from pykexec.images.contents import contents_bytes
+from pykexec.images.identify import identify
+from pykexec.machine import NoteArea
+from pykexec.placement.plan import BOOT_PARAMS, LoadRequest
+from pykexec.placement.plan_load import plan_load
+from tests.builders import make_bzimage, make_cpio, make_machine, make_vmlinux, pack
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 
@@ -90,8 +98,9 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
     assert document["type"] == "bzImage64"
     assert document["boot"]["pref_address"] == "0x1000000"
     assert document["boot"]["init_size"] == 1 << 20
-    nothing = run("inspect", "initrd", status=1)
-    assert "initrd: not a kernel image of any known type" in nothing.stderr
+    Path("text").write_text("no kernel, no initrd")
+    nothing = run("inspect", "text", status=1)
+    assert "text: not a kernel image of any known type" in nothing.stderr
 
 
 def test_inspect_a_dump(run: Run, run_json: RunJson, machine: str) -> None:
@@ -128,3 +137,47 @@ def test_rehearse_finds_a_page_that_is_lost(run: Run, monkeypatch: pytest.Monkey
 def test_rehearse_that_does_not_fit(run: Run) -> None:
     result = run("rehearse", "bzImage", "--memory", "64M", "--crash-size", "60M", status=6)
     assert result.stdout == ""
+
+
+def test_inspect_an_initrd(run: Run, run_json: RunJson, golden: Golden) -> None:
+    cpio = make_cpio(("init", b"#!/bin/sh\n"))
+    Path("i").write_bytes(cpio.ljust(512, b"\0") + pack(cpio, "bzip2"))
+    golden("inspect-initrd.txt", run("inspect", "i").stdout)
+    document = run_json("inspect", "i")
+    assert [item["codec"] for item in document["archives"]] == [None, "bzip2"]
+    assert document["unpacked"] == 2 * len(cpio)
+
+
+def test_inspect_what_a_plan_builds(run: Run, run_json: RunJson, golden: Golden) -> None:
+    Path("page").write_bytes(zero_page_of(make_bzimage()))
+    golden("inspect-zero-page.txt", run("inspect", "page").stdout)
+    assert run_json("inspect", "page")["type_of_loader"] == "0xd0"
+    Path("headers").write_bytes(
+        elfcorehdr.build(
+            0x6F000000,
+            [NoteArea(0x1100000, 0x168)],
+            [OldMemory(0x1000, 0x6F010000, 0x9E000), OldMemory(0x100000, 0x100000, 0x6EF00000)],
+            page_offset_base=0xFFFF888000000000,
+        )
+    )
+    golden("inspect-core-headers.txt", run("inspect", "headers", "-v").stdout)
+    assert run_json("inspect", "headers")["moved"] == 0x9E000
+
+
+def zero_page_of(kernel: bytes) -> bytes:
+    Path("kernel").write_bytes(kernel)
+    plan = plan_load(identify("kernel"), make_machine(), LoadRequest())
+    item = plan.named(BOOT_PARAMS)
+    assert item is not None
+    assert item.contents is not None
+    return contents_bytes(item.contents, 1 << 20)[:4096]
+
+
+def test_extract(run: Run, run_json: RunJson) -> None:
+    Path("packed").write_bytes(pack(make_vmlinux(), "xz"))
+    result = run("inspect", "packed", "--extract", "vmlinux", "out")
+    assert result.stderr == f"pykexec: note: out: {len(make_vmlinux())} bytes written\n"
+    assert Path("out").read_bytes() == make_vmlinux()
+    assert run_json("inspect", "out")["type"] == "vmlinux"
+    again = run("inspect", "packed", "--extract", "vmlinux", "out", status=1)
+    assert again.stderr == "pykexec: out: cannot be written: File exists\n"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from pykexec.images.contents import contents_bytes
 from pykexec.placement.plan import PURGATORY, PlacementPlan
 from pykexec.purgatory import StubParams, parse_params
-
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 def described(plan: PlacementPlan) -> str:
@@ -39,11 +34,3 @@ def stub_params(plan: PlacementPlan) -> StubParams:
     assert item is not None
     assert item.contents is not None
     return parse_params(contents_bytes(item.contents, 1 << 20))
-
-
-def assert_golden(plan: PlacementPlan, name: str) -> None:
-    """Against tests/golden/NAME; PYKEXEC_WRITE_GOLDEN=1 writes it anew, to be looked at."""
-    file = GOLDEN / name
-    if os.environ.get("PYKEXEC_WRITE_GOLDEN"):
-        file.write_text(described(plan))
-    assert described(plan) == file.read_text()

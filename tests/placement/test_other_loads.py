@@ -36,7 +36,8 @@ from tests.builders import (
     reserved,
     write,
 )
-from tests.placement.golden import assert_golden, stub_params
+from tests.conftest import Golden
+from tests.placement.golden import described, stub_params
 
 ORACLE_MAP = MemoryMap.of(
     [
@@ -76,7 +77,7 @@ def at(plan: PlacementPlan, name: str) -> PhysRange:
 # -- Linux by its 32-bit entry
 
 
-def test_a_bzimage_by_its_32_bit_entry(tmp_path: Path) -> None:
+def test_a_bzimage_by_its_32_bit_entry(tmp_path: Path, golden: Golden) -> None:
     """`-c -l --entry-32bit` + initrd of the reference: kernel at 0x1000000 and boot_params at
     0x3000 are kexec-tools'; the initrd lies higher, since the purgatory is smaller."""
     image = image_of(tmp_path, make_bzimage(bytes(0x10000), init_size=0x3378000), "bzImage")
@@ -84,18 +85,18 @@ def test_a_bzimage_by_its_32_bit_entry(tmp_path: Path) -> None:
     assert at(plan, names.BOOT_PARAMS).start == 0x3000
     assert at(plan, names.KERNEL_32) == PhysRange.sized(0x1000000, 0x3378000)
     assert at(plan, names.INITRD).end == at(plan, names.PURGATORY).start == 0x7FFDE000
-    assert_golden(plan, "plan-bzimage-32.txt")
+    golden("plan-bzimage-32.txt", described(plan))
     raw = bytes_of(plan, names.BOOT_PARAMS)
     assert raw[0x218:0x220] == struct.pack("<II", at(plan, names.INITRD).start, 0x300001)
     assert raw[0x1E8] == len(ORACLE_MAP.ranges)
 
 
-def test_a_kernel_that_cannot_move(tmp_path: Path) -> None:
+def test_a_kernel_that_cannot_move(tmp_path: Path, golden: Golden) -> None:
     image = image_of(tmp_path, make_bzimage(xloadflags=0, version=0x202, jump=0x2A))
     plan = planned(image, append=("console=ttyS0",))
     assert at(plan, names.KERNEL_32).start == 0x100000
     assert at(plan, names.PURGATORY).end == 0x9F000
-    assert_golden(plan, "plan-bzimage-2.02.txt")
+    golden("plan-bzimage-2.02.txt", described(plan))
 
 
 def test_a_command_line_too_long_for_an_old_kernel(tmp_path: Path) -> None:
@@ -104,12 +105,12 @@ def test_a_command_line_too_long_for_an_old_kernel(tmp_path: Path) -> None:
         planned(image, append=("x" * 300,))
 
 
-def test_a_vmlinux_of_i386(tmp_path: Path) -> None:
+def test_a_vmlinux_of_i386(tmp_path: Path, golden: Golden) -> None:
     image = image_of(tmp_path, make_vmlinux(bits=32, entry=0x1000100))
     plan = planned(image, initrd=INITRD)
     assert stub_params(plan).entry == 0x1000100
     assert at(plan, names.INITRD).end == 0x38000000
-    assert_golden(plan, "plan-vmlinux-i386.txt")
+    golden("plan-vmlinux-i386.txt", described(plan))
 
 
 # -- ELF
@@ -121,12 +122,12 @@ def elf_image(folder: Path, bits: int) -> KernelImage:
 
 
 @pytest.mark.parametrize("bits", [64, 32])
-def test_an_elf_file(tmp_path: Path, bits: int) -> None:
+def test_an_elf_file(tmp_path: Path, golden: Golden, bits: int) -> None:
     """The golden vector `vmlinux ELF, style elf`: purgatory 0x1000, then the notes."""
     plan = planned(elf_image(tmp_path, bits), append=("hello",))
     assert at(plan, names.PURGATORY).start == 0x1000
     assert at(plan, names.BOOT_NOTES).start == at(plan, names.PURGATORY).end
-    assert_golden(plan, f"plan-elf-{bits}.txt")
+    golden(f"plan-elf-{bits}.txt", described(plan))
 
 
 def test_the_boot_notes(tmp_path: Path) -> None:
@@ -223,11 +224,11 @@ TEXT = screen(orig_video_isVGA=1, orig_video_cols=80, orig_video_lines=25)
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_multiboot_image(tmp_path: Path, version: int) -> None:
+def test_a_multiboot_image(tmp_path: Path, golden: Golden, version: int) -> None:
     header = multiboot_header(3) if version == 1 else multiboot2_header((6, 0, b""))
     image = image_of(tmp_path, make_multiboot(header))
     plan = planned(image, append=("loglvl=all",), modules=MODULES)
-    assert_golden(plan, f"plan-multiboot-{version}.txt")
+    golden(f"plan-multiboot-{version}.txt", described(plan))
     told = stub_params(plan)
     assert told.rax == (0x2BADB002 if version == 1 else 0x36D76289)
     assert told.rbx == at(plan, names.MULTIBOOT_INFO).start
