@@ -23,6 +23,13 @@ FILE = click.Path(path_type=Path)
     help="An initrd; several are joined in their order.",
 )
 @click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar='"FILE ARGS"',
+    help="A file for a multiboot image, and its string; repeatable.",
+)
+@click.option(
     "--append", multiple=True, metavar="TEXT", help="Words for the command line; may be repeated."
 )
 @click.option("--reuse-cmdline", is_flag=True, help="Start from the running kernel's command line.")

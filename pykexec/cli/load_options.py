@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.errors import NotSupported, UsageError
-from pykexec.images.contents import Contents, joined_initrd
+from pykexec.images.contents import Contents, OpenFile, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
 
 if TYPE_CHECKING:
     # Not at run time: a large initrd is read while all this is imported.
-    from pykexec.placement.plan import ImageKind, LoadRequest
+    from pykexec.placement.plan import ImageKind, LoadRequest, Module
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class LoadOptions:
     """As click parsed them; the names are those of the options."""
 
     initrds: tuple[Path, ...]
+    modules: tuple[str, ...]
     append: tuple[str, ...]
     reuse_cmdline: bool
     cmdline_remove: tuple[str, ...]
@@ -62,15 +63,24 @@ class LoadOptions:
     @property
     def request(self) -> LoadRequest:
         """All wishes; raises UnreadableFile."""
-        return replace(self.request_without_files, initrd=self.initrd)
+        return replace(self.request_without_initrd, initrd=self.initrd)
+
+    @cached_property
+    def opened_modules(self) -> tuple[Module, ...]:
+        """Each file and its string, which begins with the file's name; raises UnreadableFile."""
+        from pykexec.placement.plan import Module
+
+        files = ((OpenFile(line.split(" ", 1)[0]), line) for line in self.modules)
+        return tuple(Module(file.span(0, file.size), line) for file, line in files)
 
     @property
-    def request_without_files(self) -> LoadRequest:
-        """The wishes that are in the options alone."""
+    def request_without_initrd(self) -> LoadRequest:
+        """The wishes that need no large file to be read."""
         from pykexec.placement.plan import LoadRequest, Mode
 
         return LoadRequest(
             kind=self.kind,
+            modules=self.opened_modules,
             append=self.append,
             reuse_cmdline=self.reuse_cmdline,
             cmdline_remove=self.cmdline_remove,

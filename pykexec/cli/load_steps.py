@@ -63,7 +63,7 @@ def syscall_of(given: LoadOptions, machine: Machine) -> SyscallChoice | None:
     from pykexec.placement.syscall_choice import Syscall, choose_syscall
 
     asked = None if given.syscall == "auto" else Syscall(given.syscall)
-    return choose_syscall(machine, given.request_without_files, asked, given.image_type)
+    return choose_syscall(machine, given.request_without_initrd, asked, given.image_type)
 
 
 def expected_mode(machine: Machine, request: LoadRequest) -> Prepared:

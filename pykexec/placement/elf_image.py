@@ -19,7 +19,7 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
-    refuse_options,
+    refuse_initrd,
     take_parts,
 )
 from pykexec.placement.plan import BOOT_NOTES, PURGATORY, LoadRequest, Placed, PlacementPlan
@@ -35,7 +35,7 @@ def plan_elf(
     image: KernelImage, boot: ElfBoot, machine: Machine, request: LoadRequest
 ) -> PlacementPlan:
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
-    refuse_options(image, request)
+    refuse_initrd(image, request)
     memory_map, space = free_memory(machine, request)
     line = plain_line(machine, request)
     below = BELOW_4G if boot.bits == 32 else 1 << 64

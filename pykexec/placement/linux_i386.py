@@ -21,7 +21,6 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
-    refuse_options,
     what_is_there,
 )
 from pykexec.placement.plan import (
@@ -49,7 +48,6 @@ def plan_linux_i386(
     image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest
 ) -> PlacementPlan:
     """Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
-    refuse_options(image, request, ["--initrd"])
     memory_map, space = free_memory(machine, request)
     line = plain_line(machine, request)
     check_length(line, boot.cmdline_size)

@@ -41,7 +41,7 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
-    refuse_options,
+    refuse_initrd,
     take_parts,
 )
 from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, PURGATORY, LoadRequest, Placed
@@ -66,7 +66,7 @@ def plan_multiboot(
     image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
 ) -> Plan:
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
-    refuse_options(image, request, ["--module"])
+    refuse_initrd(image, request)
     memory_map, space = free_memory(machine, request)
     line = plain_line(machine, request)
     moved = distance(space, boot)

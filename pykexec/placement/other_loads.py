@@ -3,7 +3,7 @@ front, and refusals of what such an image cannot be given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
@@ -33,18 +33,13 @@ class PlaceTaken(DoesNotFit):
     code = "place-taken"
 
 
-def refuse_options(image: KernelImage, request: LoadRequest, taken: Sequence[str] = ()) -> None:
+def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
     """What this image would not be told is an error, and never ignored."""
-    hints = {
-        "--initrd": "a multiboot image is given files with --module",
-        "--module": "--module is for multiboot images",
-    }
-    given = {"--initrd": request.initrd is not None, "--module": bool(request.modules)}
-    for name, asked in given.items():
-        if asked and name not in taken:
-            raise UsageError(
-                f"{name} would be ignored: {image.path} is of type {image.type}", hint=hints[name]
-            )
+    if request.initrd is not None:
+        raise UsageError(
+            f"--initrd would be ignored: {image.path} is of type {image.type}",
+            hint="a multiboot image is given files with --module",
+        )
 
 
 def free_memory(machine: Machine, request: LoadRequest) -> tuple[MemoryMap, Space]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pykexec.errors import NotSupported
+from pykexec.errors import NotSupported, UsageError
 from pykexec.images.kernel_image import (
     ElfBoot,
     ForeignImage,
@@ -32,6 +32,11 @@ def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> Pla
 
 
 def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    if request.modules and not isinstance(image.boot, MultibootBoot):
+        raise UsageError(
+            f"--module would be ignored: {image.path} is of type {image.type}",
+            hint="--module is for multiboot images",
+        )
     normal = request.kind is ImageKind.NORMAL
     if isinstance(image.boot, ForeignImage) or (
         normal and not isinstance(image.boot, LinuxX86Boot)

@@ -69,6 +69,7 @@ def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...
         "--mem-max": request.mem_max is not None,
         "--entry": request.entry is not None,
         "--no-checks": not request.checks,
+        "--module": bool(request.modules),
         "--type": image_type is not None,
     }
     return tuple(name for name, asked in given.items() if asked)

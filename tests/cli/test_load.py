@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_bzimage
+from tests.builders import make_bzimage, make_multiboot, make_uki
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 
@@ -180,3 +180,36 @@ def test_the_kernel_is_named_by_what_it_is(run_json: RunJson, machine: str, fold
     one = run_json("load", "bzImage", "--machine", machine, "--dry-run")
     two = run_json("load", "other/name", "--machine", machine, "--dry-run")
     assert json.dumps(one) == json.dumps(two)
+
+
+def test_a_multiboot_image_with_modules(run: Run, run_json: RunJson, machine: str) -> None:
+    Path("xen").write_bytes(make_multiboot())
+    Path("dom0").write_bytes(b"kernel" * 900)
+    words = ["load", "xen", "--module", "dom0 root=/dev/vda", "--machine", machine]
+    document = run_json(*words, "--dry-run")
+    assert document["kernel"]["type"] == "multiboot"
+    module = next(item for item in document["segments"] if item["name"] == "module 0")
+    assert module["bufsz"] == 5400
+    assert "KEXEC" not in run(*words).stderr
+    for extra, message in (
+        (["--initrd", "initrd"], "--initrd would be ignored: xen is of type multiboot"),
+        (["--module", "missing"], "missing: cannot be opened: No such file or directory"),
+    ):
+        refused = run(*words, *extra, status=1 if "missing" in extra else 2)
+        assert refused.stderr.startswith(f"pykexec: {message}\n")
+
+
+def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
+    Path("uki").write_bytes(make_uki())
+    words = ["load", "uki", "--dry-run", "--machine", machine]
+    plain = run(*words)
+    assert "initrd" in plain.stdout
+    assert plain.stderr == (
+        "pykexec: warning: the initrd inside the uki is used\n"
+        "pykexec: warning: the command line inside the uki is used\n"
+    )
+    own = run(*words, "--append", "single", "--initrd", "initrd")
+    assert own.stderr == (
+        "pykexec: warning: --initrd replaces the initrd inside the uki\n"
+        "pykexec: warning: the command line inside the uki is replaced: 'root=/dev/vda1 ro'\n"
+    )

@@ -22,6 +22,7 @@ from pykexec.placement.elf_image import ip_checksum
 from pykexec.placement.kernel_rules import check_plan, refuse_broken
 from pykexec.placement.plan import ImageKind, LoadRequest, Module, PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.syscall_choice import Syscall, choose_syscall
 from tests.builders import (
     GIB,
     MIB,
@@ -380,3 +381,18 @@ def test_entry_and_checks_and_window(tmp_path: Path, name: str) -> None:
     assert planned(image, entry=inside.range.start).entry == inside.range.start
     with pytest.raises(KexecError):
         planned(image, mem_min=4 * GIB)
+
+
+def test_a_linux_kernel_takes_no_modules(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        planned(image_of(tmp_path, make_bzimage()), modules=MODULES)
+    assert caught.value.message == "--module would be ignored: /boot/k is of type bzImage64"
+    assert caught.value.hint == "--module is for multiboot images"
+
+
+def test_kexec_file_load_knows_no_modules() -> None:
+    with pytest.raises(UsageError) as caught:
+        choose_syscall(MACHINE, LoadRequest(modules=MODULES), Syscall.FILE)
+    assert caught.value.message == (
+        "--module would be ignored: with --syscall file the kernel places the image"
+    )
