@@ -17,7 +17,16 @@ import pykexec
 from .builders import make_bzimage
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("pykexec", "man", "completions", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "pykexec",
+    "man",
+    "completions",
+    "systemd",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 pytestmark = pytest.mark.timeout(300)
 
