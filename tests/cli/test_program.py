@@ -174,7 +174,10 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_signal_interrupts() -> None:
-    command = [*PYKEXEC, "rehearse", "bzImage", "--memory", "1G"]
+    # A test run in the background has SIGINT ignored, and its children inherit that.
+    heard = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    run = f"{heard}; runpy.run_module('pykexec', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", run, "rehearse", "bzImage", "--memory", "1G"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         time.sleep(1)
         child.send_signal(signal.SIGINT)
