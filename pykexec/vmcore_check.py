@@ -3,7 +3,6 @@ and against what a machine or a bound plan says must be in it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,24 +13,16 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.core_file import CoreFile, open_core
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
-from pykexec.errors import KexecError
-from pykexec.images.contents import OpenFile
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.kernel_rules import Check
+from pykexec.plan_document import BadPlan, number, read_plan, span_of
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 """Kernel text is shown once more above this address; it is no direct map."""
 NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
 """Without them no dump tool can start."""
 CHUNK = 4 << 20
-PLAN_MAX = 64 << 20
-
-
-class BadPlan(KexecError):
-    """A file that is no pykexec.plan/1 of a loaded crash kernel."""
-
-    code = "bad-plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,15 +275,7 @@ def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     """From the document of `load --json`: all whole-page RAM but the reservation and the
     frames that were free before the load and hold the image in place. Raises BadPlan."""
-    file = OpenFile(path)
-    if file.size > PLAN_MAX:
-        raise BadPlan(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
-    try:
-        document = json.loads(file.read(0, file.size))
-    except (ValueError, RecursionError) as error:
-        raise BadPlan(f"{path}: not a plan: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != "pykexec.plan/1":
-        raise BadPlan(f"{path}: not a plan: its schema is not pykexec.plan/1")
+    document = read_plan(path)
     if document.get("state") != "bound":
         raise BadPlan(
             f"{path}: the plan is not bound: where the old pages went is not in it",
@@ -321,14 +304,3 @@ def expected_of_document(document: dict[str, Any]) -> Expected:
         PhysRange.sized(dest, size) for dest, source, size in runs if dest == source
     )
     return Expected(ram - in_place, ram)
-
-
-def span_of(item: dict[str, Any]) -> PhysRange:
-    return PhysRange(number(item["start"]), number(item["end"]))
-
-
-def number(text: Any) -> int:
-    """A hex string of a document."""
-    if not isinstance(text, str):
-        raise TypeError(f"expected a hex string, found {text!r}")
-    return int(text, 16)

@@ -20,9 +20,12 @@ LAYERS = (
     ("libc",),
     ("host",),
     ("backends",),
-    ("decide", "load", "file_load", "inspection", "rehearse", "doctor", "explain", "vmcore_check"),
+    (
+        "decide", "load", "file_load", "inspection", "rehearse", "doctor", "explain",
+        "vmcore_check", "plan_document", "plan_diff",
+    ),
     ("cli", "__main__"),
-)
+)  # fmt: skip
 PACKAGE = Path(pykexec.__file__).parent
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

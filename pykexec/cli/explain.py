@@ -12,8 +12,6 @@ from pykexec.cli.params import Verb, output_options
 if TYPE_CHECKING:
     from pykexec.cli.reports import ExplainReport
 
-PLAN_MAX = 64 << 20
-
 
 @click.command(cls=Verb, short_help="What the kernel checks, and what an errno or a code means.")
 @click.argument("word", metavar="ERRNO-or-CODE")
@@ -31,10 +29,11 @@ def command(word: str, plan: Path | None, as_json: bool, verbose: int) -> None:
 
     from pykexec.cli.output import Output
     from pykexec.explain import verdicts
+    from pykexec.plan_document import read_plan
 
     report = explain(word)
     if plan:
-        report = replace(report, plan=verdicts(read_document(plan)))
+        report = replace(report, plan=verdicts(read_plan(plan)))
     Output(as_json, verbose).show("explanation", report)
 
 
@@ -54,19 +53,3 @@ def explain(word: str) -> ExplainReport:
             hint="e.g. EADDRNOTAVAIL, or the code of a JSON error document",
         )
     return ExplainReport(word.lower(), kind_of_error=kind)
-
-
-def read_document(path: Path) -> object:
-    """JSON from a file; raises UnreadableFile, UsageError."""
-    import json
-
-    from pykexec.errors import UsageError
-    from pykexec.images.contents import OpenFile
-
-    file = OpenFile(path)
-    if file.size > PLAN_MAX:
-        raise UsageError(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
-    try:
-        return json.loads(file.read(0, file.size))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not a JSON document: {error}") from error

@@ -1,7 +1,7 @@
 """Where a value goes: its JSON document, its plain text, or its drawing on a terminal.
 
 Data goes to stdout, everything else to stderr. Each kind of value has one function
-of its name in documents.py, plain.py and render.py, or in their twins *_findings.py.
+of its name in documents.py, plain.py and render.py, or in their twins *_findings.py and *_diff.py.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ Kind = Literal[
     "vmcore_verdict",
     "doctor",
     "explanation",
+    "diff",
 ]
 
 
@@ -54,7 +55,7 @@ FINDINGS = frozenset(
 
 def twin(form: str, kind: Kind) -> Any:
     """The function for a kind of value: form is documents, plain or render."""
-    ending = "_findings" if kind in FINDINGS else ""
+    ending = "_findings" if kind in FINDINGS else "_diff" if kind == "diff" else ""
     return getattr(import_module(f"pykexec.cli.{form}{ending}"), kind)
 
 

@@ -88,8 +88,8 @@ def test_explain_a_plan(run: Run, run_json: RunJson, machine: str) -> None:
     document = run_json("explain", "EINVAL", "--plan", "plan.json")
     assert {item["ok"] for item in document["plan"]} == {True}
     Path("bad.json").write_text("{")
-    result = run("explain", "EINVAL", "--plan", "bad.json", status=2)
-    assert result.stderr.startswith("pykexec: bad.json: not a JSON document: ")
+    result = run("explain", "EINVAL", "--plan", "bad.json", status=1)
+    assert result.stderr.startswith("pykexec: bad.json: not a plan: ")
 
 
 def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:

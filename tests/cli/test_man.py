@@ -90,6 +90,7 @@ TITLES = {
     "vmcore verify": ["Of vmcore verify"],
     "doctor": ["Of machine capture and doctor"],
     "explain": ["Of explain"],
+    "diff": [],
 }
 
 

@@ -1,0 +1,31 @@
+"""pykexec diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pykexec.cli.params import Verb, output_options
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(cls=Verb, short_help="What two plans place differently.")
+@click.argument("a", type=FILE, metavar="A.json")
+@click.argument("b", type=FILE, metavar="B.json")
+@output_options
+@click.pass_context
+def command(ctx: click.Context, /, a: Path, b: Path, as_json: bool, verbose: int) -> None:
+    """Compare two documents of load --json: fields, segments, checks.
+
+    Exit status 3 when they differ.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.errors import CheckFailed
+    from pykexec.plan_diff import diff
+
+    found = diff(a, b)
+    Output(as_json, verbose).show("diff", found)
+    if not found.same:
+        ctx.exit(CheckFailed.exit_status)

@@ -1,0 +1,50 @@
+"""The document of `load --json` (pykexec.plan/1), read again: a file may hold anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from pykexec.errors import KexecError
+from pykexec.images.contents import OpenFile
+from pykexec.memory.ranges import PhysRange
+
+SCHEMA = "pykexec.plan/1"
+PLAN_MAX = 64 << 20
+"""Bytes: a bound plan has a line for each of at most 65,535 runs of backup pages."""
+
+
+class BadPlan(KexecError):
+    """A file that is no pykexec.plan/1, or not the one that is needed."""
+
+    code = "bad-plan"
+
+
+def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Of its fields nothing is known yet but the schema. Raises UnreadableFile, BadPlan."""
+    file = OpenFile(path)
+    if file.size > PLAN_MAX:
+        raise BadPlan(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
+    try:
+        document = json.loads(file.read(0, file.size))
+    except (ValueError, RecursionError) as error:
+        raise BadPlan(f"{path}: not a plan: {error}") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise BadPlan(
+            f"{path}: not a plan: its schema is not {SCHEMA}",
+            hint="pykexec load --dry-run --json writes one",
+        )
+    return document
+
+
+def span_of(item: dict[str, Any]) -> PhysRange:
+    """{start, end}. Raises KeyError, TypeError, ValueError, BadRange."""
+    return PhysRange(number(item["start"]), number(item["end"]))
+
+
+def number(text: Any) -> int:
+    """A hex string of a document. Raises TypeError, ValueError."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a hex string, found {text!r}")
+    return int(text, 16)
