@@ -48,6 +48,7 @@ class Stage:
     seed: int = 0
     used: int = 40
     allocator: str = "random"
+    relocate: str = "swap"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def rehearse(
             seed=chosen.seed,
             used=chosen.used,
             allocator=chosen.allocator,
+            relocate=chosen.relocate,
         )
         tell.step("loading")
         loaded = load(kernel, backend, wanted, image_type)

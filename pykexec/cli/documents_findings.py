@@ -42,6 +42,7 @@ def rehearsal(report: Rehearsal) -> Document:
             "memory": report.stage.memory,
             "used": report.stage.used,
             "allocator": report.stage.allocator,
+            "relocate": report.stage.relocate,
             "seed": report.stage.seed,
         },
         "window": span(plan.window) if plan.window else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from pykexec.cli.params import ADDR, SIZE, Verb, output_options
 FILE = click.Path(path_type=Path)
 
 
+QUIET = 1.0
+"""Seconds in which nobody needs to be told anything."""
+
+
 class Steps:
-    """Progress, a line a step; only where somebody looks."""
+    """Progress, a line a step, once it has taken a while; for a terminal."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
 
     def step(self, text: str) -> None:
-        if sys.stderr.isatty():
+        if time.monotonic() - self.start >= QUIET:
             click.echo(f"pykexec: {text}", err=True)
 
 
@@ -57,6 +65,13 @@ class Steps:
     show_default=True,
     help="Which free frames the kernel gives out.",
 )
+@click.option(
+    "--relocate",
+    type=click.Choice(["swap", "copy"]),
+    default="swap",
+    show_default=True,
+    help="What its kernel does with the pages of an image.",
+)
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
@@ -81,9 +96,9 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
         mem_max=options["mem_max"],
         crash_size=options["crash_size"],
     )
-    stage = Stage(options["memory"], options["seed"], options["used"], options["allocator"])
+    stage = Stage(*(options[name] for name in ("memory", "seed", "used", "allocator", "relocate")))
     output = Output(options["as_json"], options["verbose"])
-    progress = NoProgress() if output.as_json else Steps()
+    progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()
     report = rehearse(kernel, request, options["image_type"], stage, progress)
     output.warn(report.loaded.planned.plan.warnings)
     output.show("rehearsal", report)

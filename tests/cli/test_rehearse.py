@@ -1,0 +1,95 @@
+"""What a rehearsal leaves behind, and says on its way."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pykexec.cli import rehearse
+from pykexec.cli.program import INTERRUPTED, TERMINATED
+from tests.cli.conftest import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "pykexec", "rehearse", "bzImage"]
+SMALL = ["--memory", "128M", "--crash-size", "32M"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    (folder / "tmp").mkdir()
+    return os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "tmp")}
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+)
+def test_nothing_is_left_of_one_that_was_ended(folder: Path, number: int, status: int) -> None:
+    """Ended when its machine is there."""
+    with subprocess.Popen(
+        [*COMMAND, "--memory", "4G"], env=environment(folder),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        for _ in range(1000):
+            if list(folder.glob("tmp/*/machine/ram")):
+                break
+            time.sleep(0.01)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (status, ""), err
+    assert "Traceback" not in err
+    assert list(folder.glob("tmp/*")) == []
+
+
+def test_nothing_is_left_of_one_that_is_done(folder: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, *SMALL], env=environment(folder), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.glob("tmp/*")) == []
+
+
+def test_steps_are_told_when_it_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pykexec.cli.rehearse.time.monotonic", lambda: now[0])
+    steps = rehearse.Steps()
+    steps.step("loading")
+    now[0] += rehearse.QUIET
+    steps.step("filling memory")
+    assert capsys.readouterr().err == "pykexec: filling memory\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [([], True), (["--json"], False)], ids=["drawn", "json"]
+)
+def test_steps_are_for_a_terminal(folder: Path, words: list[str], expected: bool) -> None:
+    """Every step is told, and the machine is thrown away as if nobody looked."""
+    code = (
+        "from pykexec.cli import rehearse, main\nrehearse.QUIET = 0.0\n"
+        f"import sys; sys.argv[1:] = ['rehearse', 'bzImage', *{[*SMALL, *words]!r}]\nmain()"
+    )
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(folder), stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )  # fmt: skip
+    os.write(theirs, b"end")
+    os.close(theirs)
+    told = os.read(ours, 1 << 16)
+    os.close(ours)
+    assert done.returncode == 0
+    assert (b"pykexec: panic, and the capture kernel" in told) is expected
+    assert told.endswith(b"end")
+
+
+def test_a_kernel_that_copies_keeps_no_old_pages(run: Run) -> None:
+    result = run("rehearse", "bzImage", *SMALL, "--relocate", "copy", status=5)
+    assert result.stdout == ""
+    assert "hint: a kernel that copies pages cannot keep the old ones" in result.stderr
