@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, setup_header
+from pykexec.abi.elf import PHDR, PT_LOAD
 from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import UnreadableFile, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.initrd import Initrd
-from pykexec.images.kernel_image import KernelImage
+from pykexec.images.kernel_image import KernelImage, NotAnImage
 from pykexec.inspection import (
     CoreHeaders,
     NoVmlinux,
@@ -101,6 +102,24 @@ def test_a_zero_page_of_a_loader_without_a_header(tmp_path: Path) -> None:
     raw[0x1E8] = 0
     with pytest.raises(KexecError):
         inspect_file(write(tmp_path, "p", bytes(raw)))
+
+
+def test_the_first_page_of_a_kernel_is_no_zero_page(tmp_path: Path) -> None:
+    """As `head -c 4096 vmlinuz` has it: the sentinel is still there."""
+    raw = bytearray(make_bzimage(setup_sects=20)[:4096])
+    raw[0x1EF] = 0xFF
+    with pytest.raises(NotAnImage, match="not a bzImage64: truncated"):
+        inspect_file(write(tmp_path, "k", bytes(raw)))
+
+
+def test_an_empty_load_is_none(tmp_path: Path) -> None:
+    """With --hotplug the kernel leaves some: zeros up to its own count."""
+    raw = bytearray(core_headers())
+    raw[56:58] = (4).to_bytes(2, "little")
+    raw = raw[: 64 + 3 * 56] + PHDR.pack(PT_LOAD, 7, 0, 0, 0, 0, 0, 0) + raw[64 + 3 * 56 :]
+    found = inspect_file(write(tmp_path, "h", bytes(raw)))
+    assert isinstance(found, CoreHeaders)
+    assert (found.program_headers, len(found.loads)) == (4, 2)
 
 
 def test_core_headers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pykexec.abi.bootparam import (
     Xlf,
     setup_header,
 )
-from pykexec.images.contents import FileSpan, OpenFile
+from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused
 
 SECTOR = 512
@@ -59,7 +59,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         type="bzImage64",
         path=str(file.path),
         version=version_text(file, header.kernel_version, setup_size),
-        payload=FileSpan(file, setup_size, file.size - setup_size),
+        payload=file.span(setup_size, file.size - setup_size),
         boot=LinuxX86Boot(
             protocol=header.version,
             setup_header=head[SETUP_HEADER_OFFSET:end],

@@ -152,11 +152,15 @@ class InnerFile(OpenFile):
 
 @dataclass(frozen=True)
 class FileSpan:
-    """A piece of an open file; the caller has checked that it lies inside."""
+    """A piece of an open file, made by its `span`, so that `file` has a descriptor that can be
+    mapped; the caller has checked that the piece lies inside."""
 
     file: OpenFile
     offset: int
     size: int
+
+    def __post_init__(self) -> None:
+        assert self.file.fd >= 0, "a file inside a file is no file to map"
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         buffer = memoryview(bytearray(min(CHUNK, self.size)))

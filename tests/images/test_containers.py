@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pykexec.backends.kernel.buffers import mapped
 from pykexec.errors import NotSupported
-from pykexec.images.contents import contents_bytes
+from pykexec.images.contents import Contents, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import ForeignImage, NotAnImage
 from pykexec.images.unwrapped import bzimage_file
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.plan_load import plan_load
 from tests.builders import (
     MIB,
@@ -164,10 +166,11 @@ def test_what_is_recognised_and_not_loaded(tmp_path: Path, name: str) -> None:
     assert image.type == name
     assert isinstance(image.boot, ForeignImage)
     assert image.boot.architecture == architecture
-    with pytest.raises(NotSupported) as caught:
-        plan_load(image, make_machine(), LoadRequest())
-    assert caught.value.message == f"{image.path}: {why}"
-    assert caught.value.exit_status == 5
+    for kind in ImageKind:
+        with pytest.raises(NotSupported) as caught:
+            plan_load(image, make_machine(), LoadRequest(kind))
+        assert caught.value.message == f"{image.path}: {why}"
+        assert caught.value.exit_status == 5
 
 
 @pytest.mark.parametrize(
@@ -193,6 +196,22 @@ def test_what_an_arm64_image_says(
 def test_zboot_that_is_cut_off(tmp_path: Path) -> None:
     data = make_zboot()
     assert refusal(tmp_path, data[:-1]).startswith("not a zboot: truncated: the payload is 0x")
+
+
+# -- for kexec_load
+
+
+def test_what_is_mapped_is_what_was_digested(tmp_path: Path) -> None:
+    """A payload inside another file: its offset is the outer file's."""
+    for data in (make_uki(), make_uki(pack(KERNEL, "gzip")), make_uimage(), pack(KERNEL, "xz")):
+        image = identify(write(tmp_path, "k", data))
+        assert image.implied.initrd is None or mapped_bytes(image.implied.initrd) == b"INITRD"
+        assert mapped_bytes(image.payload) == KERNEL[1024:]
+
+
+def mapped_bytes(contents: Contents) -> bytes:
+    with mapped(contents) as addr:
+        return ctypes.string_at(addr, contents.size)
 
 
 # -- for kexec_file_load

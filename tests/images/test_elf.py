@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from elftools.common.exceptions import ELFError
+from elftools.construct import ArrayError
 
 from pykexec.abi.bootparam import setup_header
-from pykexec.images.contents import contents_bytes
+from pykexec.images.contents import OpenFile, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import NotAnImage
 from tests.builders import BANNER, MIB, START_KERNEL_MAP, make_elf, make_vmlinux, pack, write
@@ -107,3 +109,17 @@ def test_a_field_that_lies_ten_thousand_headers(tmp_path: Path) -> None:
     data = bytearray(make_vmlinux())
     data[56:58] = (10_000).to_bytes(2, "little")
     assert "10000 program headers, a kernel has 256 at most" in refusal(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize(
+    "fault", [ELFError("Magic number does not match"), OverflowError(), KeyError("x"), ArrayError()]
+)
+def test_whatever_pyelftools_raises_is_one_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def parsed(file: OpenFile) -> None:
+        raise fault
+
+    monkeypatch.setattr("pykexec.images.elf_file.parsed", parsed)
+    why = str(fault) or type(fault).__name__
+    assert f"its ELF headers cannot be read: {why}" in refusal(tmp_path, make_vmlinux())

@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot be executed")
 
+from unicorn import x86_const as x86
+
 from pykexec.purgatory import STUB_MEMSZ, STUB_SIZE, StubFlag, StubParams, stub_image, tables
 
 from .emulated import BOOT_PARAMS, COM1, ENTRY, STUB, End, Pc
@@ -89,6 +91,7 @@ def test_a_32_bit_entry(at: int, registers: dict[str, int]) -> None:
     pc = started(params(**registers), kernel_32(), at)
     raw = struct.unpack(f"<{len(PROBES_32)}I", pc.read(NOTES, 4 * len(PROBES_32)))
     found = dict(zip(PROBES_32, raw, strict=True))
+    assert pc.uc.reg_read(x86.UC_X86_REG_IDTR)[2] == 0, "no gate of 64-bit mode is left"
     stack = found.pop("esp")
     assert at < stack <= at + STUB_MEMSZ
     assert not found.pop("eflags") & 0x600, "IF and DF are clear"
