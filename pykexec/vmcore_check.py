@@ -4,25 +4,25 @@ and against what a machine or a bound plan says must be in it."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.core_file import CoreFile, open_core
-from pykexec.crash.elfcorehdr import ProgramHeader
-from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
-from pykexec.memory.ranges import BadRange, PhysRange, RangeSet, align_down, align_up
+from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 from pykexec.plan_document import BadPlan, number, read_plan, span_of
+from pykexec.vmcore_pages import (
+    PatternCount,
+    count_patterns,
+    direct_loads,
+    is_kernel_text,
+)
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
-"""Kernel text is shown once more above this address; it is no direct map."""
 NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
 """Without them no dump tool can start."""
-CHUNK = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,6 @@ class Expected:
     ram: RangeSet
     cpus: int | None = None
     """CPUs that must have left their registers; None for at least one."""
-
-
-@dataclass(frozen=True, slots=True)
-class PatternCount:
-    """Self-describing pages, counted by the address that they name."""
-
-    right: int = 0
-    """Shown at their own address."""
-    copies: int = 0
-    """Shown at another address too: what a backup frame holds, seen at that frame."""
-    lost: int = 0
-    """Shown only at another address."""
-    broken: int = 0
-    """They start as such a page does, and are none."""
-    first_bad: int | None = None
-    """Physical address of the first one lost or broken."""
-
-    @property
-    def whole(self) -> bool:
-        return not self.lost and not self.broken
 
 
 @dataclass(frozen=True)
@@ -72,30 +52,21 @@ class VmcoreVerdict:
 def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
     """Every rule. Raises NotACore, NotSupported or UnreadableFile where there is no dump."""
     core = open_core(path)
+    sound = (inside_file(core), file_pieces(core))
     checks = [
         cpu_notes(core, expected),
         vmcoreinfo(core),
-        inside_file(core),
+        sound[0],
         disjoint(core),
-        file_pieces(core),
+        sound[1],
         page_offset(core),
         coverage(core, expected),
     ]
     patterns = None
-    if checks[2].ok:
+    if all(check.ok for check in sound):  # else the same bytes may be there a thousand times
         patterns = count_patterns(core)
         checks.append(pattern_pages(patterns))
     return VmcoreVerdict(core, tuple(checks), patterns if patterns != PatternCount() else None)
-
-
-def direct_loads(core: CoreFile) -> list[ProgramHeader]:
-    """By physical address, without the second view of the kernel's text."""
-    loads = (item for item in core.loads if not is_kernel_text(item))
-    return sorted(loads, key=lambda item: item.p_paddr)
-
-
-def is_kernel_text(item: ProgramHeader) -> bool:
-    return item.p_vaddr >= START_KERNEL_MAP and item.p_vaddr != (1 << 64) - 1
 
 
 def covered(core: CoreFile) -> RangeSet:
@@ -208,68 +179,6 @@ def pattern_pages(count: PatternCount) -> Check:
         bad = f"{count.lost} are not, {count.broken} are damaged, the first at {count.first_bad:#x}"
         return Check("pattern-pages", False, f"{detail}; {bad}")
     return Check("pattern-pages", True, detail)
-
-
-def count_patterns(core: CoreFile) -> PatternCount:
-    """Every self-describing page against the address at which the dump shows it."""
-    right: set[int] = set()
-    elsewhere: set[int] = set()
-    broken: list[int] = []
-    for addr, page in self_describing(core):
-        named = named_addr(page)
-        if page != pattern_page(named):
-            broken.append(addr)
-        elif named == addr:
-            right.add(addr)
-        else:
-            elsewhere.add(named)
-    lost = elsewhere - right
-    bad = min([*lost, *broken], default=None)
-    return PatternCount(len(right), len(elsewhere & right), len(lost), len(broken), bad)
-
-
-def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
-    """(physical address, contents) of the whole pages that start with the magic; holes of
-    the file are not read."""
-    for item in direct_loads(core):
-        for start, data in whole_pages(core, item):
-            at = data.find(MAGIC)
-            while at >= 0:
-                if at % PAGE_SIZE == 0:
-                    yield start + at, data[at : at + PAGE_SIZE]
-                at = data.find(MAGIC, at + 1 if at % PAGE_SIZE else at + PAGE_SIZE)
-
-
-def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
-    """(physical address, bytes) of the pages of a PT_LOAD that are not all in holes."""
-    pages = (
-        PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None
-    )
-    if pages is None:
-        return
-    shift = item.p_offset - item.p_paddr
-    done = pages.start
-    for start, end in data_extents(core.file.fd, pages.start + shift, pages.end + shift):
-        done = max(done, align_down(start - shift, PAGE_SIZE))
-        last = min(align_up(end - shift, PAGE_SIZE), pages.end)
-        while done < last:
-            step = min(CHUNK, last - done)
-            yield done, core.file.read(done + shift, step)
-            done += step
-
-
-def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file that are no holes; all of it where the file system cannot tell."""
-    at = start
-    while at < end:
-        try:
-            at = os.lseek(fd, at, os.SEEK_DATA)
-            hole = min(os.lseek(fd, at, os.SEEK_HOLE), end)
-        except OSError:
-            return
-        if at < end:
-            yield at, hole
-        at = max(hole, at + 1)
 
 
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:

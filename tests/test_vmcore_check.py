@@ -20,14 +20,14 @@ from pykexec.crash.pattern import pattern_page
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import UnreadableFile
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.plan_document import BadPlan
 from pykexec.vmcore_check import (
-    BadPlan,
     Expected,
-    PatternCount,
     VmcoreVerdict,
     expected_of_plan,
     verify,
 )
+from pykexec.vmcore_pages import PatternCount
 
 PAGE = 4096
 BASE = 0xFFFF888000000000
@@ -299,3 +299,12 @@ def test_the_guests_of_the_vm_tests_write_the_same_pages() -> None:
 
     for addr in (0, 0x1000, 0x123456789000, (1 << 64) - PAGE):
         assert page(addr) == pattern_page(addr)
+
+
+def test_bytes_that_stand_for_many_addresses_are_not_read_as_often(tmp_path: Path) -> None:
+    """65,534 PT_LOADs of one big piece would be read for days."""
+    loads = [replace(run_of(at << 20, 2), offset=0x800) for at in range(1, 4)]
+    verdict = verdict_of(tmp_path, make_core(tuple(loads)))
+    assert "file-pieces" in broken(verdict)
+    assert verdict.patterns is None
+    assert "pattern-pages" not in {check.rule for check in verdict.checks}
