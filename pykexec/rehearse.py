@@ -21,7 +21,8 @@ from pykexec.machine import Unknown
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.kernel_rules import Check
 from pykexec.placement.plan import ImageKind, LoadRequest
-from pykexec.vmcore_check import Expected, PatternCount, VmcoreVerdict, verify
+from pykexec.vmcore_check import Expected, VmcoreVerdict, verify
+from pykexec.vmcore_pages import PatternCount
 
 FILL_PAGES = 256
 """Pages that are written at once: 1 MiB."""

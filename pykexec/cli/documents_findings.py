@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pykexec.images.kernel_image import Boot
     from pykexec.inspection import CoreHeaders, ZeroPage
     from pykexec.rehearse import Rehearsal
-    from pykexec.vmcore_check import PatternCount, VmcoreVerdict
+    from pykexec.vmcore_check import VmcoreVerdict
+    from pykexec.vmcore_pages import PatternCount
 
 NUMBERS_IN_HEX = frozenset(
     {"protocol", "xloadflags", "pref_address", "load_addr", "initrd_addr_max", "entry", "addr"}
