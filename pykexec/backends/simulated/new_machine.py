@@ -33,6 +33,8 @@ PCI_HOLE = 0xC0000000
 FIRMWARE_TOP = 0x20000
 """What the BIOS keeps at the end of low RAM: ACPI tables, NVS, the rest reserved."""
 
+MAX_SEED = 1 << 62
+"""As machine.json can hold it."""
 CPUS = 2
 KERNEL_ALIGN = 2 * MiB
 KERNEL_SIZE = 48 * MiB
@@ -63,6 +65,8 @@ def new_layout(
     """
     if not 0 <= used <= 100:
         raise UsageError(f"{used} percent of memory cannot be in use")
+    if abs(seed) > MAX_SEED:
+        raise UsageError(f"seed {seed} has more than 62 bits")
     rng = Random(seed)
     known = from_machine or Machine(name="simulated")
     memory_map = machine_map(known, memory)

@@ -82,6 +82,7 @@ def test_create_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
         ({"memory": 12345}, "no machine has 0x3039 bytes"),
         ({"memory": 1 << 60}, "no machine has"),
         ({"used": 101}, "101 percent"),
+        ({"seed": 1 << 63}, "more than 62 bits"),
         ({"allocator": "best"}, "'best' is none of 'random'"),
         ({"relocate": "move"}, "'move' is none of 'swap' or 'copy'"),
         ({"crashkernel": 1 << 40}, "crashkernel=0x10000000000: no free range"),
