@@ -181,6 +181,7 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,
         reset_seconds=0 if isinstance(panic, Unknown) else max(0, panic),
+        keep=tuple(machine.crash_kernel or ()),
     )
     contents = Built(job.encode(stub.range.start))
     placed = Placed(PURGATORY, stub.range, stub.why, contents, Source.BUILT)

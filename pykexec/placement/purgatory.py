@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pykexec import purgatory
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.memory.ranges import align_up
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Region, StubFlag
 
 TABLES_ALIGN = 16
@@ -43,6 +43,8 @@ class StubJob:
     rbx: int = 0
     rdi: int = 0
     entry_32: bool = False
+    keep: tuple[PhysRange, ...] = ()
+    """What must not be exchanged beside the segment itself: the kernel's page tables."""
 
     @property
     def flags(self) -> StubFlag:
@@ -50,8 +52,10 @@ class StubJob:
         return checks | (StubFlag.ENTRY_32 if self.entry_32 else StubFlag.NONE)
 
     def encode(self, at: int) -> bytes:
-        """The segment's bytes when it lies at `at`."""
-        records = purgatory.tables(self.regions, self.exchanges)
+        """The segment's bytes when it lies at `at`. Raises BadExchange."""
+        own = PhysRange.sized(at, stub_memsz(len(self.regions), len(self.exchanges)))
+        keep = [("memory the stub lives on", span) for span in RangeSet.of((own, *self.keep))]
+        records = purgatory.tables(self.regions, self.exchanges, keep)
         offset = tables_offset(len(records))
         params = purgatory.StubParams.around(
             records,
