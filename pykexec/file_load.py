@@ -16,8 +16,10 @@ from pykexec.machine import Machine
 from pykexec.placement import cmdline
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.implied import with_implied
-from pykexec.placement.linux_x86_64 import CAPTURE_WORDS, FIRST_KERNEL_KEYS, running_line
+from pykexec.placement.linux_x86_64 import FIRST_KERNEL_KEYS, running_line
 from pykexec.placement.plan import ImageKind, LoadRequest
+
+NO_FILE_FLAGS = KexecFileFlag(0)
 
 
 class FileLoadBackend(Protocol):
@@ -48,7 +50,16 @@ def file_load(
     kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
 ) -> FileLoaded:
     """Identify, build the command line, hand over. Raises KexecError."""
-    image = identify(kernel)
+    return hand_over(identify(kernel), backend, request)
+
+
+def hand_over(
+    image: KernelImage,
+    backend: FileLoadBackend,
+    request: LoadRequest,
+    more_flags: KexecFileFlag = NO_FILE_FLAGS,
+) -> FileLoaded:
+    """The same for a parsed image; `more_flags` besides those that the request needs."""
     request = with_implied(image, request)
     machine = backend.machine()
     crash = request.kind is ImageKind.CRASH
@@ -57,10 +68,10 @@ def file_load(
         request.append,
         running_line(machine, request),
         removed,
-        CAPTURE_WORDS if crash else (),
+        request.capture_words if crash else (),
     )
     cmdline.check_length(line, image.linux.cmdline_size)
-    flags = KexecFileFlag(0)
+    flags = more_flags
     if crash:
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
     if request.initrd is None:

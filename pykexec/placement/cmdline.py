@@ -38,6 +38,17 @@ END_OF_PARAMETERS = "--"
 ONE_BOOT_ONLY = frozenset({"BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr"})
 """Keys that describe one boot, and lie about the next."""
 
+CAPTURE_WORDS = (
+    "nokaslr",
+    "nr_cpus=1",
+    "reset_devices",
+    "irqpoll",
+    "mce=off",
+    "numa=off",
+    "acpi_no_memhotplug",
+)
+"""What kdump scripts give a capture kernel, and nokaslr: it stays in its window."""
+
 
 def split_words(text: str) -> tuple[str, ...]:
     """As lib/cmdline.c:next_arg: white space ends a word, unless inside double quotes."""

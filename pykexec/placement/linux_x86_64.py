@@ -36,17 +36,6 @@ from pykexec.placement.setup_data import SetupData
 from pykexec.placement.space import Space
 from pykexec.purgatory import Exchange, Region
 
-CAPTURE_WORDS = (
-    "nokaslr",
-    "nr_cpus=1",
-    "reset_devices",
-    "irqpoll",
-    "mce=off",
-    "numa=off",
-    "acpi_no_memhotplug",
-)
-"""What kdump scripts give a capture kernel, and nokaslr: it stays in its window."""
-
 FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepagesz")
 """Never inherited by a capture kernel: they would take the memory it has to live in."""
 
@@ -214,7 +203,7 @@ def capture_command_line(
         request.append,
         running_line(machine, request),
         (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
-        (f"elfcorehdr={headers_at:#x}", *CAPTURE_WORDS),
+        (f"elfcorehdr={headers_at:#x}", *request.capture_words),
     )
     check_length(line, image.linux.cmdline_size)
     return line

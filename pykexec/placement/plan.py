@@ -12,7 +12,7 @@ from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.cmdline import CAPTURE_WORDS, CommandLine
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
 
@@ -84,6 +84,8 @@ class LoadRequest:
     """Huge pages in which the image of a panic mode waits."""
     modules: tuple[Module, ...] = ()
     """For multiboot, in their order."""
+    capture_words: tuple[str, ...] = CAPTURE_WORDS
+    """Added to a capture kernel's command line, besides elfcorehdr=."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -123,7 +123,9 @@ class KernelBackend:
         if plan and plan.mode and not self.records.read():
             self.records.write(record_of(plan, slot))
         with syscall_segments(table) as segments:
-            libc.kexec_load(table.entry, segments, int(table.flags) | KEXEC_ARCH_X86_64)
+            flags = int(table.flags) | KEXEC_ARCH_X86_64
+            self.announce(table.entry, segments, flags)
+            libc.kexec_load(table.entry, segments, flags)
         if not plan or plan.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
@@ -140,6 +142,11 @@ class KernelBackend:
         self.refuse_replacing(Slot.CRASH if on_crash else Slot.NORMAL)
         with initrd_fd(initrd) as fd:
             libc.kexec_file_load(kernel.fd, fd, cmdline, int(flags))
+
+    def announce(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        """Told what kexec_load(2) will be given, right before it is; for whoever shows it."""
 
     def refuse_replacing(self, slot: Slot) -> None:
         """A load into this slot would free the image that a stage of ours belongs to."""
@@ -262,10 +269,11 @@ class KernelBackend:
             raise NothingLoaded(f"nothing to start: the normal image is {state[Slot.NORMAL]}")
         return Start.KEXEC
 
-    def start(self, how: Start) -> None:
+    def start(self, how: Start, sync: bool = True) -> None:
         """Does not return. The image of a panic mode is started by a panic: through a
         normal kexec the stub would run on page tables that may lie in the window."""
-        os.sync()
+        if sync:
+            os.sync()
         if how is Start.PANIC:
             SYSRQ_TRIGGER.write_text("c")
         libc.reboot_kexec()
