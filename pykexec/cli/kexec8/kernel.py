@@ -1,0 +1,84 @@
+"""The real kernel as kexec(8) deals with it: what it is given can be shown, and everything up
+to the system call works without privilege."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from pykexec.abi.kexec import KexecFileFlag
+from pykexec.backends.backend import LoadState, Slot
+from pykexec.backends.kernel.backend import KernelBackend, NothingLoaded, load_state
+from pykexec.cli.kexec8.say import say
+from pykexec.cli.kexec8.shown import Given
+from pykexec.host.facts import read_machine
+from pykexec.host.kexec import kexec_state
+from pykexec.host.lock import RUN_FOLDER
+from pykexec.host.root import THIS_MACHINE
+from pykexec.images.contents import Contents, OpenFile
+from pykexec.machine import Machine
+
+
+class DropInKernel(KernelBackend):
+    """`given` is what kexec_load(2) was given last; `debug` shows it before the call."""
+
+    def __init__(self, folder: Path = RUN_FOLDER, debug: bool = False) -> None:
+        super().__init__(folder)
+        self.debug = debug
+        self.given: Given | None = None
+
+    @cached_property
+    def facts(self) -> Machine:
+        return read_machine(symbols=False)
+
+    def machine(self) -> Machine:
+        """Read once: a load does not change what a plan is made from."""
+        return self.facts
+
+    def status(self) -> dict[Slot, LoadState]:
+        """As it is now."""
+        state = kexec_state(THIS_MACHINE)
+        return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Without root there is no lock to hold, and no image either: the kernel refuses."""
+        if os.geteuid() != 0:
+            yield
+            return
+        with super().session():
+            yield
+
+    def refuse_replacing(self, slot: Slot) -> None:
+        if os.geteuid() == 0:
+            super().refuse_replacing(slot)
+
+    def announce(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        self.given = Given(entry, tuple(segments), flags)
+        if self.debug:
+            say(self.given.before())
+
+    def file_load(
+        self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
+    ) -> None:
+        if self.debug:
+            size = initrd.size if initrd else 0
+            text = cmdline.decode(errors="replace")
+            say([f"kexec_file_load: {kernel.path} initrd size: {size:#x} flags = {int(flags):#x}"])
+            say([f"command line: {text}"])
+        super().file_load(kernel, initrd, cmdline, flags)
+
+    def require_loaded(self) -> None:
+        """There is a normal image, and what pykexec staged for it is whole; unknown is not
+        loaded. Raises NothingLoaded, StageChanged."""
+        state = self.status()[Slot.NORMAL]
+        if state is not LoadState.LOADED:
+            raise NothingLoaded(f"the normal image is {state}", hint="kexec -l first")
+        record = self.records.read()
+        if record and record.slot is Slot.NORMAL:
+            self.check_staged()

@@ -1,0 +1,139 @@
+"""A load: the image, the request, and which of the two system calls gets it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
+
+from pykexec.abi.kexec import KexecFileFlag
+from pykexec.cli.kexec8 import shown
+from pykexec.cli.kexec8.image import find_image
+from pykexec.cli.kexec8.kernel import DropInKernel
+from pykexec.cli.kexec8.say import NAME, say
+from pykexec.cli.kexec8.wishes import Call, Wishes
+from pykexec.decide import decide
+from pykexec.errors import NotPermitted, NotSupported
+from pykexec.file_load import hand_over
+from pykexec.images.contents import Contents, OpenFile
+from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
+from pykexec.load import RNG_SEED_SIZE
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.crash_load import NothingReserved
+from pykexec.placement.plan import ImageKind, LoadRequest, Module
+from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
+from pykexec.syscalls import SyscallError
+
+FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))
+"""With -a kexec_load is tried after these, as kexec-tools does: this kernel cannot do it, or
+does not know the image. What it forbids stays forbidden."""
+
+
+def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
+    """Raises KexecError; the kernel then has what it had before."""
+    assert asked.kernel is not None
+    image = find_image(asked.kernel, asked.type, asked.args)
+    machine = facts(asked, kernel)
+    request = request_of(asked, image, initrd)
+    check_panic(asked, machine)
+    why = why_kexec_load(asked, image, machine, request)
+    with kernel.session():
+        if why is None:
+            try:
+                by_file(asked, image, kernel, request)
+                return
+            except SyscallError as error:
+                if asked.call is Call.FILE or error.errno not in FALLS_BACK:
+                    raise
+                why = error.message
+        if asked.debug:
+            say([f"{NAME}: kexec_load(2) is used: {why}"])
+        by_table(asked, image, kernel, request, machine)
+
+
+def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
+    """Without EFI where the next kernel is to have none."""
+    machine = kernel.machine()
+    return machine if asked.efi else replace(machine, efi=None)
+
+
+def request_of(asked: Wishes, image: KernelImage, initrd: Contents | None) -> LoadRequest:
+    """A capture kernel gets the words that kexec-tools gives it, and no others."""
+    files = ((OpenFile(line.split(" ", 1)[0]), line) for line in asked.modules)
+    entry = asked.entry
+    if asked.args == "none" and isinstance(image.boot, ElfBoot) and entry is None:
+        entry = image.boot.entry
+    return LoadRequest(
+        kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
+        initrd=initrd,
+        append=asked.append,
+        reuse_cmdline=asked.reuse_cmdline,
+        mem_min=asked.mem_min,
+        mem_max=asked.mem_max,
+        entry=entry,
+        hotplug=asked.hotplug,
+        checks=asked.checks,
+        rng_seed=os.urandom(RNG_SEED_SIZE),
+        modules=tuple(Module(file.span(0, file.size), line) for file, line in files),
+        capture_words=(),
+    )
+
+
+def check_panic(asked: Wishes, machine: Machine) -> None:
+    """What makes a capture kernel useless, whichever system call loads it."""
+    if not asked.panic:
+        return
+    reserved = machine.crash_kernel
+    if not isinstance(reserved, Unknown) and not reserved:
+        raise NothingReserved(
+            "no memory is reserved for a crash kernel",
+            hint="boot with crashkernel=256M, or: pykexec load --crash-by-normal",
+        )
+    if asked.hotplug and isinstance(machine.kexec.crash_elfcorehdr_size, Unknown):
+        raise NotSupported(
+            f"--hotplug: {machine.kexec.crash_elfcorehdr_size}",
+            hint="the kernel needs CONFIG_CRASH_HOTPLUG (6.6 and later)",
+        )
+
+
+def why_kexec_load(
+    asked: Wishes, image: KernelImage, machine: Machine, request: LoadRequest
+) -> str | None:
+    """The reason not to use kexec_file_load; None where it is used. Known facts decide: each
+    call that is only tried counts against a load limit."""
+    if asked.call is Call.CLASSIC:
+        return "-c"
+    if asked.call is Call.FILE:
+        return None
+    needs = [*needing_load(request, asked.type), *([] if asked.efi else ["--noefi"])]
+    if needs:
+        refused = why_load_is_refused(machine)
+        if refused:
+            raise NotPermitted(f"{refused}, and {needs[0]} needs it", hint=f"without {needs[0]}")
+        return f"{needs[0]} needs it"
+    if not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
+        return f"kexec_file_load takes no {image.type}"
+    if machine.option("CONFIG_KEXEC_FILE") == "n":
+        return "this kernel has no kexec_file_load (CONFIG_KEXEC_FILE)"
+    return None
+
+
+def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
+    if not asked.checks:
+        say([f"{NAME}: note: --no-checks has no effect: with -s the kernel's purgatory checks"])
+    flags = KexecFileFlag.KEXEC_FILE_NO_CMA if asked.no_cma else KexecFileFlag(0)
+    hand_over(image, kernel, request, flags)
+
+
+def by_table(
+    asked: Wishes,
+    image: KernelImage,
+    kernel: DropInKernel,
+    request: LoadRequest,
+    machine: Machine,
+) -> None:
+    planned = decide(image, machine, request)
+    say(f"{NAME}: warning: {warning}" for warning in planned.plan.warnings)
+    if asked.debug:
+        say(shown.planned(planned))
+    kernel.load(planned.table, planned.plan)

@@ -1,0 +1,93 @@
+"""Words to values, as getopt_long(3) reads them: short options in one word, long ones by any
+beginning that only one has, operands anywhere. Nothing depends on the order of options."""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Option
+from pykexec.errors import UsageError
+
+SHORT = "".join(short + ":" * bool(option.argument) for short, option in BY_SHORT.items())
+LONG = [option.long + "=" * bool(option.argument) for option in OPTIONS]
+ADDRESS_LIMIT = 1 << 64
+DECIMAL_ONLY = frozenset("0123456789")
+
+
+class BadCommandLine(UsageError):
+    """Words that kexec(8) has no meaning for."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was given: options by their key, with every argument; `operands` are the kernel."""
+
+    values: dict[str, tuple[str, ...]]
+    given: tuple[Option, ...]
+    """Each option once, in the order of the table."""
+    operands: tuple[str, ...]
+
+    def has(self, key: str) -> bool:
+        return key in self.values
+
+    def all(self, key: str) -> tuple[str, ...]:
+        return self.values.get(key, ())
+
+    def one(self, key: str) -> str | None:
+        """The only argument; two that differ contradict each other."""
+        found = self.all(key)
+        if len(set(found)) > 1:
+            option = next(item for item in OPTIONS if item.key == key)
+            raise BadCommandLine(f"--{option.long} is given twice: {found[0]} and {found[1]}")
+        return found[0] if found else None
+
+    def address(self, key: str) -> int | None:
+        assert key in ADDRESSES
+        text = self.one(key)
+        return None if text is None else address(key, text)
+
+    def files(self, key: str) -> tuple[Path, ...]:
+        return tuple(map(Path, self.all(key)))
+
+
+def parse(words: Sequence[str]) -> Words:
+    """Raises BadCommandLine."""
+    try:
+        pairs, operands = getopt.gnu_getopt(list(words), SHORT, LONG)
+    except getopt.GetoptError as error:
+        raise BadCommandLine(error.msg, hint="pykexec-kexec --help") from None
+    values: dict[str, list[str]] = {}
+    seen = set()
+    for name, argument in pairs:
+        option = BY_LONG[name[2:]] if name.startswith("--") else BY_SHORT[name[1:]]
+        values.setdefault(option.key, []).append(argument)
+        seen.add(option.long)
+    return Words(
+        {key: tuple(found) for key, found in values.items()},
+        tuple(option for option in OPTIONS if option.long in seen),
+        tuple(operands),
+    )
+
+
+def address(key: str, text: str) -> int:
+    """As strtoul(3) with base 0, whole and below 2^64: decimal, 0x hexadecimal, 0 octal."""
+    digits = text.strip().removeprefix("+")
+    octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= DECIMAL_ONLY
+    try:
+        if "_" in digits:
+            raise ValueError(digits)
+        number = int(digits, 8 if octal else 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number < ADDRESS_LIMIT:
+        name = key.replace("_", "-")
+        raise BadCommandLine(
+            f"Bad option value in --{name}={text}",
+            hint="a decimal, 0x hexadecimal or 0 octal number",
+        )
+    return number

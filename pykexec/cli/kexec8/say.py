@@ -1,0 +1,97 @@
+"""What goes to stderr, and the words of kexec-tools for a fault, which its callers know."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pykexec.cli.output import printable
+from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
+
+if TYPE_CHECKING:
+    from pykexec.cli.kexec8.shown import Given
+
+NAME = "pykexec-kexec"
+USAGE, FAILED = 1, 255
+"""kexec-tools: what it finds out by itself, and what the kernel or the image refuses."""
+
+NOT_RESERVED = (
+    "Memory for crashkernel is not reserved",
+    'Please reserve memory by passing"crashkernel=Y@X" parameter to kernel',
+    "Then try to loading kdump kernel",
+)
+LOAD_CALLS = ("kexec_load", "kexec_file_load")
+
+
+def say(lines: Iterable[str]) -> None:
+    """On stderr; a terminal obeys nothing in them."""
+    for line in lines:
+        print(printable(line), file=sys.stderr)
+
+
+def refuse(error: KexecError, given: Given | None = None, unloading: bool = False) -> int:
+    """Says it, first in kexec-tools' words where there are some; gives the exit status."""
+    say(known_words(error, given, unloading))
+    own = (f"{NAME}: {error.message}",)
+    say((*own, f"  hint: {error.hint}") if error.hint else own)
+    return exit_status(error)
+
+
+def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
+    """As kexec-tools has them, character by character."""
+    from pykexec.backends.kernel.backend import NothingLoaded
+    from pykexec.images.contents import UnreadableFile
+    from pykexec.images.kernel_image import NotAnImage
+    from pykexec.memory.hole import NoHole
+    from pykexec.placement.crash_load import NothingReserved
+    from pykexec.syscalls import SyscallError
+
+    match error:
+        case SyscallError():
+            yield from refused_call(error, given, unloading)
+        case NothingReserved():
+            yield from NOT_RESERVED
+        case NothingLoaded():
+            yield "Nothing has been loaded!"
+        case NotAnImage():
+            yield f"Cannot determine the file type of {error.message.partition(':')[0]}"
+        case UnreadableFile() if isinstance(error.__cause__, OSError):
+            path = error.message.partition(": cannot be ")[0]
+            yield f"Cannot open `{path}': {error.__cause__.strerror}"
+        case NoHole():
+            yield f"Could not find a free area of memory of {error.facts['size']:#x} bytes..."
+
+
+def refused_call(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
+    from errno import ENOSYS
+
+    number = error.facts["errno"]
+    assert isinstance(number, int)
+    reason = os.strerror(number)
+    call = str(error.facts["syscall"])
+    if unloading:
+        yield f"kexec unload failed: {reason}"
+    elif call == "kexec_file_load" and number == ENOSYS:
+        yield "syscall kexec_file_load not available."
+    elif call in LOAD_CALLS:
+        yield f"{call} failed: {reason}"
+        if given and call == "kexec_load":
+            yield from given.after()
+    else:
+        yield f"kexec failed: {reason}"
+
+
+def exit_status(error: KexecError) -> int:
+    """1 for what was found out here, 255 for what the image or the kernel refused."""
+    from pykexec.backends.kernel.backend import NothingLoaded
+    from pykexec.images.contents import UnreadableFile
+
+    if isinstance(error, UsageError):
+        return FAILED if error.exit_status == FAILED else USAGE
+    if isinstance(error, (DoesNotFit, UnreadableFile, NothingLoaded)) and not isinstance(
+        error, NotSupported
+    ):
+        return USAGE
+    return FAILED

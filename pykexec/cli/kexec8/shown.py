@@ -1,0 +1,75 @@
+"""What kexec(8) prints: the segment dump in its format, and with -d what goes where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pykexec.decide import Planned
+from pykexec.memory.map import MemoryMap, RangeType
+from pykexec.placement.boot_params import E820_TYPES
+
+RANGE_TYPES = {
+    RangeType.RAM: 0,
+    RangeType.RESERVED: 1,
+    RangeType.ACPI: 2,
+    RangeType.NVS: 3,
+    RangeType.PMEM: 6,
+    RangeType.PRAM: 11,
+}
+"""The numbers that kexec-tools prints for the types; what it has no number for is reserved."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What kexec_load(2) is given."""
+
+    entry: int
+    segments: tuple[tuple[int, int, int, int], ...]
+    """(address of the bytes, bufsz, mem, memsz) of each."""
+    flags: int
+
+    def dump(self) -> Iterator[str]:
+        """From nr_segments on, as kexec-tools has it."""
+        yield f"nr_segments = {len(self.segments)}"
+        for number, (buf, bufsz, mem, memsz) in enumerate(self.segments):
+            yield f"segment[{number}].buf   = {pointer(buf)}"
+            yield f"segment[{number}].bufsz = {bufsz:#x}"
+            yield f"segment[{number}].mem   = {pointer(mem)}"
+            yield f"segment[{number}].memsz = {memsz:#x}"
+
+    def before(self) -> Iterator[str]:
+        """With -d, before the call."""
+        yield f"kexec_load: entry = {self.entry:#x} flags = {self.flags:#x}"
+        yield from self.dump()
+
+    def after(self) -> Iterator[str]:
+        """When the call has failed."""
+        yield f"entry       = {self.entry:#x} flags = {self.flags:#x}"
+        yield from self.dump()
+
+
+def pointer(address: int) -> str:
+    """printf's %p."""
+    return f"{address:#x}" if address else "(nil)"
+
+
+def planned(plan: Planned) -> Iterator[str]:
+    """With -d: the memory, what goes where and why, and what the next kernel is told."""
+    decision = plan.plan
+    image = decision.image
+    yield f"kernel: {image.path} type: {image.type}"
+    yield "MEMORY RANGES"
+    yield from ranges(decision.memory_map, RANGE_TYPES)
+    for item in decision:
+        place = f"{item.range.start:#x} size {item.range.size:#x}"
+        yield f"Loaded {item.name} at {place}: {item.why}"
+    yield f"command line: {decision.cmdline}"
+    yield "E820 memmap:"
+    yield from ranges(decision.capture_map, {kind: int(code) for kind, code in E820_TYPES.items()})
+
+
+def ranges(memory_map: MemoryMap, numbers: dict[RangeType, int]) -> Iterator[str]:
+    for item in memory_map.ranges:
+        number = numbers.get(item.type, RANGE_TYPES[RangeType.RESERVED])
+        yield f"{item.range.start:016x}-{item.range.end - 1:016x} ({number})"

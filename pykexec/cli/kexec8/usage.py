@@ -1,0 +1,33 @@
+"""--help, from the table of options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pykexec import __version__
+from pykexec.cli.kexec8.options import GENERAL, X86, Kind, Option
+
+SPEAKS = "2.0.32"
+"""The kexec-tools whose options these are."""
+VERSION = f"kexec-tools {SPEAKS} (its command line, by pykexec {__version__})"
+COLUMN = 31
+
+
+def usage() -> Iterator[str]:
+    yield VERSION
+    yield "Usage: kexec [OPTION]... [kernel]"
+    yield "Start a new kernel from the running one; KERNEL alone: load it, then shutdown -r now"
+    yield ""
+    yield from lines(GENERAL)
+    yield ""
+    yield "Options of x86:"
+    yield from lines(X86)
+
+
+def lines(options: Iterable[Option]) -> Iterator[str]:
+    for option in options:
+        short = f"-{option.short}," if option.short else "   "
+        argument = f"={option.argument}" if option.argument else ""
+        left = f" {short} --{option.long}{argument}"
+        ending = {Kind.NOTED: " (no effect)", Kind.REFUSED: " (refused)"}.get(option.kind, "")
+        yield f"{left:{COLUMN}} {option.help}{ending}"

@@ -1,0 +1,216 @@
+"""What kexec(8)'s words ask for, as one value: the verb, the slot, and a request for the flow.
+
+Each combination has one meaning, whatever its order, or is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pykexec.cli.kexec8.options import Kind
+from pykexec.cli.kexec8.parse import BadCommandLine, Words, parse
+
+
+class Do(Enum):
+    """The verb, from the one that wins over all others down."""
+
+    HELP = "help"
+    VERSION = "version"
+    REGION_SIZE = "print-ckr-size"
+    STATUS = "status"
+    UNLOAD = "unload"
+    EXEC = "exec"
+    LOAD = "load"
+    LOAD_AND_EXEC = "force"
+    LOAD_AND_REBOOT = "KERNEL"
+    """A kernel and no verb: load, then shutdown(8)."""
+
+
+class Call(Enum):
+    """Which system call loads."""
+
+    FILE = "-s"
+    CLASSIC = "-c"
+    AUTO = "-a"
+
+
+class RefusedOption(BadCommandLine):
+    """An option of kexec(8) that is not served here."""
+
+    code = "refused-option"
+
+
+class NoKernel(BadCommandLine):
+    """A load without a file."""
+
+    exit_status = 255
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The names are those of the options."""
+
+    do: Do
+    panic: bool
+    """The slot of the crash image."""
+    call: Call
+    debug: bool
+    sync: bool
+    kernel: Path | None
+    type: str | None
+    append: tuple[str, ...]
+    reuse_cmdline: bool
+    initrds: tuple[Path, ...]
+    modules: tuple[str, ...]
+    mem_min: int | None
+    mem_max: int | None
+    entry: int | None
+    checks: bool
+    hotplug: bool
+    no_cma: bool
+    efi: bool
+    args: str | None
+    """"linux", "elf" or "none": how an ELF file is started, where that was said."""
+    notes: tuple[str, ...]
+    """What was accepted and has no effect."""
+
+    @property
+    def loads(self) -> bool:
+        return self.do in (Do.LOAD, Do.LOAD_AND_EXEC, Do.LOAD_AND_REBOOT)
+
+    @property
+    def starts(self) -> bool:
+        return self.do in (Do.EXEC, Do.LOAD_AND_EXEC)
+
+
+def wishes(words: Sequence[str]) -> Wishes:
+    """Raises BadCommandLine."""
+    given = parse(words)
+    do = verb(given)
+    if do not in (Do.HELP, Do.VERSION, Do.REGION_SIZE):
+        refuse(given)
+    panic = given.has("load_panic") or (do is Do.STATUS and not given.has("load"))
+    entry_32bit = given.has("entry_32bit")
+    made = Wishes(
+        do=do,
+        panic=panic,
+        call=call(given),
+        debug=given.has("debug"),
+        sync=not given.has("no_sync"),
+        kernel=Path(given.operands[0]) if given.operands else None,
+        type=given.one("type") or ("bzImage" if entry_32bit else None),
+        append=given.all("append"),
+        reuse_cmdline=given.has("reuse_cmdline"),
+        initrds=given.files("initrd"),
+        modules=given.all("module"),
+        mem_min=given.address("mem_min"),
+        mem_max=given.address("mem_max"),
+        entry=given.address("entry"),
+        checks=not given.has("no_checks"),
+        hotplug=given.has("hotplug"),
+        no_cma=given.has("no_cma"),
+        efi=not given.has("noefi"),
+        args=style(given),
+        notes=tuple(notes(given)),
+    )
+    if made.loads:
+        check_load(made)
+    return made
+
+
+def verb(given: Words) -> Do:
+    """From all verbs that were given, in whatever order."""
+    for do in (Do.HELP, Do.VERSION):
+        if given.has(do.value):
+            return do
+    if len(given.operands) > 1:
+        raise BadCommandLine(f"one kernel, and not also {given.operands[1]}")
+    if given.has("print_ckr_size"):
+        return Do.REGION_SIZE
+    if given.has("status"):
+        return Do.STATUS
+    load = given.has("load") or given.has("load_panic")
+    starts = given.has("exec") or given.has("force")
+    if given.has("unload"):
+        exclude(given, starts or bool(given.operands), "unload")
+        return Do.UNLOAD
+    if load:
+        exclude(given, starts, "load-panic" if given.has("load_panic") else "load")
+        return Do.LOAD
+    if given.has("exec"):
+        exclude(given, bool(given.operands), "exec")
+        return Do.EXEC
+    return Do.LOAD_AND_EXEC if given.has("force") else Do.LOAD_AND_REBOOT
+
+
+def exclude(given: Words, contradicted: bool, option: str) -> None:
+    """kexec-tools takes what came last; here nothing depends on the order."""
+    if contradicted:
+        other = next((name for name in ("exec", "force") if given.has(name)), None)
+        what = f"--{other}" if other and other != option else given.operands[0]
+        raise BadCommandLine(
+            f"--{option} and {what} exclude each other", hint="two calls, one after the other"
+        )
+
+
+def refuse(given: Words) -> None:
+    for option in given.given:
+        if option.kind is Kind.REFUSED:
+            raise RefusedOption(f"--{option.long}: {option.why}", hint=hint(option.long))
+
+
+def hint(name: str) -> str:
+    hints = {
+        "load-preserve-context": "to read this kernel's memory in the next one: pykexec load "
+        "--crash-by-normal",
+        "reuseinitrd": "--initrd with the file of the initrd",
+    }
+    return hints.get(name, "man pykexec-kexec")
+
+
+def call(given: Words) -> Call:
+    asked = [name for name in ("file", "classic", "auto") if given.has(name)]
+    if len(asked) > 1:
+        raise BadCommandLine("-s, -c and -a exclude each other")
+    calls = {"file": Call.FILE, "classic": Call.CLASSIC}
+    return calls.get(asked[0], Call.AUTO) if asked else Call.AUTO
+
+
+def style(given: Words) -> str | None:
+    asked = [name for name in ("linux", "elf", "none") if given.has(f"args_{name}")]
+    if len(asked) > 1:
+        raise BadCommandLine("--args-linux, --args-elf and --args-none exclude each other")
+    return asked[0] if asked else None
+
+
+def notes(given: Words) -> Iterator[str]:
+    """Never silently: an option that has no effect is named."""
+    for option in given.given:
+        if option.kind is Kind.NOTED:
+            yield f"--{option.long} has no effect: {option.why}"
+    if len(given.all("append")) > 1:
+        yield "the command lines given are joined in their order"
+
+
+def check_load(made: Wishes) -> None:
+    if made.kernel is None:
+        raise NoKernel("No kernel specified", hint="pykexec-kexec --help")
+    if made.hotplug and not made.panic:
+        raise BadCommandLine("--hotplug is for --load-panic")
+    if made.call is Call.FILE:
+        ignored = {
+            "--mem-min": made.mem_min is not None,
+            "--mem-max": made.mem_max is not None,
+            "--entry": made.entry is not None,
+            "--module": bool(made.modules),
+            "--type": made.type is not None,
+            "--args-none": made.args == "none",
+        }
+        for name, there in ignored.items():
+            if there:
+                raise BadCommandLine(
+                    f"{name} would be ignored: with -s the kernel places the image", hint="-c or -a"
+                )

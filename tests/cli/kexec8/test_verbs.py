@@ -1,0 +1,286 @@
+"""What each verb does to the kernel, what it says, and its exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from errno import EACCES, EINVAL, EKEYREJECTED, ENOEXEC, ENOSYS, ENOTSUP, EPERM
+from pathlib import Path
+
+import pytest
+
+from pykexec.abi.kexec import KexecFileFlag, KexecFlag
+from pykexec.backends.backend import LoadState, Slot
+from pykexec.cli.kexec8 import program
+from pykexec.cli.kexec8.usage import VERSION
+from pykexec.machine import Machine, Unknown
+from tests.backends.kernel.test_record import RECORD
+from tests.builders import make_elf, make_machine, write
+
+from .conftest import CONFIG, REGION, Calls, FakeKernel, Kexec
+
+NO_FLAGS = KexecFlag(0)
+DUMP = re.compile(
+    r"nr_segments = (\d+)\n"
+    r"((?:segment\[\d+\]\.buf   = (?:0x[0-9a-f]+|\(nil\))\n"
+    r"segment\[\d+\]\.bufsz = 0x[0-9a-f]+\n"
+    r"segment\[\d+\]\.mem   = 0x[0-9a-f]+\n"
+    r"segment\[\d+\]\.memsz = 0x[0-9a-f]+\n)+)"
+)
+
+
+def set_loaded(kernel: FakeKernel, slot: Slot = Slot.NORMAL) -> None:
+    kernel.states[slot] = LoadState.LOADED
+
+
+def test_load(kexec: Kexec, calls: Calls) -> None:
+    said = kexec("-c -l bzImage --initrd=initrd --append=ro")
+    (load,) = calls.loads
+    assert (load.flags, load.cmdline, said.out, said.err) == (NO_FLAGS, "ro", "", "")
+    assert any(data.startswith(b"070701") for _, _, data in load.segments)
+    assert calls.others == []
+
+
+def test_load_panic(kexec: Kexec, calls: Calls) -> None:
+    """The command line is the caller's, and elfcorehdr=: no words of ours."""
+    kexec("-c -p bzImage --append=maxcpus=1")
+    (load,) = calls.loads
+    assert load.flags == KexecFlag.KEXEC_ON_CRASH
+    assert re.fullmatch(r"maxcpus=1 elfcorehdr=0x[0-9a-f]+", load.cmdline)
+    assert all(mem in REGION for mem, _, _ in load.segments)
+
+
+def test_hotplug(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+    kexec("-c -p bzImage --hotplug")
+    assert calls.loads[0].flags == KexecFlag.KEXEC_ON_CRASH | KexecFlag.KEXEC_UPDATE_ELFCOREHDR
+    state = replace(kernel.made.kexec, crash_elfcorehdr_size=Unknown("not there"))
+    kernel.made = replace(kernel.made, kexec=state)
+    assert "CONFIG_CRASH_HOTPLUG" in kexec("-p bzImage --hotplug", status=255).err
+    assert len(calls.loads) == 1
+
+
+def test_the_file_syscall_is_first(kexec: Kexec, calls: Calls) -> None:
+    """As there: the kernel can look at a signature."""
+    kexec("-l bzImage --initrd=initrd --append=ro")
+    kexec("-p bzImage --append=ro")
+    assert calls.files == [
+        ("ro", KexecFileFlag(0), 5006),
+        ("ro", KexecFileFlag.KEXEC_FILE_ON_CRASH | KexecFileFlag.KEXEC_FILE_NO_INITRAMFS, 0),
+    ]
+    assert calls.loads == []
+
+
+@pytest.mark.parametrize("error", [ENOSYS, EINVAL, ENOEXEC, ENOTSUP])
+def test_then_the_classic_one(kexec: Kexec, calls: Calls, error: int) -> None:
+    calls.errors["kexec_file_load"] = error
+    kexec("-l bzImage")
+    assert len(calls.loads) == 1
+
+
+@pytest.mark.parametrize("error", [EPERM, EACCES, EKEYREJECTED])
+def test_but_not_where_it_is_forbidden(kexec: Kexec, calls: Calls, error: int) -> None:
+    calls.errors["kexec_file_load"] = error
+    said = kexec("-l bzImage", status=255)
+    assert said.err.startswith(f"kexec_file_load failed: {os.strerror(error)}\n")
+    assert calls.nothing
+
+
+def test_only_the_file_syscall(kexec: Kexec, calls: Calls) -> None:
+    calls.errors["kexec_file_load"] = ENOSYS
+    said = kexec("-s -l bzImage", status=255)
+    assert said.err.startswith("syscall kexec_file_load not available.\n")
+    assert calls.nothing
+
+
+def test_no_cma(kexec: Kexec, calls: Calls) -> None:
+    kexec("-l bzImage --no-cma")
+    assert calls.files[0][1] & KexecFileFlag.KEXEC_FILE_NO_CMA
+
+
+def test_unload(kexec: Kexec, calls: Calls) -> None:
+    kexec("-u")
+    kexec("-p -u")
+    kexec("-u -p -s")
+    crash = KexecFlag.KEXEC_ON_CRASH
+    assert calls.unloads == [NO_FLAGS, crash, crash]
+
+
+def test_an_unload_that_fails(kexec: Kexec, calls: Calls) -> None:
+    calls.errors.update(kexec_load=ENOSYS, kexec_file_load=ENOSYS)
+    said = kexec("-u", status=255)
+    assert said.err.startswith("kexec unload failed: Function not implemented\n")
+
+
+@pytest.mark.parametrize("state", LoadState)
+def test_status(kexec: Kexec, calls: Calls, kernel: FakeKernel, state: LoadState) -> None:
+    status = {LoadState.LOADED: 1, LoadState.NOT_LOADED: 0, LoadState.UNKNOWN: 255}[state]
+    kernel.states = {Slot.NORMAL: LoadState.NOT_LOADED, Slot.CRASH: state}
+    kexec("-S", status=status)
+    kexec("-S -p", status=status)
+    kexec("-S -l", status=0)
+    assert calls.nothing
+
+
+@pytest.mark.parametrize("state", [LoadState.NOT_LOADED, LoadState.UNKNOWN])
+def test_nothing_is_started_that_is_not_known_to_be_loaded(
+    kexec: Kexec, calls: Calls, kernel: FakeKernel, state: LoadState
+) -> None:
+    kernel.states = {Slot.NORMAL: state, Slot.CRASH: LoadState.LOADED}
+    said = kexec("-e", status=1)
+    assert said.err.startswith("Nothing has been loaded!\n")
+    assert calls.nothing
+    kexec("-f bzImage", status=1)
+    kexec("bzImage", status=1)
+    assert calls.others == []
+
+
+def test_exec(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+    """-x is what happens anyway: the network is never touched."""
+    set_loaded(kernel)
+    kexec("-e")
+    kexec("-e -x -y")
+    assert calls.others == ["sync", "reboot", "reboot"]
+
+
+def test_exec_is_never_a_panic(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+    """What waits for a panic stays there."""
+    kernel.folder.mkdir()
+    kernel.records.write(RECORD)
+    set_loaded(kernel, Slot.CRASH)
+    kexec("-e", status=1)
+    assert calls.nothing
+
+
+def test_force(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+    set_loaded(kernel)
+    kexec("-f -c bzImage")
+    assert len(calls.loads) == 1
+    assert calls.others == ["sync", "reboot"]
+
+
+def test_a_kernel_alone(
+    kexec: Kexec, calls: Calls, kernel: FakeKernel, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """shutdown is looked for before anything is loaded."""
+    set_loaded(kernel)
+    monkeypatch.setattr(program, "SHUTDOWN_FOLDERS", (str(files),))
+    assert "there is no shutdown" in kexec("bzImage", status=255).err
+    assert calls.nothing
+    write(files, "shutdown", b"#!/bin/sh\n").chmod(0o755)
+    kexec("bzImage")
+    assert len(calls.files) == 1
+    assert calls.others == ["sync", "shutdown -r now"]
+
+
+def test_the_size_of_the_region(kexec: Kexec, kernel: FakeKernel) -> None:
+    assert kexec("--print-ckr-size").out == f"{REGION.size}\n"
+    kernel.made = make_machine()
+    assert kexec("--print-ckr-size").out == "0\n"
+    kernel.made = Machine(name="nobody's")
+    assert kexec("--print-ckr-size", status=255).out == ""
+
+
+def test_debug_shows_the_table_before_the_call(kexec: Kexec, calls: Calls) -> None:
+    said = kexec("-c -l -d bzImage --append=ro")
+    (load,) = calls.loads
+    assert f"kexec_load: entry = {load.entry:#x} flags = 0x3e0000\n" in said.err
+    (found,) = DUMP.finditer(said.err)
+    assert int(found[1]) == len(load.segments)
+    mems = [int(text, 16) for text in re.findall(r"\.mem   = (\S+)", found[2])]
+    assert mems == [mem for mem, _, _ in load.segments]
+    assert re.search(r"\nLoaded kernel at 0x[0-9a-f]+ size 0x[0-9a-f]+: ", said.err)
+    assert "MEMORY RANGES\n0000000000000000-000000000009fbff (0)\n" in said.err
+    assert "E820 memmap:\n0000000000000000-000000000009fbff (1)\n" in said.err
+
+
+def test_the_table_is_shown_when_the_call_fails(kexec: Kexec, calls: Calls) -> None:
+    calls.errors["kexec_load"] = EPERM
+    said = kexec("-c -l bzImage", status=255)
+    first, second = said.err.splitlines()[:2]
+    assert first == "kexec_load failed: Operation not permitted"
+    assert re.fullmatch(r"entry       = 0x[0-9a-f]+ flags = 0x3e0000", second)
+    assert DUMP.search(said.err)
+
+
+TEXTS = {
+    "-l": (255, "pykexec-kexec: No kernel specified"),
+    "": (255, "pykexec-kexec: No kernel specified"),
+    "-l nowhere": (1, "Cannot open `nowhere': No such file or directory"),
+    "-l bzImage --initrd=nowhere": (1, "Cannot open `nowhere': No such file or directory"),
+    "-l initrd": (255, "Cannot determine the file type of initrd"),
+    "-l bzImage -t foo": (255, "pykexec-kexec: Unsupported kernel type foo"),
+    "-l bzImage -t elf-x86_64": (
+        255,
+        "pykexec-kexec: Wrong file type elf-x86_64, file matches type bzImage64",
+    ),
+    "-l bzImage --mem-max=zz": (1, "pykexec-kexec: Bad option value in --mem-max=zz"),
+    "-l bzImage --mem-max=0x1000000": (
+        1,
+        "Could not find a free area of memory of 0x100000 bytes...",
+    ),
+    "--nonsense": (1, "pykexec-kexec: option --nonsense not recognized"),
+    "-S --nonsense": (255, "pykexec-kexec: option --nonsense not recognized"),
+    "-l bzImage --reuseinitrd": (
+        1,
+        "pykexec-kexec: --reuseinitrd: not implemented on this architecture: x86 gives its "
+        "initrd's memory back",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", TEXTS)
+def test_a_refusal_says_what_callers_know(kexec: Kexec, calls: Calls, words: str) -> None:
+    status, line = TEXTS[words]
+    assert kexec(words, status=status).err.splitlines()[0] == line
+    assert calls.nothing
+
+
+def test_no_reservation(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+    kernel.made = replace(make_machine(), config=CONFIG)
+    for call in ("-s", "-c", "-a"):
+        said = kexec(f"-p {call} bzImage", status=1)
+        assert said.err.startswith("Memory for crashkernel is not reserved\n")
+    assert calls.nothing
+
+
+def test_an_armed_crash_by_normal_is_not_replaced(
+    kexec: Kexec, calls: Calls, kernel: FakeKernel
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root has a lock and a record")
+    kernel.folder.mkdir()
+    kernel.records.write(RECORD)
+    assert "would replace the crash by normal" in kexec("-p bzImage", status=255).err
+    assert calls.nothing
+
+
+def test_help_and_version(kexec: Kexec) -> None:
+    text = kexec("--help").out
+    assert text.startswith(f"{VERSION}\nUsage: kexec [OPTION]... [kernel]\n")
+    assert " -p, --load-panic " in text
+    assert kexec("-v").out.split()[:2] == ["kexec-tools", "2.0.32"]
+
+
+def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
+    kexec("-c -l bzImage --entry-32bit")
+    (load,) = calls.loads
+    params = next(mem for mem, _, data in load.segments if data[0x202:0x206] == b"HdrS")
+    assert params < 0xA0000
+
+
+@pytest.mark.parametrize("lockdown", ["integrity", "none"])
+def test_lockdown(kexec: Kexec, kernel: FakeKernel, calls: Calls, lockdown: str) -> None:
+    """What needs kexec_load is refused before it is tried."""
+    kernel.made = replace(kernel.made, lockdown=lockdown)
+    said = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)
+    if lockdown == "integrity":
+        assert "lockdown=integrity refuses kexec_load, and --mem-min needs it" in said.err
+        assert calls.nothing
+
+
+def test_args_none(kexec: Kexec, calls: Calls, files: Path) -> None:
+    """The image is entered directly."""
+    write(files, "elf", make_elf(entry=0x100040))
+    kexec("-l elf --args-none")
+    assert calls.loads[0].entry == 0x100040
