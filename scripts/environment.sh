@@ -49,12 +49,12 @@ need_environment() {
         find_python
         say "setting up ${environment#"$PWD/"} (once)"
         [ -x "$environment/bin/pip" ] || "$python" -m venv "$environment" || fail "no environment"
-        for attempt in 1 2 3; do
+        for attempt in 1 2 3 4 5 6 7 8; do
             "$environment/bin/pip" install -qq --retries 5 --timeout 30 \
                 -c "$root/scripts/constraints.txt" --config-settings editable_mode=compat \
                 -e "$root${1:+[$1]}" </dev/null && break
-            [ "$attempt" = 3 ] && fail "cannot install what pykexec needs from PyPI"
-            sleep 10
+            [ "$attempt" = 8 ] && fail "cannot install what pykexec needs from PyPI"
+            sleep $((attempt * 10))
         done
         echo "$wanted" >"$environment/.made${1:+-$1}"
     fi

@@ -13,6 +13,7 @@ from .product import (
     SETTLED,
     assert_whole,
     document,
+    panicked,
     site,
     text,
     verdict,
@@ -60,7 +61,8 @@ def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: s
         if said == "waiting":
             panic(qmp)  # type: ignore[operator]
 
-    result = vm.run(
+    result = panicked(
+        vm,
         WAIT.format(mode=mode),
         LOOK,
         append="crashkernel=64K",
@@ -70,7 +72,7 @@ def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: s
         site=site(),
         programs=["makedumpfile"],
         on_mark=on_mark,
-    ).expect(0)
+    )
     assert trace in text(result, "second/dmesg")
 
 
@@ -84,7 +86,8 @@ def test_a_stage_above_4_gib(vm: VM) -> None:
         echo c > /proc/sysrq-trigger
         sleep 60
     """
-    result = vm.run(
+    result = panicked(
+        vm,
         first,
         CAPTURE,
         append="crashkernel=64K",
@@ -95,7 +98,7 @@ def test_a_stage_above_4_gib(vm: VM) -> None:
         site=site(),
         programs=["makedumpfile"],
         timeout_s=500,
-    ).expect(0)
+    )
     plan = document(result, "first/plan.json")
     assert int(plan["window"]["start"], 16) >= 4 << 30
     assert_whole(verdict(result), 400 * 256)
