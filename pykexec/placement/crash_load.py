@@ -57,7 +57,8 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
     line = capture_command_line(image, machine, request, headers.start)
     kept = [headers, backup] if backup else [headers]
-    capture_map = capture_e820(memory_map, low_memory(memory_map) | RangeSet((region,)), kept)
+    usable = low_memory(memory_map) | usable_regions(machine, region)
+    capture_map = capture_e820(memory_map, usable, kept)
     params = boot_params_for(image, machine, request, line, capture_map)
     at = place(space, image, request, params.size, len(low))
     why = "notes, and each range of the first kernel's memory"
@@ -110,6 +111,13 @@ def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
             hint="--mem-min and --mem-max can only make the region smaller",
         )
     return inside
+
+
+def usable_regions(machine: Machine, region: PhysRange) -> RangeSet:
+    """The region loaded into, and the others: crashkernel=SIZE,high comes with one below
+    4 GiB, where the capture kernel has its memory for devices that reach no further."""
+    reserved = machine.crash_kernel or RangeSet()
+    return RangeSet.of((*reserved.ranges[:-1], region))
 
 
 def low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:

@@ -170,3 +170,15 @@ def test_low_memory_in_pieces_is_kept_in_pieces(kernel: KernelImage) -> None:
     )
     plan = crash_plan(kernel, pieces)
     assert parse_params(bytes_of(plan, names.PURGATORY)).n_exchanges == 2
+
+
+def test_every_region_is_memory_of_the_capture_kernel(kernel: KernelImage) -> None:
+    """crashkernel=SIZE,high has a small region below 4 GiB for devices; it is in no segment,
+    and not in the dump."""
+    low = PhysRange(0x1000000, 0x2000000)
+    plan = crash_plan(kernel, machine(low, REGION))
+    assert plan.capture_map.ram.covers(low)
+    assert all(item.range.start in REGION for item in plan)
+    core = ELFFile(io.BytesIO(bytes_of(plan, names.ELFCOREHDR)))
+    spans = [PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in core.iter_segments("PT_LOAD")]
+    assert not any(span.overlaps(low) for span in spans)
