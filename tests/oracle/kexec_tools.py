@@ -18,7 +18,10 @@ from tests.vm.debian import Unavailable
 from tests.vm.supplies import Program
 
 SHIM = Path(__file__).with_name("kexec_load_shim.c")
-BOUND = ("/proc/iomem", "/proc/cmdline", "/sys/firmware/memmap", "/sys/kernel/boot_params/data")
+BOUND = ("/proc", "/sys/firmware", "/sys/kernel", "/sys/devices/system/cpu")
+"""What a made-up machine replaces, where it has it."""
+REAL_PROC = ("self", "thread-self", "meminfo", "mounts", "sys", "filesystems", "cpuinfo", "stat")
+"""What a made-up /proc has from the real one."""
 LABELS = {
     RangeType.RAM: ("System RAM", "System RAM"),
     RangeType.RESERVED: ("Reserved", "Reserved"),
@@ -67,6 +70,9 @@ def machine_tree(root: Path, memory_map: MemoryMap, cmdline: str) -> Path:
         (entry / "type").write_text(f"{in_memmap}\n")
     (root / "proc/iomem").write_text(iomem)
     (root / "proc/cmdline").write_text(f"{cmdline}\n")
+    (root / "proc/real").mkdir()
+    for name in REAL_PROC:
+        (root / "proc" / name).symlink_to(f"real/{name}")
     (root / "sys/kernel/boot_params").mkdir(parents=True)
     (root / "sys/kernel/boot_params/data").write_bytes(bytes(4096))
     return root
@@ -95,18 +101,19 @@ def build_shim(folder: Path) -> Path:
     return library
 
 
-def kexec_load(kexec: Program, shim: Path, tree: Path, *words: str) -> OracleLoad:
-    """What `kexec -c -l WORDS` gives to the kernel on the machine of `tree`."""
+def kexec_load(kexec: Program, shim: Path, tree: Path, *words: str, verb: str = "-l") -> OracleLoad:
+    """What `kexec -c VERB WORDS` gives to the kernel on the machine of `tree`."""
     out = tree / "kexec_load"
     out.unlink(missing_ok=True)
-    binds = [path for path in BOUND if Path(path).exists()]
-    script = "".join(f"mount --bind '{tree}{path}' '{path}' && " for path in binds)
+    binds = [path for path in BOUND if Path(path).exists() and Path(f"{tree}{path}").exists()]
+    script = f"mount --rbind /proc '{tree}/proc/real' && "
+    script += "".join(f"mount --rbind '{tree}{path}' '{path}' && " for path in binds)
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     libraries = ":".join(map(str, kexec.library_folders))
     preload = f"LD_LIBRARY_PATH='{libraries}' LD_PRELOAD='{shim}'"
     inside = ["sh", "-c", f'{script}echo bound && {preload} "$0" "$@"']
     done = subprocess.run(
-        [*namespace, *inside, str(kexec.path), "-c", "-l", *words],
+        [*namespace, *inside, str(kexec.path), "-c", verb, *words],
         env={**os.environ, "KEXEC_LOAD_TO": str(out), "LC_ALL": "C"},
         capture_output=True,
         text=True,
