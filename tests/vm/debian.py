@@ -205,11 +205,19 @@ class Apt:
                 waiting += filter(follow, depends)
         return found
 
+    def resolved(self, packages: Sequence[str]) -> dict[str, str]:
+        """Packages and all that they depend on, for a system without any: name -> version."""
+        words = ("--simulate", "--no-install-recommends", "install", *packages)
+        why = f"no way to install {', '.join(packages)} of {self.suite}"
+        text = sh("apt-get", *self.options(), "-qq", *words, why=why)
+        return dict(re.findall(r"(?m)^Inst (\S+) \((\S+)", text))
+
     def unpack(self, packages: dict[str, str], target: Path) -> None:
         """Download packages, and unpack them all into one tree."""
         with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
             names = [f"{name}={version}" for name, version in packages.items()]
-            why = f"no download of {', '.join(packages)} from {self.suite}"
+            listed = ", ".join(list(packages)[:4]) + (", ..." if len(packages) > 4 else "")
+            why = f"no download of {listed} from {self.suite}"
             sh("apt-get", *self.options(), "-qq", "download", *names, cwd=Path(folder), why=why)
             for archive in sorted(Path(folder).glob("*.deb")):
                 sh("dpkg", "-x", archive, target, why=f"{archive.name} cannot be unpacked")

@@ -50,6 +50,12 @@ class Guest:
         return [*parts, own.archive()]
 
 
+def drives(disks: Sequence[Path]) -> list[str]:
+    """QEMU's words for more disks."""
+    options = [f"if=virtio,format=raw,cache=unsafe,file={disk}" for disk in disks]
+    return [word for option in options for word in ("-drive", option)]
+
+
 @dataclass(frozen=True)
 class VM:
     """A kernel to boot, and a folder for results, each run in a folder of its own."""
@@ -76,6 +82,7 @@ class VM:
         second_files: Mapping[str, Contents] | None = None,
         second_kernel: Kernel | None = None,
         firmware: Path | None = None,
+        disks: Sequence[Path] = (),
         timeout_s: float = 300,
         on_mark: Callable[[str, Qmp], object] | None = None,
     ) -> Result:
@@ -90,7 +97,8 @@ class VM:
         `python` puts this Python into the first kernel's guest, together with the `site` folders;
         `second_python` does the same for the second. `programs` and `modules` are for both.
 
-        `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS.
+        `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS. `disks` are
+        raw images that the guest may write to, /dev/vdc and further.
 
         `on_mark` is called with the text of each `host mark`, and may send QMP commands.
         """
@@ -117,7 +125,7 @@ class VM:
                 smp=smp,
                 cpu=cpu,
                 accel=accel,
-                arguments=("-bios", str(firmware)) if firmware else (),
+                arguments=(*(("-bios", str(firmware)) if firmware else ()), *drives(disks)),
             )
             return machine.run(results, timeout_s, on_mark)
 
