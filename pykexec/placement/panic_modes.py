@@ -87,8 +87,8 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     params = boot_params_for(image, machine, request, line, capture_map)
     boot = place_boot(Space(ram), image, request, params.size)
     things = placed_boot(image, request, boot, params)
-    exchanges = frames.exchanges(low)
-    stub = stub_place(machine, memory_map, request, region_count(things), len(exchanges))
+    scattered = len(low) + len(frames.image)
+    stub = stub_place(machine, memory_map, request, region_count(things), scattered)
     guess = estimate.crash_size(image.linux, request.initrd)
     return PlacementPlan(
         image=image,
@@ -130,7 +130,11 @@ def typical_stub_size() -> int:
 def stub_place(
     machine: Machine, memory_map: MemoryMap, request: LoadRequest, regions: int, exchanges: int
 ) -> PhysRange:
-    """At the end of the reserved region: the kernel takes its control pages from the start."""
+    """At the end of the reserved region: the kernel takes its control pages from the start.
+
+    For as many records as there can be: what is reserved is enough for every load or for
+    none, however the huge pages happen to lie.
+    """
     region = crash_region(machine, LoadRequest(kind=request.kind))
     size = stub_memsz(regions, exchanges)
     need = reservation_need(memory_map, machine.cpu_flags, size).size

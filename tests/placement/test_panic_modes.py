@@ -176,6 +176,17 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
     assert caught.value.hint == "boot with crashkernel=64K"
 
 
+def test_the_stub_has_room_for_a_stage_of_single_pages(kernel: KernelImage) -> None:
+    """Adjacent pages make fewer exchanges, and the same need: a dry run, which assumes them,
+    says what the load will need."""
+    adjacent = replace(SWAP, image=tuple(0x28000000 + n * HUGE for n in range(64)))
+    assert len(adjacent.exchanges(RangeSet())) == 1
+    stubs = [
+        planned(kernel, stage, Mode.STUB_SWAP).named(names.PURGATORY) for stage in (adjacent, SWAP)
+    ]
+    assert stubs[0] == stubs[1]
+
+
 def test_pieces_follow_the_exchanges() -> None:
     backup = SWAP.exchanges(RangeSet())
     span = PhysRange(WINDOW.start + HUGE - 0x1000, WINDOW.start + HUGE + 0x1000)
