@@ -31,8 +31,10 @@ stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """
 
 DAMAGED = f"""
+    python3 -m guest.pattern hold 300 /out/frames
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
-        --mode in-place --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err
+        --mode in-place --crash-size 192M --append "{CAPTURE_APPEND}" --json \\
+        > /out/plan.json 2> /out/plan.err
     python3 /wild.py
     {PYKEXEC} status --backend kernel > /out/status.txt || echo $? > /out/status
     {PYKEXEC} exec --backend kernel --yes 2> /out/exec.err || echo $? > /out/exec
@@ -68,7 +70,21 @@ def test_too_little_memory_is_said_and_nothing_stays_taken(life: dict[str, Any])
     refusal = life["pressure"]
     assert (refusal["code"], refusal["status"]) == ("no-room-for-stage", 6)
     assert "huge pages" in refusal["message"]
+    assert "352 are needed" in refusal["message"]
     assert refusal["pool"] == 0
+
+
+def test_where_no_pages_are_adjacent_the_image_waits_in_scattered_ones(
+    life: dict[str, Any],
+) -> None:
+    found = life["fragmented"]
+    assert found["refusal"]["code"] == "no-room-for-stage"
+    assert found["refusal"]["message"].startswith("no 32 adjacent huge pages: the longest run has")
+    assert found["refusal"]["pool"] == 0
+    assert found["mode"] == "stub-swap"
+    assert found["lacking"][0] == ["in-place", found["lacking"][0][1]]
+    assert found["lacking"][0][1].startswith("no 32 adjacent huge pages")
+    assert found["pool"] == 0
 
 
 def test_the_smallest_reservation_is_what_the_tool_says(life: dict[str, Any]) -> None:
@@ -83,7 +99,9 @@ def test_the_smallest_reservation_is_what_the_tool_says(life: dict[str, Any]) ->
 
 @pytest.fixture(scope="module")
 def damaged(vm: VM) -> Result:
-    """A wild write into the stage, then a panic: the machine ends by resetting itself."""
+    """A wild write into the stage, then a panic: the machine ends by resetting itself.
+
+    With 300 MiB of 1 GiB in use, a run of 192 MiB takes a search in most of the rest."""
     return vm.run(
         DAMAGED,
         "exit 1",

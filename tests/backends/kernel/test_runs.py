@@ -9,7 +9,8 @@ import pytest
 from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, search_limit, sections
 from pykexec.memory.ranges import PhysRange, RangeSet
 
-MIB2 = 2 << 20
+MIB = 1 << 20
+MIB2 = 2 * MIB
 GIB = 1 << 30
 BELOW_4G = PhysRange(16 << 20, 4 * GIB)
 ANYWHERE = PhysRange(16 << 20, 1 << 52)
@@ -131,6 +132,16 @@ def test_sections() -> None:
     assert sections(span(63, 64)) == 2
 
 
-def test_search_limit_is_half_of_what_is_available() -> None:
-    assert search_limit(4 * GIB) == 1024
-    assert search_limit(MIB2) == 0
+@pytest.mark.parametrize(
+    ("available", "pages"),
+    [
+        (4 * GIB, 1792),
+        (512 * MIB, 224),
+        (256 * MIB, 96),
+        (65 * MIB, 0),
+        (MIB2, 0),
+        (1024 * GIB, 8192),
+    ],
+)
+def test_a_search_leaves_something_to_others(available: int, pages: int) -> None:
+    assert search_limit(available) == pages

@@ -3,7 +3,9 @@ smallest reservation, and damaged. Prints one JSON document of what was found.""
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.reservation import reservation_need
 
+from .pattern import PAGE, physical
+
 KERNEL = "/small-vmlinuz"
 """A built image: its bytes are few, what it asks for is that of a real kernel."""
 CRASH_SIZE = 64 << 20
@@ -24,8 +28,12 @@ CRASH_SIZE_FILE = Path("/sys/kernel/kexec_crash_size")
 ROUNDS = 100
 
 
-def request(mode: Mode) -> LoadRequest:
-    return LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, crash_size=CRASH_SIZE)
+MIB = 1 << 20
+COMPACT_LOCKED = Path("/proc/sys/vm/compact_unevictable_allowed")
+
+
+def request(mode: Mode | None, size: int = CRASH_SIZE) -> LoadRequest:
+    return LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, crash_size=size)
 
 
 def memory() -> dict[str, int]:
@@ -67,7 +75,7 @@ def need_of(backend: KernelBackend) -> int:
     from pykexec.images.identify import identify
 
     machine: Machine = backend.machine()
-    plan = plan_load(identify(KERNEL), machine, request(Mode.IN_PLACE))
+    plan = plan_load(identify(KERNEL), machine, request(Mode.STUB_SWAP))
     stub = plan.named(PURGATORY)
     assert stub is not None
     return reservation_need(plan.memory_map, machine.cpu_flags, stub.range.size).size
@@ -77,21 +85,62 @@ def smallest(backend: KernelBackend) -> dict[str, Any]:
     """The reservation shrunk to what the tool asks for, and then to a page less."""
     need = need_of(backend)
     CRASH_SIZE_FILE.write_text(str(need))
-    load(KERNEL, backend, request(Mode.IN_PLACE))
+    load(KERNEL, backend, request(Mode.STUB_SWAP))
     with backend.session():
         backend.unload(Slot.CRASH)
     CRASH_SIZE_FILE.write_text(str(need - 4096))
-    return {"need": need, "a page less": refused(backend, request(Mode.IN_PLACE))}
+    return {"need": need, "a page less": refused(backend, request(Mode.STUB_SWAP))}
+
+
+class Litter:
+    """Locked memory, all that is free but `left` bytes."""
+
+    def __init__(self, left: int) -> None:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        size = (int(lines["MemAvailable"].split()[0]) << 10) - left
+        self.memory = mmap.mmap(-1, size // PAGE * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.addr = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        if self.libc.mlock(ctypes.c_void_p(self.addr), ctypes.c_size_t(len(self.memory))):
+            raise OSError(ctypes.get_errno(), "mlock")
+
+    def thin(self, step: int) -> None:
+        """Free it but for one page in every aligned `step` bytes of physical memory."""
+        frames = physical("self", self.addr, len(self.memory) // PAGE)
+        kept = sorted({addr // step: number for number, addr in enumerate(frames)}.values())
+        for before, after in zip([-1, *kept], [*kept, len(frames)], strict=True):
+            start, size = (before + 1) * PAGE, (after - before - 1) * PAGE
+            if size:
+                at = ctypes.c_void_p(self.addr + start)
+                self.libc.munlock(at, ctypes.c_size_t(size))
+                self.memory.madvise(mmap.MADV_DONTNEED, start, size)
+
+
+def fragmented(backend: KernelBackend) -> dict[str, Any]:
+    """A page that cannot be moved in every 16 MiB: no run, but pages enough."""
+    COMPACT_LOCKED.write_text("0")
+    litter = Litter(48 * MIB)
+    litter.thin(16 * MIB)
+    before = memory()
+    refusal = refused(backend, request(Mode.IN_PLACE))
+    done = load(KERNEL, backend, request(None))
+    with backend.session():
+        backend.unload(Slot.CRASH)
+    return {
+        "refusal": refusal,
+        "mode": str(done.prepared.request.mode),
+        "lacking": [[str(mode), why] for mode, why in done.prepared.lacking],
+        "pool": memory()["pool"] - before["pool"],
+    }
 
 
 def main() -> None:
     backend = KernelBackend()
-    too_much = LoadRequest(
-        kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, crash_size=700 << 20
-    )
     found = {
         "again": again_and_again(backend),
-        "pressure": refused(backend, too_much),
+        "pressure": refused(backend, request(Mode.STUB_SWAP, 700 * MIB)),
+        "fragmented": fragmented(backend),
         "smallest": smallest(backend),
     }
     json.dump(found, sys.stdout)
