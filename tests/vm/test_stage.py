@@ -70,7 +70,7 @@ def test_too_little_memory_is_said_and_nothing_stays_taken(life: dict[str, Any])
     refusal = life["pressure"]
     assert (refusal["code"], refusal["status"]) == ("no-room-for-stage", 6)
     assert "huge pages" in refusal["message"]
-    assert "352 are needed" in refusal["message"]
+    assert "352" in refusal["message"]
     assert refusal["pool"] == 0
 
 
