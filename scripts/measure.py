@@ -5,7 +5,8 @@ all alike, and short ones more often; the fastest run of each counts, since ever
 program itself only adds to it. Time is wall-clock time, memory the peak resident set (both of
 wait4). Standard library only: a child's peak is at least that of its parent.
 
-kexec runs without CAP_SYS_BOOT: it prepares the load, and its system call fails everywhere.
+kexec and pykexec-kexec run without CAP_SYS_BOOT: they prepare the load, and the system call
+fails everywhere.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ from pathlib import Path
 
 INITRD_SIZE = 200 << 20
 APPEND = "root=/dev/vda1 ro"
+IDENTIFY = """
+import sys
+from pykexec.errors import KexecError
+from pykexec.images.identify import identify
+try:
+    identify(sys.argv[1])
+except KexecError:
+    pass
+"""
 MISSED = 3
 PR_CAPBSET_DROP, CAP_SYS_BOOT = 24, 22
 REFUSED = 255
@@ -35,7 +45,7 @@ class Program:
     argv: list[str]
     a_turn: int = 1
     libraries: str | None = None
-    """LD_LIBRARY_PATH; of kexec, which is expected to be refused."""
+    """LD_LIBRARY_PATH ("" for none) of what is expected to be refused by the kernel."""
     seconds: list[float] = field(default_factory=list)
     kib: list[int] = field(default_factory=list)
 
@@ -66,16 +76,18 @@ class Program:
 
 @dataclass(frozen=True)
 class Limit:
-    """`program` against `reference`: what is compared, and how much it may be."""
+    """`program` against `reference`, or its seconds without one, and how much it may be."""
 
     what: str
     program: Program
-    reference: Program
+    reference: Program | None
     limit: float
     memory: bool = False
 
     @property
     def ratio(self) -> float:
+        if self.reference is None:
+            return min(self.program.seconds)
         if self.memory:
             return max(self.program.kib) / max(self.reference.kib)
         return min(self.program.seconds) / min(self.reference.seconds)
@@ -109,11 +121,22 @@ def limits(kernel: str, kexec: str, libraries: str, initrd: Path) -> list[Limit]
     full_classic = Program(
         "kexec -c -l, initrd", [*classic, f"--initrd={initrd}"], libraries=libraries
     )
+    drop_in = Program(
+        "pykexec-kexec -c -l, initrd",
+        ["pykexec-kexec", "-c", "-l", kernel, f"--append={APPEND}", f"--initrd={initrd}"],
+        libraries="",
+    )
+    identified = [
+        Program(f"identify {what}", ["python", "-c", IDENTIFY, str(path)], a_turn=3)
+        for what, path in (("a kernel", kernel), ("200 MB of anything", initrd))
+    ]
     return [
         Limit("--help / import click, time", usage, click, 1.6),
         Limit("load / kexec, time", bare, bare_classic, 2.0),
         Limit("load / kexec, 200 MB initrd, time", full, full_classic, 1 / 3),
         Limit("load / kexec, 200 MB initrd, peak memory", full, full_classic, 1 / 4, memory=True),
+        Limit("pykexec-kexec / kexec, 200 MB, time", drop_in, full_classic, 1 / 3),
+        *(Limit(f"{item.name}, seconds", item, None, 0.15) for item in identified),
     ]
 
 
@@ -128,7 +151,7 @@ def main() -> int:
     initrd = random_file(args.cache / "initrd-200M", INITRD_SIZE)
     wanted = limits(args.kernel, args.kexec, args.libraries, initrd)
     # Each program once, in the order of first use.
-    programs = list({p.name: p for w in wanted for p in (w.program, w.reference)}.values())
+    programs = list({p.name: p for w in wanted for p in (w.program, w.reference) if p}.values())
     for turn in range(args.repeat + 1):
         for program in programs:
             for _ in range(program.a_turn):

@@ -21,7 +21,6 @@ from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
-from pykexec.backends.kernel.stage_plan import prepared_request
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed, NotSupported
 from pykexec.host.facts import read_machine
@@ -34,7 +33,6 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.panic_modes import staged_regions
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 from pykexec.placement.stage import staged_pieces
@@ -88,6 +86,8 @@ class KernelBackend:
 
     def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
         """The best mode whose memory can be had; `abandon` gives that back."""
+        from pykexec.backends.kernel.stage_plan import prepared_request
+
         choice = choose_modes(machine, request.mode)
         if record := self.records.read():
             raise stage.AlreadyStaged(
@@ -179,6 +179,8 @@ class KernelBackend:
 
     def fill_stage(self, bound: BoundPlan) -> None:
         """Image and headers at the places in which the stub will look for them."""
+        from pykexec.placement.panic_modes import staged_regions
+
         plan = bound.plan
         self.records.write(record_of(plan, Slot.CRASH))
         staged = self.unmoved_stage()

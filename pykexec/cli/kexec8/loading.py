@@ -17,7 +17,6 @@ from pykexec.errors import NotPermitted, NotSupported
 from pykexec.file_load import hand_over
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
-from pykexec.load import RNG_SEED_SIZE
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.crash_load import NothingReserved
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
@@ -73,7 +72,7 @@ def request_of(asked: Wishes, image: KernelImage, initrd: Contents | None) -> Lo
         entry=entry,
         hotplug=asked.hotplug,
         checks=asked.checks,
-        rng_seed=os.urandom(RNG_SEED_SIZE),
+        rng_seed=os.urandom(len(LoadRequest.rng_seed)),
         modules=tuple(Module(file.span(0, file.size), line) for file, line in files),
         capture_words=(),
     )

@@ -102,11 +102,11 @@ GENERAL = (
         "kexec-syscall-auto",
         "a",
         field="auto",
-        help="kexec_file_load(2), and kexec_load(2) where it is not enough (default).",
+        help="The first, and the second where needed (default).",
         since="2.0.17",
     ),
     Option("debug", "d", help="Say what goes where, and what the kernel is given."),
-    Option("status", "S", help="1 if an image for a panic (-l: a normal one) is loaded, else 0."),
+    Option("status", "S", help="1 if an image for a panic (-l: a normal one) is loaded."),
     Option("hotplug", help="Let the kernel keep its ELF core headers up to date.", since="2.0.29"),
     Option("no-cma", help="No contiguous memory for a loaded file.", since="2.0.32"),
     Option(
