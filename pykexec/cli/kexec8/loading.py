@@ -120,8 +120,20 @@ def why_kexec_load(
 def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
     if not asked.checks:
         say([f"{NAME}: note: --no-checks has no effect: with -s the kernel's purgatory checks"])
-    flags = KexecFileFlag.KEXEC_FILE_NO_CMA if asked.no_cma else KexecFileFlag(0)
-    hand_over(image, kernel, request, flags)
+    hand_over(image, kernel, request, file_flags(asked))
+
+
+def file_flags(asked: Wishes) -> KexecFileFlag:
+    """A kernel that does not know one answers EINVAL."""
+    wanted = {
+        KexecFileFlag.KEXEC_FILE_NO_CMA: asked.no_cma,
+        KexecFileFlag.KEXEC_FILE_FORCE_DTB: asked.force_dtb,
+    }
+    flags = KexecFileFlag(0)
+    for flag, is_wanted in wanted.items():
+        if is_wanted:
+            flags |= flag
+    return flags
 
 
 def by_table(
@@ -131,6 +143,8 @@ def by_table(
     request: LoadRequest,
     machine: Machine,
 ) -> None:
+    if asked.force_dtb:
+        say([f"{NAME}: note: --force-dtb has no effect: it is for kexec_file_load"])
     planned = decide(image, machine, request)
     say(f"{NAME}: warning: {warning}" for warning in planned.plan.warnings)
     if asked.debug:

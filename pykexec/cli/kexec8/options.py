@@ -37,6 +37,7 @@ class Option:
         return self.field or self.long.replace("-", "_")
 
 
+NEXT = "after 2.0.32"
 NO_SCREEN = "the purgatory of pykexec touches no screen"
 OWN_SERIAL = "the purgatory of pykexec speaks only when a digest is wrong, to the first serial port"
 NO_XEN = "it is for Xen, which takes another kernel alive by tools of its own"
@@ -64,7 +65,7 @@ GENERAL = (
         help="Start a loaded Xen.",
         kind=Kind.REFUSED,
         why=NO_XEN,
-        since="2.0.22",
+        since="2.0.21",
     ),
     Option("type", "t", "TYPE", help="The new kernel is of this type."),
     Option("mem-min", argument="ADDR", help="Lowest address to load into."),
@@ -75,7 +76,7 @@ GENERAL = (
         kind=Kind.REFUSED,
         why="not implemented on this architecture: x86 gives its initrd's memory back",
     ),
-    Option("print-ckr-size", help="Print the size of the crash kernel's region.", since="2.0.5"),
+    Option("print-ckr-size", help="Print the size of the crash kernel's region.", since="2.0.12"),
     Option(
         "load-preserve-context",
         help="Load a kernel that can jump back to this one.",
@@ -93,10 +94,10 @@ GENERAL = (
         help="Load a Xen over the running one.",
         kind=Kind.REFUSED,
         why=NO_XEN,
-        since="2.0.22",
+        since="2.0.21",
     ),
     Option("entry", argument="ADDR", help="Start here and not at the purgatory."),
-    Option("kexec-file-syscall", "s", field="file", help="Only kexec_file_load(2)."),
+    Option("kexec-file-syscall", "s", field="file", help="Only kexec_file_load(2).", since="2.0.8"),
     Option("kexec-syscall", "c", field="classic", help="Only kexec_load(2)."),
     Option(
         "kexec-syscall-auto",
@@ -107,14 +108,12 @@ GENERAL = (
     ),
     Option("debug", "d", help="Say what goes where, and what the kernel is given."),
     Option("status", "S", help="1 if an image for a panic (-l: a normal one) is loaded."),
-    Option("hotplug", help="Let the kernel keep its ELF core headers up to date.", since="2.0.29"),
-    Option("no-cma", help="No contiguous memory for a loaded file.", since="2.0.32"),
+    Option("hotplug", help="Let the kernel keep its ELF core headers up to date.", since="2.0.28"),
+    Option("no-cma", help="No contiguous memory for a loaded file.", since=NEXT),
     Option(
         "force-dtb",
-        help="Pass the device tree on, ACPI or not.",
-        kind=Kind.NOTED,
-        why="x86 boots without a device tree",
-        since="2.0.32",
+        help="kexec_file_load(2) passes the device tree on, ACPI or not.",
+        since=NEXT,
     ),
 )
 """Of every architecture, in the order of kexec's usage."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
+from pykexec.errors import DoesNotFit, KexecError, UsageError
 
 if TYPE_CHECKING:
     from pykexec.cli.kexec8.shown import Given
@@ -94,8 +94,5 @@ def exit_status(error: KexecError) -> int:
 
     if isinstance(error, UsageError):
         return FAILED if error.exit_status == FAILED else USAGE
-    if isinstance(error, (DoesNotFit, UnreadableFile, NothingLoaded)) and not isinstance(
-        error, NotSupported
-    ):
-        return USAGE
-    return FAILED
+    found_here = isinstance(error, (DoesNotFit, UnreadableFile, NothingLoaded))
+    return USAGE if found_here else FAILED

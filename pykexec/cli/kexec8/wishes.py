@@ -71,6 +71,7 @@ class Wishes:
     checks: bool
     hotplug: bool
     no_cma: bool
+    force_dtb: bool
     efi: bool
     args: str | None
     """"linux", "elf" or "none": how an ELF file is started, where that was said."""
@@ -80,10 +81,6 @@ class Wishes:
     @property
     def loads(self) -> bool:
         return self.do in (Do.LOAD, Do.LOAD_AND_EXEC, Do.LOAD_AND_REBOOT)
-
-    @property
-    def starts(self) -> bool:
-        return self.do in (Do.EXEC, Do.LOAD_AND_EXEC)
 
 
 def wishes(words: Sequence[str]) -> Wishes:
@@ -112,6 +109,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         checks=not given.has("no_checks"),
         hotplug=given.has("hotplug"),
         no_cma=given.has("no_cma"),
+        force_dtb=given.has("force_dtb"),
         efi=not given.has("noefi"),
         args=style(given),
         notes=tuple(notes(given)),

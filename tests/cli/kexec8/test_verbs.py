@@ -93,9 +93,12 @@ def test_only_the_file_syscall(kexec: Kexec, calls: Calls) -> None:
     assert calls.nothing
 
 
-def test_no_cma(kexec: Kexec, calls: Calls) -> None:
-    kexec("-l bzImage --no-cma")
-    assert calls.files[0][1] & KexecFileFlag.KEXEC_FILE_NO_CMA
+def test_flags_of_the_file_syscall(kexec: Kexec, calls: Calls) -> None:
+    kexec("-l bzImage --no-cma --initrd=initrd")
+    kexec("-l bzImage --force-dtb --initrd=initrd")
+    flags = [flags for _, flags, _ in calls.files]
+    assert flags == [KexecFileFlag.KEXEC_FILE_NO_CMA, KexecFileFlag.KEXEC_FILE_FORCE_DTB]
+    assert "--force-dtb has no effect" in kexec("-c -l bzImage --force-dtb").err
 
 
 def test_unload(kexec: Kexec, calls: Calls) -> None:
