@@ -1,7 +1,7 @@
-"""A Debian system on a disk, for a capture kernel to boot into: packages unpacked by name, what
-their own scripts would have done at the installation, and kdump-tools' own capture initrd.
+"""A Debian system on a disk, for a kernel to boot into: packages unpacked by name, what their own
+scripts would have done at the installation, and kdump-tools' own capture initrd.
 
-/dev/vdc and further disks of a guest; this one has the label `debian`.
+The disk has the label `debian`; in a guest it is /dev/vdc.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .debian import Apt, Unavailable, cache_folder, locked, sh
+from .initramfs import Tree
 from .supplies import TOOLS_SUITE, Kernel
 
 PACKAGES = (
     *("base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils"),
     *("diffutils", "e2fsprogs", "findutils", "grep", "gzip", "hostname", "libc-bin", "login"),
-    *("mawk", "mount", "perl-base", "sed", "systemd-sysv", "tar", "udev", "util-linux"),
+    *("mawk", "mount", "perl-base", "python3", "sed", "systemd-sysv", "tar", "udev", "util-linux"),
     *("busybox", "initramfs-tools", "kdump-tools", "makedumpfile"),
 )
 LABEL = "debian"
 DISK_SIZE = 1 << 30  # bytes, sparse
-FORMAT = "1"  # change it when the same packages give another disk
+FORMAT = "3"  # change it when the same packages give another disk
 MERGED = ("bin", "sbin", "lib", "lib64")
 DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5)}
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
@@ -33,54 +34,65 @@ DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 
 @dataclass(frozen=True)
 class System:
-    """`disk` is to be copied before a guest writes to it; `initrd` is kdump-tools'."""
+    """A folder with all files of the system, and kdump-tools' initrd."""
 
-    disk: Path
+    root: Path
     initrd: Path
 
-    def copy(self, folder: Path) -> Path:
-        """The disk for one run."""
-        target = folder / "debian.img"
-        sh("cp", "--sparse=always", self.disk, target, why="no room for a disk")
-        return target
+    def disk(self, folder: Path, extra: Tree | None = None) -> Path:
+        """An ext4 disk in `folder` for one guest, with more files on it."""
+        root, disk = folder / "root", folder / "debian.img"
+        sh("cp", "-a", self.root, root, why="no room for a disk")
+        for name, entry in extra.entries.items() if extra else ():
+            put(root / name, entry.mode, entry.contents)
+        disk.touch()
+        os.truncate(disk, DISK_SIZE)
+        words = ("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", root, disk)
+        sh(*words, why="no ext4 disk")
+        shutil.rmtree(root)
+        return disk
+
+
+def put(path: Path, mode: int, contents: bytes) -> None:
+    """One entry of a tree; folders that are there stay as they are."""
+    if stat.S_ISDIR(mode):
+        path.mkdir(exist_ok=True)
+        return
+    path.unlink(missing_ok=True)
+    if stat.S_ISLNK(mode):
+        path.symlink_to(contents.decode())
+        return
+    path.write_bytes(contents)
+    path.chmod(stat.S_IMODE(mode))
 
 
 def debian_system(kernel: Kernel) -> System:
     """With this kernel's modules; built once, and kept in the cache."""
     target = cache_folder() / "systems" / f"{kernel.release}-{FORMAT}"
-    found = System(target / "debian.img", target / "initrd.img")
+    initrd = Path("root/var/lib/kdump") / f"initrd.img-{kernel.release}"
     with locked("systems"):
         if target.is_dir():
-            return found
+            return System(target / "root", target / initrd)
         if os.geteuid() != 0:
             raise Unavailable("putting a Debian system together takes root (chroot, mknod)")
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
-            build(
-                kernel,
-                temporary / "root",
-                System(temporary / "debian.img", temporary / "initrd.img"),
-            )
-            shutil.rmtree(temporary / "root")
+            build(kernel, temporary / "root")
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    return found
+    return System(target / "root", target / initrd)
 
 
-def build(kernel: Kernel, root: Path, into: System) -> None:
-    """The system as a folder, its initrd, and the disk."""
+def build(kernel: Kernel, root: Path) -> None:
+    """The system as a folder."""
     root.mkdir()
     unpack(PACKAGES, root)
     settle(root)
     add_kernel(kernel, root)
-    shutil.copy(capture_initrd(kernel, root), into.initrd)
-    into.disk.touch()
-    os.truncate(into.disk, DISK_SIZE)
-    words = ("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", root, into.disk)
-    sh(*words, why="no ext4 disk")
+    capture_initrd(kernel, root)
 
 
 def unpack(packages: Sequence[str], root: Path) -> None:
@@ -119,22 +131,30 @@ def add_kernel(kernel: Kernel, root: Path) -> None:
     """Its image and its modules, where Debian's package has them."""
     modules = root / "usr/lib/modules" / kernel.release
     shutil.copytree(kernel.modules, modules, symlinks=True)
-    boot = root / "boot"
-    shutil.copy(kernel.image, boot / f"vmlinuz-{kernel.release}")
-    # mkinitramfs asks it for the compression; newer packages have it elsewhere.
-    config = boot / f"config-{kernel.release}"
-    config.write_text("".join(f"CONFIG_RD_{name}=y\n" for name in ("GZIP", "ZSTD")))
+    names = (f"vmlinuz-{kernel.release}", f"config-{kernel.release}")
+    shutil.copy(kernel.image, root / "boot" / names[0])
+    config = kernel.image.with_name(names[1])
+    if config.exists():  # newer packages come without
+        shutil.copy(config, root / "boot")
     inside(root, "/sbin/depmod", kernel.release)
 
 
-def capture_initrd(kernel: Kernel, root: Path) -> Path:
+def capture_initrd(kernel: Kernel, root: Path) -> None:
     """By the hook that kdump-tools installs for new kernels, unchanged. Which modules are
     needed is said here: by itself it asks the machine it runs on."""
     configured = root / "etc/initramfs-tools"
     (configured / "conf.d/modules").write_text("MODULES=list\n")
     (configured / "modules").write_text("".join(f"{name}\n" for name in DISK_MODULES))
+    config = root / f"boot/config-{kernel.release}"
+    known = config.exists()
+    if not known:  # mkinitramfs asks it for the compression
+        config.write_text("CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n")
     inside(root, "/etc/kernel/postinst.d/kdump-tools", kernel.release)
-    return root / "var/lib/kdump" / f"initrd.img-{kernel.release}"
+    if not known:
+        config.unlink()
+    # The links that its service makes before it loads.
+    for name, target in (("vmlinuz", "/boot/vmlinuz"), ("initrd.img", "initrd.img")):
+        (root / "var/lib/kdump" / name).symlink_to(f"{target}-{kernel.release}")
 
 
 def inside(root: Path, *words: str) -> None:

@@ -46,7 +46,7 @@ class Saved:
 def saved(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     system = debian_system(vm.kernel)
     folder = tmp_path_factory.mktemp("kdump-tools")
-    disk = system.copy(folder)
+    disk = system.disk(folder)
     files: dict[str, bytes | str | Path] = {
         "/boot/vmlinuz": vm.kernel.image,
         "/boot/initrd-kdump": system.initrd,
