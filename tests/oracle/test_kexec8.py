@@ -23,6 +23,7 @@ from tests.vm.supplies import Program
 from .crash_machine import TEXT, CrashMachine, drop_in
 from .kexec_tools import OracleLoad, OracleSegment, kexec_load
 from .test_kexec_tools import HOLES, PC, SMALL
+from .test_kexec_tools import ON_PURPOSE as ZERO_PAGE
 
 ON_PURPOSE = {
     "purgatory": "our stub is smaller",
@@ -273,6 +274,28 @@ def test_the_memory_of_a_capture_kernel(crash: Both) -> None:
     (their_ram, their_kept), (our_ram, our_kept) = found
     assert our_ram == their_ram
     assert our_kept == their_kept
+
+
+def assert_same_params(both: Both, *more: tuple[int, int]) -> None:
+    """Each byte of the zero page, but for the fields in the table of test_kexec_tools.py."""
+    theirs, ours = (item.params.buf for item in both.each)
+    excused = [*ZERO_PAGE, *more]
+    wrong = {
+        hex(at): (ours[at], theirs[at])
+        for at in range(4096)
+        if ours[at] != theirs[at] and not any(start <= at < end for start, end in excused)
+    }
+    assert wrong == {}
+
+
+def test_boot_params_of_a_crash_load(crash: Both) -> None:
+    """The e820 table is compared as a map, above."""
+    assert_same_params(crash, (0x1E8, 0x1E9), (0x2D0, 0x2D0 + 128 * 20))
+
+
+def test_boot_params_of_a_normal_load(normal: Both) -> None:
+    """An initrd right below boot_params lies where their size says."""
+    assert_same_params(normal, (0x218, 0x21C))
 
 
 def test_the_notes(crash: Both) -> None:
