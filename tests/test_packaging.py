@@ -136,4 +136,6 @@ def test_wheel(wheel: Path) -> None:
 def test_entry_points(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         name = f"pykexec-{pykexec.__version__}.dist-info/entry_points.txt"
-        assert "pykexec = pykexec.cli:main" in archive.read(name).decode()
+        text = archive.read(name).decode()
+    assert "pykexec = pykexec.cli:main" in text
+    assert "pykexec-kexec = pykexec.cli.kexec8:main" in text
