@@ -45,8 +45,9 @@ def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, B
 def kernel_backend() -> KernelBackend:
     """The real one."""
     from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.backends.kernel.calls import ThisKernel
 
-    return KernelBackend()
+    return KernelBackend(ThisKernel())
 
 
 def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.cli.execute import start
+from pykexec.errors import UsageError
+from pykexec.machine import KexecState
+from tests.backends.kernel.calls import Calls
+from tests.builders import make_machine
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 
@@ -109,33 +118,18 @@ def test_the_output_names_the_dump(run: Run, machine: str) -> None:
     assert lines[3].startswith("vmcore     m/vmcore (")
 
 
-def test_exec_on_the_real_kernel_asks(run: Run, monkeypatch: object) -> None:
-    """Off a terminal and without --yes: nothing is started. The backend is a stand-in."""
-    from contextlib import nullcontext
-
-    import pytest
-
-    assert isinstance(monkeypatch, pytest.MonkeyPatch)
-    started: list[object] = []
-
-    class StandIn:
-        def session(self) -> nullcontext[None]:
-            return nullcontext()
-
-        def startable(self) -> str:
-            return "the normal image"
-
-        def start(self, what: object) -> None:
-            started.append(what)
-
-    monkeypatch.setattr("pykexec.cli.target.kernel_backend", StandIn)
-    result = run("exec", "--backend", "kernel", status=2)
-    assert result.stderr == (
-        "pykexec: exec asks before it starts anything\n  hint: --yes where nobody can answer\n"
-    )
-    assert started == []
-    run("exec", "--backend", "kernel", "--yes")
-    assert started == ["the normal image"]
+def test_exec_on_the_real_kernel_asks(tmp_path: Path) -> None:
+    """Off a terminal and without --yes: nothing is started."""
+    calls = Calls()
+    facts = replace(make_machine(), kexec=KexecState(loaded=True, crash_loaded=False))
+    kernel = KernelBackend(calls, tmp_path / "run", lambda: facts)
+    with pytest.raises(UsageError) as caught:
+        start(kernel, yes=False)
+    assert caught.value.message == "exec asks before it starts anything"
+    assert caught.value.hint == "--yes where nobody can answer"
+    assert calls.nothing
+    start(kernel, yes=True)
+    assert calls.others == ["sync", "reboot"]
 
 
 def test_capture(run: Run, run_json: RunJson) -> None:

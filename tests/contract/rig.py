@@ -10,6 +10,7 @@ import pytest
 
 from pykexec.backends.backend import Backend, Slot
 from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.gates import Gates, Lockdown
 from pykexec.machine import Unknown
@@ -52,7 +53,7 @@ class KernelRig:
     says_why = False
 
     def __init__(self) -> None:
-        self.backend = KernelBackend()
+        self.backend = KernelBackend(ThisKernel())
         machine = self.backend.machine()
         assert not isinstance(machine.memory_map, Unknown)
         assert not isinstance(machine.crash_kernel, Unknown)

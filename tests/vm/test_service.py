@@ -32,8 +32,9 @@ StandardError=journal+console
 WILD = """
 import json, sys
 from pykexec.backends.kernel.backend import KernelBackend
-stage = KernelBackend().unmoved_stage()
-addr = KernelBackend().records.read().sums[0][0] + 0x1234
+from pykexec.backends.kernel.calls import ThisKernel
+stage = KernelBackend(ThisKernel()).unmoved_stage()
+addr = KernelBackend(ThisKernel()).records.read().sums[0][0] + 0x1234
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """
 

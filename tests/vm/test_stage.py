@@ -23,9 +23,10 @@ LIFE = """
 WILD = """
 import json, pathlib
 from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.calls import ThisKernel
 plan = json.loads(pathlib.Path("/out/plan.json").read_text())
 kernel = next(item for item in plan["stage"] if item["name"] == "kernel")
-stage = KernelBackend().unmoved_stage()
+stage = KernelBackend(ThisKernel()).unmoved_stage()
 addr = int(kernel["mem"], 16) + 0x12345
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
 
-from pykexec import libc
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
+from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
@@ -39,7 +38,6 @@ from pykexec.placement.stage import staged_pieces
 from pykexec.syscalls import SyscallError
 
 CHECK_CHUNK = 1 << 20
-SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
 
 class StageChanged(CheckFailed):
@@ -65,18 +63,26 @@ class Start(Enum):
 
 
 class KernelBackend:
-    """Acts on the kernel that runs; every verb holds the lock of /run/pykexec."""
+    """Acts by `calls` on the machine that `facts` reads; every verb holds the lock of
+    /run/pykexec."""
 
     name = "kernel"
 
-    def __init__(self, folder: Path = RUN_FOLDER) -> None:
+    def __init__(
+        self,
+        calls: KernelCalls,
+        folder: Path = RUN_FOLDER,
+        facts: Callable[[], Machine] = read_machine,
+    ) -> None:
+        self.calls = calls
+        self.facts = facts
         self.folder = folder
         self.pages = HugePages(folder)
         self.journal = Journal(folder)
         self.records = RecordFile(folder)
 
     def machine(self) -> Machine:
-        return read_machine()
+        return self.facts()
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -125,7 +131,7 @@ class KernelBackend:
         with syscall_segments(table) as segments:
             flags = int(table.flags) | KEXEC_ARCH_X86_64
             self.announce(table.entry, segments, flags)
-            libc.kexec_load(table.entry, segments, flags)
+            self.calls.kexec_load(table.entry, segments, flags)
         if not plan or plan.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
@@ -141,7 +147,7 @@ class KernelBackend:
         on_crash = flags & KexecFileFlag.KEXEC_FILE_ON_CRASH
         self.refuse_replacing(Slot.CRASH if on_crash else Slot.NORMAL)
         with initrd_fd(initrd) as fd:
-            libc.kexec_file_load(kernel.fd, fd, cmdline, int(flags))
+            self.calls.kexec_file_load(kernel.fd, fd, cmdline, int(flags))
 
     def announce(
         self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
@@ -220,7 +226,7 @@ class KernelBackend:
 
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""
-        free_image(slot)
+        free_image(self.calls, slot)
         record = self.records.read()
         if record is None or record.slot is slot:
             self.abandon()
@@ -275,28 +281,28 @@ class KernelBackend:
         """Does not return. The image of a panic mode is started by a panic: through a
         normal kexec the stub would run on page tables that may lie in the window."""
         if sync:
-            os.sync()
+            self.calls.sync()
         if how is Start.PANIC:
-            SYSRQ_TRIGGER.write_text("c")
-        libc.reboot_kexec()
+            self.calls.panic()
+        self.calls.reboot_kexec()
 
 
 def unload_command(slot: Slot) -> str:
     return f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel"
 
 
-def free_image(slot: Slot) -> None:
+def free_image(calls: KernelCalls, slot: Slot) -> None:
     """By kexec_load, and where that is locked away by kexec_file_load."""
     crash = slot is Slot.CRASH
     try:
         flags = KexecFlag.KEXEC_ON_CRASH if crash else KexecFlag(0)
-        libc.kexec_load(0, [], int(flags) | KEXEC_ARCH_X86_64)
+        calls.kexec_load(0, [], int(flags) | KEXEC_ARCH_X86_64)
     except SyscallError as error:
         if error.errno not in (EPERM, EACCES, ENOSYS):
             raise
         flag = KexecFileFlag.KEXEC_FILE_ON_CRASH if crash else KexecFileFlag(0)
         try:
-            libc.kexec_file_load(-1, -1, b"", int(KexecFileFlag.KEXEC_FILE_UNLOAD | flag))
+            calls.kexec_file_load(-1, -1, b"", int(KexecFileFlag.KEXEC_FILE_UNLOAD | flag))
         except SyscallError:
             raise error from None
 

@@ -7,6 +7,11 @@ initrd is read while the rest is imported.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pykexec.cli.kexec8.kernel import DropInKernel
+
 
 def main() -> None:
     """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
@@ -14,4 +19,12 @@ def main() -> None:
 
     from pykexec.cli.kexec8.program import run
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], this_kernel))
+
+
+def this_kernel(debug: bool) -> DropInKernel:
+    """The real one."""
+    from pykexec.backends.kernel.calls import ThisKernel
+    from pykexec.cli.kexec8.kernel import DropInKernel
+
+    return DropInKernel(ThisKernel(), debug=debug)

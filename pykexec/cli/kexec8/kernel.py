@@ -4,43 +4,50 @@ to the system call works without privilege."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import LoadState, Slot
 from pykexec.backends.kernel.backend import KernelBackend, NothingLoaded, load_state
+from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.shown import Given
 from pykexec.host.facts import read_machine
-from pykexec.host.kexec import kexec_state
 from pykexec.host.lock import RUN_FOLDER
-from pykexec.host.root import THIS_MACHINE
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.machine import Machine
+
+WITHOUT_SYMBOLS = partial(read_machine, symbols=False)
 
 
 class DropInKernel(KernelBackend):
     """`given` is what kexec_load(2) was given last; `debug` shows it before the call."""
 
-    def __init__(self, folder: Path = RUN_FOLDER, debug: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        calls: KernelCalls,
+        folder: Path = RUN_FOLDER,
+        debug: bool = False,
+        facts: Callable[[], Machine] = WITHOUT_SYMBOLS,
+    ) -> None:
+        super().__init__(calls, folder, facts)
         self.debug = debug
         self.given: Given | None = None
 
     @cached_property
-    def facts(self) -> Machine:
-        return read_machine(symbols=False)
+    def read_once(self) -> Machine:
+        return self.facts()
 
     def machine(self) -> Machine:
         """Read once: a load does not change what a plan is made from."""
-        return self.facts
+        return self.read_once
 
     def status(self) -> dict[Slot, LoadState]:
         """As it is now."""
-        state = kexec_state(THIS_MACHINE)
+        state = self.facts().kexec
         return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
 
     @contextmanager

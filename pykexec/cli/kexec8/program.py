@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 LOADED = 1
 """Of --status, and of it alone when that was asked."""
-SHUTDOWN_FOLDERS = ("/sbin", "/etc", "/bin")
 
 
-def run(words: Sequence[str], kernel: DropInKernel | None = None) -> int:
-    """The exit status: 0, 1 or 255. `kernel` is the real one unless a test has another."""
+def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
+    """The exit status: 0, 1 or 255. `made` gives the kernel to act on, told whether to show
+    what it is given."""
     signal.signal(signal.SIGTERM, terminate)
     unloading = asks_status = False
+    kernel = None
     try:
         asked = wishes(words)
         unloading, asks_status = asked.do is Do.UNLOAD, asked.do is Do.STATUS
@@ -36,10 +37,7 @@ def run(words: Sequence[str], kernel: DropInKernel | None = None) -> int:
         initrd = open_initrd(asked)
         if asked.do in (Do.HELP, Do.VERSION):
             return tell(asked.do)
-        if kernel is None:
-            from pykexec.cli.kexec8.kernel import DropInKernel
-
-            kernel = DropInKernel(debug=asked.debug)
+        kernel = made(asked.debug)
         return act(asked, kernel, initrd)
     except KexecError as error:
         status = refuse(error, kernel.given if kernel else None, unloading)
@@ -134,15 +132,16 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
     """And what follows it, whose own checks come before the load."""
     from pykexec.cli.kexec8.loading import load as load_image
 
-    shutdown = find_shutdown() if asked.do is Do.LOAD_AND_REBOOT else None
+    reboots = asked.do is Do.LOAD_AND_REBOOT
+    shutdown = find_shutdown(kernel.calls.shutdown_folders) if reboots else None
     load_image(asked, kernel, initrd)
     if asked.do is Do.LOAD_AND_EXEC:
         start(asked, kernel)
     elif shutdown:
         kernel.require_loaded()
         if asked.sync:
-            os.sync()
-        os.execv(shutdown, ("shutdown", "-r", "now"))
+            kernel.calls.sync()
+        kernel.calls.execute(shutdown, ("shutdown", "-r", "now"))
 
 
 def start(asked: Wishes, kernel: DropInKernel) -> None:
@@ -154,13 +153,13 @@ def start(asked: Wishes, kernel: DropInKernel) -> None:
         kernel.start(Start.KEXEC, asked.sync)
 
 
-def find_shutdown() -> Path:
-    """Where kexec-tools looks for it."""
-    for folder in SHUTDOWN_FOLDERS:
-        found = Path(folder) / "shutdown"
+def find_shutdown(folders: Sequence[Path]) -> Path:
+    """Raises NotSupported."""
+    for folder in folders:
+        found = folder / "shutdown"
         if os.access(found, os.X_OK) and found.is_file():
             return found
     raise NotSupported(
-        f"there is no shutdown in {', '.join(SHUTDOWN_FOLDERS)}",
+        f"there is no shutdown in {', '.join(map(str, folders))}",
         hint="-l to load, and then reboot as this system does",
     )

@@ -16,6 +16,7 @@ from pykexec.images.contents import OpenFile
 from pykexec.load import load
 from pykexec.placement.plan import LoadRequest
 from pykexec.placement.segment import NO_FLAGS, SegmentTable
+from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
 from tests.builders import make_bzimage, segment, write
 
@@ -25,7 +26,7 @@ def backend(tmp_path: Path) -> KernelBackend:
     """One that has a crash by normal in the crash slot, by its record."""
     folder = tmp_path / "run"
     folder.mkdir()
-    made = KernelBackend(folder)
+    made = KernelBackend(Calls(), folder)
     made.records.write(RECORD)
     return made
 

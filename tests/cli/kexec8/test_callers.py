@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pykexec.backends.backend import LoadState, Slot
+from tests.backends.kernel.calls import Calls
 
-from .conftest import Calls, FakeKernel, Kexec
+from .conftest import Kexec, MadeUp
 
 LINE = "root=/dev/vda1 ro irqpoll nr_cpus=1 reset_devices"
 LOADS = {
@@ -48,7 +49,7 @@ def test_unloads(kexec: Kexec, calls: Calls, words: str) -> None:
     assert (said.out, said.err) == ("", "")
 
 
-def test_starts(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_starts(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     """kexec-tools' init script and unit, petitboot."""
     kernel.states[Slot.NORMAL] = LoadState.LOADED
     for words in ("-e", "-f -e"):

@@ -27,6 +27,7 @@ from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.machine import CpuNotes, Unknown
 from pykexec.memory.map import MemoryMap
+from tests.backends.kernel.calls import Calls, Loaded
 from tests.builders import (
     GIB,
     MIB,
@@ -42,7 +43,7 @@ from tests.builders import (
 )
 from tests.images.fixtures import FIXTURES
 
-from .conftest import REGION, Calls, FakeKernel, Kexec, Loaded
+from .conftest import REGION, Kexec, MadeUp
 
 OWN = Path(pykexec.__file__).parent / "cli/kexec8"
 
@@ -118,7 +119,7 @@ def test_u3_the_window_counts_in_the_default_mode(kexec: Kexec, calls: Calls) ->
     "words", ["-u -p", "-p -d -u", "-c -p bzImage -d", "-p --hotplug -c bzImage", "-S -l", "-p -S"]
 )
 def test_u4_the_order_of_options_means_nothing(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel, words: str
+    kexec: Kexec, calls: Calls, kernel: MadeUp, words: str
 ) -> None:
     kernel.states = {Slot.NORMAL: LoadState.NOT_LOADED, Slot.CRASH: LoadState.NOT_LOADED}
     done = set()
@@ -165,7 +166,7 @@ def test_u7_a_vmlinux_gets_the_linux_protocol_and_an_initrd(
 @pytest.mark.parametrize(
     "words", ["-S", "-S --nonsense", "-S -t", "-Sl a b", "--status --mem-min=x"]
 )
-def test_u8_one_is_only_the_answer_loaded(kexec: Kexec, kernel: FakeKernel, words: str) -> None:
+def test_u8_one_is_only_the_answer_loaded(kexec: Kexec, kernel: MadeUp, words: str) -> None:
     kernel.states = {Slot.NORMAL: LoadState.UNKNOWN, Slot.CRASH: LoadState.UNKNOWN}
     assert kexec(words, status=255).err
 
@@ -244,7 +245,7 @@ def test_u13_a_layout_can_be_looked_at(kexec: Kexec, calls: Calls, files: Path) 
     ],
 )
 def test_u14_words_are_removed_whole(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel, running: str, expected: str
+    kexec: Kexec, calls: Calls, kernel: MadeUp, running: str, expected: str
 ) -> None:
     kernel.made = replace(kernel.made, cmdline=running)
     kexec("-c -p bzImage --reuse-cmdline")
@@ -311,7 +312,7 @@ def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: byt
 
 
 def test_e7_processors_with_gaps_between_their_numbers(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel
+    kexec: Kexec, calls: Calls, kernel: MadeUp
 ) -> None:
     """There the ones at or above the count of processors are lost."""
     cpus = (CpuNotes(0, 0x1100000, 368), CpuNotes(7, 0x1101000, 368), CpuNotes(64, 0x1102000, 368))
@@ -321,9 +322,7 @@ def test_e7_processors_with_gaps_between_their_numbers(
     assert notes == [0x1100000, 0x1101000, 0x1102000, 0x1200000]
 
 
-def test_e7_a_reservation_that_is_a_whole_range(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel
-) -> None:
+def test_e7_a_reservation_that_is_a_whole_range(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     """Nothing of it is in the dump, and no range is turned around."""
     spans = [(0, 0x9F000), (MIB, REGION.start), (REGION.start, REGION.end), (REGION.end, GIB)]
     kernel.made = replace(kernel.made, memory_map=MemoryMap.of(ram(*spans)))
@@ -360,9 +359,7 @@ def test_e10_there_are_tests() -> None:
     assert names - tested <= {"image", "loading", "say", "shown"}  # reached through program
 
 
-def test_many_ranges_are_neither_lost_nor_slow(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel
-) -> None:
+def test_many_ranges_are_neither_lost_nor_slow(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     """More than kexec-tools has room for (2048): all are handed on."""
     spans = [(n * 0x10000, n * 0x10000 + 0x8000) for n in range(0x1000, 0x1000 + 3000)]
     gaps = [(n * 0x10000 + 0x8000, n * 0x10000 + 0xC000) for n in range(0x1000, 0x1000 + 3000)]

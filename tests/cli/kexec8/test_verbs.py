@@ -12,13 +12,13 @@ import pytest
 
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import LoadState, Slot
-from pykexec.cli.kexec8 import program
 from pykexec.cli.kexec8.usage import VERSION
 from pykexec.machine import Machine, Unknown
+from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
 from tests.builders import make_elf, make_machine, write
 
-from .conftest import CONFIG, REGION, Calls, FakeKernel, Kexec
+from .conftest import CONFIG, REGION, Kexec, MadeUp
 
 NO_FLAGS = KexecFlag(0)
 DUMP = re.compile(
@@ -30,7 +30,7 @@ DUMP = re.compile(
 )
 
 
-def set_loaded(kernel: FakeKernel, slot: Slot = Slot.NORMAL) -> None:
+def set_loaded(kernel: MadeUp, slot: Slot = Slot.NORMAL) -> None:
     kernel.states[slot] = LoadState.LOADED
 
 
@@ -51,7 +51,7 @@ def test_load_panic(kexec: Kexec, calls: Calls) -> None:
     assert all(mem in REGION for mem, _, _ in load.segments)
 
 
-def test_hotplug(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_hotplug(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     kexec("-c -p bzImage --hotplug")
     assert calls.loads[0].flags == KexecFlag.KEXEC_ON_CRASH | KexecFlag.KEXEC_UPDATE_ELFCOREHDR
     state = replace(kernel.made.kexec, crash_elfcorehdr_size=Unknown("not there"))
@@ -116,7 +116,7 @@ def test_an_unload_that_fails(kexec: Kexec, calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("state", LoadState)
-def test_status(kexec: Kexec, calls: Calls, kernel: FakeKernel, state: LoadState) -> None:
+def test_status(kexec: Kexec, calls: Calls, kernel: MadeUp, state: LoadState) -> None:
     status = {LoadState.LOADED: 1, LoadState.NOT_LOADED: 0, LoadState.UNKNOWN: 255}[state]
     kernel.states = {Slot.NORMAL: LoadState.NOT_LOADED, Slot.CRASH: state}
     kexec("-S", status=status)
@@ -127,7 +127,7 @@ def test_status(kexec: Kexec, calls: Calls, kernel: FakeKernel, state: LoadState
 
 @pytest.mark.parametrize("state", [LoadState.NOT_LOADED, LoadState.UNKNOWN])
 def test_nothing_is_started_that_is_not_known_to_be_loaded(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel, state: LoadState
+    kexec: Kexec, calls: Calls, kernel: MadeUp, state: LoadState
 ) -> None:
     kernel.states = {Slot.NORMAL: state, Slot.CRASH: LoadState.LOADED}
     said = kexec("-e", status=1)
@@ -138,7 +138,7 @@ def test_nothing_is_started_that_is_not_known_to_be_loaded(
     assert calls.others == []
 
 
-def test_exec(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_exec(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     """-x is what happens anyway: the network is never touched."""
     set_loaded(kernel)
     kexec("-e")
@@ -146,37 +146,35 @@ def test_exec(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
     assert calls.others == ["sync", "reboot", "reboot"]
 
 
-def test_exec_is_never_a_panic(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_exec_is_never_a_panic(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     """What waits for a panic stays there."""
-    kernel.folder.mkdir()
-    kernel.records.write(RECORD)
+    kernel.stage(RECORD)
     set_loaded(kernel, Slot.CRASH)
     kexec("-e", status=1)
     assert calls.nothing
 
 
-def test_force(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_force(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     set_loaded(kernel)
     kexec("-f -c bzImage")
     assert len(calls.loads) == 1
     assert calls.others == ["sync", "reboot"]
 
 
-def test_a_kernel_alone(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_alone(kexec: Kexec, calls: Calls, kernel: MadeUp, files: Path) -> None:
     """shutdown is looked for before anything is loaded."""
     set_loaded(kernel)
-    monkeypatch.setattr(program, "SHUTDOWN_FOLDERS", (str(files),))
-    assert "there is no shutdown" in kexec("bzImage", status=255).err
+    calls.shutdown_folders = (files / "not", files)
+    said = kexec("bzImage", status=255)
+    assert f"there is no shutdown in {files}/not, {files}\n" in said.err
     assert calls.nothing
-    write(files, "shutdown", b"#!/bin/sh\n").chmod(0o755)
+    write(files, "shutdown", b"").chmod(0o755)
     kexec("bzImage")
     assert len(calls.files) == 1
-    assert calls.others == ["sync", "shutdown -r now"]
+    assert calls.others == ["sync", f"{files}/shutdown shutdown -r now"]
 
 
-def test_the_size_of_the_region(kexec: Kexec, kernel: FakeKernel) -> None:
+def test_the_size_of_the_region(kexec: Kexec, kernel: MadeUp) -> None:
     assert kexec("--print-ckr-size").out == f"{REGION.size}\n"
     kernel.made = make_machine()
     assert kexec("--print-ckr-size").out == "0\n"
@@ -239,7 +237,7 @@ def test_a_refusal_says_what_callers_know(kexec: Kexec, calls: Calls, words: str
     assert calls.nothing
 
 
-def test_no_reservation(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
+def test_no_reservation(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     kernel.made = replace(make_machine(), config=CONFIG)
     for call in ("-s", "-c", "-a"):
         said = kexec(f"-p {call} bzImage", status=1)
@@ -248,12 +246,11 @@ def test_no_reservation(kexec: Kexec, calls: Calls, kernel: FakeKernel) -> None:
 
 
 def test_an_armed_crash_by_normal_is_not_replaced(
-    kexec: Kexec, calls: Calls, kernel: FakeKernel
+    kexec: Kexec, calls: Calls, kernel: MadeUp
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root has a lock and a record")
-    kernel.folder.mkdir()
-    kernel.records.write(RECORD)
+    kernel.stage(RECORD)
     assert "would replace the crash by normal" in kexec("-p bzImage", status=255).err
     assert calls.nothing
 
@@ -273,7 +270,7 @@ def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("lockdown", ["integrity", "none"])
-def test_lockdown(kexec: Kexec, kernel: FakeKernel, calls: Calls, lockdown: str) -> None:
+def test_lockdown(kexec: Kexec, kernel: MadeUp, calls: Calls, lockdown: str) -> None:
     """What needs kexec_load is refused before it is tried."""
     kernel.made = replace(kernel.made, lockdown=lockdown)
     said = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.errors import KexecError
 from pykexec.load import load
 from pykexec.machine import Machine
@@ -136,7 +137,7 @@ def fragmented(backend: KernelBackend) -> dict[str, Any]:
 
 
 def main() -> None:
-    backend = KernelBackend()
+    backend = KernelBackend(ThisKernel())
     found = {
         "again": again_and_again(backend),
         "pressure": refused(backend, request(Mode.STUB_SWAP, 700 * MIB)),

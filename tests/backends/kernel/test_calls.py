@@ -1,0 +1,62 @@
+"""Nothing lets a kernel act but `KernelCalls`, and only what may be lost has those of the
+machine that it runs on."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pykexec
+
+PACKAGE = Path(pykexec.__file__).parent
+TESTS = Path(__file__).parents[2]
+CALLS = "backends/kernel/calls.py"
+ENTRIES = {CALLS, "cli/kexec8/__init__.py", "cli/target.py"}
+MAY_BE_LOST = ("vm/", "contract/rig.py")
+"""Tests for a guest; the contract suite asks a real kernel only where it is told to."""
+WAYS_OUT = re.compile(
+    r"libc\.(kexec_load|kexec_file_load|reboot_kexec)\b|sysrq-trigger"
+    r"|\bos\.(sync|system|popen|exec|spawn|posix_spawn|fork|kill)"
+    r"|import (subprocess|socket|multiprocessing|pty|asyncio)\b|raw_syscall"
+)
+
+
+def files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Each Python file's name below `folder`, and its text."""
+    for path in sorted(folder.rglob("*.py")):
+        yield str(path.relative_to(folder)), path.read_text()
+
+
+def names(text: str) -> set[str]:
+    """What a file names in its code; strings and comments do not count."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+    return found
+
+
+def test_every_way_out_is_one_of_the_calls() -> None:
+    found = {name for name, text in files(PACKAGE) if WAYS_OUT.search(text)}
+    assert found == {CALLS, "libc.py"}
+
+
+def test_only_entry_points_act_on_this_machine() -> None:
+    found = {name for name, text in files(PACKAGE) if "ThisKernel" in names(text)}
+    assert found | {CALLS} == ENTRIES
+
+
+def test_no_test_does() -> None:
+    """The drop-in as a program is for the oracle, which stands between it and the kernel."""
+    doors = {"ThisKernel", "this_kernel", "kernel_backend"}
+    found = {name for name, text in files(TESTS) if doors & names(text)}
+    assert {name for name in found if not name.startswith(MAY_BE_LOST)} == set()
+    program = "from pykexec.cli.kexec8 import " + "main"
+    programs = {name for name, text in files(TESTS) if program in text}
+    assert programs == {"oracle/crash_machine.py", "vm/test_callers.py"}
