@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pykexec.doctor import Level, Row, diagnose, problems
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.record import LoadRecord
+from pykexec.doctor import Level, Ours, Row, diagnose, problems
 from pykexec.machine import (
     BootLoader,
     CpuNotes,
@@ -20,6 +22,7 @@ from pykexec.machine import (
 )
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.plan import Mode
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -417,3 +420,56 @@ def test_row(machine: Machine, expected: Row) -> None:
 def test_problems_are_the_failed_rows() -> None:
     machine = replace(HEALTHY, lockdown="integrity", iommu_groups=0)
     assert [row.name for row in problems(diagnose(machine))] == ["lockdown"]
+
+
+OURS = LoadRecord(
+    slot=Slot.CRASH, mode=Mode.IN_PLACE, kernel="/boot/vmlinuz", since=1790000000,
+    window=PhysRange(MIB, 2 * MIB), headers=PhysRange(0, 4096),
+)  # fmt: skip
+NOTED = "crash by normal, mode in-place, since 2026-09-21 14:13:20 UTC (/run/pykexec/loaded.json)"
+
+
+@pytest.mark.parametrize(
+    ("machine", "ours", "expected"),
+    [
+        (
+            kexec(crash_loaded=True),
+            OURS,
+            Row("crash image", Level.OK, f"ours: {NOTED}",
+                "to replace it: pykexec unload --crash --backend kernel"),
+        ),
+        (
+            kexec(crash_loaded=True),
+            replace(OURS, slot=Slot.NORMAL),
+            Row("crash image", Level.WARN, "one is loaded already",
+                "stop that service first: "
+                "a crash load frees the old image even when it then fails"),
+        ),
+        (
+            kexec(crash_loaded=False),
+            OURS,
+            Row("crash image", Level.WARN, f"none is loaded, and one of ours was: {NOTED}",
+                "others have freed it; "
+                "pykexec unload --crash --backend kernel gives its memory back"),
+        ),
+        (
+            kexec(crash_loaded=True),
+            Unknown("/run/pykexec/loaded.json: permission denied"),
+            Row("crash image", Level.WARN,
+                "one is loaded already; whether it is ours is "
+                "unknown: /run/pykexec/loaded.json: permission denied",
+                "stop that service first: "
+                "a crash load frees the old image even when it then fails"),
+        ),
+        (
+            kexec(loaded=True),
+            replace(OURS, slot=Slot.NORMAL, mode=Mode.KERNEL_SWAP),
+            Row("normal image", Level.OK, f"ours: {NOTED}".replace("in-place", "kernel-swap"),
+                "to replace it: pykexec unload --backend kernel"),
+        ),
+    ],
+    ids=["ours", "ours is the other", "freed by others", "not readable", "the normal slot"],
+)  # fmt: skip
+def test_whose_image_it_is(machine: Machine, ours: Ours, expected: Row) -> None:
+    (found,) = [row for row in diagnose(machine, ours) if row.name == expected.name]
+    assert found == expected

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pykexec.cli.params import Verb, output_options
+
+if TYPE_CHECKING:
+    from pykexec.doctor import Ours
 
 
 @click.command(cls=Verb, short_help="Every precondition of this machine, with its evidence.")
@@ -32,7 +36,19 @@ def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) 
     from pykexec.host.root import THIS_MACHINE
 
     machine = read_machine(open_root(root) if root else THIS_MACHINE)
-    report = DoctorReport(machine.name, diagnose(machine))
+    report = DoctorReport(machine.name, diagnose(machine, None if root else noted_here()))
     Output(as_json, verbose).show("doctor", report)
     if report.problems:
         ctx.exit(CheckFailed.exit_status)
+
+
+def noted_here() -> Ours:
+    """What pykexec has loaded into this kernel; unknown without the right to look."""
+    from pykexec.backends.kernel.record import BadRecord, RecordFile
+    from pykexec.host.lock import RUN_FOLDER
+    from pykexec.machine import Unknown
+
+    try:
+        return RecordFile(RUN_FOLDER).read()
+    except BadRecord as error:
+        return Unknown(error.message)

@@ -6,19 +6,26 @@ Pure: a captured machine is diagnosed as a real one is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from pykexec.doctor import devices, kernel, memory, panic, permission
+from pykexec.doctor import devices, kernel, loaded, memory, panic, permission
+from pykexec.doctor.loaded import Ours as Ours
 from pykexec.doctor.row import Level as Level
 from pykexec.doctor.row import Row as Row
 from pykexec.machine import Machine
 
-AREAS = (permission.rows, kernel.rows, memory.rows, panic.rows, devices.rows)
-"""In the order in which a load would stumble over them."""
 
-
-def diagnose(machine: Machine) -> tuple[Row, ...]:
-    """All rows, always the same ones in the same order."""
-    return tuple(row for area in AREAS for row in area(machine))
+def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:
+    """All rows, always the same ones, in the order in which a load would stumble over them."""
+    areas = (
+        permission.rows(machine),
+        kernel.rows(machine),
+        loaded.rows(machine, ours),
+        memory.rows(machine),
+        panic.rows(machine),
+        devices.rows(machine),
+    )
+    return tuple(chain.from_iterable(areas))
 
 
 def problems(rows: Iterable[Row]) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What the running kernel was built with, and what is loaded in it."""
+"""What the running kernel was built with, and what it shows of itself."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ def rows(machine: Machine) -> Iterator[Row]:
     for name, level, without in OPTIONS:
         yield option(machine, name, level, without)
     yield moves(machine)
-    yield normal_image(machine)
-    yield crash_image(machine)
     yield symbols(machine)
     yield kcore(machine)
 
@@ -62,35 +60,6 @@ def moves(machine: Machine) -> Row:
         name,
         f"copied: {found.why}",
         "mode kernel-swap is not possible; boot with crashkernel=64K for the others",
-    )
-
-
-def normal_image(machine: Machine) -> Row:
-    name, found = "normal image", machine.kexec.loaded
-    if isinstance(found, Unknown):
-        return unknown(name, found)
-    if not found:
-        return ok(name, "none is loaded")
-    return warn(
-        name,
-        "one is loaded already",
-        "a load replaces it; init scripts start what is loaded at the next reboot",
-    )
-
-
-def crash_image(machine: Machine) -> Row:
-    """kdump-tools and others load one at boot."""
-    name, found = "crash image", machine.kexec.crash_loaded
-    service = machine.kdump_service
-    owner = f" ({service} is there)" if isinstance(service, str) else ""
-    if isinstance(found, Unknown):
-        return unknown(name, found)
-    if not found:
-        return ok(name, f"none is loaded{owner}")
-    return warn(
-        name,
-        f"one is loaded already{owner}",
-        "stop that service first: a crash load frees the old image even when it then fails",
     )
 
 

@@ -19,7 +19,7 @@ from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
-from pykexec.backends.kernel.record import LoadRecord, RecordFile
+from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed, NotSupported
 from pykexec.host.facts import read_machine
@@ -285,10 +285,6 @@ class KernelBackend:
         if how is Start.PANIC:
             self.calls.panic()
         self.calls.reboot_kexec()
-
-
-def unload_command(slot: Slot) -> str:
-    return f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel"
 
 
 def free_image(calls: KernelCalls, slot: Slot) -> None:

@@ -93,3 +93,8 @@ class RecordFile:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".new").unlink(missing_ok=True)
+
+
+def unload_command(slot: Slot) -> str:
+    """What frees the image, and gives its memory back."""
+    return f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel"
