@@ -92,7 +92,7 @@ class VM:
         /out, and the commands `host`, `copyout` and `copyin` (see guest/). The run ends with the
         exit status of the script that comes to its end. For the second kernel there are
         /boot/vmlinuz and /boot/initrd2. `append` adds to the command line
-        `console=ttyS0 panic=1`.
+        `console=ttyS0 panic=1`, and a preset delay loop.
 
         `python` puts this Python into the first kernel's guest, together with the `site` folders;
         `second_python` does the same for the second. `programs` and `modules` are for both.

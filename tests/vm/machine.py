@@ -35,11 +35,15 @@ STAGES = ("first", "second")
 # a thread of its own gets a stray int3 (1 of 15 boots of 6.12 with two CPUs).
 NO_CMPXCHG16B = ",-cx16"
 ONE_THREAD = "tcg,thread=single"
+# With one thread the second CPU measures its delay loop while the first stands still: 2 BogoMIPS
+# instead of 5000, and what is to wait a second waits half a millisecond. A panic there did not wait
+# for the first CPU to stop, which then ran on in memory that the stub had exchanged.
+DELAY_LOOP = "lpj=10000000"  # right for 2.5 GHz and HZ=250, and near enough for others
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A text that the guest sent by `host mark`, in seconds after the start of QEMU."""
+    """A text that the guest sent, and when it came, in seconds after the start of QEMU."""
 
     seconds: float
     text: str
@@ -47,10 +51,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run: exit status, time in seconds, console, marks.
+    """What came of a run: exit status, time in seconds, console, marks (texts of `host mark`).
 
-    `files` has the folders `first` and `second` with what each kernel copied out, and the console
-    as console.log.
+    `console_lines` are the console's lines, with the time at which each was complete. `files` has
+    the folders `first` and `second` with what each kernel copied out, and the console as
+    console.log.
     """
 
     status: int
@@ -59,6 +64,7 @@ class Result:
     marks: tuple[Mark, ...]
     files: Path
     qemu_said: str = ""
+    console_lines: tuple[Mark, ...] = ()
 
     def expect(self, status: int = 0) -> Self:
         """This result, if the run ended with `status`; else an AssertionError with the console."""
@@ -78,6 +84,13 @@ class Result:
             if text in mark.text:
                 return mark.seconds
         raise AssertionError(f"no mark {text!r} among {[mark.text for mark in self.marks]}")
+
+    def seconds_at_console(self, text: str) -> float:
+        """When the last line of the console that contains `text` was complete, likewise."""
+        for line in reversed(self.console_lines):
+            if text in line.text:
+                return line.seconds
+        raise AssertionError(f"no line {text!r} on the console")
 
 
 class Qmp:
@@ -134,7 +147,7 @@ class Machine:
             *("-accel", self.accel, "-cpu", self.cpu + NO_CMPXCHG16B),
             *("-m", str(self.mem_mib), "-smp", str(self.smp)),
             *("-kernel", str(self.kernel), "-initrd", str(self.initrd)),
-            *("-append", f"console=ttyS0 panic=1 {self.append}".strip()),
+            *("-append", f"console=ttyS0 panic=1 {DELAY_LOOP} {self.append}".strip()),
         ]
         for name, descriptor in channels.items():
             words += ["-chardev", f"socket,id={name},fd={descriptor}"]
@@ -190,8 +203,8 @@ class Machine:
             for stage, disk in zip(STAGES, disks, strict=True):
                 _unpack(disk, files / stage)
             console = (files / "console.log").read_text(errors="replace")
-            marks = tuple(session.marks)
-            return Result(status, seconds, console, marks, files, said.read())
+            marks, lines = tuple(session.marks), tuple(session.console_lines)
+            return Result(status, seconds, console, marks, files, said.read(), lines)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -220,6 +233,7 @@ class _Session:
     on_mark: Callable[[str, Qmp], object] | None
     start: float
     marks: list[Mark] = field(default_factory=list)
+    console_lines: list[Mark] = field(default_factory=list)
     status: int | None = None
 
     def serve(self, channel: socket.socket, deadline: float, log: Callable[[bytes], object]) -> int:
@@ -228,7 +242,7 @@ class _Session:
             qmp = Qmp(channel)
         except OSError:
             return NO_STATUS
-        pending = b""
+        pending = line_begun = b""
         with selectors.DefaultSelector() as selector:
             for connection in (self.console, self.control):
                 selector.register(connection, selectors.EVENT_READ)
@@ -245,6 +259,9 @@ class _Session:
                         return NO_STATUS if self.status is None else self.status
                     if key.fd == self.console.fileno():
                         log(received)
+                        *lines, line_begun = (line_begun + received).split(b"\n")
+                        said = (line.decode(errors="replace").strip() for line in lines)
+                        self.console_lines += map(self.now, said)
                         continue
                     *lines, pending = (pending + received).split(b"\n")
                     for line in lines:
@@ -252,13 +269,17 @@ class _Session:
                         self.control.sendall(reply.encode() + b"\n")
         return self.status
 
+    def now(self, text: str) -> Mark:
+        """A text that has just come."""
+        return Mark(round(time.monotonic() - self.start, 3), text)
+
     def answer(self, line: str, qmp: Qmp) -> str:
         """The reply to one request of the guest: `ok`, or what is wrong with it."""
         verb, _, rest = line.partition(" ")
         if verb == "exit" and rest.isdigit():
             self.status = int(rest)
         elif verb == "mark":
-            self.marks.append(Mark(round(time.monotonic() - self.start, 1), rest))
+            self.marks.append(self.now(rest))
             if self.on_mark:
                 self.on_mark(rest, qmp)
         elif verb == "qmp":
