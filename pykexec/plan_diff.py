@@ -14,7 +14,7 @@ from typing import Any
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.memory.ranges import BadRange, PhysRange
-from pykexec.plan_document import BadPlan, number, read_plan, span_of
+from pykexec.plan_document import BadPlan, number, read_plan, span_of, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,6 @@ def piece(item: dict[str, Any]) -> Piece:
 def text(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"expected a string, found {value!r}")
-    return value
-
-
-def whole(value: object) -> int:
-    if type(value) is not int:
-        raise TypeError(f"expected a number, found {value!r}")
     return value
 
 

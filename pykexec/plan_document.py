@@ -43,6 +43,13 @@ def span_of(item: dict[str, Any]) -> PhysRange:
     return PhysRange(number(item["start"]), number(item["end"]))
 
 
+def whole(value: object) -> int:
+    """A number of a document that is neither a truth value nor a fraction. Raises TypeError."""
+    if type(value) is not int:
+        raise TypeError(f"expected a number, found {value!r}")
+    return value
+
+
 def number(text: Any) -> int:
     """A hex string of a document. Raises TypeError, ValueError."""
     if not isinstance(text, str):

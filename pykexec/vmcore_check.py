@@ -13,7 +13,7 @@ from pykexec.crash.core_file import CoreFile, open_core
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
-from pykexec.plan_document import BadPlan, number, read_plan, span_of
+from pykexec.plan_document import BadPlan, number, read_plan, span_of, whole
 from pykexec.vmcore_pages import (
     PatternCount,
     count_patterns,
@@ -206,7 +206,7 @@ def expected_of_document(document: dict[str, Any]) -> Expected:
     if reserved:
         ram = ram - RangeSet.of(span_of(item) for item in reserved)
     runs = [
-        (number(run["dest"]), number(run["source"]), int(run["size"]))
+        (number(run["dest"]), number(run["source"]), whole(run["size"]))
         for run in document["backup_map"]
     ]
     in_place = RangeSet.of(

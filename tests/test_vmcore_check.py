@@ -284,6 +284,8 @@ BAD_PLANS: list[tuple[Any, str]] = [
     (PLAN | {"memory_map": [{"start": "0x1", "end": "0x2", "type": "x"}]},
      "not a whole plan: ValueError"),
     (PLAN | {"backup_map": [{}]}, "not a whole plan: KeyError"),
+    (PLAN | {"backup_map": [{"dest": "0x0", "source": "0x0", "size": float("inf")}]},
+     "not a whole plan: TypeError"),
 ]  # fmt: skip
 
 

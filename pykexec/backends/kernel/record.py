@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.journal import whole
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import Mode
@@ -80,10 +81,10 @@ class RecordFile:
                 slot=Slot(found["slot"]),
                 mode=Mode(found["mode"]),
                 kernel=str(found["kernel"]),
-                since=int(found["since"]),
-                window=PhysRange(*map(int, found["window"])),
-                headers=PhysRange(*map(int, found["headers"])),
-                sums=tuple((int(a), int(n), str(digest)) for a, n, digest in found["sums"]),
+                since=whole(found["since"]),
+                window=PhysRange(*map(whole, found["window"])),
+                headers=PhysRange(*map(whole, found["headers"])),
+                sums=tuple((whole(a), whole(n), str(digest)) for a, n, digest in found["sums"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError, KexecError) as error:
             raise BadRecord(

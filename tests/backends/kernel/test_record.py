@@ -44,6 +44,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         {"window": None},
         {"sums": [[1, 2]]},
         {"since": "never"},
+        {"since": float("inf")},
+        {"window": [0.5, 8]},
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
