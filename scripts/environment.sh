@@ -2,6 +2,7 @@
 # Needs a POSIX shell, and nothing else that a bare Debian machine lacks.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+environment=$root/.venv
 cache=${PYKEXEC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pykexec}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=1
 
@@ -37,10 +38,9 @@ find_python() {
     fail "no python3 of 3.11 or later with the modules venv and ensurepip"
 }
 
-# need_environment [EXTRA]: makes .venv with pykexec in it (editable), with an extra of
+# need_environment [EXTRA]: makes $environment with pykexec in it (editable), with an extra of
 # setup.cfg if one is named, and puts it on PATH. Made once, and again when setup.cfg changes.
 need_environment() {
-    environment=$root/.venv
     mkdir -p "$environment" 2>/dev/null || fail "cannot write $environment"
     exec 9>"$environment/.lock"
     if command -v flock >/dev/null; then flock 9; fi

@@ -1,0 +1,319 @@
+"""Whatever the bytes: a value or a typed error of one line, soon, and in little memory.
+
+One function for each thing that is parsed. Under plain pytest hypothesis feeds them with
+damaged seeds (test_targets.py); under atheris (scripts/fuzz) coverage leads the way.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from pykexec.abi.bootparam import BOOT_PARAMS_SIZE
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.kernel.journal import Journal
+from pykexec.backends.kernel.record import RecordFile
+from pykexec.backends.page_list import read_page_list
+from pykexec.backends.simulated.machine_file import decode, encode
+from pykexec.backends.simulated.ram import Ram
+from pykexec.backends.simulated.stub_run import run_stub
+from pykexec.backends.simulated.zero_page import read_zero_page
+from pykexec.cli import documents, output
+from pykexec.cli.kexec8.wishes import wishes
+from pykexec.cli.reports import DoctorReport, ExplainReport, ImageReport
+from pykexec.crash.notes import Note
+from pykexec.crash.vmcore import open_vmcore
+from pykexec.decide import decide
+from pykexec.doctor import diagnose
+from pykexec.errors import KexecError
+from pykexec.explain import verdicts
+from pykexec.host import capture
+from pykexec.host.facts import read_machine
+from pykexec.host.kallsyms import symbol_addresses
+from pykexec.host.kernel import page_offset_base, symbols
+from pykexec.host.root import Folder
+from pykexec.images.compression import codec_of, unpacked
+from pykexec.images.contents import CHUNK, Built, OpenFile
+from pykexec.images.identify import identify
+from pykexec.images.initrd import looks_like_initrd, read_initrd
+from pykexec.images.kernel_image import KernelImage
+from pykexec.inspection import Found, inspect_file
+from pykexec.machine import Machine
+from pykexec.memory import firmware_memmap, iomem
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.plan_diff import diff
+from pykexec.plan_document import read_plan
+from pykexec.vmcore_check import expected_of_plan, verify
+from tests.builders import MIB, make_machine
+
+SECONDS = 10
+"""For one input; most need a thousandth."""
+UNPACKED_MAX = 2 * MIB
+PIECE_MAX = 12 * MIB
+"""One step of a decoder at most, whatever the limit."""
+MESSAGE_MAX = 1000
+NOTE = Note(b"CORE", 1, bytes(336)).encoded
+Target = Callable[[bytes], object]
+
+
+def survive(target: Target, data: bytes) -> None:
+    """Run it; anything but a value or a KexecError is a finding."""
+    started = time.monotonic()
+    attempt(lambda: target(data))
+    assert time.monotonic() - started < SECONDS, "it took too long"
+
+
+def attempt(step: Callable[[], object]) -> None:
+    """What it raises is one line that can be shown."""
+    try:
+        step()
+    except KexecError as error:
+        assert "\n" not in error.message, "an error is one line"
+        assert len(error.message) < MESSAGE_MAX, "an error is a line that can be read"
+        documents.encode(documents.error_document(error))
+
+
+@cache
+def scratch() -> Path:
+    """A folder of this process, in memory where there is one."""
+    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="pykexec-fuzz-", dir=shm))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def written(data: bytes, name: str = "input") -> Path:
+    """The same file every time."""
+    path = scratch() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def show(kind: output.Kind, value: object) -> None:
+    """Everything that is printed of it."""
+    documents.encode(output.twin("documents", kind)(value))
+    for line in output.twin("plain", kind)(value, 2):
+        output.printable(line)
+
+
+def image(data: bytes, *types: str | None) -> None:
+    """Parsed as each of these types, read to its end, shown, and planned for."""
+    path = written(data)
+    for name in types:
+        attempt(lambda: use_image(identify(path, name)))  # noqa: B023
+
+
+def use_image(found: KernelImage) -> None:
+    for chunk in found.payload.chunks():
+        assert len(chunk) <= CHUNK
+    show("image", ImageReport(found))
+    for request in requests():
+        attempt(lambda: decide(found, machine(), request))  # noqa: B023
+
+
+@cache
+def requests() -> tuple[LoadRequest, ...]:
+    return tuple(
+        LoadRequest(kind, initrd=Built(b"070701" * 99), append=("quiet",)) for kind in ImageKind
+    )
+
+
+@cache
+def machine() -> Machine:
+    return make_machine(crash_kernel=(PhysRange.sized(512 * MIB, 256 * MIB),))
+
+
+def bzimage(data: bytes) -> None:
+    image(data, "bzImage64", "bzImage")
+
+
+def elf(data: bytes) -> None:
+    image(data, "vmlinux", "vmlinux-i386", "elf-x86_64", "elf-x86")
+
+
+def multiboot(data: bytes) -> None:
+    image(data, "multiboot", "multiboot2")
+
+
+def uimage(data: bytes) -> None:
+    image(data, "uImage")
+
+
+def pe(data: bytes) -> None:
+    image(data, "uki", "zboot")
+
+
+def any_file(data: bytes) -> None:
+    """Whatever it is, as `inspect` takes it."""
+    attempt(lambda: show(*kind_of(inspect_file(written(data)))))
+    image(data, None)
+
+
+def kind_of(found: Found) -> tuple[output.Kind, object]:
+    kinds: dict[str, output.Kind] = {
+        "KernelImage": "image",
+        "Initrd": "initrd",
+        "ZeroPage": "zero_page",
+        "CoreHeaders": "core_headers",
+        "CoreFile": "vmcore_info",
+    }
+    kind = kinds[type(found).__name__]
+    return kind, ImageReport(found) if kind == "image" else found  # type: ignore[arg-type]
+
+
+def compression(data: bytes) -> None:
+    """Never more than the limit and one step of a decoder."""
+    codec = codec_of(data[:16])
+    if codec:
+        total = 0
+        for piece in unpacked("input", Built(data), codec, UNPACKED_MAX):
+            assert len(piece) <= PIECE_MAX
+            total += len(piece)
+            assert total <= UNPACKED_MAX
+
+
+def initrd(data: bytes) -> None:
+    file = OpenFile(written(data))
+    looks_like_initrd(file)
+    show("initrd", read_initrd(file, UNPACKED_MAX))
+
+
+def iomem_text(data: bytes) -> None:
+    lines = iomem.parse_iomem(data.decode("utf-8", "replace"))
+    iomem.named(lines, "Crash kernel", "Kernel code")
+    _ = iomem.memory_map(lines).whole_page_ram
+
+
+def memmap_texts(data: bytes) -> None:
+    """Three lines an entry: start, end, type."""
+    texts = data.decode("utf-8", "replace").split("\n")
+    entries = [(start, end, kind) for start, end, kind in zip(*[iter(texts)] * 3, strict=False)]
+    _ = firmware_memmap.memory_map(entries).whole_page_ram
+
+
+def machine_file(data: bytes) -> None:
+    """What was read can be written, and is then the same."""
+    state, pending = decode(data)
+    assert decode(encode(state, pending)) == (state, pending)
+
+
+def page_list(data: bytes) -> None:
+    """The first word is the head; behind it are four pages, over and over."""
+
+    def read(addr: int, size: int) -> bytes:
+        at = 8 + addr // PAGE_SIZE % 4 * PAGE_SIZE
+        return data[at : at + size].ljust(size, b"\0")
+
+    _ = read_page_list(read, int.from_bytes(data[:8], "little"), 2048).backup_map
+
+
+def plan(data: bytes) -> None:
+    """Both files of a diff, what a dump is checked against, and what `explain` reads."""
+    path = written(data)
+    attempt(lambda: show("diff", diff(path, path)))
+    attempt(lambda: expected_of_plan(path))
+    show("explanation", ExplainReport("EINVAL", plan=verdicts(read_plan(path))))
+
+
+def vmcore(data: bytes) -> None:
+    path = written(data)
+    attempt(lambda: show("vmcore_verdict", verify(path)))
+    show(*kind_of(inspect_file(path)))
+
+
+class Bytes:
+    """Physical memory that starts with the input; everything behind it is notes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, addr: int, size: int) -> bytes:
+        return (self.data[addr : addr + size] or NOTE[:size]).ljust(size, b"\0")
+
+    def extents(self, span: PhysRange) -> Iterator[PhysRange]:
+        yield span
+
+
+def elfcorehdr(data: bytes) -> None:
+    """As a capture kernel maps them."""
+    open_vmcore(Bytes(data), 0)
+
+
+RAM_SIZE, WHERE = 8 * MIB, 4 * MIB
+RAM = RangeSet((PhysRange(0, RAM_SIZE),))
+
+
+@contextmanager
+def memory(data: bytes) -> Iterator[Ram]:
+    """A machine's memory, with the input at 4 MiB in it."""
+    with open(written(b""), "r+b") as file, tempfile.TemporaryFile(dir=scratch()) as journal:
+        file.truncate(RAM_SIZE)
+        os.pwrite(file.fileno(), data[: RAM_SIZE - WHERE], WHERE)
+        yield Ram(file.fileno(), RAM_SIZE, RAM, journal.fileno())
+
+
+def boot_params(data: bytes) -> None:
+    """As `inspect` shows it, and as a kernel that boots reads it."""
+    attempt(lambda: show(*kind_of(inspect_file(written(data[:BOOT_PARAMS_SIZE])))))
+    with memory(data) as ram:
+        read_zero_page(ram, WHERE).elfcorehdr()
+
+
+def stub(data: bytes) -> None:
+    """The page at the entry, and what it points at."""
+    with memory(data) as ram:
+        run_stub(ram, WHERE)
+
+
+def kallsyms(data: bytes) -> None:
+    """Both readers of it."""
+    written(data, "root/proc/kallsyms")
+    root = Folder(scratch() / "root")
+    symbols(root)
+    symbol_addresses(("kexec_image", "kexec_crash_image"), root)
+
+
+def kcore(data: bytes) -> None:
+    written(data, "root/proc/kcore")
+    page_offset_base(Folder(scratch() / "root"))
+
+
+def captured(data: bytes) -> None:
+    """All facts of it, and what `doctor` makes of them."""
+    facts = read_machine(capture.decode(data, "input"))
+    show("doctor", DoctorReport(facts.name, diagnose(facts)))
+
+
+def stage_journal(data: bytes) -> None:
+    written(data, "stage.json")
+    Journal(scratch()).read()
+
+
+def load_record(data: bytes) -> None:
+    written(data, "loaded.json")
+    RecordFile(scratch()).read()
+
+
+def kexec8_words(data: bytes) -> None:
+    """A command line of pykexec-kexec, a word a line: messages quote words as they are, and
+    are made printable where they are shown."""
+    wishes([word.decode("utf-8", "surrogateescape") for word in data.split(b"\n")])
+
+
+TARGETS: dict[str, Target] = {
+    function.__name__: function
+    for function in (
+        bzimage, elf, multiboot, uimage, pe, any_file, compression, initrd, iomem_text,
+        memmap_texts, machine_file, page_list, plan, vmcore, elfcorehdr, boot_params, stub,
+        kallsyms, kcore, captured, stage_journal, load_record, kexec8_words,
+    )
+}  # fmt: skip
