@@ -92,6 +92,10 @@ def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
             pages.append((offset, span))
             where = offset + phdr.p_offset - span.start
             offset += span.size
+            if offset > ADDRESSES:  # the kernel counts on from 0
+                raise VmcoreNotInitialized(
+                    f"vmcore not initialized: {offset:#x} bytes up to PT_LOAD {phdr.p_offset:#x}"
+                )
         table.append(
             PHDR.pack(
                 phdr.p_type, phdr.p_flags, where, phdr.p_vaddr, phdr.p_paddr,

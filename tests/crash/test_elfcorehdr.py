@@ -194,6 +194,16 @@ def test_what_the_kernel_does_not_initialize(tmp_path: Path, raw: bytes, reason:
     assert reason in caught.value.message
 
 
+def test_more_memory_than_there_are_addresses() -> None:
+    """Two PT_LOADs of 60% of 64 bits: a file offset would not fit into its field."""
+    memory = Bytes()
+    memory.put(0x40 * P, NOTE.encoded)
+    huge = load(P, P, 0x999 << 52)
+    memory.put(HEADERS_AT, header(3) + note(0x40 * P, P) + huge + huge)
+    with pytest.raises(VmcoreNotInitialized, match="vmcore not initialized: 0x1332"):
+        open_vmcore(memory, HEADERS_AT)
+
+
 def test_notes_are_parsed_as_they_were_encoded() -> None:
     cpu = Note(CORE, 1, bytes(336))
     assert len(cpu.encoded) + 12 == CPU_NOTE_SIZE == 368
