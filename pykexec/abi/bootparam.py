@@ -23,6 +23,10 @@ LOADER_TYPE_KEXEC = 0xD0
 """type_of_loader of kexec, as bzImage64_load sets it; 0 would make the kernel ignore its initrd."""
 
 
+VID_MODE_NORMAL = 0xFFFF
+"""vid_mode: the screen stays as it is (boot.rst)."""
+
+
 class LoadFlag(IntFlag):
     LOADED_HIGH = 0x01
     KASLR_FLAG = 0x02

@@ -64,6 +64,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
             header.initrd_addr_max if version >= HAS_INITRD_MAX else OLD_INITRD_ADDR_MAX
         ),
         entry_offset=0,
+        setup=file.span(0, setup_size),
     )
     if why := lies(boot, payload):
         return Refused(why, close=True)

@@ -58,6 +58,8 @@ class Linux32Boot:
     initrd_addr_max: int
     """Highest address of the initrd's last byte."""
     entry_offset: int
+    setup: Contents | None = None
+    """The file's first sectors, which run in real mode; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,32 +52,32 @@ def plan_linux_i386(
     line = plain_line(machine, request)
     check_length(line, boot.cmdline_size)
     params = boot_params(boot, machine, request, line, memory_map)
-    below = PURGATORY_END if boot.relocatable else LOW_END
+    below = purgatory_end(boot)
     purgatory = space.take(
         PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN, below=below
     )
     params_at = space.take(
         BOOT_PARAMS, params.size, lowest=layout.BOOT_PARAMS_MIN, below=LOW_END, from_top=False
     )
-    kernel = kernel_place(space, boot)
-    initrd = initrd_place(space, boot, request)
+    kernel, *rest = kernel_and_initrd(image, boot, request, space)
+    initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
-    placed = [
-        Placed(
-            BOOT_PARAMS,
-            params_at,
-            "as low as there is room, below 640 KiB; ESI points here",
-            Built(params.encode(params_at.start, initrd, size)),
-            Source.BUILT,
-        ),
-        Placed(KERNEL_32, kernel, why_kernel(boot), image.payload, Source.FILE),
-    ]
-    if initrd:
-        why = f"as high as there is room below {boot.initrd_addr_max + 1:#x} (initrd_addr_max)"
-        placed.append(Placed(INITRD, initrd, why, request.initrd, Source.FILE))
-    job = StubJob(params_at.start, kernel.start + boot.entry_offset, entry_32=True)
+    told = Placed(
+        BOOT_PARAMS,
+        params_at,
+        "as low as there is room, below 640 KiB; ESI points here",
+        Built(params.encode(params_at.start, initrd, size)),
+        Source.BUILT,
+    )
+    placed = (told, kernel, *rest)
+    job = StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
     why = f"as high as there is room below {below:#x}"
     return finish(image, request, memory_map, placed, purgatory, job, line, why)
+
+
+def purgatory_end(boot: Linux32Boot) -> int:
+    """Out of the way of a kernel that cannot move."""
+    return PURGATORY_END if boot.relocatable else LOW_END
 
 
 def boot_params(
@@ -94,6 +94,20 @@ def boot_params(
         running=inheritable(b"" if isinstance(running, Unknown) else running),
         acpi_rsdp=machine.acpi_rsdp if isinstance(machine.acpi_rsdp, int) else 0,
     )
+
+
+def kernel_and_initrd(
+    image: KernelImage, boot: Linux32Boot, request: LoadRequest, space: Space
+) -> tuple[Placed, ...]:
+    """Both at their places, the initrd where there is one. Raises DoesNotFit."""
+    kernel = kernel_place(space, boot)
+    placed = Placed(KERNEL_32, kernel, why_kernel(boot), image.payload, Source.FILE)
+    if request.initrd is None:
+        return (placed,)
+    end = boot.initrd_addr_max + 1
+    initrd = space.take(INITRD, request.initrd.size, lowest=layout.MIB, below=end)
+    why = f"as high as there is room below {end:#x} (initrd_addr_max)"
+    return placed, Placed(INITRD, initrd, why, request.initrd, Source.FILE)
 
 
 def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
@@ -116,14 +130,6 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
         )
     space.free = space.free.without(span)
     return span
-
-
-def initrd_place(space: Space, boot: Linux32Boot, request: LoadRequest) -> PhysRange | None:
-    if request.initrd is None:
-        return None
-    return space.take(
-        INITRD, request.initrd.size, lowest=layout.MIB, below=boot.initrd_addr_max + 1
-    )
 
 
 def why_kernel(boot: Linux32Boot) -> str:

@@ -84,6 +84,8 @@ class LoadRequest:
     """Huge pages in which the image of a panic mode waits."""
     modules: tuple[Module, ...] = ()
     """For multiboot, in their order."""
+    real_mode: bool = False
+    """Start a bzImage by its real-mode entry."""
     capture_words: tuple[str, ...] = CAPTURE_WORDS
     """Added to a capture kernel's command line, besides elfcorehdr=."""
 
@@ -154,6 +156,7 @@ PURGATORY = "purgatory"
 BOOT_PARAMS = "boot_params, command line"
 KERNEL = "kernel"
 KERNEL_32 = "32-bit kernel"
+SETUP_CODE = "real-mode setup code, command line"
 BOOT_NOTES = "ELF boot notes, command line"
 MULTIBOOT_INFO = "multiboot information"
 MODULE = "module"

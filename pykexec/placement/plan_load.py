@@ -37,6 +37,10 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
             f"--module would be ignored: {image.path} is of type {image.type}",
             hint="--module is for multiboot images",
         )
+    if request.real_mode:
+        from pykexec.placement.linux_real_mode import plan_real_mode
+
+        return plan_real_mode(image, machine, request)
     normal = request.kind is ImageKind.NORMAL
     if isinstance(image.boot, ForeignImage) or (
         normal and not isinstance(image.boot, LinuxX86Boot)

@@ -70,6 +70,7 @@ def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...
         "--entry": request.entry is not None,
         "--no-checks": not request.checks,
         "--module": bool(request.modules),
+        "--real-mode": request.real_mode,
         "--type": image_type is not None,
     }
     return tuple(name for name, asked in given.items() if asked)

@@ -1,6 +1,7 @@
 """The machine code between two kernels, and the records by which it is told what to do.
 
 `stub.S` is the code and explains itself; `stub.bin` is what scripts/build-stub makes of it.
+`real_mode.S` follows it where a kernel is entered in real mode.
 Here is the other side: values to bytes for the loader, bytes to values for whoever reads a
 loaded stub back (the simulated kernel does what the stub would do).
 
@@ -405,14 +406,24 @@ def sha256(contents: bytes | memoryview) -> bytes:
     return hashlib.sha256(contents).digest()
 
 
-def _load_blob() -> bytes:
-    blob = pkgutil.get_data(__name__, "stub.bin")  # also from a zip file
+def _load_blob(name: str) -> bytes:
+    blob = pkgutil.get_data(__name__, name)  # also from a zip file
     if not blob:
-        raise KexecError("stub.bin is missing from this installation of pykexec")
+        raise KexecError(f"{name} is missing from this installation of pykexec")
     return blob
 
 
-_BLOB = _load_blob()
+def real_mode_code() -> bytes:
+    """What takes a kernel from a stub's 32-bit entry to its real-mode entry.
+
+    It lies at a multiple of 16 below 1 MiB, is entered at its first byte, and is told by
+    registers: EDI its own address, EBX the segment of the setup code, EAX the top of the
+    stack there. real_mode.S is its source.
+    """
+    return _load_blob("real_mode.bin")
+
+
+_BLOB = _load_blob("stub.bin")
 STUB_SIZE: int
 """Bytes of the blob: bufsz of its segment. At most a page."""
 STUB_MEMSZ: int

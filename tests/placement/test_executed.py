@@ -53,6 +53,10 @@ def kernel_32(*probes: bytes) -> bytes:
 
 
 def run(plan: PlacementPlan, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}I", executed(plan).read(NOTEBOOK, 4 * count))
+
+
+def executed(plan: PlacementPlan) -> Pc:
     pc = Pc()
     for item in plan:
         data = b"".join(bytes(chunk) for chunk in item.contents.chunks()) if item.contents else b""
@@ -60,7 +64,7 @@ def run(plan: PlacementPlan, count: int) -> tuple[int, ...]:
     pc.uc.emu_start(plan.entry, 0, timeout=20_000_000)
     assert pc.text == "\r\npykexec: checking\r\npykexec: starting\r\n"
     assert pc.faults == []
-    return struct.unpack(f"<{count}I", pc.read(NOTEBOOK, 4 * count))
+    return pc
 
 
 def planned(folder: Path, data: bytes, kind: str | None = None, **wishes: object) -> PlacementPlan:
@@ -120,6 +124,25 @@ def test_linux_by_its_32_bit_entry(tmp_path: Path) -> None:
     plan = planned(tmp_path, data, "bzImage", initrd=Built(b"INITRD" * 900))
     found = run(plan, 5)
     assert found == (word(b"HdrS"), word(TEXT), len(MAP.ranges), 0, word(b"INIT"))
+
+
+def test_linux_by_its_real_mode_entry(tmp_path: Path) -> None:
+    """DS is the segment of the setup code; FS is made that of the command line."""
+    code = (
+        b"\xa1\x02\x02\xa3\0\x08"  # "Hd" of HdrS
+        b"\x66\xa1\x28\x02\x66\xc1\xe8\x04\x8e\xe0\x64\x66\xa1\0\0"  # cmd_line_ptr
+        b"\x66\xa3\x02\x08"
+        b"\x66\xa1\x14\x02\x66\xa3\x06\x08"  # code32_start
+        b"\xfa\xf4"
+    )
+    data = bytearray(make_bzimage(setup_sects=4, pref_address=0x400000))
+    data[0x26C : 0x26C + len(code)] = code
+    plan = planned(tmp_path, bytes(data), "bzImage", real_mode=True, initrd=Built(b"INITRD"))
+    setup = plan.named("real-mode setup code, command line")
+    assert setup is not None
+    pc = executed(plan)
+    found = struct.unpack("<2s4sI", pc.read(setup.range.start + 0x800, 10))
+    assert found == (b"Hd", TEXT, 0x400000)
 
 
 def test_a_vmlinux_of_i386(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import purgatory
-from pykexec.purgatory import STUB_MEMSZ, STUB_SIZE, StubFlag, StubParams
+from pykexec.purgatory import STUB_MEMSZ, STUB_SIZE, StubFlag, StubParams, real_mode_code
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,26 +49,37 @@ def symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
 def test_the_committed_blob_is_what_the_source_builds() -> None:
     built = build(ROOT, "--check")
     assert (built.returncode, built.stderr) == (0, "")
-    assert built.stdout == f"build-stub: stub.bin is what stub.S builds ({STUB_SIZE} bytes)\n"
+    assert built.stdout == (
+        f"build-stub: stub.bin is what stub.S builds ({STUB_SIZE} bytes)\n"
+        f"build-stub: real_mode.bin is what real_mode.S builds ({len(real_mode_code())} bytes)\n"
+    )
 
 
-def test_the_blob_does_not_depend_on_where_it_is_built(copy: Path) -> None:
-    blob = copy / "pykexec" / "purgatory" / "stub.bin"
+@pytest.mark.parametrize("name", ["stub", "real_mode"])
+def test_a_blob_does_not_depend_on_where_it_is_built(copy: Path, name: str) -> None:
+    blob = copy / "pykexec" / "purgatory" / f"{name}.bin"
     blob.unlink()
     assert build(copy).returncode == 0
-    assert blob.read_bytes() == (ROOT / "pykexec" / "purgatory" / "stub.bin").read_bytes()
+    assert blob.read_bytes() == (ROOT / "pykexec" / "purgatory" / f"{name}.bin").read_bytes()
 
 
-def test_check_says_so_when_the_source_has_moved_on(copy: Path) -> None:
-    source = copy / "pykexec" / "purgatory" / "stub.S"
-    source.write_text(source.read_text().replace("pykexec: starting", "pykexec: Starting"))
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("stub", "pykexec: starting", "pykexec: Starting"), ("real_mode", "0x3ff", "0x3fe")],
+)
+def test_check_says_so_when_the_source_has_moved_on(
+    copy: Path, name: str, old: str, new: str
+) -> None:
+    source = copy / "pykexec" / "purgatory" / f"{name}.S"
+    source.write_text(source.read_text().replace(old, new))
     checked = build(copy, "--check")
     assert checked.returncode == 1
-    assert "stub.bin is not what stub.S builds" in checked.stdout
+    assert f"{name}.bin is not what {name}.S builds" in checked.stdout
 
 
-def test_check_says_so_when_the_blob_is_missing(copy: Path) -> None:
-    (copy / "pykexec" / "purgatory" / "stub.bin").unlink()
+@pytest.mark.parametrize("name", ["stub", "real_mode"])
+def test_check_says_so_when_the_blob_is_missing(copy: Path, name: str) -> None:
+    (copy / "pykexec" / "purgatory" / f"{name}.bin").unlink()
     assert build(copy, "--check").returncode == 1
 
 

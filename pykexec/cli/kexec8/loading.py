@@ -73,6 +73,7 @@ def request_of(asked: Wishes, image: KernelImage, initrd: Contents | None) -> Lo
         hotplug=asked.hotplug,
         checks=asked.checks,
         rng_seed=os.urandom(len(LoadRequest.rng_seed)),
+        real_mode=asked.real_mode,
         modules=tuple(Module(file.span(0, file.size), line) for file, line in files),
         capture_words=(),
     )

@@ -137,12 +137,7 @@ X86 = (
         repeatable=True,
     ),
     Option("entry-32bit", help="Start a bzImage by its 32-bit entry."),
-    Option(
-        "real-mode",
-        help="Start a bzImage in real mode.",
-        kind=Kind.REFUSED,
-        why="the BIOS that a real-mode start asks is gone once a kernel has run",
-    ),
+    Option("real-mode", help="Start a bzImage by its real-mode entry: it asks the BIOS again."),
     Option("args-linux", help="Start an ELF file by the Linux protocol."),
     Option("args-elf", help="Pass ELF boot notes to an ELF file."),
     Option("args-none", help="Start an ELF file directly."),

@@ -73,6 +73,7 @@ class Wishes:
     no_cma: bool
     force_dtb: bool
     efi: bool
+    real_mode: bool
     args: str | None
     """"linux", "elf" or "none": how an ELF file is started, where that was said."""
     notes: tuple[str, ...]
@@ -90,7 +91,9 @@ def wishes(words: Sequence[str]) -> Wishes:
     if do not in (Do.HELP, Do.VERSION, Do.REGION_SIZE):
         refuse(given)
     panic = given.has("load_panic") or (do is Do.STATUS and not given.has("load"))
-    entry_32bit = given.has("entry_32bit")
+    if given.has("entry_32bit") and given.has("real_mode"):
+        raise BadCommandLine("--entry-32bit and --real-mode exclude each other")
+    by_bzimage = given.has("entry_32bit") or given.has("real_mode")
     made = Wishes(
         do=do,
         panic=panic,
@@ -98,7 +101,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         debug=given.has("debug"),
         sync=not given.has("no_sync"),
         kernel=Path(given.operands[0]) if given.operands else None,
-        type=given.one("type") or ("bzImage" if entry_32bit else None),
+        type=given.one("type") or ("bzImage" if by_bzimage else None),
         append=given.all("append"),
         reuse_cmdline=given.has("reuse_cmdline"),
         initrds=given.files("initrd"),
@@ -111,6 +114,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         no_cma=given.has("no_cma"),
         force_dtb=given.has("force_dtb"),
         efi=not given.has("noefi"),
+        real_mode=given.has("real_mode"),
         args=style(given),
         notes=tuple(notes(given)),
     )
@@ -204,6 +208,7 @@ def check_load(made: Wishes) -> None:
             "--mem-max": made.mem_max is not None,
             "--entry": made.entry is not None,
             "--module": bool(made.modules),
+            "--real-mode": made.real_mode,
             "--type": made.type is not None,
             "--args-none": made.args == "none",
         }

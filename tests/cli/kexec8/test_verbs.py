@@ -222,6 +222,19 @@ TEXTS = {
     ),
     "--nonsense": (1, "pykexec-kexec: option --nonsense not recognized"),
     "-S --nonsense": (255, "pykexec-kexec: option --nonsense not recognized"),
+    "-l bzImage --real-mode --entry-32bit": (
+        1,
+        "pykexec-kexec: --entry-32bit and --real-mode exclude each other",
+    ),
+    "-s -l bzImage --real-mode": (
+        1,
+        "pykexec-kexec: --real-mode would be ignored: with -s the kernel places the image",
+    ),
+    "-c -p bzImage --real-mode": (
+        1,
+        "pykexec-kexec: --real-mode: a capture kernel runs in reserved memory, and real mode "
+        "below 1 MiB",
+    ),
     "-l bzImage --reuseinitrd": (
         1,
         "pykexec-kexec: --reuseinitrd: not implemented on this architecture: x86 gives its "
@@ -267,6 +280,17 @@ def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
     (load,) = calls.loads
     params = next(mem for mem, _, data in load.segments if data[0x202:0x206] == b"HdrS")
     assert params < 0xA0000
+
+
+def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
+    """Only kexec_load can, so nothing else is tried."""
+    said = kexec("-l bzImage --real-mode --append=ro")
+    assert calls.files == []
+    (load,) = calls.loads
+    setup = next(data for _, _, data in load.segments if data[0x202:0x206] == b"HdrS")
+    assert setup[0xE000:0xE003] == b"ro\0"
+    assert "warning: the setup code reads from disks by the BIOS" in said.err
+    assert kexec("-l bzImage --real-mode --append=edd=off").err == ""
 
 
 @pytest.mark.parametrize("lockdown", ["integrity", "none"])
