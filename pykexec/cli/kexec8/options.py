@@ -41,7 +41,11 @@ NEXT = "after 2.0.32"
 NO_SCREEN = "the purgatory of pykexec touches no screen"
 OWN_SERIAL = "the purgatory of pykexec speaks only when a digest is wrong, to the first serial port"
 NO_XEN = "it is for Xen, which takes another kernel alive by tools of its own"
-NO_RETURN = "a kernel that was jumped to cannot come back through the purgatory of pykexec"
+NO_WAY_BACK = (
+    "the purgatory of pykexec hands on no way back (kexec_jump_back_entry=), which the running "
+    "kernel leaves only with CONFIG_KEXEC_JUMP; Debian's are built without"
+)
+NOTHING_TO_RETURN_TO = "pykexec starts no kernel that could jump back (--load-preserve-context)"
 
 GENERAL = (
     Option("help", "h", help="Print this help."),
@@ -81,13 +85,13 @@ GENERAL = (
         "load-preserve-context",
         help="Load a kernel that can jump back to this one.",
         kind=Kind.REFUSED,
-        why=NO_RETURN,
+        why=NO_WAY_BACK,
     ),
     Option(
         "load-jump-back-helper",
         help="Load a helper that jumps back.",
         kind=Kind.REFUSED,
-        why=NO_RETURN,
+        why=NOTHING_TO_RETURN_TO,
     ),
     Option(
         "load-live-update",

@@ -168,6 +168,7 @@ def hint(name: str) -> str:
     hints = {
         "load-preserve-context": "to read this kernel's memory in the next one: pykexec load "
         "--crash-by-normal",
+        "load-jump-back-helper": "in a kernel that kexec-tools has started so, its own kexec",
         "reuseinitrd": "--initrd with the file of the initrd",
     }
     return hints.get(name, "man pykexec-kexec")
