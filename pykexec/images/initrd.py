@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pykexec.errors import KexecError
-from pykexec.images.compression import HEAD_SIZE, MAX_UNPACKED, Codec, codec_of, unpacked
+from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
+from pykexec.images.compression import MAX_UNPACKED, unpacked
 from pykexec.images.contents import OpenFile
 
 NEWC_MAGICS = (b"070701", b"070702")

@@ -12,7 +12,7 @@ from pathlib import Path
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.host import capture
 from pykexec.host.root import Folder
-from pykexec.images.compression import CODECS
+from pykexec.images.codecs import CODECS
 from pykexec.images.contents import contents_bytes
 from pykexec.memory.ranges import PhysRange
 from tests.backends.simulated.images import capture_image, core_headers, load_bound, zero_page

@@ -39,7 +39,8 @@ from pykexec.host.facts import read_machine
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kernel import page_offset_base, symbols
 from pykexec.host.root import Folder
-from pykexec.images.compression import codec_of, unpacked
+from pykexec.images.codecs import codec_of
+from pykexec.images.compression import unpacked
 from pykexec.images.contents import CHUNK, Built, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.initrd import looks_like_initrd, read_initrd

@@ -12,12 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, NotSupported
-from pykexec.images import compression
+from pykexec.images import codecs
+from pykexec.images.codecs import CODECS, MissingCodec, codec_of
 from pykexec.images.compression import (
-    CODECS,
     BadCompression,
-    MissingCodec,
-    codec_of,
     file_codec,
     spooled,
     unpack,
@@ -31,7 +29,7 @@ from tests.builders import MIB, make_bzimage, pack, write
 NAMES = [codec.name for codec in CODECS if codec.name != "lzo"]
 
 
-def codec(name: str) -> compression.Codec:
+def codec(name: str) -> codecs.Codec:
     return next(item for item in CODECS if item.name == name)
 
 
@@ -113,7 +111,7 @@ def test_a_missing_package_is_named(
     def none_installed(module: str) -> None:
         raise ImportError(module)
 
-    monkeypatch.setattr("pykexec.images.compression.import_module", none_installed)
+    monkeypatch.setattr("pykexec.images.codecs.import_module", none_installed)
     with pytest.raises(MissingCodec) as caught:
         identify(path)
     what = "zstd" if package == "zstandard" else "lz4"
@@ -131,11 +129,11 @@ def test_zstandard_serves_where_the_standard_module_is_missing(
     real = importlib.import_module
 
     def only_zstandard(module: str) -> object:
-        if module in compression.ZSTD_MODULES:
+        if module in codecs.ZSTD_MODULES:
             raise ImportError(module)
         return real(module)
 
-    monkeypatch.setattr("pykexec.images.compression.import_module", only_zstandard)
+    monkeypatch.setattr("pykexec.images.codecs.import_module", only_zstandard)
     assert b"".join(unpacked("k", Built(packed), codec("zstd"))) == b"kernel" + bytes(9 * MIB)
     assert b"".join(unpacked("k", Built(packed + b"more"), codec("zstd"))).endswith(bytes(9 * MIB))
     with pytest.raises(BadCompression, match="it ends early"):
@@ -174,7 +172,9 @@ def test_no_codec_takes_a_kernel_or_an_initrd() -> None:
         assert codec_of(head) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300
+)
 @given(
     st.sampled_from(NAMES),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=5),

@@ -49,7 +49,9 @@ def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150
+)
 @given(data=st.data())
 def test_any_change_gives_an_image_or_a_typed_error(
     tmp_path: Path, name: str, data: st.DataObject
