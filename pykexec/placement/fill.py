@@ -4,6 +4,7 @@ no segment would be lost from the dump, so all of it becomes memory-only segment
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
 from pykexec.errors import DoesNotFit
@@ -53,13 +54,7 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
                 count=len(folded),
             )
         before, gap = folded[at - 1 : at + 1]
-        whole = Placed(
-            before.name,
-            PhysRange(before.range.start, gap.range.end),
-            before.why,
-            before.contents,
-            before.source,
-        )
+        whole = replace(before, range=PhysRange(before.range.start, gap.range.end))
         folded[at - 1 : at + 1] = [whole]
     return tuple(folded)
 
