@@ -150,6 +150,8 @@ class Machine:
     memory_map_source: str = ""
     kernel_image: RangeSet | Unknown = NOT_READ
     """Kernel code, rodata, data and bss of the running kernel."""
+    per_cpu: RangeSet | Unknown = NOT_READ
+    """The static data of each CPU, in pages; exceptions and NMIs have their stacks there."""
     crash_kernel: RangeSet | Unknown = NOT_READ
     """The reserved regions; an empty set where nothing is reserved."""
     release: str | Unknown = NOT_READ

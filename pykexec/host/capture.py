@@ -28,6 +28,11 @@ Record = bytes | Unknown
 Names = tuple[str, ...] | Unknown
 
 
+def part_name(path: str, offset: int, size: int) -> str:
+    """What a part of a file is called in a captured machine."""
+    return f"{path}@{offset:#x}+{size:#x}"
+
+
 @dataclass(frozen=True)
 class Captured:
     """A machine read earlier, by path; what was not read then is Unknown now."""
@@ -45,6 +50,9 @@ class Captured:
     def head(self, path: str, size: int) -> bytes | Unknown:
         found = self.read(path, FILE_MAX)
         return found[:size] if isinstance(found, bytes) else found
+
+    def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
+        return self.read(part_name(path, offset, size))
 
     def entries(self, path: str) -> Names:
         return self.folders.get(path, Unknown(f"{path}: was not captured"))
@@ -91,6 +99,9 @@ class Recorder:
 
     def head(self, path: str, size: int) -> bytes | Unknown:
         return self.keep(path, self.root.head(path, size))
+
+    def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
+        return self.keep(part_name(path, offset, size), self.root.part(path, offset, size))
 
     def entries(self, path: str) -> Names:
         found = self.root.entries(path)

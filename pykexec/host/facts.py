@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.host import devices, firmware, kernel, kexec, memory
+from pykexec.host import devices, firmware, kernel, kernel_map, kexec, memory
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import NOT_READ, Machine
 
@@ -25,19 +25,22 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     state = kexec.kexec_state(root)
     params = firmware.boot_params(root)
     efi = firmware.efi(root)
-    names, hidden = kernel.symbols(root) if symbols else (NOT_READ, NOT_READ)
+    table = kernel.symbol_table(root) if symbols else NOT_READ
+    cpus = devices.cpu_notes(root)
+    loads = kernel_map.kcore_loads(root)
     return Machine(
         name=root.name,
         memory_map=memory_map,
         memory_map_source=source,
         kernel_image=memory.kernel_image(lines),
+        per_cpu=kernel_map.per_cpu_areas(root, table, cpus, loads),
         crash_kernel=memory.crash_kernel(lines, state.crash_size),
         release=release,
         cmdline=cmdline,
         totalram=memory.memory_size(meminfo, "MemTotal"),
-        cpus=devices.cpu_notes(root),
+        cpus=cpus,
         vmcoreinfo=kernel.vmcoreinfo(root),
-        page_offset_base=kernel.page_offset_base(root),
+        page_offset_base=kernel_map.page_offset_base(loads),
         boot_params=params,
         acpi_rsdp=firmware.acpi_rsdp(params, efi, cmdline),
         config=config,
@@ -54,8 +57,8 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         seccomp=kexec.seccomp(root),
         kexec=state,
         sysctls=kernel.sysctls(root),
-        symbols=names,
-        symbols_hidden=hidden,
+        symbols=kernel.telling_symbols(table),
+        symbols_hidden=kernel.symbols_hidden(table),
         cpu_flags=devices.cpu_flags(root),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),

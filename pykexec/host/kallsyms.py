@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported
+from pykexec.host.kernel_map import KALLSYMS
 from pykexec.host.root import THIS_MACHINE, Folder, number
 
-KALLSYMS = "/proc/kallsyms"
 KPTR_RESTRICT = "/proc/sys/kernel/kptr_restrict"
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from types import TracebackType
 
-from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
 from pykexec.errors import KexecError, NotPermitted, NotSupported
-from pykexec.host.kernel import KCORE, KERNEL_TEXT_BASE
+from pykexec.host.kernel_map import KCORE, kcore_loads
 from pykexec.host.root import THIS_MACHINE, Folder, text
-
-NO_PADDR = (1 << 64) - 1
+from pykexec.machine import Unknown
 
 
 class KcoreRefused(NotPermitted):
@@ -38,21 +35,6 @@ class NotInKcore(KexecError):
     code = "not-in-kcore"
 
 
-@dataclass(frozen=True, slots=True)
-class KcoreLoad:
-    """One PT_LOAD: `size` bytes at a virtual address, a physical one (or None), and where
-    they are in the file."""
-
-    vaddr: int
-    paddr: int | None
-    offset: int
-    size: int
-
-    @property
-    def in_direct_map(self) -> bool:
-        return self.paddr is not None and self.vaddr < KERNEL_TEXT_BASE
-
-
 class Kcore:
     """Open /proc/kcore; a context manager. Headers are read once: open it anew after
     memory was plugged in or out."""
@@ -62,11 +44,11 @@ class Kcore:
             self.fd = root.open(KCORE)
         except OSError as error:
             raise refusal(root, error) from error
-        try:
-            self.loads = self.read_loads()
-        except BaseException:
+        loads = kcore_loads(root)
+        if isinstance(loads, Unknown):
             self.close()
-            raise
+            raise NoKcore(loads.why)
+        self.loads = loads
         self.direct = tuple(load for load in self.loads if load.in_direct_map)
         if len({load.paddr for load in self.direct}) < len(self.direct):
             self.close()
@@ -74,18 +56,6 @@ class Kcore:
                 f"{KCORE}: two program headers have the same physical address",
                 hint="its physical addresses can be trusted from Linux 4.11 on",
             )
-
-    def read_loads(self) -> tuple[KcoreLoad, ...]:
-        header = self.pread(EHDR.size, 0)
-        if header[:5] != ELFMAG + b"\2":
-            raise NoKcore(f"{KCORE}: not an ELF64 file")
-        fields = EHDR.unpack(header)
-        table = self.pread(PHDR.size * fields[10], fields[5])
-        return tuple(
-            KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
-            for entry in PHDR.iter_unpack(table)
-            if entry[0] == PT_LOAD
-        )
 
     def pread(self, size: int, offset: int) -> bytes:
         """Exactly `size` bytes of the file."""
@@ -105,7 +75,7 @@ class Kcore:
     def virtual(self, addr: int, size: int) -> bytes:
         """`size` bytes at a kernel address, within one mapping. Raises NotInKcore."""
         for load in self.loads:
-            if load.vaddr <= addr and addr + size <= load.vaddr + load.size:
+            if load.holds(addr, size):
                 return self.pread(size, load.offset + addr - load.vaddr)
         raise NotInKcore(f"{KCORE}: does not have {size:#x} bytes at virtual {addr:#x}", addr=addr)
 

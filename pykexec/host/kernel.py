@@ -1,21 +1,17 @@
-"""The running kernel: its release, build options, settings, symbols and direct map."""
+"""The running kernel: its release, build options, settings and symbols."""
 
 from __future__ import annotations
 
 import re
 import zlib
 
-from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
+from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS
 from pykexec.host.root import Root, number, text
 from pykexec.machine import NoteArea, Sysctls, Unknown
 
 CONFIG_MAX = 8 << 20
 """Bytes of a kernel configuration, unpacked; real ones have 300 KiB."""
 VMCOREINFO = ("/sys/kernel/kexec/vmcoreinfo", "/sys/kernel/vmcoreinfo")
-KALLSYMS = "/proc/kallsyms"
-KCORE = "/proc/kcore"
-KERNEL_TEXT_BASE = 0xFFFFFFFF80000000
-"""x86_64: the kernel text mapping; the direct map lies below (arch/x86/mm/mm.txt)."""
 
 TELLING_SYMBOLS = ("kexec_image", "kexec_crash_image", "kexec_pa_swap_page", "relocate_kernel")
 """kexec_pa_swap_page came with the relocate_kernel that copies unless told to preserve
@@ -81,20 +77,32 @@ def sysctls(root: Root) -> Sysctls:
     )
 
 
-def symbols(root: Root) -> tuple[frozenset[str] | Unknown, bool | Unknown]:
-    """Which of the telling symbols there are, and whether their addresses are hidden.
+def symbol_table(root: Root) -> dict[str, int] | Unknown:
+    """Addresses of what `Machine` is to know of the kernel's symbols, by name.
 
     The names are there for all; addresses are zeros as kptr_restrict says.
     """
-    lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(TELLING_SYMBOLS)}|_text|_stext)\n")
+    names = (*TELLING_SYMBOLS, *PER_CPU_SYMBOLS, "_text", "_stext")
+    lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(names)})\n")
     if isinstance(lines, Unknown):
-        return lines, lines
+        return lines
     parts = [line.split() for line in lines]
-    names = frozenset(part[2] for part in parts if len(part) == 3)
-    if not names:
-        return Unknown(f"{KALLSYMS}: is empty"), Unknown(f"{KALLSYMS}: is empty")
-    hidden = all(part[0].strip("0") == "" for part in parts)
-    return names & frozenset(TELLING_SYMBOLS), hidden
+    table = {part[2]: int(part[0], 16) for part in parts if len(part) == 3 and is_hex(part[0])}
+    return table or Unknown(f"{KALLSYMS}: is empty")
+
+
+def is_hex(word: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{1,16}", word) is not None
+
+
+def telling_symbols(table: dict[str, int] | Unknown) -> frozenset[str] | Unknown:
+    """Which of the symbols that tell versions apart there are."""
+    return table if isinstance(table, Unknown) else frozenset(table) & frozenset(TELLING_SYMBOLS)
+
+
+def symbols_hidden(table: dict[str, int] | Unknown) -> bool | Unknown:
+    """Whether their addresses are zeros."""
+    return table if isinstance(table, Unknown) else not any(table.values())
 
 
 def vmcoreinfo(root: Root) -> NoteArea | Unknown:
@@ -109,33 +117,6 @@ def vmcoreinfo(root: Root) -> NoteArea | Unknown:
             return Unknown(f"{path}: not an address and a size: {found[:40]!r}")
     assert isinstance(found, Unknown)
     return found
-
-
-def page_offset_base(root: Root) -> int | Unknown:
-    """From the program headers of /proc/kcore: a RAM entry has p_paddr, and lies
-    in the direct map at p_vaddr (fs/proc/kcore.c:read_kcore_iter)."""
-    header = root.head(KCORE, EHDR.size)
-    if isinstance(header, Unknown):
-        return header
-    if len(header) < EHDR.size or header[:5] != ELFMAG + b"\2":
-        return Unknown(f"{KCORE}: not an ELF64 file")
-    fields = EHDR.unpack(header)
-    phoff, phnum = fields[5], fields[10]
-    if phoff != EHDR.size:
-        return Unknown(f"{KCORE}: program headers at {phoff:#x}, not right behind the header")
-    table = root.head(KCORE, EHDR.size + PHDR.size * phnum)
-    if isinstance(table, Unknown):
-        return table
-    if len(table) < EHDR.size + PHDR.size * phnum:
-        return Unknown(f"{KCORE}: ends within its program headers")
-    bases: set[int] = {
-        entry[3] - entry[4]
-        for entry in PHDR.iter_unpack(table[EHDR.size :])
-        if entry[0] == PT_LOAD and entry[4] != (1 << 64) - 1 and entry[3] < KERNEL_TEXT_BASE
-    }
-    if len(bases) != 1 or min(bases) < 1 << 63:
-        return Unknown(f"{KCORE}: its program headers do not tell the direct map")
-    return bases.pop()
 
 
 def architecture(root: Root) -> str | Unknown:

@@ -46,6 +46,10 @@ class Root(Protocol):
         """At most the first `size` bytes."""
         ...
 
+    def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
+        """Exactly `size` bytes from `offset`."""
+        ...
+
     def entries(self, path: str) -> tuple[str, ...] | Unknown:
         """The names in a folder, sorted."""
         ...
@@ -107,6 +111,16 @@ class Folder:
         except OSError as error:
             return unreadable(path, error)
         return b"".join(parts)
+
+    def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
+        try:
+            with open(self.open(path), "rb", buffering=0) as file:
+                found = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            return unreadable(path, error)
+        if len(found) < size:
+            return Unknown(f"{path}: does not have {size} bytes at {offset:#x}")
+        return found
 
     def entries(self, path: str) -> tuple[str, ...] | Unknown:
         try:

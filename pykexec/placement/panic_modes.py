@@ -51,6 +51,7 @@ from pykexec.purgatory import Exchange, Region
 
 WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the capture kernel"
 WHY_HEADERS = "in a huge page of ours; notes, and each range of the first kernel's memory"
+SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
 PIECES_PER_THING = 2
 """A thing of n bytes lies in at most n / 2 MiB + 2 pieces of the stage."""
@@ -110,9 +111,20 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         stage=frames,
         warnings=(
             *size_warnings(frames.window.size, guess),
+            *sleeper_warnings(request.mode, frames.window, machine),
             *(() if request.stage else (ASSUMED,)),
         ),
     )
+
+
+def sleeper_warnings(mode: Mode | None, window: PhysRange, machine: Machine) -> tuple[str, ...]:
+    """In *stub-swap* the window should not have the stacks on which the other CPUs sleep:
+    one that wakes (QEMU does wake them at times) would return to wherever it says there."""
+    if mode is not Mode.STUB_SWAP:
+        return ()
+    if isinstance(machine.per_cpu, Unknown):
+        return (f"{SLEEPERS} may lie in the window: {machine.per_cpu}",)
+    return (f"{SLEEPERS} lie in the window",) if machine.per_cpu.overlaps(window) else ()
 
 
 def region_count(things: tuple[Placed, ...]) -> int:

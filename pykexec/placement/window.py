@@ -41,8 +41,9 @@ def capture_window(
     """Where the capture kernel will live.
 
     With both bounds and no --crash-size it is all between them. Otherwise `size` bytes
-    are chosen inside: below 4 GiB when there is room, from the top, off the running
-    kernel's image when that is known. Raises WindowRefused or NoHole.
+    are chosen inside: below 4 GiB when there is room, from the top, off what other CPUs
+    may still need when it is known: the running kernel's image, and its per-CPU data with
+    the stacks they sleep on. Raises WindowRefused.
     """
     asked = requested_window(request)
     if asked and request.mem_min is not None and request.mem_max is not None:
@@ -54,7 +55,7 @@ def capture_window(
         [request.headers_at] if request.headers_at else []
     )
     ram = memory_map.whole_page_ram - ours
-    spared = ram - (machine.kernel_image or RangeSet())
+    spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())
     for free, bounds in (
         (spared, inside.intersect(BELOW_4G)),
         (spared, inside),

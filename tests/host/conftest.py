@@ -29,8 +29,11 @@ fee00000-fee00fff : Local APIC
 """
 
 KALLSYMS = """\
+0000000000000000 A __per_cpu_start
+000000000002d800 A __per_cpu_end
 ffffffff81000000 T _text
 ffffffff81000000 T _stext
+ffffffff81000800 D __per_cpu_offset
 ffffffff8300aa00 B kexec_image
 ffffffff8300aa08 B kexec_crash_image
 ffffffff81a00000 T relocate_kernel
@@ -58,6 +61,18 @@ def pci_config(command: int, class_code: int) -> bytes:
 
 NO_PADDR = (1 << 64) - 1
 
+KCORE_HEADERS = kcore_headers(
+    (0xFFFFC90000000000, NO_PADDR, 1 << 40),
+    (0xFFFFFFFF81000000, 0x2000000, 0x2000000),
+    (DIRECT_MAP + 0x1000, 0x1000, 0x9E000),
+    (DIRECT_MAP + 0x100000, 0x100000, 0x3FEDC000),
+)
+PER_CPU_OFFSETS_AT = 0x1800
+"""In the file, as the symbol __per_cpu_offset has it."""
+PER_CPU_OFFSETS = struct.pack(
+    "<4Q", *(DIRECT_MAP + 0x3FC00000 + 0x100000 * cpu for cpu in (0, 9, 9, 1))
+)
+
 FILES: dict[str, str | bytes] = {
     "/proc/iomem": IOMEM,
     "/proc/cmdline": "root=/dev/vda1 ro quiet crashkernel=64K\n",
@@ -65,12 +80,7 @@ FILES: dict[str, str | bytes] = {
     "HugePages_Total:       4\n",
     "/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu lm pdpe1gb\n",
     "/proc/kallsyms": KALLSYMS,
-    "/proc/kcore": kcore_headers(
-        (0xFFFFC90000000000, NO_PADDR, 1 << 40),
-        (0xFFFFFFFF81000000, 0x2000000, 0x2000000),
-        (DIRECT_MAP + 0x1000, 0x1000, 0x9E000),
-        (DIRECT_MAP + 0x100000, 0x100000, 0x3FEDC000),
-    ),
+    "/proc/kcore": KCORE_HEADERS.ljust(PER_CPU_OFFSETS_AT, b"\0") + PER_CPU_OFFSETS,
     "/proc/sys/kernel/osrelease": "6.1.0-40-amd64\n",
     "/proc/sys/kernel/arch": "x86_64\n",
     "/proc/sys/kernel/panic": "10\n",

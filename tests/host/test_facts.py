@@ -22,7 +22,15 @@ from pykexec.machine import (
 )
 from pykexec.memory.ranges import PhysRange, RangeSet
 
-from .conftest import DIRECT_MAP, NO_PADDR, MakeTree, kcore_headers, without
+from .conftest import (
+    DIRECT_MAP,
+    KALLSYMS,
+    KCORE_HEADERS,
+    NO_PADDR,
+    MakeTree,
+    kcore_headers,
+    without,
+)
 
 ZEROS = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
 RSDP = 0x7FB7E014
@@ -43,6 +51,9 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.memory_map_source == "/proc/iomem"
     assert machine.kernel_image == RangeSet(
         (PhysRange(0x2000000, 0x3C00000), PhysRange(0x3D00000, 0x4000000))
+    )
+    assert machine.per_cpu == RangeSet(
+        (PhysRange(0x3FC00000, 0x3FC2E000), PhysRange(0x3FD00000, 0x3FD2E000))
     )
     assert machine.crash_kernel == RangeSet((PhysRange(0x3E000000, 0x3E010000),))
     assert machine.release == "6.1.0-40-amd64"
@@ -183,6 +194,24 @@ UNKNOWN = [
         "/proc/kcore: its program headers do not tell the direct map",
     ),
     (
+        "a kcore that ends before the offsets of the CPUs",
+        {"/proc/kcore": KCORE_HEADERS},
+        "per_cpu",
+        "/proc/kcore: does not have 8 bytes at 0x1800",
+    ),
+    (
+        "per-CPU data that is not in the direct map",
+        {"/proc/kcore": KCORE_HEADERS.ljust(0x2000, b"\0")},
+        "per_cpu",
+        "/proc/kcore: the data of CPU 0 is not in the direct map",
+    ),
+    (
+        "per-CPU data without an end",
+        {"/proc/kallsyms": KALLSYMS.replace("2d800 A", "00000 A")},
+        "per_cpu",
+        "/proc/kallsyms: does not tell __per_cpu_offset, __per_cpu_start, __per_cpu_end",
+    ),
+    (
         "boot_params of another size",
         {"/sys/kernel/boot_params/data": b"\0" * 100},
         "boot_params",
@@ -288,6 +317,7 @@ def test_hidden_symbols(tree: MakeTree) -> None:
     machine = read_machine(tree({"/proc/kallsyms": text}))
     assert machine.symbols == frozenset({"kexec_pa_swap_page"})
     assert machine.symbols_hidden is True
+    assert isinstance(machine.per_cpu, Unknown)
 
 
 def test_kernel_without_lockdown(tree: MakeTree) -> None:

@@ -15,14 +15,14 @@ from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, Sysctls
+from pykexec.machine import Machine, Sysctls, Unknown
 from pykexec.memory.map import RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.panic_modes import ReservationTooSmall, armed_table
+from pykexec.placement.panic_modes import SLEEPERS, ReservationTooSmall, armed_table
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
@@ -63,6 +63,33 @@ def bound(kernel: KernelImage, stage: StageFrames, mode: Mode) -> BoundPlan:
     plan = planned(kernel, stage, mode)
     exchanges = stage.exchanges(low_memory(pc_map()))
     return bind(plan, machine(), exchanges, NOTE, stage.ours)
+
+
+@pytest.mark.parametrize("mode", [Mode.IN_PLACE, Mode.STUB_SWAP])
+def test_a_chosen_window_spares_the_stacks_of_sleeping_cpus(
+    kernel: KernelImage, mode: Mode
+) -> None:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, crash_size=128 * MIB)
+    unaware = replace(machine(), per_cpu=RangeSet())
+    favourite = plan_load(kernel, unaware, request).window
+    assert favourite
+    stack = RangeSet((PhysRange.sized(favourite.end - 64 * KIB, 16 * KIB),))
+    aware = plan_load(kernel, replace(unaware, per_cpu=stack), request)
+    assert aware.window
+    assert not stack.overlaps(aware.window)
+    assert aware.window.size == favourite.size
+    assert "sleep" not in " ".join(aware.warnings)
+
+
+def test_stub_swap_warns_of_what_it_cannot_spare(kernel: KernelImage) -> None:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, stage=SWAP)
+    stack = RangeSet((PhysRange.sized(WINDOW.start, 16 * KIB),))
+    on_it = plan_load(kernel, replace(machine(), per_cpu=stack), request)
+    assert f"{SLEEPERS} lie in the window" in on_it.warnings
+    unknown = plan_load(kernel, replace(machine(), per_cpu=Unknown("no kallsyms")), request)
+    assert f"{SLEEPERS} may lie in the window: unknown: no kallsyms" in unknown.warnings
+    in_place = replace(request, mode=Mode.IN_PLACE, stage=IN_PLACE)
+    assert not [text for text in plan_load(kernel, machine(), in_place).warnings if "sleep" in text]
 
 
 def staged_memory(plan: BoundPlan) -> dict[int, bytes]:

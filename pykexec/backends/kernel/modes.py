@@ -110,7 +110,7 @@ WARN_REBOOT = (
 WARN_EXEC_ONLY = f"only pykexec exec starts it, no panic does; {RESERVATION_REMEDY}"
 WARN_STUB_SWAP = (
     "after a panic the other CPUs sleep in the first kernel's text: an NMI or machine check "
-    "there meets what the window holds by then"
+    "there meets page tables that the window may hold by then"
 )
 
 

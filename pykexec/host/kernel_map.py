@@ -1,0 +1,126 @@
+"""Where the running kernel has what it maps: all of RAM, and the memory that is each CPU's own."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.host.root import Root
+from pykexec.machine import CpuNotes, Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+KALLSYMS = "/proc/kallsyms"
+KCORE = "/proc/kcore"
+KERNEL_TEXT_BASE = 0xFFFFFFFF80000000
+"""x86_64: the kernel text mapping; the direct map lies below (arch/x86/mm/mm.txt)."""
+NO_PADDR = (1 << 64) - 1
+OFFSETS, AREA_START, AREA_END = PER_CPU_SYMBOLS = (
+    "__per_cpu_offset",
+    "__per_cpu_start",
+    "__per_cpu_end",
+)
+POINTER = struct.Struct("<Q")
+AREA_MAX = 16 << 20
+"""Bytes of static per-CPU data; real kernels have some 200 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class KcoreLoad:
+    """One PT_LOAD of /proc/kcore: `size` bytes at a virtual address, a physical one (or
+    None), and where they are in the file."""
+
+    vaddr: int
+    paddr: int | None
+    offset: int
+    size: int
+
+    @property
+    def in_direct_map(self) -> bool:
+        return self.paddr is not None and self.vaddr < KERNEL_TEXT_BASE
+
+    def holds(self, addr: int, size: int) -> bool:
+        """Whether `size` bytes at a virtual address lie in it."""
+        return self.vaddr <= addr and addr + size <= self.vaddr + self.size
+
+
+def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
+    """The program headers of /proc/kcore (fs/proc/kcore.c:read_kcore_iter)."""
+    header = root.head(KCORE, EHDR.size)
+    if isinstance(header, Unknown):
+        return header
+    if len(header) < EHDR.size or header[:5] != ELFMAG + b"\2":
+        return Unknown(f"{KCORE}: not an ELF64 file")
+    fields = EHDR.unpack(header)
+    phoff, phnum = fields[5], fields[10]
+    if phoff != EHDR.size:
+        return Unknown(f"{KCORE}: program headers at {phoff:#x}, not right behind the header")
+    end = EHDR.size + PHDR.size * phnum
+    table = root.head(KCORE, end)
+    if isinstance(table, Unknown):
+        return table
+    if len(table) < end:
+        return Unknown(f"{KCORE}: ends within its program headers")
+    return tuple(
+        KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
+        for entry in PHDR.iter_unpack(table[EHDR.size : end])
+        if entry[0] == PT_LOAD
+    )
+
+
+def page_offset_base(loads: Iterable[KcoreLoad] | Unknown) -> int | Unknown:
+    """A RAM entry of /proc/kcore has p_paddr, and lies in the direct map at p_vaddr."""
+    if isinstance(loads, Unknown):
+        return loads
+    bases = {
+        load.vaddr - load.paddr for load in loads if load.paddr is not None and load.in_direct_map
+    }
+    if len(bases) != 1 or min(bases) < 1 << 63:
+        return Unknown(f"{KCORE}: its program headers do not tell the direct map")
+    return bases.pop()
+
+
+def per_cpu_areas(
+    root: Root,
+    symbols: dict[str, int] | Unknown,
+    cpus: tuple[CpuNotes, ...] | Unknown,
+    loads: tuple[KcoreLoad, ...] | Unknown,
+) -> RangeSet | Unknown:
+    """The static data of every CPU, in pages (arch/x86/kernel/setup_percpu.c).
+
+    Among it are the stacks of exceptions and NMIs (cpu_entry_area.c), on which the other
+    CPUs sleep after a panic. Physical addresses; the kernel has them in its direct map.
+    """
+    if isinstance(symbols, Unknown):
+        return symbols
+    if isinstance(cpus, Unknown):
+        return cpus
+    if isinstance(loads, Unknown):
+        return loads
+    base = page_offset_base(loads)
+    if isinstance(base, Unknown):
+        return base
+    start, size = symbols.get(AREA_START, 0), symbols.get(AREA_END, 0) - symbols.get(AREA_START, 0)
+    if not symbols.get(OFFSETS) or not 0 < size <= AREA_MAX:
+        return Unknown(f"{KALLSYMS}: does not tell {', '.join(PER_CPU_SYMBOLS)}")
+    areas = []
+    for cpu in cpus:
+        at = symbols[OFFSETS] + POINTER.size * cpu.cpu
+        offset = virtual(root, loads, at, POINTER.size)
+        if isinstance(offset, Unknown):
+            return offset
+        addr = (start + POINTER.unpack(offset)[0]) % (1 << 64)
+        if not any(load.in_direct_map and load.holds(addr, size) for load in loads):
+            return Unknown(f"{KCORE}: the data of CPU {cpu.cpu} is not in the direct map")
+        areas.append(PhysRange.sized(addr - base, size).outward(PAGE_SIZE))
+    return RangeSet.of(areas)
+
+
+def virtual(root: Root, loads: tuple[KcoreLoad, ...], addr: int, size: int) -> bytes | Unknown:
+    """`size` bytes of the kernel at a virtual address."""
+    for load in loads:
+        if load.holds(addr, size):
+            return root.part(KCORE, load.offset + addr - load.vaddr, size)
+    return Unknown(f"{KCORE}: does not have {size:#x} bytes at virtual {addr:#x}")
