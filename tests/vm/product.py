@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 from .guest.check_pattern import Verdict
-from .lab import VM
-from .machine import NO_STATUS, Result
+from .machine import Result
 
 PYKEXEC = "python3 -m pykexec"
 CAPTURE_APPEND = "console=ttyS0 panic=1 quiet"
@@ -43,23 +41,6 @@ def assert_whole(found: Verdict, pages: int) -> None:
     assert found.intact == pages
     assert (found.repeated, found.missing, found.broken) == (0, 0, 0)
 
-
-def panicked(vm: VM, first: str, second: str, **guest: Any) -> Result:
-    """A run in which the first kernel panics, ended by the second script with status 0.
-
-    Of some sixty capture kernels started by stub-swap under TCG, two reset the machine early
-    in their boot, behind the stub's last line; why is not known. Such a run is made once
-    more, and the warning is in pytest's closing summary: it is not to pass unseen.
-    """
-    result = vm.run(first, second, **guest)
-    if result.status == NO_STATUS and STARTED in result.console:
-        said = result.console.rpartition(STARTED)[2].strip()[-500:]
-        warnings.warn(f"the capture kernel reset the machine; run again: {said}", stacklevel=2)
-        result = vm.run(first, second, **guest)
-    return result.expect(0)
-
-
-STARTED = "pykexec: starting"
 
 SETTLED = """
     python3 -m guest.pattern settle /out/frames

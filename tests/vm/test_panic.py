@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from pykexec.placement.panic_modes import SLEEPERS
+
 from .lab import VM
 from .machine import Result
 from .product import (
@@ -16,7 +18,6 @@ from .product import (
     SETTLED,
     assert_whole,
     document,
-    panicked,
     site,
     text,
     verdict,
@@ -79,8 +80,7 @@ def result(vm: VM, way: str) -> Result:
         append=CAPTURE_APPEND,
         settled=SETTLED,
     )
-    return panicked(
-        vm,
+    return vm.run(
         first,
         CAPTURE,
         append=f"crashkernel={chosen.reserved}",
@@ -91,7 +91,7 @@ def result(vm: VM, way: str) -> Result:
         site=site(),
         programs=["makedumpfile", "kexec"],
         timeout_s=400,
-    )
+    ).expect(0)
 
 
 def test_the_dump_is_whole(result: Result) -> None:
@@ -134,6 +134,9 @@ def test_the_load_says_what_it_did(result: Result, way: str) -> None:
         assert status["staged"] is None
         return
     assert plan["mode"] == way
+    assert SLEEPERS not in text(result, "first/plan.err"), (
+        "where the stacks are is known, and spared"
+    )
     assert [item["name"] for item in plan["segments"]] == ["purgatory"]
     assert status["staged"]["mode"] == way
     assert status["staged"]["problem"] is None

@@ -13,7 +13,6 @@ from .product import (
     SETTLED,
     assert_whole,
     document,
-    panicked,
     site,
     text,
     verdict,
@@ -61,8 +60,7 @@ def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: s
         if said == "waiting":
             panic(qmp)  # type: ignore[operator]
 
-    result = panicked(
-        vm,
+    result = vm.run(
         WAIT.format(mode=mode),
         LOOK,
         append="crashkernel=64K",
@@ -72,7 +70,7 @@ def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: s
         site=site(),
         programs=["makedumpfile"],
         on_mark=on_mark,
-    )
+    ).expect(0)
     assert trace in text(result, "second/dmesg")
 
 
@@ -86,8 +84,7 @@ def test_a_stage_above_4_gib(vm: VM) -> None:
         echo c > /proc/sysrq-trigger
         sleep 60
     """
-    result = panicked(
-        vm,
+    result = vm.run(
         first,
         CAPTURE,
         append="crashkernel=64K",
@@ -98,7 +95,7 @@ def test_a_stage_above_4_gib(vm: VM) -> None:
         site=site(),
         programs=["makedumpfile"],
         timeout_s=500,
-    )
+    ).expect(0)
     plan = document(result, "first/plan.json")
     assert int(plan["window"]["start"], 16) >= 4 << 30
     assert_whole(verdict(result), 400 * 256)

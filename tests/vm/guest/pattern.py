@@ -9,6 +9,7 @@ FRAMES is a file of the pages' physical addresses, as little-endian 64-bit numbe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -47,7 +48,8 @@ class Pattern:
 
     def __init__(self, size: int) -> None:
         self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+        with contextlib.suppress(OSError):  # a kernel without transparent huge pages
+            self.memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self.count = size // PAGE
         libc = ctypes.CDLL(None, use_errno=True)
