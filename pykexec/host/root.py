@@ -116,6 +116,8 @@ class Folder:
         try:
             with open(self.open(path), "rb", buffering=0) as file:
                 found = os.pread(file.fileno(), size, offset)
+        except OverflowError:
+            found = b""
         except OSError as error:
             return unreadable(path, error)
         if len(found) < size:

@@ -37,7 +37,8 @@ from pykexec.explain import verdicts
 from pykexec.host import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kallsyms import symbol_addresses
-from pykexec.host.kernel import page_offset_base, symbols
+from pykexec.host.kernel import symbol_table
+from pykexec.host.kernel_map import kcore_loads, page_offset_base, per_cpu_areas
 from pykexec.host.root import Folder
 from pykexec.images.codecs import codec_of
 from pykexec.images.compression import unpacked
@@ -46,7 +47,7 @@ from pykexec.images.identify import identify
 from pykexec.images.initrd import looks_like_initrd, read_initrd
 from pykexec.images.kernel_image import KernelImage
 from pykexec.inspection import Found, inspect_file
-from pykexec.machine import Machine
+from pykexec.machine import CpuNotes, Machine
 from pykexec.memory import firmware_memmap, iomem
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import ImageKind, LoadRequest
@@ -279,13 +280,23 @@ def kallsyms(data: bytes) -> None:
     """Both readers of it."""
     written(data, "root/proc/kallsyms")
     root = Folder(scratch() / "root")
-    symbols(root)
+    symbol_table(root)
     symbol_addresses(("kexec_image", "kexec_crash_image"), root)
+
+
+PER_CPU = {
+    "__per_cpu_offset": 0xFFFFFFFF81000800,
+    "__per_cpu_start": 0,
+    "__per_cpu_end": 0x2E000,
+}
 
 
 def kcore(data: bytes) -> None:
     written(data, "root/proc/kcore")
-    page_offset_base(Folder(scratch() / "root"))
+    root = Folder(scratch() / "root")
+    loads = kcore_loads(root)
+    page_offset_base(loads)
+    per_cpu_areas(root, PER_CPU, (CpuNotes(0, 0, 0), CpuNotes(3, 0, 0)), loads)
 
 
 def captured(data: bytes) -> None:

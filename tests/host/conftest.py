@@ -41,14 +41,14 @@ ffffffffc0000000 t loaded\t[module]
 """
 
 
-def kcore_headers(*loads: tuple[int, int, int]) -> bytes:
+def kcore_headers(*loads: tuple[int, int, int], offset: int = 0x1000) -> bytes:
     """(vaddr, paddr, size) of each PT_LOAD; as /proc/kcore starts, without any memory."""
     header = EHDR.pack(
         EI_IDENT, ET_CORE, EM_X86_64, 1, 0, EHDR.size, 0, 0,
         EHDR.size, PHDR.size, len(loads), 0, 0, 0,
     )  # fmt: skip
     return header + b"".join(
-        PHDR.pack(PT_LOAD, 7, 0x1000, vaddr, paddr, size, size, 0x1000)
+        PHDR.pack(PT_LOAD, 7, offset, vaddr, paddr, size, size, 0x1000)
         for vaddr, paddr, size in loads
     )
 

@@ -36,6 +36,7 @@ ZEROS = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
 RSDP = 0x7FB7E014
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 GUNZIP_MAX = 1000
+TEXT = (0xFFFFFFFF81000000, 0, 0x2000)
 
 
 def test_complete_machine(tree: MakeTree) -> None:
@@ -198,6 +199,12 @@ UNKNOWN = [
         {"/proc/kcore": KCORE_HEADERS},
         "per_cpu",
         "/proc/kcore: does not have 8 bytes at 0x1800",
+    ),
+    (
+        "a kcore whose memory would lie beyond any file",
+        {"/proc/kcore": kcore_headers(TEXT, (DIRECT_MAP, 0, 4096), offset=(1 << 64) - 1)},
+        "per_cpu",
+        "/proc/kcore: does not have 8 bytes at 0x100000000000007ff",
     ),
     (
         "per-CPU data that is not in the direct map",
