@@ -7,6 +7,7 @@ low as it may, the initrd below initrd_addr_max.
 from __future__ import annotations
 
 from pykexec.abi.bootparam import SetupType
+from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot
 from pykexec.machine import Machine, Unknown
@@ -113,6 +114,10 @@ def kernel_and_initrd(
 def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
     if boot.relocatable:
         end = min(KERNEL_END, boot.initrd_addr_max + 1)
+        if boot.load_addr >= end:
+            raise DoesNotFit(
+                f"{KERNEL_32} belongs at {boot.load_addr:#x} or above, and must end below {end:#x}"
+            )
         return space.take(
             KERNEL_32,
             boot.memory,

@@ -100,6 +100,16 @@ def test_a_kernel_that_cannot_move(tmp_path: Path, golden: Golden) -> None:
     golden("plan-bzimage-2.02.txt", described(plan))
 
 
+@pytest.mark.parametrize("real_mode", [False, True])
+def test_a_kernel_that_contradicts_itself(tmp_path: Path, real_mode: bool) -> None:
+    image = image_of(tmp_path, make_bzimage(pref_address=0x40000000), "bzImage")
+    with pytest.raises(DoesNotFit) as caught:
+        planned(image, real_mode=real_mode)
+    assert caught.value.message == (
+        "32-bit kernel belongs at 0x40000000 or above, and must end below 0x38000000"
+    )
+
+
 def test_a_command_line_too_long_for_an_old_kernel(tmp_path: Path) -> None:
     image = image_of(tmp_path, make_bzimage(xloadflags=0, version=0x202, jump=0x2A))
     with pytest.raises(DoesNotFit, match="the command line has 300 bytes, this kernel takes 255"):
