@@ -36,8 +36,8 @@ STAGES = ("first", "second")
 NO_CMPXCHG16B = ",-cx16"
 ONE_THREAD = "tcg,thread=single"
 # With one thread the second CPU measures its delay loop while the first stands still: 2 BogoMIPS
-# instead of 5000, and what is to wait a second waits half a millisecond. A panic there did not wait
-# for the first CPU to stop, which then ran on in memory that the stub had exchanged.
+# instead of 5000. A panic there with panic=3 rebooted after 5 ms, and waits no longer for the other
+# CPU to take its NMI.
 DELAY_LOOP = "lpj=10000000"  # right for 2.5 GHz and HZ=250, and near enough for others
 
 

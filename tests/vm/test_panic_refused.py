@@ -1,0 +1,83 @@
+"""Panics that start no capture kernel: what is said, and that the machine comes back by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from pykexec.purgatory import PARAMS_OFFSET
+
+from .gdb import write_physical
+from .lab import VM
+from .machine import NO_STATUS, Qmp, Result
+from .product import PYKEXEC, document, site
+
+RESET_SECONDS = 3
+PANIC = f"panic={RESET_SECONDS}"
+TABLES = PARAMS_OFFSET + 3 * 8
+"""Where struct stub_params has the address of the tables: after magic, boot_params, entry."""
+NOWHERE = 0x3F_1234_5000
+"""No memory of the guest: the identity map that the kernel leaves to the stub ends before."""
+
+ARMED = f"""
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
+        --mode stub-swap --json > /out/plan.json
+    copyout /out
+    host mark "stub at $(sed -n 's/.*"entry": "\\(.*\\)".*/\\1/p' /out/plan.json | tail -n 1)"
+    echo c > /proc/sysrq-trigger
+    sleep 60
+"""
+TIMES = 5
+HELD = f"python3 -m guest.held_load {TIMES}"
+
+
+@pytest.fixture(scope="module")
+def faulty(vm: VM) -> Result:
+    """A word of the stub's own page changes before the panic, as by a fault of the hardware."""
+
+    def on_mark(said: str, qmp: Qmp) -> None:
+        if said.startswith("stub at "):
+            stub = int(said.removeprefix("stub at "), 16)
+            write_physical(qmp, stub + TABLES, NOWHERE.to_bytes(8, "little"))
+
+    append = f"crashkernel=64K {PANIC}"
+    return vm.run(ARMED, "exit 1", append=append, python=True, site=site(), on_mark=on_mark).expect(
+        NO_STATUS
+    )
+
+
+def test_an_exception_in_the_stub_is_reported(faulty: Result) -> None:
+    """A page fault, 14, with the address of the code and that of the access."""
+    (line,) = [mark.text for mark in faulty.console_lines if "exception" in mark.text]
+    stub = document(faulty, "first/plan.json")["entry"]
+    assert line.startswith("pykexec: exception 14 at 0x")
+    assert line.endswith(f", stub at {stub}, cr2 {NOWHERE:#x}")
+    assert "pykexec: starting" not in faulty.console
+
+
+def test_after_an_exception_the_machine_resets(faulty: Result) -> None:
+    """kernel.panic seconds later, by the timer of the machine."""
+    said = faulty.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
+    assert RESET_SECONDS - 1 < faulty.seconds - said < RESET_SECONDS * 4
+
+
+@pytest.fixture(scope="module")
+def held(vm: VM) -> Result:
+    """A panic while kexec_load(2) is waiting for the bytes of its first segment."""
+    append = f"crashkernel=64K {PANIC}"
+    return vm.run(HELD, "exit 1", append=append, smp=2, python=True, site=site()).expect(NO_STATUS)
+
+
+def test_a_panic_during_a_load_starts_nothing(held: Result) -> None:
+    """The kernel's lock is held, so that it skips the crash image; it reboots by kernel.panic."""
+    assert "another kexec_load: EBUSY" in held.console
+    assert "Kernel panic - not syncing: sysrq triggered crash" in held.console
+    assert "pykexec: checking" not in held.console
+    said = held.seconds_at_console(f"Rebooting in {RESET_SECONDS} seconds")
+    assert RESET_SECONDS - 1 < held.seconds - said < RESET_SECONDS * 4
+
+
+def test_a_load_is_inside_the_system_call_for_a_moment(held: Result) -> None:
+    """Everything is read, digested and staged before: some milliseconds even under TCG."""
+    seconds = document(held, "first/seconds.json")
+    assert len(seconds) == TIMES
+    assert max(seconds) < 0.5
