@@ -12,8 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pykexec import purgatory
-from pykexec.purgatory import STUB_MEMSZ, STUB_SIZE, StubFlag, StubParams, real_mode_code
+from pykexec.purgatory import (
+    STUB_MEMSZ,
+    STUB_SIZE,
+    StubFlag,
+    StubParams,
+    real_mode_code,
+    records,
+    stub,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,17 +105,17 @@ def offsets(layout: str) -> list[int]:
 
 def test_the_parameters_are_where_the_assembler_put_them(symbols: dict[str, int]) -> None:
     names = ["p_magic", *(f"p_{item.name}" for item in fields(StubParams)), "params_end"]
-    ours = [purgatory.PARAMS_OFFSET + at for at in offsets(purgatory._PARAMS.format)]
+    ours = [stub.PARAMS_OFFSET + at for at in offsets(stub.PARAMS.format)]
     assert dict(zip(names, ours, strict=True)) == {name: symbols[name] for name in names}
-    assert symbols["params"] == purgatory.PARAMS_OFFSET
+    assert symbols["params"] == stub.PARAMS_OFFSET
 
 
 @pytest.mark.parametrize(
     ("layout", "names"),
     [
-        (purgatory._REGION.format, ["REGION_ADDR", "REGION_SIZE", "REGION_SHA256", "REGION_BYTES"]),
+        (records.REGION.format, ["REGION_ADDR", "REGION_SIZE", "REGION_SHA256", "REGION_BYTES"]),
         (
-            purgatory._EXCHANGE.format,
+            records.EXCHANGE.format,
             ["EXCHANGE_DEST", "EXCHANGE_SOURCE", "EXCHANGE_SIZE", "EXCHANGE_BYTES"],
         ),
     ],

@@ -1,0 +1,203 @@
+"""The stub itself: its code, and the parameters behind its first instruction."""
+
+from __future__ import annotations
+
+import pkgutil
+import struct
+from dataclasses import dataclass, fields
+from enum import IntFlag
+
+from pykexec.errors import KexecError
+from pykexec.purgatory.records import (
+    EXCHANGE_SIZE,
+    REGION_SIZE,
+    BadStub,
+    BadStubParams,
+    check_digest,
+    sha256,
+)
+
+MAGIC = b"PYKEXEC1"
+
+HEAD = struct.Struct("<8xII")
+"""At offset 0: a jump over the parameters, then the blob's bufsz and memsz."""
+
+PARAMS_OFFSET = 16
+PARAMS = struct.Struct("<8sQQQII32sQHHIQQQ")
+"""struct stub_params: magic, then the fields of `StubParams` in their order."""
+
+PARAMS_END = PARAMS_OFFSET + PARAMS.size
+LAST_PORT = 0xFFFF - 7
+"""A UART has eight ports."""
+
+
+class StubFlag(IntFlag):
+    """`StubParams.flags`."""
+
+    NONE = 0
+    NO_CHECKS = 1
+    """Start without a look at any digest."""
+    ENTRY_32 = 2
+    """The entry is in 32-bit protected mode, without paging."""
+
+
+REGISTERS = ("boot_params", "entry", "rax", "rbx", "rdi")
+"""What the kernel sees of the parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class StubParams:
+    """What the stub is told, in the order of struct stub_params."""
+
+    boot_params: int
+    """RSI at the entry: address of the zero page, 0 for what is not Linux."""
+    entry: int
+    """Address of the kernel's entry: load address + 0x200 for the 64-bit one of Linux."""
+    tables: int
+    """Address of the bytes that `tables()` made; not looked at when there are no records."""
+    n_regions: int
+    n_exchanges: int
+    tables_sha256: bytes
+    """Over exactly those records."""
+    seal: int = 0
+    """Address of a `Seal`, or 0: nothing is sealed."""
+    serial_port: int = 0
+    """I/O port of a UART that has been set up already (0x3f8), or 0: be silent."""
+    flags: StubFlag = StubFlag.NONE
+    reset_seconds: int = 0
+    """From a mismatch to the reset; 0: halt."""
+    rax: int = 0
+    """RAX, RBX and RDI at the entry; Linux wants zeros. With ENTRY_32 their lower halves,
+    and EDI is the argument on the stack too."""
+    rbx: int = 0
+    rdi: int = 0
+
+    def __post_init__(self) -> None:
+        check_digest(self.tables_sha256)
+        for name, limit in (
+            *((name, 1 << (32 if self.enters_32 else 64)) for name in REGISTERS),
+            *((name, 1 << 64) for name in ("tables", "seal")),
+            *((name, 1 << 32) for name in ("n_regions", "n_exchanges", "reset_seconds")),
+            ("serial_port", LAST_PORT + 1),
+        ):
+            value = getattr(self, name)
+            if not 0 <= value < limit:
+                raise BadStubParams(f"stub: {name} {value:#x} is not in 0..{limit:#x}")
+        told = self.boot_params or self.rax or self.rbx or self.rdi
+        for name, value in (("boot_params", told), ("entry", self.entry)):
+            if not value:
+                raise BadStubParams(f"stub: {name} is not set")
+        if self.tables_size and not self.tables:
+            raise BadStubParams("stub: tables is not set")
+        if int(self.flags) & ~int(StubFlag.NO_CHECKS | StubFlag.ENTRY_32):
+            raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
+
+    @classmethod
+    def around(
+        cls,
+        tables: bytes,
+        *,
+        at: int,
+        n_regions: int,
+        boot_params: int,
+        entry: int,
+        seal: int = 0,
+        serial_port: int = 0,
+        flags: StubFlag = StubFlag.NONE,
+        reset_seconds: int = 0,
+        rax: int = 0,
+        rbx: int = 0,
+        rdi: int = 0,
+    ) -> StubParams:
+        """With the counts and the digest of finished `tables`, which will lie at `at`."""
+        n_exchanges, rest = divmod(len(tables) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
+        if n_exchanges < 0 or rest:
+            raise BadStubParams(f"tables of {len(tables)} bytes do not hold {n_regions} regions")
+        return cls(
+            boot_params=boot_params,
+            entry=entry,
+            tables=at,
+            n_regions=n_regions,
+            n_exchanges=n_exchanges,
+            tables_sha256=sha256(tables),
+            seal=seal,
+            serial_port=serial_port,
+            flags=flags,
+            reset_seconds=reset_seconds,
+            rax=rax,
+            rbx=rbx,
+            rdi=rdi,
+        )
+
+    @property
+    def enters_32(self) -> bool:
+        return bool(self.flags & StubFlag.ENTRY_32)
+
+    @property
+    def tables_size(self) -> int:
+        """Bytes of the tables."""
+        return self.n_regions * REGION_SIZE + self.n_exchanges * EXCHANGE_SIZE
+
+    @property
+    def checks(self) -> bool:
+        return not self.flags & StubFlag.NO_CHECKS
+
+
+def stub_image(params: StubParams) -> bytes:
+    """The stub with its parameters: STUB_SIZE bytes for a segment of STUB_MEMSZ.
+
+    It is entered at its first byte, and may lie at any page.
+    """
+    values = (getattr(params, item.name) for item in fields(params))
+    return BLOB[:PARAMS_OFFSET] + PARAMS.pack(MAGIC, *values) + BLOB[PARAMS_END:]
+
+
+def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
+    """What a loaded stub was told.
+
+    `blob` may be longer than the stub: the whole segment, say. With `same_code` the code around
+    the parameters must be that of this pykexec: only then will it do what these values say.
+    Raises BadStub for anything else.
+    """
+    if len(blob) < STUB_SIZE:
+        raise BadStub(f"not a stub: {len(blob):#x} bytes, {STUB_SIZE:#x} expected")
+    magic, *values = PARAMS.unpack_from(blob, PARAMS_OFFSET)
+    if magic != MAGIC:
+        raise BadStub(f"not a stub: magic {magic!r}, {MAGIC!r} expected")
+    head, tail = blob[:PARAMS_OFFSET], blob[PARAMS_END:STUB_SIZE]
+    if same_code and (head != BLOB[:PARAMS_OFFSET] or tail != BLOB[PARAMS_END:]):
+        raise BadStub(
+            "the stub's code is not that of this pykexec",
+            hint="damaged, or loaded by another version of pykexec: load again",
+        )
+    names = [item.name for item in fields(StubParams)]
+    known = dict(zip(names, values, strict=True))
+    try:
+        return StubParams(**{**known, "flags": StubFlag(known["flags"])})
+    except BadStubParams as error:
+        raise BadStub(error.message) from None
+
+
+def load_blob(name: str) -> bytes:
+    blob = pkgutil.get_data("pykexec.purgatory", name)  # also from a zip file
+    if not blob:
+        raise KexecError(f"{name} is missing from this installation of pykexec")
+    return blob
+
+
+def real_mode_code() -> bytes:
+    """What takes a kernel from a stub's 32-bit entry to its real-mode entry.
+
+    It lies at a multiple of 16 below 1 MiB, is entered at its first byte, and is told by
+    registers: EDI its own address, EBX the segment of the setup code, EAX the top of the
+    stack there. real_mode.S is its source.
+    """
+    return load_blob("real_mode.bin")
+
+
+BLOB = load_blob("stub.bin")
+STUB_SIZE: int
+"""Bytes of the blob: bufsz of its segment. At most a page."""
+STUB_MEMSZ: int
+"""Bytes that it needs: memsz of its segment, whole pages, with its stack and scratch page."""
+STUB_SIZE, STUB_MEMSZ = HEAD.unpack_from(BLOB)
