@@ -3,7 +3,8 @@
 Each program runs several times, alternating, so that what else the computer does falls on
 all alike, and short ones more often; the fastest run of each counts, since everything but the
 program itself only adds to it. Time is wall-clock time, memory the peak resident set (both of
-wait4). Standard library only: a child's peak is at least that of its parent.
+wait4). The time on all processors stands beside it: where that is the same and the ratio is
+not, the computer was busy. Standard library only: a child's peak is at least that of its parent.
 
 kexec and pykexec-kexec run without CAP_SYS_BOOT: they prepare the load, and the system call
 fails everywhere.
@@ -47,6 +48,8 @@ class Program:
     libraries: str | None = None
     """LD_LIBRARY_PATH ("" for none) of what is expected to be refused by the kernel."""
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Seconds on all processors, in the program and in the kernel for it."""
     kib: list[int] = field(default_factory=list)
 
     def run(self) -> None:
@@ -57,6 +60,7 @@ class Program:
             self.become()
         _, status, usage = os.wait4(pid, 0)
         self.seconds.append(time.perf_counter() - started)
+        self.cpu.append(usage.ru_utime + usage.ru_stime)
         self.kib.append(usage.ru_maxrss)
         expected = 0 if self.libraries is None else REFUSED
         if os.waitstatus_to_exitcode(status) != expected:
@@ -158,13 +162,15 @@ def main() -> int:
                 program.run()
             if turn == 0:  # the first turn only warms the page cache
                 program.seconds.clear()
+                program.cpu.clear()
                 program.kib.clear()
 
-    print(f"{'':32}  {'min':>8}  {'median':>8}  {'peak':>9}")
+    print(f"{'':32}  {'min':>8}  {'median':>8}  {'cpu':>8}  {'peak':>9}")
     for program in programs:
         median = statistics.median(program.seconds)
         times = f"{min(program.seconds) * 1e3:5.0f} ms  {median * 1e3:5.0f} ms"
-        print(f"{program.name:32}  {times}  {max(program.kib) / 1024:5.0f} MiB")
+        cpu = f"{min(program.cpu) * 1e3:5.0f} ms"
+        print(f"{program.name:32}  {times}  {cpu}  {max(program.kib) / 1024:5.0f} MiB")
     print(f"\n{'':42}  {'ratio':>6}  {'limit':>6}")
     for item in wanted:
         verdict = "ok" if item.kept else "MISSED"
