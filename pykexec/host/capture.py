@@ -184,7 +184,7 @@ def decode(data: bytes, name: str) -> Captured:
     if not isinstance(files, dict) or not isinstance(folders, dict):
         raise BadRoot(f"{name}: not a captured machine: no files or no folders")
     for path in (*files, *folders):
-        if not path.startswith("/") or ".." in path.split("/"):
+        if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
             raise BadRoot(f"{name}: not an absolute path: {path[:60]!r}")
     return Captured(
         name,

@@ -113,6 +113,7 @@ HOSTILE = [
         document(folders={"/proc/../etc": {}}),
         "not an absolute path: '/proc/../etc'",
     ),
+    ("a path of two lines", document(folders={"/a\nb": 1}), "not an absolute path: '/a\\nb'"),
     ("a number", document(files={"/a": 1}), "/a: neither text, base64 nor unknown"),
     ("bad base64", document(files={"/a": {"base64": "%"}}), "/a: "),
     ("not base64", document(files={"/a": {"base64": "\u00e9"}}), "/a: "),
