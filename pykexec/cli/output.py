@@ -1,7 +1,8 @@
 """Where a value goes: its JSON document, its plain text, or its drawing on a terminal.
 
 Data goes to stdout, everything else to stderr. Each kind of value has one function
-of its name in documents.py, plain.py and render.py, or in their twins *_findings.py and *_diff.py.
+of its name in documents.py, plain.py and render.py, or in their twins *_files.py,
+*_findings.py and *_diff.py.
 """
 
 from __future__ import annotations
@@ -35,28 +36,18 @@ Kind = Literal[
 ]
 
 
-FINDINGS = frozenset(
-    {
-        "image",
-        "initrd",
-        "zero_page",
-        "core_headers",
-        "rehearsal",
-        "machine",
-        "captured",
-        "vmcore_info",
-        "vmcore_verdict",
-        "doctor",
-        "explanation",
-    }
-)
-"""Kinds whose functions are in the modules with this ending to their name."""
+ENDINGS = {
+    **dict.fromkeys(("image", "initrd", "zero_page", "core_headers"), "_files"),
+    **dict.fromkeys(("rehearsal", "machine", "captured"), "_findings"),
+    **dict.fromkeys(("vmcore_info", "vmcore_verdict", "doctor", "explanation"), "_findings"),
+    "diff": "_diff",
+}
+"""Of the modules that have the functions of a kind; the others are in the modules without."""
 
 
 def twin(form: str, kind: Kind) -> Any:
     """The function for a kind of value: form is documents, plain or render."""
-    ending = "_findings" if kind in FINDINGS else "_diff" if kind == "diff" else ""
-    return getattr(import_module(f"pykexec.cli.{form}{ending}"), kind)
+    return getattr(import_module(f"pykexec.cli.{form}{ENDINGS.get(kind, '')}"), kind)
 
 
 def printable(text: str) -> str:

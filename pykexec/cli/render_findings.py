@@ -16,12 +16,9 @@ if TYPE_CHECKING:
         CapturedReport,
         DoctorReport,
         ExplainReport,
-        ImageReport,
         MachineReport,
     )
     from pykexec.crash.core_file import CoreFile
-    from pykexec.images.initrd import Initrd
-    from pykexec.inspection import CoreHeaders, ZeroPage
     from pykexec.placement.kernel_rules import Check
     from pykexec.rehearse import Rehearsal
     from pykexec.vmcore_check import VmcoreVerdict
@@ -86,24 +83,3 @@ def explanation(report: ExplainReport, verbose: int = 0) -> RenderableType:
     if report.plan is not None:
         parts.append(grid(plain_findings.PLAN_HEAD, plain_findings.plan_rows(report), 2))
     return Group(*parts)
-
-
-def image(report: ImageReport, verbose: int = 0) -> RenderableType:
-    return facts(plain_findings.image_facts(report))
-
-
-def initrd(found: Initrd, verbose: int = 0) -> RenderableType:
-    rows = plain_findings.archive_rows(found)
-    return Group(facts(plain_findings.initrd_facts(found)), grid(plain_findings.ARCHIVE_HEAD, rows))
-
-
-def zero_page(found: ZeroPage, verbose: int = 0) -> RenderableType:
-    rows = plain_findings.e820_rows(found)
-    return Group(facts(plain_findings.zero_page_facts(found)), grid(plain_findings.E820_HEAD, rows))
-
-
-def core_headers(found: CoreHeaders, verbose: int = 0) -> RenderableType:
-    drawn = facts(plain_findings.core_headers_facts(found))
-    if not verbose:
-        return drawn
-    return Group(drawn, grid(plain_findings.OLD_HEAD, plain_findings.old_rows(found)))

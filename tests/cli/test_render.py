@@ -16,7 +16,7 @@ from typing import get_args
 
 import pytest
 
-from pykexec.cli.output import FINDINGS, Kind, printable, twin
+from pykexec.cli.output import ENDINGS, Kind, printable, twin
 from pykexec.memory.ranges import PhysRange
 from tests.cli.conftest import Run
 from tests.cli.test_findings import failing
@@ -147,7 +147,7 @@ def test_every_kind_of_value_has_three_twins() -> None:
     for kind in get_args(Kind):
         for form in ("documents", "plain", "render"):
             assert callable(twin(form, kind)), (form, kind)
-    assert set(get_args(Kind)) >= FINDINGS
+    assert set(get_args(Kind)) >= set(ENDINGS)
 
 
 def test_control_characters_are_escapes() -> None:

@@ -1,0 +1,118 @@
+"""The documents of what a file is and asks for: images, initrds, zero pages, core headers."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from pykexec.cli.documents import Document, fact, kernel, span
+
+if TYPE_CHECKING:
+    from pykexec.cli.reports import ImageReport
+    from pykexec.images.initrd import Initrd
+    from pykexec.images.kernel_image import Boot
+    from pykexec.inspection import CoreHeaders, ZeroPage
+
+NUMBERS_IN_HEX = frozenset(
+    {"protocol", "xloadflags", "pref_address", "load_addr", "initrd_addr_max", "entry", "addr"}
+)
+"""Of a boot: addresses and bit fields; the other numbers are sizes and counts."""
+
+
+def image(report: ImageReport) -> Document:
+    """pykexec.image/1"""
+    found = report.image
+    return {
+        "schema": "pykexec.image/1",
+        **kernel(found),
+        "wrapped": list(found.wrapped),
+        "initrd_inside": found.implied.initrd.size if found.implied.initrd else None,
+        "cmdline_inside": found.implied.cmdline,
+        "boot": boot(found.boot),
+    }
+
+
+def boot(asked: Boot) -> Document:
+    """What the image asks for: its fields, but for those that are bytes of the file."""
+    found: Document = {}
+    for field in fields(asked):
+        value = getattr(asked, field.name)
+        if isinstance(value, bytes):
+            continue
+        if type(value) is int and field.name in NUMBERS_IN_HEX:
+            value = hex(value)
+        found[field.name] = boot_fact(value)
+    return found
+
+
+def boot_fact(value: object) -> object:
+    """Pieces of an image by address and size; everything else as in an error."""
+    if isinstance(value, tuple):
+        return [boot_fact(item) for item in value]
+    if hasattr(value, "memsz") and hasattr(value, "addr"):
+        return {"addr": hex(value.addr), "memsz": value.memsz}
+    return fact(value)
+
+
+def initrd(found: Initrd) -> Document:
+    """pykexec.initrd/1"""
+    return {
+        "schema": "pykexec.initrd/1",
+        "size": found.size,
+        "unpacked": found.unpacked,
+        "archives": [
+            {
+                "offset": hex(item.offset),
+                "codec": item.codec,
+                "unpacked": item.unpacked,
+                "files": item.files,
+                "complete": item.complete,
+            }
+            for item in found.archives
+        ],
+    }
+
+
+ADDRESSES_OF_A_PAGE = (
+    "protocol",
+    "type_of_loader",
+    "loadflags",
+    "xloadflags",
+    "cmd_line_ptr",
+    "ramdisk_image",
+    "setup_data",
+    "acpi_rsdp",
+    "pref_address",
+)
+
+
+def zero_page(found: ZeroPage) -> Document:
+    """pykexec.zero-page/1"""
+    numbers = {name: getattr(found, name) for name in ADDRESSES_OF_A_PAGE}
+    return {
+        "schema": "pykexec.zero-page/1",
+        **{name: hex(value) for name, value in numbers.items()},
+        "ramdisk_size": found.ramdisk_size,
+        "init_size": found.init_size,
+        "efi": found.efi,
+        "screen": found.screen,
+        "e820": [
+            {"start": hex(row.start), "end": hex(row.end), "type": row.type} for row in found.e820
+        ],
+    }
+
+
+def core_headers(found: CoreHeaders) -> Document:
+    """pykexec.core-headers/1"""
+    return {
+        "schema": "pykexec.core-headers/1",
+        "program_headers": found.program_headers,
+        "memory": found.memory,
+        "moved": found.moved,
+        "overlaps": found.overlaps,
+        "notes": [span(item) for item in found.notes],
+        "loads": [
+            {"paddr": hex(item.paddr), "offset": hex(item.offset), "size": item.size}
+            for item in found.loads
+        ],
+    }
