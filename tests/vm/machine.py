@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import shutil
 import socket
@@ -29,6 +30,8 @@ TIMED_OUT = 124
 NO_STATUS = 125  # QEMU ended, or the guest reset itself, and no payload had finished
 DISK_MIB = 16384  # sparse
 STAGES = ("first", "second")
+TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+"""EFI firmware clears the screen on every serial line, before the guest's first request."""
 # Two faults of QEMU 7.2 (Debian 12), seen as kernels that die in early boot at random places.
 # CMPXCHG16B leaves wrong flags behind, TF among them: 6.12 died in 2 of 10 boots, and in none of 60
 # without the instruction. A kernel that rewrites its code while another virtual CPU runs it in
@@ -275,7 +278,7 @@ class _Session:
 
     def answer(self, line: str, qmp: Qmp) -> str:
         """The reply to one request of the guest: `ok`, or what is wrong with it."""
-        verb, _, rest = line.partition(" ")
+        verb, _, rest = TERMINAL_CONTROL.sub("", line).partition(" ")
         if verb == "exit" and rest.isdigit():
             self.status = int(rest)
         elif verb == "mark":
