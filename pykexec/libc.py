@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from errno import errorcode
 
 from pykexec.abi.kexec import (
+    KEXEC_ARCH_386,
+    KEXEC_ARCH_X86_64,
     LINUX_REBOOT_CMD_KEXEC,
     LINUX_REBOOT_MAGIC1,
     LINUX_REBOOT_MAGIC2,
@@ -35,10 +37,14 @@ class SyscallNumbers:
 
     kexec_load: int
     kexec_file_load: int
+    """-1: there is none, and the kernel answers ENOSYS."""
     reboot: int
+    kexec_arch: int = KEXEC_ARCH_X86_64
+    """For the flags of kexec_load: all images are for x86, and a kernel takes its own only."""
 
 
 NUMBERS = {
+    "i686": SyscallNumbers(283, kexec_file_load=-1, reboot=88, kexec_arch=KEXEC_ARCH_386),
     "x86_64": SyscallNumbers(kexec_load=246, kexec_file_load=320, reboot=169),
     "aarch64": SyscallNumbers(kexec_load=104, kexec_file_load=294, reboot=142),
 }
@@ -51,24 +57,19 @@ library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes
 
 
 class SegmentRecord(ctypes.Structure):
-    """struct kexec_segment, LP64."""
+    """struct kexec_segment: four words of the kernel's size."""
 
-    _fields_ = (
-        ("buf", ctypes.c_uint64),
-        ("bufsz", ctypes.c_uint64),
-        ("mem", ctypes.c_uint64),
-        ("memsz", ctypes.c_uint64),
-    )
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("buf", "bufsz", "mem", "memsz"))
 
 
 def numbers() -> SyscallNumbers:
-    """For the running kernel; a 32-bit Python would reach the compat entry, whose
-    records are others."""
+    """For the running kernel; over a 64-bit one a 32-bit Python would reach the compat
+    entry, whose records are others."""
     machine = os.uname().machine
-    if machine not in NUMBERS or sys.maxsize < 1 << 32:
+    if machine not in NUMBERS or (sys.maxsize < 1 << 32 and machine != "i686"):
         raise NotSupported(
             f"kexec system calls of {machine} are not known here",
-            hint=f"known: {', '.join(NUMBERS)}, with a 64-bit Python",
+            hint=f"known: {', '.join(NUMBERS)}, with a Python of as many bits",
         )
     return NUMBERS[machine]
 

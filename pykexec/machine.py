@@ -197,6 +197,11 @@ class Machine:
     kdump_service: str | Unknown | None = NOT_READ
     """The configuration file of the distribution's kdump service; None without one."""
 
+    @property
+    def is_i386(self) -> bool:
+        """Whether the kernel that runs is a 32-bit one of x86."""
+        return self.architecture in ("i386", "i486", "i586", "i686")
+
     def option(self, name: str) -> str | Unknown:
         """A build option: "y", "m", its value, or "n" where the configuration lacks it."""
         if isinstance(self.config, Unknown):

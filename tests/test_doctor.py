@@ -210,6 +210,12 @@ ROWS: list[tuple[str, Machine, Row]] = [
             "images for x86_64 can be planned and rehearsed here, not loaded"),
     ),
     (
+        "a 32-bit kernel",
+        replace(HEALTHY, architecture="i686"),
+        Row("architecture", Level.WARN, "i686",
+            "only normal loads, of images with a 32-bit entry"),
+    ),
+    (
         "this kernel swaps",
         HEALTHY,
         Row("pages at a kexec", Level.OK,

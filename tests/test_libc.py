@@ -10,13 +10,14 @@ import errno
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pykexec import libc
-from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFileFlag, KexecFlag
+from pykexec.abi.kexec import KEXEC_ARCH_386, KEXEC_ARCH_X86_64, KexecFileFlag, KexecFlag
 from pykexec.errors import NotSupported
 from pykexec.syscalls import SyscallError, exit_status_of
 
@@ -59,6 +60,26 @@ def test_kexec_load_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libc, "numbers", lambda: libc.NUMBERS["x86_64"])
     libc.kexec_load((1 << 63) + 1, [(0, 0, 0x1000, 0x9E000), (0x7F00, 3, 0x100000, 4096)], FLAGS)
     assert tables == [struct.pack("<8Q", 0, 0, 0x1000, 0x9E000, 0x7F00, 3, 0x100000, 4096)]
+
+
+def uname(machine: str) -> os.uname_result:
+    return os.uname_result(("Linux", "host", "6.1", "#1", machine))
+
+
+def test_a_32_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no kexec_file_load: the number -1 is ENOSYS, and 320 would be utimensat."""
+    monkeypatch.setattr(os, "uname", lambda: uname("i686"))
+    monkeypatch.setattr(sys, "maxsize", (1 << 31) - 1)
+    found = libc.numbers()
+    assert (found.kexec_load, found.kexec_file_load, found.reboot) == (283, -1, 88)
+    assert found.kexec_arch == KEXEC_ARCH_386
+
+
+def test_a_32_bit_python_over_a_64_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: uname("x86_64"))
+    monkeypatch.setattr(sys, "maxsize", (1 << 31) - 1)
+    with pytest.raises(NotSupported, match="kexec system calls of x86_64 are not known here"):
+        libc.numbers()
 
 
 def test_unload_passes_no_table(answer: Answer) -> None:
@@ -157,8 +178,7 @@ def test_unknown_errno_has_its_number() -> None:
 
 
 def test_other_architectures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = os.uname_result(("Linux", "host", "6.1", "#1", "riscv64"))
-    monkeypatch.setattr(os, "uname", lambda: name)
+    monkeypatch.setattr(os, "uname", lambda: uname("riscv64"))
     with pytest.raises(NotSupported, match="kexec system calls of riscv64 are not known here"):
         libc.numbers()
 

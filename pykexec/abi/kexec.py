@@ -10,8 +10,10 @@ PAGE_SIZE = 4096
 KEXEC_SEGMENT_MAX = 16
 
 KEXEC_ARCH_MASK = 0xFFFF0000
+KEXEC_ARCH_386 = 3 << 16
 KEXEC_ARCH_X86_64 = 62 << 16
-"""ELF machine of x86_64 in the upper half of the flags."""
+"""The ELF machine in the upper half of the flags."""
+ARCH_NAMES = {KEXEC_ARCH_386: "KEXEC_ARCH_386", KEXEC_ARCH_X86_64: "KEXEC_ARCH_X86_64"}
 
 LINUX_REBOOT_MAGIC1 = 0xFEE1DEAD
 LINUX_REBOOT_MAGIC2 = 672274793
@@ -66,7 +68,7 @@ def flag_names(flags: int) -> list[str]:
     what has no name, in hexadecimal as strace has it."""
     names = [str(flag.name) for flag in KexecFlag if flags & flag]
     rest = flags & ~sum(KexecFlag)
-    if flags & KEXEC_ARCH_MASK == KEXEC_ARCH_X86_64:
-        names.append("KEXEC_ARCH_X86_64")
+    if name := ARCH_NAMES.get(flags & KEXEC_ARCH_MASK):
+        names.append(name)
         rest &= ~KEXEC_ARCH_MASK
     return names + ([f"{rest:#x}"] if rest else [])

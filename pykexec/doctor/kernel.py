@@ -35,6 +35,8 @@ def architecture(machine: Machine) -> Row:
         return unknown(name, found)
     if found == "x86_64":
         return ok(name, found)
+    if machine.is_i386:
+        return warn(name, found, "only normal loads, of images with a 32-bit entry")
     return fail(name, found, "images for x86_64 can be planned and rehearsed here, not loaded")
 
 

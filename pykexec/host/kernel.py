@@ -120,11 +120,14 @@ def vmcoreinfo(root: Root) -> NoteArea | Unknown:
 
 
 def architecture(root: Root) -> str | Unknown:
-    """utsname.machine: in /proc from 6.1 on; before that, by what only x86 has."""
+    """utsname.machine: in /proc from 6.1 on; before that, by what only x86 has, and by the
+    digits of the addresses that kallsyms prints (the processor may have more bits)."""
     found = text(root, "/proc/sys/kernel/arch", 4096)
     if isinstance(found, Unknown) and not isinstance(
         root.read("/sys/kernel/boot_params/version", 4096), Unknown
     ):
+        symbol = root.head(KALLSYMS, 9)
+        narrow = isinstance(symbol, bytes) and symbol.endswith(b" ")
         flags = text(root, "/proc/cpuinfo", 4 << 20)
-        return "x86_64" if isinstance(flags, str) and " lm " in flags else "i686"
+        return "x86_64" if isinstance(flags, str) and " lm " in flags and not narrow else "i686"
     return found

@@ -19,11 +19,12 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
+    purgatory_size,
     refuse_initrd,
     take_parts,
 )
 from pykexec.placement.plan import BOOT_NOTES, PURGATORY, LoadRequest, Placed, PlacementPlan
-from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 
@@ -41,13 +42,15 @@ def plan_elf(
     below = BELOW_4G if boot.bits == 32 else 1 << 64
     moved = distance(space, boot, below)
     placed = list(take_parts(space, image, boot.parts, moved))
-    purgatory = space.take(PURGATORY, stub_memsz(MAX_PARTS + 1), below=below, from_top=False)
+    purgatory = space.take(
+        PURGATORY, purgatory_size(machine, MAX_PARTS + 1), below=below, from_top=False
+    )
     notes = Built(boot_notes(str(line)))
     notes_at = space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     placed.append(Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT))
     job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
-    return finish(image, request, memory_map, placed, purgatory, job, line, WHY_LOW)
+    return finish(image, machine, request, memory_map, placed, purgatory, job, line, WHY_LOW)
 
 
 def distance(space: Space, boot: ElfBoot, below: int) -> int:

@@ -22,6 +22,7 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
+    purgatory_size,
     what_is_there,
 )
 from pykexec.placement.plan import (
@@ -33,7 +34,7 @@ from pykexec.placement.plan import (
     Placed,
     PlacementPlan,
 )
-from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.placement.setup_data import SetupData
 from pykexec.placement.space import Space
@@ -54,9 +55,8 @@ def plan_linux_i386(
     check_length(line, boot.cmdline_size)
     params = boot_params(boot, machine, request, line, memory_map)
     below = purgatory_end(boot)
-    purgatory = space.take(
-        PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN, below=below
-    )
+    need = purgatory_size(machine, MAX_REGIONS)
+    purgatory = space.take(PURGATORY, need, lowest=layout.PURGATORY_MIN, below=below)
     params_at = space.take(
         BOOT_PARAMS, params.size, lowest=layout.BOOT_PARAMS_MIN, below=LOW_END, from_top=False
     )
@@ -73,7 +73,7 @@ def plan_linux_i386(
     placed = (told, kernel, *rest)
     job = StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
     why = f"as high as there is room below {below:#x}"
-    return finish(image, request, memory_map, placed, purgatory, job, line, why)
+    return finish(image, machine, request, memory_map, placed, purgatory, job, line, why)
 
 
 def purgatory_end(boot: Linux32Boot) -> int:

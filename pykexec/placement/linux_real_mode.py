@@ -27,7 +27,7 @@ from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, check_length
 from pykexec.placement.linux_i386 import LOW_END, kernel_and_initrd, purgatory_end
 from pykexec.placement.linux_x86_64 import MAX_REGIONS
-from pykexec.placement.other_loads import finish, free_memory, plain_line
+from pykexec.placement.other_loads import finish, free_memory, plain_line, purgatory_size
 from pykexec.placement.plan import (
     PURGATORY,
     SETUP_CODE,
@@ -36,7 +36,7 @@ from pykexec.placement.plan import (
     Placed,
     PlacementPlan,
 )
-from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.purgatory import real_mode_code
 
@@ -109,9 +109,8 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     check_length(line, boot.cmdline_size)
     segment = SetupSegment(setup, line)
     below = purgatory_end(boot)
-    purgatory = space.take(
-        PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN, below=below
-    )
+    need = purgatory_size(machine, MAX_REGIONS)
+    purgatory = space.take(PURGATORY, need, lowest=layout.PURGATORY_MIN, below=below)
     setup_at = space.take(
         SETUP_CODE, segment.size, lowest=layout.BOOT_PARAMS_MIN, below=LOW_END, from_top=False
     )
@@ -127,6 +126,7 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     )
     return finish(
         image,
+        machine,
         request,
         memory_map,
         (low, kernel, *rest),

@@ -41,12 +41,13 @@ from pykexec.placement.other_loads import (
     finish,
     free_memory,
     plain_line,
+    purgatory_size,
     refuse_initrd,
     take_parts,
 )
 from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, PURGATORY, LoadRequest, Placed
 from pykexec.placement.plan import PlacementPlan as Plan
-from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 
@@ -73,7 +74,7 @@ def plan_multiboot(
     placed = list(take_parts(space, image, boot.parts, moved))
     count = len(placed) + len(request.modules) + 1
     purgatory = space.take(
-        PURGATORY, stub_memsz(max(count, MAX_PARTS)), below=BELOW_4G, from_top=False
+        PURGATORY, purgatory_size(machine, max(count, MAX_PARTS)), below=BELOW_4G, from_top=False
     )
     modules = []
     for number, module in enumerate(request.modules):
@@ -104,7 +105,9 @@ def plan_multiboot(
     )
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
     job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
-    return finish(image, request, memory_map, placed, purgatory, job, line, WHY_LOW, warnings)
+    return finish(
+        image, machine, request, memory_map, placed, purgatory, job, line, WHY_LOW, warnings
+    )
 
 
 def distance(space: Space, boot: MultibootBoot) -> int:

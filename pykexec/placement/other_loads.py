@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
-from pykexec.errors import DoesNotFit, UsageError
+from pykexec.errors import DoesNotFit, NotSupported, UsageError
 from pykexec.images.contents import Built, Contents, Joined, Zeros
 from pykexec.images.kernel_image import KernelImage, LoadPart
-from pykexec.machine import Machine
+from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, command_line
 from pykexec.placement.linux_x86_64 import known_memory_map, regions, running_line
 from pykexec.placement.plan import PURGATORY, LoadRequest, Placed, PlacementPlan
-from pykexec.placement.purgatory import StubJob
+from pykexec.placement.purgatory import StubJob, stub_memsz
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
@@ -47,6 +47,22 @@ def free_memory(machine: Machine, request: LoadRequest) -> tuple[MemoryMap, Spac
     memory_map = known_memory_map(machine)
     window = requested_window(request) or ALL_MEMORY
     return memory_map, Space(memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window))
+
+
+def from_32(machine: Machine) -> bool:
+    """Whether the running kernel enters the purgatory in 32-bit mode. Raises NotSupported for
+    a processor that has no other."""
+    flags = machine.cpu_flags
+    if machine.is_i386 and not isinstance(flags, Unknown) and "lm" not in flags:
+        raise NotSupported(
+            "this processor has no 64-bit mode, in which the purgatory works",
+            hint="/proc/cpuinfo shows no lm",
+        )
+    return machine.is_i386
+
+
+def purgatory_size(machine: Machine, n_regions: int) -> int:
+    return stub_memsz(n_regions, from_32=from_32(machine))
 
 
 def plain_line(machine: Machine, request: LoadRequest) -> CommandLine:
@@ -117,6 +133,7 @@ def joined(before: LoadPart, after: LoadPart) -> LoadPart:
 
 def finish(
     image: KernelImage,
+    machine: Machine,
     request: LoadRequest,
     memory_map: MemoryMap,
     placed: Iterable[Placed],
@@ -128,7 +145,12 @@ def finish(
 ) -> PlacementPlan:
     """The purgatory is made last, since it has the digest of everything else."""
     things = list(placed)
-    checked = replace(job, regions=regions(things) if request.checks else (), checks=request.checks)
+    checked = replace(
+        job,
+        regions=regions(things) if request.checks else (),
+        checks=request.checks,
+        from_32=from_32(machine),
+    )
     things.append(
         Placed(
             PURGATORY,

@@ -32,6 +32,11 @@ def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> Pla
 
 
 def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    if machine.is_i386 and is_64_bit(image):
+        raise NotSupported(
+            f"{image.path} is of type {image.type}, and the kernel that runs is a 32-bit one",
+            hint="--type bzImage takes a bzImage by its 32-bit entry",
+        )
     if request.modules and not isinstance(image.boot, MultibootBoot):
         raise UsageError(
             f"--module would be ignored: {image.path} is of type {image.type}",
@@ -55,6 +60,12 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
     else:
         from pykexec.placement.crash_by_normal import plan_crash_by_normal as planner
     return planner(image, machine, request)
+
+
+def is_64_bit(image: KernelImage) -> bool:
+    """Whether it may lie, or is entered, where a 32-bit kernel does not reach."""
+    boot = image.boot
+    return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)
 
 
 def plan_other(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 from pykexec import purgatory
@@ -12,19 +13,37 @@ from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Regi
 TABLES_ALIGN = 16
 COM1 = 0x3F8
 
+PAGE_TABLES_SIZE = 6 * PAGE_SIZE
+PRESENT_WRITABLE, LARGE = 0x3, 0x80
+LARGE_PAGE = 1 << 21
+ENTRIES = 512
+"""In one page of page tables."""
 
-def stub_memsz(n_regions: int, n_exchanges: int = 0) -> int:
-    """Bytes of the segment: the tables share the code's page when they fit there."""
+
+def stub_memsz(n_regions: int, n_exchanges: int = 0, from_32: bool = False) -> int:
+    """Bytes of the segment: the tables share the code's page when they fit there; page
+    tables, where the stub is entered in 32-bit mode, come last."""
     size = n_regions * REGION_SIZE + n_exchanges * purgatory.EXCHANGE_SIZE
+    paging = PAGE_TABLES_SIZE if from_32 else 0
     if tables_offset(size) < STUB_MEMSZ:
-        return STUB_MEMSZ
-    return STUB_MEMSZ + align_up(size, PAGE_SIZE)
+        return STUB_MEMSZ + paging
+    return STUB_MEMSZ + align_up(size, PAGE_SIZE) + paging
 
 
 def tables_offset(size: int) -> int:
     """Where tables of `size` bytes start in the segment; the second page is the stub's stack."""
     behind_code = align_up(STUB_SIZE, TABLES_ALIGN)
     return behind_code if behind_code + size <= PAGE_SIZE else STUB_MEMSZ
+
+
+def identity_map(at: int) -> bytes:
+    """Page tables that lie at `at` and map the first 4 GiB, all that a 32-bit kernel's image
+    is made of, in 2 MiB pages: one page of each upper level, then four directories."""
+    upper = [at + PAGE_SIZE | PRESENT_WRITABLE]
+    gigabytes = [at + number * PAGE_SIZE | PRESENT_WRITABLE for number in range(2, 6)]
+    pages = [addr | LARGE | PRESENT_WRITABLE for addr in range(0, 1 << 32, LARGE_PAGE)]
+    levels = (upper + [0] * (ENTRIES - 1), gigabytes + [0] * (ENTRIES - 4), pages)
+    return b"".join(struct.pack(f"<{len(level)}Q", *level) for level in levels)
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,8 @@ class StubJob:
     rbx: int = 0
     rdi: int = 0
     entry_32: bool = False
+    from_32: bool = False
+    """A 32-bit kernel enters the stub: it needs page tables of its own."""
     keep: tuple[PhysRange, ...] = ()
     """What must not be exchanged beside the segment itself: the kernel's page tables."""
 
@@ -53,10 +74,12 @@ class StubJob:
 
     def encode(self, at: int) -> bytes:
         """The segment's bytes when it lies at `at`. Raises BadExchange."""
-        own = PhysRange.sized(at, stub_memsz(len(self.regions), len(self.exchanges)))
+        size = stub_memsz(len(self.regions), len(self.exchanges), self.from_32)
+        own = PhysRange.sized(at, size)
         keep = [("memory the stub lives on", span) for span in RangeSet.of((own, *self.keep))]
         records = purgatory.tables(self.regions, self.exchanges, keep)
         offset = tables_offset(len(records))
+        page_tables = own.end - PAGE_TABLES_SIZE if self.from_32 else 0
         params = purgatory.StubParams.around(
             records,
             at=at + offset,
@@ -70,6 +93,11 @@ class StubJob:
             rax=self.rax,
             rbx=self.rbx,
             rdi=self.rdi,
+            page_tables=page_tables,
         )
         code = purgatory.stub_image(params)
-        return code.ljust(offset, b"\0") + records if records else code
+        if records:
+            code = code.ljust(offset, b"\0") + records
+        if self.from_32:
+            code = code.ljust(page_tables - at, b"\0") + identity_map(page_tables)
+        return code

@@ -9,7 +9,8 @@
  *
  * What it may rely on at offset 0 (arch/x86/kernel/relocate_kernel_64.S):
  * 64-bit mode, interrupts off, an identity map of all RAM, writable and
- * executable.  What it may not rely on: the GDT and the IDT (limit 0 up to
+ * executable.  A 32-bit kernel enters in protected mode without paging
+ * (relocate_kernel_32.S); the loader has left page tables then.  What it may not rely on: the GDT and the IDT (limit 0 up to
  * 6.12), the stack (from 6.14 the word at RSP belongs to someone else), SSE
  * (CR4.OSFXSR is clear), the contents of its own .bss, and any device.
  *
@@ -71,9 +72,12 @@
 /* From then on a tick is this many reads of about a microsecond. */
 	.equ	PORT_READS_A_TICK, 50000
 
-/* For a 32-bit entry. */
+/* Between 32-bit and 64-bit mode. */
 	.equ	MSR_EFER,	0xc0000080
+	.equ	EFER_LME,	0x100
 	.equ	CR0_PE_ET,	0x11
+	.equ	CR0_PG,		0x80000000
+	.equ	CR4_PAE,	0x20
 
 	.equ	CF9_RESET,	0xcf9
 	.equ	KEYBOARD,	0x64
@@ -114,15 +118,54 @@ p_reset_seconds: .long	0
 p_rax:		.quad	0
 p_rbx:		.quad	0
 p_rdi:		.quad	0
+p_page_tables:	.quad	0
 params_end:
+
+/* ------------------------------------------------------------------------
+ * The bytes of the next three instructions end in 1 in EAX in 32-bit mode; in
+ * 64-bit mode 0x40 is a prefix, and EAX stays 0.
+ */
+start:
+	cli
+	cld
+	xor	%eax, %eax
+	.byte	0x40, 0x90
+	test	%eax, %eax
+	jz	start_64
+
+/*
+ * A 32-bit kernel's stack is on its control page, with room for one word; its
+ * segments are flat.
+ */
+	.code32
+	call	1f
+1:	pop	%ebx
+	mov	p_page_tables - 1b(%ebx), %eax
+	mov	%eax, %cr3
+	mov	$CR4_PAE, %eax
+	mov	%eax, %cr4
+	mov	$MSR_EFER, %ecx
+	mov	$EFER_LME, %eax
+	xor	%edx, %edx
+	wrmsr
+	lea	stack_top - 1b(%ebx), %esp
+	lea	gdt - 1b(%ebx), %eax
+	push	%eax
+	pushw	$(gdt_end - gdt - 1)
+	lgdt	(%esp)
+	mov	$(CR0_PG | CR0_PE_ET), %eax
+	mov	%eax, %cr0		/* compatibility mode */
+	lea	start_64 - 1b(%ebx), %eax
+	push	$BOOT_CS
+	push	%eax
+	lret
+	.code64
 
 /* ------------------------------------------------------------------------
  * A machine state of our own: from here on a fault is a line on the serial
  * port and no longer a silent triple fault.
  */
-start:
-	cli
-	cld
+start_64:
 	lea	stack_top(%rip), %rsp
 
 	sub	$16, %rsp		/* the operand of lgdt and lidt */

@@ -23,7 +23,7 @@ HEAD = struct.Struct("<8xII")
 """At offset 0: a jump over the parameters, then the blob's bufsz and memsz."""
 
 PARAMS_OFFSET = 16
-PARAMS = struct.Struct("<8sQQQII32sQHHIQQQ")
+PARAMS = struct.Struct("<8sQQQII32sQHHIQQQQ")
 """struct stub_params: magic, then the fields of `StubParams` in their order."""
 
 PARAMS_END = PARAMS_OFFSET + PARAMS.size
@@ -71,6 +71,9 @@ class StubParams:
     and EDI is the argument on the stack too."""
     rbx: int = 0
     rdi: int = 0
+    page_tables: int = 0
+    """Address of an identity map for the stub, which a 32-bit kernel enters without
+    paging; 0: it is entered in 64-bit mode."""
 
     def __post_init__(self) -> None:
         check_digest(self.tables_sha256)
@@ -78,6 +81,7 @@ class StubParams:
             *((name, 1 << (32 if self.enters_32 else 64)) for name in REGISTERS),
             *((name, 1 << 64) for name in ("tables", "seal")),
             *((name, 1 << 32) for name in ("n_regions", "n_exchanges", "reset_seconds")),
+            ("page_tables", 1 << 32),
             ("serial_port", LAST_PORT + 1),
         ):
             value = getattr(self, name)
@@ -108,6 +112,7 @@ class StubParams:
         rax: int = 0,
         rbx: int = 0,
         rdi: int = 0,
+        page_tables: int = 0,
     ) -> StubParams:
         """With the counts and the digest of finished `tables`, which will lie at `at`."""
         n_exchanges, rest = divmod(len(tables) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
@@ -127,6 +132,7 @@ class StubParams:
             rax=rax,
             rbx=rbx,
             rdi=rdi,
+            page_tables=page_tables,
         )
 
     @property

@@ -107,5 +107,6 @@ def test_constants_print_as_the_kernel_spells_them() -> None:
         "KEXEC_UPDATE_ELFCOREHDR",
         "KEXEC_ARCH_X86_64",
     ]
+    assert flag_names(3 << 16) == ["KEXEC_ARCH_386"]
     assert flag_names(0x8000) == ["KEXEC_CRASH_BY_NORMAL"]
     assert [int(flag) for flag in Ind] == [1, 2, 4, 8]

@@ -450,3 +450,23 @@ def test_known_map_is_not_assumed(tree: MakeTree) -> None:
     machine = read_machine(tree({}))
     assert machine.with_assumed_map() is machine
     assert Machine("m").with_assumed_map() == Machine("m")
+
+
+@pytest.mark.parametrize(
+    ("kallsyms", "cpuinfo", "expected"),
+    [
+        ("ffffffff81000000 T _text\n", "flags\t\t: fpu lm pae\n", "x86_64"),
+        ("0000000000000000 T _text\n", "flags\t\t: fpu lm pae\n", "x86_64"),
+        (None, "flags\t\t: fpu lm pae\n", "x86_64"),
+        ("c1000000 T _text\n", "flags\t\t: fpu lm pae\n", "i686"),
+        (None, "flags\t\t: fpu pae\n", "i686"),
+    ],
+)
+def test_the_architecture_before_linux_6_1(
+    tree: MakeTree, kallsyms: str | None, cpuinfo: str, expected: str
+) -> None:
+    """A processor with 64 bits may run a 32-bit kernel."""
+    files = {"/proc/kallsyms": kallsyms, "/proc/cpuinfo": cpuinfo, "/proc/sys/kernel/arch": None}
+    machine = read_machine(tree({**files, "/sys/kernel/boot_params/version": "0x020f\n"}))
+    assert machine.architecture == expected
+    assert machine.is_i386 == (expected == "i686")

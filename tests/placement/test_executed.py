@@ -13,9 +13,11 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: nothing can be 
 
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
+from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap
 from pykexec.placement.plan import LoadRequest, Module, PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.purgatory import StubJob
 from tests.builders import (
     MIB,
     make_bzimage,
@@ -28,7 +30,7 @@ from tests.builders import (
     reserved,
     write,
 )
-from tests.purgatory.emulated import PAGE_TABLES, Pc
+from tests.purgatory.emulated import PAGE_TABLES, End, Pc
 
 MAP = MemoryMap.of(
     [
@@ -39,6 +41,8 @@ MAP = MemoryMap.of(
 NOTEBOOK = 15 * MIB + 0x1000
 """Not in the map: nothing is placed here."""
 MACHINE = make_machine(MAP, totalram=64 * MIB)
+I386_MACHINE = replace(MACHINE, architecture="i686", cpu_flags=frozenset({"lm"}))
+TRAMPOLINE = NOTEBOOK + 0x1000
 TEXT = b"hell"
 MODULE = Module(Built(b"MODULE-0" * 600), "/m hell")
 
@@ -52,25 +56,37 @@ def kernel_32(*probes: bytes) -> bytes:
     return b"".join(rows) + b"\xfa\xf4"
 
 
-def run(plan: PlacementPlan, count: int) -> tuple[int, ...]:
-    return struct.unpack(f"<{count}I", executed(plan).read(NOTEBOOK, 4 * count))
+def run(plan: PlacementPlan, count: int, *, from_32: bool = False) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}I", executed(plan, from_32=from_32).read(NOTEBOOK, 4 * count))
 
 
-def executed(plan: PlacementPlan) -> Pc:
+def executed(plan: PlacementPlan, *, from_32: bool = False) -> Pc:
+    """Entered as a 64-bit kernel does it, or a 32-bit one: that is a stub before the stub."""
     pc = Pc()
     for item in plan:
         data = b"".join(bytes(chunk) for chunk in item.contents.chunks()) if item.contents else b""
         pc.write(item.range.start, data.ljust(item.range.size, b"\0"))
+    if from_32:
+        job = StubJob(1, plan.entry, checks=False, entry_32=True)
+        pc.write(TRAMPOLINE, job.encode(TRAMPOLINE))
+        assert pc.run(TRAMPOLINE, plan.entry) is End.STARTED
+        pc.serial.clear()
     pc.uc.emu_start(plan.entry, 0, timeout=20_000_000)
     assert pc.text == "\r\npykexec: checking\r\npykexec: starting\r\n"
     assert pc.faults == []
     return pc
 
 
-def planned(folder: Path, data: bytes, kind: str | None = None, **wishes: object) -> PlacementPlan:
+def planned(
+    folder: Path,
+    data: bytes,
+    kind: str | None = None,
+    machine: Machine = MACHINE,
+    **wishes: object,
+) -> PlacementPlan:
     image = replace(identify(write(folder, "k", data), kind), path="/k")
     request = LoadRequest(append=("hello",), **wishes)  # type: ignore[arg-type]
-    return plan_load(image, MACHINE, request)
+    return plan_load(image, machine, request)
 
 
 def word(raw: bytes) -> int:
@@ -176,3 +192,17 @@ def test_a_vmlinux(tmp_path: Path) -> None:
     assert kernel is not None
     assert kernel.range.start == 0x600000
     assert run(plan, 1) == (word(b"HdrS"),)
+
+
+def test_from_a_32_bit_kernel(tmp_path: Path) -> None:
+    """The purgatory is entered without paging, works in 64-bit mode, and leaves it again."""
+    code = kernel_32(b"\x8b\x86\x02\x02\0\0", b"\x0f\x20\xc0")
+    data = make_bzimage(code.ljust(0x3000, b"\xf4"), xloadflags=0, pref_address=0x400000)
+    plan = planned(tmp_path, data, machine=I386_MACHINE)
+    assert run(plan, 2, from_32=True) == (word(b"HdrS"), 0x11)
+
+
+def test_a_multiboot_image_from_a_32_bit_kernel(tmp_path: Path) -> None:
+    code = kernel_32(b"", b"\x8b\x4b\x10\x8b\x41\x03")
+    plan = planned(tmp_path, make_multiboot(code=code), machine=I386_MACHINE)
+    assert run(plan, 2, from_32=True) == (0x2BADB002, word(TEXT))

@@ -406,3 +406,37 @@ def test_kexec_file_load_knows_no_modules() -> None:
     assert caught.value.message == (
         "--module would be ignored: with --syscall file the kernel places the image"
     )
+
+
+# -- while a 32-bit kernel runs
+
+I386 = replace(MACHINE, architecture="i686", cpu_flags=frozenset({"lm", "pae"}))
+
+
+@pytest.mark.parametrize("name", ["bzImage", "vmlinux-i386", "elf-x86", "multiboot"])
+def test_from_a_32_bit_kernel_the_purgatory_has_page_tables(tmp_path: Path, name: str) -> None:
+    plan = plan_load(image_of(tmp_path, OTHERS[name]), I386, LoadRequest())
+    where = at(plan, names.PURGATORY)
+    tables = stub_params(plan).page_tables
+    assert where.start < tables < where.end <= 4 * GIB
+    raw = bytes_of(plan, names.PURGATORY)[tables - where.start :]
+    entries = struct.unpack(f"<{len(raw) // 8}Q", raw)
+    assert entries[0] == tables + 0x1003
+    assert entries[512:516] == tuple(tables + number * 0x1000 + 3 for number in range(2, 6))
+    assert entries[1024:] == tuple(addr | 0x83 for addr in range(0, 4 * GIB, 2 * MIB))
+
+
+def test_from_a_64_bit_kernel_it_has_none(tmp_path: Path) -> None:
+    assert stub_params(planned(image_of(tmp_path, OTHERS["bzImage"]))).page_tables == 0
+
+
+@pytest.mark.parametrize("data", [make_bzimage(), make_vmlinux(), make_elf()])
+def test_from_a_32_bit_kernel_only_by_a_32_bit_entry(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(NotSupported, match="the kernel that runs is a 32-bit one"):
+        plan_load(image_of(tmp_path, data), I386, LoadRequest())
+
+
+def test_a_processor_without_64_bit_mode(tmp_path: Path) -> None:
+    machine = replace(I386, cpu_flags=frozenset({"pae"}))
+    with pytest.raises(NotSupported, match="no 64-bit mode, in which the purgatory works"):
+        plan_load(image_of(tmp_path, OTHERS["bzImage"]), machine, LoadRequest())

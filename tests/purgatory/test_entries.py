@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,16 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 
 from unicorn import x86_const as x86
 
-from pykexec.purgatory import STUB_MEMSZ, STUB_SIZE, StubFlag, StubParams, stub_image, tables
+from pykexec.placement.purgatory import identity_map
+from pykexec.purgatory import (
+    STUB_MEMSZ,
+    STUB_SIZE,
+    Region,
+    StubFlag,
+    StubParams,
+    stub_image,
+    tables,
+)
 
 from .emulated import BOOT_PARAMS, COM1, ENTRY, STUB, End, Pc
 
@@ -139,3 +149,30 @@ def test_the_64_bit_entry_of_what_is_not_linux() -> None:
         "R8": 0,
     }
     assert (pc.register("CS"), pc.register("SS")) == (0x10, 0x18)
+
+
+def test_entered_by_a_32_bit_kernel() -> None:
+    """Without paging, as another stub leaves the machine; checks and the entry are those of
+    64-bit mode again."""
+    at, page_tables, kernel = STUB + 0x4000, 0x400000, ENTRY + 0x1000
+    told = StubParams.around(
+        tables([Region.of(kernel, b"\xfa\xf4")], ()),
+        at=at + STUB_MEMSZ,
+        n_regions=1,
+        boot_params=BOOT_PARAMS,
+        entry=kernel,
+        serial_port=COM1,
+        page_tables=page_tables,
+    )
+    pc = Pc()
+    pc.write(at, stub_image(told))
+    pc.write(at + STUB_MEMSZ, tables([Region.of(kernel, b"\xfa\xf4")], ()))
+    pc.write(page_tables, identity_map(page_tables))
+    pc.write(kernel, b"\xfa\xf4")
+    pc.write(STUB, stub_image(replace(params(boot_params=BOOT_PARAMS), entry=at)))
+    assert pc.run(entry=kernel) is End.STARTED
+    assert pc.text.splitlines()[-2:] == ["pykexec: checking", "pykexec: starting"]
+    assert pc.faults == []
+    assert (pc.register("CS"), pc.register("SS"), pc.register("RSI")) == (0x10, 0x18, BOOT_PARAMS)
+    assert pc.register("CR3") == page_tables
+    assert pc.uc.reg_read(x86.UC_X86_REG_MSR, 0xC0000080) & 0x500 == 0x500, "long mode is active"

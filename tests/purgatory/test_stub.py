@@ -372,7 +372,7 @@ def test_the_processor_serialises_between_the_exchange_and_the_kernel() -> None:
     pc = Load().into(Pc())
     code = pc.read(STUB, STUB_SIZE)
     turns = pc.passed(STUB + code.index(b"\x4c\x8b\x07"))
-    reloads = pc.passed(STUB + code.index(b"\x0f\x22\xd8"))  # mov %rax, %cr3
+    reloads = pc.passed(STUB + code.rindex(b"\x0f\x22\xd8"))  # mov %rax, %cr3
     assert pc.run() is End.STARTED
     assert (len(turns), len(reloads)) == (0x2000 // 32, 1)
 

@@ -150,15 +150,21 @@ def sources_for(suite: str, known: Sequence[Source]) -> str:
 # --- an apt of our own -------------------------------------------------------------------------
 
 
+def subfolder(suite: str, architecture: str) -> str:
+    """Of the cache, for what is of one suite and architecture."""
+    return suite if architecture == "amd64" else f"{suite}-{architecture}"
+
+
 @dataclass(frozen=True)
 class Apt:
-    """apt for one suite, with its own state directory."""
+    """apt for one suite and architecture, with its own state directory."""
 
     suite: str
+    architecture: str = "amd64"
 
     @property
     def state(self) -> Path:
-        return cache_folder() / "apt" / self.suite
+        return cache_folder() / "apt" / subfolder(self.suite, self.architecture)
 
     def options(self) -> list[str]:
         settings = {
@@ -170,7 +176,8 @@ class Apt:
             "Dir::Etc::preferences": "/dev/null",
             "Dir::Etc::preferencesparts": "/dev/null",
             "APT::Sandbox::User": "root",
-            "APT::Architecture": "amd64",
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
             "Acquire::Languages": "none",
         }
         return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
@@ -180,7 +187,10 @@ class Apt:
         for name in ("lists/partial", "cache/archives/partial"):
             (self.state / name).mkdir(parents=True, exist_ok=True)
         (self.state / "status").touch()
-        (self.state / "sources.list").write_text(sources_for(self.suite, machine_sources()))
+        known = machine_sources()
+        if self.architecture != "amd64":  # of its security updates mirrors have half of the lists
+            known = [source for source in known if not source.suite.endswith("-security")]
+        (self.state / "sources.list").write_text(sources_for(self.suite, known))
         sh("apt-get", *self.options(), "-qq", "update", why=f"no package list of {self.suite}")
 
     def depends(self, package: str) -> tuple[str, list[str]]:
@@ -228,17 +238,22 @@ def nothing(_: str) -> bool:
     return False
 
 
-def package_tree(suite: str, package: str, follow: Callable[[str], bool] = nothing) -> Path:
+def package_tree(
+    suite: str,
+    package: str,
+    follow: Callable[[str], bool] = nothing,
+    architecture: str = "amd64",
+) -> Path:
     """The folder with a package unpacked, fetched if it is not in the cache yet.
 
     It is not refreshed: remove the folder to have a newer version.
     """
-    target = cache_folder() / "packages" / suite / package
+    target = cache_folder() / "packages" / subfolder(suite, architecture) / package
     with locked("packages"):
         if target.is_dir():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        apt = Apt(suite)
+        apt = Apt(suite, architecture)
         apt.update()
         packages = apt.closure(package, follow)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))

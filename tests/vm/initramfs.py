@@ -181,14 +181,16 @@ def cached_part(name: str, sources: Iterable[Path], build: Callable[[], Tree]) -
 
 def base_part(kernel: Kernel, modules: Sequence[str]) -> bytes:
     """Busybox and its applets, /init and the commands of the laboratory, kernel modules."""
-    shell = busybox()
+    shell, own_shell = busybox(kernel.architecture), busybox()
 
     def build() -> Tree:
         tree = Tree()
         for name in ("proc", "sys", "dev", "tmp", "run", "root", "boot", "bin", "sbin", "mnt"):
             tree.folder(name)
         tree.copy(shell, "/bin/busybox")
-        listed = subprocess.run([str(shell), "--list"], capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            [str(own_shell), "--list"], capture_output=True, text=True, check=True
+        )
         for applet in listed.stdout.split():
             if applet != "busybox":
                 tree.link(f"/bin/{applet}", "/bin/busybox")

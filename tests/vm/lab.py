@@ -42,7 +42,7 @@ class Guest:
             own.add_program(program(name))
         parts = [base_part(kernel, self.modules)]
         if self.python or self.site:
-            parts.append(python_part())
+            parts.append(python_part(kernel.architecture))
             own.copy(GUEST, "/lab/guest")
         parts += [site_part(folder) for folder in self.site]
         own.put(self.files or {})

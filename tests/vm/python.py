@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .initramfs import Tree, cached_part, files_below
+from .supplies import debian_python
 
 # Parts of the standard library that no test needs in the guest.
 STDLIB_SKIP = {
@@ -38,8 +39,11 @@ STDLIB_SKIP = {
 SITE_SKIP = {"bin", "pip", "setuptools", "wheel"}
 
 
-def python_part() -> bytes:
-    """The interpreter, its standard library, and /bin/python3."""
+def python_part(architecture: str = "amd64") -> bytes:
+    """The interpreter, its standard library, and /bin/python3; for another architecture
+    Debian's."""
+    if architecture != "amd64":
+        return debian_python_part(architecture)
     interpreter = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
     if not interpreter.exists():
         interpreter = Path(os.path.realpath(sys.executable))
@@ -64,6 +68,31 @@ def python_part() -> bytes:
         return tree
 
     name = f"python-{platform.python_version()}"
+    return cached_part(name, [interpreter, library, *sorted(library.glob("*.py"))], build)
+
+
+def debian_python_part(architecture: str) -> bytes:
+    """From packages. Byte code does not depend on the architecture, but on the version."""
+    root = debian_python(architecture)
+    interpreter = min(root.glob("usr/bin/python3.*"))
+    library = root / "usr/lib" / interpreter.name
+    same = interpreter.name == f"python{sysconfig.get_python_version()}"
+
+    def build() -> Tree:
+        tree = Tree()
+        for path in _stdlib_files(library):
+            name = f"/{path.relative_to(root)}"
+            is_module = same and path.suffix == ".py"
+            code = byte_code(path.read_bytes(), name) if is_module else None
+            tree.write(f"{name}c" if code else name, code or path.read_bytes())
+        for folder in ("lib", "lib/*-linux-gnu", "usr/lib/*-linux-gnu"):
+            for path in root.glob(f"{folder}/*.so*"):
+                tree.write(f"/{path.relative_to(root)}", path.read_bytes(), 0o755)
+        tree.copy(interpreter, f"/usr/bin/{interpreter.name}")
+        tree.link("/bin/python3", f"/usr/bin/{interpreter.name}")
+        return tree
+
+    name = f"python-{architecture}-{platform.python_version()}"
     return cached_part(name, [interpreter, library, *sorted(library.glob("*.py"))], build)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .debian import Unavailable, install, package_tree
@@ -35,6 +35,7 @@ class Kernel:
     release: str
     image: Path
     modules: Path
+    architecture: str = "amd64"
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,27 @@ def kernel(series: str) -> Kernel:
         except Unavailable as unavailable:
             reasons.append(unavailable.reason)
             continue
-        modules = sorted([*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")])
-        images = sorted([*tree.glob("boot/vmlinuz-*"), *(m / "vmlinuz" for m in modules)])
-        images = [image for image in images if image.exists()]
-        if images and modules:
-            return Kernel(series, modules[0].name, images[0], modules[0])
+        if found := kernel_in(tree, series):
+            return found
         reasons.append(f"the kernel packages of {suite} hold no kernel image or no modules")
     raise Unavailable(f"no kernel {series}: {'; '.join(reasons)}")
+
+
+def kernel_i386() -> Kernel:
+    """The 32-bit kernel of the default series."""
+    suite, package = KERNEL_SUITES[DEFAULT_SERIES][0], "linux-image-686-pae"
+    tree = package_tree(suite, package, _is_kernel_part, "i386")
+    if found := kernel_in(tree, DEFAULT_SERIES):
+        return replace(found, architecture="i386")
+    raise Unavailable(f"{package} of {suite} holds no kernel image or no modules")
+
+
+def kernel_in(tree: Path, series: str) -> Kernel | None:
+    """The first kernel of unpacked packages."""
+    modules = sorted([*tree.glob("lib/modules/*"), *tree.glob("usr/lib/modules/*")])
+    images = sorted([*tree.glob("boot/vmlinuz-*"), *(m / "vmlinuz" for m in modules)])
+    images = [image for image in images if image.exists()]
+    return Kernel(series, modules[0].name, images[0], modules[0]) if images and modules else None
 
 
 def _is_kernel_part(package: str) -> bool:
@@ -81,13 +96,32 @@ def qemu() -> str:
     return found
 
 
-def busybox() -> Path:
+def busybox(architecture: str = "amd64") -> Path:
     """A statically linked busybox."""
-    tree = package_tree(TOOLS_SUITE, "busybox-static")
+    tree = package_tree(TOOLS_SUITE, "busybox-static", architecture=architecture)
     for path in (tree / "bin/busybox", tree / "usr/bin/busybox"):
         if path.exists():
             return path
     raise Unavailable("the package busybox-static holds no busybox")
+
+
+def debian_python(architecture: str) -> Path:
+    """The folder with Debian's Python for another architecture, and the libraries it needs."""
+    return package_tree(TOOLS_SUITE, "python3", _is_python_part, architecture)
+
+
+def _is_python_part(package: str) -> bool:
+    libraries = (
+        "libbz2",
+        "libc6",
+        "libexpat1",
+        "libffi",
+        "libgcc-s1",
+        "liblzma",
+        "libssl",
+        "zlib1g",
+    )
+    return package.startswith(("python3", "libpython3", *libraries))
 
 
 def efi_firmware() -> Path:

@@ -11,7 +11,8 @@ from enum import Enum
 from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
 
-from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFileFlag, KexecFlag
+from pykexec import libc
+from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
@@ -129,7 +130,7 @@ class KernelBackend:
         if plan and plan.mode and not self.records.read():
             self.records.write(record_of(plan, slot))
         with syscall_segments(table) as segments:
-            flags = int(table.flags) | KEXEC_ARCH_X86_64
+            flags = int(table.flags) | libc.numbers().kexec_arch
             self.announce(table.entry, segments, flags)
             self.calls.kexec_load(table.entry, segments, flags)
         if not plan or plan.mode is not Mode.KERNEL_SWAP:
@@ -292,7 +293,7 @@ def free_image(calls: KernelCalls, slot: Slot) -> None:
     crash = slot is Slot.CRASH
     try:
         flags = KexecFlag.KEXEC_ON_CRASH if crash else KexecFlag(0)
-        calls.kexec_load(0, [], int(flags) | KEXEC_ARCH_X86_64)
+        calls.kexec_load(0, [], int(flags) | libc.numbers().kexec_arch)
     except SyscallError as error:
         if error.errno not in (EPERM, EACCES, ENOSYS):
             raise
