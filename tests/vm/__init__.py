@@ -2,6 +2,7 @@
 
     pytest tests/vm                        the oldest supported Debian kernel (6.1)
     pytest tests/vm --all-kernels          6.12 and 7.x too
+    pytest tests/vm --crash-lane           crash(8) on dumps, with the kernel's debug symbols
     pytest -m "not vm"                     everything but these
 
 A test takes the fixture `vm` and runs shell scripts in a throw-away machine; see `lab.VM.run`.
@@ -14,6 +15,7 @@ or `~/.cache/pykexec`). What cannot be had makes the tests skip, with the reason
     initramfs.py  file trees as newc archives
     python.py     the running Python, its library, and site folders, as file trees
     machine.py    one QEMU process from start to end
+    gdb.py        writes into a guest's memory from outside
     lab.py        `VM.run`: scripts in, `Result` out
     guest/        what runs inside
 """

@@ -21,6 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"boot {', '.join(supplies.KERNEL_SUITES)} and not only {supplies.DEFAULT_SERIES}",
     )
+    parser.addoption(
+        "--crash-lane",
+        action="store_true",
+        help="fetch the kernel's debug symbols (some 280 MB), and read dumps with crash(8)",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

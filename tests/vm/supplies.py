@@ -82,6 +82,23 @@ def _is_kernel_part(package: str) -> bool:
     return package.startswith(("linux-image-", "linux-binary-", "linux-modules-"))
 
 
+def debug_symbols(kernel: Kernel) -> Path:
+    """The vmlinux with DWARF of a kernel; a large package, 280 MB of 6.1."""
+    package = f"linux-image-{kernel.release}-dbg"
+    reasons = []
+    for suite in KERNEL_SUITES[kernel.series]:
+        try:
+            tree = package_tree(suite, package)
+        except Unavailable as unavailable:
+            reasons.append(unavailable.reason)
+            continue
+        path = tree / "usr/lib/debug/boot" / f"vmlinux-{kernel.release}"
+        if path.exists():
+            return path
+        reasons.append(f"{package} of {suite} holds no {path.name}")
+    raise Unavailable(f"no debug symbols: {'; '.join(reasons)}")
+
+
 def qemu() -> str:
     """The path of qemu-system-x86_64, installed if it is missing and we may."""
     if platform.machine() != "x86_64":

@@ -1,0 +1,102 @@
+"""crash(8) with the kernel's debug symbols reads what a panic left: an extra lane, since
+Debian's package of them is large. Run it by --crash-lane."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .lab import VM
+from .product import CAPTURE_APPEND, PYKEXEC, site
+from .supplies import Kernel, debug_symbols, program
+
+FIRST = """
+    {pykexec} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
+        --mode {mode} --append "{append}" > /out/load 2>&1
+    taskset 2 sh -c 'echo c > /proc/sysrq-trigger'
+    sleep 60
+"""
+SECOND = """
+    makedumpfile -l -d 31 /proc/vmcore /out/dump > /out/makedumpfile 2>&1
+    copyout /out
+"""
+ASKED = ("sys", "bt", "ps", "log", "quit")
+
+
+@pytest.fixture(scope="module", params=("in-place", "stub-swap"))
+def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
+    """What makedumpfile saved of a panic on the second CPU."""
+    if not request.config.getoption("--crash-lane"):
+        pytest.skip("debug symbols are some 280 MB: --crash-lane fetches them")
+    result = vm.run(
+        FIRST.format(pykexec=PYKEXEC, mode=request.param, append=CAPTURE_APPEND),
+        SECOND,
+        append="crashkernel=64K",
+        smp=2,
+        python=True,
+        site=site(),
+        programs=["makedumpfile"],
+    )
+    return result.expect(0).files / "second/dump"
+
+
+@pytest.fixture(scope="module")
+def said(dump: Path, kernel: Kernel) -> str:
+    """What crash answers, and what it says while it starts: that tells of missing pages."""
+    tool = program("crash")
+    folders = ":".join(str(folder) for folder in tool.library_folders)
+    done = subprocess.run(
+        [tool.path, "-s", debug_symbols(kernel), dump],
+        input="\n".join(ASKED),
+        env={**os.environ, "LD_LIBRARY_PATH": folders, "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_nothing_is_wrong_with_the_dump(said: str) -> None:
+    """But for what crash 8.0.2 says of every dump of Debian's 6.1, kexec-tools' too: it does not
+    find the tasks by their PIDs."""
+    wrong = [line for line in said.splitlines() if line.startswith(("crash:", "WARNING:"))]
+    assert [line for line in wrong if not line.endswith("not found in PID hash")] == []
+
+
+def test_the_system_is_the_one_that_panicked(said: str, kernel: Kernel) -> None:
+    assert f"RELEASE: {kernel.release}" in said
+    assert "CPUS: 2" in said
+    assert 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in said
+
+
+def test_the_backtrace_leads_to_the_panic(said: str) -> None:
+    assert "machine_kexec" in said
+    assert "sysrq_handle_crash" in said
+    assert "write_sysrq_trigger" in said
+
+
+def test_ps_has_what_each_cpu_ran(said: str) -> None:
+    running = [line.split() for line in said.splitlines() if line.startswith(">")]
+    assert [(row[3], row[-1]) for row in running] == [("0", "[swapper/0]"), ("1", "sh")]
+
+
+def test_all_processes_are_there(dump: Path, kernel: Kernel) -> None:
+    """drgn finds them by their PIDs."""
+    drgn = pytest.importorskip("drgn")
+    pids = pytest.importorskip("drgn.helpers.linux.pid")
+    core = drgn.Program()
+    core.set_core_dump(str(dump))
+    core.load_debug_info([str(debug_symbols(kernel))])
+    names = {task.pid.value_(): task.comm.string_() for task in pids.for_each_task(core)}
+    assert (names[1], names[2]) == (b"init", b"kthreadd")
+    assert {b"payload", b"sh"} <= set(names.values())
+
+
+def test_the_log_ends_with_the_panic(said: str) -> None:
+    assert "sysrq: Trigger a crash" in said
+    assert "Kernel panic - not syncing: sysrq triggered crash" in said.rpartition("Trigger")[2]
