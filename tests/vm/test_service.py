@@ -1,5 +1,6 @@
 """The units under a real systemd: armed at boot, armed anew when the stage was damaged, memory
-came or a kernel was installed, disarmed on stop; and the panic that follows leaves a dump."""
+came, a kernel was installed or a load had failed, disarmed on stop; and the panic that follows
+leaves a dump."""
 
 from __future__ import annotations
 
@@ -66,8 +67,20 @@ again after-hotplug
 before=$(armed)
 /etc/kernel/postinst.d/zz-pykexec "$(uname -r)" "/boot/vmlinuz-$(uname -r)"
 again after-update
+mv /etc/default/pykexec /etc/default/pykexec.kept
+sed 's|^KERNEL=.*|KERNEL=/nowhere|' /etc/default/pykexec.kept > /etc/default/pykexec
+systemctl restart pykexec-crash.service
+systemctl is-failed pykexec-crash.service > /lab/failed
+mv /etc/default/pykexec.kept /etc/default/pykexec
+before=$(armed)
+systemctl start pykexec-check.service
+again after-failure
+pykexec doctor --json > /lab/doctor.json
 systemctl stop pykexec-crash.service
 cat /proc/sys/vm/nr_hugepages /sys/kernel/kexec_crash_loaded > /lab/stopped
+systemctl start pykexec-check.service
+sleep 5
+systemctl is-active pykexec-crash.service > /lab/stays-stopped
 systemctl start pykexec-crash.service
 pykexec status --backend kernel --json > /lab/last.json
 sync
@@ -135,9 +148,27 @@ def test_a_check_leaves_what_is_good(lived: Result) -> None:
     assert text(lived, "lab/good-is-kept") == "unchanged"
 
 
-@pytest.mark.parametrize("event", ["after-damage", "after-hotplug", "after-update"])
+@pytest.mark.parametrize(
+    "event", ["after-damage", "after-hotplug", "after-update", "after-failure"]
+)
 def test_it_is_armed_anew(lived: Result, event: str) -> None:
     assert text(lived, f"lab/{event}") == "active"
+
+
+def test_a_unit_that_failed_is_tried_again(lived: Result) -> None:
+    """The load failed, and nothing was armed: after-failure above is the check's doing."""
+    assert text(lived, "lab/failed") == "failed"
+
+
+def test_doctor_knows_our_image(lived: Result) -> None:
+    rows = {row["name"]: row for row in document(lived, "lab/doctor.json")["rows"]}
+    crash = rows["crash image"]
+    assert crash["level"] == "ok"
+    assert crash["evidence"].startswith("ours: crash by normal, mode in-place, since 20")
+
+
+def test_a_check_leaves_what_was_stopped(lived: Result) -> None:
+    assert text(lived, "lab/stays-stopped") == "inactive"
 
 
 def test_stop_disarms_and_gives_everything_back(lived: Result) -> None:
