@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
 from pykexec.memory.ranges import PhysRange
@@ -48,6 +49,14 @@ def whole(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"expected a number, found {value!r}")
     return value
+
+
+def backup_map_of(document: dict[str, Any]) -> BackupMap:
+    """Of a bound plan. Raises KeyError, TypeError, ValueError, BadRange."""
+    return BackupMap.of(
+        BackupRun(number(run["dest"]), number(run["source"]), whole(run["size"]))
+        for run in document["backup_map"]
+    )
 
 
 def number(text: Any) -> int:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.core_file import CoreFile, open_core
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
-from pykexec.plan_document import BadPlan, number, read_plan, span_of, whole
+from pykexec.plan_document import BadPlan, backup_map_of, number, read_plan, span_of, whole
 from pykexec.vmcore_pages import (
     PatternCount,
     count_patterns,
@@ -51,7 +53,13 @@ class VmcoreVerdict:
 
 def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
     """Every rule. Raises NotACore, NotSupported or UnreadableFile where there is no dump."""
-    core = open_core(path)
+    return judge(open_core(path), expected)
+
+
+def judge(
+    core: CoreFile, expected: Expected | None = None, counted: PatternCount | None = None
+) -> VmcoreVerdict:
+    """`counted` are the pages that describe themselves, where another kernel has read them."""
     sound = (inside_file(core), file_pieces(core))
     checks = [
         cpu_notes(core, expected),
@@ -64,7 +72,7 @@ def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> Vm
     ]
     patterns = None
     if all(check.ok for check in sound):  # else the same bytes may be there a thousand times
-        patterns = count_patterns(core)
+        patterns = counted or count_patterns(core)
         checks.append(pattern_pages(patterns))
     return VmcoreVerdict(core, tuple(checks), patterns if patterns != PatternCount() else None)
 
@@ -182,8 +190,9 @@ def pattern_pages(count: PatternCount) -> Check:
 
 
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
-    """From the document of `load --json`: all whole-page RAM but the reservation and the
-    frames that were free before the load and hold the image in place. Raises BadPlan."""
+    """From the document of `load --json`: all whole-page RAM but the reservation, the frames
+    that were free before the load and hold the image in place, and the huge pages of a
+    stage. Raises BadPlan."""
     document = read_plan(path)
     if document.get("state") != "bound":
         raise BadPlan(
@@ -205,11 +214,16 @@ def expected_of_document(document: dict[str, Any]) -> Expected:
     reserved = document.get("reservation")
     if reserved:
         ram = ram - RangeSet.of(span_of(item) for item in reserved)
-    runs = [
-        (number(run["dest"]), number(run["source"]), whole(run["size"]))
-        for run in document["backup_map"]
-    ]
-    in_place = RangeSet.of(
-        PhysRange.sized(dest, size) for dest, source, size in runs if dest == source
-    )
-    return Expected(ram - in_place, ram)
+    exchanged = backup_map_of(document)
+    in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)
+    return Expected(ram - in_place - staged_in(document, exchanged), ram)
+
+
+def staged_in(document: dict[str, Any], exchanged: BackupMap) -> RangeSet:
+    """The huge pages in which the image of a panic mode waits: a dump does not show them."""
+    pieces = [(number(item["mem"]), whole(item["memsz"])) for item in document.get("stage", ())]
+    if not pieces:
+        return RangeSet()
+    waiting = RangeSet.of(PhysRange.sized(*piece) for piece in pieces) - exchanged.destinations
+    sources = (run.source_range for run in exchanged)
+    return RangeSet.of(span.outward(HUGE_PAGE_SIZE) for span in (*waiting, *sources))

@@ -270,6 +270,39 @@ def test_what_a_plan_expects(tmp_path: Path) -> None:
     assert expected == Expected(ram.without(PhysRange(0x2000, 0x3000)), ram)
 
 
+MIB = 1 << 20
+STAGED: dict[str, Any] = PLAN | {
+    "memory_map": [{"start": "0x1000", "end": hex(64 * MIB), "type": "System RAM"}],
+    "reservation": [],
+}
+LOW = {"name": "memory below 1 MiB", "mem": "0x1000", "memsz": 0x9E000}
+HEADERS = {"name": "ELF core headers", "mem": hex(20 * MIB), "memsz": 0x2000}
+
+
+@pytest.mark.parametrize(
+    ("mode", "window_runs", "ours"),
+    [
+        ("in-place", [], [(20, 22), (30, 32), (40, 44)]),
+        (
+            "stub-swap",
+            [(40 * MIB, 50 * MIB), (42 * MIB, 10 * MIB)],
+            [(10, 12), (20, 22), (30, 32), (50, 52)],
+        ),
+    ],
+)
+def test_a_plan_of_a_panic_mode_expects_nothing_of_its_huge_pages(
+    tmp_path: Path, mode: str, window_runs: list[tuple[int, int]], ours: list[tuple[int, int]]
+) -> None:
+    """The window from 40 to 44 MiB waits there, or at 50 and 10 MiB; the low pages go to 30."""
+    kernel = {"name": "kernel", "mem": hex(40 * MIB), "memsz": 4 * MIB}
+    runs = [{"dest": hex(d), "source": hex(s), "size": 2 * MIB} for d, s in window_runs]
+    low = {"dest": "0x1000", "source": hex(30 * MIB + 0x1000), "size": 0x9E000}
+    document = STAGED | {"mode": mode, "stage": [LOW, HEADERS, kernel], "backup_map": [low, *runs]}
+    expected = expected_of_plan(plan_file(tmp_path, document))
+    held = RangeSet.of(PhysRange(start * MIB, end * MIB) for start, end in ours)
+    assert expected.pages == RangeSet.of([PhysRange(0x1000, 64 * MIB)]) - held
+
+
 BAD_PLANS: list[tuple[Any, str]] = [
     ("{", "not a plan: Expecting"),
     ("[" * 100_000, "not a plan: "),
