@@ -22,7 +22,7 @@ LAYERS = (
     ("backends",),
     (
         "decide", "load", "file_load", "inspection", "rehearse", "doctor", "explain",
-        "vmcore_check", "vmcore_pages", "plan_document", "plan_diff",
+        "vmcore_check", "vmcore_pages", "plan_document", "plan_diff", "qemu",
     ),
     ("cli", "__main__"),
 )  # fmt: skip

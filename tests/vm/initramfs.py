@@ -15,8 +15,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from pykexec.qemu import newc
+from pykexec.qemu.python import shared_libraries
 
 from .debian import Unavailable, cache_folder, locked
 from .supplies import Kernel, Program, busybox
@@ -24,43 +26,19 @@ from .supplies import Kernel, Program, busybox
 GUEST = Path(__file__).parent / "guest"
 DISK_MODULES = ("virtio_pci", "virtio_blk")
 LIBRARY_FOLDER = "/lib/x86_64-linux-gnu"
-FORMAT = "1"  # change it when the same sources give another archive
+FORMAT = "2"  # change it when the same sources give another archive
 KEEP_DAYS = 14
 
 Contents = bytes | str | Path
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One file of a tree: its mode as stat(2) has it, and its contents or link target."""
-
-    mode: int
-    contents: bytes = b""
-
-
-@dataclass
-class Tree:
-    """Files by their path in the guest, without the leading slash."""
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-    def folder(self, path: str) -> None:
-        """A folder and those above it."""
-        path = path.strip("/")
-        if path and path not in self.entries:
-            self.folder(os.path.dirname(path))
-            self.entries[path] = Entry(stat.S_IFDIR | 0o755)
-
-    def write(self, path: str, contents: bytes | str, mode: int = 0o644) -> None:
-        """A file of the given contents."""
-        self.folder(os.path.dirname(path.strip("/")))
-        contents = contents.encode() if isinstance(contents, str) else contents
-        self.entries[path.strip("/")] = Entry(stat.S_IFREG | mode, contents)
+class Tree(newc.Tree):
+    """With what a guest of the laboratory can be given."""
 
     def link(self, path: str, target: str) -> None:
         """A symbolic link."""
         self.folder(os.path.dirname(path.strip("/")))
-        self.entries[path.strip("/")] = Entry(stat.S_IFLNK | 0o777, target.encode())
+        self.entries[path.strip("/")] = newc.Entry(stat.S_IFLNK | 0o777, target.encode())
 
     def copy(self, source: Path, target: str) -> None:
         """A file, or all files below a folder, of this computer."""
@@ -115,19 +93,6 @@ class Tree:
             self.write(f"/lib/modules/{name}.ko", contents)
         self.write("/etc/modules.list", "".join(f"/lib/modules/{name}.ko\n" for name in ordered))
 
-    def archive(self) -> bytes:
-        """The tree as a newc archive: the same bytes for the same tree."""
-        names = sorted(self.entries, key=lambda name: (name.count("/"), name))
-        pieces: list[bytes] = []
-        for inode, name in enumerate([*names, "TRAILER!!!"], 1):
-            entry = self.entries.get(name, Entry(0))
-            encoded = name.encode() + b"\0"
-            size = len(entry.contents)
-            fields = (inode, entry.mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(encoded), 0)
-            header = b"070701" + b"".join(b"%08x" % number for number in fields) + encoded
-            pieces += [header, bytes(-len(header) % 4), entry.contents, bytes(-size % 4)]
-        return b"".join(pieces)
-
 
 def files_below(source: Path) -> list[Path]:
     """A file, or the files below a folder, without hidden ones and byte code."""
@@ -140,20 +105,6 @@ def files_below(source: Path) -> list[Path]:
         if not hidden and path.is_file():
             found.append(path)
     return found
-
-
-def shared_libraries(
-    sources: Sequence[Path], folders: Sequence[Path] = ()
-) -> tuple[list[Path], list[str]]:
-    """The libraries that ELF files need, and the names of those that are not found."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    if folders:
-        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
-    words = ["ldd", *map(str, sources)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True)
-    missing = sorted(set(re.findall(r"(\S+) => not found", done.stdout)))
-    found = sorted(set(re.findall(r"(?m)(/\S+) \(0x", done.stdout)))
-    return [Path(path) for path in found], missing
 
 
 def cached_part(name: str, sources: Iterable[Path], build: Callable[[], Tree]) -> bytes:

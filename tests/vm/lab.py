@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec.qemu.machine import ONE_THREAD
+
 from .initramfs import GUEST, Contents, Tree, base_part
-from .machine import ONE_THREAD, Machine, Qmp, Result
+from .machine import Machine, Qmp, Result
 from .python import compile_tree, python_part, site_part
 from .supplies import Kernel, program, qemu
 

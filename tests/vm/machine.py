@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from pykexec.qemu.machine import DELAY_LOOP, NO_CMPXCHG16B, ONE_THREAD
+
 from .debian import locked
 
 TIMED_OUT = 124
@@ -32,16 +34,6 @@ DISK_MIB = 16384  # sparse
 STAGES = ("first", "second")
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 """EFI firmware clears the screen on every serial line, before the guest's first request."""
-# Two faults of QEMU 7.2 (Debian 12), seen as kernels that die in early boot at random places.
-# CMPXCHG16B leaves wrong flags behind, TF among them: 6.12 died in 2 of 10 boots, and in none of 60
-# without the instruction. A kernel that rewrites its code while another virtual CPU runs it in
-# a thread of its own gets a stray int3 (1 of 15 boots of 6.12 with two CPUs).
-NO_CMPXCHG16B = ",-cx16"
-ONE_THREAD = "tcg,thread=single"
-# With one thread the second CPU measures its delay loop while the first stands still: 2 BogoMIPS
-# instead of 5000. A panic there with panic=3 rebooted after 5 ms, and waits no longer for the other
-# CPU to take its NMI.
-DELAY_LOOP = "lpj=10000000"  # right for 2.5 GHz and HZ=250, and near enough for others
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ import importlib.util
 import marshal
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from pykexec.qemu.python import interpreter, loadable
 
 from .initramfs import Tree, cached_part, files_below
 from .supplies import debian_python
@@ -44,9 +43,7 @@ def python_part(architecture: str = "amd64") -> bytes:
     Debian's."""
     if architecture != "amd64":
         return debian_python_part(architecture)
-    interpreter = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
-    if not interpreter.exists():
-        interpreter = Path(os.path.realpath(sys.executable))
+    program = interpreter()
     library = Path(sysconfig.get_path("stdlib"))
 
     def build() -> Tree:
@@ -55,20 +52,20 @@ def python_part(architecture: str = "amd64") -> bytes:
         for path in _stdlib_files(library):
             if path.suffix == ".so":
                 extensions.append(path)
-                tree.write(str(path), _stripped(path), 0o755)
+                tree.write(str(path), loadable(path.read_bytes()), 0o755)
             elif path.suffix == ".py":
                 code = byte_code(path.read_bytes(), str(path))
                 if code is not None:
                     tree.write(f"{path}c", code)
-        tree.copy(interpreter, str(interpreter))
-        tree.add_libraries([interpreter, *extensions])
+        tree.copy(program, str(program))
+        tree.add_libraries([program, *extensions])
         for name in [name for name in tree.entries if "/libpython" in name]:
-            tree.write(name, _stripped(Path(f"/{name}")), 0o755)
-        tree.link("/bin/python3", str(interpreter))
+            tree.write(name, loadable(tree.entries[name].contents), 0o755)
+        tree.link("/bin/python3", str(program))
         return tree
 
     name = f"python-{platform.python_version()}"
-    return cached_part(name, [interpreter, library, *sorted(library.glob("*.py"))], build)
+    return cached_part(name, [program, library, *sorted(library.glob("*.py"))], build)
 
 
 def debian_python_part(architecture: str) -> bytes:
@@ -103,15 +100,6 @@ def _stdlib_files(library: Path) -> Iterator[Path]:
             continue
         if not path.name.startswith(("_test", "_tkinter", "_ctypes_test")):
             yield path
-
-
-def _stripped(path: Path) -> bytes:
-    """A library without what only a debugger wants, which can be most of it."""
-    if not shutil.which("strip"):
-        return path.read_bytes()
-    with tempfile.NamedTemporaryFile() as file:
-        done = subprocess.run(["strip", "-g", "-o", file.name, path], capture_output=True)
-        return Path(file.name if done.returncode == 0 else path).read_bytes()
 
 
 def site_part(folder: Path) -> bytes:

@@ -1,0 +1,26 @@
+"""Run as a program of its own: which files this Python needs to import some modules.
+
+imported.py JSON-OF-SYS.PATH MODULE...     prints {name: file} as JSON
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+
+def main(path: str, *names: str) -> None:
+    sys.path[:] = json.loads(path)
+    for name in names:
+        importlib.import_module(name)
+    files: dict[str, str] = {}
+    for name, module in sys.modules.items():
+        spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+        if spec and file and spec.name == name:  # else it is another module's second name
+            files[name] = file
+    print(json.dumps(files))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

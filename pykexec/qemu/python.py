@@ -1,0 +1,120 @@
+"""This Python as a file tree for a guest: the interpreter, the modules that are wanted and
+what they import, as byte code that is never checked against a source (PEP 552), and the
+shared libraries of all that."""
+
+from __future__ import annotations
+
+import json
+import marshal
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER
+from pathlib import Path
+
+from pykexec.abi.elf import EHDR, ELFMAG, PHDR
+from pykexec.errors import NotSupported
+from pykexec.qemu.newc import Tree
+
+UNCHECKED = (0b01).to_bytes(4, "little") + bytes(8)
+"""Flags of a .pyc: by the hash of a source that nobody looks for."""
+
+
+class NoPython(NotSupported):
+    """This Python cannot be put into a guest."""
+
+    code = "no-guest-python"
+
+
+class CodeReader(SourceFileLoader):
+    """Takes byte code that is there already, and writes none."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0) -> None:
+        """Not here."""
+
+
+def interpreter() -> Path:
+    """The program itself, not the link of a virtual environment."""
+    path = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
+    return path if path.exists() else Path(os.path.realpath(sys.executable))
+
+
+def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
+    """All in the folder of the standard library, and $LD_LIBRARY_PATH for it. Raises NoPython."""
+    tree = Tree()
+    library = sysconfig.get_path("stdlib")
+    tree.folder(f"{library}/lib-dynload")  # what getpath.py knows a library by
+    native = [interpreter()]
+    for name, file in imported(modules).items():
+        place = f"{library}/{name.replace('.', '/')}"
+        if os.path.basename(file) == "__init__.py":
+            tree.write(f"{place}/__init__.pyc", code(name, file))
+            for path in Path(file).parent.glob("*.bin"):  # package data, such as the stub
+                tree.write(f"{place}/{path.name}", path.read_bytes())
+        elif file.endswith(".py"):
+            tree.write(f"{place}.pyc", code(name, file))
+        else:
+            native.append(Path(file))
+            tree.write(f"{place}.so", loadable(Path(file).read_bytes()))
+    tree.write(str(interpreter()), loadable(interpreter().read_bytes()), 0o755)
+    libraries, missing = shared_libraries(native)
+    if missing:
+        raise NoPython(f"this Python lacks libraries: {', '.join(missing)}")
+    for path in libraries:
+        tree.write(str(path), loadable(path.read_bytes()), 0o755)
+    return tree, ":".join(sorted({str(path.parent) for path in libraries}))
+
+
+def imported(modules: Sequence[str]) -> dict[str, str]:
+    """The files of these modules and of all that they import, by module name."""
+    path = json.dumps([os.path.abspath(folder) for folder in sys.path])
+    program = str(Path(__file__).with_name("imported.py"))
+    words = [sys.executable, "-I", "-B", program, path, *modules]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise NoPython(f"this Python does not import what a guest needs: {said}")
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def code(name: str, file: str) -> bytes:
+    """An unchecked .pyc of a module. Raises NoPython for one inside of an archive."""
+    if not os.path.isfile(file):
+        raise NoPython(f"{file}: not a file of its own", hint="pykexec and this Python unpacked")
+    return MAGIC_NUMBER + UNCHECKED + marshal.dumps(CodeReader(name, file).get_code(name))
+
+
+def loadable(data: bytes) -> bytes:
+    """An ELF file up to the end of its last segment, which is what runs: most of a library
+    can be for debuggers. Anything else as it is."""
+    if not data.startswith(ELFMAG):
+        return data
+    head = list(EHDR.unpack_from(data))
+    phoff, phnum = head[5], head[10]
+    table = PHDR.iter_unpack(data[phoff : phoff + phnum * PHDR.size])
+    end = max(offset + filesz for _, _, offset, _, _, filesz, _, _ in table)
+    head[6] = head[12] = head[13] = 0  # e_shoff, e_shnum, e_shstrndx
+    return EHDR.pack(*head) + data[EHDR.size : end]
+
+
+def shared_libraries(
+    sources: Sequence[Path], folders: Sequence[Path] = ()
+) -> tuple[list[Path], list[str]]:
+    """The libraries that ELF files need, by way of `folders` first, and the names of those
+    that are not found. Raises NoPython."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    if folders:
+        environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))
+    words = ["ldd", *map(str, sources)]
+    try:
+        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    except OSError as error:
+        raise NoPython(f"ldd cannot be run: {error.strerror}", hint="install libc-bin") from error
+    missing = sorted(set(re.findall(r"(\S+) => not found", done.stdout)))
+    found = sorted(set(re.findall(r"(?m)(/\S+) \(0x", done.stdout)))
+    return [Path(path) for path in found], missing
