@@ -10,19 +10,24 @@ import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated import SimulatedBackend
+from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.pattern import pattern_page
 from pykexec.images.kernel_image import KernelImage
 from pykexec.load import LoadedPlan, load
 from pykexec.machine import Unknown
-from pykexec.memory.ranges import RangeSet
+from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.segment import SegmentTable
 from pykexec.vmcore_check import Expected, VmcoreVerdict, verify
 from pykexec.vmcore_pages import PatternCount
+
+if TYPE_CHECKING:
+    from pykexec.qemu.rehearse import QemuStage
 
 FILL_PAGES = 256
 """Pages that are written at once: 1 MiB."""
@@ -46,10 +51,40 @@ class Stage:
     """The machine to rehearse on; `memory` in bytes, `used` in percent of it."""
 
     memory: int = 1 << 30
-    seed: int = 0
     used: int = 40
     allocator: str = "random"
     relocate: str = "swap"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadFacts:
+    """What is to be said of a crash by normal that was loaded, whichever kernel did it."""
+
+    image: KernelImage
+    mode: Mode | None
+    window: PhysRange | None
+    backup_map: BackupMap
+    headers_at: PhysRange
+    program_headers: int
+    warnings: tuple[str, ...] = ()
+    table: SegmentTable | None = None
+    """None where a real kernel has it, which was given no more than the stub."""
+
+    @classmethod
+    def of(cls, done: LoadedPlan) -> LoadFacts:
+        plan, bound = done.planned.plan, done.bound
+        assert bound, "a crash by normal has ELF core headers"
+        return cls(
+            plan.image,
+            plan.mode,
+            plan.window,
+            bound.backup_map,
+            bound.headers_at,
+            bound.program_headers,
+            plan.warnings,
+            done.planned.table,
+        )
 
 
 @dataclass(frozen=True)
@@ -57,24 +92,15 @@ class Rehearsal:
     """What came of it; counts are pages."""
 
     engine: str
-    stage: Stage
-    loaded: LoadedPlan
+    stage: Stage | QemuStage
+    load: LoadFacts
     filled: int
     """Frames in use when the machine crashed."""
     dump: VmcoreVerdict
 
     @property
-    def image(self) -> KernelImage:
-        return self.loaded.planned.plan.image
-
-    @property
     def patterns(self) -> PatternCount:
         return self.dump.patterns or PatternCount()
-
-    @property
-    def backup_pages(self) -> int:
-        """Pages that were moved away and are read from where they are now."""
-        return self.loaded.bound.backup_map.backup_pages if self.loaded.bound else 0
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -109,7 +135,7 @@ def rehearse(
             relocate=chosen.relocate,
         )
         tell.step("loading")
-        loaded = load(kernel, backend, wanted, image_type)
+        facts = LoadFacts.of(load(kernel, backend, wanted, image_type))
         frames = backend.show().in_use
         expected = expected_of_machine(backend)
         tell.step("filling memory")
@@ -118,7 +144,7 @@ def rehearse(
         backend.crash()
         tell.step("reading the dump")
         dump = verify(backend.folder.vmcore, expected)
-        return Rehearsal("simulated", chosen, loaded, frames.size // PAGE_SIZE, dump)
+        return Rehearsal("simulated", chosen, facts, frames.size // PAGE_SIZE, dump)
 
 
 def expected_of_machine(backend: SimulatedBackend) -> Expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pykexec.cli.documents import Document, check, kernel, span, spans
@@ -23,23 +24,18 @@ if TYPE_CHECKING:
 
 def rehearsal(report: Rehearsal) -> Document:
     """pykexec.rehearsal/1"""
-    plan, bound = report.loaded.planned.plan, report.loaded.bound
+    load = report.load
     return {
         "schema": "pykexec.rehearsal/1",
         "engine": report.engine,
         "good": report.good,
-        "kernel": kernel(report.image),
-        "machine": {
-            "memory": report.stage.memory,
-            "used": report.stage.used,
-            "allocator": report.stage.allocator,
-            "relocate": report.stage.relocate,
-            "seed": report.stage.seed,
-        },
-        "window": span(plan.window) if plan.window else None,
-        "backup_pages": report.backup_pages,
-        "backup_runs": len(bound.backup_map.moved) if bound else 0,
-        "program_headers": bound.program_headers if bound else 0,
+        "kernel": kernel(load.image),
+        "machine": asdict(report.stage),
+        "mode": str(load.mode),
+        "window": span(load.window) if load.window else None,
+        "backup_pages": load.backup_map.backup_pages,
+        "backup_runs": len(load.backup_map.moved),
+        "program_headers": load.program_headers,
         "filled_pages": report.filled,
         "pattern_pages": patterns(report.patterns),
         "checks": [check(item) for item in report.checks],

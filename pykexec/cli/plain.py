@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pykexec.placement.kernel_rules import Check
     from pykexec.placement.plan import Placed, PlacementPlan
     from pykexec.placement.segment import Segment, SegmentTable
+    from pykexec.rehearse import LoadFacts
 
 SEGMENT_HEAD = ("No.", "buf", "bufsz", "mem", "memsz", "what")
 SEGMENT_WIDTHS = (3, 10, 8, 8, 8)
@@ -187,7 +188,7 @@ def target_line(target: Target) -> str:
     return f"{target.backend}, {target.machine}"
 
 
-def bound_facts(bound: BoundPlan) -> list[tuple[str, str]]:
+def bound_facts(bound: BoundPlan | LoadFacts) -> list[tuple[str, str]]:
     """The backup map and the headers in brief."""
     from pykexec.abi.kexec import PAGE_SIZE
 

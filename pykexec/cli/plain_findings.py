@@ -24,9 +24,9 @@ Facts = list[tuple[str, str]]
 
 
 def rehearsal(report: Rehearsal, verbose: int = 0) -> list[str]:
+    table = report.load.table
     return [
-        *segment_table(report.loaded.planned.table),
-        "",
+        *([*segment_table(table), ""] if table else []),
         *fields(rehearsal_facts(report)),
         "",
         *check_lines(report.checks),
@@ -36,19 +36,22 @@ def rehearsal(report: Rehearsal, verbose: int = 0) -> list[str]:
 
 
 def rehearsal_facts(report: Rehearsal) -> Facts:
-    plan, bound, stage = report.loaded.planned.plan, report.loaded.bound, report.stage
+    from pykexec.rehearse import Stage
+
+    load, stage = report.load, report.stage
+    more = (
+        f"allocator {stage.allocator}, seed {stage.seed}"
+        if isinstance(stage, Stage)
+        else f"{many(stage.cpus, 'CPU')}, {size(stage.reserved)} reserved"
+    )
     facts = [
-        ("kernel", f"{report.image.type} {report.image.version or 'of unknown version'}"),
-        (
-            "machine",
-            f"{size(stage.memory)}, {stage.used}% in use, allocator {stage.allocator}, "
-            f"seed {stage.seed}",
-        ),
+        ("kernel", f"{load.image.type} {load.image.version or 'of unknown version'}"),
+        ("machine", f"{size(stage.memory)}, {stage.used}% in use, {more}"),
+        ("mode", str(load.mode)),
     ]
-    if plan.window:
-        facts.append(("window", f"{plan.window} ({size(plan.window.size)})"))
-    if bound:
-        facts += bound_facts(bound)
+    if load.window:
+        facts.append(("window", f"{load.window} ({size(load.window.size)})"))
+    facts += bound_facts(load)
     facts.append(("engine", f"{report.engine}: this machine was not touched"))
     return facts
 

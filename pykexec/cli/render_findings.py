@@ -34,8 +34,9 @@ def checks(items: Iterable[Check]) -> RenderableType:
 def rehearsal(report: Rehearsal, verbose: int = 0) -> RenderableType:
     verdict = plain_findings.rehearsal_verdict(report)
     style = "bold green" if report.good else "bold red"
+    table = report.load.table
     return Group(
-        segment_grid(report.loaded.planned.table),
+        *([segment_grid(table)] if table else []),
         facts(plain_findings.rehearsal_facts(report)),
         checks(report.checks),
         Text(verdict, style),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from array import array
 from pathlib import Path
 
 from pykexec import libc
@@ -41,10 +42,21 @@ class FramesHidden(NotPermitted):
 def frame_address(entry: int) -> int:
     """Physical address in one word of pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
     if not entry & PM_PRESENT:
-        raise NoHugePages(f"{PAGEMAP}: a huge page is not present")
+        raise NoHugePages(f"{PAGEMAP}: a page is not present")
     if not entry & PM_PFRAME_MASK:
         raise FramesHidden(f"{PAGEMAP}: hides page frames", hint="run as root (CAP_SYS_ADMIN)")
     return (entry & PM_PFRAME_MASK) * PAGE_SIZE
+
+
+def page_frames(addr: int, count: int) -> list[int]:
+    """Physical addresses of `count` small pages of this process, all present, from the virtual
+    address `addr` on."""
+    entries = array("Q")
+    with open(PAGEMAP, "rb", buffering=0) as pagemap:
+        pagemap.seek(addr // PAGE_SIZE * PM_ENTRY_BYTES)
+        while len(entries) < count:
+            entries.frombytes(pagemap.read((count - len(entries)) * PM_ENTRY_BYTES))
+    return [frame_address(entry) for entry in entries]
 
 
 class HugePages:

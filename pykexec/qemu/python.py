@@ -16,10 +16,11 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
-from pykexec.abi.elf import EHDR, ELFMAG, PHDR
+from pykexec.abi.elf import EHDR, ELFCLASS64, ELFMAG, PHDR
 from pykexec.errors import NotSupported
 from pykexec.qemu.newc import Tree
 
+ELF64 = ELFMAG + bytes((ELFCLASS64,))
 UNCHECKED = (0b01).to_bytes(4, "little") + bytes(8)
 """Flags of a .pyc: by the hash of a source that nobody looks for."""
 
@@ -90,16 +91,13 @@ def code(name: str, file: str) -> bytes:
 
 
 def loadable(data: bytes) -> bytes:
-    """An ELF file up to the end of its last segment, which is what runs: most of a library
+    """A 64-bit ELF file up to the end of its last segment, which is what runs: most of a library
     can be for debuggers. Anything else as it is."""
-    if not data.startswith(ELFMAG):
+    if not data.startswith(ELF64):
         return data
-    head = list(EHDR.unpack_from(data))
-    phoff, phnum = head[5], head[10]
+    _, _, _, _, _, phoff, _, _, _, _, phnum, *_ = EHDR.unpack_from(data)
     table = PHDR.iter_unpack(data[phoff : phoff + phnum * PHDR.size])
-    end = max(offset + filesz for _, _, offset, _, _, filesz, _, _ in table)
-    head[6] = head[12] = head[13] = 0  # e_shoff, e_shnum, e_shstrndx
-    return EHDR.pack(*head) + data[EHDR.size : end]
+    return data[: max(offset + filesz for _, _, offset, _, _, filesz, _, _ in table)]
 
 
 def shared_libraries(

@@ -118,8 +118,8 @@ ERRORS = [
     (["status", "--machine", "nowhere"], 1,
      "nowhere: not a simulated machine, there is no machine.json in it",
      "pykexec machine create nowhere"),
-    (["rehearse", "bzImage", "--engine", "qemu"], 5, "--engine qemu is not built yet",
-     "--engine simulated"),
+    (["rehearse", "bzImage", "--mode", "in-place"], 2, "--mode is for --engine qemu",
+     "pykexec rehearse --help"),
 ]  # fmt: skip
 
 

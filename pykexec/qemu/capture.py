@@ -1,0 +1,24 @@
+"""Process 1 of the capture kernel: /proc/vmcore is read, page by page."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from dataclasses import asdict
+
+from pykexec.crash.core_file import open_core
+from pykexec.qemu.guest import line_to_host
+from pykexec.vmcore_pages import count_patterns
+
+VMCORE = "/proc/vmcore"
+
+
+def main() -> None:
+    """Says what stands before the memory of the dump, its size, and the pages of the pattern."""
+    with line_to_host() as say:
+        say(step="capture kernel: reading /proc/vmcore")
+        core = open_core(VMCORE)
+        head = core.file.read(0, min((item.p_offset for item in core.loads), default=core.size))
+        patterns = asdict(count_patterns(core))
+        say(dump={"size": core.size, "head": b64encode(head).decode(), "patterns": patterns})
+    time.sleep(3600)  # the host ends this machine

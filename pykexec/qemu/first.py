@@ -1,0 +1,109 @@
+"""Process 1 of the first kernel: memory in use, `pykexec load`, the pattern, a panic."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pykexec import libc
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.pattern import pattern_page
+from pykexec.errors import DoesNotFit, KexecError
+from pykexec.host.hugepages import page_frames
+from pykexec.host.memory import meminfo
+from pykexec.host.root import THIS_MACHINE
+from pykexec.placement.plan import Mode
+from pykexec.qemu.guest import INITRD, KERNEL, WISHES, Say, line_to_host
+
+LEFT = 64 << 20
+"""Bytes that `pykexec load` itself needs."""
+CHUNK = 2 << 20
+WARNING = "pykexec: warning: "
+SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
+
+
+class TooMuchInUse(DoesNotFit):
+    """The machine of a rehearsal has not as much memory as is to be in use."""
+
+    code = "too-much-in-use"
+
+
+class OnlyKernelSwap(DoesNotFit):
+    """Neither mode that a panic starts could be loaded."""
+
+    code = "only-kernel-swap"
+
+
+def main() -> None:
+    with line_to_host() as say:
+        wishes = json.loads(Path(WISHES).read_text())
+        say(step="first kernel: memory in use")
+        memory = in_use(wishes["fill"])
+        say(step="first kernel: pykexec load")
+        if load(wishes["load"], say):
+            say(step="first kernel: filling memory")
+            filled = fill(memory)
+            cpus = os.cpu_count() or 1
+            say(step="panic, and the capture kernel", filled=filled, cpus=cpus)
+            os.sched_setaffinity(0, {cpus - 1})
+            SYSRQ_TRIGGER.write_text("c")
+    time.sleep(3600)  # the host ends this machine
+
+
+def in_use(size: int) -> mmap.mmap:
+    """Small pages of a process, all there, of no contents yet. Raises TooMuchInUse."""
+    values = meminfo(THIS_MACHINE)
+    available = values.get("MemAvailable", 0) if isinstance(values, dict) else 0
+    if size + LEFT > available:
+        raise TooMuchInUse(
+            f"{size >> 20} MiB in use of {available >> 20} MiB that the first kernel has left",
+            hint="a larger --memory, or a smaller --used",
+        )
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without transparent huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for at in range(0, size, CHUNK):
+        memory[at : at + CHUNK] = b"\1" * min(CHUNK, size - at)
+    return memory
+
+
+def load(options: list[str], say: Say) -> bool:
+    """As a user does it. Says the plan, or the refusal. Raises OnlyKernelSwap."""
+    words = [KERNEL, "--initrd", INITRD, *options, "--backend", "kernel", "--json"]
+    command = [sys.executable, "-m", "pykexec", "load", "--crash-by-normal", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not done.stdout:
+        raise KexecError(f"pykexec load: {done.stderr.strip().rpartition(chr(10))[2]}")
+    document: dict[str, Any] = json.loads(done.stdout)
+    if done.returncode:
+        say(refused=document["error"], status=done.returncode)
+        return False
+    if document["mode"] == str(Mode.KERNEL_SWAP):
+        lacks = (f"{item['mode']}: {item['why']}" for item in document["lacking"])
+        raise OnlyKernelSwap("no mode that a panic starts could be loaded", hint="; ".join(lacks))
+    lines = done.stderr.splitlines()
+    say(
+        plan=document,
+        warnings=[line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)],
+    )
+    return True
+
+
+def fill(memory: mmap.mmap) -> int:
+    """Every page says where it belongs, until none has moved meanwhile; how many there are."""
+    count = len(memory) // PAGE_SIZE
+    addr = libc.address_of(memory)
+    written = [-1] * count
+    while (frames := page_frames(addr, count)) != written:
+        for index, frame in enumerate(frames):
+            if frame != written[index]:
+                memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = pattern_page(frame)
+        written = frames
+    return count

@@ -1,0 +1,222 @@
+"""What is made of the words of two guests; real ones are in tests/vm/test_rehearse.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pykexec.crash.core_file import open_core
+from pykexec.errors import KexecError
+from pykexec.images.identify import identify
+from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
+from pykexec.qemu.rehearse import QemuStage, listen, verdict
+from pykexec.rehearse import NoProgress
+from tests.builders import make_bzimage, pack
+from tests.cli.conftest import Run, RunJson, folder, run, run_json
+
+__all__ = ["folder", "run", "run_json"]
+
+QEMU = ["rehearse", "bzImage", "--engine", "qemu"]
+ROOT = Path(__file__).resolve().parents[2]
+SPEAKER = f"""#!{sys.executable}
+# As QEMU is started, and with the words of a guest on its second serial port.
+import os, sys, time
+chardevs = [word.split(",") for word in sys.argv if word.startswith("socket,")]
+fds = {{name[3:]: int(fd[3:]) for _, name, fd in chardevs}}
+assert open(sys.argv[sys.argv.index("-initrd") + 1], "rb").read(6) == b"070701"
+os.write(fds["line"], open("said", "rb").read())
+open("pid", "w").write(str(os.getpid()))
+time.sleep(float(open("stays").read()))
+"""
+
+
+@pytest.fixture
+def speaker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in QEMU's place, first on PATH; what it says is in the file `said`."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / PROGRAM).write_text(SPEAKER)
+    (folder / "bin" / PROGRAM).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    (folder / "stays").write_text("60")
+    return folder
+
+
+def say(*messages: dict[str, Any]) -> None:
+    Path("said").write_text("".join(json.dumps(message) + "\r\n" for message in messages))
+
+
+@pytest.fixture
+def story(run: Run, run_json: RunJson) -> list[dict[str, Any]]:
+    """A load and a crash, as two guests would tell them: those of a simulated machine."""
+    run("machine", "create", "m", "--memory", "128M")
+    words = ["load", "bzImage", "--machine", "m", "--crash-by-normal", "--crash-size", "32M"]
+    plan = run_json(*words)
+    run("machine", "crash", "m")
+    core = open_core("m/vmcore")
+    head = core.file.read(0, min(item.p_offset for item in core.loads))
+    patterns = {"right": 7, "copies": 1, "lost": 0, "broken": 0, "first_bad": None}
+    return [
+        {"step": "loading"},
+        {"plan": plan, "warnings": []},
+        {"filled": 7, "cpus": 2},
+        {"dump": {"size": core.size, "head": b64encode(head).decode(), "patterns": patterns}},
+    ]
+
+
+def test_a_whole_dump(
+    run: Run, run_json: RunJson, speaker: Path, story: list[dict[str, Any]]
+) -> None:
+    say(*story)
+    document = run_json(*QEMU, "--memory", "2G", "--used", "10")
+    assert document["good"] is True
+    assert document["machine"] == {"memory": 2 << 30, "used": 10, "cpus": 2, "reserved": 65536}
+    assert document["window"] == story[1]["plan"]["window"]
+    assert document["backup_runs"] == len([r for r in story[1]["plan"]["backup_map"]
+                                           if r["dest"] != r["source"]])  # fmt: skip
+    lines = run(*QEMU).stdout.splitlines()
+    assert "engine      qemu: this machine was not touched" in lines
+    assert lines[-1] == (
+        "good: 7 of 7 old pages are readable at their original address, once and only once"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"), [({"filled": 8}, "every-old-page"), ({"cpus": 3}, "cpu-notes")]
+)
+def test_a_dump_that_is_not_whole(
+    story: list[dict[str, Any]], wrong: dict[str, int], rule: str
+) -> None:
+    said = {name: value for message in story for name, value in message.items()} | wrong
+    report = verdict(identify("bzImage"), QemuStage(), said)
+    assert [check.rule for check in report.checks if not check.ok] == [rule]
+    assert not report.good
+
+
+def test_a_load_that_is_refused(run_json: RunJson, speaker: Path) -> None:
+    """As if it had been refused here."""
+    say({"refused": {"code": "no-hole", "message": "no room", "hint": "less"}, "status": 6})
+    error = run_json(*QEMU, status=6)["error"]
+    assert error == {"code": "no-hole", "message": "no room", "hint": "less"}
+
+
+def test_a_machine_that_ends(run_json: RunJson, speaker: Path) -> None:
+    say({"filled": 7, "cpus": 2})
+    Path("stays").write_text("0")
+    error = run_json(*QEMU, status=3)["error"]
+    assert (error["code"], error["message"]) == ("no-dump", "the capture kernel ended the machine")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_it(speaker: Path, number: int) -> None:
+    say({"step": "on"})
+    if number != signal.SIGKILL:  # then it is not the kernel that ends it
+        (speaker / "bin" / "setpriv").write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+        (speaker / "bin" / "setpriv").chmod(0o755)
+    (speaker / "tmp").mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(speaker / "tmp")}
+    command = [sys.executable, "-c", HEARD, *QEMU]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
+        pid = wait_for_pid(speaker / "pid")
+        child.send_signal(number)
+        child.wait(60)
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline, "the process in QEMU's place goes on"
+        time.sleep(0.1)
+    assert list((speaker / "tmp").iterdir()) == []
+
+
+HEARD = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
+"""
+"""A test run in the background has SIGINT ignored, and its children inherit that."""
+
+
+def wait_for_pid(path: Path) -> int:
+    deadline = time.monotonic() + 60
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, "nothing was started"
+        time.sleep(0.05)
+    return int(path.read_text())
+
+
+DUMP = {"dump": {"size": 1}}
+FILLED = {"filled": 1, "cpus": 2}
+SAYS_NO = {"refused": {"message": "no vmcore", "hint": None, "code": "x"}, "status": 1}
+SYSRQ = "Kernel panic - not syncing: sysrq triggered crash\n"
+ENDS: list[tuple[str, list[dict[str, Any]], str, float, str, int, str, str]] = [
+    ("no word", [], "", 60, "", 1, "the first kernel ended the machine", "nothing"),
+    ("QEMU refuses", [], "", 60, "qemu: no memory\n", 1, "the first kernel ended the machine",
+     "qemu: no memory"),
+    ("QEMU warns", [], "booting\n", 60, "qemu: warning\n", 1,
+     "the first kernel ended the machine", "booting"),
+    ("panics early", [], "Kernel panic - not syncing: VFS\ntrace\n", 60, "", 1,
+     "the first kernel ended the machine", "Kernel panic - not syncing: VFS"),
+    ("a dump too early", [DUMP], "x\n", 60, "", 1, "the first kernel ended the machine", "x"),
+    ("hangs", [FILLED], SYSRQ + f"{STUB_SAYS}starting\n", 0, "", 3,
+     "the capture kernel is not done after 0 seconds", "starting"),
+    ("the stub refuses", [FILLED], SYSRQ + f"{STUB_SAYS}digest differs\n", 60, "", 3,
+     "the capture kernel ended the machine", "digest differs"),
+    ("no vmcore", [FILLED, SAYS_NO], SYSRQ, 60, "", 3, "the capture kernel says: no vmcore",
+     SYSRQ.strip()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "console", "limit", "qemu", "status", "message", "last"),
+    [case[1:] for case in ENDS],
+    ids=[case[0] for case in ENDS],
+)
+def test_a_machine_without_a_dump(
+    said: list[dict[str, Any]], console: str, limit: float, qemu: str, status: int, message: str,
+    last: str,
+) -> None:  # fmt: skip
+    pairs = [socket.socketpair() for _ in range(2)]
+    pairs[0][1].sendall(console.encode())
+    pairs[1][1].sendall(b"".join(json.dumps(item).encode() + b"\n" for item in said) + b"{no\n")
+    for _, theirs in pairs:
+        if limit:
+            theirs.close()
+    session = Session(pairs[0][0], pairs[1][0], io.BytesIO(qemu.encode()))
+    with pytest.raises(KexecError) as raised:
+        listen(session, limit or 0.2, NoProgress())
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    assert (raised.value.exit_status, raised.value.message) == (status, message)
+    assert raised.value.hint == f"the last on its console: {last}"
+
+
+REFUSED: list[tuple[list[str], int, str]] = [
+    (["--seed", "0"], 2, "--seed is for --engine simulated"),
+    (["--allocator", "random"], 2, "--allocator is for --engine simulated"),
+    (["--relocate", "copy"], 2, "--relocate is for --engine simulated"),
+    (["--type", "bzImage64"], 5, f"{PROGRAM} is not on PATH"),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "message"), REFUSED)
+def test_what_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, message: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run(*QEMU, *words, status=status).stderr.startswith(f"pykexec: {message}\n  hint: ")
+
+
+def test_a_kernel_that_qemu_does_not_start(run: Run, speaker: Path) -> None:
+    Path("bzImage").write_bytes(pack(make_bzimage(), "gzip"))
+    result = run(*QEMU, status=5)
+    assert "starts a bzImage64, and this is a bzImage64 in gzip" in result.stderr

@@ -1,0 +1,79 @@
+"""`pykexec rehearse --engine qemu`, as a kernel developer runs it: a kernel in, a verdict out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import make_cpio
+from tests.cli.documents import validate
+
+from .debian import locked
+from .supplies import Kernel, qemu
+
+pytestmark = pytest.mark.vm
+MIB = 1 << 20
+
+
+def rehearse(kernel: Kernel, *words: str) -> tuple[int, Any]:
+    """Exit status and document; one machine at a time on this computer."""
+    qemu()
+    command = [sys.executable, "-m", "pykexec", "rehearse", str(kernel.image), "--engine", "qemu"]
+    with locked("machine"):
+        done = subprocess.run([*command, *words, "--json"], capture_output=True, text=True)
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    validate(document)
+    return done.returncode, document
+
+
+def rehearsed(kernel: Kernel, *words: str) -> Any:
+    """The document of a good one."""
+    status, document = rehearse(kernel, *words)
+    assert status == 0, document
+    return document
+
+
+def test_in_place(kernel: Kernel) -> None:
+    document = rehearsed(kernel)
+    assert document["mode"] == "in-place"
+    assert document["machine"] == {"memory": 1 << 30, "used": 40, "cpus": 2, "reserved": 65536}
+    assert document["filled_pages"] == (1 << 30) * 40 // 100 // 4096
+    assert document["pattern_pages"]["right"] == document["filled_pages"]
+    checks = {item["rule"]: item for item in document["checks"]}
+    assert {item["ok"] for item in checks.values()} == {True}
+    assert checks["cpu-notes"]["detail"] == "registers of 2 CPUs of 2"
+    assert checks["vmcoreinfo"]["detail"].endswith(f"release {kernel.release}")
+
+
+def test_stub_swap_with_an_initrd_whose_init_would_end_it(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "initrd").write_bytes(make_cpio(("init", b"#!/no/such/program\n")))
+    words = ["--mode", "stub-swap", "--initrd", str(tmp_path / "initrd"), "--crash-size", "176M"]
+    document = rehearsed(kernel, *words, "--used", "10")
+    assert document["mode"] == "stub-swap"
+    window = document["window"]
+    assert int(window["end"], 16) - int(window["start"], 16) == 176 * MIB
+    assert document["backup_pages"] > 176 * MIB // 4096
+    assert document["pattern_pages"]["right"] == document["filled_pages"]
+
+
+def test_a_load_that_the_kernel_has_no_room_for(kernel: Kernel) -> None:
+    status, document = rehearse(kernel, "--crash-size", "900M", "--used", "1")
+    assert status == 6
+    assert document["error"]["hint"].startswith("a smaller --crash-size")
+
+
+def test_a_capture_kernel_that_has_too_little_memory(kernel: Kernel) -> None:
+    status, document = rehearse(kernel, "--crash-size", "80M", "--used", "1")
+    assert status == 3
+    assert document["error"]["code"] == "no-dump"
+    assert "Kernel panic" in document["error"]["hint"]
+    assert (
+        document["error"]["hint"].removeprefix("the last on its console: ")
+        in (document["error"]["console"])
+    )
