@@ -14,6 +14,7 @@ from typing import Any
 
 from pykexec import libc
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.crash.pattern import pattern_page
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.host.hugepages import page_frames
@@ -26,7 +27,6 @@ LEFT = 64 << 20
 """Bytes that `pykexec load` itself needs."""
 CHUNK = 2 << 20
 WARNING = "pykexec: warning: "
-SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
 
 class TooMuchInUse(DoesNotFit):
@@ -53,7 +53,7 @@ def main() -> None:
             cpus = os.cpu_count() or 1
             say(step="panic, and the capture kernel", filled=filled, cpus=cpus)
             os.sched_setaffinity(0, {cpus - 1})
-            SYSRQ_TRIGGER.write_text("c")
+            ThisKernel().panic()
     time.sleep(3600)  # the host ends this machine
 
 

@@ -13,14 +13,16 @@ import pykexec
 PACKAGE = Path(pykexec.__file__).parent
 TESTS = Path(__file__).parents[2]
 CALLS = "backends/kernel/calls.py"
-ENTRIES = {CALLS, "cli/kexec8/__init__.py", "cli/target.py"}
+ENTRIES = {CALLS, "cli/kexec8/__init__.py", "cli/target.py", "qemu/first.py"}
+"""The last one is the first process of a machine in QEMU."""
 MAY_BE_LOST = ("vm/", "contract/rig.py")
 """Tests for a guest; the contract suite asks a real kernel only where it is told to."""
 WAYS_OUT = re.compile(
     r"libc\.(kexec_load|kexec_file_load|reboot_kexec)\b|sysrq-trigger"
     r"|\bos\.(sync|system|popen|exec|spawn|posix_spawn|fork|kill)"
-    r"|import (subprocess|socket|multiprocessing|pty|asyncio)\b|raw_syscall"
+    r"|raw_syscall"
 )
+PROGRAMS = re.compile(r"import (subprocess|socket|multiprocessing|pty|asyncio)\b")
 
 
 def files(folder: Path) -> Iterator[tuple[str, str]]:
@@ -45,6 +47,11 @@ def names(text: str) -> set[str]:
 def test_every_way_out_is_one_of_the_calls() -> None:
     found = {name for name, text in files(PACKAGE) if WAYS_OUT.search(text)}
     assert found == {CALLS, "libc.py"}
+
+
+def test_programs_are_run_only_for_a_machine_in_qemu() -> None:
+    found = {name for name, text in files(PACKAGE) if PROGRAMS.search(text)}
+    assert {name for name in found if not name.startswith("qemu/")} == set()
 
 
 def test_only_entry_points_act_on_this_machine() -> None:
