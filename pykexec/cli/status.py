@@ -39,8 +39,9 @@ def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
 def staged(acting: Backend) -> StagedReport | None:
     """Only the real kernel has a stage."""
     from pykexec.backends.backend import LoadState
-    from pykexec.backends.kernel.backend import KernelBackend, StageChanged
+    from pykexec.backends.kernel.backend import KernelBackend
     from pykexec.backends.kernel.stage import NotStaged
+    from pykexec.backends.kernel.staged import StageChanged
     from pykexec.cli.reports import StagedReport
 
     if not isinstance(acting, KernelBackend):
@@ -52,7 +53,7 @@ def staged(acting: Backend) -> StagedReport | None:
     if acting.status()[record.slot] is LoadState.NOT_LOADED:
         problem = f"the {record.slot} image is not loaded any more: it was freed by others"
     try:
-        acting.check_staged()
+        acting.staged.check()
     except (StageChanged, NotStaged) as error:
         problem = error.message
-    return StagedReport(record, acting.staged_pages(), problem)
+    return StagedReport(record, acting.staged.page_count(), problem)

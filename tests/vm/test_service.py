@@ -34,7 +34,7 @@ WILD = """
 import json, sys
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
-stage = KernelBackend(ThisKernel()).unmoved_stage()
+stage = KernelBackend(ThisKernel()).staged.unmoved()
 addr = KernelBackend(ThisKernel()).records.read().sums[0][0] + 0x1234
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """

@@ -26,7 +26,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 plan = json.loads(pathlib.Path("/out/plan.json").read_text())
 kernel = next(item for item in plan["stage"] if item["name"] == "kernel")
-stage = KernelBackend(ThisKernel()).unmoved_stage()
+stage = KernelBackend(ThisKernel()).staged.unmoved()
 addr = int(kernel["mem"], 16) + 0x12345
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +18,8 @@ from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
-from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
+from pykexec.backends.kernel.record import RecordFile, unload_command
+from pykexec.backends.kernel.staged import StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed, NotSupported
 from pykexec.host.facts import read_machine
@@ -31,20 +30,10 @@ from pykexec.host.lock import RUN_FOLDER, exclusive
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
-from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
-from pykexec.placement.stage import staged_pieces
 from pykexec.syscalls import SyscallError
-
-CHECK_CHUNK = 1 << 20
-
-
-class StageChanged(CheckFailed):
-    """What waits in the stage is not what pykexec put there."""
-
-    code = "stage-changed"
 
 
 class NothingLoaded(CheckFailed):
@@ -81,6 +70,7 @@ class KernelBackend:
         self.pages = HugePages(folder)
         self.journal = Journal(folder)
         self.records = RecordFile(folder)
+        self.staged = StagedImage(self.pages, self.journal, self.records)
 
     def machine(self) -> Machine:
         return self.facts()
@@ -181,49 +171,11 @@ class KernelBackend:
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
         """Into the huge pages, which must still be where they were."""
-        self.unmoved_stage().write(addr, headers)
-        self.remember_sums([(addr, len(headers), hashlib.sha256(headers).hexdigest())])
+        self.staged.bind_headers(addr, headers)
 
     def fill_stage(self, bound: BoundPlan) -> None:
         """Image and headers at the places in which the stub will look for them."""
-        from pykexec.placement.panic_modes import staged_regions
-
-        plan = bound.plan
-        self.records.write(record_of(plan, Slot.CRASH))
-        staged = self.unmoved_stage()
-        for item in plan.placed:
-            if item.contents is None:
-                continue
-            chunks = item.contents.chunks()
-            left = memoryview(b"")
-            span = PhysRange.sized(item.range.start, item.contents.size)
-            for piece in staged_pieces(span, bound.backup_map):
-                done = 0
-                while done < piece.size:
-                    left = left or memoryview(next(chunks))
-                    part = left[: piece.size - done]
-                    staged.write(piece.source + done, part)
-                    done, left = done + len(part), left[len(part) :]
-        staged.write(bound.headers_at.start, bound.headers)
-        self.remember_sums((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound))
-        self.unmoved_stage()
-
-    def remember_sums(
-        self, sums: Iterator[tuple[int, int, str]] | list[tuple[int, int, str]]
-    ) -> None:
-        if record := self.records.read():
-            self.records.write(replace(record, sums=tuple(sums)))
-
-    def unmoved_stage(self) -> stage.Stage:
-        """The stage, whose pages are where the journal says. Raises StageChanged."""
-        found = stage.reopen(self.pages, self.journal)
-        if found is None:
-            raise stage.NotStaged("nothing is staged")
-        if moved := found.moved():
-            raise StageChanged(
-                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
-            )
-        return found
+        self.staged.fill(bound)
 
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""
@@ -236,39 +188,10 @@ class KernelBackend:
         state = self.machine().kexec
         return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
 
-    def check_staged(self) -> LoadRecord | None:
-        """What pykexec loaded, with its memory looked at again; None when it loaded nothing.
-
-        Raises StageChanged where pages moved or bytes are others."""
-        record = self.records.read()
-        if record is None:
-            return None
-        if not record.sums:
-            raise StageChanged(
-                "a load was interrupted: what it was to start is not complete",
-                hint="pykexec unload gives back what it took",
-            )
-        staged = self.unmoved_stage()
-        for addr, size, expected in record.sums:
-            digest = hashlib.sha256()
-            for done in range(0, size, CHECK_CHUNK):
-                digest.update(staged.read(addr + done, min(CHECK_CHUNK, size - done)))
-            if digest.hexdigest() != expected:
-                raise StageChanged(
-                    f"{size:#x} bytes at {addr:#x} of the stage are not those that were written",
-                    hint="unload, and load again",
-                )
-        return record
-
-    def staged_pages(self) -> int:
-        """Huge pages that are ours at the moment."""
-        found = stage.reopen(self.pages, self.journal)
-        return len(found.index) if found else 0
-
     def startable(self) -> Start:
         """What `start` would do, after every check. Raises KexecError when nothing is
         loaded; unknown is not loaded."""
-        record = self.check_staged()
+        record = self.staged.check()
         state = self.status()
         if record and record.mode in PANIC_MODES:
             if state[Slot.CRASH] is LoadState.LOADED:
@@ -308,16 +231,3 @@ def load_state(loaded: bool | Unknown) -> LoadState:
     if isinstance(loaded, Unknown):
         return LoadState.UNKNOWN
     return LoadState.LOADED if loaded else LoadState.NOT_LOADED
-
-
-def record_of(plan: PlacementPlan, slot: Slot) -> LoadRecord:
-    if plan.mode is None or plan.window is None or plan.headers is None:
-        raise NotSupported("a load without a mode has no record")
-    return LoadRecord(
-        slot=slot,
-        mode=plan.mode,
-        kernel=plan.image.path,
-        since=int(time.time()),
-        window=plan.window,
-        headers=plan.headers,
-    )

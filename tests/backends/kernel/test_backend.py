@@ -9,8 +9,9 @@ import pytest
 
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Slot
-from pykexec.backends.kernel.backend import KernelBackend, StageChanged
+from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.stage import AlreadyStaged
+from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
 from pykexec.load import load
@@ -70,6 +71,6 @@ def test_a_failed_load_of_another_kind_leaves_the_stage_alone(
 def test_an_interrupted_load_is_not_started(backend: KernelBackend) -> None:
     backend.records.write(replace(RECORD, sums=()))
     with pytest.raises(StageChanged, match="a load was interrupted"):
-        backend.check_staged()
+        backend.staged.check()
     with pytest.raises(StageChanged):
         backend.startable()

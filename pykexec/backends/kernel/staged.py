@@ -1,0 +1,122 @@
+"""What waits in the stage: image and headers, the sums of what was put there, and whether it
+is all still so."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel import stage
+from pykexec.backends.kernel.journal import Journal
+from pykexec.backends.kernel.record import LoadRecord, RecordFile
+from pykexec.errors import CheckFailed, NotSupported
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.bind import BoundPlan
+from pykexec.placement.plan import PlacementPlan
+from pykexec.placement.stage import staged_pieces
+
+CHECK_CHUNK = 1 << 20
+
+
+class StageChanged(CheckFailed):
+    """What waits in the stage is not what pykexec put there."""
+
+    code = "stage-changed"
+
+
+class StagedImage:
+    """Huge pages as the journal has them, and their contents as the record has those."""
+
+    def __init__(self, pages: stage.HugePageSystem, journal: Journal, records: RecordFile) -> None:
+        self.pages = pages
+        self.journal = journal
+        self.records = records
+
+    def bind_headers(self, addr: int, headers: bytes) -> None:
+        """Into the huge pages, which must still be where they were."""
+        self.unmoved().write(addr, headers)
+        self.remember_sums([(addr, len(headers), hashlib.sha256(headers).hexdigest())])
+
+    def fill(self, bound: BoundPlan) -> None:
+        """Image and headers at the places in which the stub will look for them."""
+        from pykexec.placement.panic_modes import staged_regions
+
+        plan = bound.plan
+        self.records.write(record_of(plan, Slot.CRASH))
+        staged = self.unmoved()
+        for item in plan.placed:
+            if item.contents is None:
+                continue
+            chunks = item.contents.chunks()
+            left = memoryview(b"")
+            span = PhysRange.sized(item.range.start, item.contents.size)
+            for piece in staged_pieces(span, bound.backup_map):
+                done = 0
+                while done < piece.size:
+                    left = left or memoryview(next(chunks))
+                    part = left[: piece.size - done]
+                    staged.write(piece.source + done, part)
+                    done, left = done + len(part), left[len(part) :]
+        staged.write(bound.headers_at.start, bound.headers)
+        self.remember_sums((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound))
+        self.unmoved()
+
+    def remember_sums(self, sums: Iterable[tuple[int, int, str]]) -> None:
+        if record := self.records.read():
+            self.records.write(replace(record, sums=tuple(sums)))
+
+    def unmoved(self) -> stage.Stage:
+        """The stage, whose pages are where the journal says. Raises StageChanged."""
+        found = stage.reopen(self.pages, self.journal)
+        if found is None:
+            raise stage.NotStaged("nothing is staged")
+        if moved := found.moved():
+            raise StageChanged(
+                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
+            )
+        return found
+
+    def check(self) -> LoadRecord | None:
+        """What pykexec loaded, with its memory looked at again; None when it loaded nothing.
+
+        Raises StageChanged where pages moved or bytes are others."""
+        record = self.records.read()
+        if record is None:
+            return None
+        if not record.sums:
+            raise StageChanged(
+                "a load was interrupted: what it was to start is not complete",
+                hint="pykexec unload gives back what it took",
+            )
+        staged = self.unmoved()
+        for addr, size, expected in record.sums:
+            digest = hashlib.sha256()
+            for done in range(0, size, CHECK_CHUNK):
+                digest.update(staged.read(addr + done, min(CHECK_CHUNK, size - done)))
+            if digest.hexdigest() != expected:
+                raise StageChanged(
+                    f"{size:#x} bytes at {addr:#x} of the stage are not those that were written",
+                    hint="unload, and load again",
+                )
+        return record
+
+    def page_count(self) -> int:
+        """Huge pages that are ours at the moment."""
+        found = stage.reopen(self.pages, self.journal)
+        return len(found.index) if found else 0
+
+
+def record_of(plan: PlacementPlan, slot: Slot) -> LoadRecord:
+    if plan.mode is None or plan.window is None or plan.headers is None:
+        raise NotSupported("a load without a mode has no record")
+    return LoadRecord(
+        slot=slot,
+        mode=plan.mode,
+        kernel=plan.image.path,
+        since=int(time.time()),
+        window=plan.window,
+        headers=plan.headers,
+    )
