@@ -213,3 +213,16 @@ def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
         "pykexec: warning: --initrd replaces the initrd inside the uki\n"
         "pykexec: warning: the command line inside the uki is replaced: 'root=/dev/vda1 ro'\n"
     )
+
+
+def test_more_pieces_than_headers_are_refused_and_nothing_stays_loaded(
+    run_json: RunJson, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known only when the load is bound: it is unloaded again. 65,535 are too many for a test."""
+    before = run_json("machine", "show", machine)
+    monkeypatch.setattr("pykexec.crash.elfcorehdr.MAX_PROGRAM_HEADERS", 100)
+    words = ("load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M")
+    error = run_json(*words, status=6)["error"]
+    assert error["code"] == "too-many-headers"
+    assert "program headers, at most 100 can be described" in error["message"]
+    assert run_json("machine", "show", machine) == before
