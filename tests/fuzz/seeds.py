@@ -108,6 +108,7 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "iomem_text": lambda: utf8(IOMEM),
     "memmap_texts": lambda: utf8("0x0\n0x9fbff\nSystem RAM\n0x100000\n0x3ffdbfff\nReserved\n"),
     "machine_file": lambda: [loaded_machine()[0]],
+    "ram_journal": lambda: [b"new page" * 512 * 8 + bytes((0, 1, 2, 3, 4, 2, 2, 0))],
     "page_list": lambda: [words(2, 0x5000 | 1, 0x9000 | 8, 0xA000 | 8, 4)],
     "plan": golden_plans,
     "vmcore": lambda: [make_core()],

@@ -22,7 +22,7 @@ from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import RecordFile
 from pykexec.backends.page_list import read_page_list
 from pykexec.backends.simulated.machine_file import decode, encode
-from pykexec.backends.simulated.ram import Ram
+from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.backends.simulated.stub_run import run_stub
 from pykexec.backends.simulated.zero_page import read_zero_page
 from pykexec.cli import documents, output
@@ -208,6 +208,17 @@ def machine_file(data: bytes) -> None:
     assert decode(encode(state, pending)) == (state, pending)
 
 
+JOURNAL_PAGES = 8
+
+
+def ram_journal(data: bytes) -> None:
+    """ram.new as a killed command may have left it; what it says is done twice."""
+    with open(written(data), "rb") as file, tempfile.TemporaryFile(dir=scratch()) as ram:
+        for _ in range(2):
+            apply_journal(file.fileno(), ram.fileno(), JOURNAL_PAGES * PAGE_SIZE)
+            assert os.fstat(ram.fileno()).st_size == JOURNAL_PAGES * PAGE_SIZE
+
+
 def page_list(data: bytes) -> None:
     """The first word is the head; behind it are four pages, over and over."""
 
@@ -325,7 +336,7 @@ TARGETS: dict[str, Target] = {
     function.__name__: function
     for function in (
         bzimage, elf, multiboot, uimage, pe, any_file, compression, initrd, iomem_text,
-        memmap_texts, machine_file, page_list, plan, vmcore, elfcorehdr, boot_params, stub,
-        kallsyms, kcore, captured, stage_journal, load_record, kexec8_words,
+        memmap_texts, machine_file, ram_journal, page_list, plan, vmcore, elfcorehdr, boot_params,
+        stub, kallsyms, kcore, captured, stage_journal, load_record, kexec8_words,
     )
 }  # fmt: skip
