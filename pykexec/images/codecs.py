@@ -5,7 +5,6 @@ one that is missing.
 
 from __future__ import annotations
 
-import bz2
 import lzma
 import struct
 import zlib
@@ -140,7 +139,9 @@ def unpack_lzma(source: Source) -> Iterator[bytes]:
 
 
 def unpack_bzip2(source: Source) -> Iterator[bytes]:
-    return decoded(bz2.BZ2Decompressor, BZIP2_MAGIC, source)
+    from bz2 import BZ2Decompressor
+
+    return decoded(BZ2Decompressor, BZIP2_MAGIC, source)
 
 
 def optional(names: tuple[str, ...], what: str, package: str) -> Any:

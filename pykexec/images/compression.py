@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import lzma
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 
@@ -85,5 +84,7 @@ def unnamed_file() -> int:
     try:
         return os.memfd_create("pykexec", os.MFD_CLOEXEC)
     except OSError:
-        with tempfile.TemporaryFile() as file:
+        from tempfile import TemporaryFile
+
+        with TemporaryFile() as file:
             return os.dup(file.fileno())
