@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from pykexec import libc
-from pykexec.errors import KexecError
+from pykexec.errors import KexecError, UsageError
 
 MOUNTS = (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"))
 PORT = "/dev/ttyS1"
 KERNEL, INITRD, WISHES = "/boot/kernel", "/boot/initrd", "/boot/wishes.json"
 """Files of the first kernel."""
+
+
+class NotInAGuest(UsageError):
+    """What is for process 1 of a guest would mount over, or crash, another machine."""
+
+    code = "not-in-a-guest"
 
 
 class Say(Protocol):
@@ -22,10 +29,17 @@ class Say(Protocol):
     def __call__(self, **fields: object) -> None: ...
 
 
+def only_in_a_guest() -> None:
+    """Raises NotInAGuest."""
+    if os.getpid() != 1:
+        raise NotInAGuest("this is process 1 of a rehearsal's guest, and of nothing else")
+
+
 @contextmanager
 def line_to_host() -> Iterator[Say]:
-    """Mounts what a guest needs. A KexecError is said and ends here; any other ends process 1,
-    and with it the machine, its traceback being the last on the console."""
+    """Mounts what a guest needs; raises NotInAGuest before. A KexecError is said and ends here;
+    any other ends process 1, and with it the machine, its traceback the last on the console."""
+    only_in_a_guest()
     for kind, folder in MOUNTS:
         libc.mount(kind, folder, kind, 0, "")
     with open(PORT, "w") as port:

@@ -13,7 +13,7 @@ import pytest
 
 from pykexec.images.contents import Built, OpenFile
 from pykexec.images.initrd import read_initrd
-from pykexec.qemu.guest import MOUNTS
+from pykexec.qemu.guest import MOUNTS, NotInAGuest, only_in_a_guest
 from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import NoPython, interpreter, loadable, python_tree
 from pykexec.qemu.rehearse import capture_initrd, everything, guest_tree
@@ -60,6 +60,12 @@ import pkgutil, sys, pykexec.qemu.first
 assert pkgutil.get_data("pykexec.purgatory", "stub.bin")
 print(*(m.__file__ for m in sys.modules.values() if getattr(m, "__file__", None)))
 """
+
+
+def test_no_guest_outside_of_a_guest() -> None:
+    """The one thing that stands between its main() and this machine."""
+    with pytest.raises(NotInAGuest):
+        only_in_a_guest()
 
 
 def test_the_python_of_a_guest_runs_from_its_tree(first: Tree, tmp_path: Path) -> None:
