@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from tests.cli.documents import validate
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]
+HEARD = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
+"""
+PYKEXEC = (sys.executable, "-c", HEARD)
+"""As `python -m pykexec`, and to be interrupted: a test run in the background has SIGINT ignored,
+and its children inherit that."""
 
 
 @pytest.fixture(autouse=True)

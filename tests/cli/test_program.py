@@ -16,7 +16,7 @@ import pytest
 
 from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, VERBS, program
 from pykexec.errors import KexecError
-from tests.cli.conftest import Run, RunJson
+from tests.cli.conftest import PYKEXEC, Run, RunJson
 from tests.cli.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
@@ -174,10 +174,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_signal_interrupts() -> None:
-    # A test run in the background has SIGINT ignored, and its children inherit that.
-    heard = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    run = f"{heard}; runpy.run_module('pykexec', run_name='__main__', alter_sys=True)"
-    command = [sys.executable, "-c", run, "rehearse", "bzImage", "--memory", "1G"]
+    command = [*PYKEXEC, "rehearse", "bzImage", "--memory", "1G"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         time.sleep(1)
         child.send_signal(signal.SIGINT)

@@ -23,7 +23,7 @@ from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
 from pykexec.qemu.rehearse import QemuStage, listen, verdict
 from pykexec.rehearse import NoProgress
 from tests.builders import make_bzimage, pack
-from tests.cli.conftest import Run, RunJson, folder, run, run_json
+from tests.cli.conftest import PYKEXEC, Run, RunJson, folder, run, run_json
 
 __all__ = ["folder", "run", "run_json"]
 
@@ -125,7 +125,7 @@ def test_no_process_outlives_it(speaker: Path, number: int) -> None:
         (speaker / "bin" / "setpriv").chmod(0o755)
     (speaker / "tmp").mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(speaker / "tmp")}
-    command = [sys.executable, "-c", HEARD, *QEMU]
+    command = [*PYKEXEC, *QEMU]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
         pid = wait_for_pid(speaker / "pid")
         child.send_signal(number)
@@ -135,14 +135,6 @@ def test_no_process_outlives_it(speaker: Path, number: int) -> None:
         assert time.monotonic() < deadline, "the process in QEMU's place goes on"
         time.sleep(0.1)
     assert list((speaker / "tmp").iterdir()) == []
-
-
-HEARD = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
-"""
-"""A test run in the background has SIGINT ignored, and its children inherit that."""
 
 
 def wait_for_pid(path: Path) -> int:
