@@ -22,7 +22,7 @@ import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
 """
-PYKEXEC = (sys.executable, "-c", HEARD)
+INTERRUPTIBLE = (sys.executable, "-c", HEARD)
 """As `python -m pykexec`, and to be interrupted: a test run in the background has SIGINT ignored,
 and its children inherit that."""
 

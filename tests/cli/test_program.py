@@ -16,7 +16,7 @@ import pytest
 
 from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, VERBS, program
 from pykexec.errors import KexecError
-from tests.cli.conftest import PYKEXEC, Run, RunJson
+from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson
 from tests.cli.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
@@ -174,7 +174,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_signal_interrupts() -> None:
-    command = [*PYKEXEC, "rehearse", "bzImage", "--memory", "1G"]
+    command = [*INTERRUPTIBLE, "rehearse", "bzImage", "--memory", "1G"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         time.sleep(1)
         child.send_signal(signal.SIGINT)

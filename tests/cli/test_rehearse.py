@@ -14,10 +14,10 @@ import pytest
 
 from pykexec.cli import rehearse
 from pykexec.cli.program import INTERRUPTED, TERMINATED
-from tests.cli.conftest import PYKEXEC, Run
+from tests.cli.conftest import INTERRUPTIBLE, Run
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [*PYKEXEC, "rehearse", "bzImage"]
+COMMAND = [*INTERRUPTIBLE, "rehearse", "bzImage"]
 SMALL = ["--memory", "128M", "--crash-size", "32M"]
 
 

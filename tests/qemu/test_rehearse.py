@@ -23,7 +23,7 @@ from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
 from pykexec.qemu.rehearse import QemuStage, listen, verdict
 from pykexec.rehearse import NoProgress
 from tests.builders import make_bzimage, pack
-from tests.cli.conftest import PYKEXEC, Run, RunJson, folder, run, run_json
+from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
 
 __all__ = ["folder", "run", "run_json"]
 
@@ -125,7 +125,7 @@ def test_no_process_outlives_it(speaker: Path, number: int) -> None:
         (speaker / "bin" / "setpriv").chmod(0o755)
     (speaker / "tmp").mkdir()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(speaker / "tmp")}
-    command = [*PYKEXEC, *QEMU]
+    command = [*INTERRUPTIBLE, *QEMU]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as child:
         pid = wait_for_pid(speaker / "pid")
         child.send_signal(number)
