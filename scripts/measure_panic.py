@@ -1,8 +1,9 @@
-"""Boots guests, lets them panic, and times the way to the capture kernel's first command.
+"""Boots guests, lets them panic, and times the way to the capture kernel.
 
 Everything runs under TCG, several times slower than a processor: the seconds are for
-comparing with each other. The guests have 3 GiB and two CPUs. (In a window of 64 MiB the stub
-does its work, but Debian's kernel runs out of memory while it boots.)
+comparing with each other. The guests have 3 GiB and two CPUs. The times are those at which
+the lines came over the serial console: the stub's, and the capture kernel's banner. (In a window
+of 64 MiB the stub does its work, but Debian's kernel runs out of memory while it boots.)
 """
 
 from __future__ import annotations
@@ -22,20 +23,33 @@ DEBIAN, RHEL = 192 << 20, 256 << 20
 """crashkernel= of a machine of 3 GiB: kdump-tools' 384M-:192M... and RHEL 9's 2G-64G:256M."""
 REPEAT = 2
 MISSED = 3
-NOT_SLOWER = 1.25
-"""Of the same way by kexec-tools; two runs of one guest differ by as much."""
-APPEND = "console=ttyS0 earlyprintk=ttyS0 panic=1 quiet"
+NOT_SLOWER = 1.0
+"""In-place beside kexec-tools, from the panic to the first line."""
+APPEND = "loglevel=6 console=ttyS0 earlyprintk=ttyS0 panic=1"
+"""The banner is a notice: loglevel=6 shows it, and little else."""
+CHECKING, STARTING, BANNER = "pykexec: checking", "pykexec: starting", "Linux version"
 LOAD = f"{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --append '{APPEND}'"
 KEXEC = f"kexec -p /boot/vmlinuz --initrd=/boot/initrd2 --append='{APPEND} nr_cpus=1'"
 
 
 @dataclass(frozen=True)
 class Way:
-    """A name, what is reserved, and the command that arms."""
+    """A name, what is reserved in bytes, and the command that arms."""
 
     name: str
     reserved: int
     command: str
+    has_stub: bool = True
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one run: from the panic to the capture kernel's first line and to its first
+    command; and of that the stub's own, None where there is no stub of ours."""
+
+    line: float
+    command: float
+    stub: float | None
 
 
 def by_normal(mode: str, mib: int) -> Way:
@@ -43,16 +57,18 @@ def by_normal(mode: str, mib: int) -> Way:
     return Way(f"{mode}, window of {mib} MiB", 64 << 10, f"{LOAD} {options}")
 
 
+KEXEC_TOOLS = Way("kexec-tools, kexec -p", DEBIAN, KEXEC, has_stub=False)
+IN_PLACE = by_normal("in-place", 192)
 WAYS = (
-    Way("kexec-tools, kexec -p", DEBIAN, KEXEC),
+    KEXEC_TOOLS,
     Way("pykexec load --crash", DEBIAN, f"{LOAD} --crash"),
-    by_normal("in-place", 192),
-    *(by_normal("stub-swap", mib) for mib in (128, 256, 512)),
+    IN_PLACE,
+    *(by_normal("stub-swap", mib) for mib in (128, 192, 256, 512)),
 )
 
 
-def seconds(vm: VM, way: Way) -> float:
-    """From the panic to the capture kernel's first command."""
+def timed(vm: VM, way: Way) -> Times:
+    """One guest's panic."""
     print(f"... {way.name}", file=sys.stderr)
     first = f"""
         {way.command} > /out/load 2>&1
@@ -70,7 +86,22 @@ def seconds(vm: VM, way: Way) -> float:
         site=site(),
         programs=["kexec"],
     ).expect(0)
-    return result.seconds_at("second kernel") - result.seconds_at("panic")
+    panic, line = result.seconds_at("panic"), result.seconds_at_console(BANNER)
+    assert line > panic, "the capture kernel's first line was not seen"
+    stub = None
+    if way.has_stub:
+        stub = result.seconds_at_console(STARTING) - result.seconds_at_console(CHECKING)
+    return Times(line - panic, result.seconds_at("second kernel") - panic, stub)
+
+
+def best(turns: tuple[Times, ...]) -> Times:
+    """The shortest of each: what else the computer does only adds."""
+    stubs = [times.stub for times in turns if times.stub is not None]
+    return Times(
+        min(times.line for times in turns),
+        min(times.command for times in turns),
+        min(stubs, default=None),
+    )
 
 
 def main() -> int:
@@ -78,17 +109,21 @@ def main() -> int:
         kernel = supplies.kernel(supplies.DEFAULT_SERIES)
         with tempfile.TemporaryDirectory(prefix="pykexec-bench-") as folder:
             vm = VM(kernel, Path(folder))
-            turns = [[seconds(vm, way) for way in WAYS] for _ in range(REPEAT)]
+            turns = [[timed(vm, way) for way in WAYS] for _ in range(REPEAT)]
     except Unavailable as unavailable:
         print(f"not measured: {unavailable.reason}", file=sys.stderr)
         return 1
-    best = {way.name: min(times) for way, times in zip(WAYS, zip(*turns, strict=True), strict=True)}
-    print(f"{'':34} {'reserved':>10}  panic to capture")
-    for way in WAYS:
-        print(f"{way.name:34} {way.reserved >> 10:8} K  {best[way.name]:6.1f} s")
+    found = dict(zip(WAYS, map(best, zip(*turns, strict=True)), strict=True))
+    print(f"{'':30} {'reserved':>10}  {'stub':>7}  {'first line':>10}  first command")
+    for way, times in found.items():
+        stub = "" if times.stub is None else f"{times.stub:.1f} s"
+        reserved = f"{way.reserved >> 10} K"
+        print(
+            f"{way.name:30} {reserved:>10}  {stub:>7}  {times.line:8.1f} s  {times.command:11.1f} s"
+        )
     print(f"\nreserved by default: Debian {DEBIAN >> 20} MiB, RHEL {RHEL >> 20} MiB")
-    ratio = best["in-place, window of 192 MiB"] / best[WAYS[0].name]
-    print(f"in-place against kexec-tools: {ratio:.2f} times (limit {NOT_SLOWER})")
+    ratio = found[IN_PLACE].line / found[KEXEC_TOOLS].line
+    print(f"first line, in-place against kexec-tools: {ratio:.2f} times (limit {NOT_SLOWER:g})")
     return 0 if ratio <= NOT_SLOWER else MISSED
 
 
