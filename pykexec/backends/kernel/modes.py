@@ -109,8 +109,8 @@ WARN_REBOOT = (
 )
 WARN_EXEC_ONLY = f"only pykexec exec starts it, no panic does; {RESERVATION_REMEDY}"
 WARN_STUB_SWAP = (
-    "after a panic the other CPUs sleep in the first kernel's text: an NMI or machine check "
-    "there meets page tables that the window may hold by then"
+    "after a panic the other CPUs sleep in the first kernel's text: an NMI, SMI or machine "
+    "check there meets page tables that the window may hold by then"
 )
 
 
