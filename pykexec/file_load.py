@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +26,9 @@ NO_FILE_FLAGS = KexecFileFlag(0)
 class FileLoadBackend(Protocol):
     """A backend whose kernel reads files."""
 
-    name: str
-
     def machine(self) -> Machine: ...
+
+    def session(self) -> AbstractContextManager[None]: ...
 
     def file_load(
         self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
@@ -50,7 +51,9 @@ def file_load(
     kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
 ) -> FileLoaded:
     """Identify, build the command line, hand over. Raises KexecError."""
-    return hand_over(identify(kernel), backend, request)
+    image = identify(kernel)
+    with backend.session():
+        return hand_over(image, backend, request)
 
 
 def hand_over(
@@ -59,7 +62,8 @@ def hand_over(
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
 ) -> FileLoaded:
-    """The same for a parsed image; `more_flags` besides those that the request needs."""
+    """The same for a parsed image, inside of a session of the backend; `more_flags` besides
+    those that the request needs."""
     request = with_implied(image, request)
     machine = backend.machine()
     crash = request.kind is ImageKind.CRASH

@@ -208,7 +208,8 @@ class KernelBackend:
             self.calls.sync()
         if how is Start.PANIC:
             self.calls.panic()
-        self.calls.reboot_kexec()
+        else:
+            self.calls.reboot_kexec()
 
 
 def free_image(calls: KernelCalls, slot: Slot) -> None:

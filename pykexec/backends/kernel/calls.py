@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pykexec import libc
+from pykexec.errors import NotSupported
 
 SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
@@ -37,7 +38,7 @@ class KernelCalls(Protocol):
         ...
 
     def panic(self) -> None:
-        """The kernel is made to panic."""
+        """The kernel is made to panic. Raises NotSupported where it has no way to ask for it."""
         ...
 
     def sync(self) -> None:
@@ -68,7 +69,13 @@ class ThisKernel:
         libc.reboot_kexec()
 
     def panic(self) -> None:
-        SYSRQ_TRIGGER.write_text("c")
+        try:
+            SYSRQ_TRIGGER.write_text("c")
+        except OSError as error:
+            raise NotSupported(
+                f"{SYSRQ_TRIGGER}: {(error.strerror or str(error)).lower()}",
+                hint="the kernel needs CONFIG_MAGIC_SYSRQ=y",
+            ) from error
 
     def sync(self) -> None:
         os.sync()

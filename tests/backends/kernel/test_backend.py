@@ -9,12 +9,15 @@ import pytest
 
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Slot
-from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.backend import KernelBackend, Start
 from pykexec.backends.kernel.stage import AlreadyStaged
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import KexecError
+from pykexec.file_load import file_load
+from pykexec.host.lock import Busy, exclusive
 from pykexec.images.contents import OpenFile
 from pykexec.load import load
+from pykexec.machine import Machine
 from pykexec.placement.plan import LoadRequest
 from pykexec.placement.segment import NO_FLAGS, SegmentTable
 from tests.backends.kernel.calls import Calls
@@ -74,3 +77,29 @@ def test_an_interrupted_load_is_not_started(backend: KernelBackend) -> None:
         backend.staged.check()
     with pytest.raises(StageChanged):
         backend.startable()
+
+
+def test_a_panic_that_does_not_come_starts_nothing_else(tmp_path: Path) -> None:
+    """The stub runs after a panic only: a reboot would start whatever the normal slot has."""
+    calls = Calls()
+    KernelBackend(calls, tmp_path).start(Start.PANIC)
+    assert calls.others == ["sync", "panic"]
+
+
+class CallsThatAnotherMakesToo(Calls):
+    """While the kernel reads the files another pykexec tries to change it."""
+
+    folder: Path
+
+    def kexec_file_load(self, kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) -> None:
+        with pytest.raises(Busy), exclusive(self.folder):
+            pass
+        super().kexec_file_load(kernel_fd, initrd_fd, cmdline, flags)
+
+
+def test_a_load_by_file_is_alone(tmp_path: Path) -> None:
+    calls = CallsThatAnotherMakesToo()
+    calls.folder = tmp_path / "run"
+    backend = KernelBackend(calls, calls.folder, lambda: Machine("a machine"))
+    file_load(write(tmp_path, "vmlinuz", make_bzimage()), backend, LoadRequest(append=("quiet",)))
+    assert [line for line, _, _ in calls.files] == ["quiet"]
