@@ -132,8 +132,9 @@ class Session:
             for channel in (self.console, self.line):
                 selector.register(channel, selectors.EVENT_READ)
             while selector.get_map():
-                ready = selector.select(deadline - time.monotonic())
-                if not ready:
+                left = deadline - time.monotonic()
+                ready = selector.select(left) if left > 0 else ()
+                if not ready:  # a guest that never stops talking has to stop, too
                     self.timed_out = True
                     return
                 for key, _ in ready:

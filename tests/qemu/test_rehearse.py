@@ -192,6 +192,18 @@ def test_a_machine_without_a_dump(
     assert raised.value.hint == f"the last on its console: {last}"
 
 
+def test_a_guest_that_never_stops_talking() -> None:
+    """What is there to be read when the time is over is not waited for, nor read."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    pairs[1][1].sendall(b'{"step": "on"}\n')
+    session = Session(pairs[0][0], pairs[1][0], io.BytesIO())
+    assert list(session.messages(0)) == []
+    assert session.timed_out
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
 REFUSED: list[tuple[list[str], int, str]] = [
     (["--seed", "0"], 2, "--seed is for --engine simulated"),
     (["--allocator", "random"], 2, "--allocator is for --engine simulated"),
