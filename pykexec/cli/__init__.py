@@ -3,9 +3,21 @@ everything else is imported inside the command that needs it."""
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def main() -> None:
     """The program `pykexec`: ends the process with the documented exit status."""
     from pykexec.cli.program import program
 
+    open_closed_streams()
     program.main(prog_name="pykexec")
+
+
+def open_closed_streams() -> None:
+    """What a caller has closed (`>&-`) is /dev/null: Python has None there, and the next file that
+    is opened would have its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

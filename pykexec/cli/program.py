@@ -91,6 +91,8 @@ class Program(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("pykexec: interrupted", err=True)
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            sys.exit(refuse(system_fault(error), wants_json(words)))
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -126,8 +128,14 @@ def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
     return refuse(fault, wants_json(words))
 
 
+def system_fault(error: OSError) -> KexecError:
+    """What the system refused where nobody expected it: no space, too many open files."""
+    what = str(error.filename) if error.filename else "the system refused"
+    return KexecError(f"{what}: {(error.strerror or str(error)).lower()}", errno=error.errno)
+
+
 def refuse(error: KexecError, as_json: bool) -> int:
-    """Says it, and gives the exit status."""
+    """Says it, and gives the exit status; on stderr where stdout takes no document."""
     try:
         if as_json:
             from pykexec.cli.documents import encode, error_document
@@ -139,8 +147,12 @@ def refuse(error: KexecError, as_json: bool) -> int:
             click.echo(f"pykexec: {printable(error.message)}", err=True)
             if error.hint:
                 click.echo(f"  hint: {printable(error.hint)}", err=True)
+        sys.stdout.flush()
     except BrokenPipeError:
         return silence()
+    except OSError:
+        silence()
+        return refuse(error, as_json=False) if as_json else error.exit_status
     return error.exit_status
 
 

@@ -197,6 +197,28 @@ def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         assert child.wait(30) == CLOSED_PIPE
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["explain", "EINVAL"], ["explain", "EINVAL", "--json"], ["-h"]])
+def test_a_full_disk_under_stdout_is_one_line(words: list[str], unbuffered: str) -> None:
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*PYKEXEC, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert done.stderr == "pykexec: the system refused: no space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    """Nobody reads the answer, and nothing else gets its number."""
+    process("machine", "create", "m", "--memory", "128M")
+    command = f'exec "$0" -m pykexec load bzImage --machine m {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert process("status", "--machine", "m").stdout.split()[:2] == ["normal", "loaded"]
+
+
 def test_an_ascii_terminal_and_a_file_name_that_is_not() -> None:
     env = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     result = process("load", "kernel-é\udcff\x1b[2J", "--dry-run", env=env)

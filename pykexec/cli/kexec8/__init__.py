@@ -17,8 +17,10 @@ def main() -> None:
     """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
     import sys
 
+    from pykexec.cli import open_closed_streams
     from pykexec.cli.kexec8.program import run
 
+    open_closed_streams()
     sys.exit(run(sys.argv[1:], this_kernel))
 
 

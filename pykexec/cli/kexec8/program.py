@@ -45,7 +45,9 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
     except KeyboardInterrupt:
         say([f"{NAME}: interrupted"])
         return FAILED
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            say([f"{NAME}: {(error.strerror or str(error)).lower()}"])
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -85,7 +87,7 @@ def act(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> int:
         case Do.STATUS:
             return status(asked, kernel)
         case Do.REGION_SIZE:
-            print(region_size(kernel))
+            print(region_size(kernel), flush=True)
         case Do.UNLOAD:
             unload(asked, kernel)
         case Do.EXEC:

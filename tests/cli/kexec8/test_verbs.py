@@ -275,6 +275,13 @@ def test_help_and_version(kexec: Kexec) -> None:
     assert kexec("-v").out.split()[:2] == ["kexec-tools", "2.0.32"]
 
 
+@pytest.mark.parametrize("word", ["--help", "--print-ckr-size"])
+def test_a_full_disk_under_stdout(kexec: Kexec, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert kexec(word, status=255).err == "pykexec-kexec: no space left on device\n"
+
+
 def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
     kexec("-c -l bzImage --entry-32bit")
     (load,) = calls.loads
