@@ -16,11 +16,8 @@ import click
 from pykexec import __version__
 from pykexec.errors import KexecError
 
-INTERRUPTED = 130
-TERMINATED = 143
-"""As a shell shows a process that SIGTERM ended."""
-CLOSED_PIPE = 141
-"""As a shell shows a process that SIGPIPE ended."""
+HUNG_UP, INTERRUPTED, CLOSED_PIPE, TERMINATED = 129, 130, 141, 143
+"""As a shell shows a process that SIGHUP, SIGINT, SIGPIPE or SIGTERM ended."""
 
 VERBS = {
     "load": ("load", "Identify, plan, check and load a kernel."),
@@ -81,7 +78,7 @@ class Program(click.Group):
     ) -> NoReturn:
         """Runs, and always ends the process (SystemExit)."""
         words = list(sys.argv[1:] if args is None else args)
-        signal.signal(signal.SIGTERM, terminate)
+        end_in_order()
         try:
             status = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
@@ -96,9 +93,16 @@ class Program(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def terminate(number: int, frame: FrameType | None) -> None:
-    """What is half done is undone on the way out, as at an interrupt."""
-    sys.exit(TERMINATED)
+def end_in_order() -> None:
+    """At a signal what is half done is undone on the way out, as at an interrupt. nohup(1) has
+    SIGHUP ignored, and so it stays."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def nearest(word: str) -> str:

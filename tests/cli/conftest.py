@@ -20,11 +20,12 @@ RunJson = Callable[..., Any]
 HEARD = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
 """
 INTERRUPTIBLE = (sys.executable, "-c", HEARD)
 """As `python -m pykexec`, and to be interrupted: a test run in the background has SIGINT ignored,
-and its children inherit that."""
+one by nohup SIGHUP, and its children inherit that."""
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import click
 import pytest
 
 import pykexec
-from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, TERMINATED, program
+from pykexec.cli.program import CLOSED_PIPE, HUNG_UP, INTERRUPTED, TERMINATED, program
 from pykexec.errors import (
     CheckFailed,
     DoesNotFit,
@@ -106,7 +106,8 @@ def test_every_verb_has_its_options_under_its_title() -> None:
 def test_every_exit_status_is_in_the_page() -> None:
     body = page().partition(".SH EXIT STATUS")[2].partition(".SH ")[0]
     kinds = (KexecError, UsageError, CheckFailed, NotPermitted, NotSupported, DoesNotFit)
-    statuses = [0, *(kind.exit_status for kind in kinds), INTERRUPTED, CLOSED_PIPE, TERMINATED]
+    by_signal = (HUNG_UP, INTERRUPTED, CLOSED_PIPE, TERMINATED)
+    statuses = [0, *(kind.exit_status for kind in kinds), *by_signal]
     assert re.findall(r"\.B (\d+)", body) == [str(status) for status in statuses]
 
 

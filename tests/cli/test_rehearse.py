@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.cli import rehearse
-from pykexec.cli.program import INTERRUPTED, TERMINATED
+from pykexec.cli.program import HUNG_UP, INTERRUPTED, TERMINATED
 from tests.cli.conftest import INTERRUPTIBLE, Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,12 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+    ("number", "status"),
+    [
+        (signal.SIGHUP, HUNG_UP),
+        (signal.SIGINT, INTERRUPTED),
+        (signal.SIGTERM, TERMINATED),
+    ],
 )
 def test_nothing_is_left_of_one_that_was_ended(folder: Path, number: int, status: int) -> None:
     """Ended when its machine is there."""

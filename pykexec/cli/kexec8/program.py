@@ -27,7 +27,9 @@ LOADED = 1
 def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
     """The exit status: 0, 1 or 255. `made` gives the kernel to act on, told whether to show
     what it is given."""
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+            signal.signal(number, terminate)
     unloading = asks_status = False
     kernel = None
     try:
