@@ -10,8 +10,9 @@ import click
 from pykexec.cli.params import Verb, output_options, target_options
 
 if TYPE_CHECKING:
-    from pykexec.backends.backend import Backend
-    from pykexec.cli.reports import StagedReport
+    from pykexec.backends.backend import Backend, LoadState, Slot
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.cli.reports import StagedReport, StatusReport, Target
 
 
 @click.command(cls=Verb, short_help="Say what is loaded.")
@@ -25,32 +26,40 @@ def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
     """
     from pykexec.cli import target
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import StatusReport
     from pykexec.errors import CheckFailed
 
     output = Output(as_json, verbose)
-    where, acting = target.chosen(backend, machine_dir, output)
-    report = StatusReport(where, acting.status(), staged(acting))
+    report = look(*target.chosen(backend, machine_dir, output))
     output.show("status", report)
     if not report.anything or (report.staged and report.staged.problem):
         raise click.exceptions.Exit(CheckFailed.exit_status)
 
 
-def staged(acting: Backend) -> StagedReport | None:
-    """Only the real kernel has a stage."""
-    from pykexec.backends.backend import LoadState
+def look(where: Target, acting: Backend) -> StatusReport:
+    """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
+    not finished yet is no damage. Raises Busy."""
     from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.cli.reports import StatusReport
+
+    if not isinstance(acting, KernelBackend) or acting.records.read() is None:
+        return StatusReport(where, acting.status())
+    with acting.session():
+        slots = acting.status()
+        return StatusReport(where, slots, staged(acting, slots))
+
+
+def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
+    """What pykexec noted, and whether it is so."""
+    from pykexec.backends.backend import LoadState
     from pykexec.backends.kernel.stage import NotStaged
     from pykexec.backends.kernel.staged import StageChanged
     from pykexec.cli.reports import StagedReport
 
-    if not isinstance(acting, KernelBackend):
-        return None
     record = acting.records.read()
     if record is None:
         return None
     problem = None
-    if acting.status()[record.slot] is LoadState.NOT_LOADED:
+    if slots[record.slot] is LoadState.NOT_LOADED:
         problem = f"the {record.slot} image is not loaded any more: it was freed by others"
     try:
         acting.staged.check()

@@ -1,9 +1,10 @@
-"""One pykexec at a time: a lock that the kernel drops when its holder dies."""
+"""One pykexec at a time in a folder: a lock that the kernel drops when its holder dies."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from pykexec.errors import KexecError, NotPermitted
 
 RUN_FOLDER = Path("/run/pykexec")
+LOCK = "lock"
+WAIT, STEP = 2.0, 0.05
+"""Seconds until another one's lock is taken for a refusal."""
 
 
 class Busy(KexecError):
@@ -21,22 +25,52 @@ class Busy(KexecError):
 
 @contextmanager
 def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
-    """Hold the lock of this folder, which is made (mode 0700) when it is not there."""
+    """Hold the lock of this folder, which is made (mode 0700) when it is not there. Raises
+    NotPermitted, Busy."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(folder / "lock", flags, 0o600)
+        fd = open_lock(folder)
     except OSError as error:
         raise NotPermitted(
             f"{folder}: {(error.strerror or str(error)).lower()}", hint="run as root"
         ) from error
+    with held(fd, folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def locked(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Readers share, a writer is alone. Raises Busy, OSError."""
+    with held(open_lock(folder), folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+        yield
+
+
+def open_lock(folder: Path) -> int:
+    """The file stays: removing it would give two processes a lock each."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(
-                f"{folder}/lock: another pykexec is at work", hint="wait until it is done"
-            ) from error
+        return os.open(folder / LOCK, flags | os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:  # another user's: it can be read all the same
+        return os.open(folder / LOCK, flags | os.O_RDONLY)
+
+
+@contextmanager
+def held(fd: int, folder: Path, kind: int) -> Iterator[None]:
+    """flock(2), and closed at the end."""
+    try:
+        deadline = time.monotonic() + WAIT
+        while not try_lock(fd, kind):
+            if time.monotonic() > deadline:
+                raise Busy(f"{folder}: another pykexec is at work", hint="wait until it is done")
+            time.sleep(STEP)
         yield
     finally:
         os.close(fd)
+
+
+def try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -185,7 +185,8 @@ class KernelBackend:
             self.abandon()
 
     def status(self) -> dict[Slot, LoadState]:
-        state = self.machine().kexec
+        """As it is now."""
+        state = self.facts().kexec
         return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
 
     def startable(self) -> Start:

@@ -23,7 +23,6 @@ from pathlib import Path
 from pykexec.backends.simulated.allocators import Policy
 from pykexec.backends.simulated.files import open_own, pread_all, remove, replace_file
 from pykexec.backends.simulated.first_kernel import boot
-from pykexec.backends.simulated.folder_lock import LOCK, locked
 from pykexec.backends.simulated.json_fields import BadMachineFile, choose
 from pykexec.backends.simulated.layout import Relocation
 from pykexec.backends.simulated.machine_file import MAX_FILE, Pending, decode, encode
@@ -31,6 +30,7 @@ from pykexec.backends.simulated.machine_state import MachineState
 from pykexec.backends.simulated.new_machine import new_layout
 from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.errors import KexecError, UsageError
+from pykexec.host.lock import LOCK, locked
 from pykexec.machine import Machine
 
 STATE, RAM, JOURNAL = "machine.json", "ram", "ram.new"
@@ -122,7 +122,7 @@ class MachineFolder:
         with failing_in_words(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             check_empty(folder.path)
-            with locked(folder.path, exclusive=True):
+            with locked(folder.path, alone=True):
                 check_empty(folder.path)
                 with opened(folder.path, state, ram_fd=-1, write=True) as session:
                     boot(state.layout, session.ram)
@@ -131,7 +131,7 @@ class MachineFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> MachineFolder:
-        """Raises NotAMachine, BadMachineFile, MachineBusy, FolderFailed."""
+        """Raises NotAMachine, BadMachineFile, Busy, FolderFailed."""
         folder = cls(Path(path))
         with folder.session(write=False):
             return folder
@@ -151,17 +151,17 @@ class MachineFolder:
                     f"{self.path}: not a simulated machine, there is no {STATE} in it",
                     hint=f"pykexec machine create {self.path}",
                 )
-            exclusive = write
+            alone = write
             while True:
-                with locked(self.path, exclusive=exclusive):
+                with locked(self.path, alone=alone):
                     state, pending = read_state(self.path)
-                    if exclusive or not pending:
+                    if alone or not pending:
                         finish(self.path, state, pending)
                         ram_fd = open_own(self.path / RAM, os.O_RDONLY)
                         with opened(self.path, state, ram_fd, write=write) as session:
                             yield session
                         return
-                exclusive = True
+                alone = True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import LoadState, Slot
-from pykexec.backends.kernel.backend import KernelBackend, NothingLoaded, load_state
+from pykexec.backends.kernel.backend import KernelBackend, NothingLoaded
 from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.shown import Given
@@ -44,11 +44,6 @@ class DropInKernel(KernelBackend):
     def machine(self) -> Machine:
         """Read once: a load does not change what a plan is made from."""
         return self.read_once
-
-    def status(self) -> dict[Slot, LoadState]:
-        """As it is now."""
-        state = self.facts().kexec
-        return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
 
     @contextmanager
     def session(self) -> Iterator[None]:

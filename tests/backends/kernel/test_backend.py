@@ -97,7 +97,8 @@ class CallsThatAnotherMakesToo(Calls):
         super().kexec_file_load(kernel_fd, initrd_fd, cmdline, flags)
 
 
-def test_a_load_by_file_is_alone(tmp_path: Path) -> None:
+def test_a_load_by_file_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pykexec.host.lock.WAIT", 0.1)
     calls = CallsThatAnotherMakesToo()
     calls.folder = tmp_path / "run"
     backend = KernelBackend(calls, calls.folder, lambda: Machine("a machine"))

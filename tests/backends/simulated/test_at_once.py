@@ -39,7 +39,7 @@ def in_child(action: Callable[[], object]) -> int:
         action()
         status = 0
     except KexecError as error:
-        status = BUSY if error.code == "machine-busy" else 1
+        status = BUSY if error.code == "busy" else 1
     finally:
         os._exit(status)
 

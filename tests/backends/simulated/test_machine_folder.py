@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.backends.backend import Slot
-from pykexec.backends.simulated import SimulatedBackend, folder_lock
+from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.files import data_extents
 from pykexec.backends.simulated.machine_folder import MachineFolder
 from pykexec.errors import KexecError
@@ -107,14 +107,14 @@ def test_open_of_what_is_no_machine(tmp_path: Path) -> None:
 def test_a_second_pykexec_is_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_lock, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr("pykexec.host.lock.WAIT", 0.1)
     backend = make(tmp_path / "m")
     with open(tmp_path / "m" / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(KexecError) as caught:
             backend.unload(Slot.CRASH)
-        assert caught.value.code == "machine-busy"
-        assert "another pykexec works on this machine" in caught.value.message
+        assert caught.value.code == "busy"
+        assert "another pykexec is at work" in caught.value.message
         fcntl.flock(lock, fcntl.LOCK_SH)
         backend.show()
         with pytest.raises(KexecError):
