@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import BadRecord, LoadRecord, RecordFile
+from pykexec.errors import NotPermitted
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import Mode
 
@@ -63,3 +65,18 @@ def test_garbage_is_refused(tmp_path: Path, raw: bytes) -> None:
     records.path.write_bytes(raw)
     with pytest.raises(BadRecord):
         records.read()
+
+
+def test_it_is_for_root_alone(tmp_path: Path) -> None:
+    """As /run/pykexec is: exit status 4, and not a broken record."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    if not user:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(NotPermitted, match="permission denied") as caught:
+            RecordFile(folder).read()
+    finally:
+        os.seteuid(user)
+    assert caught.value.hint == "run as root"
