@@ -7,6 +7,8 @@ the stream is unpacked piece by piece, and thrown away.
 
 from __future__ import annotations
 
+import struct
+from binascii import unhexlify
 from dataclasses import dataclass
 
 from pykexec.errors import KexecError
@@ -16,9 +18,10 @@ from pykexec.images.contents import OpenFile
 
 NEWC_MAGICS = (b"070701", b"070702")
 NEWC_HEADER = 110
-FIELDS = 13
+NEWC_FIELDS = struct.Struct(">13I")
+"""Behind the magic, each as eight hex digits."""
 FILESIZE, NAMESIZE = 6, 11
-"""Which of the 13 fields of eight hex digits."""
+"""Which of the 13."""
 TRAILER = b"TRAILER!!!"
 MAX_ENTRIES = 1_000_000
 MAX_NAME = 4096
@@ -128,10 +131,10 @@ def cpio_end(file: OpenFile, start: int) -> tuple[int, int]:
         if not header.startswith(NEWC_MAGICS):
             raise NotAnInitrd(f"{file.path}: no cpio header at {at:#x}, found {header[:6]!r}")
         try:
-            numbers = [int(header[6 + 8 * n : 14 + 8 * n], 16) for n in range(FIELDS)]
+            fields = NEWC_FIELDS.unpack(unhexlify(header[6:]))
         except ValueError:
             raise NotAnInitrd(f"{file.path}: a cpio header at {at:#x} is damaged") from None
-        name_size, size = numbers[NAMESIZE], numbers[FILESIZE]
+        name_size, size = fields[NAMESIZE], fields[FILESIZE]
         end = start + (at - start + NEWC_HEADER + name_size + 3 & ~3)
         if not 0 < name_size <= MAX_NAME or end + size > file.size:
             raise NotAnInitrd(f"{file.path}: the entry at {at:#x} goes past the file's end")
