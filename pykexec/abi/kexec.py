@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 
 PAGE_SIZE = 4096
 """Bytes of a page on x86 (PAGE_SIZE)."""
@@ -51,16 +51,8 @@ class Ind(IntFlag):
     IND_SOURCE = 0x8
 
 
-class SegmentField(IntEnum):
-    """Offsets in struct kexec_segment of an LP64 kernel; a record has 32 bytes."""
-
-    BUF = 0
-    BUFSZ = 8
-    MEM = 16
-    MEMSZ = 24
-
-
 SEGMENT_SIZE = 32
+"""struct kexec_segment of a 64-bit kernel: buf, bufsz, mem, memsz."""
 
 
 def flag_names(flags: int) -> list[str]:

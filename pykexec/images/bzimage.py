@@ -16,10 +16,9 @@ from pykexec.abi.bootparam import (
     setup_header,
 )
 from pykexec.images.contents import OpenFile
-from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused
+from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused, printable
 
 SECTOR = 512
-MAGIC_END = 0x208
 OLDEST_PROTOCOL = 0x20C
 """xloadflags came with 2.12 (Linux 3.8)."""
 STARTUP_64_OFFSET = 0x200
@@ -34,22 +33,18 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     header_end = SETUP_HEADER_OFFSET + setup_header.sizeof()
     if file.size < header_end:
         return Refused(f"{file.size:#x} bytes, a setup header ends at {header_end:#x}")
-    head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
-    if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
-        return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
+    head = read_head(file)
+    if isinstance(head, Refused):
+        return head
     header = setup_header.parse(head[SETUP_HEADER_OFFSET:header_end])
     if why := wrong_kind(header.version, header.loadflags, header.xloadflags):
         return Refused(why)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
-    if why := lies(file.size, setup_size, header.syssize * 16, header.init_size):
+    payload, alignment = file.size - setup_size, header.kernel_alignment
+    if why := truncated(file.size, setup_size, header.syssize * 16) or lies(
+        payload, header.init_size, alignment, header.cmdline_size
+    ):
         return Refused(why, close=True)
-    alignment = header.kernel_alignment
-    if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        return Refused(
-            f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G", close=True
-        )
-    if not 1 <= header.cmdline_size <= 0xFFFF:
-        return Refused(f"cmdline_size {header.cmdline_size:#x}, expected 1 to 0xffff", close=True)
     if header.pref_address >= 1 << 46:
         return Refused(f"pref_address {header.pref_address:#x} is above 2^46", close=True)
     end = min(0x202 + head[0x201], len(head))
@@ -59,7 +54,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         type="bzImage64",
         path=str(file.path),
         version=version_text(file, header.kernel_version, setup_size),
-        payload=file.span(setup_size, file.size - setup_size),
+        payload=file.span(setup_size, payload),
         boot=LinuxX86Boot(
             protocol=header.version,
             setup_header=head[SETUP_HEADER_OFFSET:end],
@@ -72,6 +67,14 @@ def parse(file: OpenFile) -> KernelImage | Refused:
             entry_offset=STARTUP_64_OFFSET,
         ),
     )
+
+
+def read_head(file: OpenFile) -> bytes | Refused:
+    """As much of the file as a setup header can take, if it has both of its magics."""
+    head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
+    if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
+        return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
+    return head
 
 
 def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
@@ -87,15 +90,24 @@ def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
     return None
 
 
-def lies(file_size: int, setup_size: int, syssize: int, init_size: int) -> str | None:
-    """Where the header and the file's size contradict each other."""
+def truncated(file_size: int, setup_size: int, syssize: int) -> str | None:
+    """Whether the file ends before what its header promises; all in bytes."""
     payload = file_size - setup_size
     if payload <= STARTUP_64_OFFSET:
         return f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file_size:#x}"
     if payload < syssize - 16:
         return f"truncated: syssize promises {syssize:#x} bytes, {payload:#x} are there"
-    if not payload <= init_size <= MAX_INIT_SIZE:
-        return f"init_size {init_size:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
+    return None
+
+
+def lies(payload: int, memory: int, alignment: int, cmdline_size: int) -> str | None:
+    """What in a header cannot be, for a kernel of `payload` bytes that asks for `memory`."""
+    if not payload <= memory <= MAX_INIT_SIZE:
+        return f"init_size {memory:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
+    if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        return f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G"
+    if not 1 <= cmdline_size <= 0xFFFF:
+        return f"cmdline_size {cmdline_size:#x}, expected 1 to 0xffff"
     return None
 
 
@@ -104,9 +116,7 @@ def version_text(file: OpenFile, pointer: int, setup_size: int) -> str | None:
     start = pointer + 0x200
     if not pointer or start >= setup_size:
         return None
-    raw = file.read(start, min(VERSION_MAX, setup_size - start)).split(b"\0")[0]
-    text = raw.decode("ascii", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text) or None
+    return printable(file.read(start, min(VERSION_MAX, setup_size - start)))
 
 
-BZIMAGE64 = ImageType("bzImage64", "Linux x86_64 kernel, by its 64-bit entry", parse)
+BZIMAGE64 = ImageType("bzImage64", parse)

@@ -6,15 +6,8 @@ have yet has the value that boot.rst gives it.
 
 from __future__ import annotations
 
-from pykexec.abi.bootparam import (
-    BOOT_FLAG,
-    HDRS_MAGIC,
-    SETUP_HEADER_MAX,
-    SETUP_HEADER_OFFSET,
-    LoadFlag,
-    setup_header,
-)
-from pykexec.images.bzimage import MAX_ALIGNMENT, MAX_INIT_SIZE, SECTOR, version_text
+from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, LoadFlag, setup_header
+from pykexec.images.bzimage import SECTOR, lies, read_head, version_text
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, Linux32Boot, Refused
 
@@ -34,9 +27,9 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     """The image, or why this is none."""
     if file.size < MIN_FILE:
         return Refused(f"{file.size:#x} bytes, two sectors are needed")
-    head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
-    if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
-        return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
+    head = read_head(file)
+    if isinstance(head, Refused):
+        return head
     raw = header_bytes(head)
     header = setup_header.parse(raw)
     version = header.version
@@ -66,7 +59,9 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         entry_offset=0,
         setup=file.span(0, setup_size),
     )
-    if why := lies(boot, payload):
+    if why := lies(payload, boot.memory, boot.kernel_alignment, boot.cmdline_size) or out_of_reach(
+        boot
+    ):
         return Refused(why, close=True)
     return KernelImage(
         type="bzImage",
@@ -85,15 +80,8 @@ def header_bytes(head: bytes) -> bytes:
     return head[SETUP_HEADER_OFFSET : min(end, len(head))].ljust(size, b"\0")
 
 
-def lies(boot: Linux32Boot, payload: int) -> str | None:
-    """What in the header cannot be."""
-    if not payload <= boot.memory <= MAX_INIT_SIZE:
-        return f"init_size {boot.memory:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
-    alignment = boot.kernel_alignment
-    if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        return f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G"
-    if not 1 <= boot.cmdline_size <= 0xFFFF:
-        return f"cmdline_size {boot.cmdline_size:#x}, expected 1 to 0xffff"
+def out_of_reach(boot: Linux32Boot) -> str | None:
+    """Which address a 32-bit kernel has no use for."""
     if boot.load_addr + boot.memory > 1 << 32:
         return f"pref_address {boot.load_addr:#x} and its memory end above 4 GiB"
     if boot.initrd_addr_max < KERN32_BASE:
@@ -101,4 +89,4 @@ def lies(boot: Linux32Boot, payload: int) -> str | None:
     return None
 
 
-BZIMAGE = ImageType("bzImage", "Linux kernel, by its 32-bit entry", parse)
+BZIMAGE = ImageType("bzImage", parse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,8 +45,16 @@ def digest(contents: Contents) -> bytes:
     return running.digest()
 
 
+class Digested:
+    """Bytes whose digest is made when it is asked for, and once."""
+
+    @cached_property
+    def sha256(self: Contents) -> bytes:
+        return digest(self)
+
+
 @dataclass(frozen=True)
-class Built:
+class Built(Digested):
     """Bytes made here."""
 
     data: bytes
@@ -58,13 +66,9 @@ class Built:
     def chunks(self) -> Iterator[bytes | memoryview]:
         yield self.data
 
-    @cached_property
-    def sha256(self) -> bytes:
-        return digest(self)
-
 
 @dataclass(frozen=True)
-class Zeros:
+class Zeros(Digested):
     """`size` zero bytes, which nobody has to hold: a gap inside an image."""
 
     size: int
@@ -73,10 +77,6 @@ class Zeros:
         zeros = memoryview(bytes(min(CHUNK, self.size)))
         for done in range(0, self.size, CHUNK):
             yield zeros[: min(CHUNK, self.size - done)]
-
-    @cached_property
-    def sha256(self) -> bytes:
-        return digest(self)
 
 
 class OpenFile:
@@ -151,7 +151,7 @@ class InnerFile(OpenFile):
 
 
 @dataclass(frozen=True)
-class FileSpan:
+class FileSpan(Digested):
     """A piece of an open file, made by its `span`, so that `file` has a descriptor that can be
     mapped; the caller has checked that the piece lies inside."""
 
@@ -169,13 +169,9 @@ class FileSpan:
             self.file.read_into(chunk, self.offset + done)
             yield chunk
 
-    @cached_property
-    def sha256(self) -> bytes:
-        return digest(self)
-
 
 @dataclass(frozen=True)
-class Joined:
+class Joined(Digested):
     """Contents one after the other."""
 
     parts: tuple[Contents, ...]
@@ -188,25 +184,30 @@ class Joined:
         for part in self.parts:
             yield from part.chunks()
 
-    @cached_property
-    def sha256(self) -> bytes:
-        return digest(self)
 
-
-def joined_initrd(paths: tuple[Path, ...]) -> Contents | None:
-    """Several initrds as the kernel's unpacker takes them: each starts at a
-    multiple of 4 (Documentation/driver-api/early-userspace/buffer-format.rst)."""
-    parts: list[Contents] = []
-    for path in paths:
-        file = OpenFile(path)
-        if not file.size:
-            raise UnreadableFile(f"{path}: an empty file is no initrd")
-        if parts and (padding := -parts[-1].size % 4):
-            parts.append(Built(bytes(padding)))
-        parts.append(FileSpan(file, 0, file.size))
-    if not parts:
-        return None
+def joined(parts: Sequence[Contents]) -> Contents:
+    """At least one part, as one."""
     return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+
+
+def joined_archives(parts: Iterable[Contents]) -> Contents | None:
+    """Archives as the kernel's unpacker takes them, each at a multiple of 4
+    (Documentation/driver-api/early-userspace/buffer-format.rst); None without any."""
+    padded: list[Contents] = []
+    for part in parts:
+        if padded and (padding := -padded[-1].size % 4):
+            padded.append(Built(bytes(padding)))
+        padded.append(part)
+    return joined(padded) if padded else None
+
+
+def joined_initrd(paths: Iterable[Path]) -> Contents | None:
+    """Several initrds as one; None without any. Raises UnreadableFile."""
+    files = [OpenFile(path) for path in paths]
+    for file in files:
+        if not file.size:
+            raise UnreadableFile(f"{file.path}: an empty file is no initrd")
+    return joined_archives(file.span(0, file.size) for file in files)
 
 
 def contents_bytes(contents: Contents, limit: int) -> bytes:

@@ -52,5 +52,5 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     )
 
 
-ELF_X86_64 = ImageType("elf-x86_64", "ELF file of x86_64, by its entry", parse_64)
-ELF_X86 = ImageType("elf-x86", "ELF file of i386, by its entry in 32-bit mode", parse_32)
+ELF_X86_64 = ImageType("elf-x86_64", parse_64)
+ELF_X86 = ImageType("elf-x86", parse_32)

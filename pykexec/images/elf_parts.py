@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from pykexec.images.contents import Contents, Joined, OpenFile, Zeros
+from pykexec.images.contents import Contents, OpenFile, Zeros, joined
 from pykexec.images.elf_file import ElfFile
 from pykexec.images.kernel_image import LoadPart, Refused
 
@@ -62,4 +62,4 @@ def flat(parts: Iterable[LoadPart], start: int) -> Contents:
             pieces.append(Zeros(part.addr - at))
         pieces.append(part.contents)
         at = part.addr + part.contents.size
-    return pieces[0] if len(pieces) == 1 else Joined(tuple(pieces))
+    return joined(pieces)

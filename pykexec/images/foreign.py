@@ -98,13 +98,11 @@ def parse_beoboot(file: OpenFile) -> KernelImage | Refused:
 
 ARM64_IMAGE = ImageType(
     "arm64-image",
-    "Linux arm64 kernel; described, not loaded",
     raw_image("arm64-image", "arm64", ARM64_MAGIC, ARM64_MAGIC_AT, arm64_header, arm64_facts),
 )
 RISCV_IMAGE = ImageType(
     "riscv-image",
-    "Linux riscv kernel; described, not loaded",
     raw_image("riscv-image", "riscv", RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header, riscv_facts),
 )
-NBI = ImageType("nbi", "network boot image; refused", parse_nbi)
-BEOBOOT = ImageType("beoboot", "beoboot image; refused", parse_beoboot)
+NBI = ImageType("nbi", parse_nbi)
+BEOBOOT = ImageType("beoboot", parse_beoboot)

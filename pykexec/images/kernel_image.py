@@ -99,13 +99,12 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class MultibootBoot:
-    """What a multiboot header asks for; the entry is in 32-bit mode."""
+    """What a multiboot header asks for; the entry is in 32-bit mode. Modules start at whole
+    pages, asked or not."""
 
     version: int
     entry: int
     parts: tuple[LoadPart, ...]
-    align_modules: bool
-    """Modules start at whole pages."""
     memory_info: bool = True
     """Whether a version 1 header asks for the memory map; version 2 gets it always."""
     framebuffer: bool = False
@@ -173,6 +172,12 @@ class KernelImage:
         )
 
 
+def printable(raw: bytes) -> str | None:
+    """What a file says of itself, up to a NUL, fit for a terminal; None for nothing."""
+    text = raw.split(b"\0")[0].decode("ascii", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text) or None
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Why a file is not of a type; `close` when its magic says that it tries to be."""
@@ -202,5 +207,4 @@ class ImageType:
     """One entry of IMAGE_TYPES."""
 
     name: str
-    summary: str
     parse: Callable[[OpenFile], Outcome]

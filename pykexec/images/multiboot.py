@@ -85,7 +85,6 @@ def parse_1(file: OpenFile) -> KernelImage | Refused:
             version=1,
             entry=loaded.entry,
             parts=loaded.parts,
-            align_modules=bool(header.flags & HeaderFlag.MULTIBOOT_PAGE_ALIGN),
             memory_info=bool(header.flags & HeaderFlag.MULTIBOOT_MEMORY_INFO),
             framebuffer=bool(header.flags & HeaderFlag.MULTIBOOT_VIDEO_MODE),
         )
@@ -247,7 +246,6 @@ def with_tags(file: OpenFile, at: int, tags: dict[int, bytes]) -> KernelImage | 
         version=2,
         entry=loaded.entry if entry is None else entry,
         parts=loaded.parts,
-        align_modules=HeaderTag.MODULE_ALIGN in tags,
         framebuffer=HeaderTag.FRAMEBUFFER in tags,
         relocation=relocation,
     )
@@ -273,5 +271,5 @@ def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
     )
 
 
-MULTIBOOT2 = ImageType("multiboot2", "multiboot 2 image, such as Xen", parse_2)
-MULTIBOOT = ImageType("multiboot", "multiboot 1 image", parse_1)
+MULTIBOOT2 = ImageType("multiboot2", parse_2)
+MULTIBOOT = ImageType("multiboot", parse_1)

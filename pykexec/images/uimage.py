@@ -7,6 +7,7 @@ file; a load address and an entry are U-Boot's business, and x86 has no use for 
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 from pykexec.abi.uimage import (
     HCRC_AT,
@@ -20,7 +21,14 @@ from pykexec.abi.uimage import (
 )
 from pykexec.images.compression import file_codec
 from pykexec.images.contents import InnerFile, OpenFile
-from pykexec.images.kernel_image import ForeignImage, ImageType, Inside, KernelImage, Refused
+from pykexec.images.kernel_image import (
+    ForeignImage,
+    ImageType,
+    Inside,
+    KernelImage,
+    Refused,
+    printable,
+)
 
 X86 = ("i386", "x86_64")
 
@@ -50,8 +58,7 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
         crc = zlib.crc32(chunk, crc)
     if crc != header.ih_dcrc:
         return Refused(f"data checksum {header.ih_dcrc:#010x}, {crc:#010x} is right", close=True)
-    name = header.ih_name.split(b"\0")[0].decode("ascii", "replace")
-    version = "".join(char if char.isprintable() else "?" for char in name) or None
+    version = printable(header.ih_name)
     arch = IH_ARCHS.get(header.ih_arch, f"architecture {header.ih_arch}")
     if arch not in X86:
         return foreign(file, inner, version, arch, header)
@@ -79,13 +86,13 @@ def wrong_compression(number: int, inner: OpenFile) -> str | None:
 
 
 def foreign(
-    file: OpenFile, inner: OpenFile, version: str | None, arch: str, header: object
+    file: OpenFile, inner: OpenFile, version: str | None, arch: str, header: Any
 ) -> KernelImage:
     """Checked and described; not loaded on x86."""
     facts = (
-        ("load address", f"{header.ih_load:#x}"),  # type: ignore[attr-defined]
-        ("entry", f"{header.ih_ep:#x}"),  # type: ignore[attr-defined]
-        ("compression", IH_COMPS.get(header.ih_comp, "unknown")),  # type: ignore[attr-defined]
+        ("load address", f"{header.ih_load:#x}"),
+        ("entry", f"{header.ih_ep:#x}"),
+        ("compression", IH_COMPS.get(header.ih_comp, "unknown")),
     )
     return KernelImage(
         type="uImage",
@@ -96,4 +103,4 @@ def foreign(
     )
 
 
-UIMAGE = ImageType("uImage", "U-Boot legacy image with a kernel", parse)
+UIMAGE = ImageType("uImage", parse)

@@ -7,7 +7,7 @@ replaces .cmdline. .dtb is for machines that have one, and x86 is none.
 
 from __future__ import annotations
 
-from pykexec.images.contents import Built, Contents, Joined, OpenFile, contents_bytes
+from pykexec.images.contents import Contents, OpenFile, contents_bytes, joined_archives
 from pykexec.images.kernel_image import ImageType, Implied, Inside, Refused
 from pykexec.images.pe import PeFile, read_pe
 
@@ -52,18 +52,9 @@ def text(pe: PeFile, name: str) -> str | Refused:
 
 
 def initrd(pe: PeFile) -> Contents | None:
-    """.ucode, which must come first, then .initrd, at a multiple of 4."""
-    parts: list[Contents] = []
-    for name in (".ucode", ".initrd"):
-        found = pe.contents(name)
-        if found is None:
-            continue
-        if parts and (padding := -parts[-1].size % 4):
-            parts.append(Built(bytes(padding)))
-        parts.append(found)
-    if not parts:
-        return None
-    return parts[0] if len(parts) == 1 else Joined(tuple(parts))
+    """.ucode, which must come first, then .initrd."""
+    sections = (pe.contents(".ucode"), pe.contents(".initrd"))
+    return joined_archives(found for found in sections if found)
 
 
-UKI = ImageType("uki", "unified kernel image: kernel, initrd and command line in one", parse)
+UKI = ImageType("uki", parse)

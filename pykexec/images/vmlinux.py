@@ -22,6 +22,7 @@ from pykexec.images.kernel_image import (
     LinuxX86Boot,
     LoadPart,
     Refused,
+    printable,
 )
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
@@ -152,15 +153,10 @@ def banner(file: OpenFile) -> str | None:
     for chunk in file.span(0, file.size).chunks():
         window = tail + bytes(chunk)
         if found := BANNER.search(window):
-            text = found[1].decode("ascii", "replace")
-            return "".join(char if char.isprintable() else "?" for char in text)
+            return printable(found[1])
         tail = window[-BANNER_MAX:]
     return None
 
 
-VMLINUX = ImageType(
-    "vmlinux", "Linux x86_64 kernel as an ELF file, by the Linux protocol", parse_64
-)
-VMLINUX_I386 = ImageType(
-    "vmlinux-i386", "Linux i386 kernel as an ELF file, by the Linux protocol", parse_32
-)
+VMLINUX = ImageType("vmlinux", parse_64)
+VMLINUX_I386 = ImageType("vmlinux-i386", parse_32)

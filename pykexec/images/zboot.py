@@ -30,4 +30,4 @@ def parse(file: OpenFile) -> Inside | Refused:
     )
 
 
-ZBOOT = ImageType("zboot", "compressed EFI image of arm64, riscv or loongarch", parse)
+ZBOOT = ImageType("zboot", parse)

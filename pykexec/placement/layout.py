@@ -13,8 +13,6 @@ LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode
 trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
 
-ONE_MIB = PhysRange(0, MIB)
-
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
 
@@ -40,6 +38,3 @@ DESTINATION_LIMIT = (1 << 46) - 1
 
 WINDOW_ALIGN = 2 * MIB
 """Whole huge pages, and the usual kernel_alignment."""
-
-MIN_WINDOW = 64 * MIB
-"""No distribution kernel boots in less: its init_size alone is 50 MiB and more."""

@@ -26,14 +26,14 @@ def test_an_elf_file_with_a_header(tmp_path: Path, bits: int, header: bytes) -> 
     assert image.type == ("multiboot" if boot.version == 1 else "multiboot2")
     (part,) = boot.parts
     assert (part.addr, part.memsz, boot.entry) == (0x100000, 0x3000, 0x100000)
-    assert (boot.align_modules, boot.memory_info, boot.framebuffer) == (True, True, False)
+    assert (boot.memory_info, boot.framebuffer) == (True, False)
     assert part.contents is not None
     assert contents_bytes(part.contents, MIB) == b"\xf4" * 0x100
 
 
 def test_what_version_1_asks_for(tmp_path: Path) -> None:
     _, boot = parsed(tmp_path, make_multiboot(multiboot_header(4)))
-    assert (boot.align_modules, boot.memory_info, boot.framebuffer) == (False, False, True)
+    assert (boot.memory_info, boot.framebuffer) == (False, True)
 
 
 def test_a_header_in_the_last_place_of_the_window(tmp_path: Path) -> None:
