@@ -26,11 +26,17 @@ class NoHole(DoesNotFit):
     code = "no-hole"
 
     def __init__(
-        self, size: int, align: int, window: PhysRange, refused: tuple[RefusedHole, ...]
+        self,
+        size: int,
+        align: int,
+        window: PhysRange,
+        refused: tuple[RefusedHole, ...],
+        name: str = "",
     ) -> None:
+        what = f"{name}: " if name else ""
         where = "" if window == ALL_MEMORY else f" in {window}"
         super().__init__(
-            f"no free range of {size:#x} bytes aligned to {align:#x}{where}",
+            f"{what}no free range of {size:#x} bytes aligned to {align:#x}{where}",
             hint="; ".join(str(item) for item in refused[-3:]) or "there is no free memory at all",
             size=size,
             align=align,
@@ -46,11 +52,13 @@ def locate_hole(
     align: int = PAGE_SIZE,
     window: PhysRange = ALL_MEMORY,
     from_top: bool = True,
+    name: str = "",
 ) -> PhysRange:
     """`size` bytes of `free` inside `window`, at the highest (or lowest) address
     that is a multiple of `align` (bytes, at least a page).
 
-    As kexec-tools: kexec.c:locate_hole. Raises NoHole with every refusal.
+    As kexec-tools: kexec.c:locate_hole. Raises NoHole with every refusal; `name` is what
+    it says was to be placed.
     """
     align = max(align, PAGE_SIZE)
     refused: list[RefusedHole] = []
@@ -59,7 +67,8 @@ def locate_hole(
         if isinstance(found, PhysRange):
             return found
         refused.append(found)
-    raise NoHole(size, align, window, tuple(sorted(refused, key=lambda item: item.hole)))
+    in_order = tuple(sorted(refused, key=lambda item: item.hole))
+    raise NoHole(size, align, window, in_order, name)
 
 
 def place_in(

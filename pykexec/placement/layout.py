@@ -16,6 +16,9 @@ trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
 
+ABOVE_1_MIB = PhysRange(MIB, 1 << 46)
+"""Off the low memory that firmware and trampolines live on."""
+
 ABOVE_16_MIB = PhysRange(16 * MIB, 1 << 46)
 """Off the DMA zone, which drivers of old devices live on."""
 

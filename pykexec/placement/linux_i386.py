@@ -18,12 +18,10 @@ from pykexec.placement.boot_params import BootParams, inheritable
 from pykexec.placement.cmdline import CommandLine, check_length
 from pykexec.placement.linux_x86_64 import MAX_REGIONS
 from pykexec.placement.other_loads import (
-    PlaceTaken,
     finish,
     free_memory,
     plain_line,
     purgatory_size,
-    what_is_there,
 )
 from pykexec.placement.plan import (
     BOOT_PARAMS,
@@ -126,15 +124,7 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
             below=end,
             from_top=False,
         )
-    span = PhysRange.sized(boot.load_addr, boot.memory).outward(0x1000)
-    if not space.free.covers(span):
-        raise PlaceTaken(
-            f"{KERNEL_32} must lie at {span}: that is not all RAM that may be used",
-            hint=what_is_there(space.free, span),
-            span=span,
-        )
-    space.free = space.free.without(span)
-    return span
+    return space.take_at(KERNEL_32, PhysRange.sized(boot.load_addr, boot.memory))
 
 
 def why_kernel(boot: Linux32Boot) -> str:

@@ -6,6 +6,7 @@ kexec-mb2-x86.c give the order: image, purgatory, modules, information, from the
 from __future__ import annotations
 
 from pykexec.abi.bootparam import VIDEO_CAPABILITY_64BIT_BASE, VideoType, screen_info
+from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.multiboot import (
     MULTIBOOT2_BOOTLOADER_MAGIC,
     MULTIBOOT_BOOTLOADER_MAGIC,
@@ -14,6 +15,8 @@ from pykexec.abi.multiboot import (
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, MultibootBoot
 from pykexec.machine import Machine, Unknown
+from pykexec.memory.hole import locate_hole
+from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement import layout
 from pykexec.placement.multiboot_info import Framebuffer, Information, LoadedModule
 from pykexec.placement.other_loads import (
@@ -83,18 +86,20 @@ def plan_multiboot(
 
 
 def distance(space: Space, boot: MultibootBoot) -> int:
-    """How far the image is moved. Its relocatable tag says where it may go."""
-    if boot.relocation is None:
-        return 0
+    """How far the image is moved. Its relocatable tag says where it may go; below 1 MiB only
+    where it may go nowhere else."""
     wish = boot.relocation
+    if wish is None:
+        return 0
     start = boot.parts[0].addr
-    found = Space(space.free).take(
-        "the multiboot image",
-        boot.parts[-1].end - start,
+    allowed = PhysRange.from_inclusive(wish.low, wish.high)
+    found = locate_hole(
+        space.free,
+        align_up(boot.parts[-1].end - start, PAGE_SIZE),
         align=wish.align,
-        lowest=max(wish.low, layout.MIB),
-        below=min(wish.high + 1, BELOW_4G),
+        window=allowed.intersect(layout.ABOVE_1_MIB) or allowed,
         from_top=wish.from_top,
+        name="the multiboot image",
     )
     return found.start - start
 

@@ -12,7 +12,7 @@ from pykexec.images.contents import Built, Contents, Joined, Zeros
 from pykexec.images.kernel_image import KernelImage, LoadPart
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_up
+from pykexec.memory.ranges import ALL_MEMORY, PhysRange, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, command_line
 from pykexec.placement.linux_x86_64 import known_memory_map, regions, running_line
@@ -25,12 +25,6 @@ from pykexec.placement.window import requested_window
 BELOW_4G = 1 << 32
 MAX_PARTS = 12
 """Segments of an image; with the purgatory and what it is told, kexec_load takes 16."""
-
-
-class PlaceTaken(DoesNotFit):
-    """An image that cannot be moved, and memory that is not RAM or not in the window."""
-
-    code = "place-taken"
 
 
 def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
@@ -74,16 +68,10 @@ def take_parts(
 ) -> tuple[Placed, ...]:
     """Each part at its own address (plus `moved`). Parts that share a page are one segment."""
     placed = []
-    for number, piece in enumerate(whole_pages(parts)):
-        span = PhysRange.sized(piece.addr + moved, align_up(piece.memsz, PAGE_SIZE))
+    at = (replace(part, addr=part.addr + moved) for part in parts)
+    for number, piece in enumerate(whole_pages(at)):
         name = f"{image.type} part {number}" if number else f"{image.type} image"
-        if not space.free.covers(span):
-            raise PlaceTaken(
-                f"{name} must lie at {span}: that is not all RAM that may be used",
-                hint=what_is_there(space.free, span),
-                span=span,
-            )
-        space.free = space.free.without(span)
+        span = space.take_at(name, PhysRange.sized(piece.addr, piece.memsz))
         why = "where it is linked" if not moved else f"moved by {moved:#x} from where it is linked"
         source = Source.FILE if piece.contents else Source.MEMORY_ONLY
         placed.append(Placed(name, span, why, piece.contents, source))
@@ -93,13 +81,6 @@ def take_parts(
             hint="KEXEC_SEGMENT_MAX is 16",
         )
     return tuple(placed)
-
-
-def what_is_there(free: RangeSet, span: PhysRange) -> str:
-    inside = free.within(span)
-    if not inside:
-        return "none of it is"
-    return "only " + ", ".join(str(item) for item in inside.ranges[:3]) + " is"
 
 
 def whole_pages(parts: Iterable[LoadPart]) -> tuple[LoadPart, ...]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.errors import KexecError
-from pykexec.memory.hole import NoHole, locate_hole
+from pykexec.errors import DoesNotFit
+from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 
 
-class DoesNotFitInWindow(NoHole):
-    """locate_hole's refusal, with the name of the thing in front."""
+class PlaceTaken(DoesNotFit):
+    """An image that cannot be moved, and memory that is not RAM or not in the window."""
 
-    def __init__(self, name: str, cause: NoHole, size: int, align: int) -> None:
-        super().__init__(size, align, cause.window, cause.refused)
-        self.message = f"{name}: {self.message}"
-        KexecError.__init__(self, self.message, hint=self.hint, **self.facts)
+    code = "place-taken"
 
 
 class Space:
@@ -33,13 +30,24 @@ class Space:
         below: int = 1 << 64,
         from_top: bool = True,
     ) -> PhysRange:
-        """`size` bytes in whole pages between `lowest` and `below`."""
+        """`size` bytes in whole pages between `lowest` and `below`. Raises NoHole."""
+        window = PhysRange(lowest, below)
         whole = align_up(size, PAGE_SIZE)
-        try:
-            found = locate_hole(
-                self.free, whole, align=align, window=PhysRange(lowest, below), from_top=from_top
-            )
-        except NoHole as error:
-            raise DoesNotFitInWindow(name, error, whole, align) from None
+        found = locate_hole(
+            self.free, whole, align=align, window=window, from_top=from_top, name=name
+        )
         self.free = self.free.without(found)
         return found
+
+    def take_at(self, name: str, span: PhysRange) -> PhysRange:
+        """The pages that `span` touches, and no others. Raises PlaceTaken."""
+        pages = span.outward(PAGE_SIZE)
+        if not self.free.covers(pages):
+            inside = ", ".join(str(item) for item in self.free.within(pages).ranges[:3])
+            raise PlaceTaken(
+                f"{name} must lie at {pages}: that is not all RAM that may be used",
+                hint=f"only {inside} is" if inside else "none of it is",
+                span=pages,
+            )
+        self.free = self.free.without(pages)
+        return pages

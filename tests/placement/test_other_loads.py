@@ -323,6 +323,22 @@ def test_a_relocatable_image_that_wants_to_lie_high(tmp_path: Path) -> None:
     assert at(plan, "multiboot2 image").start == 0x3FE00000
 
 
+def test_a_relocatable_image_that_is_linked_within_a_page(tmp_path: Path) -> None:
+    """It is moved to a page's start, by no whole number of pages."""
+    wish = struct.pack("<4I", 0x200000, 0x3FFFFFFF, 0x200, 1)
+    image = image_of(tmp_path, make_multiboot(multiboot2_header((10, 0, wish)), addr=0x100200))
+    plan = planned(image)
+    assert at(plan, "multiboot2 image") == PhysRange(0x200000, 0x203000)
+    assert stub_params(plan).entry == 0x200000
+    assert dict(tags_of(bytes_of(plan, names.MULTIBOOT_INFO)))[21] == struct.pack("<I", 0x200000)
+
+
+def test_a_relocatable_image_that_may_only_lie_low(tmp_path: Path) -> None:
+    wish = struct.pack("<4I", 0x8000, 0x9FFFF, 0x1000, 0)
+    image = image_of(tmp_path, make_multiboot(multiboot2_header((10, 0, wish))))
+    assert at(planned(image), "multiboot2 image") == PhysRange(0x8000, 0xB000)
+
+
 @pytest.mark.parametrize(
     ("boot_params", "warning"),
     [
