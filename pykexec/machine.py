@@ -8,8 +8,9 @@ kernel for its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
+from pykexec.errors import NotSupported
 from pykexec.memory.assumed import assumed_map
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import RangeSet
@@ -29,6 +30,14 @@ class Unknown:
 
 
 NOT_READ = Unknown("not read")
+Fact = TypeVar("Fact")
+
+
+def known(fact: Fact | Unknown, what: str, hint: str | None = None) -> Fact:
+    """The fact, or NotSupported: `what` is unknown, and why."""
+    if isinstance(fact, Unknown):
+        raise NotSupported(f"{what} is {fact}", hint=hint)
+    return fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +205,15 @@ class Machine:
     bootloader: BootLoader | Unknown = NOT_READ
     kdump_service: str | Unknown | None = NOT_READ
     """The configuration file of the distribution's kdump service; None without one."""
+
+    @property
+    def known_map(self) -> MemoryMap:
+        """The memory map. Raises NotSupported where it is unknown: nothing can be placed."""
+        return known(
+            self.memory_map,
+            f"the memory map of {self.name}",
+            "as root, or with --machine DIR or --root FILE of a captured machine",
+        )
 
     @property
     def is_i386(self) -> bool:

@@ -61,7 +61,6 @@ class SyscallError(KexecError):
             **facts,
         )
         self.code = name
-        self.syscall, self.errno, self.rule = syscall, errno, rule
         self.exit_status = exit_status_of(errno) if exit_status is None else exit_status
 
 

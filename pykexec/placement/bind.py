@@ -13,7 +13,7 @@ from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
-from pykexec.machine import Machine, NoteArea, Unknown
+from pykexec.machine import Machine, NoteArea, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import PlacementPlan
 from pykexec.purgatory import SEAL_SIZE, Seal
@@ -63,16 +63,16 @@ def bind(
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
     loads = elfcorehdr.old_memory(plan.memory_map.whole_page_ram, backup_map, ours)
     areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)
-    if isinstance(machine.page_offset_base, Unknown):
-        raise NotSupported(
-            f"where the direct map starts is {machine.page_offset_base}",
-            hint="dump tools need it: read /proc/kcore as root",
-        )
+    base = known(
+        machine.page_offset_base,
+        "where the direct map starts",
+        "dump tools need it: read /proc/kcore as root",
+    )
     headers = elfcorehdr.build(
         where.start,
         areas,
         loads,
-        page_offset_base=machine.page_offset_base,
+        page_offset_base=base,
         copied_note=copied,
     )
     room = where.size - SEAL_SIZE

@@ -20,7 +20,6 @@ from pykexec.placement.linux_x86_64 import (
     capture_e820,
     elfcorehdr_placed,
     entry_of,
-    known_memory_map,
     place,
     things,
 )
@@ -37,7 +36,7 @@ def plan_crash_by_normal(
 ) -> PlacementPlan:
     """For the modes in which the kernel moves the pages: *flag*, with the headers in a
     segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     guess = estimate.crash_size(image.linux, request.initrd)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
     window = capture_window(machine, memory_map, request, image.linux, wanted)
@@ -90,7 +89,7 @@ def headers_room(
 ) -> tuple[int, RangeSet]:
     """For headers in memory of our own: bytes in the worst case, and the memory that they
     must keep off: the window that was asked for, and the low pages."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     low = low_memory(memory_map)
     window = requested_window(request)
     size = request.crash_size or estimate.crash_size(image.linux, request.initrd).size

@@ -14,10 +14,10 @@ from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note
-from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, NoteArea, Unknown
+from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
@@ -30,7 +30,6 @@ from pykexec.placement.linux_x86_64 import (
     capture_e820,
     elfcorehdr_placed,
     entry_of,
-    known_memory_map,
     place,
     things,
 )
@@ -48,7 +47,7 @@ class NothingReserved(DoesNotFit):
 
 def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
     """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     region = crash_region(machine, request)
     space = Space(RangeSet((region,)))
     low = RangeSet() if request.hotplug else low_memory(memory_map)
@@ -91,12 +90,11 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
 
 def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     """The highest reserved region, cut to --mem-min and --mem-max."""
-    reserved = machine.crash_kernel
-    if isinstance(reserved, Unknown):
-        raise NotSupported(
-            f"the reserved region of {machine.name} is {reserved}",
-            hint="as root: /proc/iomem hides addresses from others",
-        )
+    reserved = known(
+        machine.crash_kernel,
+        f"the reserved region of {machine.name}",
+        "as root: /proc/iomem hides addresses from others",
+    )
     if not reserved:
         raise NothingReserved(
             "no memory is reserved for a crash kernel",
@@ -148,17 +146,10 @@ class Dump:
 
 def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
     """Everything but the reserved regions. Raises NotSupported for an unknown fact."""
-    cpus, vmcoreinfo, base = machine.cpus, machine.vmcoreinfo, machine.page_offset_base
-    for what, fact in (
-        ("where the CPUs leave their registers", cpus),
-        ("where VMCOREINFO lies", vmcoreinfo),
-        ("where the direct map starts", base),
-    ):
-        if isinstance(fact, Unknown):
-            raise NotSupported(f"{what} is {fact}", hint="as root, on a kernel with crash dumps")
-    assert not isinstance(cpus, Unknown)
-    assert not isinstance(vmcoreinfo, Unknown)
-    assert not isinstance(base, Unknown)
+    hint = "as root, on a kernel with crash dumps"
+    cpus = known(machine.cpus, "where the CPUs leave their registers", hint)
+    vmcoreinfo = known(machine.vmcoreinfo, "where VMCOREINFO lies", hint)
+    base = known(machine.page_offset_base, "where the direct map starts", hint)
     areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
     moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
     loads = elfcorehdr.old_memory(
@@ -171,10 +162,9 @@ def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
     """Bytes; with --hotplug as many as the kernel wants to be able to rewrite."""
     if not request.hotplug:
         return dump.size
-    wanted = machine.kexec.crash_elfcorehdr_size
-    if isinstance(wanted, Unknown):
-        raise NotSupported(
-            f"--hotplug: the size that the kernel wants for its headers is {wanted}",
-            hint="a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
-        )
+    wanted = known(
+        machine.kexec.crash_elfcorehdr_size,
+        "--hotplug: the size that the kernel wants for its headers",
+        "a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
+    )
     return max(wanted, dump.size)

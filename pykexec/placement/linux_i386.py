@@ -10,7 +10,7 @@ from pykexec.abi.bootparam import SetupType
 from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import layout
@@ -82,7 +82,6 @@ def purgatory_end(boot: Linux32Boot) -> int:
 def boot_params(
     boot: Linux32Boot, machine: Machine, request: LoadRequest, line: CommandLine, e820: MemoryMap
 ) -> BootParams:
-    running = machine.boot_params
     return BootParams(
         setup_header=boot.setup_header,
         cmdline=line,
@@ -90,8 +89,8 @@ def boot_params(
         setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),)
         if boot.protocol >= 0x209
         else (),
-        running=inheritable(b"" if isinstance(running, Unknown) else running),
-        acpi_rsdp=machine.acpi_rsdp if isinstance(machine.acpi_rsdp, int) else 0,
+        running=inheritable(machine.boot_params or b""),
+        acpi_rsdp=machine.acpi_rsdp or 0,
     )
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pykexec.abi.bootparam import SetupType
-from pykexec.errors import NotSupported, UsageError
+from pykexec.errors import UsageError
 from pykexec.images.contents import Built, Contents
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, known
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import layout
@@ -41,16 +41,6 @@ FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepage
 
 MAX_REGIONS = 4
 """Loaded segments that the stub checks: kernel, initrd, boot_params, ELF core headers."""
-
-
-def known_memory_map(machine: Machine) -> MemoryMap:
-    """Without it nothing can be placed."""
-    if isinstance(machine.memory_map, Unknown):
-        raise NotSupported(
-            f"the memory map of {machine.name} is {machine.memory_map}",
-            hint="as root, or with --machine DIR or --root FILE of a captured machine",
-        )
-    return machine.memory_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +203,7 @@ def running_line(machine: Machine, request: LoadRequest) -> str | None:
     """The running kernel's command line, when it is to be reused."""
     if not request.reuse_cmdline:
         return None
-    if isinstance(machine.cmdline, Unknown):
-        raise NotSupported(
-            f"--reuse-cmdline: the command line of {machine.name} is {machine.cmdline}"
-        )
-    return machine.cmdline
+    return known(machine.cmdline, f"--reuse-cmdline: the command line of {machine.name}")
 
 
 def boot_params_for(
@@ -227,14 +213,13 @@ def boot_params_for(
     line: CommandLine,
     e820: MemoryMap,
 ) -> BootParams:
-    running = machine.boot_params
     return BootParams(
         setup_header=image.linux.setup_header,
         cmdline=line,
         e820=e820,
         setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),),
-        running=inheritable(b"" if isinstance(running, Unknown) else running),
-        acpi_rsdp=machine.acpi_rsdp if isinstance(machine.acpi_rsdp, int) else 0,
+        running=inheritable(machine.boot_params or b""),
+        acpi_rsdp=machine.acpi_rsdp or 0,
     )
 
 

@@ -14,7 +14,6 @@ from pykexec.placement.linux_x86_64 import (
     StubDuties,
     boot_params_for,
     entry_of,
-    known_memory_map,
     next_command_line,
     place,
     things,
@@ -26,7 +25,7 @@ from pykexec.placement.window import requested_window
 
 def plan_normal(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
     """Raises DoesNotFit, UsageError, or NotSupported for an unknown memory map."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     window = requested_window(request)
     free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
     line = next_command_line(image, machine, request)

@@ -15,7 +15,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, command_line
-from pykexec.placement.linux_x86_64 import known_memory_map, regions, running_line
+from pykexec.placement.linux_x86_64 import regions, running_line
 from pykexec.placement.plan import PURGATORY, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob, stub_memsz
 from pykexec.placement.segment import Source
@@ -38,7 +38,7 @@ def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
 
 def free_memory(machine: Machine, request: LoadRequest) -> tuple[MemoryMap, Space]:
     """The map, and what of its RAM a load may use."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     window = requested_window(request) or ALL_MEMORY
     return memory_map, Space(memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window))
 

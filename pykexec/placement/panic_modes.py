@@ -29,7 +29,6 @@ from pykexec.placement.linux_x86_64 import (
     boot_params_for,
     capture_command_line,
     capture_e820,
-    known_memory_map,
     place_boot,
     placed_boot,
 )
@@ -67,7 +66,7 @@ def panic_window(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[PhysRange, int]:
     """Where a *stub-swap* window goes, and how many bytes a window needs, in huge pages."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     guess = estimate.crash_size(image.linux, request.initrd)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     window = capture_window(machine, memory_map, request, image.linux, size)
@@ -79,7 +78,7 @@ def panic_window(
 
 def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
     """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
-    memory_map = known_memory_map(machine)
+    memory_map = machine.known_map
     frames = request.stage or assumed_stage(image, machine, request, memory_map)
     low = low_memory(memory_map)
     ram = RangeSet((frames.window,))
@@ -189,14 +188,13 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
     stub = plan.named(PURGATORY)
     if stub is None or plan.stage is None or plan.boot is None:
         raise NotSupported(f"mode {plan.mode} has no stub of its own")
-    panic = machine.sysctls.panic
     job = StubJob(
         boot_params=plan.boot.boot_params.start,
         entry=plan.boot.kernel.start + plan.image.linux.entry_offset,
         regions=tuple(staged_regions(bound)) if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,
-        reset_seconds=0 if isinstance(panic, Unknown) else max(0, panic),
+        reset_seconds=reset_seconds(machine.sysctls.panic or 0),
         keep=tuple(machine.crash_kernel or ()),
     )
     contents = Built(job.encode(stub.range.start))
@@ -204,13 +202,18 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
     return SegmentTable((placed.segment,), stub.range.start, plan.flags)
 
 
+def reset_seconds(panic: int) -> int:
+    """From kernel.panic: 0 halts; below 0 the kernel would reset at once (kernel/panic.c), and
+    the stub counts whole seconds."""
+    return panic if panic >= 0 else 1
+
+
 def staged_regions(bound: BoundPlan) -> Iterator[Region]:
     """The digest of everything that was loaded, where it waits."""
     for item in bound.plan.placed:
         if item.contents:
             yield from piece_regions(item.range.start, item.contents, bound)
-    headers = bound.headers
-    yield Region(bound.headers_at.start, len(headers), hashlib.sha256(headers).digest())
+    yield Region.of(bound.headers_at.start, bound.headers)
 
 
 def piece_regions(at: int, contents: Contents, bound: BoundPlan) -> Iterator[Region]:

@@ -47,7 +47,7 @@ def reservation_need(
     Seen on 6.1 without 1-GiB pages, with a segment of one page: 28 KiB with 1 GiB of RAM,
     32 KiB with 2 GiB.
     """
-    flags = frozenset[str]() if isinstance(cpu_flags, Unknown) else cpu_flags
+    flags = cpu_flags or frozenset[str]()
     spans = mapped_ranges(memory_map)
     return ReservationNeed(
         (

@@ -146,6 +146,15 @@ def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
     return raw[params.tables - segment.mem :], params
 
 
+@pytest.mark.parametrize(("panic", "seconds"), [(0, 0), (30, 30), (-1, 1)])
+def test_a_stub_that_refuses_resets_when_the_kernel_would(
+    kernel: KernelImage, panic: int, seconds: int
+) -> None:
+    (segment,) = armed_table(bound(kernel, SWAP, Mode.STUB_SWAP), machine(panic=panic)).segments
+    assert segment.buf is not None
+    assert parse_params(b"".join(segment.buf.chunks())).reset_seconds == seconds
+
+
 def test_the_stub_digests_the_stage_where_it_waits(kernel: KernelImage) -> None:
     armed = bound(kernel, SWAP, Mode.STUB_SWAP)
     raw, params = stub(armed)

@@ -17,7 +17,6 @@ from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import layout
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.fill import low_memory
-from pykexec.placement.linux_x86_64 import known_memory_map
 from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.plan import LoadRequest, Mode
 from pykexec.placement.stage import StageFrames
@@ -43,7 +42,7 @@ def prepared_request(
         flags = relocation(machine).swap_flags or KexecFlag(0)
         return replace(request, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
-    low = low_memory(known_memory_map(machine))
+    low = low_memory(machine.known_map)
     window, size = panic_window(image, machine, request)
     if request.mode is Mode.IN_PLACE:
         wanted = Wanted(
