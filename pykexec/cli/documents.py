@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.kernel_rules import Check
-    from pykexec.placement.plan import Placed, PlacementPlan
     from pykexec.placement.segment import Segment
     from pykexec.placement.syscall_choice import SyscallChoice
 
@@ -118,15 +117,11 @@ def kernel_fields(report: LoadReport) -> Document:
             {"mode": str(mode), "why": why} for mode, why in report.prepared.lacking
         ]
     if report.planned.plan.stage:
-        staged = enumerate(staged_things(report.planned.plan))
-        found["stage"] = [segment(no, item.segment) for no, item in staged]
+        from pykexec.cli import pages
+
+        waiting = enumerate(pages.staged(report.planned.plan))
+        found["stage"] = [segment(no, item.segment) for no, item in waiting]
     return found
-
-
-def staged_things(plan: PlacementPlan) -> list[Placed]:
-    from pykexec.cli.plain import staged
-
-    return staged(plan)
 
 
 def syscall(choice: SyscallChoice) -> Document:

@@ -1,4 +1,4 @@
-"""The documents of what was found out: dumps, machines, preconditions."""
+"""The documents of what was found out: dumps, machines, preconditions, differences."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pykexec.crash.core_file import CoreFile
     from pykexec.doctor import Row
     from pykexec.explain import KernelCheck, Verdict
+    from pykexec.plan_diff import Piece, PlanDiff
     from pykexec.rehearse import Rehearsal
     from pykexec.vmcore_check import VmcoreVerdict
     from pykexec.vmcore_pages import PatternCount
@@ -140,3 +141,27 @@ def kernel_check(item: KernelCheck) -> Document:
 
 def plan_verdict(item: Verdict) -> Document:
     return {"rule": item.rule, "ok": item.ok, "detail": item.detail, "answer": item.answer}
+
+
+def diff(found: PlanDiff) -> Document:
+    """pykexec.diff/1; null is what that plan does not have."""
+    return {
+        "schema": "pykexec.diff/1",
+        "same": found.same,
+        "fields": [{"field": item.field, "a": item.a, "b": item.b} for item in found.fields],
+        "segments": [
+            {"name": item.name, "what": list(item.what), "a": piece(item.a), "b": piece(item.b)}
+            for item in found.pieces
+        ],
+    }
+
+
+def piece(item: Piece | None) -> Document | None:
+    if item is None:
+        return None
+    return {
+        "bufsz": item.bufsz,
+        "mem": hex(item.range.start),
+        "memsz": item.range.size,
+        "sha256": item.sha256,
+    }

@@ -1,8 +1,7 @@
-"""Where a value goes: its JSON document, its plain text, or its drawing on a terminal.
+"""Where a value goes: its JSON document, its page as plain text, or that drawn on a terminal.
 
-Data goes to stdout, everything else to stderr. Each kind of value has one function
-of its name in documents.py, plain.py and render.py, or in their twins *_files.py,
-*_findings.py and *_diff.py.
+Data goes to stdout, everything else to stderr. Each kind of value has one function of its
+name in documents.py and one in pages.py, or in their twins *_files.py and *_findings.py.
 """
 
 from __future__ import annotations
@@ -38,15 +37,14 @@ Kind = Literal[
 
 ENDINGS = {
     **dict.fromkeys(("image", "initrd", "zero_page", "core_headers"), "_files"),
-    **dict.fromkeys(("rehearsal", "machine", "captured"), "_findings"),
+    **dict.fromkeys(("rehearsal", "machine", "captured", "diff"), "_findings"),
     **dict.fromkeys(("vmcore_info", "vmcore_verdict", "doctor", "explanation"), "_findings"),
-    "diff": "_diff",
 }
 """Of the modules that have the functions of a kind; the others are in the modules without."""
 
 
-def twin(form: str, kind: Kind) -> Any:
-    """The function for a kind of value: form is documents, plain or render."""
+def twin(form: Literal["documents", "pages"], kind: Kind) -> Any:
+    """The function for a kind of value."""
     return getattr(import_module(f"pykexec.cli.{form}{ENDINGS.get(kind, '')}"), kind)
 
 
@@ -65,13 +63,19 @@ class Output:
     def show(self, kind: Kind, value: object) -> None:
         """The whole answer of a command, on stdout."""
         if self.as_json:
-            documents = import_module("pykexec.cli.documents")
-            click.echo(documents.encode(twin("documents", kind)(value)), nl=False)
-        elif sys.stdout.isatty():
-            render = import_module("pykexec.cli.render")
-            render.draw(twin("render", kind)(value, self.verbose))
+            from pykexec.cli.documents import encode
+
+            click.echo(encode(twin("documents", kind)(value)), nl=False)
+            return
+        page = twin("pages", kind)(value, self.verbose)
+        if sys.stdout.isatty():
+            from pykexec.cli.render import draw
+
+            draw(page)
         else:
-            for line in twin("plain", kind)(value, self.verbose):
+            from pykexec.cli.plain import text
+
+            for line in text(page):
                 click.echo(printable(line))
 
     def warn(self, warnings: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Values as rich renderables, for a terminal; each has a twin in plain.py.
+"""Blocks as rich draws them, for a terminal.
 
 The only module that imports rich. Kernel text goes into rich.text.Text and nowhere
 else: in a plain string rich reads `[init=/bin/sh]` as markup.
@@ -8,42 +8,63 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from pykexec.cli import plain
+from pykexec.cli.blocks import Block, Facts, Lines, Reasons, Remedies, Segments, Table
 from pykexec.cli.output import printable
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.segment import SegmentTable
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import (
-        FileLoadReport,
-        LoadReport,
-        StartedReport,
-        StatusReport,
-        UnloadReport,
-    )
-    from pykexec.placement.segment import Segment
+    from pykexec.placement.segment import Segment, SegmentTable
 
 STYLES = {"file": "cyan", "built": "yellow", "memory-only": "dim"}
-VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
 TEXT_MIN = 18
 """The least width at which a column of words can still be read."""
 FRAME = 3
 """What a column's padding and border take."""
 MARGIN = 2
+ROWS_MAX = 500
+"""Ten thousand rows take rich twelve seconds: a longer table is plain."""
 
 
-def draw(item: RenderableType) -> None:
+def draw(blocks: Iterable[Block]) -> None:
     """On stdout, without markup, highlighting or emoji codes."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
-    console.print(item)
+    console.print(Group(*spaced(drawn(block) for block in blocks)))
+
+
+def spaced(parts: Iterable[RenderableType | None]) -> Iterator[RenderableType]:
+    """An empty line between two that are drawn."""
+    between = False
+    for part in parts:
+        if part is not None:
+            if between:
+                yield Text()
+            yield part
+            between = True
+
+
+def drawn(block: Block) -> RenderableType | None:
+    match block:
+        case Facts(pairs):
+            return facts(pairs)
+        case Table(head, rows, words, styles):
+            return grid(head, rows, words, styles)
+        case Segments(table, title, around):
+            return segments(table, title, around)
+        case Reasons():
+            return None
+        case Remedies(head, rows, styles):
+            return grid(head, rows, 2, styles)
+        case Lines(lines, style):
+            return plain_lines(lines, style)
 
 
 def width() -> int:
@@ -60,17 +81,16 @@ def can_draw(text: str) -> bool:
 
 
 def grid(
-    head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1, styles: Sequence[str] = ()
+    head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1, styles: Sequence[str] = ()
 ) -> RenderableType:
     """A table whose last `words` columns may be folded and whose others never are; where
     the terminal is too narrow even so, the plain columns, which it wraps."""
-    cells = [tuple(row) for row in rows]
-    if not fits(head, cells, words):
-        return plain_lines(plain.columns([tuple(head), *cells]))
-    table = Table(box=box.ROUNDED, header_style="bold")
+    if len(rows) > ROWS_MAX or not fits(head, rows, words):
+        return plain_lines(plain.columns([head, *rows]))
+    table = RichTable(box=box.ROUNDED, header_style="bold")
     for at, name in enumerate(head):
         table.add_column(name, no_wrap=at < len(head) - words, overflow="fold")
-    for at, row in enumerate(cells):
+    for at, row in enumerate(rows):
         style = styles[at] if styles else ""
         table.add_row(*(Text(printable(cell), style) for cell in row))
     return table
@@ -84,14 +104,14 @@ def fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool
     return need + words * (TEXT_MIN + FRAME) + 1 <= width()
 
 
-def plain_lines(lines: Iterable[str]) -> RenderableType:
+def plain_lines(lines: Iterable[str], style: str = "") -> Text:
     """As they are: the terminal wraps them, nothing is cut."""
-    return Text("\n".join(printable(line) for line in lines), overflow="fold", no_wrap=False)
+    return Text("\n".join(printable(line) for line in lines), style, overflow="fold", no_wrap=False)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
     """name  value, the value folded under itself."""
-    table = Table.grid(padding=(0, MARGIN))
+    table = RichTable.grid(padding=(0, MARGIN))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs:
@@ -99,28 +119,12 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
     return table
 
 
-def load(report: LoadReport, verbose: int = 0) -> RenderableType:
-    """The table with its reasons, the window to scale, and the facts."""
-    plan, table = report.planned.plan, report.planned.table
-    parts: list[RenderableType] = []
-    if plan.stage:
-        waiting = SegmentTable(tuple(item.segment for item in plain.staged(plan)), plan.entry)
-        parts += [Text(plain.STAGE_HEAD), segment_grid(waiting), Text(plain.STUB_HEAD)]
-        window = window_map(plan.stage.window, waiting)
-        parts = [*parts, segment_grid(table), window, Text()]
-    else:
-        parts.append(segment_grid(table))
-    around = plan.window or whole_span(table)
-    if around and not plan.stage:
-        parts += [window_map(around, table), Text()]
-    parts.append(facts(plain.load_facts(report)))
-    if report.done and report.done.bound:
-        parts.append(facts(plain.bound_facts(report.done.bound)))
-    if verbose:
-        parts += [Text(), check_grid(report), Text()]
-        parts.append(plain_lines(plain.word_lines(plan.cmdline)))
-        if plan.estimate:
-            parts += [Text(), plain_lines(plain.estimate_lines(plan.estimate))]
+def segments(table: SegmentTable, title: str, around: PhysRange | None) -> RenderableType:
+    """The title above, the window to scale below."""
+    parts: list[RenderableType] = [Text(title)] if title else []
+    parts.append(segment_grid(table))
+    if around:
+        parts.append(window_map(around, table))
     return Group(*parts)
 
 
@@ -133,20 +137,7 @@ def segment_grid(table: SegmentTable) -> RenderableType:
     if fits(head, with_reasons, 2):
         return grid(head, with_reasons, 2, styles)
     reasons = facts((str(number), item.why) for number, item in enumerate(table.segments))
-    return Group(grid(plain.SEGMENT_HEAD, rows, 1, styles), reasons, Text())
-
-
-def check_grid(report: LoadReport) -> RenderableType:
-    rows = [(item.rule, plain.verdict(item.ok), item.detail) for item in report.planned.checks]
-    styles = [VERDICT_STYLES[row[1]] for row in rows]
-    return grid(("check", "", "found"), rows, styles=styles)
-
-
-def whole_span(table: SegmentTable) -> PhysRange | None:
-    """From the first segment to the last, where no window was asked for."""
-    if not table.segments:
-        return None
-    return PhysRange(table.segments[0].mem, max(item.range.end for item in table.segments))
+    return Group(grid(plain.SEGMENT_HEAD, rows, 1, styles), reasons)
 
 
 def window_map(around: PhysRange, table: SegmentTable) -> RenderableType:
@@ -185,19 +176,3 @@ def holds(segments: Iterable[Segment], piece: PhysRange) -> bool:
 
 def digit(number: int) -> str:
     return "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36]
-
-
-def file_load(report: FileLoadReport, verbose: int = 0) -> RenderableType:
-    return facts(plain.file_load_facts(report))
-
-
-def started(report: StartedReport, verbose: int = 0) -> RenderableType:
-    return facts(plain.started_facts(report))
-
-
-def status(report: StatusReport, verbose: int = 0) -> RenderableType:
-    return facts(plain.status_facts(report))
-
-
-def unload(report: UnloadReport, verbose: int = 0) -> RenderableType:
-    return facts(plain.unload_facts(report))

@@ -143,10 +143,10 @@ def test_a_dump_is_drawn(run: Run, machine: str) -> None:
     assert "whole, as far as it can be told" in drawn
 
 
-def test_every_kind_of_value_has_three_twins() -> None:
+def test_every_kind_of_value_has_a_document_and_a_page() -> None:
     for kind in get_args(Kind):
-        for form in ("documents", "plain", "render"):
-            assert callable(twin(form, kind)), (form, kind)
+        assert callable(twin("documents", kind)), kind
+        assert callable(twin("pages", kind)), kind
     assert set(get_args(Kind)) >= set(ENDINGS)
 
 
@@ -159,3 +159,11 @@ def test_a_cell_of_the_map_is_never_empty() -> None:
     cell_range = import_module("pykexec.cli.render").cell_range
     around = PhysRange(0x1000, 0x1010)
     assert all(cell_range(around, at, 78).size >= 1 for at in range(78))
+
+
+def test_a_long_table_is_plain() -> None:
+    """A dump has ten thousand PT_LOADs, and rich takes a millisecond for each."""
+    render = import_module("pykexec.cli.render")
+    rows = [("0x1000", "0x2000")] * (render.ROWS_MAX + 1)
+    assert "│" not in str(render.grid(("start", "end"), rows))
+    assert isinstance(render.grid(("start", "end"), rows[:-1]), render.RichTable)

@@ -25,7 +25,7 @@ from pykexec.backends.simulated.machine_file import decode, encode
 from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.backends.simulated.stub_run import run_stub
 from pykexec.backends.simulated.zero_page import read_zero_page
-from pykexec.cli import documents, output
+from pykexec.cli import documents, output, plain
 from pykexec.cli.kexec8.wishes import wishes
 from pykexec.cli.reports import DoctorReport, ExplainReport, ImageReport
 from pykexec.crash.notes import Note
@@ -103,7 +103,7 @@ def written(data: bytes, name: str = "input") -> Path:
 def show(kind: output.Kind, value: object) -> None:
     """Everything that is printed of it."""
     documents.encode(output.twin("documents", kind)(value))
-    for line in output.twin("plain", kind)(value, 2):
+    for line in plain.text(output.twin("pages", kind)(value, 2)):
         output.printable(line)
 
 

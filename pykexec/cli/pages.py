@@ -1,0 +1,232 @@
+"""Values as pages, lists of blocks: what was planned, loaded, started and freed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pykexec.cli.blocks import Block, Facts, Reasons, Segments, Table
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Prepared
+    from pykexec.cli.reports import (
+        FileLoadReport,
+        LoadReport,
+        StagedReport,
+        StartedReport,
+        StatusReport,
+        Target,
+        UnloadReport,
+    )
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.estimate import Estimate
+    from pykexec.placement.kernel_rules import Check
+    from pykexec.placement.plan import Placed, PlacementPlan
+    from pykexec.placement.segment import SegmentTable
+    from pykexec.rehearse import LoadFacts
+
+Pairs = list[tuple[str, str]]
+
+STAGE_HEAD = "waiting in huge pages, at the addresses of the switch:"
+STUB_HEAD = "given to kexec_load(2), into the reservation:"
+VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
+
+
+def load(report: LoadReport, verbose: int = 0) -> list[Block]:
+    """The table, what it is and where it went; with -v every reason."""
+    plan, table = report.planned.plan, report.planned.table
+    page: list[Block] = [*segments(plan, table), Facts(load_facts(report))]
+    if report.done and report.done.bound:
+        page.append(Facts(bound_facts(report.done.bound)))
+    if verbose:
+        page += [Reasons(table), checks(report.planned.checks), words(plan.cmdline)]
+        if plan.estimate:
+            page.append(terms(plan.estimate))
+    return page
+
+
+def segments(plan: PlacementPlan, table: SegmentTable) -> list[Block]:
+    """What the kernel is given; for a panic mode that is the stub alone, and what waits in huge
+    pages is above it."""
+    from pykexec.placement.segment import SegmentTable
+
+    if plan.stage is None:
+        return [Segments(table, around=plan.window or whole_span(table))]
+    waiting = SegmentTable(tuple(item.segment for item in staged(plan)), plan.entry)
+    return [Segments(waiting, STAGE_HEAD, plan.stage.window), Segments(table, STUB_HEAD)]
+
+
+def staged(plan: PlacementPlan) -> list[Placed]:
+    """Everything but the stub, by address."""
+    from pykexec.placement.plan import PURGATORY
+
+    return sorted((i for i in plan if i.name != PURGATORY), key=lambda item: item.range)
+
+
+def whole_span(table: SegmentTable) -> PhysRange | None:
+    """From the first segment to the last, where no window was asked for."""
+    from pykexec.memory.ranges import PhysRange
+
+    if not table.segments:
+        return None
+    return PhysRange(table.segments[0].mem, max(item.range.end for item in table.segments))
+
+
+def load_facts(report: LoadReport) -> Pairs:
+    from pykexec.abi.kexec import flag_names
+
+    plan = report.planned.plan
+    facts = [
+        ("image", str(plan.request.kind) + (f", mode {plan.mode}" if plan.mode else "")),
+        ("kernel", kernel(plan.image)),
+        ("entry", f"{plan.entry:#x}"),
+        ("flags", " | ".join(flag_names(plan.flags)) or "0"),
+    ]
+    if plan.window:
+        facts.append(("window", f"{plan.window} ({size(plan.window.size)})"))
+    if report.prepared and plan.mode:
+        facts += mode_facts(report.prepared)
+    if plan.mode:
+        facts.append(("cost", cost(plan)))
+    facts.append(("cmdline", str(plan.cmdline)))
+    if report.syscall:
+        facts.append(("syscall", f"{report.syscall.syscall}: {report.syscall.why}"))
+    facts.append(("backend", target(report.target)))
+    done = f"loaded ({report.done.loaded.slot} slot)" if report.done else "dry run, nothing loaded"
+    return [*facts, ("state", done)]
+
+
+def kernel(image: KernelImage) -> str:
+    return f"{image.type} {image.version or 'of unknown version'}"
+
+
+def target(where: Target) -> str:
+    return f"{where.backend}, {where.machine}"
+
+
+def mode_facts(prepared: Prepared) -> Pairs:
+    """Why this mode, and what the others lacked."""
+    facts = [("mode", f"{prepared.request.mode}: {prepared.why}")]
+    return [*facts, *((f"not {mode}", lack) for mode, lack in prepared.lacking)]
+
+
+def cost(plan: PlacementPlan) -> str:
+    """What a crash by normal holds of this machine's memory until it is unloaded."""
+    from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+    from pykexec.placement.plan import ELFCOREHDR
+
+    if plan.stage:
+        pages = plan.stage.ours.size // HUGE_PAGE_SIZE
+        return f"{size(plan.stage.ours.size)} in {many(pages, 'huge page')}"
+    pages = sum(item.range.size for item in plan if item.name != ELFCOREHDR)
+    headers = plan.headers.size if plan.headers else 0
+    return f"{size(pages + headers)}, and the kernel's page lists"
+
+
+def bound_facts(bound: BoundPlan | LoadFacts) -> Pairs:
+    """The backup map and the headers in brief."""
+    from pykexec.abi.kexec import PAGE_SIZE
+
+    moved = bound.backup_map.moved
+    held = sum(run.size for run in bound.backup_map) // PAGE_SIZE - bound.backup_map.backup_pages
+    return [
+        (
+            "backup map",
+            f"{many(bound.backup_map.backup_pages, 'page')} in {many(len(moved), 'run')}, "
+            f"{many(held, 'page')} in place (free before, nothing to keep)",
+        ),
+        (
+            "headers",
+            f"{many(bound.program_headers, 'program header')} at {bound.headers_at.start:#x}, "
+            f"room for {bound.headers_at.size:#x} bytes",
+        ),
+    ]
+
+
+def checks(found: Iterable[Check]) -> Table:
+    rows = [(item.rule, verdict(item.ok), item.detail) for item in found]
+    return Table(("check", "", "found"), rows, styles=[VERDICT_STYLES[row[1]] for row in rows])
+
+
+def verdict(ok: bool | None) -> str:
+    return {True: "ok", False: "broken", None: "unknown"}[ok]
+
+
+def words(line: CommandLine) -> Table:
+    """Every word of the command line, and who wanted it."""
+    return Table(("word", "from"), [(word.text, str(word.origin)) for word in line.words], 2)
+
+
+def terms(estimate: Estimate) -> Table:
+    rows = [(term.name, f"{term.size:#x}", size(term.size), term.why) for term in estimate.terms]
+    total = ("in all", f"{estimate.size:#x}", size(estimate.size), "rounded up to 16 MiB")
+    return Table(("estimate", "bytes", "", "for"), [*rows, total])
+
+
+def file_load(report: FileLoadReport, verbose: int = 0) -> list[Block]:
+    """The kernel placed it, and does not say where."""
+    done = report.done
+    facts = [
+        ("kernel", kernel(done.image)),
+        ("flags", " | ".join(str(flag.name) for flag in done.flags) or "0"),
+        ("cmdline", str(done.cmdline)),
+        ("syscall", f"{report.syscall.syscall}: {report.syscall.why}"),
+        ("backend", target(report.target)),
+        ("state", f"loaded ({done.slot} slot), placed by the kernel"),
+    ]
+    return [Facts(facts)]
+
+
+def status(report: StatusReport, verbose: int = 0) -> list[Block]:
+    slots = [(str(slot), str(state)) for slot, state in report.slots.items()]
+    ours = staged_facts(report.staged) if report.staged else []
+    return [Facts([*slots, *ours, ("backend", target(report.target))])]
+
+
+def staged_facts(ours: StagedReport) -> Pairs:
+    """What pykexec itself has loaded."""
+    from datetime import UTC, datetime
+
+    record = ours.record
+    since = datetime.fromtimestamp(record.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return [
+        ("staged", f"crash by normal, mode {record.mode} ({record.slot} slot), since {since}"),
+        ("kernel", record.kernel),
+        ("window", f"{record.window} ({size(record.window.size)})"),
+        ("pages", f"{many(ours.huge_pages, 'huge page')} of ours"),
+        ("check", ours.problem or "every address and every digest is as it was"),
+    ]
+
+
+def started(report: StartedReport, verbose: int = 0) -> list[Block]:
+    switched = report.switched
+    facts = [
+        ("started", "the crash image, by a panic" if report.how == "crash" else "the image"),
+        ("checked", ", ".join(str(item) for item in switched.checked) or "nothing"),
+        ("cmdline", switched.cmdline),
+    ]
+    if switched.vmcore:
+        loads = many(switched.loads, "PT_LOAD")
+        facts.append(("vmcore", f"{switched.vmcore} ({size(switched.vmcore_size)}, {loads})"))
+    return [Facts([*facts, ("backend", target(report.target))])]
+
+
+def unload(report: UnloadReport, verbose: int = 0) -> list[Block]:
+    was = (str(report.slot), f"not loaded (was {report.was})")
+    return [Facts([was, ("backend", target(report.target))])]
+
+
+def size(number: int) -> str:
+    """Bytes for a reader: whole units where they are exact enough, hex never."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= unit:
+            return f"{number / unit:.1f}".removesuffix(".0") + f" {name}"
+    return f"{number} bytes"
+
+
+def many(count: int, noun: str) -> str:
+    """ "1 page", "2 pages"."""
+    return f"{count} {noun if count == 1 else noun + 's'}"
