@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from pykexec.cli.params import Verb, output_options
-
-FILE = click.Path(path_type=Path)
+from pykexec.cli.params import PATH, Verb, output_options
 
 
 @click.command(cls=Verb, short_help="What two plans place differently.")
-@click.argument("a", type=FILE, metavar="A.json")
-@click.argument("b", type=FILE, metavar="B.json")
+@click.argument("a", type=PATH, metavar="A.json")
+@click.argument("b", type=PATH, metavar="B.json")
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, a: Path, b: Path, as_json: bool, verbose: int) -> None:

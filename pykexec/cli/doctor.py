@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.cli.params import Verb, output_options
+from pykexec.cli.params import PATH, Verb, output_options
 
 if TYPE_CHECKING:
     from pykexec.doctor import Ours
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command(cls=Verb, short_help="Every precondition of this machine, with its evidence.")
 @click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="PATH",
     help="A captured machine, a folder or a file.",
 )

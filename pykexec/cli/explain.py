@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.cli.params import Verb, output_options
+from pykexec.cli.params import PATH, Verb, output_options
 
 if TYPE_CHECKING:
     from pykexec.cli.reports import ExplainReport
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("word", metavar="ERRNO-or-CODE")
 @click.option(
     "--plan",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="A document of load --json: which rule it would break.",
 )

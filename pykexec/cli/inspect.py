@@ -6,18 +6,16 @@ from pathlib import Path
 
 import click
 
-from pykexec.cli.params import Verb, output_options
-
-FILE = click.Path(path_type=Path)
+from pykexec.cli.params import PATH, Verb, output_options
 
 
 @click.command(cls=Verb, short_help="Say what a file is and what it asks for.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=PATH)
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
 @click.option(
     "--extract",
     nargs=2,
-    type=(click.Choice(["vmlinux"]), FILE),
+    type=(click.Choice(["vmlinux"]), PATH),
     metavar="vmlinux OUT",
     help="Write the kernel that is packed in it to a new file.",
 )

@@ -7,18 +7,16 @@ from typing import Any
 
 import click
 
-from pykexec.cli.params import ADDR, SIZE, Verb, output_options, target_options
-
-FILE = click.Path(path_type=Path)
+from pykexec.cli.params import ADDR, PATH, SIZE, Verb, output_options, target_options
 
 
 @click.command(cls=Verb, short_help="Identify, plan, check and load a kernel.")
-@click.argument("kernel", type=FILE)
+@click.argument("kernel", type=PATH)
 @click.option(
     "--initrd",
     "initrds",
     multiple=True,
-    type=FILE,
+    type=PATH,
     metavar="FILE",
     help="An initrd; several are joined in their order.",
 )
@@ -62,7 +60,7 @@ FILE = click.Path(path_type=Path)
 @target_options
 @click.option(
     "--root",
-    type=FILE,
+    type=PATH,
     metavar="PATH",
     help="With --dry-run: the machine of a captured /proc and /sys, a folder or a file.",
 )

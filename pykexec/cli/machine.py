@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from pykexec.cli.params import SIZE, Verb, output_options
-
-FOLDER = click.Path(path_type=Path)
+from pykexec.cli.params import PATH, SIZE, Verb, frames_options, output_options
 
 
 @click.group()
@@ -18,38 +16,23 @@ def command() -> None:
 
 
 @command.command("create", cls=Verb, short_help="A new simulated machine.")
-@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--memory", type=SIZE, metavar="SIZE", help="RAM.  [default: 1G]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Where everything lies.")
-@click.option(
-    "--used",
-    type=click.IntRange(0, 100),
-    default=40,
-    show_default=True,
-    metavar="PERCENT",
-    help="How much of it is in use.",
-)
-@click.option(
-    "--allocator",
-    type=click.Choice(["random", "lowest", "highest", "fragmented"]),
-    default="random",
-    show_default=True,
-    help="Which free frames the kernel gives out.",
-)
-@click.option(
-    "--relocate",
-    type=click.Choice(["swap", "copy"]),
-    default="swap",
-    show_default=True,
-    help="What its kernel does with the pages of an image.",
-)
+@frames_options
 @click.option("--crashkernel", type=SIZE, metavar="SIZE", help="Reserved at its boot.")
 @click.option(
-    "--from", "captured", type=FOLDER, metavar="CAPTURED",
+    "--from", "captured", type=PATH, metavar="CAPTURED",
     help="The memory map of a captured machine.",
 )  # fmt: skip
 @output_options
-def create(folder: Path, captured: Path | None, memory: int | None, **options: Any) -> None:
+def create(
+    folder: Path,
+    memory: int | None,
+    captured: Path | None,
+    as_json: bool,
+    verbose: int,
+    **options: Any,
+) -> None:
     """Make a simulated machine in DIR, a folder of its own."""
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.errors import UsageError
@@ -59,14 +42,10 @@ def create(folder: Path, captured: Path | None, memory: int | None, **options: A
     SimulatedBackend.create(
         folder,
         memory or 1 << 30,
-        seed=options["seed"],
-        used=options["used"],
-        allocator=options["allocator"],
-        relocate=options["relocate"],
-        crashkernel=options["crashkernel"],
         from_machine=facts_of(captured) if captured else None,
+        **options,
     )
-    show_machine(folder, options["as_json"], options["verbose"])
+    show_machine(folder, as_json, verbose)
 
 
 def facts_of(captured: Path) -> Any:
@@ -87,7 +66,7 @@ def show_machine(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 @command.command("show", cls=Verb, short_help="Whose each frame of it is.")
-@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @output_options
 def show(folder: Path, as_json: bool, verbose: int) -> None:
     """Say whose each frame of the simulated machine in DIR is; with -v run by run."""
@@ -95,7 +74,7 @@ def show(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 @command.command("crash", cls=Verb, short_help="Panic: the crash image takes over.")
-@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @output_options
 def crash(folder: Path, as_json: bool, verbose: int) -> None:
     """Let the simulated machine in DIR panic. Its dump is DIR/vmcore afterwards."""
@@ -109,8 +88,8 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
 
 
 @command.command("capture", cls=Verb, short_help="The facts of this machine, in a file.")
-@click.argument("file", type=FOLDER, metavar="FILE")
-@click.option("--root", type=FOLDER, metavar="PATH", help="Of this folder instead of /.")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("--root", type=PATH, metavar="PATH", help="Of this folder instead of /.")
 @output_options
 def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
     """Write the facts of this machine to FILE, a new one, for --root elsewhere."""

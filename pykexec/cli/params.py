@@ -21,6 +21,9 @@ UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
 LIMIT = 1 << 64
 
 
+PATH = click.Path(path_type=Path)
+
+
 class AddrType(NumberType):
     """A physical address: decimal or 0x hex, K, M or G behind it; 64 bits."""
 
@@ -104,7 +107,7 @@ def machine_option(command: F) -> F:
         "--machine",
         "machine_dir",
         metavar="DIR",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="A simulated machine (pykexec machine create).",
     )(command)
 
@@ -117,3 +120,37 @@ def output_options(command: F) -> F:
 def target_options(command: F) -> F:
     """--backend and --machine."""
     return backend_option(machine_option(command))
+
+
+def frames_options(command: F) -> F:
+    """Of a machine that is made: whose its frames are, and what its kernel does with them."""
+    options = (
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Where everything lies in it."
+        ),
+        click.option(
+            "--used",
+            type=click.IntRange(0, 100),
+            default=40,
+            show_default=True,
+            metavar="PERCENT",
+            help="How much of it is in use.",
+        ),
+        click.option(
+            "--allocator",
+            type=click.Choice(["random", "lowest", "highest", "fragmented"]),
+            default="random",
+            show_default=True,
+            help="Which free frames its kernel gives out.",
+        ),
+        click.option(
+            "--relocate",
+            type=click.Choice(["swap", "copy"]),
+            default="swap",
+            show_default=True,
+            help="What its kernel does with the pages of an image.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -9,10 +9,7 @@ from typing import Any
 
 import click
 
-from pykexec.cli.params import ADDR, SIZE, Verb, output_options
-
-FILE = click.Path(path_type=Path)
-
+from pykexec.cli.params import ADDR, PATH, SIZE, Verb, frames_options, output_options
 
 ONLY_WITH = {
     "mode": "qemu",
@@ -39,12 +36,12 @@ class Steps:
 @click.command(
     cls=Verb, short_help="Load, crash, capture and verify, without touching this machine."
 )
-@click.argument("kernel", type=FILE)
+@click.argument("kernel", type=PATH)
 @click.option(
     "--initrd",
     "initrds",
     multiple=True,
-    type=FILE,
+    type=PATH,
     metavar="FILE",
     help="As in load; with qemu it is unpacked, and its /init replaced.",
 )
@@ -68,29 +65,7 @@ class Steps:
 @click.option(
     "--memory", type=SIZE, default=1 << 30, metavar="SIZE", help="Of the machine.  [default: 1G]"
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Where everything lies in it.")
-@click.option(
-    "--used",
-    type=click.IntRange(0, 100),
-    default=40,
-    show_default=True,
-    metavar="PERCENT",
-    help="How much of it is in use.",
-)
-@click.option(
-    "--allocator",
-    type=click.Choice(["random", "lowest", "highest", "fragmented"]),
-    default="random",
-    show_default=True,
-    help="Which free frames the kernel gives out.",
-)
-@click.option(
-    "--relocate",
-    type=click.Choice(["swap", "copy"]),
-    default="swap",
-    show_default=True,
-    help="What its kernel does with the pages of an image.",
-)
+@frames_options
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:

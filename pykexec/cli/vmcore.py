@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from pykexec.cli.params import Verb, machine_option, output_options
-
-FILE = click.Path(path_type=Path)
+from pykexec.cli.params import PATH, Verb, machine_option, output_options
 
 
 @click.group()
@@ -17,7 +15,7 @@ def command() -> None:
 
 
 @command.command("info", cls=Verb, short_help="What is in a dump.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=PATH)
 @output_options
 def info(file: Path, as_json: bool, verbose: int) -> None:
     """Say what is in the dump FILE; with -v every key and every PT_LOAD."""
@@ -28,9 +26,9 @@ def info(file: Path, as_json: bool, verbose: int) -> None:
 
 
 @command.command("verify", cls=Verb, short_help="Is this dump whole?")
-@click.argument("file", type=FILE)
+@click.argument("file", type=PATH)
 @machine_option
-@click.option("--plan", type=FILE, metavar="FILE", help="The document of load --json.")
+@click.option("--plan", type=PATH, metavar="FILE", help="The document of load --json.")
 @output_options
 @click.pass_context
 def verify(

@@ -14,9 +14,12 @@ from pykexec.backends.simulated.allocators import Order, Policy
 from pykexec.backends.simulated.binding import bind, holds
 from pykexec.backends.simulated.capture import SecondKernel
 from pykexec.backends.simulated.gates import Gates
+from pykexec.backends.simulated.json_fields import choose
 from pykexec.backends.simulated.kernel import SimulatedKernel
 from pykexec.backends.simulated.layout import Relocation
-from pykexec.backends.simulated.machine_folder import GIB, MachineFolder
+from pykexec.backends.simulated.machine_folder import MachineFolder
+from pykexec.backends.simulated.machine_state import MachineState
+from pykexec.backends.simulated.new_machine import new_layout
 from pykexec.backends.simulated.show import MachineShow, show
 from pykexec.backends.simulated.switch import NothingLoaded, kernel_kexec, panic
 from pykexec.backends.simulated.syscall import kexec_load
@@ -70,7 +73,7 @@ class SimulatedBackend:
     def create(
         cls,
         path: str | os.PathLike[str],
-        memory: int = GIB,
+        memory: int = 1 << 30,
         seed: int = 0,
         used: int = 40,
         allocator: Policy | str = Policy.RANDOM,
@@ -78,12 +81,19 @@ class SimulatedBackend:
         crashkernel: int | None = None,
         from_machine: Machine | None = None,
     ) -> SimulatedBackend:
-        """A new machine; raises as MachineFolder.create does."""
-        return cls(
-            MachineFolder.create(
-                path, memory, seed, used, allocator, relocate, crashkernel, from_machine
-            )
+        """A new machine: `memory`, `crashkernel` in bytes, `used` in percent of memory. Raises
+        NotEmpty, UsageError, DoesNotFit, FolderFailed."""
+        moved = choose(Relocation, relocate)
+        layout = new_layout(
+            memory,
+            seed=seed,
+            used=used,
+            crashkernel=crashkernel,
+            relocate=moved,
+            from_machine=from_machine,
         )
+        state = MachineState(layout, choose(Policy, allocator), moved, seed)
+        return cls(MachineFolder.create(path, state))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SimulatedBackend:

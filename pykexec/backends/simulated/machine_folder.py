@@ -20,24 +20,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.backends.simulated.allocators import Policy
 from pykexec.backends.simulated.files import open_own, pread_all, remove, replace_file
 from pykexec.backends.simulated.first_kernel import boot
-from pykexec.backends.simulated.json_fields import BadMachineFile, choose
-from pykexec.backends.simulated.layout import Relocation
+from pykexec.backends.simulated.json_fields import BadMachineFile
 from pykexec.backends.simulated.machine_file import MAX_FILE, Pending, decode, encode
 from pykexec.backends.simulated.machine_state import MachineState
-from pykexec.backends.simulated.new_machine import new_layout
 from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.lock import LOCK, locked
-from pykexec.machine import Machine
 
 STATE, RAM, JOURNAL = "machine.json", "ram", "ram.new"
 VMCORE, NEW_VMCORE = "vmcore", "vmcore.new"
 LEFTOVERS = frozenset((LOCK, JOURNAL, STATE + ".new", NEW_VMCORE))
 """What a killed `create` leaves behind: such a folder counts as empty."""
-GIB = 1 << 30
 
 
 class NotAMachine(KexecError):
@@ -90,34 +85,9 @@ class MachineFolder:
     path: Path
 
     @classmethod
-    def create(
-        cls,
-        path: str | os.PathLike[str],
-        memory: int = GIB,
-        seed: int = 0,
-        used: int = 40,
-        allocator: Policy | str = Policy.RANDOM,
-        relocate: Relocation | str = Relocation.SWAP,
-        crashkernel: int | None = None,
-        from_machine: Machine | None = None,
-    ) -> MachineFolder:
-        """`memory`, `crashkernel` in bytes, `used` in percent of memory. Raises NotEmpty,
-        UsageError, DoesNotFit, FolderFailed."""
-        policy = choose(Policy, allocator)
-        moved = choose(Relocation, relocate)
-        layout = new_layout(
-            memory,
-            seed=seed,
-            used=used,
-            crashkernel=crashkernel,
-            relocate=moved,
-            from_machine=from_machine,
-        )
-        return cls.create_state(path, MachineState(layout, policy, moved, seed))
-
-    @classmethod
-    def create_state(cls, path: str | os.PathLike[str], state: MachineState) -> MachineFolder:
-        """A machine whose layout is known; its memory holds zeros and the kernel's notes."""
+    def create(cls, path: str | os.PathLike[str], state: MachineState) -> MachineFolder:
+        """A new machine; its memory holds zeros and the kernel's notes. Raises NotEmpty,
+        FolderFailed."""
         folder = cls(Path(path))
         with failing_in_words(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)

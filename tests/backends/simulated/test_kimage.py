@@ -34,7 +34,9 @@ FIRST = AT // PAGE
 @pytest.fixture
 def folder(tmp_path: Path) -> MachineFolder:
     """12 MiB with nothing in use but the kernel and the low MiB."""
-    return MachineFolder.create(tmp_path / "m", 12 * MIB, used=0, seed=1, allocator="lowest")
+    return SimulatedBackend.create(
+        tmp_path / "m", 12 * MIB, used=0, seed=1, allocator="lowest"
+    ).folder
 
 
 def table_of(pages: int, at: int = AT) -> SegmentTable:
@@ -223,7 +225,7 @@ def test_the_smallest_reservation(relocate: str, memory: int, tmp_path: Path) ->
 
 @pytest.mark.parametrize("policy", Policy)
 def test_a_policy_hands_out_every_free_frame_once(policy: Policy, tmp_path: Path) -> None:
-    folder = MachineFolder.create(tmp_path / "m", 12 * MIB, seed=3)
+    folder = SimulatedBackend.create(tmp_path / "m", 12 * MIB, seed=3).folder
     with folder.session(write=False) as session:
         frames = Frames(session.state.layout)
     free = [addr // PAGE for addr in addresses(frames.of(FREE))]
