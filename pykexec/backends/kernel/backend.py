@@ -71,6 +71,7 @@ class KernelBackend:
         self.journal = Journal(folder)
         self.records = RecordFile(folder)
         self.staged = StagedImage(self.pages, self.journal, self.records)
+        self.handed_over: Slot | None = None
 
     def machine(self) -> Machine:
         return self.facts()
@@ -108,7 +109,10 @@ class KernelBackend:
         raise AssertionError("choose_modes gives at least one mode")
 
     def abandon(self) -> None:
-        """Give back what `prepare` took, after a load that failed."""
+        """Give back what `prepare` took, after a load that failed. An interrupt is heard when
+        kexec_load(2) has returned: then there is an image that relies on it, and goes first."""
+        if self.handed_over:
+            self.free(self.handed_over)
         stage.release(self.pages, self.journal)
         self.records.remove()
 
@@ -122,7 +126,12 @@ class KernelBackend:
         with syscall_segments(table) as segments:
             flags = int(table.flags) | libc.numbers().kexec_arch
             self.announce(table.entry, segments, flags)
-            self.calls.kexec_load(table.entry, segments, flags)
+            self.handed_over = slot
+            try:
+                self.calls.kexec_load(table.entry, segments, flags)
+            except SyscallError:
+                self.handed_over = None
+                raise
         if not plan or plan.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
@@ -179,10 +188,15 @@ class KernelBackend:
 
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""
-        free_image(self.calls, slot)
+        self.free(slot)
         record = self.records.read()
         if record is None or record.slot is slot:
             self.abandon()
+
+    def free(self, slot: Slot) -> None:
+        """The image alone."""
+        free_image(self.calls, slot)
+        self.handed_over = None
 
     def status(self) -> dict[Slot, LoadState]:
         """As it is now."""

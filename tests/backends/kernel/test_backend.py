@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from errno import EBUSY
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,37 @@ def test_a_panic_that_does_not_come_starts_nothing_else(tmp_path: Path) -> None:
     calls = Calls()
     KernelBackend(calls, tmp_path).start(Start.PANIC)
     assert calls.others == ["sync", "panic"]
+
+
+class CallsThatAreInterrupted(Calls):
+    """A signal comes while the kernel loads, and is heard when it is done."""
+
+    def kexec_load(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        super().kexec_load(entry, segments, flags)
+        if segments:
+            raise SystemExit(143)
+
+
+def test_an_image_goes_before_the_memory_it_relies_on(tmp_path: Path) -> None:
+    """Else a panic would find the stub armed, and its stage given back."""
+    calls = CallsThatAreInterrupted()
+    backend = KernelBackend(calls, tmp_path)
+    with pytest.raises(SystemExit):
+        backend.load(table(KexecFlag.KEXEC_ON_CRASH))
+    backend.abandon()
+    assert (len(calls.loads), calls.unloads) == (1, [KexecFlag.KEXEC_ON_CRASH])
+
+
+def test_a_load_that_the_kernel_refuses_leaves_the_image_of_others(tmp_path: Path) -> None:
+    calls = Calls(errors={"kexec_load": EBUSY})
+    backend = KernelBackend(calls, tmp_path)
+    with pytest.raises(KexecError):
+        backend.load(table(KexecFlag.KEXEC_ON_CRASH))
+    calls.errors.clear()
+    backend.abandon()
+    assert calls.nothing
 
 
 class CallsThatAnotherMakesToo(Calls):
