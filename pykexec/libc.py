@@ -21,12 +21,11 @@ from pykexec.abi.kexec import (
     LINUX_REBOOT_MAGIC1,
     LINUX_REBOOT_MAGIC2,
     KexecFileFlag,
-    flag_names,
+    kexec_load_text,
 )
 from pykexec.errors import NotSupported
 from pykexec.syscalls import SyscallError
 
-MNT_DETACH = 2
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 
@@ -108,13 +107,7 @@ def kexec_load(entry: int, segments: Sequence[tuple[int, int, int, int]], flags:
         ctypes.byref(table) if segments else None,
         ctypes.c_ulong(flags),
     )
-    names = "|".join(flag_names(flags)) or "0"
-    what = "segments" if segments else "NULL"
-    check(
-        result,
-        f"kexec_load(entry={entry:#x}, nr_segments={len(segments)}, {what}, flags={names})",
-        explained(result),
-    )
+    check(result, kexec_load_text(entry, len(segments), flags), explained(result))
 
 
 def kexec_file_load(kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) -> None:

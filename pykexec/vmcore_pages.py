@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86_64 import START_KERNEL_MAP
 from pykexec.crash.core_file import CoreFile
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
+from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
-"""Kernel text is shown once more above this address; it is no direct map."""
 CHUNK = 4 << 20
 
 
@@ -44,6 +43,7 @@ def direct_loads(core: CoreFile) -> list[ProgramHeader]:
 
 
 def is_kernel_text(item: ProgramHeader) -> bool:
+    """Text is shown once more at its own addresses; what has none says -1."""
     return item.p_vaddr >= START_KERNEL_MAP and item.p_vaddr != (1 << 64) - 1
 
 
@@ -99,17 +99,3 @@ def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, byte
             step = min(CHUNK, last - done)
             yield done, core.file.read(done + shift, step)
             done += step
-
-
-def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The parts of a file that are no holes; all of it where the file system cannot tell."""
-    at = start
-    while at < end:
-        try:
-            at = os.lseek(fd, at, os.SEEK_DATA)
-            hole = min(os.lseek(fd, at, os.SEEK_HOLE), end)
-        except OSError:
-            return
-        if at < end:
-            yield at, hole
-        at = max(hole, at + 1)

@@ -64,3 +64,10 @@ def flag_names(flags: int) -> list[str]:
         names.append(name)
         rest &= ~KEXEC_ARCH_MASK
     return names + ([f"{rest:#x}"] if rest else [])
+
+
+def kexec_load_text(entry: int, segments: int, flags: int) -> str:
+    """The call as strace would show it; the segment array is not a pointer here."""
+    array = "segments" if segments else "NULL"
+    names = "|".join(flag_names(flags)) or "0"
+    return f"kexec_load(entry={entry:#x}, nr_segments={segments}, {array}, flags={names})"

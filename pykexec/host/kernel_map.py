@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86_64 import START_KERNEL_MAP
 from pykexec.host.root import Root
 from pykexec.machine import CpuNotes, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 KALLSYMS = "/proc/kallsyms"
 KCORE = "/proc/kcore"
-KERNEL_TEXT_BASE = 0xFFFFFFFF80000000
-"""x86_64: the kernel text mapping; the direct map lies below (arch/x86/mm/mm.txt)."""
 NO_PADDR = (1 << 64) - 1
 OFFSETS, AREA_START, AREA_END = PER_CPU_SYMBOLS = (
     "__per_cpu_offset",
@@ -39,7 +38,7 @@ class KcoreLoad:
 
     @property
     def in_direct_map(self) -> bool:
-        return self.paddr is not None and self.vaddr < KERNEL_TEXT_BASE
+        return self.paddr is not None and self.vaddr < START_KERNEL_MAP
 
     def holds(self, addr: int, size: int) -> bool:
         """Whether `size` bytes at a virtual address lie in it."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from errno import ENXIO
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -215,3 +216,19 @@ def contents_bytes(contents: Contents, limit: int) -> bytes:
     if contents.size > limit:
         raise UnreadableFile(f"{contents.size:#x} bytes, at most {limit:#x} are read at once")
     return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid once
+
+
+def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """[start, end) offsets of what is no hole between two offsets (lseek SEEK_DATA); all of it
+    where the file system does not know. Raises OSError."""
+    while start < end:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == ENXIO:  # holes up to the end of the file
+                return
+            raise
+        if start < end:
+            hole = min(os.lseek(fd, start, os.SEEK_HOLE), end)
+            yield start, hole
+            start = hole

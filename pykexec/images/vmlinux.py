@@ -11,6 +11,7 @@ import re
 
 from pykexec.abi.bootparam import BOOT_FLAG, HDRS_MAGIC, LoadFlag, Xlf, setup_header
 from pykexec.abi.elf import EM_386, EM_486, EM_X86_64
+from pykexec.abi.x86_64 import START_KERNEL_MAP
 from pykexec.images.contents import OpenFile
 from pykexec.images.elf_file import ElfFile, read_elf
 from pykexec.images.elf_parts import flat, load_parts
@@ -25,8 +26,6 @@ from pykexec.images.kernel_image import (
     printable,
 )
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
-"""__START_KERNEL_map: virtual less physical address of the kernel's text."""
 PAGE_OFFSETS = (0xC0000000, 0xB0000000, 0x80000000, 0x78000000, 0x40000000)
 """CONFIG_PAGE_OFFSET of i386, by CONFIG_VMSPLIT_*."""
 MARKS = frozenset(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,22 +23,6 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         done += os.pwrite(fd, memoryview(data)[done:], offset + done)
-
-
-def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """[start, end) offsets below `size` that are not holes (lseek SEEK_DATA)."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        if start >= size:
-            return
-        end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        yield start, end
 
 
 def open_own(path: Path, flags: int) -> int:

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.backends.simulated.files import data_extents, pread_all, pwrite_all
+from pykexec.backends.simulated.files import pread_all, pwrite_all
 from pykexec.errors import KexecError
+from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 
 CHUNK = 1 << 20
@@ -51,7 +52,7 @@ class Ram:
         self.size = size
         self.installed = RangeSet.of(item.outward(PAGE_SIZE) for item in installed)
         self.kinds = bytearray(align_up(size, PAGE_SIZE) // PAGE_SIZE)
-        for start, end in data_extents(ram_fd, size) if ram_fd >= 0 else ():
+        for start, end in data_extents(ram_fd, 0, size) if ram_fd >= 0 else ():
             first, last = start // PAGE_SIZE, (end - 1) // PAGE_SIZE + 1
             self.kinds[first:last] = bytes((KEPT,)) * (last - first)
 

@@ -16,6 +16,7 @@ from pykexec.abi.kexec import (
     KEXEC_SEGMENT_MAX,
     PAGE_SIZE,
     KexecFlag,
+    kexec_load_text,
 )
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.gates import Lockdown
@@ -23,14 +24,16 @@ from pykexec.backends.simulated.kernel import SimulatedKernel
 from pykexec.backends.simulated.kimage import KImage
 from pykexec.backends.simulated.kimage_crash import load_crash
 from pykexec.backends.simulated.kimage_normal import OutOfMemory, load_normal
-from pykexec.backends.syscall_error import FITS_NOT, KNOWS_NOT, SyscallError, kexec_load_text
+from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.segment import Segment, SegmentTable
+from pykexec.syscalls import SyscallError
 
 DESTINATION_LIMIT = (1 << 46) - 1
 """KEXEC_DESTINATION_MEMORY_LIMIT of x86_64 with 4-level paging."""
 ADDRESSES = 1 << 64
 
+FITS_NOT, KNOWS_NOT = DoesNotFit.exit_status, NotSupported.exit_status
 ON_CRASH, BY_NORMAL = KexecFlag.KEXEC_ON_CRASH, KexecFlag.KEXEC_CRASH_BY_NORMAL
 
 
@@ -38,7 +41,7 @@ class Refusal:
     """Makes the errors of one call."""
 
     def __init__(self, table: SegmentTable) -> None:
-        self.call = kexec_load_text(table)
+        self.call = kexec_load_text(table.entry, len(table.segments), table.flags)
 
     def __call__(
         self,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86_64 import START_KERNEL_MAP
 from pykexec.backends.simulated.layout import Layout
 from pykexec.crash.notes import VMCOREINFO, Note
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
 TEXT_WITHOUT_KASLR = 0xFFFFFFFF81000000
 VIRTUAL_STEP = 0x200000
 CRASH_TIME = 1190964010

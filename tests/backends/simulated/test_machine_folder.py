@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.backends.simulated.files import data_extents
 from pykexec.backends.simulated.machine_folder import MachineFolder
 from pykexec.errors import KexecError
+from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange
 from tests.backends.simulated.images import ON_CRASH, PAGE, capture_image, load_bound
 from tests.backends.simulated.machines import (
@@ -319,7 +319,7 @@ def copy_machine(source: Path, target: Path) -> SimulatedBackend:
     for path in source.iterdir():
         with open(path, "rb") as old, open(target / path.name, "wb") as new:
             new.truncate(path.stat().st_size)
-            for start, end in data_extents(old.fileno(), path.stat().st_size):
+            for start, end in data_extents(old.fileno(), 0, path.stat().st_size):
                 os.pwrite(new.fileno(), os.pread(old.fileno(), end - start, start), start)
     return SimulatedBackend.open(target)
 
