@@ -226,6 +226,22 @@ class Machine:
             return self.config
         return self.config.get(name, "n")
 
+    @property
+    def sme(self) -> bool | Unknown:
+        """Whether AMD SME encrypts memory: by the last mem_encrypt= of the command line, else by
+        the kernel's default (arch/x86/mm/mem_encrypt_identity.c:sme_enable)."""
+        if isinstance(self.cpu_flags, Unknown):
+            return self.cpu_flags
+        if "sme" not in self.cpu_flags:
+            return False
+        if isinstance(self.cmdline, Unknown):
+            return self.cmdline
+        for word in reversed(self.cmdline.split()):
+            if word in ("mem_encrypt=on", "mem_encrypt=off"):
+                return word == "mem_encrypt=on"
+        default = self.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
+        return default if isinstance(default, Unknown) else default == "y"
+
     def with_assumed_map(self) -> Machine:
         """For a dry run where no map could be read: one that is only assumed from
         MemTotal, and says so. The machine itself where its map is known."""

@@ -58,23 +58,11 @@ def memory_encryption(machine: Machine) -> Row:
         return fail(name, f"a confidential guest ({', '.join(sorted(guest))})", "not supported")
     if "sme" not in flags:
         return ok(name, "no SME")
-    active = sme_active(machine)
-    if active is None:
+    if isinstance(machine.sme, Unknown):
         return Row(name, Level.UNKNOWN, "the CPU has SME; whether it is on is not known")
-    if active:
+    if machine.sme:
         return fail(name, "AMD SME is on", "boot with mem_encrypt=off")
     return ok(name, "the CPU has SME, and it is off")
-
-
-def sme_active(machine: Machine) -> bool | None:
-    """By the last mem_encrypt= of the command line, else by the kernel's default."""
-    if isinstance(machine.cmdline, Unknown):
-        return None
-    for word in reversed(machine.cmdline.split()):
-        if word in ("mem_encrypt=on", "mem_encrypt=off"):
-            return word.endswith("on")
-    default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
-    return None if isinstance(default, Unknown) else default == "y"
 
 
 def paging(machine: Machine) -> Row:

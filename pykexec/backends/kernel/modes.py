@@ -89,18 +89,9 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
         return "nothing is reserved for a crash kernel", RESERVATION_REMEDY
-    if machine.cpu_flags and "sme" in machine.cpu_flags and memory_is_encrypted(machine):
+    if machine.sme:
         return "AMD SME encrypts memory, and the stub would read ciphertext", "mem_encrypt=off"
     return None
-
-
-def memory_is_encrypted(machine: Machine) -> bool:
-    """Host SME is active by the command line or by the build's default."""
-    asked = machine.cmdline if isinstance(machine.cmdline, str) else ""
-    if "mem_encrypt=off" in asked:
-        return False
-    default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT") == "y"
-    return default or "mem_encrypt=on" in asked
 
 
 WARN_REBOOT = (

@@ -78,7 +78,11 @@ def test_nothing_works_and_each_reason_is_said() -> None:
             "mode stub-swap: whether memory is reserved is unknown: hidden",
         ),
         (
-            replace(reserved(SWAPS), cpu_flags=frozenset({"sme"}), cmdline="mem_encrypt=on"),
+            replace(
+                reserved(SWAPS),
+                cpu_flags=frozenset({"sme"}),
+                cmdline="mem_encrypt=off mem_encrypt=on",
+            ),
             Mode.IN_PLACE,
             "mode in-place: AMD SME encrypts memory, and the stub would read ciphertext",
         ),
