@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pykexec
-from pykexec.errors import UsageError
+from pykexec.errors import KexecError, UsageError
 from pykexec.explain import (
     CHECKS,
     FILE_LOAD,
@@ -19,6 +19,7 @@ from pykexec.explain import (
     error_kinds,
     explain_code,
     explain_errno,
+    subclasses,
     verdicts,
 )
 from pykexec.syscalls import exit_status_of
@@ -161,3 +162,11 @@ def test_code() -> None:
     assert found.exit_status == 4
     assert found.meaning == "The kernel does not let this process look into it."
     assert explain_code("no-such-code") is None
+
+
+def test_a_code_has_one_exit_status() -> None:
+    """Whichever backend says it."""
+    error_kinds()  # imports them all
+    kinds = [kind for kind in subclasses(KexecError) if "code" in vars(kind)]
+    found = {(kind.code, kind.exit_status) for kind in kinds}
+    assert len(found) == len({code for code, _ in found})

@@ -8,11 +8,18 @@ from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from pykexec.crash.backup_map import BackupMap
+from pykexec.errors import CheckFailed
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
+
+
+class NothingLoaded(CheckFailed):
+    """There is no image to start, or it is not known whether there is."""
+
+    code = "nothing-loaded"
 
 
 class Slot(Enum):

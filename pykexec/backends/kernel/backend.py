@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pykexec import libc
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
-from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
+from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.calls import KernelCalls
@@ -21,7 +21,7 @@ from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.record import RecordFile, unload_command
 from pykexec.backends.kernel.staged import StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
-from pykexec.errors import CheckFailed, NotSupported
+from pykexec.errors import NotSupported
 from pykexec.host.facts import read_machine
 from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
@@ -34,12 +34,6 @@ from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 from pykexec.syscalls import SyscallError
-
-
-class NothingLoaded(CheckFailed):
-    """There is no image to start, or it is not known whether there is."""
-
-    code = "nothing-loaded"
 
 
 class Start(Enum):

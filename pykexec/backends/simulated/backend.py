@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.backends.backend import Loaded, LoadState, Prepared, Slot
+from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
 from pykexec.backends.simulated.allocators import Order, Policy
-from pykexec.backends.simulated.binding import bind, holds
 from pykexec.backends.simulated.capture import SecondKernel
 from pykexec.backends.simulated.gates import Gates
 from pykexec.backends.simulated.json_fields import choose
 from pykexec.backends.simulated.kernel import SimulatedKernel
+from pykexec.backends.simulated.kimage import bind
 from pykexec.backends.simulated.layout import Relocation
 from pykexec.backends.simulated.machine_folder import MachineFolder
 from pykexec.backends.simulated.machine_state import MachineState
 from pykexec.backends.simulated.new_machine import new_layout
 from pykexec.backends.simulated.show import MachineShow, show
-from pykexec.backends.simulated.switch import NothingLoaded, kernel_kexec, panic
+from pykexec.backends.simulated.switch import kernel_kexec, panic
 from pykexec.backends.simulated.syscall import kexec_load
 from pykexec.backends.simulated.turns import Turns
 from pykexec.errors import NotSupported, UsageError
@@ -174,7 +174,7 @@ class SimulatedBackend:
             images = [loaded[slot] for slot in (Slot.CRASH, Slot.NORMAL) if slot in loaded]
             if not images:
                 raise NothingLoaded("no image is loaded that could take ELF core headers")
-            image = next((image for image in images if holds(image, addr)), images[0])
+            image = next((image for image in images if image.segment_at(addr)), images[0])
             bind(image, turn.session.ram, addr, headers)
             turn.memory = True
 

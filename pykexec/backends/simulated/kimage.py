@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
 from pykexec.backends.simulated.ram import Ram
+from pykexec.errors import DoesNotFit, KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+
+class NotInImage(KexecError):
+    """An address that no segment of the image has."""
+
+    code = "not-in-image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,10 @@ class KImage:
     def pages(self) -> int:
         return sum(-(-segment.memsz // PAGE_SIZE) for segment in self.segments)
 
+    def segment_at(self, addr: int) -> LoadedSegment | None:
+        """The one that has that byte."""
+        return next((item for item in self.segments if item.memsz and addr in item.range), None)
+
     def page_list(self, ram: Ram) -> PageList:
         """Read from memory; raises BadPageList where it was overwritten."""
         return read_page_list(ram.read, self.head, self.pages)
@@ -74,6 +85,24 @@ class KImage:
             if part:
                 source = run.source + part.start - run.dest
                 yield part.start - span.start, PhysRange.sized(source, part.size)
+
+
+def bind(image: KImage, ram: Ram, addr: int, headers: bytes) -> None:
+    """Write finished ELF core headers where the bytes for `addr` wait: the kernel of the proposal
+    exports the backup map after the load, and takes them then. Raises NotInImage, DoesNotFit."""
+    segment = image.segment_at(addr)
+    if segment is None:
+        raise NotInImage(f"no segment of the loaded image has {addr:#x}", addr=addr)
+    room = segment.range.end - addr
+    if len(headers) > room:
+        raise DoesNotFit(
+            f"{len(headers):#x} bytes of ELF core headers do not fit into segment "
+            f'"{segment.name}" ({room:#x} bytes from {addr:#x})',
+            segment=segment.name,
+        )
+    if headers:
+        for offset, now in image.where(ram, PhysRange.sized(addr, len(headers))):
+            ram.write(now.start, headers[offset : offset + now.size])
 
 
 def frames_of(addresses: tuple[int, ...]) -> RangeSet:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pykexec.backends.backend import Slot
+from pykexec.backends.backend import NothingLoaded, Slot
 from pykexec.backends.simulated import first_kernel
 from pykexec.backends.simulated.capture import SecondKernel, start_kernel
 from pykexec.backends.simulated.kernel import SimulatedKernel
 from pykexec.backends.simulated.machine_state import Phase
 from pykexec.backends.simulated.relocate import relocate_kernel
 from pykexec.backends.simulated.stub_run import run_stub
-from pykexec.errors import KexecError
-
-
-class NothingLoaded(KexecError):
-    """There is no image that could be started."""
-
-    code = "nothing-loaded"
 
 
 def panic(kernel: SimulatedKernel) -> SecondKernel:

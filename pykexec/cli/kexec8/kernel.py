@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from pykexec.abi.kexec import KexecFileFlag
-from pykexec.backends.backend import LoadState, Slot
-from pykexec.backends.kernel.backend import KernelBackend, NothingLoaded
+from pykexec.backends.backend import LoadState, NothingLoaded, Slot
+from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.shown import Given

@@ -45,7 +45,7 @@ def refuse(error: KexecError, given: Given | None = None, unloading: bool = Fals
 
 def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
     """As kexec-tools has them, character by character."""
-    from pykexec.backends.kernel.backend import NothingLoaded
+    from pykexec.backends.backend import NothingLoaded
     from pykexec.images.contents import UnreadableFile
     from pykexec.images.kernel_image import NotAnImage
     from pykexec.memory.hole import NoHole
@@ -89,7 +89,7 @@ def refused_call(error: KexecError, given: Given | None, unloading: bool) -> Ite
 
 def exit_status(error: KexecError) -> int:
     """1 for what was found out here, 255 for what the image or the kernel refused."""
-    from pykexec.backends.kernel.backend import NothingLoaded
+    from pykexec.backends.backend import NothingLoaded
     from pykexec.images.contents import UnreadableFile
 
     if isinstance(error, UsageError):
