@@ -80,10 +80,7 @@ class StubJob:
         records = purgatory.tables(self.regions, self.exchanges, keep)
         offset = tables_offset(len(records))
         page_tables = own.end - PAGE_TABLES_SIZE if self.from_32 else 0
-        params = purgatory.StubParams.around(
-            records,
-            at=at + offset,
-            n_regions=len(self.regions),
+        told = purgatory.StubParams(
             boot_params=self.boot_params,
             entry=self.entry,
             seal=self.seal,
@@ -94,8 +91,8 @@ class StubJob:
             rbx=self.rbx,
             rdi=self.rdi,
             page_tables=page_tables,
-        )
-        code = purgatory.stub_image(params)
+        ).with_tables(records, at=at + offset, n_regions=len(self.regions))
+        code = purgatory.stub_image(told)
         if records:
             code = code.ljust(offset, b"\0") + records
         if self.from_32:

@@ -10,9 +10,11 @@
  * What it may rely on at offset 0 (arch/x86/kernel/relocate_kernel_64.S):
  * 64-bit mode, interrupts off, an identity map of all RAM, writable and
  * executable.  A 32-bit kernel enters in protected mode without paging
- * (relocate_kernel_32.S); the loader has left page tables then.  What it may not rely on: the GDT and the IDT (limit 0 up to
- * 6.12), the stack (from 6.14 the word at RSP belongs to someone else), SSE
- * (CR4.OSFXSR is clear), the contents of its own .bss, and any device.
+ * (relocate_kernel_32.S); the loader has left page tables then.
+ *
+ * What it may not rely on: the GDT and the IDT (limit 0 up to 6.12), the stack
+ * (from 6.14 the word at RSP belongs to someone else), SSE (CR4.OSFXSR is
+ * clear), the contents of its own .bss, and any device.
  *
  * Rules kept throughout:
  *   - Nothing is used before it is checked, and on a mismatch the kernel is
@@ -92,7 +94,7 @@
 	.text
 
 /* ------------------------------------------------------------------------
- * The head: fixed offsets, known to pykexec/purgatory/__init__.py.
+ * The head: fixed offsets, known to pykexec/purgatory/stub.py.
  */
 	.globl	stub
 stub:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pkgutil
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntFlag
 
 from pykexec.errors import KexecError
 from pykexec.purgatory.records import (
     EXCHANGE_SIZE,
     REGION_SIZE,
+    SHA256_SIZE,
     BadStub,
     BadStubParams,
     check_digest,
@@ -53,11 +54,11 @@ class StubParams:
     """RSI at the entry: address of the zero page, 0 for what is not Linux."""
     entry: int
     """Address of the kernel's entry: load address + 0x200 for the 64-bit one of Linux."""
-    tables: int
+    tables: int = 0
     """Address of the bytes that `tables()` made; not looked at when there are no records."""
-    n_regions: int
-    n_exchanges: int
-    tables_sha256: bytes
+    n_regions: int = 0
+    n_exchanges: int = 0
+    tables_sha256: bytes = bytes(SHA256_SIZE)
     """Over exactly those records."""
     seal: int = 0
     """Address of a `Seal`, or 0: nothing is sealed."""
@@ -96,43 +97,17 @@ class StubParams:
         if int(self.flags) & ~int(StubFlag.NO_CHECKS | StubFlag.ENTRY_32):
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
-    @classmethod
-    def around(
-        cls,
-        tables: bytes,
-        *,
-        at: int,
-        n_regions: int,
-        boot_params: int,
-        entry: int,
-        seal: int = 0,
-        serial_port: int = 0,
-        flags: StubFlag = StubFlag.NONE,
-        reset_seconds: int = 0,
-        rax: int = 0,
-        rbx: int = 0,
-        rdi: int = 0,
-        page_tables: int = 0,
-    ) -> StubParams:
-        """With the counts and the digest of finished `tables`, which will lie at `at`."""
-        n_exchanges, rest = divmod(len(tables) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
+    def with_tables(self, records: bytes, *, at: int, n_regions: int) -> StubParams:
+        """The same, told of finished `tables()`, which will lie at `at`."""
+        n_exchanges, rest = divmod(len(records) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
         if n_exchanges < 0 or rest:
-            raise BadStubParams(f"tables of {len(tables)} bytes do not hold {n_regions} regions")
-        return cls(
-            boot_params=boot_params,
-            entry=entry,
+            raise BadStubParams(f"tables of {len(records)} bytes do not hold {n_regions} regions")
+        return replace(
+            self,
             tables=at,
             n_regions=n_regions,
             n_exchanges=n_exchanges,
-            tables_sha256=sha256(tables),
-            seal=seal,
-            serial_port=serial_port,
-            flags=flags,
-            reset_seconds=reset_seconds,
-            rax=rax,
-            rbx=rbx,
-            rdi=rdi,
-            page_tables=page_tables,
+            tables_sha256=sha256(records),
         )
 
     @property

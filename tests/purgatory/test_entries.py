@@ -73,16 +73,15 @@ def started(params: StubParams, kernel: bytes, at: int = STUB) -> Pc:
     return pc
 
 
-def params(**registers: int) -> StubParams:
-    given = {"boot_params": 0, **registers}
-    return StubParams.around(
-        tables((), ()),
-        at=0,
-        n_regions=0,
-        entry=ENTRY,
+def params(boot_params: int = 0, rax: int = 0, rbx: int = 0, rdi: int = 0) -> StubParams:
+    return StubParams(
+        boot_params,
+        ENTRY,
         serial_port=COM1,
         flags=StubFlag.ENTRY_32,
-        **given,
+        rax=rax,
+        rbx=rbx,
+        rdi=rdi,
     )
 
 
@@ -125,10 +124,7 @@ def test_a_32_bit_entry(at: int, registers: dict[str, int]) -> None:
 
 
 def test_the_64_bit_entry_of_what_is_not_linux() -> None:
-    told = StubParams.around(
-        tables((), ()),
-        at=0,
-        n_regions=0,
+    told = StubParams(
         boot_params=0,
         entry=ENTRY,
         serial_port=COM1,
@@ -155,18 +151,13 @@ def test_entered_by_a_32_bit_kernel() -> None:
     """Without paging, as another stub leaves the machine; checks and the entry are those of
     64-bit mode again."""
     at, page_tables, kernel = STUB + 0x4000, 0x400000, ENTRY + 0x1000
-    told = StubParams.around(
-        tables([Region.of(kernel, b"\xfa\xf4")], ()),
-        at=at + STUB_MEMSZ,
-        n_regions=1,
-        boot_params=BOOT_PARAMS,
-        entry=kernel,
-        serial_port=COM1,
-        page_tables=page_tables,
-    )
+    records = tables([Region.of(kernel, b"\xfa\xf4")], ())
+    told = StubParams(
+        boot_params=BOOT_PARAMS, entry=kernel, serial_port=COM1, page_tables=page_tables
+    ).with_tables(records, at=at + STUB_MEMSZ, n_regions=1)
     pc = Pc()
     pc.write(at, stub_image(told))
-    pc.write(at + STUB_MEMSZ, tables([Region.of(kernel, b"\xfa\xf4")], ()))
+    pc.write(at + STUB_MEMSZ, records)
     pc.write(page_tables, identity_map(page_tables))
     pc.write(kernel, b"\xfa\xf4")
     pc.write(STUB, stub_image(replace(params(boot_params=BOOT_PARAMS), entry=at)))

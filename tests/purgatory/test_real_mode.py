@@ -15,7 +15,7 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 from unicorn import UC_HOOK_MEM_WRITE
 from unicorn import x86_const as x86
 
-from pykexec.purgatory import StubFlag, StubParams, real_mode_code, stub_image, tables
+from pykexec.purgatory import StubFlag, StubParams, real_mode_code, stub_image
 
 from .emulated import COM1, STUB, Pc
 
@@ -63,10 +63,7 @@ def setup_code() -> bytes:
 )
 def test_the_real_mode_entry(setup: int, code: int) -> None:
     """Its state is boot.rst's; nothing below 0x500 is written."""
-    params = StubParams.around(
-        tables((), ()),
-        at=0,
-        n_regions=0,
+    params = StubParams(
         boot_params=0,
         entry=code,
         serial_port=COM1,

@@ -106,9 +106,9 @@ def test_seals_come_back() -> None:
     assert (seal.bound, UNBOUND.bound) == (True, False)
 
 
-def test_parameters_around_tables_take_counts_and_digest_from_them() -> None:
+def test_parameters_with_tables_take_counts_and_digest_from_them() -> None:
     records = tables([REGION], [EXCHANGE])
-    made = StubParams.around(records, at=0x7000, n_regions=1, boot_params=1, entry=2)
+    made = StubParams(1, 2).with_tables(records, at=0x7000, n_regions=1)
     assert (made.tables, made.n_regions, made.n_exchanges) == (0x7000, 1, 1)
     assert made.tables_sha256 == hashlib.sha256(records).digest()
     assert made.tables_size == len(records)
@@ -216,7 +216,7 @@ def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], s
         (lambda: Seal(2**64 - 1, 2, ZERO), "seal: not a range of physical addresses"),
         (lambda: Seal.of(0x1000, b""), "nothing to seal at 0x1000"),
         (
-            lambda: StubParams.around(b"x" * 60, at=1, n_regions=1, boot_params=1, entry=1),
+            lambda: StubParams(1, 1).with_tables(b"x" * 60, at=1, n_regions=1),
             "tables of 60 bytes do not hold 1 regions",
         ),
     ],

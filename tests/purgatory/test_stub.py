@@ -85,17 +85,14 @@ class Load:
         if self.headers is not None:
             pc.write(HEADERS, self.headers)
             pc.write(SEAL, bytes(Seal.of(HEADERS, self.headers) if self.bound else UNBOUND))
-        params = StubParams.around(
-            records,
-            at=TABLES if records else 0,
-            n_regions=len(regions),
+        params = StubParams(
             boot_params=BOOT_PARAMS,
             entry=ENTRY,
             seal=0 if self.headers is None else SEAL,
             serial_port=self.serial_port,
             flags=self.flags,
             reset_seconds=self.reset_seconds,
-        )
+        ).with_tables(records, at=TABLES if records else 0, n_regions=len(regions))
         pc.write(self.at, stub_image(params))
         # no one promises zeros behind the blob
         pc.write(self.at + STUB_SIZE, b"\xa5" * (STUB_MEMSZ - STUB_SIZE))

@@ -53,7 +53,7 @@ def run_stub(ram: Ram, start: int) -> HandOver:
         if params.tables_size > MAX_TABLES:
             raise SwitchFailed(f"the stub's tables have {params.tables_size:#x} bytes")
         records = ram.read(params.tables, params.tables_size)
-        if params.checks and sha256(records) != params.tables_sha256:
+        if params.checks and records and sha256(records) != params.tables_sha256:
             raise DigestMismatch(
                 f"the stub's tables at {params.tables:#x} have changed since the load"
             )

@@ -155,14 +155,11 @@ def capture_image(
         Region.of(places["kernel"].start, kernel),
     ]
     records = tables(regions, ())
-    params = StubParams.around(
-        records,
-        at=places["tables"].start,
-        n_regions=len(regions),
+    params = StubParams(
         boot_params=places["boot_params"].start,
         entry=places["kernel"].start + 0x200,
         seal=seal,
-    )
+    ).with_tables(records, at=places["tables"].start, n_regions=len(regions))
     contents = {
         "stub": stub_image(params),
         "tables": records,
