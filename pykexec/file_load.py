@@ -17,7 +17,6 @@ from pykexec.machine import Machine
 from pykexec.placement import cmdline
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.implied import with_implied
-from pykexec.placement.linux_x86_64 import FIRST_KERNEL_KEYS, running_line
 from pykexec.placement.plan import ImageKind, LoadRequest
 
 NO_FILE_FLAGS = KexecFileFlag(0)
@@ -67,10 +66,10 @@ def hand_over(
     request = with_implied(image, request)
     machine = backend.machine()
     crash = request.kind is ImageKind.CRASH
-    removed = (*request.cmdline_remove, *(FIRST_KERNEL_KEYS if crash else ()))
+    removed = (*request.cmdline_remove, *(cmdline.FIRST_KERNEL_KEYS if crash else ()))
     line = cmdline.command_line(
         request.append,
-        running_line(machine, request),
+        cmdline.running_line(machine, request.reuse_cmdline),
         removed,
         request.capture_words if crash else (),
     )

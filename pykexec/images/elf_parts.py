@@ -51,8 +51,9 @@ def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
     )
 
 
-def flat(parts: Iterable[LoadPart], start: int) -> Contents:
-    """All bytes from `start` on, with zeros between the parts, up to the last byte of a file."""
+def flat(parts: Iterable[LoadPart], start: int) -> Contents | None:
+    """All bytes from address `start` on, with zeros between the parts, which are in address
+    order, up to the last byte that is in the file; None where none is."""
     pieces: list[Contents] = []
     at = start
     for part in parts:
@@ -62,4 +63,4 @@ def flat(parts: Iterable[LoadPart], start: int) -> Contents:
             pieces.append(Zeros(part.addr - at))
         pieces.append(part.contents)
         at = part.addr + part.contents.size
-    return joined(pieces)
+    return joined(pieces) if pieces else None

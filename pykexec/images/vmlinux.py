@@ -71,12 +71,15 @@ def parse(
     inside = any(part.addr <= elf.entry < part.end for part in parts)
     if not inside:
         return Refused(f"entry {elf.entry:#x} is in no PT_LOAD", close=True)
+    payload = flat(parts, parts[0].addr)
+    if payload is None:
+        return Refused("no PT_LOAD has bytes in the file", close=True)
     boot = boot_64(elf, parts) if name == "vmlinux" else boot_32(elf, parts)
     return KernelImage(
         type=name,
         path=str(file.path),
         version=banner(file),
-        payload=flat(parts, parts[0].addr),
+        payload=payload,
         boot=boot,
     )
 

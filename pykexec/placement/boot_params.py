@@ -21,11 +21,13 @@ from pykexec.abi.bootparam import (
     setup_data,
     setup_header,
 )
+from pykexec.images.kernel_image import Linux32Boot, LinuxX86Boot
+from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.efi import EFI_INFO_SIZE, EfiHandover
-from pykexec.placement.setup_data import SetupData
+from pykexec.placement.plan import LoadRequest
 
 INHERITED = (
     "screen_info",
@@ -39,6 +41,8 @@ INHERITED = (
 
 LOW32 = (1 << 32) - 1
 NODE_ALIGN = 16
+HAS_SETUP_DATA = 0x209
+"""The boot protocol that setup_data came with."""
 
 E820_TYPES = {
     RangeType.RAM: E820Type.E820_TYPE_RAM,
@@ -50,6 +54,14 @@ E820_TYPES = {
     RangeType.PRAM: E820Type.E820_TYPE_PRAM,
     RangeType.SOFT_RESERVED: E820Type.E820_TYPE_SOFT_RESERVED,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SetupData:
+    """One node of the setup_data list (asm/setup_data.h), before it has an address."""
+
+    type: SetupType
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,8 @@ class BootParams:
     @property
     def nodes(self) -> tuple[SetupData, ...]:
         """With the e820 entries that the zero page has no room for."""
-        nodes = (*self.setup_data, *([self.efi.setup] if self.efi else []))
+        efi = (SetupData(SetupType.SETUP_EFI, self.efi.setup),) if self.efi else ()
+        nodes = (*self.setup_data, *efi)
         beyond = self.e820.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
         if not beyond:
             return nodes
@@ -124,6 +137,25 @@ class BootParams:
         fields.e820_table = encode_e820(in_page).ljust(len(fields.e820_table), b"\0")
         page: bytes = boot_params.build(fields)
         return page
+
+
+def boot_params_for(
+    boot: LinuxX86Boot | Linux32Boot,
+    machine: Machine,
+    request: LoadRequest,
+    line: CommandLine,
+    e820: MemoryMap,
+) -> BootParams:
+    """What every Linux is told, by either entry; EFI is not handed over."""
+    seed = SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed)
+    return BootParams(
+        setup_header=boot.setup_header,
+        cmdline=line,
+        e820=e820,
+        setup_data=(seed,) if boot.protocol >= HAS_SETUP_DATA else (),
+        running=inheritable(machine.boot_params or b""),
+        acpi_rsdp=machine.acpi_rsdp or 0,
+    )
 
 
 def node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pykexec.errors import DoesNotFit, UsageError
+from pykexec.machine import Machine, known
 
 
 class Origin(Enum):
@@ -37,6 +38,9 @@ END_OF_PARAMETERS = "--"
 
 ONE_BOOT_ONLY = frozenset({"BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr"})
 """Keys that describe one boot, and lie about the next."""
+
+FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepagesz")
+"""Never inherited by a capture kernel: they would take the memory it has to live in."""
 
 CAPTURE_WORDS = (
     "nokaslr",
@@ -101,6 +105,13 @@ def command_line(
     added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]
     at = next((i for i, word in enumerate(words) if word.text == END_OF_PARAMETERS), len(words))
     return CommandLine((*words[:at], *added, *words[at:]))
+
+
+def running_line(machine: Machine, wanted: bool) -> str | None:
+    """The running kernel's command line, where it is wanted. Raises NotSupported."""
+    if not wanted:
+        return None
+    return known(machine.cmdline, f"--reuse-cmdline: the command line of {machine.name}")
 
 
 class CommandLineTooLong(DoesNotFit):

@@ -11,24 +11,36 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
-from pykexec.placement.estimate import Estimate
-from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.linux_x86_64 import (
-    StubDuties,
-    boot_params_for,
+from pykexec.placement.boot_params import boot_params_for
+from pykexec.placement.capture import (
+    ASSUMED,
     capture_command_line,
     capture_e820,
-    elfcorehdr_placed,
-    entry_of,
-    place,
-    things,
+    size_warnings,
 )
-from pykexec.placement.plan import ELFCOREHDR, LoadRequest, Mode, PlacementPlan
+from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.linux_x86_64 import place_boot, placed_boot
+from pykexec.placement.plan import (
+    ELFCOREHDR,
+    PURGATORY,
+    LoadRequest,
+    Mode,
+    Placed,
+    PlacementPlan,
+)
+from pykexec.placement.purgatory import (
+    MAX_REGIONS,
+    StubJob,
+    entry_of,
+    stub_memsz,
+    with_purgatory,
+)
+from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
 
-ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
+WHY_HEADERS = "room for the worst case; zero until the backup pages are known"
 
 
 def plan_crash_by_normal(
@@ -46,24 +58,21 @@ def plan_crash_by_normal(
     headers = inside or request.headers_at or assumed_headers(memory_map, ram | low)
     line = capture_command_line(image, machine, request, headers.start)
     capture_map = capture_e820(memory_map, ram | low, [headers])
-    params = boot_params_for(image, machine, request, line, capture_map)
-    at = place(space, image, request, params.size)
-    why = "room for the worst case; zero until the backup pages are known"
-    placed = things(
-        image,
-        request,
-        at,
-        params,
-        [elfcorehdr_placed(inside, None, why)] if inside else [],
-        StubDuties(seal=headers.end - SEAL_SIZE, checks=request.checks),
-    )
+    params = boot_params_for(image.linux, machine, request, line, capture_map)
+    purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
+    boot = place_boot(space, image, request, params.size)
+    things = [*placed_boot(image, request, boot, params)]
+    if inside:
+        things.append(Placed(ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
+    seal = headers.end - SEAL_SIZE
+    job = StubJob(boot.boot_params.start, boot.entry, seal=seal, checks=request.checks)
     return PlacementPlan(
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=fill(placed, ram, low),
-        entry=entry_of(request, at),
-        boot=at.boot,
+        placed=fill(with_purgatory(things, purgatory, job), ram, low),
+        entry=entry_of(request, purgatory),
+        boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
         cmdline=line,
         capture_map=capture_map,
@@ -121,13 +130,3 @@ def worst_case_headers(
     program_headers = min(MAX_PROGRAM_HEADERS, pages + pieces + notes)
     copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
     return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)
-
-
-def size_warnings(size: int, guess: Estimate) -> tuple[str, ...]:
-    """An estimate warns; it never refuses."""
-    if size >= guess.size:
-        return ()
-    return (
-        f"the window has {size >> 20} MiB, the estimate for this kernel and initrd is "
-        f"{guess.size >> 20} MiB: it may run out of memory while it captures",
-    )

@@ -7,42 +7,46 @@ exchanged by the stub with a backup inside the region (kexec-tools copies it).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note
-from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import estimate
-from pykexec.placement.crash_by_normal import size_warnings
+from pykexec.placement import estimate, layout
+from pykexec.placement.boot_params import boot_params_for
+from pykexec.placement.capture import capture_command_line, capture_e820, size_warnings
 from pykexec.placement.fill import low_memory
-from pykexec.placement.linux_x86_64 import (
-    StubDuties,
-    boot_params_for,
-    capture_command_line,
-    capture_e820,
-    elfcorehdr_placed,
-    entry_of,
-    place,
-    things,
+from pykexec.placement.linux_x86_64 import place_boot, placed_boot
+from pykexec.placement.plan import (
+    BACKUP,
+    ELFCOREHDR,
+    PURGATORY,
+    LoadRequest,
+    Placed,
+    PlacementPlan,
 )
-from pykexec.placement.plan import BACKUP, ELFCOREHDR, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.purgatory import (
+    MAX_REGIONS,
+    StubJob,
+    entry_of,
+    stub_memsz,
+    with_purgatory,
+)
+from pykexec.placement.reservation import NothingReserved, reserved_region
+from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
 from pykexec.purgatory import Exchange
 
-
-class NothingReserved(DoesNotFit):
-    """No Crash kernel region to load into."""
-
-    code = "nothing-reserved"
+WHY_HEADERS = "notes, and each range of the first kernel's memory"
+WHY_BACKUP = "the stub exchanges it with the pages that the trampoline needs"
 
 
 def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
@@ -52,22 +56,25 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     space = Space(RangeSet((region,)))
     low = RangeSet() if request.hotplug else low_memory(memory_map)
     backup = space.take(BACKUP, low.size) if low else None
-    dump = describe_dump(machine, memory_map, low_backup(low, backup))
+    exchanged = low_backup(low, backup)
+    dump = describe_dump(machine, memory_map, exchanged)
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
     line = capture_command_line(image, machine, request, headers.start)
     kept = [headers, backup] if backup else [headers]
     usable = low_memory(memory_map) | usable_regions(machine, region)
     capture_map = capture_e820(memory_map, usable, kept)
-    params = boot_params_for(image, machine, request, line, capture_map)
-    at = place(space, image, request, params.size, len(low))
-    why = "notes, and each range of the first kernel's memory"
+    params = boot_params_for(image.linux, machine, request, line, capture_map)
+    stub_size = stub_memsz(MAX_REGIONS, len(low))
+    purgatory = space.take(PURGATORY, stub_size, lowest=layout.PURGATORY_MIN)
+    boot = place_boot(space, image, request, params.size)
     raw = Built(dump.encode(headers.start))
-    others = [replace(elfcorehdr_placed(headers, raw, why), digested=not request.hotplug)]
-    if backup:
-        why_backup = "the stub exchanges it with the pages that the trampoline needs"
-        others.append(Placed(BACKUP, backup, why_backup))
-    exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in low_backup(low, backup))
-    duties = StubDuties(exchanges=exchanges, checks=request.checks)
+    placed = [
+        *placed_boot(image, request, boot, params),
+        Placed(ELFCOREHDR, headers, WHY_HEADERS, raw, Source.BUILT, digested=not request.hotplug),
+        *([Placed(BACKUP, backup, WHY_BACKUP)] if backup else []),
+    ]
+    exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
+    job = StubJob(boot.boot_params.start, boot.entry, exchanges=exchanges, checks=request.checks)
     guess = estimate.crash_size(image.linux, request.initrd)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
@@ -76,9 +83,9 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=things(image, request, at, params, others, duties),
-        entry=entry_of(request, at),
-        boot=at.boot,
+        placed=with_purgatory(placed, purgatory, job),
+        entry=entry_of(request, purgatory),
+        boot=boot,
         flags=flags,
         cmdline=line,
         capture_map=capture_map,
@@ -89,18 +96,8 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
 
 
 def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
-    """The highest reserved region, cut to --mem-min and --mem-max."""
-    reserved = known(
-        machine.crash_kernel,
-        f"the reserved region of {machine.name}",
-        "as root: /proc/iomem hides addresses from others",
-    )
-    if not reserved:
-        raise NothingReserved(
-            "no memory is reserved for a crash kernel",
-            hint="boot with crashkernel=256M, or use --crash-by-normal",
-        )
-    region = reserved.ranges[-1]
+    """The reserved region, cut to --mem-min and --mem-max."""
+    region = reserved_region(machine)
     window = requested_window(request)
     inside = region.intersect(window) if window else region
     if inside is None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pykexec.abi.bootparam import BootParamsField, SetupType, Xlf, efi_info, efi_setup_data
+from pykexec.abi.bootparam import BootParamsField, Xlf, efi_info, efi_setup_data
 from pykexec.abi.efi import EFI64_LOADER_SIGNATURE, EFI_MEMDESC_VERSION, efi_memory_desc
 from pykexec.machine import Efi, Machine, Unknown
-from pykexec.placement.setup_data import SetupData
 
 EFI_INFO_SIZE = 0x20
 
@@ -23,7 +22,8 @@ class EfiHandover:
 
     running: bytes
     memmap: bytes
-    setup: SetupData
+    setup: bytes
+    """struct efi_setup_data."""
 
     def encode(self, memmap_at: int) -> bytes:
         """struct efi_info for a runtime map at this physical address."""
@@ -74,15 +74,13 @@ def memmap(efi: Efi, desc_size: int) -> bytes:
     )
 
 
-def setup_efi(efi: Efi) -> SetupData:
+def setup_efi(efi: Efi) -> bytes:
     """struct efi_setup_data: where the firmware's tables were before they were moved."""
-    return SetupData(
-        SetupType.SETUP_EFI,
-        efi_setup_data.build(
-            {
-                "fw_vendor": efi.fw_vendor,
-                "tables": efi.config_table,
-                "smbios": efi.systab.get("SMBIOS", 0),
-            }
-        ),
+    built: bytes = efi_setup_data.build(
+        {
+            "fw_vendor": efi.fw_vendor,
+            "tables": efi.config_table,
+            "smbios": efi.systab.get("SMBIOS", 0),
+        }
     )
+    return built

@@ -8,22 +8,15 @@ import struct
 from pykexec import __version__
 from pykexec.abi.elf import NHDR
 from pykexec.abi.elf_boot import ELF_BOOT_MAGIC, BootNote, Elf_Bhdr
+from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import ElfBoot, KernelImage
 from pykexec.machine import Machine
-from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.memory.hole import locate_hole
+from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement import layout
-from pykexec.placement.other_loads import (
-    BELOW_4G,
-    MAX_PARTS,
-    finish,
-    free_memory,
-    plain_line,
-    purgatory_size,
-    refuse_initrd,
-    take_parts,
-)
-from pykexec.placement.plan import BOOT_NOTES, PURGATORY, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
+from pykexec.placement.plan import BOOT_NOTES, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
@@ -37,20 +30,17 @@ def plan_elf(
 ) -> PlacementPlan:
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
-    memory_map, space = free_memory(machine, request)
-    line = plain_line(machine, request)
-    below = BELOW_4G if boot.bits == 32 else 1 << 64
-    moved = distance(space, boot, below)
-    placed = list(take_parts(space, image, boot.parts, moved))
-    purgatory = space.take(
-        PURGATORY, purgatory_size(machine, MAX_PARTS + 1), below=below, from_top=False
-    )
-    notes = Built(boot_notes(str(line)))
-    notes_at = space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
+    load = NormalLoad.begin(image, machine, request)
+    below = layout.BELOW_4G.end if boot.bits == 32 else 1 << 64
+    moved = distance(load.space, boot, below)
+    parts = load.take_parts(boot.parts, moved)
+    purgatory = load.take_purgatory(MAX_PARTS + 1, below=below, from_top=False)
+    notes = Built(boot_notes(str(load.line)))
+    notes_at = load.space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
-    placed.append(Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT))
+    told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
     job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
-    return finish(image, machine, request, memory_map, placed, purgatory, job, line, WHY_LOW)
+    return load.plan((*parts, told), purgatory, job, WHY_LOW)
 
 
 def distance(space: Space, boot: ElfBoot, below: int) -> int:
@@ -58,13 +48,16 @@ def distance(space: Space, boot: ElfBoot, below: int) -> int:
     if not boot.relocatable:
         return 0
     start, end = boot.parts[0].addr, boot.parts[-1].end
-    first = start // MOVE_ALIGN * MOVE_ALIGN
-    size = end - first
-    trial = Space(space.free)
-    if trial.free.covers(PhysRange(start, end)):
+    if space.free.covers(PhysRange(start, end)):
         return 0
-    found = trial.take(
-        "the ELF image", size, align=MOVE_ALIGN, lowest=layout.MIB, below=below, from_top=False
+    first = align_down(start, MOVE_ALIGN)
+    found = locate_hole(
+        space.free,
+        align_up(end - first, PAGE_SIZE),
+        align=MOVE_ALIGN,
+        window=PhysRange(layout.MIB, below),
+        from_top=False,
+        name="the ELF image",
     )
     return found.start - first
 

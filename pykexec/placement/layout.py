@@ -29,6 +29,12 @@ BOOT_PARAMS_MIN = 0x3000
 KERNEL_MIN = MIB
 """kexec-bzimage64.c: MIN_KERNEL_LOAD_ADDR."""
 
+PURGATORY_END_32 = 2 * GIB
+"""kexec-bzImage.c, for a kernel by its 32-bit entry."""
+
+KERNEL_END_32 = 0x38000000
+"""kexec-tools' DEFAULT_BZIMAGE_ADDR_MAX: lowmem of a 32-bit kernel."""
+
 INITRD_MIN = 16 * MIB
 """kexec-bzimage64.c: MIN_INITRD_LOAD_ADDR."""
 

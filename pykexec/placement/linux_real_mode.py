@@ -24,19 +24,11 @@ from pykexec.images.kernel_image import KernelImage, Linux32Boot
 from pykexec.machine import Efi, Machine
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement import layout
-from pykexec.placement.cmdline import CommandLine, check_length
-from pykexec.placement.linux_i386 import LOW_END, kernel_and_initrd, purgatory_end
-from pykexec.placement.linux_x86_64 import MAX_REGIONS
-from pykexec.placement.other_loads import finish, free_memory, plain_line, purgatory_size
-from pykexec.placement.plan import (
-    PURGATORY,
-    SETUP_CODE,
-    ImageKind,
-    LoadRequest,
-    Placed,
-    PlacementPlan,
-)
-from pykexec.placement.purgatory import StubJob
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.linux_i386 import kernel_and_initrd, purgatory_end, take_low
+from pykexec.placement.normal_load import NormalLoad
+from pykexec.placement.plan import SETUP_CODE, ImageKind, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.purgatory import MAX_REGIONS, StubJob
 from pykexec.placement.segment import Source
 from pykexec.purgatory import real_mode_code
 
@@ -104,17 +96,12 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     """Raises UsageError where the image has no setup code, NotSupported on a machine without
     a BIOS, DoesNotFit."""
     boot, setup = boot_and_setup(image, machine, request)
-    memory_map, space = free_memory(machine, request)
-    line = plain_line(machine, request)
-    check_length(line, boot.cmdline_size)
-    segment = SetupSegment(setup, line)
+    load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
+    segment = SetupSegment(setup, load.line)
     below = purgatory_end(boot)
-    need = purgatory_size(machine, MAX_REGIONS)
-    purgatory = space.take(PURGATORY, need, lowest=layout.PURGATORY_MIN, below=below)
-    setup_at = space.take(
-        SETUP_CODE, segment.size, lowest=layout.BOOT_PARAMS_MIN, below=LOW_END, from_top=False
-    )
-    kernel, *rest = kernel_and_initrd(image, boot, request, space)
+    purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
+    setup_at = take_low(load.space, SETUP_CODE, segment.size)
+    kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
     initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
     low = Placed(
@@ -124,17 +111,12 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
         Built(segment.encode(setup_at.start, kernel.range.start, initrd, size)),
         Source.BUILT,
     )
-    return finish(
-        image,
-        machine,
-        request,
-        memory_map,
+    return load.plan(
         (low, kernel, *rest),
         purgatory,
         segment.job(setup_at.start),
-        line,
         f"as high as there is room below {below:#x}",
-        tuple(warnings(line)),
+        warnings=tuple(warnings(load.line)),
     )
 
 

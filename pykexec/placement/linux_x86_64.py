@@ -1,72 +1,48 @@
-"""A Linux x86_64 boot around one bzImage: what it needs, where each thing goes, and why.
+"""A Linux x86_64 kernel by its 64-bit entry: what a boot of it needs, where each thing goes, and
+why. A capture kernel is placed by the same rules.
 
-Order, alignment and windows are kexec-tools' (and kexec-bzimage64.c's): from the
-top down, purgatory first. Everything whose bytes depend on an address is built
-after all addresses are known. The three kinds of load share what is here.
+Order, alignment and windows are kexec-tools' (kexec-bzImage64.c:do_bzImage64_load): from the
+top down, purgatory first. Everything whose bytes depend on an address is built after all
+addresses are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 
-from pykexec.abi.bootparam import SetupType
-from pykexec.errors import UsageError
-from pykexec.images.contents import Built, Contents
+from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
-from pykexec.machine import Machine, known
-from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
-from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.machine import Machine
 from pykexec.placement import layout
-from pykexec.placement.boot_params import BootParams, inheritable
-from pykexec.placement.cmdline import CommandLine, check_length, command_line
+from pykexec.placement.boot_params import BootParams, boot_params_for
+from pykexec.placement.efi import efi_handover
+from pykexec.placement.normal_load import NormalLoad
 from pykexec.placement.plan import (
     BOOT_PARAMS,
-    ELFCOREHDR,
     INITRD,
     KERNEL,
-    PURGATORY,
     Boot,
     LoadRequest,
     Placed,
+    PlacementPlan,
 )
-from pykexec.placement.purgatory import StubJob, stub_memsz
+from pykexec.placement.purgatory import MAX_REGIONS, StubJob
 from pykexec.placement.segment import Source
-from pykexec.placement.setup_data import SetupData
 from pykexec.placement.space import Space
-from pykexec.purgatory import Exchange, Region
-
-FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepagesz")
-"""Never inherited by a capture kernel: they would take the memory it has to live in."""
-
-MAX_REGIONS = 4
-"""Loaded segments that the stub checks: kernel, initrd, boot_params, ELF core headers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """A boot, and the purgatory in front of it; whole pages."""
-
-    purgatory: PhysRange
-    boot: Boot
-
-
-@dataclass(frozen=True, slots=True)
-class StubDuties:
-    """What the stub does besides checking what was loaded and starting the kernel."""
-
-    exchanges: tuple[Exchange, ...] = ()
-    seal: int = 0
-    checks: bool = True
-
-
-def place(
-    space: Space, image: KernelImage, request: LoadRequest, params_size: int, exchanges: int = 0
-) -> Addresses:
-    """Top down, the purgatory first (kexec-bzImage64.c:do_bzImage64_load)."""
-    size = stub_memsz(MAX_REGIONS, exchanges)
-    purgatory = space.take(PURGATORY, size, lowest=layout.PURGATORY_MIN)
-    return Addresses(purgatory, place_boot(space, image, request, params_size))
+def plan_linux_x86_64(
+    image: KernelImage, boot: LinuxX86Boot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
+    told = boot_params_for(boot, machine, request, load.line, load.memory_map)
+    params = replace(told, efi=efi_handover(machine, boot.xloadflags))
+    purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
+    at = place_boot(load.space, image, request, params.size)
+    placed = placed_boot(image, request, at, params)
+    job = StubJob(at.boot_params.start, at.entry)
+    return load.plan(placed, purgatory, job, "as high as there is room", boot=at)
 
 
 def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
@@ -85,7 +61,7 @@ def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_si
         if request.initrd
         else None
     )
-    return Boot(params, kernel, initrd)
+    return Boot(params, kernel, initrd, kernel.start + boot.entry_offset)
 
 
 def placed_boot(
@@ -94,21 +70,10 @@ def placed_boot(
     """The things of a boot, with their bytes."""
     initrd = request.initrd
     encoded = params.encode(boot.boot_params.start, boot.initrd, initrd.size if initrd else 0)
+    why = "as high as there is room; RSI points here"
     placed = [
-        Placed(
-            BOOT_PARAMS,
-            boot.boot_params,
-            "as high as there is room; RSI points here",
-            Built(encoded),
-            Source.BUILT,
-        ),
-        Placed(
-            KERNEL,
-            boot.kernel,
-            why_kernel(image.linux),
-            image.payload,
-            Source.FILE,
-        ),
+        Placed(BOOT_PARAMS, boot.boot_params, why, Built(encoded), Source.BUILT),
+        Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
         why = "as high as there is room, at or above 16 MiB"
@@ -127,114 +92,3 @@ def why_kernel(boot: LinuxX86Boot) -> str:
         f"as high as there is room, {aligned}; "
         f"init_size {boot.init_size:#x} is what it unpacks into"
     )
-
-
-def things(
-    image: KernelImage,
-    request: LoadRequest,
-    at: Addresses,
-    params: BootParams,
-    others: Iterable[Placed] = (),
-    duties: StubDuties = StubDuties(),
-) -> tuple[Placed, ...]:
-    """What was placed, with its bytes, in address order. `others` are things of this kind
-    of load; the purgatory is made last, since it has the digest of each."""
-    placed = [*placed_boot(image, request, at.boot, params), *others]
-    job = StubJob(
-        boot_params=at.boot.boot_params.start,
-        entry=at.boot.kernel.start + image.linux.entry_offset,
-        regions=regions(placed) if duties.checks else (),
-        exchanges=duties.exchanges,
-        seal=duties.seal,
-        checks=duties.checks,
-    )
-    placed.append(
-        Placed(
-            PURGATORY,
-            at.purgatory,
-            "as high as there is room; the entry: checks the digests, then starts the kernel",
-            Built(job.encode(at.purgatory.start)),
-            Source.BUILT,
-        )
-    )
-    return tuple(sorted(placed, key=lambda item: item.range))
-
-
-def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
-    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite."""
-    return tuple(
-        Region(item.range.start, item.contents.size, item.contents.sha256)
-        for item in placed
-        if item.contents and item.digested
-    )
-
-
-def entry_of(request: LoadRequest, at: Addresses) -> int:
-    """The purgatory, unless --entry says otherwise."""
-    return at.purgatory.start if request.entry is None else request.entry
-
-
-def next_command_line(image: KernelImage, machine: Machine, request: LoadRequest) -> CommandLine:
-    """For a kernel that follows this one."""
-    line = command_line(request.append, running_line(machine, request), request.cmdline_remove)
-    check_length(line, image.linux.cmdline_size)
-    return line
-
-
-def capture_command_line(
-    image: KernelImage, machine: Machine, request: LoadRequest, headers_at: int
-) -> CommandLine:
-    """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
-    if any("elfcorehdr=" in text for text in request.append):
-        raise UsageError(
-            "elfcorehdr= is set by pykexec", hint="leave it out of --append: the address is ours"
-        )
-    line = command_line(
-        request.append,
-        running_line(machine, request),
-        (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
-        (f"elfcorehdr={headers_at:#x}", *request.capture_words),
-    )
-    check_length(line, image.linux.cmdline_size)
-    return line
-
-
-def running_line(machine: Machine, request: LoadRequest) -> str | None:
-    """The running kernel's command line, when it is to be reused."""
-    if not request.reuse_cmdline:
-        return None
-    return known(machine.cmdline, f"--reuse-cmdline: the command line of {machine.name}")
-
-
-def boot_params_for(
-    image: KernelImage,
-    machine: Machine,
-    request: LoadRequest,
-    line: CommandLine,
-    e820: MemoryMap,
-) -> BootParams:
-    return BootParams(
-        setup_header=image.linux.setup_header,
-        cmdline=line,
-        e820=e820,
-        setup_data=(SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed),),
-        running=inheritable(machine.boot_params or b""),
-        acpi_rsdp=machine.acpi_rsdp or 0,
-    )
-
-
-def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: Iterable[PhysRange]) -> MemoryMap:
-    """RAM: what the capture kernel may use, less what must not lie in its free RAM (the
-    headers, contract 7.1; copies of old memory). And all that the firmware keeps."""
-    away = RangeSet.of(kept)
-    return MemoryMap.of(
-        (
-            *(MemoryRange(span, RangeType.RAM) for span in ram - away),
-            *(MemoryRange(span, RangeType.RESERVED) for span in away),
-            *memory_map.firmware,
-        )
-    )
-
-
-def elfcorehdr_placed(span: PhysRange, contents: Contents | None, why: str) -> Placed:
-    return Placed(ELFCOREHDR, span, why, contents, Source.BUILT)

@@ -19,18 +19,8 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement import layout
 from pykexec.placement.multiboot_info import Framebuffer, Information, LoadedModule
-from pykexec.placement.other_loads import (
-    BELOW_4G,
-    MAX_PARTS,
-    finish,
-    free_memory,
-    plain_line,
-    purgatory_size,
-    refuse_initrd,
-    take_parts,
-)
-from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, PURGATORY, LoadRequest, Placed
-from pykexec.placement.plan import PlacementPlan as Plan
+from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
+from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
@@ -40,49 +30,38 @@ WHY_LOW = "as low as there is room"
 
 def plan_multiboot(
     image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
-) -> Plan:
+) -> PlacementPlan:
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
-    memory_map, space = free_memory(machine, request)
-    line = plain_line(machine, request)
-    moved = distance(space, boot)
-    placed = list(take_parts(space, image, boot.parts, moved))
-    count = len(placed) + len(request.modules) + 1
-    purgatory = space.take(
-        PURGATORY, purgatory_size(machine, max(count, MAX_PARTS)), below=BELOW_4G, from_top=False
-    )
+    load = NormalLoad.begin(image, machine, request)
+    below = layout.BELOW_4G.end
+    moved = distance(load.space, boot)
+    placed = [*load.take_parts(boot.parts, moved)]
+    count = max(len(placed) + len(request.modules) + 1, MAX_PARTS)
+    purgatory = load.take_purgatory(count, below=below, from_top=False)
     modules = []
     for number, module in enumerate(request.modules):
         name = f"{MODULE} {number}"
-        span = space.take(name, max(module.contents.size, 1), below=BELOW_4G, from_top=False)
+        span = load.space.take(name, max(module.contents.size, 1), below=below, from_top=False)
         modules.append(LoadedModule(span.start, span.start + module.contents.size, module.line))
         why = f"{WHY_LOW} below 4 GiB, at a page's start"
         placed.append(Placed(name, span, why, module.contents, Source.FILE))
     screen, warnings = framebuffer(boot, machine)
     told = Information(
-        cmdline=f"{image.path} {line}".strip(),
-        memory_map=memory_map,
+        cmdline=f"{image.path} {load.line}".strip(),
+        memory_map=load.memory_map,
         modules=tuple(modules),
         framebuffer=screen,
         memory_info=boot.memory_info,
         load_base=boot.parts[0].addr + moved if boot.relocation else None,
     )
     encode = told.version_1 if boot.version == 1 else told.version_2
-    info = space.take(MULTIBOOT_INFO, len(encode(0)), below=BELOW_4G, from_top=False)
-    placed.append(
-        Placed(
-            MULTIBOOT_INFO,
-            info,
-            f"{WHY_LOW}; EBX points here",
-            Built(encode(info.start)),
-            Source.BUILT,
-        )
-    )
+    info = load.space.take(MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
+    why, raw = f"{WHY_LOW}; EBX points here", Built(encode(info.start))
+    placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
     job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
-    return finish(
-        image, machine, request, memory_map, placed, purgatory, job, line, WHY_LOW, warnings
-    )
+    return load.plan(placed, purgatory, job, WHY_LOW, warnings=warnings)
 
 
 def distance(space: Space, boot: MultibootBoot) -> int:

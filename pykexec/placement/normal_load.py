@@ -1,48 +1,142 @@
-"""A plain load: the next kernel gets all memory; the window only says where its image lies."""
+"""What every normal load shares, whatever its image: the memory that is free for it, its command
+line, and the purgatory in front."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from pykexec.abi.kexec import KexecFlag
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
-from pykexec.memory.ranges import ALL_MEMORY
+from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.errors import DoesNotFit, NotSupported, UsageError
+from pykexec.images.elf_parts import flat
+from pykexec.images.kernel_image import KernelImage, LoadPart
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import ALL_MEMORY, PhysRange, align_down, align_up
 from pykexec.placement import layout
-from pykexec.placement.efi import efi_handover
-from pykexec.placement.linux_x86_64 import (
-    StubDuties,
-    boot_params_for,
-    entry_of,
-    next_command_line,
-    place,
-    things,
-)
-from pykexec.placement.plan import LoadRequest, PlacementPlan
+from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
+from pykexec.placement.plan import PURGATORY, Boot, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.purgatory import StubJob, entry_of, stub_memsz, with_purgatory
+from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
 
+MAX_PARTS = 12
+"""Segments of an image; with the purgatory and what it is told, kexec_load takes 16."""
 
-def plan_normal(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
-    """Raises DoesNotFit, UsageError, or NotSupported for an unknown memory map."""
-    memory_map = machine.known_map
-    window = requested_window(request)
-    free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
-    line = next_command_line(image, machine, request)
-    params = replace(
-        boot_params_for(image, machine, request, line, memory_map),
-        efi=efi_handover(machine, image.linux.xloadflags),
-    )
-    at = place(Space(free), image, request, params.size)
-    return PlacementPlan(
-        image=image,
-        request=request,
-        memory_map=memory_map,
-        placed=things(image, request, at, params, duties=StubDuties(checks=request.checks)),
-        entry=entry_of(request, at),
-        boot=at.boot,
-        flags=KexecFlag(0),
-        cmdline=line,
-        capture_map=memory_map,
-        window=window,
-    )
+
+@dataclass(frozen=True)
+class NormalLoad:
+    """A load of which nothing is placed yet; `space` shrinks as things are taken from it."""
+
+    image: KernelImage
+    machine: Machine
+    request: LoadRequest
+    memory_map: MemoryMap
+    window: PhysRange | None
+    space: Space
+    line: CommandLine
+
+    @classmethod
+    def begin(
+        cls,
+        image: KernelImage,
+        machine: Machine,
+        request: LoadRequest,
+        cmdline_size: int | None = None,
+    ) -> NormalLoad:
+        """`cmdline_size` is the longest command line that the image takes, in bytes without
+        its NUL; None where there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
+        memory_map, window = machine.known_map, requested_window(request)
+        free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
+        running = running_line(machine, request.reuse_cmdline)
+        line = command_line(request.append, running, request.cmdline_remove)
+        if cmdline_size is not None:
+            check_length(line, cmdline_size)
+        return cls(image, machine, request, memory_map, window, Space(free), line)
+
+    @property
+    def from_32(self) -> bool:
+        """Whether the running kernel enters the purgatory in 32-bit mode. Raises NotSupported
+        for a processor that has no other."""
+        flags = self.machine.cpu_flags
+        if self.machine.is_i386 and not isinstance(flags, Unknown) and "lm" not in flags:
+            raise NotSupported(
+                "this processor has no 64-bit mode, in which the purgatory works",
+                hint="/proc/cpuinfo shows no lm",
+            )
+        return self.machine.is_i386
+
+    def take_purgatory(
+        self, n_regions: int, *, lowest: int = 0, below: int = 1 << 64, from_top: bool = True
+    ) -> PhysRange:
+        """Room for a stub that checks so many regions. Raises NoHole, NotSupported."""
+        size = stub_memsz(n_regions, from_32=self.from_32)
+        return self.space.take(PURGATORY, size, lowest=lowest, below=below, from_top=from_top)
+
+    def take_parts(self, parts: Iterable[LoadPart], moved: int = 0) -> tuple[Placed, ...]:
+        """Each part at its own address (plus `moved`). Parts that share a page are one segment.
+        Raises PlaceTaken, DoesNotFit."""
+        why = "where it is linked" if not moved else f"moved by {moved:#x} from where it is linked"
+        at = (replace(part, addr=part.addr + moved) for part in parts)
+        placed = []
+        for number, piece in enumerate(whole_pages(at)):
+            name = f"{self.image.type} part {number}" if number else f"{self.image.type} image"
+            span = self.space.take_at(name, PhysRange.sized(piece.addr, piece.memsz))
+            source = Source.FILE if piece.contents else Source.MEMORY_ONLY
+            placed.append(Placed(name, span, why, piece.contents, source))
+        if len(placed) > MAX_PARTS:
+            raise DoesNotFit(
+                f"{self.image.path} has {len(placed)} parts, {MAX_PARTS} fit into a kexec_load",
+                hint="KEXEC_SEGMENT_MAX is 16",
+            )
+        return tuple(placed)
+
+    def plan(
+        self,
+        placed: Iterable[Placed],
+        purgatory: PhysRange,
+        job: StubJob,
+        why: str,
+        *,
+        boot: Boot | None = None,
+        warnings: tuple[str, ...] = (),
+    ) -> PlacementPlan:
+        """The things and the purgatory, whose place is explained by `why`."""
+        job = replace(job, checks=self.request.checks, from_32=self.from_32)
+        starts = "kernel" if boot else "image"
+        return PlacementPlan(
+            image=self.image,
+            request=self.request,
+            memory_map=self.memory_map,
+            placed=with_purgatory(placed, purgatory, job, why, starts),
+            entry=entry_of(self.request, purgatory),
+            boot=boot,
+            flags=KexecFlag(0),
+            cmdline=self.line,
+            capture_map=self.memory_map,
+            window=self.window,
+            warnings=warnings,
+        )
+
+
+def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
+    """What this image would not be told is an error, and never ignored."""
+    if request.initrd is not None:
+        raise UsageError(
+            f"--initrd would be ignored: {image.path} is of type {image.type}",
+            hint="a multiboot image is given files with --module",
+        )
+
+
+def whole_pages(parts: Iterable[LoadPart]) -> Iterator[LoadPart]:
+    """The parts in address order, from a page's start each; those that share a page are one."""
+    groups: list[list[LoadPart]] = []
+    for part in sorted(parts, key=lambda item: item.addr):
+        if groups and align_down(part.addr, PAGE_SIZE) < align_up(groups[-1][-1].end, PAGE_SIZE):
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    for group in groups:
+        start = align_down(group[0].addr, PAGE_SIZE)
+        yield LoadPart(start, group[-1].end - start, flat(group, start))

@@ -22,16 +22,15 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.crash_by_normal import ASSUMED, size_warnings
-from pykexec.placement.crash_load import crash_region
-from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.linux_x86_64 import (
-    boot_params_for,
+from pykexec.placement.boot_params import boot_params_for
+from pykexec.placement.capture import (
+    ASSUMED,
     capture_command_line,
     capture_e820,
-    place_boot,
-    placed_boot,
+    size_warnings,
 )
+from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
     ELFCOREHDR,
     PURGATORY,
@@ -41,7 +40,7 @@ from pykexec.placement.plan import (
     PlacementPlan,
 )
 from pykexec.placement.purgatory import StubJob, stub_memsz
-from pykexec.placement.reservation import reservation_need
+from pykexec.placement.reservation import reservation_need, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
@@ -84,11 +83,11 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     ram = RangeSet((frames.window,))
     line = capture_command_line(image, machine, request, frames.headers.start)
     capture_map = capture_e820(memory_map, ram | low, [frames.headers])
-    params = boot_params_for(image, machine, request, line, capture_map)
+    params = boot_params_for(image.linux, machine, request, line, capture_map)
     boot = place_boot(Space(ram), image, request, params.size)
     things = placed_boot(image, request, boot, params)
     scattered = len(low) + len(frames.image)
-    stub = stub_place(machine, memory_map, request, region_count(things), scattered)
+    stub = stub_place(machine, memory_map, region_count(things), scattered)
     guess = estimate.crash_size(image.linux, request.initrd)
     return PlacementPlan(
         image=image,
@@ -138,15 +137,13 @@ def typical_stub_size() -> int:
     return stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
 
 
-def stub_place(
-    machine: Machine, memory_map: MemoryMap, request: LoadRequest, regions: int, exchanges: int
-) -> PhysRange:
+def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges: int) -> PhysRange:
     """At the end of the reserved region: the kernel takes its control pages from the start.
 
     For as many records as there can be: what is reserved is enough for every load or for
     none, however the huge pages happen to lie.
     """
-    region = crash_region(machine, LoadRequest(kind=request.kind))
+    region = reserved_region(machine)
     size = stub_memsz(regions, exchanges)
     need = reservation_need(memory_map, machine.cpu_flags, size).size
     if need > region.size:
@@ -190,7 +187,7 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
         raise NotSupported(f"mode {plan.mode} has no stub of its own")
     job = StubJob(
         boot_params=plan.boot.boot_params.start,
-        entry=plan.boot.kernel.start + plan.image.linux.entry_offset,
+        entry=plan.boot.entry,
         regions=tuple(staged_regions(bound)) if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,

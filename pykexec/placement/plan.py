@@ -116,6 +116,8 @@ class Boot:
     boot_params: PhysRange
     kernel: PhysRange
     initrd: PhysRange | None
+    entry: int
+    """Address of the kernel's entry."""
 
 
 @dataclass(frozen=True)

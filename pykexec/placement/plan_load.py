@@ -46,14 +46,15 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
         from pykexec.placement.linux_real_mode import plan_real_mode
 
         return plan_real_mode(image, machine, request)
-    normal = request.kind is ImageKind.NORMAL
-    if isinstance(image.boot, ForeignImage) or (
-        normal and not isinstance(image.boot, LinuxX86Boot)
-    ):
-        return plan_other(image, machine, request)
-    if normal:
-        from pykexec.placement.normal_load import plan_normal as planner
-    elif request.kind is ImageKind.CRASH:
+    if isinstance(image.boot, ForeignImage):
+        raise ForeignArchitecture(
+            f"{image.path}: {image.boot.why}",
+            hint="pykexec inspect says what is in it",
+            type=image.type,
+        )
+    if request.kind is ImageKind.NORMAL:
+        return plan_normal(image, image.boot, machine, request)
+    if request.kind is ImageKind.CRASH:
         from pykexec.placement.crash_load import plan_crash as planner
     elif request.mode in PANIC_MODES:
         from pykexec.placement.panic_modes import plan_panic as planner
@@ -68,26 +69,27 @@ def is_64_bit(image: KernelImage) -> bool:
     return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)
 
 
-def plan_other(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
-    """A normal load of everything that is no Linux x86_64 kernel."""
-    match image.boot:
-        case Linux32Boot() as boot:
+def plan_normal(
+    image: KernelImage,
+    boot: LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot,
+    machine: Machine,
+    request: LoadRequest,
+) -> PlacementPlan:
+    """By what is to be booted, which each planner gets as what it is."""
+    match boot:
+        case LinuxX86Boot():
+            from pykexec.placement.linux_x86_64 import plan_linux_x86_64
+
+            return plan_linux_x86_64(image, boot, machine, request)
+        case Linux32Boot():
             from pykexec.placement.linux_i386 import plan_linux_i386
 
             return plan_linux_i386(image, boot, machine, request)
-        case ElfBoot() as boot:
+        case ElfBoot():
             from pykexec.placement.elf_image import plan_elf
 
             return plan_elf(image, boot, machine, request)
-        case MultibootBoot() as boot:
+        case MultibootBoot():
             from pykexec.placement.multiboot import plan_multiboot
 
             return plan_multiboot(image, boot, machine, request)
-        case ForeignImage() as boot:
-            raise ForeignArchitecture(
-                f"{image.path}: {boot.why}",
-                hint="pykexec inspect says what is in it",
-                type=image.type,
-            )
-        case LinuxX86Boot():
-            raise AssertionError("has planners of its own")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from pykexec import purgatory
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.images.contents import Built
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement.plan import PURGATORY, LoadRequest, Placed
+from pykexec.placement.segment import Source
 from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Region, StubFlag
 
+MAX_REGIONS = 4
+"""What the stub checks of a Linux: kernel, initrd, boot_params, ELF core headers."""
 TABLES_ALIGN = 16
 COM1 = 0x3F8
 
@@ -34,6 +40,20 @@ def tables_offset(size: int) -> int:
     """Where tables of `size` bytes start in the segment; the second page is the stub's stack."""
     behind_code = align_up(STUB_SIZE, TABLES_ALIGN)
     return behind_code if behind_code + size <= PAGE_SIZE else STUB_MEMSZ
+
+
+def entry_of(request: LoadRequest, purgatory: PhysRange) -> int:
+    """The purgatory, unless --entry says otherwise."""
+    return purgatory.start if request.entry is None else request.entry
+
+
+def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
+    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite."""
+    return tuple(
+        Region(item.range.start, item.contents.size, item.contents.sha256)
+        for item in placed
+        if item.contents and item.digested
+    )
 
 
 def identity_map(at: int) -> bytes:
@@ -98,3 +118,24 @@ class StubJob:
         if self.from_32:
             code = code.ljust(page_tables - at, b"\0") + identity_map(page_tables)
         return code
+
+
+def with_purgatory(
+    placed: Iterable[Placed],
+    at: PhysRange,
+    job: StubJob,
+    why: str = "as high as there is room",
+    starts: str = "kernel",
+) -> tuple[Placed, ...]:
+    """The things and their purgatory, in address order; it is made last, since it has the
+    digest of each. `why` explains its place."""
+    things = tuple(placed)
+    checking = replace(job, regions=regions(things)) if job.checks else job
+    made = Placed(
+        PURGATORY,
+        at,
+        f"{why}; the entry: checks the digests, then starts the {starts}",
+        Built(checking.encode(at.start)),
+        Source.BUILT,
+    )
+    return tuple(sorted((*things, made), key=lambda item: item.range))

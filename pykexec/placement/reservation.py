@@ -1,4 +1,5 @@
-"""How small crashkernel= may be: what the kernel takes from the region, and the stub's pages.
+"""The region that crashkernel= reserved, and how small it may be: what the kernel takes from it,
+and the stub's pages.
 
 kernel/kexec_core.c:kimage_alloc_crash_control_pages carves from the region's start and
 skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract 6.3.
@@ -9,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.machine import Unknown
+from pykexec.errors import DoesNotFit
+from pykexec.machine import Machine, Unknown, known
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement import layout
@@ -37,6 +39,28 @@ class ReservationNeed:
     @property
     def size(self) -> int:
         return sum(term.pages for term in self.terms) * PAGE_SIZE
+
+
+class NothingReserved(DoesNotFit):
+    """No Crash kernel region to load into."""
+
+    code = "nothing-reserved"
+
+
+def reserved_region(machine: Machine) -> PhysRange:
+    """The highest: kimage's own, where crashkernel=SIZE,high brought a second one. Raises
+    NothingReserved, NotSupported where it is unknown."""
+    reserved = known(
+        machine.crash_kernel,
+        f"the reserved region of {machine.name}",
+        "as root: /proc/iomem hides addresses from others",
+    )
+    if not reserved:
+        raise NothingReserved(
+            "no memory is reserved for a crash kernel",
+            hint="boot with crashkernel=256M, or use --crash-by-normal",
+        )
+    return reserved.ranges[-1]
 
 
 def reservation_need(

@@ -7,9 +7,8 @@ import struct
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, SetupType
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.boot_params import BootParams, inheritable
+from pykexec.placement.boot_params import BootParams, SetupData, inheritable
 from pykexec.placement.cmdline import command_line
-from pykexec.placement.setup_data import SetupData
 from tests.builders import make_bzimage, pc_map, ram
 
 AT = 0x17FFFC000

@@ -18,10 +18,10 @@ from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.memory.map import RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
-from pykexec.placement.crash_load import NothingReserved
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.reservation import NothingReserved
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
 from tests.placement.test_linux_x86_64 import ORACLE_MAP

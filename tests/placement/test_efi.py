@@ -10,10 +10,9 @@ import pytest
 
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, SetupType, Xlf
 from pykexec.machine import Efi, EfiRuntimeRange, Machine, Unknown
-from pykexec.placement.boot_params import BootParams
+from pykexec.placement.boot_params import BootParams, SetupData
 from pykexec.placement.cmdline import command_line
 from pykexec.placement.efi import efi_handover
-from pykexec.placement.setup_data import SetupData
 from tests.builders import make_bzimage, make_machine, pc_map
 
 AT = 0x17FFFC000

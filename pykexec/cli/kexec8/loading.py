@@ -18,8 +18,8 @@ from pykexec.file_load import hand_over
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.crash_load import NothingReserved
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
+from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
 from pykexec.syscalls import SyscallError
 

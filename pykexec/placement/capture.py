@@ -1,0 +1,64 @@
+"""What the three loads of a capture kernel share: its command line, the memory that it is given,
+and what is said of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pykexec.errors import UsageError
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.cmdline import (
+    FIRST_KERNEL_KEYS,
+    CommandLine,
+    check_length,
+    command_line,
+    running_line,
+)
+from pykexec.placement.estimate import Estimate
+from pykexec.placement.plan import LoadRequest
+
+ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
+
+
+def capture_command_line(
+    image: KernelImage, machine: Machine, request: LoadRequest, headers_at: int
+) -> CommandLine:
+    """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
+    if any("elfcorehdr=" in text for text in request.append):
+        raise UsageError(
+            "elfcorehdr= is set by pykexec", hint="leave it out of --append: the address is ours"
+        )
+    line = command_line(
+        request.append,
+        running_line(machine, request.reuse_cmdline),
+        (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
+        (f"elfcorehdr={headers_at:#x}", *request.capture_words),
+    )
+    check_length(line, image.linux.cmdline_size)
+    return line
+
+
+def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: Iterable[PhysRange]) -> MemoryMap:
+    """RAM: what the capture kernel may use, less what must not lie in its free RAM (the
+    headers, contract 7.1; copies of old memory). And all that the firmware keeps."""
+    away = RangeSet.of(kept)
+    return MemoryMap.of(
+        (
+            *(MemoryRange(span, RangeType.RAM) for span in ram - away),
+            *(MemoryRange(span, RangeType.RESERVED) for span in away),
+            *memory_map.firmware,
+        )
+    )
+
+
+def size_warnings(size: int, guess: Estimate) -> tuple[str, ...]:
+    """For a window of `size` bytes. An estimate warns; it never refuses."""
+    if size >= guess.size:
+        return ()
+    return (
+        f"the window has {size >> 20} MiB, the estimate for this kernel and initrd is "
+        f"{guess.size >> 20} MiB: it may run out of memory while it captures",
+    )
