@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,13 @@ def kernel_backend() -> KernelBackend:
 def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
     """The machine in `folder`, or the one of our own."""
     from pykexec.backends.simulated import SimulatedBackend
+    from pykexec.backends.simulated.machine_folder import STATE, NotEmpty
 
     path = folder or own_machine()
-    if folder is None and not path.exists():
-        SimulatedBackend.create(path)
-        output.note(f"created the simulated machine {path}")
+    if folder is None and not (path / STATE).exists():
+        with suppress(NotEmpty):  # another pykexec was first
+            SimulatedBackend.create(path)
+            output.note(f"created the simulated machine {path}")
     return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.execute import start
 from pykexec.errors import UsageError
 from pykexec.machine import KexecState
@@ -144,3 +145,15 @@ def test_capture(run: Run, run_json: RunJson) -> None:
     assert again.stderr == "pykexec: facts: exists already\n  hint: choose a new name\n"
     planned = run("load", "bzImage", "--dry-run", "--root", "facts")
     assert "simulated, facts, map of /proc/iomem\n" in planned.stdout
+
+
+def test_the_first_use_of_two_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One makes the machine that both use."""
+    create = SimulatedBackend.create
+
+    def after_another(path: Path) -> SimulatedBackend:
+        create(path)
+        return create(path)
+
+    monkeypatch.setattr(SimulatedBackend, "create", after_another)
+    assert run("status", status=3).stderr == ""
