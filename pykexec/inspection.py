@@ -38,7 +38,7 @@ from pykexec.crash.core_file import CoreFile, is_core, open_core
 from pykexec.errors import NotSupported
 from pykexec.images.bzimage import SECTOR
 from pykexec.images.compression import file_codec, unpack
-from pykexec.images.contents import InnerFile, OpenFile, UnreadableFile
+from pykexec.images.contents import InnerFile, OpenFile, UnreadableFile, write_new
 from pykexec.images.identify import identify
 from pykexec.images.initrd import Initrd, looks_like_initrd, read_initrd
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxX86Boot
@@ -227,7 +227,11 @@ def extract_vmlinux(path: str | os.PathLike[str], out: Path) -> KernelImage:
     or UnreadableFile where `out` exists or cannot be written.
     """
     image = identify(path)
-    write_new(out, packed_vmlinux(image))
+    file = packed_vmlinux(image)
+    try:
+        write_new(out, file.span(0, file.size).chunks())
+    except OSError as error:
+        raise UnreadableFile(f"{out}: cannot be written: {error.strerror}") from error
     return image
 
 
@@ -256,17 +260,3 @@ def packed_vmlinux(image: KernelImage) -> OpenFile:
     if unpacked.read(0, min(4, unpacked.size)) != ELFMAG:
         raise NoVmlinux(f"{image.path}: what is packed in it is no ELF file")
     return unpacked
-
-
-def write_new(out: Path, file: OpenFile) -> None:
-    """All of it or nothing; never over a file that is there."""
-    try:
-        with open(out, "xb") as target:
-            try:
-                for chunk in file.span(0, file.size).chunks():
-                    target.write(chunk)
-            except BaseException:
-                out.unlink()
-                raise
-    except OSError as error:
-        raise UnreadableFile(f"{out}: cannot be written: {error.strerror}") from error

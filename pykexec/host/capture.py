@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pykexec.errors import UsageError
+from pykexec.errors import KexecError, UsageError
 from pykexec.host.facts import read_machine
 from pykexec.host.memory import hugetlb_size
 from pykexec.host.root import READ_MAX, BadRoot, Folder, Root, unreadable
+from pykexec.images.contents import write_new
 from pykexec.machine import Unknown
 
 SCHEMA = "pykexec.capture/1"
@@ -221,15 +222,12 @@ def decode_folder(name: str, path: str, found: object) -> Names:
 
 def write_capture(captured: Captured, path: Path) -> None:
     """A new file, mode 0600; an old one is never overwritten, nor a link followed."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0o600)
+        write_new(path, [encode(captured)], 0o600)
     except FileExistsError as error:
         raise UsageError(f"{path}: exists already", hint="choose a new name") from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-    with open(fd, "wb") as file:
-        file.write(encode(captured))
+        raise KexecError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def open_root(path: Path) -> Root:

@@ -232,3 +232,16 @@ def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
             hole = min(os.lseek(fd, start, os.SEEK_HOLE), end)
             yield start, hole
             start = hole
+
+
+def write_new(path: Path, chunks: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
+    """A new file with all of these bytes, or none; never over one that is there, nor through a
+    link. Raises OSError, and what the chunks raise."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(fd, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except BaseException:
+        path.unlink()
+        raise

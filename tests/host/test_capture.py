@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pykexec.errors import UsageError
+from pykexec.errors import KexecError, UsageError
 from pykexec.host.capture import (
     SCHEMA,
     capture,
@@ -71,6 +72,19 @@ def test_old_file_is_kept(tree: MakeTree, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"captured\.json: exists already"):
         write_capture(capture(tree({})), file)
     assert file.read_text() == "mine"
+
+
+def test_a_disk_that_is_full_keeps_nothing(tree: MakeTree, tmp_path: Path) -> None:
+    file = tmp_path / "captured.json"
+    captured = capture(tree({}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(KexecError, match="cannot be written: File too large"):
+            write_capture(captured, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not file.exists()
 
 
 def test_other_processes_are_left_out(tree: MakeTree) -> None:
