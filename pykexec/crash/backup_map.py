@@ -44,35 +44,13 @@ class BackupMap:
 
     @classmethod
     def of(cls, runs: Iterable[BackupRun]) -> BackupMap:
-        """Joins runs that continue each other on both sides."""
-        joined: list[BackupRun] = []
-        dest = source = size = 0
-        for run in sorted(runs):
-            if size and run.dest == dest + size and run.source == source + size:
-                size += run.size
-                continue
-            if size:
-                joined.append(BackupRun(dest, source, size))
-            dest, source, size = run.dest, run.source, run.size
-        if size:
-            joined.append(BackupRun(dest, source, size))
-        return cls(tuple(joined))
+        """From runs in any order."""
+        return cls(joined((run.dest, run.source, run.size) for run in runs))
 
     @classmethod
     def from_pages(cls, pairs: Iterable[tuple[int, int]]) -> BackupMap:
         """From (destination, source) addresses of whole pages, in any order."""
-        joined: list[BackupRun] = []
-        dest = source = size = 0
-        for page_dest, page_source in sorted(pairs):
-            if size and page_dest == dest + size and page_source == source + size:
-                size += PAGE_SIZE
-                continue
-            if size:
-                joined.append(BackupRun(dest, source, size))
-            dest, source, size = page_dest, page_source, PAGE_SIZE
-        if size:
-            joined.append(BackupRun(dest, source, size))
-        return cls(tuple(joined))
+        return cls(joined((dest, source, PAGE_SIZE) for dest, source in pairs))
 
     def __iter__(self) -> Iterator[BackupRun]:
         return iter(self.runs)
@@ -92,7 +70,7 @@ class BackupMap:
     @property
     def backup_pages(self) -> int:
         """How many pages were moved away."""
-        return sum(run.size for run in self.runs if not run.in_place) // PAGE_SIZE
+        return sum(run.size for run in self.moved) // PAGE_SIZE
 
     def now(self, addr: int) -> int | None:
         """Where the byte that was at `addr` is after the switch; None for a page
@@ -114,3 +92,19 @@ class BackupMap:
             if self.now(addr) != start + addr - span.start:
                 return None
         return PhysRange.sized(start, span.size)
+
+
+def joined(runs: Iterable[tuple[int, int, int]]) -> tuple[BackupRun, ...]:
+    """(dest, source, size) as runs, one where several continue each other on both sides."""
+    found: list[BackupRun] = []
+    dest = source = size = 0
+    for next_dest, next_source, next_size in sorted(runs):
+        if size and (next_dest, next_source) == (dest + size, source + size):
+            size += next_size
+            continue
+        if size:
+            found.append(BackupRun(dest, source, size))
+        dest, source, size = next_dest, next_source, next_size
+    if size:
+        found.append(BackupRun(dest, source, size))
+    return tuple(found)

@@ -11,7 +11,8 @@ from pykexec.images.kernel_image import LoadPart, Refused
 
 MAX_MEMORY = 1 << 30
 """From the lowest to the highest byte; a file that spans more is lying."""
-PHYSICAL_LIMIT = 1 << 46
+ADDRESS_BITS = {32: 32, 64: 46}
+"""How far an image of either class reaches."""
 
 
 def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
@@ -29,8 +30,8 @@ def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
                 f"{file.size:#x} bytes",
                 close=True,
             )
-        if item.paddr + item.memsz > PHYSICAL_LIMIT:
-            return Refused(f"{name} ends above 2^46", close=True)
+        if item.paddr + item.memsz > 1 << ADDRESS_BITS[elf.bits]:
+            return Refused(f"{name} ends above 2^{ADDRESS_BITS[elf.bits]}", close=True)
     for number, (before, after) in enumerate(pairwise(loads)):
         if before.paddr + before.memsz > after.paddr:
             return Refused(

@@ -10,6 +10,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.boot_params import BootParams, boot_params_for
 from pykexec.placement.cmdline import (
     FIRST_KERNEL_KEYS,
     CommandLine,
@@ -21,6 +22,21 @@ from pykexec.placement.estimate import Estimate
 from pykexec.placement.plan import LoadRequest
 
 ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
+
+
+def capture_params(
+    image: KernelImage,
+    machine: Machine,
+    request: LoadRequest,
+    ram: RangeSet,
+    headers: PhysRange,
+    copies: Iterable[PhysRange] = (),
+) -> BootParams:
+    """What a capture kernel is told: it may use `ram`, less the ELF core headers and other
+    copies of old memory, which must not lie in its free RAM (contract 7.1)."""
+    line = capture_command_line(image, machine, request, headers.start)
+    e820 = capture_e820(machine.known_map, ram, RangeSet.of((headers, *copies)))
+    return boot_params_for(image.linux, machine, request, line, e820)
 
 
 def capture_command_line(
@@ -41,14 +57,12 @@ def capture_command_line(
     return line
 
 
-def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: Iterable[PhysRange]) -> MemoryMap:
-    """RAM: what the capture kernel may use, less what must not lie in its free RAM (the
-    headers, contract 7.1; copies of old memory). And all that the firmware keeps."""
-    away = RangeSet.of(kept)
+def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
+    """`ram`, with `kept` taken out of it as reserved, and all that the firmware keeps."""
     return MemoryMap.of(
         (
-            *(MemoryRange(span, RangeType.RAM) for span in ram - away),
-            *(MemoryRange(span, RangeType.RESERVED) for span in away),
+            *(MemoryRange(span, RangeType.RAM) for span in ram - kept),
+            *(MemoryRange(span, RangeType.RESERVED) for span in kept),
             *memory_map.firmware,
         )
     )

@@ -11,13 +11,7 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
-from pykexec.placement.boot_params import boot_params_for
-from pykexec.placement.capture import (
-    ASSUMED,
-    capture_command_line,
-    capture_e820,
-    size_warnings,
-)
+from pykexec.placement.capture import ASSUMED, capture_params, size_warnings
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -56,9 +50,7 @@ def plan_crash_by_normal(
     space = Space(ram)
     inside = headers_inside(machine, memory_map, request, space, low)
     headers = inside or request.headers_at or assumed_headers(memory_map, ram | low)
-    line = capture_command_line(image, machine, request, headers.start)
-    capture_map = capture_e820(memory_map, ram | low, [headers])
-    params = boot_params_for(image.linux, machine, request, line, capture_map)
+    params = capture_params(image, machine, request, ram | low, headers)
     purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
     boot = place_boot(space, image, request, params.size)
     things = [*placed_boot(image, request, boot, params)]
@@ -74,8 +66,8 @@ def plan_crash_by_normal(
         entry=entry_of(request, purgatory),
         boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
-        cmdline=line,
-        capture_map=capture_map,
+        cmdline=params.cmdline,
+        capture_map=params.e820,
         mode=request.mode or Mode.FLAG,
         window=window,
         estimate=guess,

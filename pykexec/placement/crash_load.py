@@ -20,8 +20,7 @@ from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate, layout
-from pykexec.placement.boot_params import boot_params_for
-from pykexec.placement.capture import capture_command_line, capture_e820, size_warnings
+from pykexec.placement.capture import capture_params, size_warnings
 from pykexec.placement.fill import low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -59,11 +58,9 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     exchanged = low_backup(low, backup)
     dump = describe_dump(machine, memory_map, exchanged)
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
-    line = capture_command_line(image, machine, request, headers.start)
-    kept = [headers, backup] if backup else [headers]
     usable = low_memory(memory_map) | usable_regions(machine, region)
-    capture_map = capture_e820(memory_map, usable, kept)
-    params = boot_params_for(image.linux, machine, request, line, capture_map)
+    copies = [backup] if backup else []
+    params = capture_params(image, machine, request, usable, headers, copies)
     stub_size = stub_memsz(MAX_REGIONS, len(low))
     purgatory = space.take(PURGATORY, stub_size, lowest=layout.PURGATORY_MIN)
     boot = place_boot(space, image, request, params.size)
@@ -87,8 +84,8 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         entry=entry_of(request, purgatory),
         boot=boot,
         flags=flags,
-        cmdline=line,
-        capture_map=capture_map,
+        cmdline=params.cmdline,
+        capture_map=params.e820,
         window=region,
         estimate=guess,
         warnings=size_warnings(region.size, guess),

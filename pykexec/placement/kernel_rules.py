@@ -78,8 +78,8 @@ def check_table(
     """The rules over a bare table; sizes in bytes, `reservation` the Crash kernel ranges."""
     segments = list(enumerate(table.segments))
     checks = [
-        entry_in_reservation(table, kind, reservation),
         segment_count(table),
+        entry_in_reservation(table, kind, reservation),
         alignment(segments),
         destination_limit(segments),
         overlap(segments),
@@ -96,8 +96,8 @@ def check_table(
 
 def first(rule: str, broken: Iterator[tuple[str, str]], good: str) -> Check:
     """The rule with its first offender, (detail, hint), or with what was found good."""
-    detail, hint = next(broken, (good, ""))
-    return Check(rule, detail == good, detail, hint or None)
+    offender = next(broken, None)
+    return Check(rule, False, *offender) if offender else Check(rule, True, good)
 
 
 def segment_count(table: SegmentTable) -> Check:

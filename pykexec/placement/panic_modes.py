@@ -22,13 +22,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.boot_params import boot_params_for
-from pykexec.placement.capture import (
-    ASSUMED,
-    capture_command_line,
-    capture_e820,
-    size_warnings,
-)
+from pykexec.placement.capture import ASSUMED, capture_params, size_warnings
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -51,6 +45,7 @@ WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the ca
 WHY_HEADERS = "in a huge page of ours; notes, and each range of the first kernel's memory"
 SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
+"""Of 2 MiB: a window of 256 MiB."""
 PIECES_PER_THING = 2
 """A thing of n bytes lies in at most n / 2 MiB + 2 pieces of the stage."""
 
@@ -61,18 +56,16 @@ class ReservationTooSmall(DoesNotFit):
     code = "reservation-too-small"
 
 
-def panic_window(
-    image: KernelImage, machine: Machine, request: LoadRequest
-) -> tuple[PhysRange, int]:
-    """Where a *stub-swap* window goes, and how many bytes a window needs, in huge pages."""
-    memory_map = machine.known_map
+def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> PhysRange:
+    """Where a *stub-swap* window goes, in whole huge pages; one *in-place* is as large. Raises
+    WindowRefused, DoesNotFit."""
     guess = estimate.crash_size(image.linux, request.initrd)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
-    window = capture_window(machine, memory_map, request, image.linux, size)
+    window = capture_window(machine, machine.known_map, request, image.linux, size)
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
         raise DoesNotFit(f"the window {window} holds no huge page")
-    return whole, whole.size
+    return whole
 
 
 def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
@@ -81,9 +74,7 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     frames = request.stage or assumed_stage(image, machine, request, memory_map)
     low = low_memory(memory_map)
     ram = RangeSet((frames.window,))
-    line = capture_command_line(image, machine, request, frames.headers.start)
-    capture_map = capture_e820(memory_map, ram | low, [frames.headers])
-    params = boot_params_for(image.linux, machine, request, line, capture_map)
+    params = capture_params(image, machine, request, ram | low, frames.headers)
     boot = place_boot(Space(ram), image, request, params.size)
     things = placed_boot(image, request, boot, params)
     scattered = len(low) + len(frames.image)
@@ -101,8 +92,8 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         entry=stub.start,
         boot=boot,
         flags=KexecFlag.KEXEC_ON_CRASH,
-        cmdline=line,
-        capture_map=capture_map,
+        cmdline=params.cmdline,
+        capture_map=params.e820,
         mode=request.mode,
         window=frames.window,
         estimate=guess,
@@ -133,7 +124,7 @@ def region_count(things: tuple[Placed, ...]) -> int:
 
 
 def typical_stub_size() -> int:
-    """Bytes of a stub for a window of 256 MiB in scattered pages, before a plan is made."""
+    """Bytes of a stub for a window in scattered pages, before a plan is made."""
     return stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
 
 
@@ -160,7 +151,7 @@ def assumed_stage(
     image: KernelImage, machine: Machine, request: LoadRequest, memory_map: MemoryMap
 ) -> StageFrames:
     """For a dry run: huge pages somewhere; the real ones are known at the load only."""
-    window, _ = panic_window(image, machine, request)
+    window = panic_window(image, machine, request)
     reserved = machine.crash_kernel or RangeSet()
     free = memory_map.whole_page_ram - reserved - RangeSet((window,))
     pages = window.size // HUGE_PAGE_SIZE if request.mode is Mode.STUB_SWAP else 0

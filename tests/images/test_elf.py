@@ -105,6 +105,17 @@ def test_a_part_that_is_cut_off(tmp_path: Path) -> None:
     assert "not a vmlinux: truncated: PT_LOAD 1 at 0x1400000 ends at" in refusal(tmp_path, data)
 
 
+@pytest.mark.parametrize(("bits", "machine", "reach"), [(32, 3, 32), (64, 62, 46)])
+def test_a_part_that_no_kernel_reaches(tmp_path: Path, bits: int, machine: int, reach: int) -> None:
+    last = (1 << reach) - 0x1000
+    for size, refused in ((0x1000, False), (0x1001, True)):
+        data = make_elf([(last, last, b"a", size)], bits=bits, machine=machine, entry=last)
+        if refused:
+            assert f"PT_LOAD 0 at {last:#x} ends above 2^{reach}" in refusal(tmp_path, data)
+        else:
+            assert identify(write(tmp_path, "k", data)).type.startswith("elf-x86")
+
+
 def test_a_field_that_lies_ten_thousand_headers(tmp_path: Path) -> None:
     data = bytearray(make_vmlinux())
     data[56:58] = (10_000).to_bytes(2, "little")

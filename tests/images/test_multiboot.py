@@ -174,7 +174,7 @@ def test_a_header_in_what_is_no_elf_file(tmp_path: Path, header: bytes) -> None:
             "multiboot2: it has addresses and no entry address",
         ),
         (
-            make_multiboot(addr=0xFFFFF000, memsz=0x3000),
+            make_multiboot(bits=64, addr=0xFFFFF000, memsz=0x3000),
             "multiboot: it ends at 0x100002000, above 4 GiB",
         ),
     ],

@@ -41,6 +41,21 @@ def test_a_good_table_keeps_every_rule() -> None:
     assert all(ok for ok, _ in checks(*GOOD).values())
 
 
+def test_the_rules_stand_in_the_kernels_order() -> None:
+    """kexec_load_check, then kimage_alloc_init, then sanity_check_segment_list."""
+    found = checks(*GOOD, kind=ImageKind.CRASH, reservation=(PhysRange(0x2000000, 0x3000000),))
+    assert list(found)[:8] == [
+        "segment-count",
+        "reservation-entry",
+        "alignment",
+        "destination-limit",
+        "overlap",
+        "bufsz",
+        "half-of-ram",
+        "reservation",
+    ]
+
+
 @pytest.mark.parametrize(
     ("rule", "segments", "detail"),
     [

@@ -43,10 +43,11 @@ def prepared_request(
         return replace(request, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
     low = low_memory(machine.known_map)
-    window, size = panic_window(image, machine, request)
+    window = panic_window(image, machine, request)
+    count = window.size // HUGE_PAGE_SIZE
     if request.mode is Mode.IN_PLACE:
         wanted = Wanted(
-            run=size // HUGE_PAGE_SIZE,
+            run=count,
             singles=SINGLES,
             windows=places_in_place(request),
             avoid=reserved | low,
@@ -56,7 +57,7 @@ def prepared_request(
             raise NoRoomForStage("no adjacent huge pages")
         return replace(request, stage=frames_of(taken, taken.run))
     off = reserved | low | RangeSet((window,))
-    wanted = Wanted(singles=size // HUGE_PAGE_SIZE + SINGLES, avoid=off)
+    wanted = Wanted(singles=count + SINGLES, avoid=off)
     return replace(request, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
 
 
