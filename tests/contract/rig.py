@@ -45,6 +45,10 @@ class Rig(Protocol):
         """Settings of `Gates`; a backend that cannot change one skips the test."""
         ...
 
+    def set_crash_size(self, size: int) -> None:
+        """Into kexec_crash_size, bytes. Raises SyscallError or OSError."""
+        ...
+
 
 class KernelRig:
     """The kernel that runs, for a machine that may be lost; boot it with crashkernel=4M."""
@@ -65,6 +69,10 @@ class KernelRig:
 
     def set(self, **settings: object) -> None:
         pytest.skip(f"a real kernel is not changed: {', '.join(settings)}")
+
+    def set_crash_size(self, size: int) -> None:
+        with open("/sys/kernel/kexec_crash_size", "wb", buffering=0) as file:
+            file.write(b"%d" % size)
 
 
 @dataclass
@@ -95,6 +103,9 @@ class SimulatedRig:
             settings["lockdown"] = Lockdown(settings["lockdown"])
         with self.backend.turns.turn() as turn:
             turn.kernel.gates = replace(turn.kernel.gates, **settings)  # type: ignore[arg-type]
+
+    def set_crash_size(self, size: int) -> None:
+        self.backend.set_crash_size(size)
 
     @property
     def gates(self) -> Gates:

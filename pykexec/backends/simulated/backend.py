@@ -12,6 +12,7 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
 from pykexec.backends.simulated.allocators import Order, Policy
 from pykexec.backends.simulated.capture import SecondKernel
+from pykexec.backends.simulated.crash_size import shrink
 from pykexec.backends.simulated.gates import Gates
 from pykexec.backends.simulated.json_fields import choose
 from pykexec.backends.simulated.kernel import SimulatedKernel
@@ -188,6 +189,11 @@ class SimulatedBackend:
         """Privilege, sysctls, lockdown and the kexec lock, as the next calls will meet them."""
         with self.turns.turn() as turn:
             turn.kernel.gates = gates
+
+    def set_crash_size(self, size: int) -> None:
+        """A smaller reservation, bytes, as by kexec_crash_size. Raises SyscallError."""
+        with self.turns.turn() as turn:
+            shrink(turn.kernel, size)
 
     def status(self) -> dict[Slot, LoadState]:
         with self.turns.reading() as (state, _):

@@ -11,9 +11,11 @@ from pykexec.backends.simulated.allocators import Allocator, Order
 from pykexec.backends.simulated.first_kernel import boot
 from pykexec.backends.simulated.frames import FREE, IMAGE, Frames
 from pykexec.backends.simulated.kimage import KImage
+from pykexec.backends.simulated.kimage_normal import SWAP_PAGE
 from pykexec.backends.simulated.layout import Layout, Relocation
 from pykexec.backends.simulated.machine_state import MachineState, Phase
 from pykexec.backends.simulated.ram import Ram
+from pykexec.memory.map import RangeType
 from pykexec.memory.ranges import RangeSet
 
 GIB = 1 << 30
@@ -80,18 +82,22 @@ class SimulatedKernel:
             self.frames.free(image.frames(self.ram))
 
     def control_orders(self, segments: RangeSet, *, crash: bool) -> tuple[tuple[int, str], ...]:
-        """Blocks of machine_kexec_prepare, as (order, what for): kernel-contract 6.3.
+        """Blocks from the control code page to machine_kexec_prepare and the vmcoreinfo copy,
+        as (order, what for): kernel-contract 6.3.
 
         A CPU without 1 GiB pages, 4-level paging. 6.14 took the PGD out of the control
         code page.
         """
-        mapped = self.layout.memory_map.ram | segments
-        code = ((1, "control code page"),) if self.swaps else (
-            (0, "control code page"), (0, "page table"),
-        )  # fmt: skip
+        known = self.layout.memory_map
+        acpi = known.of_type(RangeType.ACPI) | known.of_type(RangeType.NVS)
+        mapped = known.ram | acpi | segments
+        code = (1 if self.swaps else 0, "control code page")
         tables = blocks_touched(mapped, PUD_SPAN) + blocks_touched(mapped, GIB)
-        copy = ((0, "vmcoreinfo copy"),) if crash else ()
-        return code + ((0, "page table"),) * tables + copy
+        tables += 0 if self.swaps else 1
+        page_tables = ((0, "page table"),) * tables
+        if crash:
+            return code, *page_tables, (0, "vmcoreinfo copy")
+        return code, (0, SWAP_PAGE), *page_tables
 
 
 def blocks_touched(spans: RangeSet, size: int) -> int:

@@ -26,6 +26,8 @@ from pykexec.images.contents import Contents
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.segment import Segment, SegmentTable
 
+SWAP_PAGE = "swap page"
+"""What that control page is for."""
 NOT_LOADED = 0
 """Instead of a place in the list; no page has the first, that is a destination word."""
 
@@ -151,14 +153,12 @@ def load_normal(
     control_orders: Sequence[tuple[int, str]],
     by_normal: bool,
 ) -> KImage:
-    """Allocate, link and fill. `control_orders` are the blocks that the architecture wants.
+    """Allocate, link and fill. `control_orders` are the control pages, one of them SWAP_PAGE.
 
     Raises OutOfMemory, and what reading the contents raises.
     """
     image = KImageBuilder(table.segments, allocator)
-    for order, what in control_orders:
-        image.control_pages(order, what)
-    swap_page = image.control_pages(0, "swap page")
+    control = {what: image.control_pages(order, what) for order, what in control_orders}
     for segment in image.segments:
         image.load_segment(segment)
     head = image.terminate()
@@ -172,7 +172,7 @@ def load_normal(
         head=head,
         segments=tuple(LoadedSegment(s.name, s.mem, s.memsz, s.bufsz) for s in table.segments),
         control_pages=pages_of(image.control),
-        swap_page=swap_page * PAGE_SIZE,
+        swap_page=control[SWAP_PAGE] * PAGE_SIZE,
         parked=pages_of(image.parked),
         by_normal=by_normal,
     )

@@ -1,8 +1,9 @@
 """kexec_load(2): every check in the kernel's order, then the load.
 
-Rule names are those of kernel-contract 1.2; the order is that of a 6.1 kernel. What is
-added: KEXEC_CRASH_BY_NORMAL, a normal load whose destination is kexec_crash_image. A
-kernel that copies cannot keep the old pages, and so does not know that flag.
+Rule names are those of kernel-contract 1.2. A kernel that swaps is one of 6.1, one that
+copies is one of 6.14. What is added to the first: KEXEC_CRASH_BY_NORMAL, a normal load
+whose destination is kexec_crash_image. Who copies cannot keep the old pages, and so does
+not know that flag.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ ADDRESSES = 1 << 64
 
 FITS_NOT, KNOWS_NOT = DoesNotFit.exit_status, NotSupported.exit_status
 ON_CRASH, BY_NORMAL = KexecFlag.KEXEC_ON_CRASH, KexecFlag.KEXEC_CRASH_BY_NORMAL
+SINCE_6_10 = KexecFlag.KEXEC_UPDATE_ELFCOREHDR | KexecFlag.KEXEC_CRASH_HOTPLUG_SUPPORT
+"""Taken with and without KEXEC_ON_CRASH; nothing is ever plugged in here."""
+LOW_FLAGS = 0xFFFF
+"""Bits that are looked at, besides the architecture's; the upper half of the word is not."""
 
 
 class Refusal:
@@ -109,8 +114,8 @@ def check_permission(kernel: SimulatedKernel, slot: Slot, refuse: Refusal) -> No
 
 def check_arguments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
     """Stages A5 to A7; also before an unload."""
-    known = int(ON_CRASH | BY_NORMAL) if kernel.swaps else int(ON_CRASH)
-    unknown = int(table.flags) & ~(known | KEXEC_ARCH_MASK)
+    known = int(ON_CRASH | (BY_NORMAL if kernel.swaps else SINCE_6_10))
+    unknown = int(table.flags) & LOW_FLAGS & ~known
     if unknown:
         raise refuse(
             "A5",
@@ -202,6 +207,9 @@ def load(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> KImag
     owners = bytes(kernel.frames.owners)
     image = None
     try:
+        if not kernel.swaps and any(not s.mem and not s.memsz for s in table.segments):
+            # Since 6.12 an end is inclusive: that of nothing at 0 is the last byte there is.
+            raise OutOfMemory("control code page: an empty segment at 0 is all of memory")
         if crash and reservation:
             image = load_crash(table, reservation, kernel.ram, control_orders=orders)
         else:

@@ -23,7 +23,7 @@ from pykexec.images.contents import Built
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.syscalls import SyscallError
-from tests.backends.simulated.images import ON_CRASH, PAGE
+from tests.backends.simulated.images import PAGE
 from tests.backends.simulated.machines import MIB, addresses, page_noise
 
 AT = 5 * MIB
@@ -71,8 +71,8 @@ CONTROL, SWAP, LIST, A, B, C, D = 2000, 2010, 2020, 2030, 2031, 2040, 2050
 
 
 def script(*pfns: int) -> Order:
-    """Control code (two frames), page tables (PUD, PMD), swap page, list, then these."""
-    return scripted((CONTROL, CONTROL + 1, 1990, 1991, SWAP, LIST, *pfns))
+    """Control code (two frames), swap page, page tables (PUD, PMD), list, then these."""
+    return scripted((CONTROL, CONTROL + 1, SWAP, 1990, 1991, LIST, *pfns))
 
 
 # What the allocator hands out for 3 pages at FIRST: what becomes of each, what stays parked.
@@ -97,6 +97,7 @@ def test_where_a_page_comes_from(name: str, folder: MachineFolder) -> None:
     image, pairs, held = loaded(folder, script(*handed), table_of(3))
     assert pairs == [(FIRST + n, source) for n, source in enumerate(expected)]
     assert [addr // PAGE for addr in addresses(image.parked)] == parked
+    assert image.swap_page == SWAP * PAGE
     frames = {addr // PAGE for addr in addresses(held)}
     assert {*expected, *parked, CONTROL, CONTROL + 1, SWAP, LIST} <= frames
 
@@ -189,38 +190,6 @@ def test_no_memory_gives_everything_back(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.rule, caught.value.exit_status) == ("ENOMEM", "G", 6)
     assert 'no source page for segment "image"' in caught.value.message
     assert backend.show() == before
-
-
-# Smallest reservation that takes a segment of one page at its start [seen on real kernels].
-MINIMUM = {
-    ("swap", 1 << 30): 28 << 10,
-    ("swap", 2 << 30): 32 << 10,
-    ("copy", 1 << 30): 24 << 10,
-}
-
-
-@pytest.mark.parametrize(("relocate", "memory"), MINIMUM)
-def test_the_smallest_reservation(relocate: str, memory: int, tmp_path: Path) -> None:
-    enough = MINIMUM[relocate, memory]
-    for size in (enough - PAGE, enough):
-        backend = SimulatedBackend.create(
-            tmp_path / str(size), memory, relocate=relocate, crashkernel=size
-        )
-        reservation = backend.show().reservation
-        assert reservation
-        assert reservation.size == size
-        table = SegmentTable(
-            (Segment("stub", reservation.start, PAGE, "test", Built(b"x")),),
-            reservation.start,
-            ON_CRASH,
-        )
-        if size == enough:
-            backend.load(table)
-            continue
-        with pytest.raises(SyscallError) as caught:
-            backend.load(table)
-        assert caught.value.code == "ENOMEM"
-        assert "in the reservation" in caught.value.message
 
 
 @pytest.mark.parametrize("policy", Policy)
