@@ -1,7 +1,8 @@
 """The second kernel: what it finds, what it overwrites, and the dump that it can read.
 
-It overwrites every page of RAM that its e820 gives it *before* the dump is read: memory
-that was in no segment is lost here as it would be on a real machine.
+One that captures overwrites every page of RAM that its e820 gives it *before* the dump is
+read: memory that was in no segment is lost here as it would be on a real machine. One that
+does not leaves memory as it found it: nobody looks, and a large machine's is a full disk.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKer
         raise VmcoreNotInitialized(
             "the capture kernel has no elfcorehdr= on its command line, and so no /proc/vmcore"
         )
-    for span in own:
-        ram.poison(span.start, span.size)
-    vmcore = None if elfcorehdr is None else old_kernel(ram, own, elfcorehdr)
+    vmcore = None
+    if elfcorehdr is not None:
+        for span in own:
+            ram.poison(span.start, span.size)
+        vmcore = old_kernel(ram, own, elfcorehdr)
     return SecondKernel(page.memory_map, page.cmdline, handed.checked, vmcore)
 
 
