@@ -68,7 +68,8 @@ def segment(number: int, **fields: object) -> Break:
 
 
 def too_many(rig: Rig, table: SegmentTable) -> SegmentTable:
-    more = [Segment(f"more{n}", rig.window.start + n * PAGE, PAGE, "test") for n in range(16)]
+    """One more than there may be."""
+    more = [Segment(f"more{n}", rig.window.start + n * PAGE, PAGE, "test") for n in range(15)]
     return replace(table, segments=(*table.segments, *more))
 
 
@@ -104,10 +105,12 @@ ROWS: dict[str, tuple[str, str, int, Break]] = {
     "limit used up": ("A2", "EPERM", 4, gate(kexec_load_limit_reboot=0, kexec_load_limit_panic=0)),
     "IMA policy": ("A3", "EACCES", 4, gate(ima_appraise=True)),
     "lockdown": ("A4", "EPERM", 4, gate(lockdown="integrity")),
+    "more lockdown": ("A4", "EPERM", 4, gate(lockdown="confidentiality")),
     "unknown flag": ("A5", "EINVAL", 5, flag(KexecFlag(0x4000))),
     "preserve context": ("A5", "EINVAL", 5, flag(KexecFlag.KEXEC_PRESERVE_CONTEXT)),
     "too many segments": ("A6", "EINVAL", 6, too_many),
     "another architecture": ("A7", "EINVAL", 5, flag(AARCH64)),
+    "a 32-bit image": ("A7", "EINVAL", 5, flag(KexecFlag(3 << 16))),
     "busy": ("B", "EBUSY", 1, gate(busy=True)),
     "start not at a page": ("F1", "EADDRNOTAVAIL", 1, unaligned),
     "end not at a page": ("F1", "EADDRNOTAVAIL", 1, segment(0, memsz=2 * PAGE + 1)),
@@ -195,6 +198,12 @@ def test_the_flag_is_known_by_a_kernel_that_swaps(rig: Rig) -> None:
     assert_refusal(rig, caught.value, "A5", "EINVAL", 5)
 
 
+def test_it_excludes_the_flag_of_a_crash_image(rig: Rig) -> None:
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(good(rig, ON_CRASH | BY_NORMAL))
+    assert_refusal(rig, caught.value, "A5", "EINVAL")
+
+
 def test_a_normal_image_replaces_the_old_one_only_when_it_is_loaded(rig: Rig) -> None:
     rig.backend.load(good(rig))
     with pytest.raises(SyscallError):
@@ -234,13 +243,18 @@ def test_unload_of_nothing_is_fine(slot: Slot, rig: Rig) -> None:
     assert rig.backend.status()[slot] is LoadState.NOT_LOADED
 
 
-@pytest.mark.parametrize("settings", [{"cap_sys_boot": False}, {"lockdown": "integrity"}])
-def test_unload_needs_the_same_permission(settings: dict[str, object], rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [({"cap_sys_boot": False}, 4), ({"lockdown": "integrity"}, 4), ({"busy": True}, 1)],
+)
+def test_unload_needs_the_same_permission(
+    settings: dict[str, object], status: int, rig: Rig
+) -> None:
     rig.backend.load(good(rig))
     rig.set(**settings)
     with pytest.raises(SyscallError) as caught:
         rig.backend.unload(Slot.NORMAL)
-    assert caught.value.exit_status == 4
+    assert caught.value.exit_status == status
     assert rig.backend.status()[Slot.NORMAL] is LoadState.LOADED
 
 
@@ -254,6 +268,18 @@ def test_a_limit_counts_unloads_and_failed_loads(rig: Rig) -> None:
         rig.backend.load(good(rig))
     assert caught.value.rule == "A2"
     rig.backend.load(good(rig, ON_CRASH))
+
+
+def test_a_limit_counts_what_a_later_gate_refuses(rig: Rig) -> None:
+    """A2 goes down before A3 is asked."""
+    rig.set(kexec_load_limit_reboot=1, ima_appraise=True)
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(good(rig))
+    assert caught.value.rule == "A3"
+    rig.set(ima_appraise=False)
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(good(rig))
+    assert caught.value.rule == "A2"
 
 
 # Entry of a crash image: offset from the start of the reservation (or its end), fine or not.
@@ -302,6 +328,9 @@ UNCHECKED: dict[str, Break] = {
     "as much content as room": segment(0, buf=Built(b"x" * (2 * PAGE))),
     "segments that touch": lambda rig, table: changed(
         table, 1, mem=table.segments[0].mem + 2 * PAGE
+    ),
+    "segments that touch, the second below": lambda rig, table: changed(
+        table, 1, mem=table.segments[0].mem - 2 * PAGE
     ),
     "sixteen segments": lambda rig, table: replace(
         table, segments=too_many(rig, table).segments[:16]
