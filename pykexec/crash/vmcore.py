@@ -7,7 +7,6 @@ e_phnum has 16 bits, the notes must come first, p_filesz is not looked at.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +16,6 @@ from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 
-COPY_CHUNK = 1 << 20
 NOTE_MAX = 4 << 20
 """kmalloc refuses a PT_NOTE larger than this."""
 ADDRESSES = 1 << 64
@@ -36,8 +34,8 @@ class PhysicalMemory(Protocol):
         """`size` bytes; raises KexecError where there is no old memory."""
         ...
 
-    def extents(self, span: PhysRange) -> Iterator[PhysRange]:
-        """The parts of `span` that may hold something other than zeros, in order."""
+    def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
+        """Whole pages into an empty file, at this offset; zeros may stay holes. OSError."""
         ...
 
 
@@ -65,10 +63,7 @@ class Vmcore:
         os.ftruncate(fd, self.size)
         os.pwrite(fd, self.headers + self.notes, 0)
         for offset, span in self.pages:
-            for extent in self.memory.extents(span):
-                for addr in range(extent.start, extent.end, COPY_CHUNK):
-                    data = self.memory.read(addr, min(COPY_CHUNK, extent.end - addr))
-                    os.pwrite(fd, data, offset + addr - span.start)
+            self.memory.copy_to(fd, offset, span)
 
 
 def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:

@@ -301,6 +301,12 @@ def test_memory_is_a_bytearray(operations: list[tuple[str, int, int]], full: set
             apply(model, ram, what, one, other, number)
             same = ram.read(0, size) == model
             assert same
+        with tempfile.TemporaryFile() as copy:
+            ram.copy_to(copy.fileno(), 2 * PAGE, PhysRange(PAGE, size))
+            assert not copy.read(2 * PAGE).strip(b"\0"), "only what was asked for"
+            copy.seek(2 * PAGE)
+            same = copy.read().ljust(size - PAGE, b"\0") == model[PAGE:]
+            assert same
         ram.seal_journal()
         for _ in range(2):
             apply_journal(journal.fileno(), file.fileno(), size)

@@ -7,7 +7,6 @@ does not leaves memory as it found it: nobody looks, and a large machine's is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pykexec.abi.elf import EHDR, PHDR
@@ -60,10 +59,10 @@ class OldMemory:
             self.check(PhysRange.sized(addr, size))
         return self.ram.read(addr, size)
 
-    def extents(self, span: PhysRange) -> Iterator[PhysRange]:
-        """Raises NotMemory."""
+    def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
+        """Raises NotMemory, OSError."""
         self.check(span)
-        return self.ram.extents(span)
+        self.ram.copy_to(fd, offset, span)
 
 
 @dataclass(frozen=True)

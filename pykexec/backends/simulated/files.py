@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+
+CHUNK = 1 << 20
+"""Bytes that are in memory at a time."""
+NO_COPY = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
+"""What copy_file_range(2) says of files, kernels and sandboxes that do not have it."""
 
 
 def pread_all(fd: int, size: int, offset: int) -> bytes:
@@ -23,6 +29,28 @@ def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> No
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         done += os.pwrite(fd, memoryview(data)[done:], offset + done)
+
+
+def copy_all(source: int, dest: int, size: int, at: int, to: int) -> None:
+    """`size` bytes of one file into another, from offset `at` to `to`; what lies behind the
+    end of the first are zeros. The kernel does it where it can. OSError."""
+    end = at + size
+    try:
+        while at < end and (done := os.copy_file_range(source, dest, end - at, at, to)):
+            at, to = at + done, to + done
+    except OSError as error:
+        if error.errno not in NO_COPY:
+            raise
+    while at < end:
+        step = min(CHUNK, end - at)
+        pwrite_all(dest, pread_all(source, step, at), to)
+        at, to = at + step, to + step
+
+
+def fill_all(fd: int, byte: bytes, size: int, offset: int) -> None:
+    """The same byte `size` times. OSError."""
+    for at in range(0, size, CHUNK):
+        pwrite_all(fd, byte * min(CHUNK, size - at), offset + at)
 
 
 def open_own(path: Path, flags: int) -> int:

@@ -175,6 +175,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
         finally:
             os.close(ram)
     if pending.vmcore and (path / NEW_VMCORE).exists():
+        remove(path / VMCORE)  # ext4 writes a file out before it replaces another
         os.replace(path / NEW_VMCORE, path / VMCORE)
     replace_file(path / STATE, encode(state, Pending()))
     remove(path / JOURNAL)

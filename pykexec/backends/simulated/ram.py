@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.backends.simulated.files import pread_all, pwrite_all
+from pykexec.backends.simulated.files import (
+    CHUNK,
+    copy_all,
+    fill_all,
+    pread_all,
+    pwrite_all,
+)
 from pykexec.errors import KexecError
 from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
-
-CHUNK = 1 << 20
 
 HOLE, KEPT, NEW, ZERO, POISON = range(5)
 """What a page is: never written; as in the file; in the journal; zeros by now; poison by now."""
@@ -154,15 +157,17 @@ class Ram:
                 self.copy(here, there, step)
                 self.write(there, kept)
 
-    def extents(self, span: PhysRange) -> Iterator[PhysRange]:
-        """The parts of `span` that may hold something other than zeros, in order."""
+    def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
+        """Whole pages into an empty file, at this offset; what was never written or is zeros
+        by now stays a hole. Raises NotMemory, OSError."""
         self.check(span.start, span.size)
-        pages = span.outward(PAGE_SIZE)
-        first, last = pages.start // PAGE_SIZE, pages.end // PAGE_SIZE
-        for run in list(FULL.finditer(self.kinds, first, last)):
-            part = PhysRange(run.start() * PAGE_SIZE, run.end() * PAGE_SIZE).intersect(span)
-            if part:
-                yield part
+        for kind, start, end in self._runs(span.start, span.size):
+            to = offset + start - span.start
+            if kind in (KEPT, NEW):
+                source = self.ram_fd if kind == KEPT else self.journal_fd
+                copy_all(source, fd, end - start, start, to)
+            elif kind == POISON:
+                fill_all(fd, POISON_BYTE, end - start, to)
 
     def seal_journal(self) -> None:
         """Put the kinds of all pages behind the journal's last page: now it can be applied."""
@@ -183,10 +188,8 @@ def apply_journal(journal_fd: int, ram_fd: int, size: int) -> None:
         kind = kinds[run.start()]
         if kind in (HOLE, KEPT):
             continue
-        end = min(run.end() * PAGE_SIZE, size)
-        for at in range(run.start() * PAGE_SIZE, end, CHUNK):
-            step = min(CHUNK, end - at)
-            if kind == NEW:
-                pwrite_all(ram_fd, pread_all(journal_fd, step, at), at)
-            else:
-                pwrite_all(ram_fd, KIND_BYTE[kind] * step, at)
+        start, end = run.start() * PAGE_SIZE, min(run.end() * PAGE_SIZE, size)
+        if kind == NEW:
+            copy_all(journal_fd, ram_fd, end - start, start, start)
+        else:
+            fill_all(ram_fd, KIND_BYTE[kind], end - start, start)

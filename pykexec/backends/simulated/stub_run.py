@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from pykexec.backends.simulated.ram import CHUNK, NotMemory, Ram
+from pykexec.backends.simulated.files import CHUNK
+from pykexec.backends.simulated.ram import NotMemory, Ram
 from pykexec.backends.simulated.relocate import SwitchFailed
 from pykexec.memory.ranges import PhysRange
 from pykexec.purgatory import (

@@ -270,7 +270,7 @@ class Killed(BaseException):
     """Instead of SIGKILL: nothing that runs afterwards may touch the folder."""
 
 
-WRITES = ("pwrite", "replace", "unlink", "ftruncate", "mkdir", "open")
+WRITES = ("pwrite", "copy_file_range", "replace", "unlink", "ftruncate", "mkdir", "open")
 """Every way in which a file of the folder changes."""
 
 
@@ -348,6 +348,10 @@ ACTIONS: dict[str, tuple[tuple[Callable[[SimulatedBackend], object], ...], bool]
     "unload": ((loads, lambda backend: backend.unload(Slot.CRASH)), False),
     "crash": ((loads, SimulatedBackend.crash), False),
     "load after a crash": ((loads, SimulatedBackend.crash, loads), False),
+    "crash over an older dump": (
+        (loads, SimulatedBackend.crash, loads, SimulatedBackend.crash),
+        False,
+    ),
 }
 
 
