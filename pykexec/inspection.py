@@ -220,13 +220,15 @@ class NoVmlinux(NotSupported):
     code = "no-vmlinux"
 
 
-def extract_vmlinux(path: str | os.PathLike[str], out: Path) -> KernelImage:
+def extract_vmlinux(
+    path: str | os.PathLike[str], out: Path, image_type: str | None = None
+) -> KernelImage:
     """Write the ELF file that is packed in a bzImage (or wrapped otherwise) to a new file.
 
     Returns the image it was taken out of. Raises NoVmlinux, BadCompression, MissingCodec,
     or UnreadableFile where `out` exists or cannot be written.
     """
-    image = identify(path)
+    image = identify(path, image_type)
     file = packed_vmlinux(image)
     try:
         write_new(out, file.span(0, file.size).chunks())

@@ -171,6 +171,14 @@ def test_the_vmlinux_in_a_bzimage(tmp_path: Path, codec: str) -> None:
     assert identify(out).type == "vmlinux"
 
 
+def test_the_type_that_is_asked_for_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, "vmlinuz", bzimage_with(pack(VMLINUX, "gzip"), init_size=MIB))
+    assert extract_vmlinux(path, tmp_path / "out", "bzImage").type == "bzImage"
+    with pytest.raises(NotAnImage):
+        extract_vmlinux(path, tmp_path / "other", "uki")
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     "data",
     [
