@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from pykexec.cli.documents import Document, fact, kernel, span
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import ImageReport
     from pykexec.images.initrd import Initrd
-    from pykexec.images.kernel_image import Boot
+    from pykexec.images.kernel_image import Boot, KernelImage
     from pykexec.inspection import CoreHeaders, ZeroPage
 
 NUMBERS_IN_HEX = frozenset(
@@ -19,9 +18,8 @@ NUMBERS_IN_HEX = frozenset(
 """Of a boot: addresses and bit fields; the other numbers are sizes and counts."""
 
 
-def image(report: ImageReport) -> Document:
+def image(found: KernelImage) -> Document:
     """pykexec.image/1"""
-    found = report.image
     return {
         "schema": "pykexec.image/1",
         **kernel(found),

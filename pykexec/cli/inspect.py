@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pykexec.cli.params import PATH, Verb, output_options
+
+if TYPE_CHECKING:
+    from pykexec.cli.output import Kind
+
+KINDS: dict[str, Kind] = {
+    "KernelImage": "image",
+    "Initrd": "initrd",
+    "ZeroPage": "zero_page",
+    "CoreHeaders": "core_headers",
+    "CoreFile": "vmcore_info",
+}
+"""How each class of inspection.Found is shown."""
 
 
 @click.command(cls=Verb, short_help="Say what a file is and what it asks for.")
@@ -31,24 +44,11 @@ def command(
     ELF core headers, or a dump."""
     from pykexec import inspection
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import ImageReport
-    from pykexec.images.initrd import Initrd
-    from pykexec.images.kernel_image import KernelImage
 
     output = Output(as_json, verbose)
     if extract:
-        found: inspection.Found = inspection.extract_vmlinux(file, extract[1])
+        found: inspection.Found = inspection.extract_vmlinux(file, extract[1], image_type)
         output.note(f"{extract[1]}: {extract[1].stat().st_size} bytes written")
     else:
         found = inspection.inspect_file(file, image_type)
-    match found:
-        case KernelImage():
-            output.show("image", ImageReport(found))
-        case Initrd():
-            output.show("initrd", found)
-        case inspection.ZeroPage():
-            output.show("zero_page", found)
-        case inspection.CoreHeaders():
-            output.show("core_headers", found)
-        case _:
-            output.show("vmcore_info", found)
+    output.show(KINDS[type(found).__name__], found)

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import click
 
+from pykexec.cli import printable
+
 Kind = Literal[
     "load",
     "file_load",
@@ -46,11 +48,6 @@ ENDINGS = {
 def twin(form: Literal["documents", "pages"], kind: Kind) -> Any:
     """The function for a kind of value."""
     return getattr(import_module(f"pykexec.cli.{form}{ENDINGS.get(kind, '')}"), kind)
-
-
-def printable(text: str) -> str:
-    """Text that a terminal does not obey: control characters as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)

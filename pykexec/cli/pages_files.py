@@ -9,16 +9,15 @@ from pykexec.cli.blocks import Block, Facts, Table
 from pykexec.cli.pages import many, size
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import ImageReport
     from pykexec.images.initrd import Initrd
+    from pykexec.images.kernel_image import KernelImage
     from pykexec.inspection import CoreHeaders, ZeroPage
 
 
-def image(report: ImageReport, verbose: int = 0) -> list[Block]:
+def image(found: KernelImage, verbose: int = 0) -> list[Block]:
     """The same names as in JSON; sizes of memory in words, too."""
     from pykexec.cli.documents_files import boot
 
-    found = report.image
     facts = [
         ("type", found.type),
         ("version", found.version or "unknown"),

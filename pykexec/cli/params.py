@@ -80,28 +80,6 @@ def is_single(param: click.Parameter) -> bool:
     return isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
 
 
-def json_option(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
-        command
-    )
-
-
-def verbose_option(command: F) -> F:
-    return click.option("-v", "--verbose", count=True, help="Say why, too.")(command)
-
-
-def backend_option(command: F) -> F:
-    return click.option(
-        "--backend",
-        type=click.Choice(["simulated", "kernel"]),
-        default="simulated",
-        show_default=True,
-        envvar="PYKEXEC_BACKEND",
-        show_envvar=True,
-        help="Who answers kexec_load(2).",
-    )(command)
-
-
 def machine_option(command: F) -> F:
     return click.option(
         "--machine",
@@ -112,14 +90,25 @@ def machine_option(command: F) -> F:
     )(command)
 
 
-def output_options(command: F) -> F:
-    """--json and -v, last in --help."""
-    return verbose_option(json_option(command))
-
-
 def target_options(command: F) -> F:
     """--backend and --machine."""
-    return backend_option(machine_option(command))
+    return click.option(
+        "--backend",
+        type=click.Choice(["simulated", "kernel"]),
+        default="simulated",
+        show_default=True,
+        envvar="PYKEXEC_BACKEND",
+        show_envvar=True,
+        help="Who answers kexec_load(2).",
+    )(machine_option(command))
+
+
+def output_options(command: F) -> F:
+    """--json and -v, last in --help."""
+    command = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+        command
+    )
+    return click.option("-v", "--verbose", count=True, help="Say why, too.")(command)
 
 
 def frames_options(command: F) -> F:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from pykexec import __version__
+from pykexec.cli import printable
 from pykexec.errors import KexecError
 
 HUNG_UP, INTERRUPTED, CLOSED_PIPE, TERMINATED = 129, 130, 141, 143
@@ -146,8 +147,6 @@ def refuse(error: KexecError, as_json: bool) -> int:
 
             click.echo(encode(error_document(error)), nl=False)
         else:
-            from pykexec.cli.output import printable
-
             click.echo(f"pykexec: {printable(error.message)}", err=True)
             if error.hint:
                 click.echo(f"  hint: {printable(error.hint)}", err=True)

@@ -16,9 +16,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pykexec.cli import plain
+from pykexec.cli import plain, printable
 from pykexec.cli.blocks import Block, Facts, Lines, Reasons, Remedies, Segments, Table
-from pykexec.cli.output import printable
 from pykexec.memory.ranges import PhysRange
 
 if TYPE_CHECKING:

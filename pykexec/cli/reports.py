@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pykexec.doctor import Row
     from pykexec.explain import ErrorKind, KernelCheck, Verdict
     from pykexec.file_load import FileLoaded
-    from pykexec.images.kernel_image import KernelImage
     from pykexec.load import LoadedPlan
     from pykexec.machine import Machine
     from pykexec.placement.syscall_choice import SyscallChoice
@@ -149,8 +148,3 @@ class ExplainReport:
     checks: tuple[KernelCheck, ...] = ()
     kind_of_error: ErrorKind | None = None
     plan: tuple[Verdict, ...] | None = None
-
-
-@dataclass(frozen=True)
-class ImageReport:
-    image: KernelImage

@@ -25,9 +25,10 @@ from pykexec.backends.simulated.machine_file import decode, encode
 from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.backends.simulated.stub_run import run_stub
 from pykexec.backends.simulated.zero_page import read_zero_page
-from pykexec.cli import documents, output, plain
+from pykexec.cli import documents, output, plain, printable
+from pykexec.cli.inspect import KINDS
 from pykexec.cli.kexec8.wishes import wishes
-from pykexec.cli.reports import DoctorReport, ExplainReport, ImageReport
+from pykexec.cli.reports import DoctorReport, ExplainReport
 from pykexec.crash.notes import Note
 from pykexec.crash.vmcore import open_vmcore
 from pykexec.decide import decide
@@ -104,7 +105,7 @@ def show(kind: output.Kind, value: object) -> None:
     """Everything that is printed of it."""
     documents.encode(output.twin("documents", kind)(value))
     for line in plain.text(output.twin("pages", kind)(value, 2)):
-        output.printable(line)
+        printable(line)
 
 
 def image(data: bytes, *types: str | None) -> None:
@@ -117,7 +118,7 @@ def image(data: bytes, *types: str | None) -> None:
 def use_image(found: KernelImage) -> None:
     for chunk in found.payload.chunks():
         assert len(chunk) <= CHUNK
-    show("image", ImageReport(found))
+    show("image", found)
     for request in requests():
         attempt(lambda: decide(found, machine(), request))  # noqa: B023
 
@@ -156,20 +157,12 @@ def pe(data: bytes) -> None:
 
 def any_file(data: bytes) -> None:
     """Whatever it is, as `inspect` takes it."""
-    attempt(lambda: show(*kind_of(inspect_file(written(data)))))
+    attempt(lambda: show_found(inspect_file(written(data))))
     image(data, None)
 
 
-def kind_of(found: Found) -> tuple[output.Kind, object]:
-    kinds: dict[str, output.Kind] = {
-        "KernelImage": "image",
-        "Initrd": "initrd",
-        "ZeroPage": "zero_page",
-        "CoreHeaders": "core_headers",
-        "CoreFile": "vmcore_info",
-    }
-    kind = kinds[type(found).__name__]
-    return kind, ImageReport(found) if kind == "image" else found  # type: ignore[arg-type]
+def show_found(found: Found) -> None:
+    show(KINDS[type(found).__name__], found)
 
 
 def compression(data: bytes) -> None:
@@ -240,7 +233,7 @@ def plan(data: bytes) -> None:
 def vmcore(data: bytes) -> None:
     path = written(data)
     attempt(lambda: show("vmcore_verdict", verify(path)))
-    show(*kind_of(inspect_file(path)))
+    show_found(inspect_file(path))
 
 
 class Bytes:
@@ -276,7 +269,7 @@ def memory(data: bytes) -> Iterator[Ram]:
 
 def boot_params(data: bytes) -> None:
     """As `inspect` shows it, and as a kernel that boots reads it."""
-    attempt(lambda: show(*kind_of(inspect_file(written(data[:BOOT_PARAMS_SIZE])))))
+    attempt(lambda: show_found(inspect_file(written(data[:BOOT_PARAMS_SIZE]))))
     with memory(data) as ram:
         read_zero_page(ram, WHERE).elfcorehdr()
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from pykexec.cli import printable
 from pykexec.errors import DoesNotFit, KexecError, UsageError
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ NOT_RESERVED = (
     "Then try to loading kdump kernel",
 )
 LOAD_CALLS = ("kexec_load", "kexec_file_load")
-
-
-def printable(text: str) -> str:
-    """Control characters as escapes; cli.output has the same, and imports click."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def say(lines: Iterable[str]) -> None:
