@@ -29,14 +29,14 @@ def low_memory(memory_map: MemoryMap) -> RangeSet:
 
 
 def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Placed, ...]:
-    """The things placed, and memory-only pieces for all the rest of `window` and `low`,
-    in address order; folded to 16 pieces or TooManySegments."""
+    """The things placed, and memory-only pieces for all the rest of `window` and `low`, which
+    may overlap, in address order; folded to 16 pieces or TooManySegments."""
     things = tuple(placed)
-    gaps = window - RangeSet.of(item.range for item in things)
+    taken = RangeSet.of(item.range for item in things)
     pieces = [
         *things,
-        *(Placed(LOW, span, WHY_LOW) for span in low),
-        *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in gaps),
+        *(Placed(LOW, span, WHY_LOW) for span in low - taken),
+        *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in window - low - taken),
     ]
     return fold(sorted(pieces, key=lambda item: item.range))
 

@@ -38,12 +38,13 @@ from pykexec.placement.reservation import reservation_need, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
-from pykexec.placement.window import capture_window
+from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.purgatory import Exchange, Region
 
 WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the capture kernel"
 WHY_HEADERS = "in a huge page of ours; notes, and each range of the first kernel's memory"
 SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
+SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
 """Of 2 MiB: a window of 256 MiB."""
 PIECES_PER_THING = 2
@@ -65,6 +66,12 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
         raise DoesNotFit(f"the window {window} holds no huge page")
+    if (machine.crash_kernel or RangeSet()).overlaps(whole):
+        raise WindowRefused(
+            f"the window {whole} overlaps the reserved region, from which the stub exchanges it",
+            hint="--mem-min and --mem-max beside what crashkernel= reserved",
+            window=whole,
+        )
     return whole
 
 
@@ -107,13 +114,18 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
 
 
 def sleeper_warnings(mode: Mode | None, window: PhysRange, machine: Machine) -> tuple[str, ...]:
-    """In *stub-swap* the window should not have the stacks on which the other CPUs sleep:
-    one that wakes (QEMU does wake them at times) would return to wherever it says there."""
+    """In *stub-swap* the window should have neither the code nor the stacks of the other CPUs:
+    one that wakes (QEMU does wake them at times) goes on with whatever lies there then."""
     if mode is not Mode.STUB_SWAP:
         return ()
+    warnings = []
+    if (machine.kernel_image or RangeSet()).overlaps(window):
+        warnings.append(f"{SLEEPERS_TEXT} lies in the window")
     if isinstance(machine.per_cpu, Unknown):
-        return (f"{SLEEPERS} may lie in the window: {machine.per_cpu}",)
-    return (f"{SLEEPERS} lie in the window",) if machine.per_cpu.overlaps(window) else ()
+        warnings.append(f"{SLEEPERS} may lie in the window: {machine.per_cpu}")
+    elif machine.per_cpu.overlaps(window):
+        warnings.append(f"{SLEEPERS} lie in the window")
+    return tuple(warnings)
 
 
 def region_count(things: tuple[Placed, ...]) -> int:

@@ -60,6 +60,15 @@ def crash_plan(kernel: KernelImage, **wishes: object) -> PlacementPlan:
     return plan_load(kernel, make_machine(), replace(request, **wishes))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("low", [0, 0x1000, 0x50000, 0x9F000])
+def test_a_window_from_low_memory_on_has_each_page_once(kernel: KernelImage, low: int) -> None:
+    plan = crash_plan(kernel, mem_min=low, mem_max=0x17FFFFFF)
+    covered = RangeSet.of(item.range for item in plan)
+    assert covered.ranges == (PhysRange(0x1000, 0x9F000), PhysRange(MIB, 0x18000000))
+    assert plan.capture_map.ram == covered.without(plan.headers or covered.ranges[0])
+    assert all(check.ok for check in check_plan(plan, make_machine()))
+
+
 def test_the_segments_tile_window_and_low_memory(kernel: KernelImage) -> None:
     plan = crash_plan(kernel, mem_min=0x20000000, mem_max=0x27FFFFFF)
     covered = RangeSet.of(item.range for item in plan)

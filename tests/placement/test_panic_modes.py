@@ -22,10 +22,16 @@ from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.panic_modes import SLEEPERS, ReservationTooSmall, armed_table
+from pykexec.placement.panic_modes import (
+    SLEEPERS,
+    SLEEPERS_TEXT,
+    ReservationTooSmall,
+    armed_table,
+)
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
+from pykexec.placement.window import WindowRefused
 from pykexec.purgatory import Exchange, StubParams, parse_params, parse_tables
 from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
 
@@ -88,8 +94,27 @@ def test_stub_swap_warns_of_what_it_cannot_spare(kernel: KernelImage) -> None:
     assert f"{SLEEPERS} lie in the window" in on_it.warnings
     unknown = plan_load(kernel, replace(machine(), per_cpu=Unknown("no kallsyms")), request)
     assert f"{SLEEPERS} may lie in the window: unknown: no kallsyms" in unknown.warnings
+    text = RangeSet((PhysRange.sized(WINDOW.end - 64 * KIB, 16 * KIB),))
+    in_text = plan_load(kernel, replace(machine(), kernel_image=text), request)
+    assert f"{SLEEPERS_TEXT} lies in the window" in in_text.warnings
     in_place = replace(request, mode=Mode.IN_PLACE, stage=IN_PLACE)
     assert not [text for text in plan_load(kernel, machine(), in_place).warnings if "sleep" in text]
+
+
+def test_a_window_on_the_stubs_own_memory_is_refused(kernel: KernelImage) -> None:
+    size = 128 * MIB
+    for start, refused in ((REGION.start - size, False), (REGION.start - size + 2 * MIB, True)):
+        request = LoadRequest(
+            kind=ImageKind.CRASH_BY_NORMAL,
+            mode=Mode.STUB_SWAP,
+            mem_min=start,
+            mem_max=start + size - 1,
+        )
+        if refused:
+            with pytest.raises(WindowRefused, match="overlaps the reserved region"):
+                plan_load(kernel, machine(), request)
+        else:
+            assert plan_load(kernel, machine(), request).window == PhysRange.sized(start, size)
 
 
 def staged_memory(plan: BoundPlan) -> dict[int, bytes]:
