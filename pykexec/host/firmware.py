@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 from pykexec.abi.bootparam import BootParamsField
-from pykexec.host.root import Root, number, text
+from pykexec.host.root import Root, number, numbers, text
 from pykexec.machine import BootLoader, Efi, EfiRuntimeRange, Unknown
 
 BOOT_PARAMS = "/sys/kernel/boot_params/data"
@@ -63,16 +64,13 @@ def runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
     if isinstance(names, Unknown):
         return ()
     found: list[EfiRuntimeRange] = []
-    numbers = sorted(int(name) for name in names if name.isdecimal() and len(name) < 6)
-    for entry in numbers[:RUNTIME_ENTRIES_MAX]:
-        fields = [
-            number(root, f"{EFI}/runtime-map/{entry}/{name}", 16)
-            for name in ("type", "phys_addr", "virt_addr", "num_pages", "attribute")
-        ]
-        known = [field for field in fields if isinstance(field, int)]
-        if len(known) < len(fields):
+    entries = sorted(int(name) for name in names if name.isdecimal() and len(name) < 6)
+    for entry in entries[:RUNTIME_ENTRIES_MAX]:
+        files = (f"{EFI}/runtime-map/{entry}/{field.name}" for field in fields(EfiRuntimeRange))
+        values = numbers(root, files, 16)
+        if isinstance(values, Unknown):
             return ()
-        found.append(EfiRuntimeRange(*known))
+        found.append(EfiRuntimeRange(*values))
     return tuple(found)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 from array import array
 from pathlib import Path
 
@@ -152,13 +151,11 @@ class HugePages:
     def frames(self, first: int, count: int) -> list[int]:
         """Physical addresses of pages [first, first + count) of the file, all allocated."""
         found: list[int] = []
-        with self.mapped(first, count) as memory, open(PAGEMAP, "rb", buffering=0) as pagemap:
+        with self.mapped(first, count) as memory:
             addr = libc.address_of(memory)
-            for index in range(count):
-                memory[index * HUGE_PAGE_SIZE]  # touched, so that it is mapped
-                pagemap.seek((addr + index * HUGE_PAGE_SIZE) // PAGE_SIZE * PM_ENTRY_BYTES)
-                (entry,) = struct.unpack("<Q", pagemap.read(PM_ENTRY_BYTES))
-                found.append(frame_address(entry))
+            for offset in range(0, len(memory), HUGE_PAGE_SIZE):
+                memory[offset]  # touched, so that it is mapped
+                found += page_frames(addr + offset, 1)
         return found
 
     def mapped(self, first: int, count: int) -> mmap.mmap:

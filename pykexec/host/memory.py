@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pykexec.host.root import Root, number, text
+from pykexec.host.root import Root, numbers, text
 from pykexec.machine import HugePagePool, HugePageUser, Unknown
 from pykexec.memory import firmware_memmap, iomem
 from pykexec.memory.map import MemoryMap
@@ -114,14 +114,11 @@ def hugepage_pools(root: Root) -> tuple[HugePagePool, ...] | Unknown:
         match = re.fullmatch(r"hugepages-(\d{1,10})kB", name)
         if not match:
             continue
-        counts = [
-            number(root, f"{POOLS}/{name}/{kind}_hugepages")
-            for kind in ("nr", "free", "resv", "surplus")
-        ]
-        known = [count for count in counts if isinstance(count, int)]
-        if len(known) < len(counts):
-            return next(count for count in counts if isinstance(count, Unknown))
-        pools.append(HugePagePool(int(match[1]) * 1024, *known))
+        kinds = ("nr", "free", "resv", "surplus")
+        counts = numbers(root, (f"{POOLS}/{name}/{kind}_hugepages" for kind in kinds))
+        if isinstance(counts, Unknown):
+            return counts
+        pools.append(HugePagePool(int(match[1]) * 1024, *counts))
     return tuple(sorted(pools, key=lambda pool: pool.page_size))
 
 

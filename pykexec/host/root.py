@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -191,6 +191,17 @@ def number(root: Root, path: str, base: int = 10) -> int | Unknown:
         return int(found, base)
     except ValueError:
         return Unknown(f"{path}: not a number: {found[:40]!r}")
+
+
+def numbers(root: Root, paths: Iterable[str], base: int = 10) -> tuple[int, ...] | Unknown:
+    """Of every path; or the reason for which the first one that lacks its number has none."""
+    found: list[int] = []
+    for path in paths:
+        value = number(root, path, base)
+        if isinstance(value, Unknown):
+            return value
+        found.append(value)
+    return tuple(found)
 
 
 def first_number(root: Root, *paths: str) -> int | Unknown:
