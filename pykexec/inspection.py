@@ -37,7 +37,7 @@ from pykexec.abi.pe import MZ_MAGIC
 from pykexec.crash.core_file import CoreFile, is_core, open_core
 from pykexec.errors import NotSupported
 from pykexec.images.bzimage import SECTOR
-from pykexec.images.compression import file_codec, unpack
+from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import InnerFile, OpenFile, UnreadableFile, write_new
 from pykexec.images.identify import identify
 from pykexec.images.initrd import Initrd, looks_like_initrd, read_initrd
@@ -258,7 +258,7 @@ def packed_vmlinux(image: KernelImage) -> OpenFile:
         if inner.read(0, min(4, size)) == ELFMAG:
             return inner
         raise NoVmlinux(f"{image.path}: the packed kernel is compressed in no known way")
-    unpacked = unpack(inner, codec)
+    unpacked = unpack(inner, codec, MAX_KEPT - file.size if image.wrapped else MAX_KEPT)
     if unpacked.read(0, min(4, unpacked.size)) != ELFMAG:
         raise NoVmlinux(f"{image.path}: what is packed in it is no ELF file")
     return unpacked

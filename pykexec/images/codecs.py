@@ -20,6 +20,11 @@ DECODER_MEMORY = 128 << 20
 """Bytes that a decoder may ask for, as in kexec-tools: a header could ask for 4 GiB."""
 HEAD_SIZE = 16
 """Bytes that tell every codec from every other."""
+FEED = 64 << 10
+"""Bytes that a decoder gets at once: what follows its stream is copied out of them."""
+MAX_STREAMS = 1 << 16
+"""In a row; bgzip makes one of 64 KiB, and an empty one has 9 bytes."""
+TOO_MANY = f"more than {MAX_STREAMS} streams in a row"
 
 
 class MissingCodec(NotSupported):
@@ -91,8 +96,8 @@ class LzmaCodec(Codec):
 def decoded(make: Callable[[], Decoder], magic: bytes, source: Source) -> Iterator[bytes]:
     """One stream after the other while the next begins with `magic`; what follows the last
     is left alone (a kernel's payload has its unpacked size there)."""
-    rest = b""
-    while True:
+    rest, source = b"", in_feeds(source)
+    for _ in range(MAX_STREAMS):
         decoder = make()
         while not decoder.eof:
             ended = False
@@ -110,6 +115,13 @@ def decoded(make: Callable[[], Decoder], magic: bytes, source: Source) -> Iterat
             rest += bytes(chunk)
         if not rest.startswith(magic):
             return
+    raise ValueError(TOO_MANY)
+
+
+def in_feeds(source: Source) -> Iterator[bytes]:
+    for chunk in source:
+        for at in range(0, len(chunk), FEED):
+            yield bytes(chunk[at : at + FEED])
 
 
 GZIP_MAGIC, XZ_MAGIC, LZMA_MAGIC = b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x5d\0\0"
@@ -210,15 +222,15 @@ class Reader:
     """Chunks as a file that is read in order."""
 
     def __init__(self, source: Source) -> None:
-        self.source, self.rest = source, b""
+        self.source, self.rest = source, memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
         """At most `size` bytes; none at the end."""
         if not self.rest:
-            self.rest = bytes(next(self.source, b""))
+            self.rest = memoryview(bytes(next(self.source, b"")))
         size = len(self.rest) if size < 0 else size
         out, self.rest = self.rest[:size], self.rest[size:]
-        return out
+        return bytes(out)
 
     def exactly(self, size: int) -> bytes:
         """`size` bytes, fewer only at the end."""
@@ -242,9 +254,13 @@ def unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
     block = optional(("lz4.block",), "lz4", "lz4")
     reader = Reader(source)
     reader.exactly(len(LZ4_LEGACY_MAGIC))
+    short = 0
     while len(size := reader.exactly(4)) == 4:
+        if short == MAX_STREAMS:
+            raise ValueError(TOO_MANY)
         packed_size = struct.unpack("<I", size)[0]
         if size == LZ4_LEGACY_MAGIC:
+            short += 1
             continue
         packed = reader.exactly(min(packed_size, 2 * LZ4_BLOCK))
         if not packed:  # the unpacked size, which a kernel build appends
@@ -252,9 +268,11 @@ def unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
         if len(packed) < packed_size:
             raise EOFError("cut off")
         try:
-            yield block.decompress(packed, uncompressed_size=LZ4_BLOCK)
+            piece = block.decompress(packed, uncompressed_size=LZ4_BLOCK)
         except block.LZ4BlockError as error:
             raise ValueError(str(error)) from error
+        short += len(piece) < LZ4_BLOCK
+        yield piece
 
 
 def unpack_lz4_frame(source: Source) -> Iterator[bytes]:

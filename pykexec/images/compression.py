@@ -16,7 +16,10 @@ from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
 from pykexec.images.contents import Contents, OpenFile, UnreadableFile
 
 MAX_UNPACKED = 1 << 30
-"""Bytes; no kernel and no initrd of a crash kernel comes near."""
+"""Bytes that are counted and thrown away; no initrd of a crash kernel comes near."""
+MAX_KEPT = 256 << 20
+"""Bytes that are kept in memory of one file, all its layers together; a distribution's kernel
+has 60 MiB."""
 
 
 class BadCompression(KexecError):
@@ -44,7 +47,9 @@ def unpacked(
             done += len(piece)
             if done > limit:
                 raise BadCompression(
-                    f"{name}: {codec.name} unpacks to more than {limit:#x} bytes", limit=limit
+                    f"{name}: {codec.name} unpacks to more than {limit:#x} bytes",
+                    hint="unpack it, and give the file that comes out",
+                    limit=limit,
                 )
             yield piece
     except NotSupported as error:
@@ -55,10 +60,14 @@ def unpacked(
         raise
     except DAMAGED as error:
         why = "it ends early" if isinstance(error, EOFError) else str(error) or "damaged"
-        raise BadCompression(f"{name}: cannot unpack {codec.name}: {why}", at=done) from error
+        raise BadCompression(
+            f"{name}: cannot unpack {codec.name}: {why}",
+            hint="it is damaged, or a part of it is missing",
+            at=done,
+        ) from error
 
 
-def unpack(file: OpenFile, codec: Codec, limit: int = MAX_UNPACKED) -> OpenFile:
+def unpack(file: OpenFile, codec: Codec, limit: int = MAX_KEPT) -> OpenFile:
     """All of `file`, unpacked into memory without a name."""
     return spooled(str(file.path), unpacked(str(file.path), file.span(0, file.size), codec, limit))
 

@@ -18,7 +18,7 @@ from pykexec.images import (
     vmlinux,
     zboot,
 )
-from pykexec.images.compression import file_codec, unpack
+from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
@@ -41,6 +41,8 @@ IMAGE_TYPES: tuple[ImageType, ...] = (
 )
 """In the order of kexec-tools: what carries a stronger mark comes first."""
 
+MAX_FILE = 1 << 30
+"""Bytes; all of them are read for the digest, and a sparse file can claim any number."""
 MAX_DEPTH = 3
 """Images inside images: a UKI in a gzip file has a compressed kernel at most."""
 
@@ -56,16 +58,25 @@ def identify(path: str | os.PathLike[str], type_name: str | None = None) -> Kern
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
         raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
     file = OpenFile(path)
+    if not file.size or file.size > MAX_FILE:
+        raise NotAnImage(
+            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}"
+            if file.size
+            else f"{file.path}: an empty file is no kernel image"
+        )
     return replace(parse(file, types), file=file.span(0, file.size))
 
 
-def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> KernelImage:
-    """The image in a file, or in what the file holds."""
+def parse(
+    file: OpenFile, types: tuple[ImageType, ...], depth: int = 0, room: int = MAX_KEPT
+) -> KernelImage:
+    """The image in a file, or in what the file holds; at most `room` bytes are unpacked."""
     codec = file_codec(file)
     if codec:
         if depth == MAX_DEPTH:
             raise NotAnImage(f"{file.path}: packed more than {MAX_DEPTH} times over")
-        image = parse(unpack(file, codec), types, depth + 1)
+        inner = unpack(file, codec, room)
+        image = parse(inner, types, depth + 1, room - inner.size)
         return replace(image, wrapped=(codec.name, *image.wrapped))
     reasons: list[str] = []
     for kind in types:
@@ -73,7 +84,7 @@ def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> Kerne
         if isinstance(found, KernelImage):
             return replace(found, inner=file)
         if isinstance(found, Inside):
-            return parse_inside(found, depth)
+            return parse_inside(found, depth, room)
         if found.close:
             article = "an" if kind.name[0] in "ae" else "a"
             message = f"{file.path}: not {article} {kind.name}: {found.why}"
@@ -82,11 +93,11 @@ def parse(file: OpenFile, types: tuple[ImageType, ...], depth: int = 0) -> Kerne
     raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint="; ".join(reasons))
 
 
-def parse_inside(found: Inside, depth: int) -> KernelImage:
+def parse_inside(found: Inside, depth: int, room: int) -> KernelImage:
     """The image in a container, with what the container brings along."""
     if depth == MAX_DEPTH:
         raise NotAnImage(f"{found.file.path}: packed more than {MAX_DEPTH} times over")
-    image = parse(found.file, IMAGE_TYPES, depth + 1)
+    image = parse(found.file, IMAGE_TYPES, depth + 1, room)
     return replace(
         image,
         type=found.type or image.type,

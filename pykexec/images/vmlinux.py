@@ -78,7 +78,7 @@ def parse(
     return KernelImage(
         type=name,
         path=str(file.path),
-        version=banner(file),
+        version=next(filter(None, map(banner, parts)), None),
         payload=payload,
         boot=boot,
     )
@@ -149,10 +149,10 @@ def made_header(start: int, size: int, xloadflags: int, initrd_addr_max: int) ->
     return header
 
 
-def banner(file: OpenFile) -> str | None:
+def banner(part: LoadPart) -> str | None:
     """linux_banner: "6.1.0 (...) ...", which lies anywhere in .rodata."""
     tail = b""
-    for chunk in file.span(0, file.size).chunks():
+    for chunk in part.contents.chunks() if part.contents else ():
         window = tail + bytes(chunk)
         if found := BANNER.search(window):
             return printable(found[1])

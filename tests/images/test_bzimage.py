@@ -71,7 +71,7 @@ def test_what_has_no_64_bit_entry_for_us(
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "0x0 bytes, a setup header ends at 0x268"),
+        (b"\0", "0x1 bytes, a setup header ends at 0x268"),
         (bytes(0x200), "0x200 bytes, a setup header ends at 0x268"),
         (bytes(0x1000), "no boot flag 0xaa55 and HdrS at 0x1fe and 0x202"),
         (make_bzimage(magic=b"Hdr?"), "no boot flag"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import os
 from collections.abc import Iterator
@@ -13,8 +14,17 @@ from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images import codecs
-from pykexec.images.codecs import CODECS, MissingCodec, codec_of
+from pykexec.images.codecs import (
+    CODECS,
+    FEED,
+    MAX_STREAMS,
+    TOO_MANY,
+    MissingCodec,
+    codec_of,
+    in_feeds,
+)
 from pykexec.images.compression import (
+    MAX_KEPT,
     BadCompression,
     file_codec,
     spooled,
@@ -22,7 +32,7 @@ from pykexec.images.compression import (
     unpacked,
 )
 from pykexec.images.contents import Built, OpenFile, UnreadableFile, contents_bytes
-from pykexec.images.identify import identify
+from pykexec.images.identify import IMAGE_TYPES, identify, parse
 from pykexec.images.kernel_image import NotAnImage
 from tests.builders import MIB, make_bzimage, pack, write
 
@@ -73,6 +83,38 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadCompression) as caught:
         unpack(file, codec(name), MIB)
     assert caught.value.message == f"{file.path}: {name} unpacks to more than 0x100000 bytes"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_streams_without_end_are_refused(name: str) -> None:
+    """4 MiB of empty ones took a minute."""
+    data = Built(pack(b"", name) * (MAX_STREAMS + 2))
+    with pytest.raises(BadCompression, match=TOO_MANY):
+        list(unpacked("k", data, codec(name)))
+
+
+def test_small_blocks_without_end_are_refused() -> None:
+    packed = pack(b"a", "lz4 (legacy)")
+    data = Built(packed[:4] + packed[4:] * (MAX_STREAMS + 1))
+    with pytest.raises(BadCompression, match=TOO_MANY):
+        list(unpacked("k", data, codec("lz4 (legacy)")))
+
+
+def test_a_decoder_is_fed_little_by_little() -> None:
+    """What is behind a stream is copied, once for each stream."""
+    fed = list(in_feeds(iter([bytes(FEED), b"a" * (FEED + 1), b""])))
+    assert [len(piece) for piece in fed] == [FEED, FEED, 1]
+
+
+def test_all_layers_share_one_limit(tmp_path: Path) -> None:
+    """A gzip file of 1 MiB held 3 GiB in its layers."""
+    outer = gzip.compress(gzip.compress(make_bzimage(bytes(MIB)), 0), 0)
+    file = OpenFile(write(tmp_path, "k", outer))
+    assert parse(file, IMAGE_TYPES, room=2 * len(outer)).wrapped == ("gzip", "gzip")
+    with pytest.raises(BadCompression, match="gzip unpacks to more than") as caught:
+        parse(file, IMAGE_TYPES, room=len(outer) + MIB // 2)
+    assert caught.value.hint == "unpack it, and give the file that comes out"
+    assert MAX_KEPT < 300 * MIB
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,6 +16,14 @@ from pykexec.images.kernel_image import NotAnImage
 from tests.builders import BANNER, MIB, START_KERNEL_MAP, make_elf, make_vmlinux, pack, write
 
 
+def test_the_version_is_looked_for_in_what_is_loaded(tmp_path: Path) -> None:
+    """And not in debug information behind it, which can be ten times as long."""
+    loads = ((0x1000000, b"\xf4" * 0x1000, 0x200000), (0x1400000, BANNER, 0x1000))
+    assert identify(write(tmp_path, "second", make_vmlinux(loads))).version is not None
+    behind = make_vmlinux(loads[:1]) + BANNER
+    assert identify(write(tmp_path, "behind", behind)).version is None
+
+
 def test_a_vmlinux_gets_the_linux_protocol(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "vmlinux", make_vmlinux(entry=0x1000200)))
     boot = image.linux

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -46,6 +47,21 @@ def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
     assert caught.value.message == f"{path}: not a kernel image of any known type"
     reasons = dict(part.split(": ", 1) for part in (caught.value.hint or "").split("; "))
     assert set(reasons) == set(FIXTURES)
+
+
+def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
+    """As files in /proc are."""
+    with pytest.raises(NotAnImage, match="an empty file is no kernel image"):
+        identify(write(tmp_path, "k", b""))
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
+    """100 GiB that are nowhere on the disk: a digest of them takes minutes."""
+    path = write(tmp_path, "k", FIXTURES[name])
+    os.truncate(path, 100 << 30)
+    with pytest.raises(NotAnImage, match="0x1900000000 bytes, a kernel has at most 0x40000000"):
+        identify(path)
 
 
 @pytest.mark.parametrize("name", FIXTURES)
