@@ -49,7 +49,10 @@ def plan_crash_by_normal(
     ram = memory_map.whole_page_ram.within(window).without(layout.FIRST_PAGE)
     low = low_memory(memory_map)
     space = Space(ram)
-    inside = headers_inside(machine, memory_map, request, space, low)
+    inside = None
+    if request.mode in (None, Mode.FLAG):
+        size = worst_case_headers(machine, ram.size, len(ram))
+        inside = space.take(ELFCOREHDR, size, lowest=layout.BOOT_PARAMS_MIN)
     headers = inside or request.headers_at or assumed_headers(memory_map, ram | low)
     params = capture_params(image, machine, request, ram | low, headers)
     purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
@@ -91,35 +94,22 @@ def headers_room(
 ) -> tuple[int, RangeSet]:
     """For headers in memory of our own: bytes in the worst case, and the memory that they
     must keep off: the window that was asked for, and the low pages."""
-    memory_map = machine.known_map
-    low = low_memory(memory_map)
-    window = requested_window(request)
+    low, window = low_memory(machine.known_map), requested_window(request)
     size = request.crash_size or estimate.crash_size(image.linux, request.initrd).size
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size
-    ram = RangeSet((PhysRange.sized(0, align_up(size, PAGE_SIZE)),))
     avoid = low | RangeSet((window,)) if window else low
-    return worst_case_headers(machine, memory_map, ram, low), avoid
+    return worst_case_headers(machine, align_up(size, PAGE_SIZE)), avoid
 
 
-def headers_inside(
-    machine: Machine, memory_map: MemoryMap, request: LoadRequest, space: Space, low: RangeSet
-) -> PhysRange | None:
-    """A segment of worst-case size; None when the headers lie in memory of our own."""
-    if request.mode not in (None, Mode.FLAG):
-        return None
-    size = worst_case_headers(machine, memory_map, space.free, low)
-    return space.take(ELFCOREHDR, size, lowest=layout.BOOT_PARAMS_MIN)
-
-
-def worst_case_headers(
-    machine: Machine, memory_map: MemoryMap, ram: RangeSet, low: RangeSet
-) -> int:
-    """Bytes of the headers' memory: each page of the window in a place of its own, cut
-    by every RAM range; two VMCOREINFO pages beside them; and the seal at the end."""
+def worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
+    """Bytes of the headers' memory for a window of `size` bytes in so many pieces of RAM:
+    each page of it in a place of its own, cut by every RAM range; two VMCOREINFO pages
+    beside them; and the seal at the end."""
+    low = low_memory(machine.known_map)
     notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
-    pages = (ram.size + low.size) // PAGE_SIZE
-    pieces = len(memory_map.whole_page_ram) + len(ram) + len(low) + 1
-    program_headers = min(MAX_PROGRAM_HEADERS, pages + pieces + notes)
+    pages = (size + low.size) // PAGE_SIZE
+    cuts = len(machine.known_map.whole_page_ram) + pieces + len(low) + 1
+    program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes)
     copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
     return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)

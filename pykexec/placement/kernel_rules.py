@@ -4,7 +4,6 @@ but that would hurt later (boot protocol)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +15,9 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import layout
 from pykexec.placement.plan import KERNEL, ImageKind, PlacementPlan, segment_table
 from pykexec.placement.segment import Segment, SegmentTable
+
+Numbered = list[tuple[int, Segment]]
+"""Segments with their places in the table, as a refusal names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,6 @@ def check_table(
     return tuple(check for check in checks if check)
 
 
-def first(rule: str, broken: Iterator[tuple[str, str]], good: str) -> Check:
-    """The rule with its first offender, (detail, hint), or with what was found good."""
-    offender = next(broken, None)
-    return Check(rule, False, *offender) if offender else Check(rule, True, good)
-
-
 def segment_count(table: SegmentTable) -> Check:
     count = len(table.segments)
     if count > KEXEC_SEGMENT_MAX:
@@ -112,70 +108,58 @@ def segment_count(table: SegmentTable) -> Check:
     return Check("segment-count", True, f"{count} of {KEXEC_SEGMENT_MAX} segments")
 
 
-def alignment(segments: list[tuple[int, Segment]]) -> Check:
-    return first(
-        "alignment",
-        (
-            (
+def alignment(segments: Numbered) -> Check:
+    for number, item in segments:
+        if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz:
+            return Check(
+                "alignment",
+                False,
                 f"{label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
                 f"mem and memsz must be multiples of {PAGE_SIZE:#x} (EADDRNOTAVAIL)",
             )
-            for number, item in segments
-            if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz
-        ),
-        "every segment is whole pages",
-    )
+    return Check("alignment", True, "every segment is whole pages")
 
 
-def destination_limit(segments: list[tuple[int, Segment]]) -> Check:
-    return first(
-        "destination-limit",
-        (
-            (
-                f"{label(number, item)} ends at {item.mem + item.memsz:#x}, above "
-                f"{layout.DESTINATION_LIMIT:#x}",
+def destination_limit(segments: Numbered) -> Check:
+    limit = layout.DESTINATION_LIMIT
+    for number, item in segments:
+        if item.end > limit:
+            return Check(
+                "destination-limit",
+                False,
+                f"{label(number, item)} ends at {item.end:#x}, above {limit:#x}",
                 "KEXEC_DESTINATION_MEMORY_LIMIT (EADDRNOTAVAIL)",
             )
-            for number, item in segments
-            if item.mem + item.memsz > layout.DESTINATION_LIMIT
-        ),
-        "every segment ends below 2^46",
-    )
+    return Check("destination-limit", True, "every segment ends below 2^46")
 
 
-def overlap(segments: list[tuple[int, Segment]]) -> Check:
+def overlap(segments: Numbered) -> Check:
     by_address = sorted(segments, key=lambda pair: pair[1].mem)
-    return first(
-        "overlap",
-        (
-            (
-                f"{label(*a)} {a[1].mem:#x}..{a[1].mem + a[1].memsz:#x} overlaps {label(*b)} "
-                f"{b[1].mem:#x}..{b[1].mem + b[1].memsz:#x}",
+    for (number, item), (after, following) in pairwise(by_address):
+        if item.end > following.mem:
+            return Check(
+                "overlap",
+                False,
+                f"{label(number, item)} {item.mem:#x}..{item.end:#x} overlaps "
+                f"{label(after, following)} {following.mem:#x}..{following.end:#x}",
                 "EINVAL",
             )
-            for a, b in pairwise(by_address)
-            if a[1].mem + a[1].memsz > b[1].mem
-        ),
-        "no two segments overlap",
-    )
+    return Check("overlap", True, "no two segments overlap")
 
 
-def buffer_size(segments: list[tuple[int, Segment]]) -> Check:
-    return first(
-        "bufsz",
-        (
-            (
+def buffer_size(segments: Numbered) -> Check:
+    for number, item in segments:
+        if item.bufsz > item.memsz:
+            return Check(
+                "bufsz",
+                False,
                 f"{label(number, item)} has bufsz {item.bufsz:#x}, more than memsz {item.memsz:#x}",
                 "EINVAL",
             )
-            for number, item in segments
-            if item.bufsz > item.memsz
-        ),
-        "bufsz fits memsz everywhere",
-    )
+    return Check("bufsz", True, "bufsz fits memsz everywhere")
 
 
-def half_of_ram(segments: list[tuple[int, Segment]], totalram: int | Unknown) -> Check:
+def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     """No segment and not all together above half of totalram_pages (since 4.8)."""
     total = sum(item.pages for _, item in segments)
     if isinstance(totalram, Unknown):
@@ -209,72 +193,56 @@ def entry_in_reservation(
 
 
 def in_reservation(
-    segments: list[tuple[int, Segment]], kind: ImageKind, reservation: RangeSet | Unknown
+    segments: Numbered, kind: ImageKind, reservation: RangeSet | Unknown
 ) -> Check | None:
     if kind is not ImageKind.CRASH or isinstance(reservation, Unknown):
         return None
-    return first(
-        "reservation",
-        (
-            (
-                f"{label(number, item)} {item.range} is outside of the reserved region",
-                "EADDRNOTAVAIL",
-            )
-            for number, item in segments
-            if not reservation.covers(item.range)
-        ),
-        "every segment is in the reserved region",
-    )
+    for number, item in segments:
+        if not reservation.covers(item.range):
+            detail = f"{label(number, item)} {item.range} is outside of the reserved region"
+            return Check("reservation", False, detail, "EADDRNOTAVAIL")
+    return Check("reservation", True, "every segment is in the reserved region")
 
 
-def in_ram(segments: list[tuple[int, Segment]], memory_map: MemoryMap) -> Check:
+def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
     """The kernel does not look; the image would be written into thin air."""
     ram = memory_map.ram
-    return first(
-        "ram",
-        (
-            (
+    for number, item in segments:
+        if item.memsz and not ram.covers(item.range):
+            return Check(
+                "ram",
+                False,
                 f"{label(number, item)} {item.range} is not all RAM",
                 "the kernel does not check this; the image would be lost",
             )
-            for number, item in segments
-            if item.memsz and not ram.covers(item.range)
-        ),
-        "every segment is RAM",
-    )
+    return Check("ram", True, "every segment is RAM")
 
 
-def in_window(segments: list[tuple[int, Segment]], window: PhysRange | None) -> Check | None:
+def in_window(segments: Numbered, window: PhysRange | None) -> Check | None:
     """All but the low pages, which a capture kernel needs wherever its window is."""
     if window is None:
         return None
-    return first(
-        "window",
-        (
-            (
+    for number, item in segments:
+        if item.mem >= layout.MIB and not window.covers(item.range):
+            return Check(
+                "window",
+                False,
                 f"{label(number, item)} {item.range} is outside of the window {window}",
                 "--mem-min and --mem-max are inclusive",
             )
-            for number, item in segments
-            if item.range.start >= layout.MIB and not window.covers(item.range)
-        ),
-        f"every segment above 1 MiB is in the window {window}",
-    )
+    return Check("window", True, f"every segment above 1 MiB is in the window {window}")
 
 
-def above_16_mib(segments: list[tuple[int, Segment]]) -> Check:
-    return first(
-        "above-16-mib",
-        (
-            (
+def above_16_mib(segments: Numbered) -> Check:
+    for number, item in segments:
+        if item.name == KERNEL and item.mem < layout.LOAD_PHYSICAL_ADDR:
+            return Check(
+                "above-16-mib",
+                False,
                 f"{label(number, item)} at {item.mem:#x} would move itself up to 16 MiB",
                 "a window at or above 16 MiB",
             )
-            for number, item in segments
-            if item.name == KERNEL and item.mem < layout.LOAD_PHYSICAL_ADDR
-        ),
-        "the kernel is at or above 16 MiB",
-    )
+    return Check("above-16-mib", True, "the kernel is at or above 16 MiB")
 
 
 def entry_in_segment(table: SegmentTable) -> Check:

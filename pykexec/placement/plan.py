@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.images.contents import Contents
@@ -15,9 +14,7 @@ from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CAPTURE_WORDS, CommandLine
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
-
-if TYPE_CHECKING:
-    from pykexec.placement.stage import StageFrames
+from pykexec.placement.stage import StageFrames
 
 
 class ImageKind(Enum):

@@ -39,6 +39,10 @@ class Segment:
         return self.buf.size if self.buf else 0
 
     @property
+    def end(self) -> int:
+        return self.mem + self.memsz
+
+    @property
     def range(self) -> PhysRange:
         return PhysRange.sized(self.mem, self.memsz)
 
