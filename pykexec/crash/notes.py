@@ -42,21 +42,27 @@ VMCOREINFO_NOTE_SIZE = len(Note(VMCOREINFO, 0, bytes(VMCOREINFO_BYTES)).encoded)
 """The VMCOREINFO area: a note of a page, and an empty header (include/linux/crash_core.h)."""
 
 
-def parse_notes(data: bytes | memoryview) -> Iterator[Note]:
-    """The notes at the start of `data`; stops at an empty header or at one that
+def note_spans(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
+    """Start and end of each note in `data`; stops at an empty header or at one that
     overruns, as fs/proc/vmcore.c:update_note_header_size does."""
     at = 0
     while at + NHDR.size <= len(data):
-        namesz, descsz, kind = NHDR.unpack_from(data, at)
-        if not namesz:
+        namesz, descsz, _ = NHDR.unpack_from(data, at)
+        end = at + NHDR.size + align_up(namesz, 4) + align_up(descsz, 4)
+        if not namesz or end > len(data):
             return
-        desc_at = at + NHDR.size + align_up(namesz, 4)
-        end = desc_at + align_up(descsz, 4)
-        if end > len(data):
-            return
-        name = bytes(data[at + NHDR.size : at + NHDR.size + namesz]).rstrip(b"\0")
-        yield Note(name, kind, bytes(data[desc_at : desc_at + descsz]))
+        yield at, end
         at = end
+
+
+def parse_notes(data: bytes | memoryview) -> Iterator[Note]:
+    """The notes at the start of `data`, as far as `note_spans` goes."""
+    for at, _ in note_spans(data):
+        namesz, descsz, kind = NHDR.unpack_from(data, at)
+        name_at = at + NHDR.size
+        desc_at = name_at + align_up(namesz, 4)
+        name = bytes(data[name_at : name_at + namesz]).rstrip(b"\0")
+        yield Note(name, kind, bytes(data[desc_at : desc_at + descsz]))
 
 
 def vmcoreinfo_values(text: bytes) -> dict[str, str]:

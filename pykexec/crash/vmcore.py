@@ -10,9 +10,20 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from pykexec.abi.elf import EHDR, ELFMAG, EM_X86_64, ET_CORE, NHDR, PHDR, PT_LOAD, PT_NOTE
+from pykexec.abi.elf import (
+    EHDR,
+    ELFCLASS64,
+    ELFMAG,
+    EM_X86_64,
+    ET_CORE,
+    EV_CURRENT,
+    PHDR,
+    PT_LOAD,
+    PT_NOTE,
+)
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.crash.notes import note_spans
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 
@@ -129,8 +140,8 @@ def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]
             ("no ELF magic", ident[:4] == ELFMAG),
             ("not a core file", e_type == ET_CORE),
             ("not of x86_64", machine == EM_X86_64),
-            ("not ELFCLASS64", ident[4] == 2),
-            ("not of version 1", ident[6] == 1 and version == 1),
+            ("not ELFCLASS64", ident[4] == ELFCLASS64),
+            ("not of version 1", ident[6] == version == EV_CURRENT),
             ("e_ehsize is not 64", ehsize == EHDR.size),
             ("e_phentsize is not 56", phentsize == PHDR.size),
             ("no program headers", phnum != 0),
@@ -148,24 +159,12 @@ def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]
 def merge_notes(memory: PhysicalMemory, phdrs: list[ProgramHeader]) -> tuple[bytes, int]:
     """The bytes of all notes, and how many PT_NOTEs there were (merge_note_headers)."""
     notes = [phdr for phdr in phdrs if phdr.p_type == PT_NOTE]
-    parts = []
+    parts: list[bytes] = []
     for phdr in notes:
         if phdr.p_memsz > NOTE_MAX:
             raise VmcoreNotInitialized(
                 f"vmcore not initialized: a note of {phdr.p_memsz:#x} bytes at {phdr.p_offset:#x}"
             )
         data = memory.read(phdr.p_offset, phdr.p_memsz)
-        parts.append(data[: note_length(data)])
+        parts.extend(data[at:end] for at, end in note_spans(data))
     return b"".join(parts), len(notes)
-
-
-def note_length(data: bytes) -> int:
-    """Bytes of whole notes before an empty header or one that overruns."""
-    at = 0
-    while at + NHDR.size <= len(data):
-        namesz, descsz, _ = NHDR.unpack_from(data, at)
-        size = NHDR.size + align_up(namesz, 4) + align_up(descsz, 4)
-        if not namesz or at + size > len(data):
-            break
-        at += size
-    return at
