@@ -134,7 +134,7 @@ def file_load(report: FileLoadReport) -> Document:
     return {
         "schema": "pykexec.file-load/1",
         "backend": report.target.backend,
-        "image": "crash" if str(done.slot) == "crash" else "normal",
+        "image": str(done.slot),
         "flags": [str(flag.name) for flag in done.flags],
         "kernel": kernel(done.image),
         "cmdline": str(done.cmdline),

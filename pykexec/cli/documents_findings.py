@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pykexec.cli.documents import Document, check, kernel, span, spans
+from pykexec.cli.documents import Document, check, kernel, map_entries, span, spans
 
 if TYPE_CHECKING:
     from pykexec.cli.reports import (
@@ -81,7 +81,16 @@ def vmcore_verdict(verdict: VmcoreVerdict) -> Document:
 
 def machine(report: MachineReport) -> Document:
     """pykexec.machine/1"""
-    return report.shown.json()
+    shown = report.shown
+    return {
+        "schema": "pykexec.machine/1",
+        "memory_map": map_entries(shown.memory_map),
+        "in_use": spans(shown.in_use),
+        "free": spans(shown.free),
+        "kernel": spans(shown.kernel),
+        "images": spans(shown.images),
+        "reservation": span(shown.reservation) if shown.reservation else None,
+    }
 
 
 def captured(report: CapturedReport) -> Document:
