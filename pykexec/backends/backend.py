@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from pykexec.crash.backup_map import BackupMap
@@ -22,25 +22,19 @@ class NothingLoaded(CheckFailed):
     code = "nothing-loaded"
 
 
-class Slot(Enum):
+class Slot(StrEnum):
     """The two images a kernel can hold."""
 
     NORMAL = "normal"
     CRASH = "crash"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class LoadState(Enum):
+class LoadState(StrEnum):
     """Unknown is not loaded."""
 
     LOADED = "loaded"
     NOT_LOADED = "not loaded"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

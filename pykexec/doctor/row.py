@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.machine import Unknown
 
 
-class Level(Enum):
+class Level(StrEnum):
     """`warn` is what a load survives, `fail` what it does not."""
 
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 
-class RangeType(Enum):
+class RangeType(StrEnum):
     """A kind of memory, as /proc/iomem spells it; the order is e820's."""
 
     RAM = "System RAM"
@@ -21,9 +21,6 @@ class RangeType(Enum):
     PMEM = "Persistent Memory"
     PRAM = "Persistent Memory (legacy)"
     SOFT_RESERVED = "Soft Reserved"
-
-    def __str__(self) -> str:
-        return self.value
 
     @classmethod
     def from_label(cls, label: str) -> RangeType | None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.errors import DoesNotFit, UsageError
 from pykexec.machine import Machine, known
 
 
-class Origin(Enum):
+class Origin(StrEnum):
     """Who asked for a word."""
 
     APPEND = "--append"
     RUNNING = "running kernel"
     CAPTURE = "capture kernel"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

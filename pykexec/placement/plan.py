@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.images.contents import Contents
@@ -17,27 +17,21 @@ from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
 from pykexec.placement.stage import StageFrames
 
 
-class ImageKind(Enum):
+class ImageKind(StrEnum):
     """What is loaded, as JSON and the output spell it."""
 
     NORMAL = "normal"
     CRASH = "crash"
     CRASH_BY_NORMAL = "crash-by-normal"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class Mode(Enum):
+class Mode(StrEnum):
     """Who moves the pages of a crash by normal (design: four ways, one plan)."""
 
     FLAG = "flag"
     KERNEL_SWAP = "kernel-swap"
     STUB_SWAP = "stub-swap"
     IN_PLACE = "in-place"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))

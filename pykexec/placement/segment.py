@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.images.contents import Contents
@@ -12,15 +12,12 @@ from pykexec.memory.ranges import PhysRange
 NO_FLAGS = KexecFlag(0)
 
 
-class Source(Enum):
+class Source(StrEnum):
     """Where a segment's bytes come from."""
 
     FILE = "file"
     BUILT = "built"
     MEMORY_ONLY = "memory-only"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

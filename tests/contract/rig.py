@@ -100,7 +100,7 @@ class SimulatedRig:
 
     def set(self, **settings: object) -> None:
         if "lockdown" in settings:
-            settings["lockdown"] = Lockdown(settings["lockdown"])
+            settings["lockdown"] = Lockdown(str(settings["lockdown"]))
         with self.backend.turns.turn() as turn:
             turn.kernel.gates = replace(turn.kernel.gates, **settings)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
 
@@ -36,14 +36,11 @@ from pykexec.placement.segment import SegmentTable
 from pykexec.syscalls import SyscallError
 
 
-class Start(Enum):
+class Start(StrEnum):
     """How an image is started."""
 
     KEXEC = "the normal image is started by reboot(LINUX_REBOOT_CMD_KEXEC)"
     PANIC = "this kernel is made to panic (sysrq c), and the capture kernel starts"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class KernelBackend:

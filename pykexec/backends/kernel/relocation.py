@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.machine import Machine, Unknown
@@ -19,15 +19,12 @@ COPY_SINCE = (6, 14, 0)
 """Commit 9e5683e2d0b5: swap only when the context is preserved."""
 
 
-class Move(Enum):
+class Move(StrEnum):
     """What becomes of the old contents of a destination page."""
 
     SWAP = "swap"
     COPY = "copy"
     UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
+from enum import StrEnum
 from random import Random
 
 from pykexec.backends.simulated.frames import FREE, Frames
@@ -66,16 +66,13 @@ def fragmented(frames: Frames, rng: Random) -> Iterator[int]:
         yield from range(*crumb)
 
 
-class Policy(Enum):
+class Policy(StrEnum):
     """`machine create --allocator`."""
 
     RANDOM = "random"
     LOWEST = "lowest"
     HIGHEST = "highest"
     FRAGMENTED = "fragmented"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def order(self) -> Order:

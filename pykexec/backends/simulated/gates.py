@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.backends.backend import Slot
 
 
-class Lockdown(Enum):
+class Lockdown(StrEnum):
     """/sys/kernel/security/lockdown; kexec_load(2) is refused from integrity on."""
 
     NONE = "none"
     INTEGRITY = "integrity"
     CONFIDENTIALITY = "confidentiality"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True, slots=True)

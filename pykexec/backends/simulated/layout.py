@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.notes import CPU_NOTE_SIZE
@@ -26,16 +26,13 @@ class BadLayout(KexecError):
     code = "bad-machine"
 
 
-class Relocation(Enum):
+class Relocation(StrEnum):
     """What relocate_kernel does with a normal image (kernel-contract 3.1)."""
 
     SWAP = "swap"
     """As x86_64 from 2.6.30 to 6.13; knows KEXEC_CRASH_BY_NORMAL."""
     COPY = "copy"
     """As x86_64 from 6.14 on."""
-
-    def __str__(self) -> str:
-        return self.value
 
 
 RELEASES = {Relocation.SWAP: "6.1.0-simulated", Relocation.COPY: "6.14.0-simulated"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.allocators import Policy
@@ -13,16 +13,13 @@ from pykexec.backends.simulated.kimage import KImage
 from pykexec.backends.simulated.layout import Layout, Relocation
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """Which kernel has the machine."""
 
     FIRST_KERNEL = "first kernel"
     SWITCHED = "switched"
     """A second kernel ran, and memory is as it left it. The next load boots the first
     kernel again."""
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)
