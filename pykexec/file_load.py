@@ -79,5 +79,5 @@ def hand_over(
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
-    backend.file_load(bzimage_file(image), request.initrd, str(line).encode(), flags)
+    backend.file_load(bzimage_file(image), request.initrd, line.encoded[:-1], flags)
     return FileLoaded(image, Slot.CRASH if crash else Slot.NORMAL, flags, line)

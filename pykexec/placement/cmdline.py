@@ -73,8 +73,8 @@ class CommandLine:
 
     @property
     def encoded(self) -> bytes:
-        """With the NUL that ends it."""
-        return str(self).encode() + b"\0"
+        """With the NUL that ends it; what was no UTF-8 comes out as it came in."""
+        return str(self).encode(errors="surrogateescape") + b"\0"
 
 
 def command_line(

@@ -35,7 +35,7 @@ def plan_elf(
     moved = distance(load.space, boot, below)
     parts = load.take_parts(boot.parts, moved)
     purgatory = load.take_purgatory(MAX_PARTS + 1, below=below, from_top=False)
-    notes = Built(boot_notes(str(load.line)))
+    notes = Built(boot_notes(load.line.encoded))
     notes_at = load.space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
@@ -62,14 +62,14 @@ def distance(space: Space, boot: ElfBoot, below: int) -> int:
     return found.start - first
 
 
-def boot_notes(line: str) -> bytes:
-    """Loader, its version and the command line, each ended by a NUL."""
+def boot_notes(line: bytes) -> bytes:
+    """Loader, its version and the command line, each ended by a NUL, as `line` is already."""
     records = (
-        (BootNote.EBN_BOOTLOADER_NAME, "pykexec"),
-        (BootNote.EBN_BOOTLOADER_VERSION, __version__),
+        (BootNote.EBN_BOOTLOADER_NAME, b"pykexec\0"),
+        (BootNote.EBN_BOOTLOADER_VERSION, __version__.encode() + b"\0"),
         (BootNote.EBN_COMMAND_LINE, line),
     )
-    notes = b"".join(boot_note(kind, text.encode() + b"\0") for kind, text in records)
+    notes = b"".join(boot_note(kind, desc) for kind, desc in records)
     head = {"b_signature": ELF_BOOT_MAGIC, "b_checksum": 0, "b_records": len(records)}
     head["b_size"] = Elf_Bhdr.sizeof() + len(notes)
     head["b_checksum"] = ip_checksum(Elf_Bhdr.build(head) + notes)

@@ -165,7 +165,8 @@ class Information:
 
 
 def text(line: str) -> bytes:
-    return line.encode() + b"\0"
+    """With the NUL that ends it; what was no UTF-8 comes out as it came in."""
+    return line.encode(errors="surrogateescape") + b"\0"
 
 
 def tag(kind: InfoTag, body: bytes) -> bytes:

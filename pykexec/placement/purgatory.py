@@ -48,11 +48,12 @@ def entry_of(request: LoadRequest, purgatory: PhysRange) -> int:
 
 
 def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
-    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite."""
+    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite,
+    nor an empty file."""
     return tuple(
         Region(item.range.start, item.contents.size, item.contents.sha256)
         for item in placed
-        if item.contents and item.digested
+        if item.contents and item.contents.size and item.digested
     )
 
 

@@ -51,6 +51,13 @@ def test_control_characters_are_refused() -> None:
         command_line(["a\0b"])
 
 
+def test_bytes_that_are_no_text_come_out_as_they_came_in() -> None:
+    assert (
+        command_line([b"x=\xff\xfe y".decode(errors="surrogateescape")]).encoded
+        == b"x=\xff\xfe y\0"
+    )
+
+
 def test_length_is_counted_in_bytes_without_the_nul() -> None:
     line = command_line(["ü" * 10])
     check_length(line, 20)

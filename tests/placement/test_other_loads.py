@@ -409,6 +409,17 @@ def test_entry_and_checks_and_window(tmp_path: Path, name: str) -> None:
         planned(image, mem_min=4 * GIB)
 
 
+def test_an_empty_module_is_told_of_and_not_digested(tmp_path: Path) -> None:
+    image = image_of(tmp_path, make_multiboot(multiboot_header(3)))
+    plan = planned(image, modules=(Module(Built(b""), "/empty"),))
+    assert at(plan, "module 0").size == 0x1000
+    assert stub_params(plan).n_regions == 2, "the image and what it is told"
+    raw, where = bytes_of(plan, names.MULTIBOOT_INFO), at(plan, names.MULTIBOOT_INFO).start
+    count, address = struct.unpack_from("<II", raw, 20)
+    start, end = struct.unpack_from("<II", raw, address - where)
+    assert (count, start, end) == (1, at(plan, "module 0").start, start)
+
+
 def test_a_linux_kernel_takes_no_modules(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         planned(image_of(tmp_path, make_bzimage()), modules=MODULES)
