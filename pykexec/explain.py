@@ -200,14 +200,3 @@ def verdicts(plan: object) -> tuple[Verdict, ...]:
             case _:
                 raise UsageError("not a plan: its checks are not rule, ok and detail")
     return tuple(found)
-
-
-def broken(plan: object) -> tuple[Verdict, ...]:
-    """The rules that a plan breaks, first the one that the kernel would answer."""
-    order = [id(check) for check in CHECKS]
-    return tuple(
-        sorted(
-            (verdict for verdict in verdicts(plan) if verdict.ok is False),
-            key=lambda item: order.index(id(item.check)) if item.check else len(order),
-        )
-    )

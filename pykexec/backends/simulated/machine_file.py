@@ -123,10 +123,6 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
 
 
 def decode_layout(top: Fields) -> Layout:
-    map_rows = [
-        Fields(dict(zip(("start", "end", "type"), row, strict=False)), f"{top.path}: memory_map")
-        for row in rows(top, "memory_map", 3)
-    ]
     reserved = top.spans("reservation").ranges
     if len(reserved) > 1:
         raise top.wrong("reservation", "at most one range")
@@ -134,13 +130,9 @@ def decode_layout(top: Fields) -> Layout:
         MemoryRange(
             PhysRange(row.integer("start"), row.integer("end")), row.choice("type", RangeType)
         )
-        for row in map_rows
+        for row in rows(top, "memory_map", ("start", "end", "type"))
     )
-    vmcoreinfo = named_row(top, "vmcoreinfo", ("addr", "size"))
-    cpus = [
-        Fields(dict(zip(("cpu", "addr", "size"), row, strict=False)), f"{top.path}: cpus")
-        for row in rows(top, "cpus", 3)
-    ]
+    vmcoreinfo = named(top, "vmcoreinfo", top.array("vmcoreinfo"), ("addr", "size"))
     return Layout(
         memory_map=memory_map,
         in_use=top.spans("in_use"),
@@ -151,7 +143,7 @@ def decode_layout(top: Fields) -> Layout:
                 row.integer("addr", 0, MAX_MEMORY),
                 row.integer("size", 1, PAGE_SIZE),
             )
-            for row in cpus
+            for row in rows(top, "cpus", ("cpu", "addr", "size"))
         ),
         vmcoreinfo=NoteArea(
             vmcoreinfo.integer("addr", 0, MAX_MEMORY), vmcoreinfo.integer("size", 1, MAX_NOTE)
@@ -186,14 +178,13 @@ def decode_image(row: Fields, layout: Layout) -> KImage:
         raise row.wrong("head", "IND_DONE alone")
     segments = tuple(
         LoadedSegment(
-            item.text("name"), item.integer("mem"), item.integer("memsz", 0, layout.totalram),
+            item.text("name"),
+            item.integer("mem"),
+            item.integer("memsz", 0, layout.totalram),
             item.integer("bufsz"),
         )
-        for item in (
-            Fields(dict(zip(("name", "mem", "memsz", "bufsz"), found, strict=False)), row.path)
-            for found in rows(row, "segments", 4)
-        )
-    )  # fmt: skip
+        for item in rows(row, "segments", ("name", "mem", "memsz", "bufsz"))
+    )
     if len(segments) > KEXEC_SEGMENT_MAX:
         raise row.wrong("segments", f"at most {KEXEC_SEGMENT_MAX}")
     for segment in segments:
@@ -217,19 +208,16 @@ def frame(row: Fields, key: str, frames: RangeSet) -> int:
     return address
 
 
-def rows(row: Fields, key: str, length: int) -> list[list[object]]:
-    """A list of lists, each of that length."""
+def rows(row: Fields, key: str, names: tuple[str, ...]) -> list[Fields]:
+    """A list of lists, the values of each under names."""
     found = row.array(key)
     if len(found) > MAX_ROWS:
         raise row.wrong(key, f"a list of at most {MAX_ROWS}")
-    if not all(isinstance(item, list) and len(item) == length for item in found):
-        raise row.wrong(key, f"a list of lists of {length}")
-    return [list(item) for item in found if isinstance(item, list)]
+    return [named(row, key, item, names) for item in found]
 
 
-def named_row(row: Fields, key: str, names: tuple[str, ...]) -> Fields:
+def named(row: Fields, key: str, values: object, names: tuple[str, ...]) -> Fields:
     """A list of fixed length, its values under names."""
-    values = row.array(key)
-    if len(values) != len(names):
-        raise row.wrong(key, f"a list of {len(names)}")
+    if not isinstance(values, list) or len(values) != len(names):
+        raise row.wrong(key, f"{', '.join(names)} in a list")
     return Fields(dict(zip(names, values, strict=True)), f"{row.path}: {key}")
