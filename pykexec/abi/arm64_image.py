@@ -25,6 +25,8 @@ arm64_header = Struct(
 
 
 class Arm64Flag(IntFlag):
+    """Of arm64_header.flags."""
+
     BIG_ENDIAN = 0x1
     ANYWHERE = 0x8
     """Any 2 MiB aligned base; without it, near the start of RAM."""

@@ -28,6 +28,8 @@ VID_MODE_NORMAL = 0xFFFF
 
 
 class LoadFlag(IntFlag):
+    """loadflags."""
+
     LOADED_HIGH = 0x01
     KASLR_FLAG = 0x02
     QUIET_FLAG = 0x20

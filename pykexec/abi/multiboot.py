@@ -102,6 +102,8 @@ multiboot_mmap_entry = Struct("size" / Int32ul, "addr" / Int64ul, "len" / Int64u
 
 
 class MemoryType(IntEnum):
+    """Of an entry of the memory map."""
+
     MULTIBOOT_MEMORY_AVAILABLE = 1
     MULTIBOOT_MEMORY_RESERVED = 2
     MULTIBOOT_MEMORY_ACPI_RECLAIMABLE = 3
@@ -185,5 +187,7 @@ framebuffer_tag = Struct(
 
 
 class FramebufferType(IntEnum):
+    """What a framebuffer shows."""
+
     RGB = 1
     EGA_TEXT = 2

@@ -60,6 +60,7 @@ class BackupMap:
 
     @property
     def destinations(self) -> RangeSet:
+        """Where anything was put at the switch, in place or not."""
         return RangeSet.of(run.dest_range for run in self.runs)
 
     @property

@@ -24,6 +24,7 @@ class Note:
 
     @property
     def encoded(self) -> bytes:
+        """As it lies in memory: header, name and descriptor, each padded to 4 bytes."""
         name = self.name + b"\0"
         return b"".join(
             (

@@ -33,6 +33,7 @@ DAMAGED = (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeErr
 
 
 def file_codec(file: OpenFile) -> Codec | None:
+    """How the file is compressed, by its first bytes; None for not at all."""
     return codec_of(file.read(0, min(HEAD_SIZE, file.size)))
 
 

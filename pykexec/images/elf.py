@@ -22,6 +22,7 @@ def parse_32(file: OpenFile) -> KernelImage | Refused:
 
 
 def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> KernelImage | Refused:
+    """The image, or why it is no executable of this class and these machines."""
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return elf
@@ -41,7 +42,7 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     parts = load_parts(file, elf)
     if isinstance(parts, Refused):
         return parts
-    if not any(part.addr <= elf.entry < part.end for part in parts):
+    if not any(elf.entry in part for part in parts):
         return Refused(f"entry {elf.entry:#x} is in no PT_LOAD by physical address", close=True)
     return KernelImage(
         type=name,

@@ -45,6 +45,8 @@ class ElfSegment:
 
 @dataclass(frozen=True, slots=True)
 class ElfNote:
+    """One note: owner without its NUL, type (n_type), and descriptor."""
+
     owner: str
     type: int
     desc: bytes

@@ -25,6 +25,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def described(file: OpenFile, name: str, architecture: str, why: str, facts: Facts) -> KernelImage:
+    """The value for an image that is only looked at."""
     return KernelImage(
         type=name,
         path=str(file.path),

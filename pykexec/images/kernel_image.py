@@ -74,6 +74,9 @@ class LoadPart:
     def end(self) -> int:
         return self.addr + self.memsz
 
+    def __contains__(self, addr: int) -> bool:
+        return self.addr <= addr < self.end
+
 
 @dataclass(frozen=True, slots=True)
 class ElfBoot:

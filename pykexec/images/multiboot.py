@@ -122,7 +122,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
     """The value, if a processor in 32-bit mode reaches all of it."""
     if boot.parts[-1].end > 1 << 32:
         return Refused(f"it ends at {boot.parts[-1].end:#x}, above 4 GiB", close=True)
-    if not any(part.addr <= boot.entry < part.end for part in boot.parts):
+    if not any(boot.entry in part for part in boot.parts):
         return Refused(f"entry {boot.entry:#x} is in none of its parts", close=True)
     return KernelImage(
         type=name,
@@ -253,6 +253,7 @@ def with_tags(file: OpenFile, at: int, tags: dict[int, bytes]) -> KernelImage | 
 
 
 def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
+    """Where the image may be moved to; refused where it has no room there."""
     fields = relocatable_tag.parse(body[: relocatable_tag.sizeof()])
     size = loaded.parts[-1].end - loaded.parts[0].addr
     if fields.align & (fields.align - 1) or not fields.align:

@@ -30,6 +30,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PeFile:
+    """A PE file whose headers and sections lie inside it."""
+
     file: OpenFile
     machine: str
     """As uname -m has it, or the COFF number."""
@@ -45,6 +47,7 @@ class PeFile:
         return self.file.span(found.offset, found.size) if found and found.size else None
 
     def inner(self, name: str) -> InnerFile | None:
+        """A section as a file, if it has any bytes."""
         found = self.named(name)
         return InnerFile(self.file, found.offset, found.size) if found and found.size else None
 

@@ -34,6 +34,7 @@ X86 = ("i386", "x86_64")
 
 
 def parse(file: OpenFile) -> Inside | KernelImage | Refused:
+    """What is inside, a description of a foreign kernel, or why this is no uImage."""
     size = legacy_img_hdr.sizeof()
     if file.size < size:
         return Refused(f"{file.size:#x} bytes, a uImage header has {size:#x}")

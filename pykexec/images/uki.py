@@ -16,6 +16,7 @@ MAX_TEXT = 16 << 10
 
 
 def parse(file: OpenFile) -> Inside | Refused:
+    """The kernel inside, with initrd and command line, or why this is no UKI."""
     pe = read_pe(file)
     if isinstance(pe, Refused):
         return pe

@@ -58,6 +58,7 @@ def parse_32(file: OpenFile) -> KernelImage | Refused:
 def parse(
     file: OpenFile, name: str, machines: tuple[int, ...], bases: tuple[int, ...]
 ) -> KernelImage | Refused:
+    """The image, or why it is no Linux of these machines, linked at one of `bases`."""
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return Refused(elf.why)
@@ -68,8 +69,7 @@ def parse(
     parts = load_parts(file, elf)
     if isinstance(parts, Refused):
         return parts
-    inside = any(part.addr <= elf.entry < part.end for part in parts)
-    if not inside:
+    if not any(elf.entry in part for part in parts):
         return Refused(f"entry {elf.entry:#x} is in no PT_LOAD", close=True)
     payload = flat(parts, parts[0].addr)
     if payload is None:

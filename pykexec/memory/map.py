@@ -64,10 +64,12 @@ class MemoryMap:
         return cls(tuple(sorted(found, key=lambda item: item.range)))
 
     def of_type(self, kind: RangeType) -> RangeSet:
+        """Where memory of this type is."""
         return RangeSet.of(item.range for item in self.ranges if item.type is kind)
 
     @property
     def ram(self) -> RangeSet:
+        """All RAM, to the byte."""
         return self.of_type(RangeType.RAM)
 
     @property

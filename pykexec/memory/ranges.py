@@ -47,6 +47,7 @@ class PhysRange:
 
     @classmethod
     def sized(cls, start: int, size: int) -> PhysRange:
+        """`size` bytes from `start` on. Raises BadRange for none."""
         return cls(start, start + size)
 
     @property
@@ -65,12 +66,15 @@ class PhysRange:
         return self.start <= addr < self.end
 
     def covers(self, other: PhysRange) -> bool:
+        """Whether all of `other` is inside."""
         return self.start <= other.start and other.end <= self.end
 
     def overlaps(self, other: PhysRange) -> bool:
+        """Whether any byte is in both; ranges that only touch do not."""
         return self.start < other.end and other.start < self.end
 
     def intersect(self, other: PhysRange) -> PhysRange | None:
+        """The bytes in both; None for none."""
         start, end = max(self.start, other.start), min(self.end, other.end)
         return PhysRange(start, end) if start < end else None
 
@@ -84,6 +88,7 @@ class PhysRange:
         return PhysRange(align_down(self.start, align), align_up(self.end, align))
 
     def is_aligned(self, align: int) -> bool:
+        """Whether both ends are multiples of `align` (bytes)."""
         return self.start % align == 0 and self.end % align == 0
 
 
@@ -137,6 +142,7 @@ class RangeSet:
         return self.around(addr) is not None
 
     def covers(self, other: PhysRange) -> bool:
+        """Whether all of `other` is inside one range."""
         held = self.around(other.start)
         return held is not None and other.end <= held.end
 
@@ -182,9 +188,11 @@ class RangeSet:
         return RangeSet(tuple(left))
 
     def within(self, window: PhysRange) -> RangeSet:
+        """The parts inside `window`."""
         return self & RangeSet((window,))
 
     def without(self, hole: PhysRange) -> RangeSet:
+        """The parts outside of `hole`."""
         return self - RangeSet((hole,))
 
     def inward(self, align: int) -> RangeSet:

@@ -21,6 +21,8 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Word:
+    """One word of the line, quotes and all."""
+
     text: str
     origin: Origin
 
@@ -63,12 +65,15 @@ def key_of(word: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
+    """The words in their order, one space between two."""
+
     words: tuple[Word, ...] = ()
 
     def __str__(self) -> str:
         return " ".join(word.text for word in self.words)
 
     def has(self, key: str) -> bool:
+        """Whether any word has this key."""
         return any(word.key == key_of(key) for word in self.words)
 
     @property

@@ -21,6 +21,8 @@ ROUND_TO = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Term:
+    """What something takes, in bytes."""
+
     name: str
     size: int
     why: str

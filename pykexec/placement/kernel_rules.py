@@ -97,6 +97,7 @@ def check_table(
 
 
 def segment_count(table: SegmentTable) -> Check:
+    """kexec.c:kexec_load_check."""
     count = len(table.segments)
     if count > KEXEC_SEGMENT_MAX:
         return Check(
@@ -109,6 +110,7 @@ def segment_count(table: SegmentTable) -> Check:
 
 
 def alignment(segments: Numbered) -> Check:
+    """sanity_check_segment_list; an empty segment the kernel would let pass."""
     for number, item in segments:
         if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz:
             return Check(
@@ -121,6 +123,7 @@ def alignment(segments: Numbered) -> Check:
 
 
 def destination_limit(segments: Numbered) -> Check:
+    """sanity_check_segment_list, which compares the end with the last address below 2^46."""
     limit = layout.DESTINATION_LIMIT
     for number, item in segments:
         if item.end > limit:
@@ -134,6 +137,7 @@ def destination_limit(segments: Numbered) -> Check:
 
 
 def overlap(segments: Numbered) -> Check:
+    """sanity_check_segment_list; segments may touch."""
     by_address = sorted(segments, key=lambda pair: pair[1].mem)
     for (number, item), (after, following) in pairwise(by_address):
         if item.end > following.mem:
@@ -148,6 +152,7 @@ def overlap(segments: Numbered) -> Check:
 
 
 def buffer_size(segments: Numbered) -> Check:
+    """sanity_check_segment_list."""
     for number, item in segments:
         if item.bufsz > item.memsz:
             return Check(
@@ -179,6 +184,7 @@ def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
 def entry_in_reservation(
     table: SegmentTable, kind: ImageKind, reservation: RangeSet | Unknown
 ) -> Check | None:
+    """kexec.c:kimage_alloc_init; for crash images."""
     if kind is not ImageKind.CRASH:
         return None
     if isinstance(reservation, Unknown):
@@ -195,6 +201,7 @@ def entry_in_reservation(
 def in_reservation(
     segments: Numbered, kind: ImageKind, reservation: RangeSet | Unknown
 ) -> Check | None:
+    """sanity_check_segment_list; for crash images."""
     if kind is not ImageKind.CRASH or isinstance(reservation, Unknown):
         return None
     for number, item in segments:
@@ -234,6 +241,7 @@ def in_window(segments: Numbered, window: PhysRange | None) -> Check | None:
 
 
 def above_16_mib(segments: Numbered) -> Check:
+    """compressed/head_64.S moves a kernel that lies lower, out of its segment."""
     for number, item in segments:
         if item.name == KERNEL and item.mem < layout.LOAD_PHYSICAL_ADDR:
             return Check(

@@ -78,6 +78,7 @@ def kernel_and_initrd(
 
 
 def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
+    """At or above where it is linked, or there and nowhere else. Raises DoesNotFit, PlaceTaken."""
     if boot.relocatable:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:

@@ -33,10 +33,12 @@ class Segment:
 
     @property
     def bufsz(self) -> int:
+        """Bytes that are given; the rest of memsz is zeros."""
         return self.buf.size if self.buf else 0
 
     @property
     def end(self) -> int:
+        """The address behind it, also of an empty segment, for which there is no range."""
         return self.mem + self.memsz
 
     @property
@@ -57,6 +59,7 @@ class SegmentTable:
     flags: KexecFlag = NO_FLAGS
 
     def named(self, name: str) -> Segment | None:
+        """The first of this name."""
         return next((segment for segment in self.segments if segment.name == name), None)
 
     @property

@@ -27,6 +27,8 @@ class Syscall(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SyscallChoice:
+    """Which system call, and why."""
+
     syscall: Syscall
     why: str
 

@@ -42,6 +42,7 @@ class BadExchange(UsageError):
 
 
 def check_digest(digest: bytes) -> None:
+    """Raises BadStubParams for what is no SHA-256."""
     if len(digest) != SHA256_SIZE:
         raise BadStubParams(f"a sha256 has {SHA256_SIZE} bytes, not {len(digest)}")
 

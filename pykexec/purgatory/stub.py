@@ -160,6 +160,7 @@ def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
 
 
 def load_blob(name: str) -> bytes:
+    """A built file of this package. Raises KexecError where it was left out of the installation."""
     blob = pkgutil.get_data("pykexec.purgatory", name)  # also from a zip file
     if not blob:
         raise KexecError(f"{name} is missing from this installation of pykexec")
