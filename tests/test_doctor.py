@@ -294,7 +294,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         ),
         Row("crashkernel reservation", Level.WARN,
             "0x10000 bytes; a stub needs 296 KiB, so a panic cannot start one",
-            "boot with crashkernel=296K"),
+            "boot with crashkernel=320K"),
     ),
     (
         "little memory is free",

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.doctor.row import Row, fail, in_mib, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.panic_modes import typical_stub_size
-from pykexec.placement.reservation import reservation_need
+from pykexec.placement.panic_modes import advised_boot, typical_need
 
 KIB = 1 << 10
 
@@ -41,25 +40,14 @@ def reservation(machine: Machine) -> Row:
     name, size = "crashkernel reservation", machine.kexec.crash_size
     if isinstance(size, Unknown):
         return unknown(name, size)
-    need = 64 * KIB
-    if not isinstance(machine.memory_map, Unknown):
-        stub = typical_stub_size()
-        need = reservation_need(machine.memory_map, machine.cpu_flags, stub).size
+    need = typical_need(machine)
     if size >= need:
         return ok(name, f"{in_mib(size)} ({size:#x} bytes); a stub needs {need // KIB} KiB")
     return warn(
         name,
         f"{size:#x} bytes; a stub needs {need // KIB} KiB, so a panic cannot start one",
-        boot_with(machine, max(64, -(-need // KIB))),
+        advised_boot(machine),
     )
-
-
-def boot_with(machine: Machine, kib: int) -> str:
-    """How to get a reservation on this machine."""
-    place = machine.bootloader
-    if isinstance(place, Unknown):
-        return f"boot with crashkernel={kib}K"
-    return f"add crashkernel={kib}K in {place.file}, then {place.apply}, then reboot"
 
 
 def available(machine: Machine) -> Row:

@@ -34,7 +34,7 @@ from pykexec.placement.plan import (
     PlacementPlan,
 )
 from pykexec.placement.purgatory import StubJob, stub_memsz
-from pykexec.placement.reservation import reservation_need, reserved_region
+from pykexec.placement.reservation import boot_with, reservation_need, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
@@ -47,6 +47,8 @@ SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
 """Of 2 MiB: a window of 256 MiB."""
+RESERVATION_STEP = 64 << 10
+"""Bytes in which a reservation is advised: one is enough for small machines."""
 PIECES_PER_THING = 2
 """A thing of n bytes lies in at most n / 2 MiB + 2 pieces of the stage."""
 
@@ -135,9 +137,17 @@ def region_count(things: tuple[Placed, ...]) -> int:
     )
 
 
-def typical_stub_size() -> int:
-    """Bytes of a stub for a window in scattered pages, before a plan is made."""
-    return stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
+def typical_need(machine: Machine) -> int:
+    """Bytes to reserve for a window in scattered pages, before a plan is made."""
+    if isinstance(machine.memory_map, Unknown):
+        return RESERVATION_STEP
+    stub = stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
+    return reservation_need(machine.memory_map, machine.cpu_flags, stub).size
+
+
+def advised_boot(machine: Machine) -> str:
+    """How to get a reservation that is enough for the stub."""
+    return boot_with(machine, align_up(typical_need(machine), RESERVATION_STEP) >> 10)
 
 
 def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges: int) -> PhysRange:
@@ -153,7 +163,7 @@ def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges:
         raise ReservationTooSmall(
             f"the reserved region has {region.size >> 10} KiB, the stub and the kernel's own pages "
             f"need {need >> 10} KiB on this machine",
-            hint=f"boot with crashkernel={align_up(need, 64 << 10) >> 10}K",
+            hint=boot_with(machine, align_up(need, RESERVATION_STEP) >> 10),
             need=need,
         )
     return PhysRange(region.end - size, region.end)

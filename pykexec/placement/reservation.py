@@ -85,6 +85,14 @@ def reservation_need(
     )
 
 
+def boot_with(machine: Machine, kib: int) -> str:
+    """How to get a reservation of so many KiB on this machine: the boot loader's file."""
+    place = machine.bootloader
+    if isinstance(place, Unknown):
+        return f"boot with crashkernel={kib}K"
+    return f"add crashkernel={kib}K in {place.file}, then {place.apply}, then reboot"
+
+
 def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
     """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
     return RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)

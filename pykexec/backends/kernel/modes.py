@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.panic_modes import advised_boot
 from pykexec.placement.plan import Mode
 
 PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
 """Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
-
-RESERVATION_REMEDY = "boot with crashkernel=64K, and a panic can start it"
 
 
 class NoMode(NotSupported):
@@ -50,8 +50,19 @@ def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
         return ModeChoice(modes, asked_for=False, lacking=why_not)
     raise NoMode(
         "no way of a crash by normal works on this machine",
-        hint="; ".join(f"{mode}: {lack[0]} ({lack[1]})" for mode, lack in lacking.items()),
+        hint="; ".join(each_once(lacking)),
     )
+
+
+def each_once(lacking: dict[Mode, tuple[str, str]]) -> Iterator[str]:
+    """What the modes lack, then what would help."""
+    for what in dict.fromkeys(what for what, _ in lacking.values()):
+        yield f"{', '.join(mode for mode in lacking if lacking[mode][0] == what)}: {what}"
+    yield from dict.fromkeys(remedy for _, remedy in lacking.values())
+
+
+def reserve(machine: Machine) -> str:
+    return f"{advised_boot(machine)}, and a panic can start it"
 
 
 WHY = {
@@ -73,7 +84,7 @@ def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
     if moves.swap_flags is None:
         if moves.plain is Move.UNKNOWN:
             return f"whether this kernel swaps is not known: {moves.why}", "run as root"
-        return f"this kernel copies at a kexec ({moves.why})", RESERVATION_REMEDY
+        return f"this kernel copies at a kexec ({moves.why})", reserve(machine)
     if machine.symbols_hidden is True:
         return (
             "/proc/kallsyms hides its addresses, so the backup pages cannot be read back",
@@ -88,7 +99,7 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
     if isinstance(machine.crash_kernel, Unknown):
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
-        return "nothing is reserved for a crash kernel", RESERVATION_REMEDY
+        return "nothing is reserved for a crash kernel", reserve(machine)
     if machine.sme:
         return "AMD SME encrypts memory, and the stub would read ciphertext", "mem_encrypt=off"
     return None
@@ -98,7 +109,6 @@ WARN_REBOOT = (
     "a plain reboot may now start the capture kernel: init scripts run kexec -e when an image "
     "is loaded"
 )
-WARN_EXEC_ONLY = f"only pykexec exec starts it, no panic does; {RESERVATION_REMEDY}"
 WARN_STUB_SWAP = (
     "after a panic the other CPUs sleep in the first kernel's text: an NMI, SMI or machine "
     "check there meets page tables that the window may hold by then"
@@ -108,7 +118,10 @@ WARN_STUB_SWAP = (
 def mode_warnings(mode: Mode, machine: Machine) -> tuple[str, ...]:
     """What this mode cannot promise, in words for the person who loads it."""
     own = {
-        Mode.KERNEL_SWAP: (WARN_REBOOT, WARN_EXEC_ONLY),
+        Mode.KERNEL_SWAP: (
+            WARN_REBOOT,
+            f"only pykexec exec starts it, no panic does; {reserve(machine)}",
+        ),
         Mode.STUB_SWAP: (WARN_STUB_SWAP,),
     }
     return (*own.get(mode, ()), dma_warning(mode, machine))

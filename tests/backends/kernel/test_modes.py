@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pykexec.backends.kernel.modes import NoMode, choose_modes
-from pykexec.machine import Machine, Unknown
+from pykexec.backends.kernel.modes import NoMode, choose_modes, mode_warnings
+from pykexec.machine import BootLoader, Machine, Unknown
+from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import Mode
 from tests.builders import make_machine
@@ -48,13 +49,26 @@ def test_nothing_works_and_each_reason_is_said() -> None:
     with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
         choose_modes(COPIES, None)
     assert caught.value.hint == (
-        "in-place: nothing is reserved for a crash kernel (boot with crashkernel=64K, and a "
-        "panic can start it); stub-swap: nothing is reserved for a crash kernel (boot with "
-        "crashkernel=64K, and a panic can start it); kernel-swap: this kernel copies at a kexec "
-        "(it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not set) (boot with "
-        "crashkernel=64K, and a panic can start it)"
+        "in-place, stub-swap: nothing is reserved for a crash kernel; kernel-swap: this kernel "
+        "copies at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not set); "
+        "boot with crashkernel=64K, and a panic can start it"
     )
     assert caught.value.exit_status == 5
+
+
+def test_the_remedy_names_the_file_to_change() -> None:
+    """Of the boot loader, and as much as this machine needs: 4 KiB for each GiB of RAM."""
+    ram = MemoryMap.of([MemoryRange(PhysRange(0, 64 << 30), RangeType.RAM)])
+    grub = BootLoader("/etc/default/grub", "update-grub")
+    machine = replace(SWAPS, memory_map=ram, bootloader=grub)
+    remedy = (
+        "add crashkernel=320K in /etc/default/grub, then update-grub, then reboot, and a panic "
+        "can start it"
+    )
+    assert mode_warnings(Mode.KERNEL_SWAP, machine)[1].endswith(remedy)
+    with pytest.raises(NoMode) as caught:
+        choose_modes(machine, Mode.IN_PLACE)
+    assert caught.value.hint == remedy
 
 
 @pytest.mark.parametrize(
