@@ -54,7 +54,7 @@ def start(kernel: KernelBackend, yes: bool) -> None:
 
 def confirm(yes: bool, what: object) -> None:
     """Asks on a terminal; elsewhere --yes has to be given."""
-    from pykexec.errors import UsageError
+    from pykexec.errors import KexecError, UsageError
 
     if yes:
         return
@@ -63,4 +63,5 @@ def confirm(yes: bool, what: object) -> None:
             "exec asks before it starts anything", hint="--yes where nobody can answer"
         )
     click.echo(f"{what}", err=True)
-    click.confirm(QUESTION, abort=True, err=True)
+    if not click.confirm(QUESTION, err=True):
+        raise KexecError("nothing was started, as you wished")

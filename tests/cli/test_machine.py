@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.execute import start
-from pykexec.errors import UsageError
+from pykexec.errors import KexecError, UsageError
 from pykexec.machine import KexecState
 from tests.backends.kernel.calls import Calls
 from tests.builders import make_machine
@@ -130,6 +131,26 @@ def test_exec_on_the_real_kernel_asks(tmp_path: Path) -> None:
     assert caught.value.hint == "--yes where nobody can answer"
     assert calls.nothing
     start(kernel, yes=True)
+    assert calls.others == ["sync", "reboot"]
+
+
+class Terminal(io.StringIO):
+    """At which somebody answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_answer_is_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls()
+    facts = replace(make_machine(), kexec=KexecState(loaded=True, crash_loaded=False))
+    kernel = KernelBackend(calls, tmp_path / "run", lambda: facts)
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    with pytest.raises(KexecError, match="nothing was started"):
+        start(kernel, yes=False)
+    assert calls.nothing
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    start(kernel, yes=False)
     assert calls.others == ["sync", "reboot"]
 
 
