@@ -4,6 +4,7 @@ linked, the purgatory and the ELF boot notes in the lowest free pages."""
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from pykexec import __version__
 from pykexec.abi.elf import NHDR
@@ -40,7 +41,8 @@ def plan_elf(
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
     job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
-    return load.plan((*parts, told), purgatory, job, WHY_LOW)
+    plan = load.plan((*parts, told), purgatory, job, WHY_LOW)
+    return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan
 
 
 def distance(space: Space, boot: ElfBoot, below: int) -> int:

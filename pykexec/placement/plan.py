@@ -61,6 +61,8 @@ class LoadRequest:
     crash_size: int | None = None
     mode: Mode | None = None
     entry: int | None = None
+    direct: bool = False
+    """Start an ELF file at its own entry and not at the purgatory."""
     hotplug: bool = False
     """Let the kernel keep the headers of a crash load up to date itself."""
     checks: bool = True

@@ -8,7 +8,7 @@ from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.cli.kexec8 import shown
-from pykexec.cli.kexec8.image import find_image
+from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
 from pykexec.cli.kexec8.kernel import DropInKernel
 from pykexec.cli.kexec8.say import NAME, say
 from pykexec.cli.kexec8.wishes import Call, Wishes
@@ -32,8 +32,10 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
     """Raises KexecError; the kernel then has what it had before."""
     assert asked.kernel is not None
     image = find_image(asked.kernel, asked.type, asked.args)
+    if asked.args and not isinstance(image.boot, ElfBoot) and image.type not in PLAIN_ELF:
+        say([f"{NAME}: note: --args-{asked.args} has no effect: {image.path} is a {image.type}"])
     machine = facts(asked, kernel)
-    request = request_of(asked, image, initrd)
+    request = request_of(asked, initrd)
     check_panic(asked, machine)
     why = why_kexec_load(asked, image, machine, request)
     with kernel.session():
@@ -56,12 +58,9 @@ def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
     return machine if asked.efi else replace(machine, efi=None)
 
 
-def request_of(asked: Wishes, image: KernelImage, initrd: Contents | None) -> LoadRequest:
+def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
     """A capture kernel gets the words that kexec-tools gives it, and no others."""
     files = ((OpenFile(line.split(" ", 1)[0]), line) for line in asked.modules)
-    entry = asked.entry
-    if asked.args == "none" and isinstance(image.boot, ElfBoot) and entry is None:
-        entry = image.boot.entry
     return LoadRequest(
         kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
         initrd=initrd,
@@ -69,7 +68,8 @@ def request_of(asked: Wishes, image: KernelImage, initrd: Contents | None) -> Lo
         reuse_cmdline=asked.reuse_cmdline,
         mem_min=asked.mem_min,
         mem_max=asked.mem_max,
-        entry=entry,
+        entry=asked.entry,
+        direct=asked.args == "none",
         hotplug=asked.hotplug,
         checks=asked.checks,
         rng_seed=os.urandom(len(LoadRequest.rng_seed)),

@@ -93,7 +93,7 @@ def wishes(words: Sequence[str]) -> Wishes:
     panic = given.has("load_panic") or (do is Do.STATUS and not given.has("load"))
     if given.has("entry_32bit") and given.has("real_mode"):
         raise BadCommandLine("--entry-32bit and --real-mode exclude each other")
-    by_bzimage = given.has("entry_32bit") or given.has("real_mode")
+    implied = "bzImage" if given.has("entry_32bit") or given.has("real_mode") else None
     made = Wishes(
         do=do,
         panic=panic,
@@ -101,7 +101,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         debug=given.has("debug"),
         sync=not given.has("no_sync"),
         kernel=Path(given.operands[0]) if given.operands else None,
-        type=given.one("type") or ("bzImage" if by_bzimage else None),
+        type=implied if given.one("type") is None else given.one("type"),
         append=given.all("append"),
         reuse_cmdline=given.has("reuse_cmdline"),
         initrds=given.files("initrd"),

@@ -16,7 +16,7 @@ from pykexec.cli.kexec8.usage import VERSION
 from pykexec.machine import Machine, Unknown
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
-from tests.builders import make_elf, make_machine, write
+from tests.builders import MIB, make_elf, make_machine, make_vmlinux, write
 
 from .conftest import CONFIG, REGION, Kexec, MadeUp
 
@@ -211,6 +211,7 @@ TEXTS = {
     "-l bzImage --initrd=nowhere": (1, "Cannot open `nowhere': No such file or directory"),
     "-l initrd": (255, "Cannot determine the file type of initrd"),
     "-l bzImage -t foo": (255, "pykexec-kexec: Unsupported kernel type foo"),
+    "-l bzImage --type=": (255, "pykexec-kexec: Unsupported kernel type "),
     "-l bzImage -t elf-x86_64": (
         255,
         "pykexec-kexec: Wrong file type elf-x86_64, file matches type bzImage64",
@@ -315,3 +316,30 @@ def test_args_none(kexec: Kexec, calls: Calls, files: Path) -> None:
     write(files, "elf", make_elf(entry=0x100040))
     kexec("-l elf --args-none")
     assert calls.loads[0].entry == 0x100040
+
+
+def test_args_none_of_an_image_that_is_moved(kexec: Kexec, calls: Calls, files: Path) -> None:
+    """To its own entry, where that is now: there is no RAM where it is linked."""
+    code = b"\xf4" * 0x100
+    linked = make_elf([(0xF0000, 0xF0000, code, 0x1000)], elf_type=3, entry=0xF0040)
+    write(files, "elf", linked)
+    kexec("-c -l elf --args-none")
+    (load,) = calls.loads
+    at = next(mem for mem, _, data in load.segments if code in data)
+    assert at > MIB
+    assert load.entry % 0x1000 == 0x40
+    assert load.entry == at + 0x40
+
+
+@pytest.mark.parametrize("style", ["linux", "elf", "none"])
+def test_args_of_what_is_no_elf_file(kexec: Kexec, style: str) -> None:
+    said = kexec(f"-c -l bzImage --args-{style}")
+    assert f"note: --args-{style} has no effect: " in said.err
+    assert said.err.endswith("bzImage is a bzImage64\n")
+
+
+def test_args_of_an_elf_file(kexec: Kexec, files: Path) -> None:
+    write(files, "elf", make_elf())
+    write(files, "vmlinux", make_vmlinux())
+    for words in ("elf --args-elf", "elf --args-none", "vmlinux --args-linux"):
+        assert kexec(f"-c -l {words}").err == ""
