@@ -18,7 +18,7 @@ from pykexec.images.contents import Built, FileSpan, OpenFile, UnreadableFile
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.syscalls import SyscallError
-from tests.contract.rig import Rig
+from tests.contract.rig import MIB, Rig, SimulatedRig
 
 PAGE = 4096
 ON_CRASH = KexecFlag.KEXEC_ON_CRASH
@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[str, str, int, Break]] = {
     "start not at a page": ("F1", "EADDRNOTAVAIL", 1, unaligned),
     "end not at a page": ("F1", "EADDRNOTAVAIL", 1, segment(0, memsz=2 * PAGE + 1)),
     "wraps around": ("F1", "EADDRNOTAVAIL", 1, segment(1, mem=(1 << 64) - PAGE, memsz=2 * PAGE)),
-    "above the limit": ("F1", "EADDRNOTAVAIL", 1, segment(1, mem=1 << 46, memsz=PAGE)),
+    "above the limit": ("F1", "EADDRNOTAVAIL", 1, segment(1, mem=(1 << 46) - PAGE, memsz=PAGE)),
     "overlap": ("F2", "EINVAL", 1, overlapping),
     "more content than room": ("F3", "EINVAL", 1, segment(0, buf=Built(bytes(2 * PAGE + 1)))),
     "one above half of memory": ("F4", "EINVAL", 6, one_too_big),
@@ -218,6 +218,42 @@ def test_a_crash_image_is_freed_before_the_new_one_is_looked_at(rig: Rig) -> Non
     with pytest.raises(SyscallError):
         rig.backend.load(overlapping(rig, good(rig, ON_CRASH)))
     assert rig.backend.status()[Slot.CRASH] is LoadState.NOT_LOADED
+
+
+def test_a_wrong_entry_is_seen_after_the_crash_image_is_freed(rig: Rig) -> None:
+    """Stage E comes behind D."""
+    rig.backend.load(good(rig, ON_CRASH))
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(replace(good(rig, ON_CRASH), entry=0))
+    assert_refusal(rig, caught.value, "E", "EADDRNOTAVAIL")
+    assert rig.backend.status()[Slot.CRASH] is LoadState.NOT_LOADED
+
+
+def test_every_pair_of_segments_is_looked_at(rig: Rig) -> None:
+    table = good(rig)
+    first, second = table.segments
+    last = replace(first, mem=first.mem + PAGE)
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(replace(table, segments=(first, second, last)))
+    assert_refusal(rig, caught.value, "F2", "EINVAL")
+
+
+@pytest.mark.parametrize(("parts", "rule"), [((7, 1), "F4"), ((4, 4), "F5")])
+def test_a_crash_image_may_not_have_half_of_memory_either(
+    parts: tuple[int, int], rule: str, tmp_path: Path
+) -> None:
+    """Although it takes nothing of it: totalram is without the reservation. Sevenths of half."""
+    rig = SimulatedRig(tmp_path, memory=256 * MIB, crashkernel=96 * MIB, used=10)
+    assert rig.reservation
+    table = good(rig, ON_CRASH)
+    at = rig.reservation.start
+    limit = half(rig) * PAGE
+    sizes = [limit * part // 7 // PAGE * PAGE for part in parts]
+    table = changed(table, 0, mem=at, memsz=sizes[0])
+    table = replace(changed(table, 1, mem=at + sizes[0], memsz=sizes[1]), entry=at)
+    with pytest.raises(SyscallError) as caught:
+        rig.backend.load(table)
+    assert_refusal(rig, caught.value, rule, "EINVAL", 6)
 
 
 def test_what_is_refused_earlier_leaves_the_crash_image(rig: Rig) -> None:
