@@ -2,10 +2,11 @@
 
 A command changes nothing until its one commit, and that is the rename of machine.json:
 
-1. Memory is written to ram.new, a dump to vmcore.new, both beside what they will replace.
+1. Memory is written to ram.new, a dump to vmcore.new, both beside what they will replace;
+   `ram` gets the blocks that it will need.
 2. machine.json is replaced; it has the new state, and says what is still *pending*.
 3. Pending work is carried out: ram.new applied to ram, vmcore.new renamed.
-4. machine.json is replaced again, with nothing pending, and ram.new is removed.
+4. ram.new is removed, and machine.json replaced again, with nothing pending.
 
 Killed before 2, the folder is as before; after it, whoever opens the folder next does 3
 and 4, which can be done any number of times. (Killed is meant, not unplugged: only
@@ -72,10 +73,21 @@ class Session:
         pending = Pending(memory=memory and self.ram.changed, vmcore=vmcore)
         if pending.memory:
             self.ram.seal_journal()
+            self.make_room()
         replace_file(self.path / STATE, encode(state, pending))
         self.unfinished = bool(pending)
         finish(self.path, state, pending)
         self.unfinished = False
+
+    def make_room(self) -> None:
+        """A machine that is just made has no RAM file yet, and next to nothing to put there."""
+        if self.ram.ram_fd < 0:
+            return
+        fd = open_own(self.path / RAM, os.O_RDWR)
+        try:
+            self.ram.make_room(fd)
+        finally:
+            os.close(fd)
 
 
 @dataclass(frozen=True)
@@ -164,7 +176,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
     Raises BadMachineFile, OSError."""
     if not pending:
         return
-    if pending.memory:
+    if pending.memory and (path / JOURNAL).exists():
         ram = open_own(path / RAM, os.O_RDWR | os.O_CREAT)
         try:
             journal = open_own(path / JOURNAL, os.O_RDONLY)
@@ -177,9 +189,9 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
     if pending.vmcore and (path / NEW_VMCORE).exists():
         remove(path / VMCORE)  # ext4 writes a file out before it replaces another
         os.replace(path / NEW_VMCORE, path / VMCORE)
-    replace_file(path / STATE, encode(state, Pending()))
-    remove(path / JOURNAL)
+    remove(path / JOURNAL)  # first: its blocks may be the last on the disk
     remove(path / NEW_VMCORE)
+    replace_file(path / STATE, encode(state, Pending()))
 
 
 def read_state(path: Path) -> tuple[MachineState, Pending]:

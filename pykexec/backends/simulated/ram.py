@@ -25,6 +25,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 HOLE, KEPT, NEW, ZERO, POISON = range(5)
 """What a page is: never written; as in the file; in the journal; zeros by now; poison by now."""
 FULL = re.compile(rb"[\x01\x02\x04]+")
+COMING = re.compile(rb"[\x02\x04]+")
 RUNS = re.compile(rb"\x00+|\x01+|\x02+|\x03+|\x04+")
 
 POISON_BYTE = b"\x6b"
@@ -168,6 +169,13 @@ class Ram:
                 copy_all(source, fd, end - start, start, to)
             elif kind == POISON:
                 fill_all(fd, POISON_BYTE, end - start, to)
+
+    def make_room(self, fd: int) -> None:
+        """Blocks in the RAM file for all that will be written there, so that no disk is found
+        full half way. What the file holds stays as it is. OSError."""
+        for run in COMING.finditer(self.kinds):
+            start, end = run.start() * PAGE_SIZE, min(run.end() * PAGE_SIZE, self.size)
+            os.posix_fallocate(fd, start, end - start)
 
     def seal_journal(self) -> None:
         """Put the kinds of all pages behind the journal's last page: now it can be applied."""

@@ -122,19 +122,48 @@ def test_a_second_pykexec_is_refused_in_words(
     backend.unload(Slot.CRASH)
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate"])
+def test_a_full_disk_is_one_line(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = make(tmp_path / "m")
     before = (tmp_path / "m" / "machine.json").read_bytes()
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(KexecError) as caught:
         backend.load(capture_image(WINDOW).table)
     assert caught.value.message == f"{tmp_path}/m: No space left on device"
     assert names(tmp_path / "m") == FILES
     assert before == (tmp_path / "m" / "machine.json").read_bytes()
+
+
+def test_what_is_decided_has_its_blocks_already(tmp_path: Path) -> None:
+    """Found full after the commit, a disk would leave a folder that does not open."""
+    backend = make(tmp_path / "m")
+    ram = tmp_path / "m" / "ram"
+    before, blocks = ram.read_bytes(), ram.stat().st_blocks
+    with backend.folder.session(write=True) as session:
+        session.ram.write(MIB, b"x" * (2 * MIB))
+        session.ram.poison(5 * MIB, MIB)
+        session.make_room()
+    assert ram.stat().st_blocks * 512 >= blocks * 512 + 3 * MIB
+    same = ram.read_bytes() == before
+    assert same
+
+
+def test_a_journal_that_was_applied_is_gone_first(tmp_path: Path) -> None:
+    """Killed between that and the last machine.json."""
+    backend = make(tmp_path / "m")
+    state = tmp_path / "m" / "machine.json"
+    document = json.loads(state.read_text())
+    before = picture(tmp_path / "m")
+    state.write_text(json.dumps(document | {"pending": {"memory": True, "vmcore": True}}))
+    backend.status()
+    assert picture(tmp_path / "m") == before
+    assert json.loads(state.read_text()) == document
 
 
 def test_a_ram_file_that_is_too_short(tmp_path: Path) -> None:
@@ -270,7 +299,16 @@ class Killed(BaseException):
     """Instead of SIGKILL: nothing that runs afterwards may touch the folder."""
 
 
-WRITES = ("pwrite", "copy_file_range", "replace", "unlink", "ftruncate", "mkdir", "open")
+WRITES = (
+    "pwrite",
+    "copy_file_range",
+    "posix_fallocate",
+    "replace",
+    "unlink",
+    "ftruncate",
+    "mkdir",
+    "open",
+)
 """Every way in which a file of the folder changes."""
 
 
