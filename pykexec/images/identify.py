@@ -20,6 +20,7 @@ from pykexec.images import (
 )
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import OpenFile
+from pykexec.images.initrd import looks_like_initrd
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
 IMAGE_TYPES: tuple[ImageType, ...] = (
@@ -90,7 +91,10 @@ def parse(
             message = f"{file.path}: not {article} {kind.name}: {found.why}"
             raise NotAnImage(message, type=kind.name)
         reasons.append(f"{kind.name}: {found.why}")
-    raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint="; ".join(reasons))
+    hint = "; ".join(reasons)
+    if looks_like_initrd(file):
+        hint = "it looks like an initrd, which is for --initrd"
+    raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint=hint)
 
 
 def parse_inside(found: Inside, depth: int, room: int) -> KernelImage:

@@ -15,7 +15,7 @@ from pykexec.errors import KexecError, UsageError
 from pykexec.images.contents import CHUNK
 from pykexec.images.identify import IMAGE_TYPES, identify
 from pykexec.images.kernel_image import NotAnImage
-from tests.builders import make_bzimage, write
+from tests.builders import make_bzimage, pack, write
 from tests.images.fixtures import FIXTURES
 
 
@@ -47,6 +47,15 @@ def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
     assert caught.value.message == f"{path}: not a kernel image of any known type"
     reasons = dict(part.split(": ", 1) for part in (caught.value.hint or "").split("; "))
     assert set(reasons) == set(FIXTURES)
+
+
+@pytest.mark.parametrize("codec", [None, "gzip"])
+def test_an_initrd_is_said_to_be_one(tmp_path: Path, codec: str | None) -> None:
+    data = b"070701" + bytes(5000)
+    path = write(tmp_path, "initrd.img", pack(data, codec) if codec else data)
+    with pytest.raises(NotAnImage) as caught:
+        identify(path)
+    assert caught.value.hint == "it looks like an initrd, which is for --initrd"
 
 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
