@@ -46,7 +46,7 @@ def plan_crash_by_normal(
     guess = estimate.crash_size(image.linux, request.initrd)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
     window = capture_window(machine, memory_map, request, image.linux, wanted)
-    ram = memory_map.whole_page_ram.within(window).without(layout.FIRST_PAGE)
+    ram = memory_map.whole_page_ram.within(layout.DESTINATIONS).within(window)
     low = low_memory(memory_map)
     space = Space(ram)
     inside = None

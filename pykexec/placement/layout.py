@@ -6,15 +6,19 @@ from pykexec.memory.ranges import PhysRange
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-FIRST_PAGE = PhysRange(0, 0x1000)
-"""The real-mode interrupt table and the BIOS data area; kexec-tools spares them too."""
-
 LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode
 trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
 
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
+
+DESTINATION_LIMIT = (1 << 46) - 1
+"""KEXEC_DESTINATION_MEMORY_LIMIT with four-level page tables (asm/kexec.h)."""
+
+DESTINATIONS = PhysRange(0x1000, (1 << 46) - 0x1000)
+"""Pages to load into: all that end below that limit, but for the first one, which has the real-mode
+interrupt table and the BIOS data area (kexec-tools spares it too)."""
 
 ABOVE_1_MIB = PhysRange(MIB, 1 << 46)
 """Off the low memory that firmware and trampolines live on."""
@@ -41,9 +45,6 @@ INITRD_MIN = 16 * MIB
 LOAD_PHYSICAL_ADDR = 16 * MIB
 """CONFIG_PHYSICAL_START of every distribution: a bzImage that is loaded lower moves
 itself up to here (arch/x86/boot/compressed/head_64.S), out of its segment."""
-
-DESTINATION_LIMIT = (1 << 46) - 1
-"""KEXEC_DESTINATION_MEMORY_LIMIT with four-level page tables (asm/kexec.h)."""
 
 WINDOW_ALIGN = 2 * MIB
 """Whole huge pages, and the usual kernel_alignment."""

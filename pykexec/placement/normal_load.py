@@ -12,7 +12,7 @@ from pykexec.images.elf_parts import flat
 from pykexec.images.kernel_image import KernelImage, LoadPart
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import ALL_MEMORY, PhysRange, align_down, align_up
+from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.plan import PURGATORY, Boot, LoadRequest, Placed, PlacementPlan
@@ -48,12 +48,13 @@ class NormalLoad:
         """`cmdline_size` is the longest command line that the image takes, in bytes without
         its NUL; None where there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
         memory_map, window = machine.known_map, requested_window(request)
-        free = memory_map.whole_page_ram.without(layout.FIRST_PAGE).within(window or ALL_MEMORY)
+        free = memory_map.whole_page_ram.within(layout.DESTINATIONS)
+        space = Space(free.within(window) if window else free)
         running = running_line(machine, request.reuse_cmdline)
         line = command_line(request.append, running, request.cmdline_remove)
         if cmdline_size is not None:
             check_length(line, cmdline_size)
-        return cls(image, machine, request, memory_map, window, Space(free), line)
+        return cls(image, machine, request, memory_map, window, space, line)
 
     @property
     def from_32(self) -> bool:

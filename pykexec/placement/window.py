@@ -9,7 +9,13 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.layout import BELOW_4G, INITRD_MIN, LOAD_PHYSICAL_ADDR, WINDOW_ALIGN
+from pykexec.placement.layout import (
+    ABOVE_16_MIB,
+    BELOW_4G,
+    DESTINATIONS,
+    LOAD_PHYSICAL_ADDR,
+    WINDOW_ALIGN,
+)
 from pykexec.placement.plan import LoadRequest
 
 
@@ -50,11 +56,11 @@ def capture_window(
         check_window(asked, boot)
         if not request.crash_size or request.crash_size >= asked.size:
             return asked
-    inside = asked or PhysRange(INITRD_MIN, 1 << 46)
+    inside = asked or ABOVE_16_MIB
     ours = (machine.crash_kernel or RangeSet()) | RangeSet.of(
         [request.headers_at] if request.headers_at else []
     )
-    ram = memory_map.whole_page_ram - ours
+    ram = memory_map.whole_page_ram.within(DESTINATIONS) - ours
     spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())
     for free, bounds in (
         (spared, inside.intersect(BELOW_4G)),

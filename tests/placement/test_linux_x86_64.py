@@ -60,6 +60,16 @@ def crash_plan(kernel: KernelImage, **wishes: object) -> PlacementPlan:
     return plan_load(kernel, make_machine(), replace(request, **wishes))  # type: ignore[arg-type]
 
 
+def test_memory_that_no_segment_may_end_in_is_not_chosen(kernel: KernelImage) -> None:
+    """KEXEC_DESTINATION_MEMORY_LIMIT; the next kernel is told of it all the same."""
+    far = PhysRange((1 << 46) - MIB, (1 << 46) + GIB)
+    machine = make_machine(MemoryMap.of([*pc_map().ranges, *ram((far.start, far.end))]))
+    for request in (LoadRequest(), LoadRequest(mem_max=(1 << 64) - 1), LoadRequest(kind=CRASH)):
+        plan = plan_load(kernel, machine, request)
+        assert all(check.ok for check in check_plan(plan, machine))
+    assert plan_load(kernel, machine, LoadRequest()).capture_map.ram.covers(far)
+
+
 @pytest.mark.parametrize("low", [0, 0x1000, 0x50000, 0x9F000])
 def test_a_window_from_low_memory_on_has_each_page_once(kernel: KernelImage, low: int) -> None:
     plan = crash_plan(kernel, mem_min=low, mem_max=0x17FFFFFF)
