@@ -19,7 +19,7 @@ from pykexec.images import (
     zboot,
 )
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
-from pykexec.images.contents import OpenFile
+from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.initrd import looks_like_initrd
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 
@@ -59,12 +59,10 @@ def identify(path: str | os.PathLike[str], type_name: str | None = None) -> Kern
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
         raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
     file = OpenFile(path)
-    if not file.size or file.size > MAX_FILE:
-        raise NotAnImage(
-            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}"
-            if file.size
-            else f"{file.path}: an empty file is no kernel image"
-        )
+    if not file.size:
+        raise UnreadableFile(f"{file.path}: an empty file is no kernel image")
+    if file.size > MAX_FILE:
+        raise NotAnImage(f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}")
     return replace(parse(file, types), file=file.span(0, file.size))
 
 

@@ -10,6 +10,7 @@ from pykexec import __version__
 from pykexec.abi.elf import NHDR
 from pykexec.abi.elf_boot import ELF_BOOT_MAGIC, BootNote, Elf_Bhdr
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.errors import UsageError
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import ElfBoot, KernelImage
 from pykexec.machine import Machine
@@ -32,6 +33,12 @@ def plan_elf(
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)
+    mode = 32 if load.from_32 else 64
+    if request.direct and boot.bits != mode:
+        raise UsageError(
+            f"--args-none: {image.path} of {boot.bits} bits would start in {mode}-bit mode",
+            hint="--args-elf: the purgatory changes the mode",
+        )
     below = layout.BELOW_4G.end if boot.bits == 32 else 1 << 64
     moved = distance(load.space, boot, below)
     parts = load.take_parts(boot.parts, moved)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, UsageError
-from pykexec.images.contents import CHUNK
+from pykexec.images.contents import CHUNK, UnreadableFile
 from pykexec.images.identify import IMAGE_TYPES, identify
 from pykexec.images.kernel_image import NotAnImage
 from tests.builders import make_bzimage, pack, write
@@ -60,7 +60,7 @@ def test_an_initrd_is_said_to_be_one(tmp_path: Path, codec: str | None) -> None:
 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
     """As files in /proc are."""
-    with pytest.raises(NotAnImage, match="an empty file is no kernel image"):
+    with pytest.raises(UnreadableFile, match="an empty file is no kernel image"):
         identify(write(tmp_path, "k", b""))
 
 

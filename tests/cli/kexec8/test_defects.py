@@ -306,7 +306,7 @@ def test_e3_identifying_has_no_effects(kexec: Kexec, calls: Calls, files: Path) 
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x7fELF", b"MZ" + bytes(0x3A) + b"\xff" * 4, b"HdrS" * 300, bytes(0x10000)]
+    "data", [b"\0", b"\x7fELF", b"MZ" + bytes(0x3A) + b"\xff" * 4, b"HdrS" * 300, bytes(0x10000)]
 )
 def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: bytes) -> None:
     """A text and a documented status, whatever the file."""
@@ -315,6 +315,14 @@ def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: byt
     assert said.err.startswith("Cannot determine the file type of file\npykexec-kexec: file: ")
     assert "Traceback" not in said.err
     assert said.out == ""
+
+
+def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
+    """1, as kexec-tools has it."""
+    write(files, "file", b"")
+    assert kexec("-c -l file", status=1).err == (
+        "pykexec-kexec: file: an empty file is no kernel image\n"
+    )
 
 
 def test_e7_processors_with_gaps_between_their_numbers(

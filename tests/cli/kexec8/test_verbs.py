@@ -331,6 +331,15 @@ def test_args_none_of_an_image_that_is_moved(kexec: Kexec, calls: Calls, files: 
     assert load.entry == at + 0x40
 
 
+def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> None:
+    """Nothing would leave the 64-bit mode in which this kernel starts an image."""
+    write(files, "elf", make_elf(bits=32, machine=3))
+    said = kexec("-c -l elf --args-none", status=1)
+    assert said.err.startswith("pykexec-kexec: --args-none: elf of 32 bits would start in 64-bit")
+    assert calls.nothing
+    kexec("-c -l elf --args-elf")
+
+
 @pytest.mark.parametrize("style", ["linux", "elf", "none"])
 def test_args_of_what_is_no_elf_file(kexec: Kexec, style: str) -> None:
     said = kexec(f"-c -l bzImage --args-{style}")
