@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+
+import pytest
 
 import pykexec
 
@@ -94,3 +97,10 @@ def test_no_module_is_longer_than_its_room() -> None:
         f"{path.name} {n}" for path in modules() if (n := len(path.read_text().splitlines())) > 500
     ]
     assert long == []
+
+
+@pytest.mark.parametrize("package", ["images", "placement"])
+def test_a_packages_map_names_each_of_its_modules(package: str) -> None:
+    folder = PACKAGE / package
+    named = set(re.findall(r"`(\w+)`", (folder / "__init__.py").read_text()))
+    assert named == {path.stem for path in folder.glob("*.py")} - {"__init__"}

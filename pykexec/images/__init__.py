@@ -1,1 +1,8 @@
-"""Image files: what is this file, and what does it ask for."""
+"""Image files: what is this file, and what does it ask for.
+
+`identify` tries the image types in order. Each is a module: `bzimage`, `bzimage32`, `vmlinux`,
+`elf`, `multiboot`; containers of those: `uki`, `uimage`, `zboot`; `foreign` are only described.
+They read a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and
+each becomes a `kernel_image`. `contents` are bytes that nobody holds; `digest_ahead` has their
+digest begun; `initrd` looks into one; `unwrapped` is a bzImage for kexec_file_load(2).
+"""
