@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from pykexec.cli.documents import Document, fact, kernel, span
 
@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from pykexec.inspection import CoreHeaders, ZeroPage
 
 NUMBERS_IN_HEX = frozenset(
-    {"protocol", "xloadflags", "pref_address", "load_addr", "initrd_addr_max", "entry", "addr"}
+    (
+        *("protocol", "xloadflags", "pref_address", "load_addr", "initrd_addr_max", "entry"),
+        *("addr", "low", "high"),
+    )
 )
 """Of a boot: addresses and bit fields; the other numbers are sizes and counts."""
+BYTES_OF_THE_FILE = frozenset(("setup_header", "setup", "contents"))
 
 
 def image(found: KernelImage) -> Document:
@@ -32,23 +36,26 @@ def image(found: KernelImage) -> Document:
 
 def boot(asked: Boot) -> Document:
     """What the image asks for: its fields, but for those that are bytes of the file."""
-    found: Document = {}
-    for field in fields(asked):
-        value = getattr(asked, field.name)
-        if isinstance(value, bytes):
-            continue
-        if type(value) is int and field.name in NUMBERS_IN_HEX:
-            value = hex(value)
-        found[field.name] = boot_fact(value)
-    return found
+    return record(asked)
 
 
-def boot_fact(value: object) -> object:
-    """Pieces of an image by address and size; everything else as in an error."""
+def record(value: Any) -> Document:
+    named = {field.name: getattr(value, field.name) for field in fields(value)}
+    return {
+        name: boot_fact(name, item) for name, item in named.items() if name not in BYTES_OF_THE_FILE
+    }
+
+
+def boot_fact(name: str, value: object) -> object:
+    """The facts of a foreign image by their names; pieces of an image as records."""
+    if name == "facts" and isinstance(value, tuple):
+        return {label.replace(" ", "_"): said for label, said in value}
     if isinstance(value, tuple):
-        return [boot_fact(item) for item in value]
-    if hasattr(value, "memsz") and hasattr(value, "addr"):
-        return {"addr": hex(value.addr), "memsz": value.memsz}
+        return [boot_fact(name, item) for item in value]
+    if is_dataclass(value):
+        return record(value)
+    if isinstance(value, int) and name in NUMBERS_IN_HEX:
+        return hex(value)
     return fact(value)
 
 

@@ -38,9 +38,11 @@ def in_words(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and value >= PAGE_SIZE:
         return in_both(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list):
-        return "; ".join(str(item) for item in value) or "none"
-    return str(value)
+        return "; ".join(map(in_words, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def in_both(number: int) -> str:

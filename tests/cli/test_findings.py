@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -17,9 +20,18 @@ from pykexec.images.identify import identify
 from pykexec.machine import NoteArea
 from pykexec.placement.plan import BOOT_PARAMS, LoadRequest
 from pykexec.placement.plan_load import plan_load
-from tests.builders import make_bzimage, make_cpio, make_machine, make_vmlinux, pack
+from tests.builders import (
+    make_bzimage,
+    make_cpio,
+    make_machine,
+    make_multiboot,
+    make_vmlinux,
+    multiboot2_header,
+    pack,
+)
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
+from tests.images.fixtures import FIXTURES
 
 
 @pytest.fixture
@@ -101,6 +113,33 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
     Path("text").write_text("no kernel, no initrd")
     nothing = run("inspect", "text", status=1)
     assert "text: not a kernel image of any known type" in nothing.stderr
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_inspect_every_type(run: Run, run_json: RunJson, name: str) -> None:
+    """Names and values, to be read: nothing that Python calls a value, and no pointer."""
+    Path(name).write_bytes(FIXTURES[name])
+    said = run("inspect", name).stdout
+    assert said.startswith("type ")
+    assert re.findall(r"[<>{}\[\]'=]|\bNone\b", said.replace("root=/dev/vda1", "")) == []
+    assert said == run("inspect", name).stdout
+    document = json.dumps(run_json("inspect", name))
+    assert re.findall(r"[<>(]", document.replace("(builder)", "").replace("(NBI)", "")) == []
+
+
+def test_inspect_an_image_that_may_lie_elsewhere(run: Run, run_json: RunJson) -> None:
+    tag = struct.pack("<4I", 0x200000, 0xFFFFFFFF, 0x200000, 2)
+    Path("k").write_bytes(make_multiboot(multiboot2_header((10, 0, tag)), addr=0x200000))
+    lines = run("inspect", "k").stdout.splitlines()
+    where = "low 0x200000, high 0xffffffff, align 0x200000 (2 MiB), from_top yes"
+    assert f"relocation   {where}" in lines
+    assert "parts        addr 0x200000, memsz 0x3000 (12 KiB)" in lines
+    assert run_json("inspect", "k")["boot"]["relocation"] == {
+        "low": "0x200000",
+        "high": "0xffffffff",
+        "align": 0x200000,
+        "from_top": True,
+    }
 
 
 def test_inspect_a_dump(run: Run, run_json: RunJson, machine: str) -> None:
