@@ -5,6 +5,9 @@ from __future__ import annotations
 HUGE_PAGE_SIZE = 2 << 20
 """Bytes mapped by one PMD of x86_64."""
 
+GIB_PAGE_SIZE = 1 << 30
+"""Bytes mapped by one PUD, on CPUs with pdpe1gb."""
+
 SECTION_SIZE = 128 << 20
 """SECTION_SIZE_BITS of x86_64 (asm/sparsemem.h): the unit in which memmap is allocated."""
 

@@ -1,5 +1,6 @@
 """2 MiB pages whose physical address is known: the pool, a hugetlbfs of our own with one
-file on it, and /proc/self/pagemap.
+file on it, and /proc/self/pagemap. Where the kernel can make a page of 1 GiB, that is
+split into 512 adjacent ones.
 
 The file outlives the program, so the pages stay where they are until it is removed.
 Nothing moves them but hwpoison, memory offlining and migration on request
@@ -11,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 from pykexec import libc
@@ -22,6 +24,7 @@ from pykexec.host.root import THIS_MACHINE, Folder, number
 from pykexec.machine import Unknown
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+GIB_POOL = "/sys/kernel/mm/hugepages/hugepages-1048576kB"
 COMPACT = "/proc/sys/vm/compact_memory"
 PAGEMAP = "/proc/self/pagemap"
 
@@ -86,6 +89,25 @@ class HugePages:
         """Have the kernel move pages together (CONFIG_COMPACTION); it may decline."""
         if self.root.exists(COMPACT):
             self.order(COMPACT, 1)
+
+    def gib_pages(self) -> int | None:
+        """Pages of 1 GiB in their pool; None where there is no such pool (a CPU without
+        pdpe1gb), or none whose pages can be split (kernels before 5.16)."""
+        if self.root.exists(f"{GIB_POOL}/demote") is not True:
+            return None
+        found = number(self.root, f"{GIB_POOL}/nr_hugepages")
+        return None if isinstance(found, Unknown) else found
+
+    def set_gib_pages(self, count: int) -> None:
+        """Ask for so many. The kernel moves away what lies in an aligned GiB, or declines."""
+        with suppress(NotPermitted):
+            self.order(f"{GIB_POOL}/nr_hugepages", count)
+
+    def split_gib_page(self) -> None:
+        """A free one into 512 pages of the pool (Documentation/admin-guide/mm/hugetlbpage.rst,
+        demote); another program may have been quicker to take it."""
+        with suppress(NotPermitted):
+            self.order(f"{GIB_POOL}/demote", 1)
 
     def order(self, path: str, value: int) -> None:
         try:

@@ -19,6 +19,7 @@ from pykexec.host.lock import Busy, exclusive
 from .conftest import MakeTree
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+GIB_POOL = "/sys/kernel/mm/hugepages/hugepages-1048576kB"
 PRESENT = 1 << 63
 SOFT_DIRTY = 1 << 55
 
@@ -47,6 +48,31 @@ def test_surplus_is_not_ours(tree: MakeTree, tmp_path: Path) -> None:
 
 def test_set_pool(tree: MakeTree, tmp_path: Path) -> None:
     assert HugePages(tmp_path, tree({})).set_pool(7) == 7
+
+
+def test_gib_pages(tree: MakeTree, tmp_path: Path) -> None:
+    root = tree({f"{GIB_POOL}/nr_hugepages": "3\n", f"{GIB_POOL}/demote": ""})
+    pages = HugePages(tmp_path, root)
+    assert pages.gib_pages() == 3
+    pages.set_gib_pages(4)
+    assert pages.gib_pages() == 4
+    pages.split_gib_page()
+    assert (root.path / GIB_POOL.lstrip("/") / "demote").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("there", [{}, {f"{GIB_POOL}/nr_hugepages": "3\n"}])
+def test_no_gib_pages_or_none_that_can_be_split(
+    tree: MakeTree, tmp_path: Path, there: dict[str, str | bytes | None]
+) -> None:
+    assert HugePages(tmp_path, tree(there)).gib_pages() is None
+
+
+def test_gib_that_is_refused(tree: MakeTree, tmp_path: Path) -> None:
+    root = tree({f"{GIB_POOL}/nr_hugepages/x": "", f"{GIB_POOL}/demote/x": ""})
+    pages = HugePages(tmp_path, root)
+    pages.set_gib_pages(1)
+    pages.split_gib_page()
+    assert pages.gib_pages() is None
 
 
 def test_kernel_without_huge_pages(tree: MakeTree, tmp_path: Path) -> None:

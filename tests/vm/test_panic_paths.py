@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.memory.ranges import PhysRange, RangeSet
+
 from .lab import VM
-from .machine import Qmp
+from .machine import Qmp, Result
 from .product import (
     CAPTURE,
     CAPTURE_APPEND,
@@ -99,3 +102,70 @@ def test_a_stage_above_4_gib(vm: VM) -> None:
     plan = document(result, "first/plan.json")
     assert int(plan["window"]["start"], 16) >= 4 << 30
     assert_whole(verdict(result), 400 * 256)
+
+
+PATTERN_MIB = 200
+POOLS = "cat /proc/sys/vm/nr_hugepages /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+
+
+@pytest.fixture(scope="module")
+def emptied(vm: VM) -> Result:
+    """Every second huge page of memory is in use."""
+    first = f"""
+        python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
+        python3 -m guest.scatter 96
+        host mark scattered
+        {LOAD} > /out/once.json 2> /out/once.err
+        host mark loaded
+        {POOLS} > /out/loaded
+        {PYKEXEC} unload --crash --backend kernel > /out/unload
+        {POOLS} > /out/unloaded
+        {LOAD} > /out/plan.json 2> /out/plan.err
+        {PYKEXEC} status --backend kernel --json > /out/status.json
+        {SETTLED}
+        copyout /out
+        echo c > /proc/sysrq-trigger
+        sleep 60
+    """
+    return vm.run(
+        first,
+        CAPTURE,
+        append="crashkernel=64K hugepagesz=1G hugepages=1",
+        mem_mib=3328,
+        smp=2,
+        cpu="qemu64,+pdpe1gb",
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile"],
+        timeout_s=400,
+    ).expect(0)
+
+
+def span(found: dict[str, str]) -> PhysRange:
+    return PhysRange(int(found["start"], 16), int(found["end"], 16))
+
+
+def window(result: Result) -> PhysRange:
+    return span(document(result, "first/plan.json")["window"])
+
+
+@pytest.mark.parametrize("name", ["once", "plan"])
+def test_where_nothing_is_adjacent_the_kernel_empties_a_gib(emptied: Result, name: str) -> None:
+    assert document(emptied, f"first/{name}.json")["mode"] == "in-place"
+
+
+def test_the_rest_of_the_gib_is_given_back_at_once(emptied: Result) -> None:
+    """What stays is as much as of pages that were adjacent by themselves: the window, a page for
+    the low memory and one for the headers."""
+    staged = document(emptied, "first/status.json")["staged"]
+    assert staged["problem"] is None
+    assert text(emptied, "first/loaded").split() == [str(staged["huge_pages"]), "0"]
+    assert staged["huge_pages"] == window(emptied).size // HUGE_PAGE_SIZE + 2
+    assert text(emptied, "first/unloaded").split() == ["0", "0"]
+
+
+def test_the_dump_from_an_emptied_gib_is_whole_and_shows_no_stage(emptied: Result) -> None:
+    assert_whole(verdict(emptied), PATTERN_MIB * 256)
+    shown = map(span, document(emptied, "second/info.json")["memory"])
+    assert not RangeSet.of(shown).overlaps(window(emptied))

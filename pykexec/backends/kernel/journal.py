@@ -24,13 +24,15 @@ class BadJournal(KexecError):
 class Taken:
     """`raised` pages were added to the pool so far. While it is being changed, `before` and
     `after` are its size then and what is asked for. `kept` are (physical address, page of
-    the file); empty until the choice is made."""
+    the file); empty until the choice is made. `gib_pages` is how many pages of 1 GiB there
+    were before we had one more, None while there are as many as there were."""
 
     raised: int = 0
     before: int | None = None
     after: int | None = None
     kept: tuple[tuple[int, int], ...] = ()
     run: PhysRange | None = None
+    gib_pages: int | None = None
 
     def changing(self, before: int, after: int) -> Taken:
         """Written before the pool is changed."""
@@ -60,8 +62,13 @@ class Journal(StateFile[Taken]):
         run = found["run"]
         return Taken(
             raised=whole(found["raised"]),
-            before=None if found["before"] is None else whole(found["before"]),
-            after=None if found["after"] is None else whole(found["after"]),
+            before=whole_or_none(found["before"]),
+            after=whole_or_none(found["after"]),
             kept=tuple((whole(addr), whole(index)) for addr, index in found["kept"]),
             run=PhysRange(whole(run["start"]), whole(run["end"])) if run else None,
+            gib_pages=whole_or_none(found["gib_pages"]),
         )
+
+
+def whole_or_none(value: object) -> int | None:
+    return None if value is None else whole(value)

@@ -6,9 +6,10 @@ Taken step by step with a journal, and given back as it was found. Callers hold
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
-from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.hugetlb import GIB_PAGE_SIZE, HUGE_PAGE_SIZE
 from pykexec.backends.kernel.journal import Journal, Taken
 from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
 from pykexec.errors import DoesNotFit, KexecError
@@ -16,6 +17,8 @@ from pykexec.memory.ranges import RangeSet
 
 STEP_MIN = 16
 """Pages by which a search grows, at least."""
+GIB = GIB_PAGE_SIZE // HUGE_PAGE_SIZE
+"""Pages in a page of 1 GiB."""
 
 
 class HugePageSystem(Protocol):
@@ -24,6 +27,9 @@ class HugePageSystem(Protocol):
     def pool(self) -> int: ...
     def set_pool(self, count: int) -> int: ...
     def compact(self) -> None: ...
+    def gib_pages(self) -> int | None: ...
+    def set_gib_pages(self, count: int) -> None: ...
+    def split_gib_page(self) -> None: ...
     def mount(self) -> None: ...
     def unmount(self) -> None: ...
     def allocate(self, first: int, count: int) -> None: ...
@@ -143,8 +149,8 @@ def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) ->
 def search(
     pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int
 ) -> tuple[list[int], Choice]:
-    """The frames of the file's pages, and the choice among them. Memory is compacted
-    once before the search is given up."""
+    """The frames of the file's pages, and the choice among them. Before the search is given
+    up, memory is compacted once, and then one GiB of it is emptied."""
     frames: list[int] = []
     asked, compacted = wanted.pages, False
     while True:
@@ -157,10 +163,45 @@ def search(
             return frames, found
         if len(frames) < asked or asked >= limit:
             if compacted:
-                raise no_room(wanted, found, len(frames))
+                break
             pages.compact()
             compacted = True
         asked = min(limit, max(asked, len(frames)) + max(wanted.run // 2, STEP_MIN))
+    scattered = found.longest_run < wanted.run
+    if scattered and limit >= GIB and (other := search_a_gib(pages, journal, wanted, len(frames))):
+        return other
+    raise no_room(wanted, found, len(frames))
+
+
+def search_a_gib(
+    pages: HugePageSystem, journal: Journal, wanted: Wanted, taken: int
+) -> tuple[list[int], Choice] | None:
+    """The same in one GiB, after the `taken` pages of the file were given back: huge pages
+    scattered over memory are not moved by compaction, but they are for a page of 1 GiB."""
+    if pages.gib_pages() is None:
+        return None
+    pages.remove_file()
+    resize(pages, journal, -taken)
+    grown = split_a_gib(pages, journal)
+    if not grown:
+        return None
+    pages.allocate(0, grown)
+    frames = pages.frames(0, grown)
+    found = choose(frames, wanted)
+    return (frames, found) if isinstance(found, Choice) else None
+
+
+def split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
+    """One page of 1 GiB more than there are, split; says by how many the pool has grown. The
+    page is new, or nothing is split: one that was there is somebody's."""
+    taken = journal.read() or Taken()
+    pool, gib_pages = pages.pool(), pages.gib_pages() or 0
+    pending = replace(taken.changing(pool, pool + GIB), gib_pages=gib_pages)
+    journal.write(pending)
+    pages.set_gib_pages(gib_pages + 1)
+    if (pages.gib_pages() or 0) > gib_pages:
+        pages.split_gib_page()
+    return settle(pages, journal, pending).raised - taken.raised
 
 
 def no_room(wanted: Wanted, found: Shortage, taken: int) -> NoRoomForStage:
@@ -206,14 +247,22 @@ def resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
     return settled.raised - taken.raised
 
 
+def settle(pages: HugePageSystem, journal: Journal, taken: Taken) -> Taken:
+    """What of a change is ours, however far it went; a GiB that was not split is given back."""
+    now = pages.gib_pages() or 0
+    if taken.gib_pages is not None and now > taken.gib_pages:
+        pages.set_gib_pages(now - 1)
+    settled = replace(taken.settled(pages.pool()), gib_pages=None)
+    journal.write(settled)
+    return settled
+
+
 def release(pages: HugePageSystem, journal: Journal) -> None:
     """Give everything back, whatever point the journal was left at. May be repeated."""
     taken = journal.read()
     if taken is None:
         return
     pages.remove_file()
-    settled = taken.settled(pages.pool())
-    journal.write(settled)
-    resize(pages, journal, -settled.raised)
+    resize(pages, journal, -settle(pages, journal, taken).raised)
     pages.unmount()
     journal.remove()

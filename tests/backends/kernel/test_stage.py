@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 MIB2 = 2 << 20
+GIB = 8
+"""Pages in a page of 1 GiB, on this machine."""
 
 
 class Killed(BaseException):
@@ -38,6 +41,10 @@ class Machine:
         self.memory: dict[int, bytearray] = {}
         self.mounted = self.compacted = False
         self.after_compaction: list[int] = []
+        self.gibs: int | None = None
+        self.first_gibs = 0
+        self.one_gib: list[int] = []
+        self.taken_away = False
         self.steps, self.kill_at = 0, kill_at
         self.largest = 0
 
@@ -62,6 +69,26 @@ class Machine:
         self.order += self.after_compaction
         self.after_compaction = []
         self.compacted = True
+
+    def gib_pages(self) -> int | None:
+        return self.gibs
+
+    def set_gib_pages(self, count: int) -> None:
+        """It is made of `one_gib`, as long as no page of the file is in the way."""
+        assert self.gibs is not None
+        self.step()
+        if count < self.gibs or (self.one_gib and not self.file):
+            self.gibs = count
+        self.step()
+
+    def split_gib_page(self) -> None:
+        assert self.gibs is not None
+        self.step()
+        if not self.taken_away:
+            self.gibs -= 1
+            self.size += len(self.one_gib)
+            self.order = [*self.one_gib, *self.order]
+        self.step()
 
     def mount(self) -> None:
         self.step()
@@ -110,6 +137,7 @@ ORDER = at(10, 40, 12, 20, 11, 50, 60, 70)
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_module, "STEP_MIN", 1)
+    monkeypatch.setattr(stage_module, "GIB", GIB)
 
 
 @pytest.fixture
@@ -120,6 +148,7 @@ def journal(tmp_path: Path) -> Journal:
 def as_before(machine: Machine, journal: Journal) -> bool:
     return (
         machine.size == machine.first_pool
+        and (machine.gibs or 0) == machine.first_gibs
         and not machine.file
         and not machine.mounted
         and not journal.path.exists()
@@ -249,47 +278,109 @@ def test_memory_is_not_compacted_for_nothing(journal: Journal) -> None:
     assert not machine.compacted
 
 
-def survive(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a kill is final: the releasing in `except` does not run either."""
+def killed(
+    build: Callable[[], Machine], kill_at: int, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> Machine:
+    """A machine on which a take was killed, for good: the releasing in `except` did not run."""
 
     def dead(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(stage_module, "release", dead)
-
-
-STEPS_OF_A_TAKE = 16
-
-
-def test_every_step_is_killed_below(journal: Journal) -> None:
-    machine = Machine(list(ORDER), pool=5)
-    take(machine, journal, WANTED, limit=8)
-    assert machine.steps == STEPS_OF_A_TAKE
-
-
-@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
-def test_killed_while_taking(
-    journal: Journal, kill_at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
+    machine = build()
+    machine.kill_at = kill_at
     with monkeypatch.context() as patch:
-        survive(machine, patch)
+        patch.setattr(stage_module, "release", dead)
         with pytest.raises(Killed):
             take(machine, journal, WANTED, limit=8)
+    return machine
+
+
+def scattered(pool: int = 5) -> Machine:
+    """No two huge pages side by side, and one page of 1 GiB that is somebody's; the kernel can
+    make another."""
+    machine = Machine(at(10, 12, 14, 16, 18), pool)
+    machine.gibs = machine.first_gibs = 1
+    machine.one_gib = at(*range(32, 32 + GIB))
+    return machine
+
+
+def test_where_no_pages_are_adjacent_a_gib_is_emptied_and_split(journal: Journal) -> None:
+    machine = scattered()
+    stage = take(machine, journal, WANTED, limit=GIB)
+    assert stage.run == PhysRange(37 * MIB2, 40 * MIB2)
+    assert stage.singles == (36 * MIB2,)
+    assert (machine.size, machine.gibs) == (5 + 4, 1)
+    assert machine.compacted
+    release(machine, journal)
+    assert as_before(machine, journal)
+
+
+def test_a_gib_is_not_more_than_may_be_taken(journal: Journal) -> None:
+    machine = scattered()
+    with pytest.raises(NoRoomForStage, match="no 3 adjacent huge pages"):
+        take(machine, journal, WANTED, limit=GIB - 1)
+    assert as_before(machine, journal)
+
+
+@pytest.mark.parametrize("why", ["no GiB can be emptied", "another program took it", "no pool"])
+def test_no_gib_to_be_had(journal: Journal, why: str) -> None:
+    machine = scattered()
+    if why == "no GiB can be emptied":
+        machine.one_gib = []
+    machine.taken_away = why == "another program took it"
+    if why == "no pool":
+        machine.gibs, machine.first_gibs = None, 0
+    with pytest.raises(NoRoomForStage, match="no 3 adjacent huge pages"):
+        take(machine, journal, WANTED, limit=GIB)
+    assert as_before(machine, journal)
+
+
+def test_no_gib_is_emptied_for_pages_that_need_not_be_adjacent(journal: Journal) -> None:
+    machine = scattered()
+    with pytest.raises(NoRoomForStage, match="5 huge pages can be used, 6 are needed"):
+        take(machine, journal, Wanted(singles=6), limit=GIB)
+    assert as_before(machine, journal)
+
+
+def plain() -> Machine:
+    return Machine(list(ORDER), pool=5)
+
+
+KILLED = [
+    *((plain, kill_at) for kill_at in range(1, 17)),
+    *((scattered, kill_at) for kill_at in range(1, 42)),
+]
+"""Each step of a take."""
+
+
+@pytest.mark.parametrize("build", [plain, scattered])
+def test_every_step_is_killed_below(journal: Journal, build: Callable[[], Machine]) -> None:
+    machine = build()
+    take(machine, journal, WANTED, limit=8)
+    assert [kill_at for made, kill_at in KILLED if made is build][-1] == machine.steps
+
+
+@pytest.mark.parametrize(("build", "kill_at"), KILLED)
+def test_killed_while_taking(
+    journal: Journal,
+    build: Callable[[], Machine],
+    kill_at: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = killed(build, kill_at, journal, monkeypatch)
     assert reopen(machine, journal) is None
     release(machine, Journal(journal.path.parent))
     assert as_before(machine, journal)
 
 
-@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
+@pytest.mark.parametrize(("build", "kill_at"), KILLED)
 def test_next_take_gives_back_what_the_killed_one_left(
-    journal: Journal, kill_at: int, monkeypatch: pytest.MonkeyPatch
+    journal: Journal,
+    build: Callable[[], Machine],
+    kill_at: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
-    with monkeypatch.context() as patch:
-        survive(machine, patch)
-        with pytest.raises(Killed):
-            take(machine, journal, WANTED, limit=8)
+    machine = killed(build, kill_at, journal, monkeypatch)
     take(machine, journal, WANTED, limit=8)
     assert machine.size == 5 + 4
     release(machine, journal)
@@ -307,17 +398,16 @@ def test_killed_while_releasing(journal: Journal, kill_at: int) -> None:
     assert as_before(machine, journal)
 
 
-@pytest.mark.parametrize("kill_at", range(1, STEPS_OF_A_TAKE + 1))
+@pytest.mark.parametrize(("build", "kill_at"), KILLED)
 def test_killed_while_taking_and_again_while_releasing(
-    tmp_path: Path, kill_at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    build: Callable[[], Machine],
+    kill_at: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for second in range(1, 7):
         journal = Journal(tmp_path)
-        machine = Machine(list(ORDER), pool=5, kill_at=kill_at)
-        with monkeypatch.context() as patch:
-            survive(machine, patch)
-            with pytest.raises(Killed):
-                take(machine, journal, WANTED, limit=8)
+        machine = killed(build, kill_at, journal, monkeypatch)
         machine.kill_at = machine.steps + second
         with pytest.raises(Killed):
             release(machine, journal)
@@ -356,7 +446,7 @@ def test_settled(pending: Taken, now: int, raised: int) -> None:
 
 
 def test_journal_reads_what_it_wrote(journal: Journal) -> None:
-    taken = Taken(3, 5, 8, ((0x200000, 4), (0x400000, 0)), PhysRange(0x200000, 0x600000))
+    taken = Taken(3, 5, 8, ((0x200000, 4), (0x400000, 0)), PhysRange(0x200000, 0x600000), 2)
     journal.write(taken)
     assert journal.read() == taken
     assert journal.path.stat().st_mode & 0o777 == 0o600
@@ -364,7 +454,7 @@ def test_journal_reads_what_it_wrote(journal: Journal) -> None:
 
 GOOD = {
     "schema": "pykexec.stage/1", "raised": 0, "before": None, "after": None,
-    "kept": [], "run": None,
+    "kept": [], "run": None, "gib_pages": None,
 }  # fmt: skip
 BAD_JOURNALS: list[tuple[str, bytes]] = [
     ("not JSON", b"{"),
