@@ -2,8 +2,8 @@
 
 Everything runs under TCG, several times slower than a processor: the seconds are for
 comparing with each other. The guests have 3 GiB and two CPUs. The times are those at which
-the lines came over the serial console: the stub's, and the capture kernel's banner. (In a window
-of 64 MiB the stub does its work, but Debian's kernel runs out of memory while it boots.)
+the lines came over the serial console: the stub's, and the capture kernel's banner. In a window
+of 64 MiB the stub does its work, but Debian's kernel runs out of memory while it boots.
 """
 
 from __future__ import annotations
@@ -40,21 +40,24 @@ class Way:
     reserved: int
     command: str
     has_stub: bool = True
+    boots: bool = True
+    """Whether the capture kernel comes to its first command."""
 
 
 @dataclass(frozen=True)
 class Times:
     """Seconds of one run: from the panic to the capture kernel's first line and to its first
-    command; and of that the stub's own, None where there is no stub of ours."""
+    command, None where it does not boot; and of that the stub's own, None where there is no stub
+    of ours."""
 
     line: float
-    command: float
+    command: float | None
     stub: float | None
 
 
-def by_normal(mode: str, mib: int) -> Way:
+def by_normal(mode: str, mib: int, boots: bool = True) -> Way:
     options = f"--crash-by-normal --mode {mode} --crash-size {mib}M"
-    return Way(f"{mode}, window of {mib} MiB", 64 << 10, f"{LOAD} {options}")
+    return Way(f"{mode}, window of {mib} MiB", 64 << 10, f"{LOAD} {options}", boots=boots)
 
 
 KEXEC_TOOLS = Way("kexec-tools, kexec -p", DEBIAN, KEXEC, has_stub=False)
@@ -63,6 +66,7 @@ WAYS = (
     KEXEC_TOOLS,
     Way("pykexec load --crash", DEBIAN, f"{LOAD} --crash"),
     IN_PLACE,
+    by_normal("stub-swap", 64, boots=False),
     *(by_normal("stub-swap", mib) for mib in (128, 192, 256, 512)),
 )
 
@@ -85,23 +89,33 @@ def timed(vm: VM, way: Way) -> Times:
         python=True,
         site=site(),
         programs=["kexec"],
-    ).expect(0)
+    )
+    if way.boots:
+        result.expect(0)
     panic, line = result.seconds_at("panic"), result.seconds_at_console(BANNER)
     assert line > panic, "the capture kernel's first line was not seen"
     stub = None
     if way.has_stub:
         stub = result.seconds_at_console(STARTING) - result.seconds_at_console(CHECKING)
-    return Times(line - panic, result.seconds_at("second kernel") - panic, stub)
+    command = result.seconds_at("second kernel") - panic if way.boots else None
+    return Times(line - panic, command, stub)
 
 
 def best(turns: tuple[Times, ...]) -> Times:
     """The shortest of each: what else the computer does only adds."""
+    commands = [times.command for times in turns if times.command is not None]
     stubs = [times.stub for times in turns if times.stub is not None]
     return Times(
-        min(times.line for times in turns),
-        min(times.command for times in turns),
-        min(stubs, default=None),
+        min(times.line for times in turns), min(commands, default=None), min(stubs, default=None)
     )
+
+
+def row(way: Way, times: Times) -> str:
+    line, command, stub = (
+        "-" if seconds is None else f"{seconds:.1f} s"
+        for seconds in (times.line, times.command, times.stub)
+    )
+    return f"{way.name:30} {way.reserved >> 10:>8} K  {stub:>7}  {line:>10}  {command:>13}"
 
 
 def main() -> int:
@@ -116,11 +130,7 @@ def main() -> int:
     found = dict(zip(WAYS, map(best, zip(*turns, strict=True)), strict=True))
     print(f"{'':30} {'reserved':>10}  {'stub':>7}  {'first line':>10}  first command")
     for way, times in found.items():
-        stub = "" if times.stub is None else f"{times.stub:.1f} s"
-        reserved = f"{way.reserved >> 10} K"
-        print(
-            f"{way.name:30} {reserved:>10}  {stub:>7}  {times.line:8.1f} s  {times.command:11.1f} s"
-        )
+        print(row(way, times))
     print(f"\nreserved by default: Debian {DEBIAN >> 20} MiB, RHEL {RHEL >> 20} MiB")
     ratio = found[IN_PLACE].line / found[KEXEC_TOOLS].line
     print(f"first line, in-place against kexec-tools: {ratio:.2f} times (limit {NOT_SLOWER:g})")
