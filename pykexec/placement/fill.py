@@ -48,9 +48,11 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
     while len(folded) > limit:
         at = next((i for i in range(1, len(folded)) if may_fold(*folded[i - 1 : i + 1])), None)
         if at is None:
+            low = sum(item.name == LOW for item in folded)
             raise TooManySegments(
                 f"{len(folded)} segments are needed, kexec_load takes {limit}",
-                hint="a window inside one piece of RAM: each gap in it costs a segment",
+                hint="a window inside one piece of RAM: each gap in it costs a segment, "
+                f"and memory below 1 MiB has {low} of them",
                 count=len(folded),
             )
         before, gap = folded[at - 1 : at + 1]

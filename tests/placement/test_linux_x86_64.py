@@ -189,8 +189,9 @@ def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:
     holes = [(0x20000000 + n * 0x100000, 0x20000000 + n * 0x100000 + 0x1000) for n in range(20)]
     memory_map = MemoryMap.of([*pc_map().ranges, *reserved(*holes)])
     request = LoadRequest(kind=CRASH, mem_min=0x20000000, mem_max=0x27FFFFFF)
-    with pytest.raises(TooManySegments, match="segments are needed, kexec_load takes 16"):
+    with pytest.raises(TooManySegments, match="segments are needed, kexec_load takes 16") as caught:
         plan_load(kernel, make_machine(memory_map), request)
+    assert "memory below 1 MiB has 1 of them" in (caught.value.hint or "")
 
 
 def test_several_pieces_below_1_mib_are_a_segment_each(kernel: KernelImage) -> None:
