@@ -62,7 +62,7 @@ def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport 
     if slots[record.slot] is LoadState.NOT_LOADED:
         problem = f"the {record.slot} image is not loaded any more: it was freed by others"
     try:
-        acting.staged.check()
+        acting.check()
     except (StageChanged, NotStaged) as error:
         problem = error.message
     return StagedReport(record, acting.staged.page_count(), problem)

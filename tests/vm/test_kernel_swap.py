@@ -40,11 +40,21 @@ KILLED = f"""
     done
 """
 
+REPLACED = f"""
+    {LOAD} > /dev/null 2>&1
+    kexec -c -l /boot/vmlinuz --append=quiet
+    {PYKEXEC} status --backend kernel > /out/replaced.txt || echo $? > /out/replaced.status
+    {PYKEXEC} exec --backend kernel --yes 2> /out/replaced.err || echo $? >> /out/replaced.status
+    {PYKEXEC} unload --backend kernel > /dev/null
+"""
+
 FIRST = f"""
     python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
     host mark "pattern laid out"
     {KILLED}
     host mark "killed four times"
+    {REPLACED}
+    host mark "replaced"
     {LOAD} --json > /out/plan.json 2> /out/plan.err
     {PYKEXEC} status --backend kernel > /out/status.txt
     {LOAD} > /out/second.out 2> /out/second.err || echo $? > /out/second.status
@@ -66,7 +76,7 @@ def result(vm: VM) -> Result:
         python=True,
         second_python=True,
         site=site(),
-        programs=["makedumpfile"],
+        programs=["makedumpfile", "kexec"],
         timeout_s=400,
     ).expect(0)
 
@@ -102,6 +112,13 @@ def test_status_looks_at_the_stage_again(result: Result) -> None:
     status = text(result, "first/status.txt")
     assert "crash by normal, mode kernel-swap (normal slot)" in status
     assert "every address and every digest is as it was" in status
+
+
+def test_another_programs_image_is_not_started_for_ours(result: Result) -> None:
+    problem = "the normal image is not the one that pykexec loaded: another program has replaced it"
+    assert text(result, "first/replaced.status").split() == ["3", "3"]
+    assert f"check      {problem}" in text(result, "first/replaced.txt")
+    assert text(result, "first/replaced.err").startswith(f"pykexec: {problem}")
 
 
 def test_makedumpfile_takes_it(result: Result) -> None:

@@ -52,24 +52,16 @@ class LoadedSegment:
         return -(-self.memsz // PAGE_SIZE)
 
 
-@dataclass(frozen=True, slots=True)
-class Kimage:
-    """The struct's address, its first word, and its page list, walked and checked."""
-
-    addr: int
-    head: int
-    page_list: PageList
-
-
 def read_kimage(
     memory: KernelMemory, pointer: int, segments: Sequence[LoadedSegment], entry: int
-) -> Kimage:
-    """The image that the pointer (the address of `kexec_image`) points to.
+) -> PageList:
+    """The page list, walked and checked, of the image that the pointer (the address of
+    `kexec_image`) points to.
 
     `segments` in the order of the load. Raises KimageMismatch, BadPageList, and
     whatever `memory` raises.
     """
-    (addr,) = WORD.unpack(memory.virtual(pointer, WORD.size))
+    addr = kimage_address(memory, pointer)
     if not addr:
         raise KimageMismatch("kexec_image: no image is loaded", hint="load again")
     raw = memory.virtual(addr, KIMAGE_READ)
@@ -78,7 +70,13 @@ def read_kimage(
     pages = sum(segment.pages for segment in segments)
     page_list = read_page_list(memory.physical, head, pages)
     check_pages(page_list, segments)
-    return Kimage(addr, head, page_list)
+    return page_list
+
+
+def kimage_address(memory: KernelMemory, pointer: int) -> int:
+    """Virtual, of the struct that the pointer points to; 0 where no image is loaded."""
+    (addr,) = WORD.unpack(memory.virtual(pointer, WORD.size))
+    return int(addr)
 
 
 def find_segments(raw: bytes, segments: Sequence[LoadedSegment], entry: int) -> int:
@@ -134,10 +132,3 @@ def check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None:
         if source != dest and source in destinations:
             raise KimageMismatch(f"page list: source {source:#x} is another page's destination")
         seen.add(source)
-
-
-def still_loaded(memory: KernelMemory, pointer: int, image: Kimage) -> bool:
-    """Whether the same image is there now: to be asked just before it is relied on."""
-    if memory.virtual(pointer, WORD.size) != WORD.pack(image.addr):
-        return False
-    return memory.virtual(image.addr, WORD.size) == WORD.pack(image.head)

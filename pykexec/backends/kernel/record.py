@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.state_file import StateFile, whole
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange
@@ -34,6 +35,9 @@ class LoadRecord:
     headers: PhysRange
     sums: tuple[tuple[int, int, str], ...] = ()
     """(address, bytes, sha256) of what was put into the stage; () until it is complete."""
+    entry: int = 0
+    segments: tuple[LoadedSegment, ...] = ()
+    """What kexec_load(2) was given, for kernel-swap; () until it has returned."""
 
 
 class RecordFile(StateFile[LoadRecord]):
@@ -51,6 +55,8 @@ class RecordFile(StateFile[LoadRecord]):
             "since": value.since,
             "window": [value.window.start, value.window.end],
             "headers": [value.headers.start, value.headers.end],
+            "entry": value.entry,
+            "segments": [(item.bufsz, item.mem, item.memsz) for item in value.segments],
             "sums": value.sums,
         }
 
@@ -62,6 +68,8 @@ class RecordFile(StateFile[LoadRecord]):
             since=whole(found["since"]),
             window=PhysRange(*map(whole, found["window"])),
             headers=PhysRange(*map(whole, found["headers"])),
+            entry=whole(found["entry"]),
+            segments=tuple(LoadedSegment(*map(whole, item)) for item in found["segments"]),
             sums=tuple((whole(a), whole(n), str(digest)) for a, n, digest in found["sums"]),
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel import stage
@@ -38,7 +38,7 @@ class StagedImage:
     def bind_headers(self, addr: int, headers: bytes) -> None:
         """Into the huge pages, which must still be where they were."""
         self.unmoved().write(addr, headers)
-        self.remember_sums([(addr, len(headers), hashlib.sha256(headers).hexdigest())])
+        self.remember(sums=((addr, len(headers), hashlib.sha256(headers).hexdigest()),))
 
     def fill(self, bound: BoundPlan) -> None:
         """Image and headers at the places in which the stub will look for them."""
@@ -61,12 +61,13 @@ class StagedImage:
                     staged.write(piece.source + done, part)
                     done, left = done + len(part), left[len(part) :]
         staged.write(bound.headers_at.start, bound.headers)
-        self.remember_sums((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound))
+        self.remember(sums=tuple((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound)))
         self.unmoved()
 
-    def remember_sums(self, sums: Iterable[tuple[int, int, str]]) -> None:
+    def remember(self, **more: Any) -> None:
+        """Fields of the record that are known by now."""
         if record := self.records.read():
-            self.records.write(replace(record, sums=tuple(sums)))
+            self.records.write(replace(record, **more))
 
     def unmoved(self) -> stage.Stage:
         """The stage, whose pages are where the journal says. Raises StageChanged."""

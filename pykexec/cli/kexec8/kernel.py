@@ -83,4 +83,4 @@ class DropInKernel(KernelBackend):
             raise NothingLoaded(f"the normal image is {state}", hint="kexec -l first")
         record = self.records.read()
         if record and record.slot is Slot.NORMAL:
-            self.staged.check()
+            self.check()

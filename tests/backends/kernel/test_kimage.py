@@ -13,8 +13,8 @@ from pykexec.backends.kernel.kimage import (
     KimageMismatch,
     LoadedSegment,
     find_segments,
+    kimage_address,
     read_kimage,
-    still_loaded,
 )
 from pykexec.backends.page_list import BadPageList
 from pykexec.crash.backup_map import BackupRun
@@ -79,13 +79,13 @@ def make_memory(words: Words = GOOD, *, struct_bytes: bytes | None = None) -> By
 
 def test_read_back() -> None:
     image = read_kimage(make_memory(), POINTER, SEGMENTS, ENTRY)
-    assert image.page_list.backup_map.runs == (
+    assert image.backup_map.runs == (
         BackupRun(0x1000, 0x800000, 0x2000),
         BackupRun(0x100000, 0x803000, 0x1000),
         BackupRun(0x101000, 0x101000, 0x1000),
         BackupRun(0x102000, 0x802000, 0x1000),
     )
-    assert image.page_list.list_pages == (0x900000,)
+    assert image.list_pages == (0x900000,)
 
 
 def test_list_of_several_pages() -> None:
@@ -102,8 +102,8 @@ def test_list_of_several_pages() -> None:
         end = DONE if last else (0x900000 + (no + 1) * PAGE_SIZE) | INDIRECTION
         pieces[0x900000 + no * PAGE_SIZE] = page([*block, end])
     image = read_kimage(Bytes(pieces), POINTER, segments, ENTRY)
-    assert image.page_list.backup_map.runs == (BackupRun(0x1000000, 0x8000000, pages * PAGE_SIZE),)
-    assert len(image.page_list.list_pages) == 3
+    assert image.backup_map.runs == (BackupRun(0x1000000, 0x8000000, pages * PAGE_SIZE),)
+    assert len(image.list_pages) == 3
 
 
 LAYOUTS = [
@@ -201,11 +201,8 @@ def test_endless_list_ends() -> None:
         read_kimage(make_memory([0x900000 | INDIRECTION]), POINTER, SEGMENTS, ENTRY)
 
 
-def test_still_loaded() -> None:
+def test_the_address_of_the_struct() -> None:
     memory = make_memory()
-    image = read_kimage(memory, POINTER, SEGMENTS, ENTRY)
-    assert still_loaded(memory, POINTER, image)
-    memory.pieces[KIMAGE] = make_struct(0x901000 | INDIRECTION)
-    assert not still_loaded(memory, POINTER, image)
+    assert kimage_address(memory, POINTER) == KIMAGE
     memory.pieces[POINTER] = bytes(8)
-    assert not still_loaded(memory, POINTER, image)
+    assert not kimage_address(memory, POINTER)

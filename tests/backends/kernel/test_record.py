@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.record import BadRecord, LoadRecord, RecordFile
 from pykexec.errors import NotPermitted
 from pykexec.memory.ranges import PhysRange
@@ -29,8 +31,9 @@ RECORD = LoadRecord(
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     records = RecordFile(tmp_path)
     assert records.read() is None
-    records.write(RECORD)
-    assert records.read() == RECORD
+    for record in (RECORD, replace(RECORD, entry=0x1000, segments=(LoadedSegment(5, 0x1000, 8),))):
+        records.write(record)
+        assert records.read() == record
     assert records.path.stat().st_mode & 0o777 == 0o600
     records.remove()
     records.remove()
@@ -46,6 +49,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         {"window": None},
         {"sums": [[1, 2]]},
         {"since": "never"},
+        {"segments": [[1, 2]]},
+        {"entry": "0x1000"},
         {"since": float("inf")},
         {"window": [0.5, 8]},
     ],
