@@ -22,7 +22,7 @@ from tests.builders import GIB, MIB, make_bzimage, make_machine, make_vmlinux, r
 from tests.conftest import Golden
 
 from .golden import described, stub_params
-from .test_other_loads import INITRD, MACHINE, at, bytes_of, image_of
+from .test_normal_load import INITRD, MACHINE, at, bytes_of, image_of
 
 HEAP_END = 0xE000
 
