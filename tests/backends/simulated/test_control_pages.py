@@ -24,6 +24,7 @@ IDENTITY_MAPS = {
     "memory": ((), 2),
     "a segment in the same GiB": ((PhysRange.sized(900 * MIB, PAGE),), 2),
     "a segment in another GiB": ((PhysRange.sized(5 << 30, PAGE),), 3),
+    "a segment in the same 512 GiB": ((PhysRange.sized(300 << 30, PAGE),), 3),
     "a segment across two": ((PhysRange((5 << 30) - PAGE, (5 << 30) + PAGE),), 4),
     "a segment above 512 GiB": ((PhysRange.sized(600 << 30, PAGE),), 4),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from errno import EBUSY, EPERM
 from pathlib import Path
 
 import pytest
 
-from pykexec.backends.backend import LoadState, Slot
+from pykexec.backends.backend import LoadState, NothingLoaded, Slot
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.gates import Gates, Lockdown
 from pykexec.backends.simulated.relocate import SwitchFailed
@@ -63,6 +64,41 @@ def test_a_panic_during_a_load_makes_no_dump(backend: SimulatedBackend) -> None:
     assert_both_loaded(backend)
     backend.set_gates(Gates())
     assert backend.crash().vmcore
+
+
+@pytest.mark.parametrize(
+    ("gone", "way"),
+    [(Slot.CRASH, SimulatedBackend.crash), (Slot.NORMAL, SimulatedBackend.exec)],
+)
+def test_neither_way_starts_the_image_of_the_other(
+    gone: Slot, way: Callable[[SimulatedBackend], object], backend: SimulatedBackend
+) -> None:
+    backend.unload(gone)
+    with pytest.raises(NothingLoaded):
+        way(backend)
+    assert list(backend.status().values()).count(LoadState.LOADED) == 1
+
+
+@pytest.mark.parametrize("relocate", ["swap", "copy"])
+def test_what_a_source_page_holds_afterwards(relocate: str, tmp_path: Path) -> None:
+    """The old destination where pages are exchanged; still the image's bytes where not."""
+    backend = SimulatedBackend.create(tmp_path / "m", 64 * MIB, seed=2, relocate=relocate)
+    image = capture_image(WINDOW, flags=NORMAL, headers=PAGE, cmdline="quiet", sealed=False)
+    backend.load(image.table)
+    with backend.turns.reading() as (state, ram):
+        pairs = state.images[Slot.NORMAL].page_list(ram).pairs
+    used = set(addresses(backend.show().in_use))
+    moved = {dest: source for dest, source in pairs if dest in used}
+    assert len(moved) > 20
+    old = fill_pages(backend.folder.path, list(moved))
+    new = raw_pages(backend.folder.path, list(moved.values()))
+    backend.exec()
+    there = raw_pages(backend.folder.path, list(moved))
+    left = raw_pages(backend.folder.path, list(moved.values()))
+    arrived = [there[dest] == new[source] for dest, source in moved.items()]
+    kept = [left[source] == old[dest] for dest, source in moved.items()]
+    assert all(arrived)
+    assert all(kept) if relocate == "swap" else left == new
 
 
 def test_what_forbids_a_load_does_not_forbid_a_start(backend: SimulatedBackend) -> None:
