@@ -54,8 +54,9 @@ def fill_all(fd: int, byte: bytes, size: int, offset: int) -> None:
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A file of the folder itself: never through a link, never inherited. OSError."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    """A file of the folder itself: never through a link, never inherited, and without a wait
+    for whoever else opens a pipe that lies there. OSError."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
 
 
 def replace_file(path: Path, contents: bytes) -> None:

@@ -196,7 +196,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
 
 def read_state(path: Path) -> tuple[MachineState, Pending]:
     """machine.json; raises BadMachineFile, OSError."""
-    fd = open_own(path / STATE, os.O_RDONLY | os.O_NONBLOCK)
+    fd = open_own(path / STATE, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size
         if size > MAX_FILE:

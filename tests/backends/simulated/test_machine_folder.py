@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,21 @@ def test_a_ram_file_that_is_too_short(tmp_path: Path) -> None:
     with pytest.raises(KexecError) as caught:
         backend.status()
     assert "ram has 0x1000 bytes, 0xbe0000 were expected" in caught.value.message
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_instead_of_a_file(name: str, tmp_path: Path) -> None:
+    """Nobody will ever open its other end."""
+    make(tmp_path / "m")
+    (tmp_path / "m" / name).unlink()
+    os.mkfifo(tmp_path / "m" / name)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        with suppress(KexecError):
+            SimulatedBackend.open(tmp_path / "m").show()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_page_list_that_somebody_overwrote(tmp_path: Path) -> None:
