@@ -82,7 +82,7 @@ def load_record() -> dict[str, object]:
     return {
         "schema": "pykexec.loaded/1", "slot": "crash", "mode": "in-place", "kernel": "/boot/k",
         "since": 1, "window": [1 << 30, 2 << 30], "headers": [1 << 20, 2 << 20],
-        "sums": [[1 << 30, 4096, "00"]],
+        "sums": [[1 << 30, 4096, "00"]], "entry": 4096, "segments": [[5, 4096, 8192]],
     }  # fmt: skip
 
 
