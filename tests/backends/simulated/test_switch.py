@@ -10,8 +10,11 @@ import pytest
 
 from pykexec.backends.backend import LoadState, NothingLoaded, Slot
 from pykexec.backends.simulated import SimulatedBackend
+from pykexec.backends.simulated.capture import check_ram
 from pykexec.backends.simulated.gates import Gates, Lockdown
 from pykexec.backends.simulated.relocate import SwitchFailed
+from pykexec.backends.simulated.zero_page import ZeroPage
+from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange
 from pykexec.syscalls import SyscallError
 from tests.backends.simulated.images import NORMAL, PAGE, capture_image, load_bound
@@ -86,12 +89,15 @@ def test_what_a_source_page_holds_afterwards(relocate: str, tmp_path: Path) -> N
     image = capture_image(WINDOW, flags=NORMAL, headers=PAGE, cmdline="quiet", sealed=False)
     backend.load(image.table)
     with backend.turns.reading() as (state, ram):
-        pairs = state.images[Slot.NORMAL].page_list(ram).pairs
+        loaded = state.images[Slot.NORMAL]
+        pairs = loaded.page_list(ram).pairs
+    assert loaded.swap_page
     used = set(addresses(backend.show().in_use))
     moved = {dest: source for dest, source in pairs if dest in used}
     assert len(moved) > 20
     old = fill_pages(backend.folder.path, list(moved))
     new = raw_pages(backend.folder.path, list(moved.values()))
+    fill_pages(backend.folder.path, [loaded.swap_page])
     backend.exec()
     there = raw_pages(backend.folder.path, list(moved))
     left = raw_pages(backend.folder.path, list(moved.values()))
@@ -99,6 +105,18 @@ def test_what_a_source_page_holds_afterwards(relocate: str, tmp_path: Path) -> N
     kept = [left[source] == old[dest] for dest, source in moved.items()]
     assert all(arrived)
     assert all(kept) if relocate == "swap" else left == new
+    last, _ = pairs[-1]
+    through = raw_pages(backend.folder.path, [last, loaded.swap_page])
+    assert relocate == "copy" or through[loaded.swap_page] == through[last]
+
+
+def test_a_memory_map_of_one_entry_is_ignored(backend: SimulatedBackend) -> None:
+    """append_e820_table, of a 6.1 kernel."""
+    low = MemoryMap.of([MemoryRange(PhysRange(0x1000, 0x9F000), RangeType.RAM)])
+    with backend.turns.reading() as (_, ram):
+        assert check_ram(ram, ZeroPage(low, entries=2, cmdline=""))
+        with pytest.raises(SwitchFailed, match="fewer than 2 entries"):
+            check_ram(ram, ZeroPage(low, entries=1, cmdline=""))
 
 
 def test_what_forbids_a_load_does_not_forbid_a_start(backend: SimulatedBackend) -> None:
