@@ -41,6 +41,17 @@ def test_every_option_exists(words: list[str]) -> None:
     assert {word for word in words if word.startswith("--")} <= known
 
 
+REARM = "systemctl --no-block restart pykexec-rearm.service"
+
+
+@pytest.mark.parametrize("asks", ["98-pykexec.rules", "zz-pykexec", "pykexec-check.service"])
+def test_one_unit_knows_how_to_arm_anew(asks: str) -> None:
+    lines = [line for line in (UNITS / asks).read_text().splitlines() if line[:1] != "#"]
+    asked = [line for line in lines if "systemctl" in line]
+    assert asked
+    assert all(line.count("systemctl") == line.count(REARM) == 1 for line in asked)
+
+
 def test_variables_are_those_of_the_configuration() -> None:
     text = (UNITS / "pykexec-crash.service").read_text()
     given = set(re.findall(r"^(\w+)=", (UNITS / "pykexec.default").read_text(), re.MULTILINE))

@@ -1,6 +1,6 @@
 """The units under a real systemd: armed at boot, armed anew when the stage was damaged, memory
-came, a kernel was installed or a load had failed, disarmed on stop; and the panic that follows
-leaves a dump."""
+came, a kernel was installed or a load had failed, disarmed on stop and then left alone; and the
+panic that follows leaves a dump."""
 
 from __future__ import annotations
 
@@ -39,53 +39,115 @@ addr = KernelBackend(ThisKernel()).records.read().sums[0][0] + 0x1234
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """
 
-LAB = r"""#!/bin/sh -x
+SHARED = r"""#!/bin/sh -x
 stty -F /dev/ttyS1 raw -echo
-armed() { systemctl show -p InvocationID pykexec-crash.service; }
+unit=pykexec-crash.service
+memory() { udevadm trigger --settle --action=online /sys/devices/system/memory/memory0; }
+check() { systemctl start pykexec-check.service; }
+kernel() { /etc/kernel/postinst.d/zz-pykexec "$(uname -r)" "/boot/vmlinuz-$(uname -r)"; }
+nothing() {
+    systemctl is-active $unit
+    cat /proc/sys/vm/nr_hugepages /sys/kernel/kexec_crash_loaded
+}
+"""
+
+FIRST_BOOT = r"""
+armed() { systemctl show -p InvocationID $unit; }
 again() {
     for second in $(seq 120); do
         sleep 1
         [ "$(armed)" = "$before" ] && continue
-        systemctl is-active --quiet pykexec-crash.service && break
+        systemctl is-active --quiet $unit && break
     done
-    [ "$(armed)" != "$before" ] && systemctl is-active pykexec-crash.service > /lab/$1
+    [ "$(armed)" != "$before" ] && systemctl is-active $unit > /lab/$1
     host mark "$1"
 }
-systemctl is-active pykexec-crash.service pykexec-check.timer > /lab/at-boot
-journalctl --no-pager --unit pykexec-crash.service
+quiet() {
+    for second in $(seq 120); do
+        sleep 1
+        systemctl list-jobs | grep -q pykexec || break
+    done
+}
+systemctl is-active $unit pykexec-check.timer > /lab/at-boot
+journalctl --no-pager --unit $unit
 pykexec status --backend kernel --json > /lab/at-boot.json
 host mark at-boot
 before=$(armed)
-systemctl start pykexec-check.service
+check
+quiet
 [ "$(armed)" = "$before" ] && echo unchanged > /lab/good-is-kept
 PYTHONPATH=/site python3 /lab/wild.py
-systemctl start pykexec-check.service
+check
 again after-damage
 before=$(armed)
-udevadm trigger --action=online /sys/devices/system/memory/memory0
+loads() { journalctl --output cat --unit $unit | grep -c '^Starting '; }
+was=$(loads)
+for action in online offline; do udevadm trigger --subsystem-match=memory --action=$action; done
+udevadm settle
 again after-hotplug
+quiet
+ls -d /sys/devices/system/memory/memory* | wc -l > /lab/blocks
+echo $(($(loads) - was)) > /lab/loads
+host mark "$(cat /lab/loads) loads for $(cat /lab/blocks) blocks of memory"
 before=$(armed)
-/etc/kernel/postinst.d/zz-pykexec "$(uname -r)" "/boot/vmlinuz-$(uname -r)"
+kernel
 again after-update
-mv /etc/default/pykexec /etc/default/pykexec.kept
-sed 's|^KERNEL=.*|KERNEL=/nowhere|' /etc/default/pykexec.kept > /etc/default/pykexec
-systemctl restart pykexec-crash.service
-systemctl is-failed pykexec-crash.service > /lab/failed
+sed -i.kept 's|^KERNEL=.*|KERNEL=/nowhere|' /etc/default/pykexec
+systemctl restart $unit
+nothing > /lab/failed
 mv /etc/default/pykexec.kept /etc/default/pykexec
+systemctl disable $unit
+memory
+quiet
+nothing > /lab/failed-and-disabled
+systemctl enable $unit
 before=$(armed)
-systemctl start pykexec-check.service
+memory
 again after-failure
 pykexec doctor --json > /lab/doctor.json
-systemctl stop pykexec-crash.service
-cat /proc/sys/vm/nr_hugepages /sys/kernel/kexec_crash_loaded > /lab/stopped
-systemctl start pykexec-check.service
-sleep 5
-systemctl is-active pykexec-crash.service > /lab/stays-stopped
-systemctl start pykexec-crash.service
+systemctl stop $unit
+nothing > /lab/stopped
+systemctl start --no-block $unit
+for moment in $(seq 600); do
+    [ -e /run/pykexec/stage.json ] && break
+    sleep 0.1
+done
+systemctl stop $unit
+nothing > /lab/stopped-half-way
+check
+memory
+kernel
+quiet
+nothing > /lab/stays-stopped
+systemctl start $unit
 pykexec status --backend kernel --json > /lab/last.json
+mv /lab/second-boot /lab/run
 sync
 host mark panic
 echo c > /proc/sysrq-trigger
+"""
+
+SECOND_BOOT = """
+systemctl is-active $unit > /lab/at-second-boot
+systemctl --no-block poweroff
+"""
+
+SHUTDOWN = """
+memory
+kernel
+check
+sleep 12
+nothing > /lab/shutdown
+"""
+SHUTDOWN_UNIT = """
+[Unit]
+Before=pykexec-crash.service
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/lab/shutdown.sh
+TimeoutStopSec=infinity
 """
 
 
@@ -109,16 +171,20 @@ def installed(kernel: Kernel) -> Tree:
     defaults = defaults.replace("KERNEL=/vmlinuz", f"KERNEL=/boot/vmlinuz-{kernel.release}")
     defaults = defaults.replace("root=/dev/vda1 ro", f"root=LABEL={LABEL} rw console=ttyS0 panic=5")
     tree.write("/etc/default/pykexec", defaults)
-    tree.write("/lab/run", LAB, 0o755)
+    tree.write("/lab/run", SHARED + FIRST_BOOT, 0o755)
+    tree.write("/lab/second-boot", SHARED + SECOND_BOOT, 0o755)
+    tree.write("/lab/shutdown.sh", SHARED + SHUTDOWN, 0o755)
     tree.write("/lab/wild.py", WILD)
-    tree.write(f"{units}/lab.service", LAB_UNIT)
-    tree.link(f"{units}/graphical.target.wants/lab.service", f"{units}/lab.service")
+    for name, unit in (("lab", LAB_UNIT), ("lab-shutdown", SHUTDOWN_UNIT)):
+        tree.write(f"{units}/{name}.service", unit)
+        tree.link(f"{units}/graphical.target.wants/{name}.service", f"{units}/{name}.service")
     return tree
 
 
 @pytest.fixture(scope="module")
 def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """Boot, the lab's script, panic, capture, reset; `files` gets /lab and /var/crash."""
+    """Boot, the lab's script, panic, capture, reset; boot and power off. `files` gets /lab and
+    /var/crash."""
     system = debian_system(vm.kernel)
     folder = tmp_path_factory.mktemp("service")
     disk = system.disk(folder, installed(vm.kernel))
@@ -131,11 +197,12 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
         smp=2,
         arguments=tuple(drives([disk])),
     )
-    result = machine.run(folder, timeout_s=500)
+    result = machine.run(folder, timeout_s=600).expect(NO_STATUS)
+    machine.run(folder / "second boot").expect(NO_STATUS)
     for name in ("/lab", "/var/crash"):
         sh("debugfs", "-R", f"rdump {name} {folder}", disk, why="the disk cannot be read")
     disk.unlink()
-    return result.expect(NO_STATUS)
+    return result
 
 
 def test_it_is_armed_at_boot(lived: Result) -> None:
@@ -155,9 +222,17 @@ def test_it_is_armed_anew(lived: Result, event: str) -> None:
     assert text(lived, f"lab/{event}") == "active"
 
 
-def test_a_unit_that_failed_is_tried_again(lived: Result) -> None:
-    """The load failed, and nothing was armed: after-failure above is the check's doing."""
-    assert text(lived, "lab/failed") == "failed"
+def test_a_storm_of_events_arms_a_few_times(lived: Result) -> None:
+    """Two events for each block of memory; once is enough, unless the machine stands still."""
+    blocks = int(text(lived, "lab/blocks"))
+    assert blocks > 8
+    assert 1 <= int(text(lived, "lab/loads")) <= blocks // 2
+
+
+@pytest.mark.parametrize("when", ["failed", "failed-and-disabled"])
+def test_a_unit_that_failed_holds_nothing(lived: Result, when: str) -> None:
+    """It is tried again (after-failure above), but not while it is disabled."""
+    assert text(lived, f"lab/{when}").split() == ["failed", "0", "0"]
 
 
 def test_doctor_knows_our_image(lived: Result) -> None:
@@ -167,12 +242,23 @@ def test_doctor_knows_our_image(lived: Result) -> None:
     assert crash["evidence"].startswith("ours: crash by normal, mode in-place, since 20")
 
 
-def test_a_check_leaves_what_was_stopped(lived: Result) -> None:
-    assert text(lived, "lab/stays-stopped") == "inactive"
+NOTHING = ["inactive", "0", "0"]
+"""The unit's state, huge pages, crash images."""
 
 
-def test_stop_disarms_and_gives_everything_back(lived: Result) -> None:
-    assert text(lived, "lab/stopped").split() == ["0", "0"]
+@pytest.mark.parametrize("when", ["stopped", "stopped-half-way"])
+def test_stop_disarms_and_gives_everything_back(lived: Result, when: str) -> None:
+    assert text(lived, f"lab/{when}").split() == NOTHING
+
+
+def test_what_was_stopped_stays_so(lived: Result) -> None:
+    """Whatever happens: a check, hotplug, a new kernel."""
+    assert text(lived, "lab/stays-stopped").split() == NOTHING
+
+
+def test_what_a_shutdown_stopped_stays_so(lived: Result) -> None:
+    assert text(lived, "lab/at-second-boot") == "active"
+    assert text(lived, "lab/shutdown").split() == NOTHING
 
 
 def test_the_panic_leaves_a_dump(lived: Result) -> None:
