@@ -61,9 +61,9 @@ def kernel(series: str) -> Kernel:
     raise Unavailable(f"no kernel {series}: {'; '.join(reasons)}")
 
 
-def kernel_i386() -> Kernel:
-    """The 32-bit kernel of the default series."""
-    suite, package = KERNEL_SUITES[DEFAULT_SERIES][0], "linux-image-686-pae"
+def kernel_i386(flavour: str = "686-pae") -> Kernel:
+    """A 32-bit kernel of the default series; "686" is the one for processors without PAE."""
+    suite, package = KERNEL_SUITES[DEFAULT_SERIES][0], f"linux-image-{flavour}"
     tree = package_tree(suite, package, _is_kernel_part, "i386")
     if found := kernel_in(tree, DEFAULT_SERIES):
         return replace(found, architecture="i386")

@@ -1,5 +1,5 @@
 """A 32-bit kernel of Debian with a 32-bit Python starts the next one, and that one a 64-bit
-kernel by its 32-bit entry."""
+kernel by its 32-bit entry; a 64-bit kernel starts a 32-bit one that has no PAE."""
 
 from __future__ import annotations
 
@@ -76,3 +76,26 @@ def test_a_32_bit_kernel_starts_a_64_bit_kernel_by_its_32_bit_entry(result: Resu
     assert "the kernel that runs is a 32-bit one" in text(result, "second/refused.err")
     assert document(result, "second/plan.json")["kernel"]["type"] == "bzImage"
     assert text(result, "second/unloaded") == "0"
+
+
+FROM_64 = f"""
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
+        --append "{LINUX} stage=two" --json > /out/plan.json
+    copyout /out
+    {PYKEXEC} exec --backend kernel --yes
+"""
+
+WITHOUT_PAE = """
+    uname -rm > /out/machine
+    cat /proc/cmdline > /out/cmdline
+    copyout /out
+"""
+
+
+def test_a_64_bit_kernel_starts_a_32_bit_kernel_without_pae(vm: VM) -> None:
+    """By its 32-bit entry, the only one that it has."""
+    plain = supplies.kernel_i386("686")
+    result = vm.run(FROM_64, WITHOUT_PAE, second_kernel=plain, python=True, site=site()).expect(0)
+    assert document(result, "first/plan.json")["kernel"]["type"] == "bzImage"
+    assert text(result, "second/machine") == f"{plain.release} i686"
+    assert text(result, "second/cmdline") == f"{LINUX} stage=two"
