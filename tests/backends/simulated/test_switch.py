@@ -138,3 +138,9 @@ def test_a_kernel_that_captures_nothing_spares_memory(backend: SimulatedBackend)
 
 def addresses_of(span: PhysRange) -> range:
     return range(span.start, span.end, PAGE)
+
+
+def test_the_last_elfcorehdr_counts() -> None:
+    """setup_elfcorehdr is called for each."""
+    page = ZeroPage(MemoryMap.of(()), entries=0, cmdline="elfcorehdr=1K quiet elfcorehdr=4K@0x2000")
+    assert page.elfcorehdr() == 0x2000
