@@ -75,6 +75,14 @@ def test_too_little_memory_is_said_and_nothing_stays_taken(life: dict[str, Any])
     assert refusal["pool"] == 0
 
 
+def test_pages_that_moved_are_noticed(life: dict[str, Any]) -> None:
+    """All pages of one piece of memory that was put offline, and no other."""
+    found = life["moved"]
+    assert found["code"] == "stage-changed"
+    assert found["message"] == f"{found['pages']} huge pages of the stage have moved"
+    assert found["pool"] == 0
+
+
 def test_where_no_pages_are_adjacent_the_image_waits_in_scattered_ones(
     life: dict[str, Any],
 ) -> None:

@@ -1,5 +1,5 @@
 """In the guest: the stage of a panic mode taken and given back many times, under pressure, in the
-smallest reservation, and damaged. Prints one JSON document of what was found."""
+smallest reservation, and moved. Prints one JSON document of what was found."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.errors import KexecError
 from pykexec.load import load
 from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.reservation import reservation_need
@@ -30,6 +32,7 @@ ROUNDS = 100
 
 
 MIB = 1 << 20
+MEMORY_BLOCKS = Path("/sys/devices/system/memory")
 COMPACT_LOCKED = Path("/proc/sys/vm/compact_unevictable_allowed")
 
 
@@ -99,6 +102,29 @@ def smallest(backend: KernelBackend) -> dict[str, Any]:
     return {"need": need, "a page less": refused(backend, request(Mode.STUB_SWAP))}
 
 
+def moved(backend: KernelBackend) -> dict[str, Any]:
+    """A piece of memory that the window fills is put offline: its pages go elsewhere."""
+    before = memory()
+    done = load(KERNEL, backend, request(Mode.IN_PLACE, 256 * MIB))
+    assert done.prepared.request.stage is not None
+    window = done.prepared.request.stage.window
+    size = int((MEMORY_BLOCKS / "block_size_bytes").read_text(), 16)
+    number = align_up(window.start, size) // size
+    state = MEMORY_BLOCKS / f"memory{number}" / "state"
+    assert window.covers(PhysRange.sized(number * size, size)), (window, size)
+    state.write_text("offline")
+    try:
+        backend.staged.check()
+    except KexecError as error:
+        said = {"code": error.code, "message": error.message, "pages": size // HUGE_PAGE_SIZE}
+    else:
+        said = {"code": "none"}
+    with backend.session():
+        backend.unload(Slot.CRASH)
+    state.write_text("online")
+    return said | {"pool": memory()["pool"] - before["pool"]}
+
+
 class Litter:
     """Locked memory, all that is free but `left` bytes."""
 
@@ -147,6 +173,7 @@ def main() -> None:
     found = {
         "again": again_and_again(backend),
         "pressure": refused(backend, request(Mode.STUB_SWAP, 700 * MIB)),
+        "moved": moved(backend),
         "fragmented": fragmented(backend),
         "smallest": smallest(backend),
     }
