@@ -18,7 +18,10 @@ import struct
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
+
+from .background import in_background
 
 PAGE = 4096
 MAGIC = b"PYKEXEC-PATTERN\n"
@@ -82,23 +85,19 @@ def holder_file(path: Path) -> Path:
 
 
 def hold(mib: int, path: Path) -> None:
-    """Fork a process that holds filled memory; return when it is filled."""
+    """Start a process that holds filled memory; return when it is filled."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    ready, say_ready = os.pipe()
-    if os.fork():
-        os.close(say_ready)
-        if os.read(ready, 1) != b"y":
-            raise SystemExit("the pattern could not be laid out")
-        return
-    os.setsid()
-    Path("/proc/self/oom_score_adj").write_text("-1000")
-    pattern = Pattern(mib << 20)
-    holder_file(path).write_text(f"{os.getpid()} {pattern.address} {pattern.count}")
-    save(pattern.frames, path)
-    os.write(say_ready, b"y")
-    while signal.sigwait({signal.SIGUSR1}):
-        pattern.fill()
+
+    def work(say_ready: Callable[[], object]) -> None:
+        pattern = Pattern(mib << 20)
+        holder_file(path).write_text(f"{os.getpid()} {pattern.address} {pattern.count}")
         save(pattern.frames, path)
+        say_ready()
+        while signal.sigwait({signal.SIGUSR1}):
+            pattern.fill()
+            save(pattern.frames, path)
+
+    in_background(work, "the pattern could not be laid out")
 
 
 def settle(path: Path) -> None:

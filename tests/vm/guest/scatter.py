@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from .background import in_background
 from .pattern import physical
 
 HUGE = 2 << 20
@@ -52,20 +53,16 @@ def scatter(left: int) -> mmap.mmap:
 
 def main(left_mib: int) -> None:
     """Return when it is done; the memory stays."""
-    ready, say_ready = os.pipe()
-    if os.fork():
-        os.close(say_ready)
-        if os.read(ready, 1) != b"y":
-            raise SystemExit("memory could not be scattered")
-        return
-    os.setsid()
-    Path("/proc/self/oom_score_adj").write_text("-1000")
-    make_room_for_page_tables()
-    GIB_PAGES.write_text("0")
-    held = scatter(left_mib << 20)
-    os.write(say_ready, b"y")
-    signal.pause()
-    held.close()
+
+    def work(say_ready: Callable[[], object]) -> None:
+        make_room_for_page_tables()
+        GIB_PAGES.write_text("0")
+        held = scatter(left_mib << 20)
+        say_ready()
+        signal.pause()
+        held.close()
+
+    in_background(work, "memory could not be scattered")
 
 
 if __name__ == "__main__":
