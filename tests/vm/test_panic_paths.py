@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
@@ -110,10 +112,11 @@ POOLS = "cat /proc/sys/vm/nr_hugepages /sys/kernel/mm/hugepages/hugepages-104857
 
 @pytest.fixture(scope="module")
 def emptied(vm: VM) -> Result:
-    """Every second huge page of memory is in use."""
+    """Huge pages are adjacent in one GiB only, and there all are in use. Where the kernel itself
+    lies is not left to chance: it may be in that GiB."""
     first = f"""
         python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
-        python3 -m guest.scatter 96
+        python3 -m guest.scatter
         host mark scattered
         {LOAD} > /out/once.json 2> /out/once.err
         host mark loaded
@@ -127,10 +130,19 @@ def emptied(vm: VM) -> Result:
         echo c > /proc/sysrq-trigger
         sleep 60
     """
+    for _ in range(3):
+        result = emptied_once(vm, first)
+        if document(result, "first/once.json")["mode"] == "in-place":
+            break
+        warnings.warn("the kernel itself had allocated in the GiB", stacklevel=1)
+    return result
+
+
+def emptied_once(vm: VM, first: str) -> Result:
     return vm.run(
         first,
         CAPTURE,
-        append="crashkernel=64K hugepagesz=1G hugepages=1",
+        append="crashkernel=64K hugepagesz=1G hugepages=1 nokaslr",
         mem_mib=3328,
         smp=2,
         cpu="qemu64,+pdpe1gb",

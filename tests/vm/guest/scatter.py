@@ -1,26 +1,52 @@
-"""Memory in which every second huge page is in use, and all that is in use can be moved.
+"""Memory without adjacent huge pages, but for one GiB that is in use and can be moved.
 
-    python3 -m guest.scatter LEFT_MIB   leave so much free before, and stay in the background
+    python3 -m guest.scatter   stay in the background
 
-Booted with hugepagesz=1G hugepages=1: that page is given up first, so that there is one GiB
-in which nothing was ever allocated that cannot be moved.
+Booted with hugepagesz=1G hugepages=1. Of that GiB every huge page stays in use, but for a few, so
+that nothing gets there that cannot be moved; of the rest of memory every eighth.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .background import in_background
 from .pattern import physical
 
 HUGE = 2 << 20
-GIB_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages")
+GIB = 1 << 30
+POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+GIB_POOL = POOL.with_name("hugepages-1048576kB")
+HUGETLB_1GB = 0x40000 | 30 << 26  # MAP_HUGETLB | MAP_HUGE_1GB, include/uapi/linux/mman.h
+MIN_FREE = Path("/proc/sys/vm/min_free_kbytes")
 PAGE_TABLES = 32 << 20
+LEFT = 48 << 20
+RESERVE_KIB = 12 << 10  # the kernel's own, of these; a guest that is out of memory stops
+
+
+def address(memory: mmap.mmap) -> int:
+    """Where it begins in this process."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def frame(at: int) -> int:
+    """The number of the huge page that this process has at an address."""
+    (found,) = physical("self", at, 1)
+    return found // HUGE
+
+
+def reserved_gib() -> range:
+    """The numbers of the huge pages of which the page of 1 GiB is made."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | HUGETLB_1GB
+    memory = mmap.mmap(-1, GIB, flags=flags)
+    memory[0] = 1
+    first = frame(address(memory))
+    return range(first, first + GIB // HUGE)
 
 
 def make_room_for_page_tables() -> None:
@@ -32,38 +58,70 @@ def make_room_for_page_tables() -> None:
             memory[at]  # one table for each
 
 
-def scatter(left: int) -> mmap.mmap:
-    """Take what is available but `left` bytes, and give back every second huge page, by its
-    physical address."""
+class Taken:
+    """Huge pages in use, each known by its number."""
+
+    def __init__(self, size: int) -> None:
+        """Room for so many bytes; nothing is taken yet. `room` is in huge pages."""
+        self.memory = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.room = size // HUGE
+        self.memory.madvise(mmap.MADV_HUGEPAGE)
+        self.start = address(self.memory)
+        self.next = -self.start % HUGE
+        self.at: dict[int, int] = {}
+
+    def take(self) -> None:
+        """One more."""
+        self.memory[self.next] = 1
+        self.at[frame(self.start + self.next)] = self.next
+        self.next += HUGE
+        self.room -= 1
+
+    def give_back(self, frames: Iterable[int]) -> None:
+        """Those of them with these numbers."""
+        for number in frames:
+            self.memory.madvise(mmap.MADV_DONTNEED, self.at.pop(number), HUGE)
+
+
+def memory_free() -> int:
+    """Bytes."""
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    size = ((int(lines["MemAvailable"].split()[0]) << 10) - left) // HUGE * HUGE
-    memory = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    first = -start % HUGE
-    pages = range(first, first + size, HUGE)
-    for at in pages:
-        memory[at] = 1
-    for at in pages:
-        (frame,) = physical("self", start + at, 1)
-        if frame // HUGE % 2:
-            memory.madvise(mmap.MADV_DONTNEED, at, HUGE)
-    return memory
+    return int(lines["MemFree"].split()[0]) << 10
 
 
-def main(left_mib: int) -> None:
+def scatter() -> Taken:
+    """Take nearly all that is free, then the GiB page by page, each in the moment it is free, and
+    give back the rest but every eighth."""
+    os.sched_setaffinity(0, {0})  # a page that was given back waits on its CPU's list
+    MIN_FREE.write_text(str(RESERVE_KIB))
+    gib = reserved_gib()
+    taken = Taken(memory_free() + GIB)
+    while memory_free() > LEFT:
+        taken.take()
+    (GIB_POOL / "demote").write_text("1")
+    for number in reversed(range(len(gib))):
+        (POOL / "nr_hugepages").write_text(str(number))
+        taken.take()
+    while taken.room and not taken.at.keys() >= set(gib):
+        taken.take()
+    taken.give_back([number for number in taken.at if number not in gib and number % 8])
+    return taken
+
+
+def main() -> None:
     """Return when it is done; the memory stays."""
 
     def work(say_ready: Callable[[], object]) -> None:
         make_room_for_page_tables()
-        GIB_PAGES.write_text("0")
-        held = scatter(left_mib << 20)
+        before = MIN_FREE.read_text()
+        held = scatter()
+        MIN_FREE.write_text(before)
         say_ready()
         signal.pause()
-        held.close()
+        held.memory.close()
 
     in_background(work, "memory could not be scattered")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()
