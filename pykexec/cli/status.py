@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
     """Say what is loaded: the normal image, the crash image, and what pykexec has staged.
 
-    What is staged is looked at again: its addresses and its digests. Exit status 3 when
-    nothing is loaded (unknown is not loaded), or when the stage is damaged.
+    What is staged is looked at again: its addresses, its digests, and whether the kernel still
+    has the image that starts it. Exit status 3 when nothing is loaded (unknown is not loaded),
+    when the stage is damaged, or when another program has loaded over it.
     """
     from pykexec.cli import target
     from pykexec.cli.output import Output

@@ -83,6 +83,15 @@ def test_pages_that_moved_are_noticed(life: dict[str, Any]) -> None:
     assert found["pool"] == 0
 
 
+def test_another_programs_crash_image_is_noticed(life: dict[str, Any]) -> None:
+    """With the same entry: only the segments tell them apart."""
+    assert life["replaced"] == {
+        "code": "stage-changed",
+        "message": "the crash image is not the one that pykexec loaded: another program has "
+        "replaced it",
+    }
+
+
 def test_where_no_pages_are_adjacent_the_image_waits_in_scattered_ones(
     life: dict[str, Any],
 ) -> None:

@@ -15,24 +15,18 @@ from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared,
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.calls import KernelCalls
+from pykexec.backends.kernel.image_check import IMAGE_POINTERS, check_image
 from pykexec.backends.kernel.journal import Journal
-from pykexec.backends.kernel.kimage import (
-    KIMAGE_READ,
-    KimageMismatch,
-    LoadedSegment,
-    find_segments,
-    kimage_address,
-    read_kimage,
-)
+from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
-from pykexec.backends.kernel.staged import StageChanged, StagedImage, record_of
+from pykexec.backends.kernel.staged import StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
-from pykexec.errors import NotPermitted, NotSupported
+from pykexec.errors import NotSupported
 from pykexec.host.facts import read_machine
 from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
-from pykexec.host.kcore import Kcore, NotInKcore
+from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import KernelImage
@@ -130,11 +124,13 @@ class KernelBackend:
             except SyscallError:
                 self.handed_over = None
                 raise
-        if not plan or plan.mode is not Mode.KERNEL_SWAP:
+        if not plan or not plan.mode:
             return Loaded(slot)
         given = tuple(LoadedSegment(item.bufsz, item.mem, item.memsz) for item in table.segments)
+        self.staged.remember(entry=table.entry, segments=given)
+        if plan.mode is not Mode.KERNEL_SWAP:
+            return Loaded(slot)
         try:
-            self.staged.remember(entry=table.entry, segments=given)
             backup_map = self.backup_map(given, table.entry)
             return Loaded(slot, backup_map, self.read_vmcoreinfo(self.machine()))
         except BaseException:
@@ -166,7 +162,8 @@ class KernelBackend:
 
     def backup_map(self, given: Sequence[LoadedSegment], entry: int) -> BackupMap:
         """From the page list of the image just loaded."""
-        pointer = symbol_addresses(("kexec_image",))["kexec_image"]
+        name = IMAGE_POINTERS[Slot.NORMAL]
+        pointer = symbol_addresses((name,))[name]
         with Kcore() as kcore:
             return read_kimage(kcore, pointer, given, entry).backup_map
 
@@ -175,26 +172,8 @@ class KernelBackend:
         it loaded nothing. Raises StageChanged, NotStaged."""
         record = self.staged.check()
         if record and record.segments:
-            self.check_image(record)
+            check_image(record)
         return record
-
-    def check_image(self, record: LoadRecord) -> None:
-        """That the slot of kernel-swap has what pykexec put there: "loaded" may be another
-        program's image. As good as it is where the kernel lets nobody look (kptr_restrict)."""
-        try:
-            pointer = symbol_addresses(("kexec_image",))["kexec_image"]
-            with Kcore() as kcore:
-                if addr := kimage_address(kcore, pointer):
-                    raw = kcore.virtual(addr, KIMAGE_READ)
-                    find_segments(raw, record.segments, record.entry)
-        except KimageMismatch as error:
-            raise StageChanged(
-                f"the {record.slot} image is not the one that pykexec loaded: another program "
-                "has replaced it",
-                hint=f"{unload_command(record.slot)}, and load again",
-            ) from error
-        except (NotPermitted, NotSupported, NotInKcore):
-            return
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         """The note as it is now, from /proc/kcore."""

@@ -37,7 +37,7 @@ class LoadRecord:
     """(address, bytes, sha256) of what was put into the stage; () until it is complete."""
     entry: int = 0
     segments: tuple[LoadedSegment, ...] = ()
-    """What kexec_load(2) was given, for kernel-swap; () until it has returned."""
+    """What kexec_load(2) was given; () until it has returned."""
 
 
 class RecordFile(StateFile[LoadRecord]):

@@ -12,19 +12,23 @@ import pytest
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend, Start
+from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.stage import AlreadyStaged
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import KexecError
 from pykexec.file_load import file_load
 from pykexec.host.lock import Busy, exclusive
 from pykexec.images.contents import OpenFile
+from pykexec.images.identify import identify
 from pykexec.load import load
 from pykexec.machine import Machine
-from pykexec.placement.plan import LoadRequest
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.plan_load import plan_load
 from pykexec.placement.segment import NO_FLAGS, SegmentTable
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
-from tests.builders import make_bzimage, segment, write
+from tests.builders import make_bzimage, make_machine, segment, write
 
 
 @pytest.fixture
@@ -137,3 +141,17 @@ def test_a_load_by_file_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     backend = KernelBackend(calls, calls.folder, lambda: Machine("a machine"))
     file_load(write(tmp_path, "vmlinuz", make_bzimage()), backend, LoadRequest(append=("quiet",)))
     assert [line for line, _, _ in calls.files] == ["quiet"]
+
+
+def test_what_the_crash_slot_was_given_is_noted(backend: KernelBackend, tmp_path: Path) -> None:
+    """So that `status` can look for it in the kernel."""
+    region = PhysRange.sized(0x38000000, 64 << 10)
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)
+    plan = plan_load(
+        identify(write(tmp_path, "vmlinuz", make_bzimage())),
+        make_machine(crash_kernel=[region]),
+        request,
+    )
+    backend.load(table(KexecFlag.KEXEC_ON_CRASH), plan)
+    given = (LoadedSegment(0, 0x1000000, 0x1000),)
+    assert backend.records.read() == replace(RECORD, entry=0x1000000, segments=given)

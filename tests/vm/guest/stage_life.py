@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
@@ -125,6 +126,25 @@ def moved(backend: KernelBackend) -> dict[str, Any]:
     return said | {"pool": memory()["pool"] - before["pool"]}
 
 
+def replaced(backend: KernelBackend) -> dict[str, Any]:
+    """Another program loads a page of its own where ours is armed."""
+    done = load(KERNEL, backend, request(Mode.STUB_SWAP))
+    stub = done.planned.table.segments[0]
+    with backend.session():
+        assert backend.check() is not None
+    backend.calls.kexec_load(stub.mem, [(0, 0, stub.mem, PAGE)], int(KexecFlag.KEXEC_ON_CRASH))
+    try:
+        with backend.session():
+            backend.check()
+    except KexecError as error:
+        said = {"code": error.code, "message": error.message}
+    else:
+        said = {"code": "none"}
+    with backend.session():
+        backend.unload(Slot.CRASH)
+    return said
+
+
 class Litter:
     """Locked memory, all that is free but `left` bytes."""
 
@@ -174,6 +194,7 @@ def main() -> None:
         "again": again_and_again(backend),
         "pressure": refused(backend, request(Mode.STUB_SWAP, 700 * MIB)),
         "moved": moved(backend),
+        "replaced": replaced(backend),
         "fragmented": fragmented(backend),
         "smallest": smallest(backend),
     }
