@@ -12,11 +12,13 @@ class KexecError(Exception):
 
     code = "failed"
     exit_status = 1
+    usual_hint: str | None = None
+    """Of a class whose faults have one remedy; a `hint` that is given goes before."""
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
         self.facts = facts
 
     def __getattr__(self, name: str) -> object:

@@ -14,6 +14,7 @@ from pkgutil import walk_packages
 
 import pykexec
 from pykexec.errors import KexecError, UsageError
+from pykexec.plan_document import WRITTEN_BY
 
 LOAD, FILE_LOAD, REBOOT = "kexec_load", "kexec_file_load", "reboot"
 ROOT_FIX = "run as root; containers and units drop CAP_SYS_BOOT"
@@ -190,7 +191,7 @@ def verdicts(plan: object) -> tuple[Verdict, ...]:
 
     UsageError for a document that is no plan."""
     if not isinstance(plan, Mapping) or not str(plan.get("schema")).startswith("pykexec.plan/"):
-        raise UsageError("not a plan", hint="pykexec load --dry-run --json writes one")
+        raise UsageError("not a plan", hint=WRITTEN_BY)
     checks = plan.get("checks")
     found: list[Verdict] = []
     for item in checks if isinstance(checks, list) else [None]:
@@ -198,5 +199,7 @@ def verdicts(plan: object) -> tuple[Verdict, ...]:
             case {"rule": str(rule), "ok": bool() | None as ok, "detail": str(detail)}:
                 found.append(Verdict(rule, ok, detail, RULES.get(rule)))
             case _:
-                raise UsageError("not a plan: its checks are not rule, ok and detail")
+                raise UsageError(
+                    "not a plan: its checks are not rule, ok and detail", hint=WRITTEN_BY
+                )
     return tuple(found)

@@ -218,6 +218,7 @@ class NoVmlinux(NotSupported):
     """Nothing packed in it, or nothing that says where."""
 
     code = "no-vmlinux"
+    usual_hint = "it is damaged, or packed in a way that pykexec does not know"
 
 
 def extract_vmlinux(
@@ -241,7 +242,10 @@ def packed_vmlinux(image: KernelImage) -> OpenFile:
     """As a file without a name; its contents may be followed by relocations."""
     file = image.inner
     if file is None or not isinstance(image.boot, LinuxX86Boot | Linux32Boot):
-        raise NoVmlinux(f"{image.path}: no vmlinux in an image of type {image.type}")
+        raise NoVmlinux(
+            f"{image.path}: no vmlinux in an image of type {image.type}",
+            hint="a bzImage has one, and so has what a bzImage is packed in",
+        )
     if file.read(0, 4) == ELFMAG:
         return file
     header = setup_header.parse(image.boot.setup_header)

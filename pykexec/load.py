@@ -86,7 +86,10 @@ def arm(
 ) -> LoadedPlan:
     """Everything that the stub has a digest of is in its place before the stub is loaded."""
     if not isinstance(backend, StagingBackend):
-        raise NotSupported(f"the {backend.name} backend has no stage for {planned.plan.mode}")
+        raise NotSupported(
+            f"the {backend.name} backend has no stage for {planned.plan.mode}",
+            hint="--backend kernel, or another --mode",
+        )
     exchanges = stage.exchanges(low_memory(planned.plan.memory_map))
     note = backend.read_vmcoreinfo(machine)
     bound = bind(planned.plan, machine, exchanges, note, stage.ours)

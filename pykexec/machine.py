@@ -33,7 +33,9 @@ NOT_READ = Unknown("not read")
 Fact = TypeVar("Fact")
 
 
-def known(fact: Fact | Unknown, what: str, hint: str | None = None) -> Fact:
+def known(
+    fact: Fact | Unknown, what: str, hint: str = "pykexec doctor shows what can be read here"
+) -> Fact:
     """The fact, or NotSupported: `what` is unknown, and why."""
     if isinstance(fact, Unknown):
         raise NotSupported(f"{what} is {fact}", hint=hint)

@@ -16,10 +16,14 @@ PLAN_MAX = 64 << 20
 """Bytes: a bound plan has a line for each of at most 65,535 runs of backup pages."""
 
 
+WRITTEN_BY = "pykexec load --dry-run --json writes one"
+
+
 class BadPlan(KexecError):
     """A file that is no pykexec.plan/1, or not the one that is needed."""
 
     code = "bad-plan"
+    usual_hint = WRITTEN_BY
 
 
 def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -32,10 +36,7 @@ def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadPlan(f"{path}: not a plan: {error}") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise BadPlan(
-            f"{path}: not a plan: its schema is not {SCHEMA}",
-            hint="pykexec load --dry-run --json writes one",
-        )
+        raise BadPlan(f"{path}: not a plan: its schema is not {SCHEMA}")
     return document
 
 

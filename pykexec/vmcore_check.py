@@ -189,6 +189,9 @@ def pattern_pages(count: PatternCount) -> Check:
     return Check("pattern-pages", True, detail)
 
 
+BOUND = "the document of a load, and not that of a dry run"
+
+
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     """From the document of `load --json`: all whole-page RAM but the reservation, the frames
     that were free before the load and hold the image in place, and the huge pages of a
@@ -197,12 +200,12 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     if document.get("state") != "bound":
         raise BadPlan(
             f"{path}: the plan is not bound: where the old pages went is not in it",
-            hint="the document of a load, and not that of a dry run",
+            hint=BOUND,
         )
     try:
         return expected_of_document(document)
     except (KeyError, TypeError, ValueError, BadRange) as error:
-        raise BadPlan(f"{path}: not a whole plan: {error!r}") from error
+        raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300], hint=BOUND) from error
 
 
 def expected_of_document(document: dict[str, Any]) -> Expected:

@@ -32,6 +32,7 @@ class BadPageList(KexecError):
     """Words that no kernel writes: a list that was overwritten, or is none."""
 
     code = "bad-page-list"
+    usual_hint = "the kernel may hide pages from /proc/kcore (balloon, virtio-mem)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,14 @@ FORMATS = {
 }
 
 
+COPY_AGAIN = "it is damaged, or a part of it is missing: copy it again"
+
+
 class NotACore(KexecError):
     """No ELF core file of x86_64, or one whose own headers are cut off."""
 
     code = "not-a-core"
+    usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
     if phoff + phnum * PHDR.size > file.size:
         raise NotACore(
             f"{path}: cut off: {phnum} program headers at {phoff:#x}, the file ends at "
-            f"{file.size:#x}"
+            f"{file.size:#x}",
+            hint=COPY_AGAIN,
         )
     table = file.read(phoff, phnum * PHDR.size)
     headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
@@ -154,10 +159,11 @@ def read_notes(
         if item.p_offset + item.p_filesz > file.size:
             raise NotACore(
                 f"{path}: cut off: a PT_NOTE ends at {item.p_offset + item.p_filesz:#x}, the file "
-                f"at {file.size:#x}"
+                f"at {file.size:#x}",
+                hint=COPY_AGAIN,
             )
         room -= item.p_filesz
         if room < 0:
-            raise NotACore(f"{path}: more than {NOTE_MAX:#x} bytes of notes")
+            raise NotACore(f"{path}: more than {NOTE_MAX:#x} bytes of notes", hint=COPY_AGAIN)
         notes += parse_notes(file.read(item.p_offset, item.p_filesz))
     return tuple(notes)

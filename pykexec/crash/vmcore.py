@@ -36,6 +36,7 @@ class VmcoreNotInitialized(KexecError):
     """The capture kernel would say "vmcore not initialized" and have no /proc/vmcore."""
 
     code = "vmcore-not-initialized"
+    usual_hint = "its ELF core headers are damaged, or not those of this load: load again"
 
 
 class PhysicalMemory(Protocol):

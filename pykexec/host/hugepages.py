@@ -33,6 +33,7 @@ class NoHugePages(NotSupported):
     """This kernel, or this namespace, cannot keep huge pages for us."""
 
     code = "no-huge-pages"
+    usual_hint = "free memory, and try again"
 
 
 class FramesHidden(NotPermitted):

@@ -33,6 +33,7 @@ class NotInKcore(KexecError):
     """No program header has this address."""
 
     code = "not-in-kcore"
+    usual_hint = "the kernel may hide pages (balloon, virtio-mem), or memory was unplugged"
 
 
 class Kcore:
@@ -47,7 +48,7 @@ class Kcore:
         loads = kcore_loads(root)
         if isinstance(loads, Unknown):
             self.close()
-            raise NoKcore(loads.why)
+            raise NoKcore(loads.why, hint="/proc/kcore of a 64-bit kernel is needed, as root")
         self.loads = loads
         self.direct = tuple(load for load in self.loads if load.in_direct_map)
         if len({load.paddr for load in self.direct}) < len(self.direct):

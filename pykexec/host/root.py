@@ -28,6 +28,7 @@ class BadRoot(KexecError):
     """What was given as --root is neither a folder nor a captured machine."""
 
     code = "bad-root"
+    usual_hint = "a folder with /proc and /sys in it, or what pykexec machine capture wrote"
 
 
 class Root(Protocol):

@@ -83,7 +83,10 @@ def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
         return OpenFile.of_descriptor(fd, name)
     except OSError as error:
         os.close(fd)
-        raise UnreadableFile(f"{name}: no room to unpack it: {error.strerror}") from error
+        raise UnreadableFile(
+            f"{name}: no room to unpack it: {error.strerror}",
+            hint="free some memory, or give the unpacked file",
+        ) from error
     except BaseException:
         os.close(fd)
         raise

@@ -127,7 +127,10 @@ class OpenFile:
             except OSError as error:
                 raise UnreadableFile(f"{self.path}: cannot be read: {error.strerror}") from error
             if not count:
-                raise UnreadableFile(f"{self.path}: ends early, it was {self.size:#x} bytes long")
+                raise UnreadableFile(
+                    f"{self.path}: ends early, it was {self.size:#x} bytes long",
+                    hint="let nothing write to it meanwhile",
+                )
             done += count
 
     def __del__(self) -> None:
@@ -147,7 +150,10 @@ class InnerFile(OpenFile):
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         if offset + len(buffer) > self.size:
-            raise UnreadableFile(f"{self.path}: the image inside ends early")
+            raise UnreadableFile(
+                f"{self.path}: the image inside ends early",
+                hint="it is damaged, or a part of it is missing",
+            )
         self.outer.read_into(buffer, self.offset + offset)
 
 
@@ -207,14 +213,19 @@ def joined_initrd(paths: Iterable[Path]) -> Contents | None:
     files = [OpenFile(path) for path in paths]
     for file in files:
         if not file.size:
-            raise UnreadableFile(f"{file.path}: an empty file is no initrd")
+            raise UnreadableFile(
+                f"{file.path}: an empty file is no initrd", hint="make it anew, or leave it out"
+            )
     return joined_archives(file.span(0, file.size) for file in files)
 
 
 def contents_bytes(contents: Contents, limit: int) -> bytes:
     """All of it at once, for what is known to be small; UnreadableFile above `limit`."""
     if contents.size > limit:
-        raise UnreadableFile(f"{contents.size:#x} bytes, at most {limit:#x} are read at once")
+        raise UnreadableFile(
+            f"{contents.size:#x} bytes, at most {limit:#x} are read at once",
+            hint="its headers are damaged",
+        )
     return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid once
 
 

@@ -60,9 +60,14 @@ def identify(path: str | os.PathLike[str], type_name: str | None = None) -> Kern
         raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
     file = OpenFile(path)
     if not file.size:
-        raise UnreadableFile(f"{file.path}: an empty file is no kernel image")
+        raise UnreadableFile(
+            f"{file.path}: an empty file is no kernel image", hint="install that kernel again"
+        )
     if file.size > MAX_FILE:
-        raise NotAnImage(f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}")
+        raise NotAnImage(
+            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}",
+            hint="a kernel is a file as /boot/vmlinuz is; a disk or a dump is none",
+        )
     return replace(parse(file, types), file=file.span(0, file.size))
 
 
@@ -73,7 +78,7 @@ def parse(
     codec = file_codec(file)
     if codec:
         if depth == MAX_DEPTH:
-            raise NotAnImage(f"{file.path}: packed more than {MAX_DEPTH} times over")
+            raise packed_too_often(file)
         inner = unpack(file, codec, room)
         image = parse(inner, types, depth + 1, room - inner.size)
         return replace(image, wrapped=(codec.name, *image.wrapped))
@@ -87,7 +92,8 @@ def parse(
         if found.close:
             article = "an" if kind.name[0] in "ae" else "a"
             message = f"{file.path}: not {article} {kind.name}: {found.why}"
-            raise NotAnImage(message, type=kind.name)
+            hint = "it is damaged, or of another type (--type)"
+            raise NotAnImage(message, hint=hint, type=kind.name)
         reasons.append(f"{kind.name}: {found.why}")
     hint = "; ".join(reasons)
     if looks_like_initrd(file):
@@ -95,10 +101,17 @@ def parse(
     raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint=hint)
 
 
+def packed_too_often(file: OpenFile) -> NotAnImage:
+    return NotAnImage(
+        f"{file.path}: packed more than {MAX_DEPTH} times over",
+        hint="unpack it, and give the file that comes out",
+    )
+
+
 def parse_inside(found: Inside, depth: int, room: int) -> KernelImage:
     """The image in a container, with what the container brings along."""
     if depth == MAX_DEPTH:
-        raise NotAnImage(f"{found.file.path}: packed more than {MAX_DEPTH} times over")
+        raise packed_too_often(found.file)
     image = parse(found.file, IMAGE_TYPES, depth + 1, room)
     return replace(
         image,

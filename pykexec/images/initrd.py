@@ -35,6 +35,7 @@ class NotAnInitrd(KexecError):
     """No cpio archive where one was expected, or one that is damaged."""
 
     code = "not-an-initrd"
+    usual_hint = "make it anew (update-initramfs -u, dracut -f), or copy it again"
 
 
 @dataclass(frozen=True, slots=True)

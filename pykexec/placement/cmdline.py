@@ -101,7 +101,10 @@ def command_line(
     ]
     for text in append:
         if bad := re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
-            raise UsageError(f"control character {bad[0]!r} in the command line")
+            raise UsageError(
+                f"control character {bad[0]!r} in the command line",
+                hint="the kernel takes one line of text",
+            )
         words += [Word(word, Origin.APPEND) for word in split_words(text)]
     own = {word.key for word in words}
     added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]

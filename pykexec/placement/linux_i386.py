@@ -83,7 +83,8 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:
             raise DoesNotFit(
-                f"{KERNEL_32} belongs at {boot.load_addr:#x} or above, and must end below {end:#x}"
+                f"{KERNEL_32} belongs at {boot.load_addr:#x} or above, and must end below {end:#x}",
+                hint="its header is damaged, or it is for the 64-bit entry (--type bzImage64)",
             )
         return space.take(
             KERNEL_32,

@@ -58,7 +58,8 @@ class SetupSegment:
         if HEAP_END + len(line) > SEGMENT_SIZE:
             raise DoesNotFit(
                 f"the command line has {len(line) - 1} bytes, "
-                f"{SEGMENT_SIZE - HEAP_END - 1} fit behind the stack of real mode"
+                f"{SEGMENT_SIZE - HEAP_END - 1} fit behind the stack of real mode",
+                hint="fewer words, or leave --real-mode out",
             )
         return align_up(HEAP_END + len(line), PARAGRAPH)
 
@@ -120,6 +121,9 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     )
 
 
+LEAVE_OUT = "leave --real-mode out"
+
+
 def boot_and_setup(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[Linux32Boot, bytes]:
@@ -132,11 +136,13 @@ def boot_and_setup(
         )
     if request.kind is not ImageKind.NORMAL:
         raise UsageError(
-            "--real-mode: a capture kernel runs in reserved memory, and real mode below 1 MiB"
+            "--real-mode: a capture kernel runs in reserved memory, and real mode below 1 MiB",
+            hint=LEAVE_OUT,
         )
     if isinstance(machine.efi, Efi):
         raise NotSupported(
-            "--real-mode: this machine was started by EFI, and has no BIOS to be asked"
+            "--real-mode: this machine was started by EFI, and has no BIOS to be asked",
+            hint=LEAVE_OUT,
         )
     if boot.protocol < OLDEST_PROTOCOL or boot.setup.size > SETUP_MAX:
         version = f"{boot.protocol >> 8}.{boot.protocol & 255:02}"

@@ -67,7 +67,9 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
     window = capture_window(machine, machine.known_map, request, image.linux, size)
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
-        raise DoesNotFit(f"the window {window} holds no huge page")
+        raise DoesNotFit(
+            f"the window {window} holds no huge page", hint="--mem-min and --mem-max further apart"
+        )
     if (machine.crash_kernel or RangeSet()).overlaps(whole):
         raise WindowRefused(
             f"the window {whole} overlaps the reserved region, from which the stub exchanges it",

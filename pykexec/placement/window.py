@@ -37,7 +37,10 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
         )
     window = PhysRange.from_inclusive(low, high).inward(PAGE_SIZE)
     if window is None:
-        raise UsageError(f"no whole page between {low:#x} and {high:#x}")
+        raise UsageError(
+            f"no whole page between {low:#x} and {high:#x}",
+            hint="both are inclusive: a page is 0x1000 to 0x1fff",
+        )
     return window
 
 

@@ -114,7 +114,8 @@ ERRORS = [
     ),
     (["load", "k", "--dry-run"], 1, "k: cannot be opened: No such file or directory", None),
     (["vmcore", "info", "bzImage"], 1, "bzImage: not an ELF core file of x86_64: expected the "
-     "magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'", None),
+     "magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'",
+     "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"),
     (["status", "--machine", "nowhere"], 1,
      "nowhere: not a simulated machine, there is no machine.json in it",
      "pykexec machine create nowhere"),

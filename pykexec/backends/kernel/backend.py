@@ -179,7 +179,7 @@ class KernelBackend:
         """The note as it is now, from /proc/kcore."""
         area = machine.vmcoreinfo
         if isinstance(area, Unknown):
-            raise NotSupported(f"where VMCOREINFO lies is {area}")
+            raise NotSupported(f"where VMCOREINFO lies is {area}", hint="run as root")
         with Kcore() as kcore:
             return kcore.physical(area.addr, area.size)
 
@@ -216,9 +216,15 @@ class KernelBackend:
         if record and record.mode in PANIC_MODES:
             if state[Slot.CRASH] is LoadState.LOADED:
                 return Start.PANIC
-            raise NothingLoaded(f"nothing to start: the crash image is {state[Slot.CRASH]}")
+            raise NothingLoaded(
+                f"nothing to start: the crash image is {state[Slot.CRASH]}",
+                hint=f"{unload_command(Slot.CRASH)}, and load again",
+            )
         if state[Slot.NORMAL] is not LoadState.LOADED:
-            raise NothingLoaded(f"nothing to start: the normal image is {state[Slot.NORMAL]}")
+            raise NothingLoaded(
+                f"nothing to start: the normal image is {state[Slot.NORMAL]}",
+                hint="pykexec load first",
+            )
         return Start.KEXEC
 
     def start(self, how: Start, sync: bool = True) -> None:

@@ -29,6 +29,7 @@ class KimageMismatch(CheckFailed):
     """What the kernel holds is not what was loaded."""
 
     code = "kimage-mismatch"
+    usual_hint = "this kernel may be of a kind that pykexec does not know: another --mode"
 
 
 class KernelMemory(Protocol):

@@ -56,6 +56,7 @@ class NotStaged(KexecError):
     """An address that is in no page of the stage."""
 
     code = "not-staged"
+    usual_hint = "unload, and load again"
 
 
 class Stage:

@@ -54,7 +54,7 @@ def prepared_request(
         )
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
-            raise NoRoomForStage("no adjacent huge pages")
+            raise NoRoomForStage("no adjacent huge pages", hint="--mode stub-swap")
         return replace(request, stage=frames_of(taken, taken.run))
     off = reserved | low | RangeSet((window,))
     wanted = Wanted(singles=count + SINGLES, avoid=off)

@@ -321,7 +321,7 @@ def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
     """1, as kexec-tools has it."""
     write(files, "file", b"")
     assert kexec("-c -l file", status=1).err == (
-        "pykexec-kexec: file: an empty file is no kernel image\n"
+        "pykexec-kexec: file: an empty file is no kernel image\n  hint: install that kernel again\n"
     )
 
 
