@@ -15,6 +15,7 @@ or `~/.cache/pykexec`). What cannot be had makes the tests skip, with the reason
     initramfs.py  file trees as newc archives
     python.py     the running Python, its library, and site folders, as file trees
     machine.py    one QEMU process from start to end
+    session.py    what it says, and what it is answered
     gdb.py        writes into a guest's memory from outside
     lab.py        `VM.run`: scripts in, `Result` out
     guest/        what runs inside

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from array import array
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from .debian import Source, Unavailable, parse_deb822, parse_one_line, sources_f
 from .guest import check_pattern
 from .guest.pattern import PAGE, page
 from .initramfs import Tree
+from .machine import NO_STATUS, Machine
 
 MIRROR = "http://mirror.test/debian"
 SECURITY = "http://mirror.test/debian-security"
@@ -143,3 +147,49 @@ def test_a_truncated_core_is_refused() -> None:
     core.truncate(len(core.getvalue()) - 1)
     with pytest.raises(EOFError, match="ends 0x1 before 0x5000"):
         check_pattern.check(FRAMES.tobytes(), core)
+
+
+GUEST = f"""#!{sys.executable}
+# As QEMU is started, and with the words of a guest: the first time it dies before it has any.
+import os, sys, time
+fds = {{w.split(",")[1][3:]: int(w.split("fd=")[1]) for w in sys.argv if w.startswith("socket,")}}
+os.write(fds["qmp"], b'{{"QMP": {{}}}}\\n')
+os.read(fds["qmp"], 1000)
+os.write(fds["qmp"], b'{{"return": {{}}}}\\n')
+if not os.path.exists(sys.argv[0] + ".boots"):
+    open(sys.argv[0] + ".boots", "w")
+    os.write(fds["console"], b"early\\r\\n")
+    log = open(sys.argv[sys.argv.index("-D") + 1], "w")
+    print("CPU Reset", "Triple fault", "RIP=0", sep="\\n", file=log)
+    sys.exit("cannot go on")
+os.write(fds["console"], b"[ 1.0] Run /init as init process\\r\\n" + b"+" * 100_000)
+os.write(fds["console"], b"\\r\\nthe end\\r\\n")
+if "exits" in sys.argv[sys.argv.index("-append") + 1]:
+    os.write(fds["control"], b"exit 7\\n")
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A program in QEMU's place."""
+    monkeypatch.setenv("PYKEXEC_CACHE", str(tmp_path))
+    (tmp_path / "qemu").write_text(GUEST)
+    (tmp_path / "qemu").chmod(0o755)
+    return Machine(str(tmp_path / "qemu"), tmp_path / "kernel", tmp_path / "initrd")
+
+
+@pytest.mark.parametrize(("append", "status"), [("", NO_STATUS), ("exits", 7)])
+def test_a_kernel_that_does_not_boot_is_started_anew(
+    machine: Machine, tmp_path: Path, append: str, status: int
+) -> None:
+    """And why it did not is told; of one that then ends, all of the console is there."""
+    with pytest.warns(UserWarning, match="the first kernel did not boot") as warned:
+        result = replace(machine, append=append).run(tmp_path / "files")
+    (said,) = [str(warning.message) for warning in warned]
+    words = ("QEMU ended with status 1", "cannot go on", "Triple fault\nRIP=0", "early", "no mark")
+    assert [word for word in words if word not in said] == []
+    assert result.status == status
+    assert result.booted
+    assert len(result.console) > 100_000
+    assert result.console_lines[-1].text == "the end"

@@ -1,0 +1,158 @@
+"""The conversation with a running guest: its console, its requests, QEMU's control protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+TIMED_OUT = 124
+NO_STATUS = 125  # QEMU ended, or the guest reset itself, and no payload had finished
+TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+"""EFI firmware clears the screen on every serial line, before the guest's first request."""
+FIRST_PROCESS = "Run /init as init process"
+"""The kernel's own word (init/main.c: run_init_process) before anything of ours runs."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A text that the guest sent, and when it came, in seconds after the start of QEMU."""
+
+    seconds: float
+    text: str
+
+
+class Qmp:
+    """QEMU's control protocol."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(120)
+        self._file = connection.makefile("rw")
+        self._line()  # greeting
+        self("qmp_capabilities")
+
+    def __call__(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The answer to a command; RuntimeError with QEMU's words if it refuses."""
+        self._file.write(json.dumps({"execute": command, "arguments": arguments or {}}) + "\n")
+        self._file.flush()
+        while True:
+            answer = self._line()
+            if "error" in answer:
+                raise RuntimeError(f"{command}: {answer['error'].get('desc')}")
+            if "return" in answer:
+                return answer["return"]
+
+    def nmi(self) -> None:
+        """A non-maskable interrupt to every CPU."""
+        self("inject-nmi")
+
+    def _line(self) -> dict[str, Any]:
+        line = self._file.readline()
+        if not line:
+            raise ConnectionError("QEMU has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@dataclass
+class Session:
+    """What a guest says, and what it is answered. Times are those of the monotonic clock."""
+
+    console: socket.socket
+    control: socket.socket
+    log: BinaryIO
+    files: Path
+    on_mark: Callable[[str, Qmp], object] | None
+    start: float
+    marks: list[Mark] = field(default_factory=list)
+    console_lines: list[Mark] = field(default_factory=list)
+    booted: bool = False
+    """The first kernel came as far as its first process."""
+    status: int | None = None
+    line_begun: bytes = b""
+    request_begun: bytes = b""
+
+    def serve(self, channel: socket.socket, boot_deadline: float, deadline: float) -> int:
+        """Answer the guest until it has said `exit`, QEMU has ended, or the time is over."""
+        try:
+            qmp = Qmp(channel)
+        except OSError:
+            return NO_STATUS
+        with selectors.DefaultSelector() as selector:
+            for connection in (self.console, self.control):
+                selector.register(connection, selectors.EVENT_READ)
+            while self.status is None and selector.get_map():
+                left = (
+                    deadline if self.booted else min(deadline, boot_deadline)
+                ) - time.monotonic()
+                if left <= 0:
+                    return TIMED_OUT
+                for key, _ in selector.select(left):
+                    received = receive(key.fd)
+                    if not received:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is self.console:
+                        self.show(received)
+                    else:
+                        self.hear(received, qmp)
+        return NO_STATUS if self.status is None else self.status
+
+    def show_the_rest(self) -> None:
+        """What QEMU, which has ended, had written to the console."""
+        while received := receive(self.console.fileno()):
+            self.show(received)
+
+    def show(self, received: bytes) -> None:
+        """Some of the console."""
+        self.log.write(received)
+        *lines, self.line_begun = (self.line_begun + received).split(b"\n")
+        for line in lines:
+            self.console_lines.append(self.now(line.decode(errors="replace").strip()))
+            self.booted = self.booted or FIRST_PROCESS in self.console_lines[-1].text
+
+    def hear(self, received: bytes, qmp: Qmp) -> None:
+        """Requests of the guest, and the answers to them."""
+        *lines, self.request_begun = (self.request_begun + received).split(b"\n")
+        for line in lines:
+            reply = self.answer(line.decode(errors="replace").strip(), qmp)
+            with suppress(OSError):  # QEMU has ended: the next read tells
+                self.control.sendall(reply.encode() + b"\n")
+
+    def now(self, text: str) -> Mark:
+        """A text that has just come."""
+        return Mark(round(time.monotonic() - self.start, 3), text)
+
+    def answer(self, line: str, qmp: Qmp) -> str:
+        """The reply to one request of the guest: `ok`, or what is wrong with it."""
+        verb, _, rest = TERMINAL_CONTROL.sub("", line).partition(" ")
+        if verb == "exit" and rest.isdigit():
+            self.status = int(rest)
+        elif verb == "mark":
+            self.marks.append(self.now(rest))
+            if self.on_mark:
+                self.on_mark(rest, qmp)
+        elif verb == "qmp":
+            command, _, arguments = rest.partition(" ")
+            try:
+                qmp(command, json.loads(arguments.replace("FILES/", f"{self.files}/") or "{}"))
+            except (RuntimeError, ValueError, OSError) as error:
+                return str(error)
+        else:
+            return f"what is {line!r}?"
+        return "ok"
+
+
+def receive(fd: int) -> bytes:
+    """What is there; nothing when QEMU has ended."""
+    try:
+        return os.read(fd, 1 << 16)
+    except ConnectionResetError:
+        return b""
