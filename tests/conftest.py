@@ -1,4 +1,8 @@
-"""Options of the whole suite, and the golden files."""
+"""Options of the whole suite, the golden files, and what hypothesis draws.
+
+It draws the same in each run, so that a change fails by what it changed, and no clock is looked at;
+`pytest --hypothesis-profile=random` draws anew, and says how to draw a failure again.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 GOLDEN = Path(__file__).parent / "golden"
 Golden = Callable[[str, str], None]
+
+COMMON = settings(
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+settings.register_profile("same", COMMON, derandomize=True)
+settings.register_profile("random", COMMON, derandomize=False)
+settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

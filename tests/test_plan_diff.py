@@ -198,7 +198,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 WHOLE = plan(K, segment("free", 0x2000, 4096), stage=[K], syscall={"name": "kexec_load"}, **BOUND)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(where=st.sampled_from(places(WHOLE)), junk=JUNK)
 def test_any_value_anywhere_is_a_difference_or_a_typed_error(
     where: tuple[Any, ...], junk: object

@@ -224,7 +224,7 @@ def test_not_a_regular_file(tmp_path: Path) -> None:
         open_core(tmp_path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.integers(0, 0x41F), st.binary(min_size=1, max_size=8)), max_size=6),
     st.integers(0, 0x9420),

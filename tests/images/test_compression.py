@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, NotSupported
@@ -214,9 +214,7 @@ def test_no_codec_takes_a_kernel_or_an_initrd() -> None:
         assert codec_of(head) is None
 
 
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300
-)
+@settings(max_examples=300)
 @given(
     st.sampled_from(NAMES),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=5),

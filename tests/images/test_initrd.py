@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError
@@ -77,9 +77,7 @@ def test_a_damaged_one(tmp_path: Path, data: bytes, reason: str) -> None:
     assert caught.value.message.startswith(f"{path}: {reason}")
 
 
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200
-)
+@settings(max_examples=200)
 @given(
     st.sampled_from([CPIO, EARLY + pack(CPIO, "gzip")]),
     st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 255)), max_size=5),

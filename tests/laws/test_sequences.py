@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -435,10 +435,5 @@ def pages(part: Segment) -> range:
     return range(0, part.memsz, PAGE)
 
 
-KexecSequences.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+KexecSequences.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 TestSequences = KexecSequences.TestCase

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pykexec.backends.backend import Slot
@@ -41,7 +41,7 @@ from tests.backends.simulated.machines import (
     raw_pages,
 )
 
-SMALL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SMALL = settings(max_examples=25)
 POLICIES = st.sampled_from(["random", "lowest", "highest", "fragmented"])
 LOWEST_WINDOW = MIB
 
@@ -282,7 +282,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(OPERATIONS, st.sets(st.integers(0, MODEL_PAGES - 1)))
 def test_memory_is_a_bytearray(operations: list[tuple[str, int, int]], full: set[int]) -> None:
     """Ram against the plainest model; before the journal is applied, and after."""

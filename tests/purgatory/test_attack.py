@@ -111,7 +111,7 @@ def exchanged(before: bytes, attack: Attack) -> bytes:
     return b"".join(pages[slot] for slot in SLOTS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(jobs())
 def test_any_whole_job_is_done(attack: Attack) -> None:
     pc = attack.into(Pc())
@@ -121,7 +121,7 @@ def test_any_whole_job_is_done(attack: Attack) -> None:
     assert pc.register("RSI") == BOOT_PARAMS
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(jobs().filter(lambda attack: attack.staged), st.data())
 def test_no_job_with_a_bit_changed_is_started(attack: Attack, data: st.DataObject) -> None:
     """In a region, or in the tables: nothing is started, and nothing has been moved."""

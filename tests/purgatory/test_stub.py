@@ -319,7 +319,7 @@ def disjoint_exchanges(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(exchanges=disjoint_exchanges(), seed=st.integers(0, 99))
 def test_exchanges_do_what_the_model_does_and_twice_restores(
     exchanges: tuple[tuple[int, int, int], ...], seed: int

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.backends.backend import Slot
@@ -253,11 +253,7 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_value_anywhere(data: st.DataObject, good_machine: tuple[Path, bytes]) -> None:
     folder, raw = good_machine
@@ -299,9 +295,7 @@ def test_what_is_no_machine_json(raw: bytes, good_machine: tuple[Path, bytes]) -
     assert caught.value.message.startswith(f"{folder}: machine.json: ")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(at=st.integers(0, 5000), noise=st.binary(max_size=3))
 def test_any_bytes_in_between(at: int, noise: bytes, good_machine: tuple[Path, bytes]) -> None:
     folder, raw = good_machine
