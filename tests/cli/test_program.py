@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import pytest
 
 from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, VERBS, program
 from pykexec.errors import KexecError
-from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson
+from tests.cli.conftest import Run, RunJson
 from tests.cli.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
@@ -172,16 +170,6 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pykexec.crash.core_file.open_core", stop)
     result = run("vmcore", "info", "bzImage", status=INTERRUPTED)
     assert "pykexec: interrupted\n" in result.stderr
-
-
-def test_a_signal_interrupts() -> None:
-    command = [*INTERRUPTIBLE, "rehearse", "bzImage", "--memory", "1G"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        time.sleep(1)
-        child.send_signal(signal.SIGINT)
-        _, stderr = child.communicate(timeout=30)
-        assert child.returncode in (INTERRUPTED, -signal.SIGINT)
-        assert b"Traceback" not in stderr
 
 
 def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,10 @@ def test_nothing_is_left_of_one_that_was_ended(folder: Path, number: int, status
         [*COMMAND, "--memory", "4G"], env=environment(folder),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as child:  # fmt: skip
-        for _ in range(1000):
-            if list(folder.glob("tmp/*/machine/ram")):
-                break
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("tmp/*/machine/ram")):
+            assert child.poll() is None, child.communicate()
+            assert time.monotonic() < deadline, "no machine was made"
             time.sleep(0.01)
         child.send_signal(number)
         out, err = child.communicate(timeout=60)

@@ -58,7 +58,7 @@ from pykexec.vmcore_check import expected_of_plan, verify
 from tests.builders import MIB, make_machine
 
 SECONDS = 10
-"""For one input; most need a thousandth."""
+"""Of a processor, for one input; most need a thousandth."""
 UNPACKED_MAX = 2 * MIB
 PIECE_MAX = 12 * MIB
 """One step of a decoder at most, whatever the limit."""
@@ -69,9 +69,9 @@ Target = Callable[[bytes], object]
 
 def survive(target: Target, data: bytes) -> None:
     """Run it; anything but a value or a KexecError is a finding."""
-    started = time.monotonic()
+    started = time.process_time()
     attempt(lambda: target(data))
-    assert time.monotonic() - started < SECONDS, "it took too long"
+    assert time.process_time() - started < SECONDS, "it took too long"
 
 
 def attempt(step: Callable[[], object]) -> None:

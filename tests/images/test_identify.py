@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.errors import KexecError, UsageError
@@ -74,9 +74,7 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150
-)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_change_gives_an_image_or_a_typed_error(
     tmp_path: Path, name: str, data: st.DataObject
@@ -89,11 +87,11 @@ def test_any_change_gives_an_image_or_a_typed_error(
         raw[at : at + len(new)] = new
     keep = data.draw(st.one_of(st.just(len(raw)), st.integers(0, len(raw))))
     path = write(tmp_path, "k", bytes(raw[:keep]))
-    started = time.monotonic()
+    started = time.process_time()
     try:
         image = identify(path)
         for chunk in image.payload.chunks():
             assert len(chunk) <= CHUNK
     except KexecError as error:
         assert error.message.startswith(str(path))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -30,7 +30,7 @@ from tests.builders import (
     reserved,
     write,
 )
-from tests.purgatory.emulated import PAGE_TABLES, End, Pc
+from tests.purgatory.emulated import PAGE_TABLES, SECOND, End, Pc
 
 MAP = MemoryMap.of(
     [
@@ -71,7 +71,7 @@ def executed(plan: PlacementPlan, *, from_32: bool = False) -> Pc:
         pc.write(TRAMPOLINE, job.encode(TRAMPOLINE))
         assert pc.run(TRAMPOLINE, plan.entry) is End.STARTED
         pc.serial.clear()
-    pc.uc.emu_start(plan.entry, 0, timeout=20_000_000)
+    pc.uc.emu_start(plan.entry, 0, timeout=60 * SECOND)
     assert pc.text == "\r\npykexec: checking\r\npykexec: starting\r\n"
     assert pc.faults == []
     return pc

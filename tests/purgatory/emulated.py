@@ -46,7 +46,7 @@ COM1 = 0x3F8
 OUT_2 = 0x20
 """Port 0x61: the output of the timer's channel 2."""
 
-SECOND = 1_000_000
+SECOND = 1_000_000  # microseconds, as unicorn counts
 """Microseconds."""
 
 

@@ -22,7 +22,7 @@ from pykexec.purgatory import (
     tables,
 )
 
-from .emulated import BOOT_PARAMS, COM1, ENTRY, STUB, End, Pc
+from .emulated import BOOT_PARAMS, COM1, ENTRY, SECOND, STUB, End, Pc
 
 NOTES = 0x310000
 """Where the test kernel writes its words."""
@@ -66,7 +66,7 @@ def started(params: StubParams, kernel: bytes, at: int = STUB) -> Pc:
     pc.write(at, stub_image(params))
     pc.write(at + STUB_SIZE, b"\xa5" * (STUB_MEMSZ - STUB_SIZE))
     pc.write(ENTRY, kernel)
-    pc.uc.emu_start(at, 0, timeout=20_000_000)
+    pc.uc.emu_start(at, 0, timeout=60 * SECOND)
     assert pc.text.endswith("pykexec: starting\r\n")
     assert pc.faults == []
     assert pc.own_writes == []

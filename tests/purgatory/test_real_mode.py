@@ -17,7 +17,7 @@ from unicorn import x86_const as x86
 
 from pykexec.purgatory import StubFlag, StubParams, real_mode_code, stub_image
 
-from .emulated import COM1, STUB, Pc
+from .emulated import COM1, SECOND, STUB, Pc
 
 NOTES = 0x800
 """In the setup code's segment."""
@@ -83,7 +83,7 @@ def test_the_real_mode_entry(setup: int, code: int) -> None:
         begin=0,
         end=0x4FF,
     )
-    pc.uc.emu_start(STUB, 0, timeout=20_000_000)
+    pc.uc.emu_start(STUB, 0, timeout=60 * SECOND)
     assert pc.faults == []
     words = struct.unpack(f"<{len(PROBES)}H", pc.read(setup + NOTES, 2 * len(PROBES)))
     found = dict(zip(PROBES, words, strict=True))

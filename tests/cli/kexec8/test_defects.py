@@ -381,9 +381,9 @@ def test_many_ranges_are_neither_lost_nor_slow(kexec: Kexec, calls: Calls, kerne
     kernel.made = replace(
         kernel.made, memory_map=MemoryMap.of([*ram(*first, *spans), *reserved(*gaps)])
     )
-    started = time.monotonic()
+    started = time.process_time()
     kexec("-c -l bzImage")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert calls.loads[0].params[0x1E8] == 128
     data = b"".join(bytes_ for _, _, bytes_ in calls.loads[0].segments)
     assert struct.pack("<QQI", spans[-1][0], 0x8000, 1) in data
