@@ -12,7 +12,7 @@ from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.core_file import CoreFile, open_core
-from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
+from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 from pykexec.plan_document import BadPlan, backup_map_of, number, read_plan, span_of, whole
@@ -210,10 +210,14 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
 
 def expected_of_document(document: dict[str, Any]) -> Expected:
     """What `expected_of_plan` reads, from a document that may be anything."""
-    entries = [
-        MemoryRange(span_of(item), RangeType(item["type"])) for item in document["memory_map"]
+    entries = document["memory_map"]
+    added = [span_of(item) for item in entries if item["type"] == DRIVER_RAM]
+    ranges = [
+        MemoryRange(span_of(item), RangeType(item["type"]))
+        for item in entries
+        if item["type"] != DRIVER_RAM
     ]
-    ram = MemoryMap.of(entries).whole_page_ram
+    ram = MemoryMap.of(ranges, RangeSet.of(added)).old_memory
     reserved = document.get("reservation")
     if reserved:
         ram = ram - RangeSet.of(span_of(item) for item in reserved)

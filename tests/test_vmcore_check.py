@@ -270,6 +270,15 @@ def test_what_a_plan_expects(tmp_path: Path) -> None:
     assert expected == Expected(ram.without(PhysRange(0x2000, 0x3000)), ram)
 
 
+def test_ram_that_a_driver_added_is_expected(tmp_path: Path) -> None:
+    """It may be persistent memory at the same time."""
+    added = {"start": "0x30000", "end": "0x38000", "type": "System RAM (driver)"}
+    persistent = {"start": "0x30000", "end": "0x40000", "type": "Persistent Memory"}
+    document = PLAN | {"memory_map": [*PLAN["memory_map"], persistent, added]}
+    expected = expected_of_plan(plan_file(tmp_path, document))
+    assert expected.ram.ranges[-1] == expected.pages.ranges[-1] == PhysRange(0x30000, 0x38000)
+
+
 MIB = 1 << 20
 STAGED: dict[str, Any] = PLAN | {
     "memory_map": [{"start": "0x1000", "end": hex(64 * MIB), "type": "System RAM"}],

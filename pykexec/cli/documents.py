@@ -69,7 +69,13 @@ def spans(items: RangeSet) -> list[Document]:
 
 
 def map_entries(memory_map: MemoryMap) -> list[Document]:
-    return [span(item.range) | {"type": str(item.type)} for item in memory_map.ranges]
+    """As the firmware has it, then RAM that drivers added, whatever the firmware calls it."""
+    from pykexec.memory.map import DRIVER_RAM
+
+    return [
+        *(span(item.range) | {"type": str(item.type)} for item in memory_map.ranges),
+        *(span(item) | {"type": DRIVER_RAM} for item in memory_map.driver_ram),
+    ]
 
 
 def load(report: LoadReport) -> Document:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 
+ADDED_RAM = "System RAM ("
+"""Followed by the name of the driver that added it."""
 LINE = re.compile(r"( *)([0-9a-fA-F]{1,16})-([0-9a-fA-F]{1,16}) : (.*)")
 
 
@@ -44,7 +46,12 @@ def parse_iomem(text: str) -> tuple[IomemLine, ...]:
 def memory_map(lines: tuple[IomemLine, ...]) -> MemoryMap:
     """Lines whose label is a memory type, at any depth, as kexec-tools reads them."""
     return MemoryMap.of(
-        MemoryRange(line.range, kind) for line in lines if (kind := RangeType.from_label(line.name))
+        (
+            MemoryRange(line.range, kind)
+            for line in lines
+            if (kind := RangeType.from_label(line.name))
+        ),
+        RangeSet.of(line.range for line in lines if line.name.startswith(ADDED_RAM)),
     )
 
 

@@ -40,16 +40,25 @@ class MemoryRange:
 
 
 MEMORY_TYPES = tuple(RangeType)
+NO_MEMORY = RangeSet()
+DRIVER_RAM = "System RAM (driver)"
+"""How a document calls `MemoryMap.driver_ram`."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
-    """Sorted, disjoint, coalesced by type; build one with `of`."""
+    """Sorted, disjoint, coalesced by type; build one with `of`.
+
+    `driver_ram` is RAM that a driver found and gave to the kernel (virtio_mem, kmem): the next
+    kernel must find it anew, so nothing is placed there, but a dump shows it. The firmware may
+    have called it something else (mm/memory_hotplug.c:add_memory_driver_managed).
+    """
 
     ranges: tuple[MemoryRange, ...]
+    driver_ram: RangeSet = NO_MEMORY
 
     @classmethod
-    def of(cls, ranges: Iterable[MemoryRange]) -> MemoryMap:
+    def of(cls, ranges: Iterable[MemoryRange], driver_ram: RangeSet = NO_MEMORY) -> MemoryMap:
         """From ranges in any order. Where two overlap, the higher e820 type
         wins, as in e820__update_table: what is reserved by one is not RAM."""
         by_type: dict[RangeType, list[PhysRange]] = {}
@@ -61,7 +70,7 @@ class MemoryMap:
             mine = RangeSet.of(by_type.get(kind, ())) - taken
             taken = taken | mine
             found.extend(MemoryRange(span, kind) for span in mine)
-        return cls(tuple(sorted(found, key=lambda item: item.range)))
+        return cls(tuple(sorted(found, key=lambda item: item.range)), driver_ram)
 
     def of_type(self, kind: RangeType) -> RangeSet:
         """Where memory of this type is."""
@@ -76,6 +85,11 @@ class MemoryMap:
     def whole_page_ram(self) -> RangeSet:
         """RAM in whole pages: a page that is partly something else is not used."""
         return self.ram.inward(PAGE_SIZE)
+
+    @property
+    def old_memory(self) -> RangeSet:
+        """What a dump of this machine shows, in whole pages."""
+        return (self.ram | self.driver_ram).inward(PAGE_SIZE)
 
     @property
     def firmware(self) -> tuple[MemoryRange, ...]:

@@ -61,7 +61,7 @@ def bind(
     if where is None:
         raise NotSupported("this plan has no ELF core headers")
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
-    loads = elfcorehdr.old_memory(plan.memory_map.whole_page_ram, backup_map, ours)
+    loads = elfcorehdr.old_memory(plan.memory_map.old_memory, backup_map, ours)
     areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)
     base = known(
         machine.page_offset_base,

@@ -109,7 +109,7 @@ def worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
     low = low_memory(machine.known_map)
     notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
     pages = (size + low.size) // PAGE_SIZE
-    cuts = len(machine.known_map.whole_page_ram) + pieces + len(low) + 1
+    cuts = len(machine.known_map.old_memory) + pieces + len(low) + 1
     program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes)
     copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
     return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)

@@ -146,9 +146,7 @@ def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) ->
     base = known(machine.page_offset_base, "where the direct map starts", hint)
     areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
     moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
-    loads = elfcorehdr.old_memory(
-        memory_map.whole_page_ram, backup, machine.crash_kernel or RangeSet()
-    )
+    loads = elfcorehdr.old_memory(memory_map.old_memory, backup, machine.crash_kernel or RangeSet())
     return Dump(tuple(area for area in moved if area), loads, base)
 
 

@@ -213,7 +213,7 @@ def in_reservation(
 
 def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
     """The kernel does not look; the image would be written into thin air."""
-    ram = memory_map.ram
+    ram = memory_map.ram | memory_map.driver_ram
     for number, item in segments:
         if item.memsz and not ram.covers(item.range):
             return Check(

@@ -95,7 +95,8 @@ def boot_with(machine: Machine, kib: int) -> str:
 
 def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
     """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
-    return RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
+    mapped = RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
+    return mapped | memory_map.driver_ram
 
 
 def touched(spans: RangeSet, block: int) -> set[int]:

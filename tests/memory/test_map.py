@@ -31,6 +31,24 @@ def test_iomem_becomes_a_map_with_half_open_ranges() -> None:
     assert [str(item.type) for item in found.firmware] == ["Reserved", "Reserved", "ACPI Tables"]
 
 
+def test_ram_that_a_driver_added_is_for_the_dump_only() -> None:
+    plugged = (
+        iomem_line(0x200000000, 0x2FFFFFFFF, "virtio0")
+        + iomem_line(0x210000000, 0x217FFFFFF, "System RAM (virtio_mem)", 1)
+        + iomem_line(0x300000000, 0x33FFFFFFF, "Persistent Memory")
+        + iomem_line(0x300000000, 0x33FFFFFFF, "dax0.0", 1)
+        + iomem_line(0x300000000, 0x33FFFFFFF, "System RAM (kmem)", 2)
+    )
+    before = iomem.memory_map(iomem.parse_iomem(IOMEM))
+    found = iomem.memory_map(iomem.parse_iomem(IOMEM + plugged))
+    added = [PhysRange(0x210000000, 0x218000000), PhysRange(0x300000000, 0x340000000)]
+    assert found.driver_ram == RangeSet.of(added)
+    assert found.whole_page_ram == before.whole_page_ram
+    assert found.old_memory == before.whole_page_ram | RangeSet.of(added)
+    persistent = MemoryRange(added[1], RangeType.PMEM)
+    assert found.firmware == (*before.firmware, persistent), "the next kernel is told"
+
+
 def test_nested_lines_are_found_by_name() -> None:
     lines = iomem.parse_iomem(IOMEM)
     assert iomem.named(lines, "Crash kernel").ranges == (PhysRange(0x6F000000, 0x7F000000),)

@@ -15,7 +15,7 @@ from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import KexecState, Machine, Unknown
-from pykexec.memory.map import RangeType
+from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan
@@ -82,6 +82,16 @@ def test_the_headers_show_each_range_once(kernel: KernelImage) -> None:
     ]
     notes = [(s["p_offset"], s["p_memsz"]) for s in core.iter_segments("PT_NOTE")]
     assert notes == [(0x1100000, 368), (0x1101000, 368), (0x1200000, 4132)]
+
+
+def test_ram_that_a_driver_added_is_in_the_dump(kernel: KernelImage) -> None:
+    added = PhysRange.sized(8 * GIB, GIB)
+    plugged = MemoryMap.of(ORACLE_MAP.ranges, RangeSet((added,)))
+    plan = crash_plan(kernel, replace(machine(), memory_map=plugged))
+    core = ELFFile(io.BytesIO(bytes_of(plan, names.ELFCOREHDR)))
+    shown = [(s["p_paddr"], s["p_memsz"]) for s in core.iter_segments("PT_LOAD")]
+    assert shown[-1] == (added.start, added.size)
+    assert not plan.capture_map.of_type(RangeType.RAM).overlaps(added)
 
 
 def test_the_stub_exchanges_the_low_pages_and_checks_the_headers(kernel: KernelImage) -> None:

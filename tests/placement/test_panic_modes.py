@@ -11,12 +11,13 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.backends.kernel.stage_plan import places_in_place
 from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Sysctls, Unknown
-from pykexec.memory.map import RangeType
+from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, bind
@@ -208,6 +209,28 @@ def test_the_dump_shows_the_window_and_not_the_stage(kernel: KernelImage) -> Non
     assert sum(s["p_memsz"] for s in loads) == shown.size, "each page once"
     where = {s["p_paddr"]: s["p_offset"] for s in loads}
     assert where[WINDOW.start] == SCATTERED[0]
+
+
+@pytest.mark.parametrize(("stage", "mode"), [(IN_PLACE, Mode.IN_PLACE), (SWAP, Mode.STUB_SWAP)])
+def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
+    kernel: KernelImage, stage: StageFrames, mode: Mode
+) -> None:
+    """And a huge page in it holds as well as any other."""
+    added = PhysRange.sized(8 << 30, 256 * MIB)
+    stage = replace(stage, headers=PhysRange.sized(added.start + 4 * HUGE, HUGE))
+    on = replace(machine(), memory_map=MemoryMap.of(pc_map().ranges, RangeSet((added,))))
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, stage=stage)
+    plan = plan_load(kernel, on, request)
+    assert all(check.ok for check in check_plan(plan, on))
+    assert plan.capture_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
+    armed = bind(plan, on, stage.exchanges(low_memory(pc_map())), NOTE, stage.ours)
+    loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
+    shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
+    assert shown.within(added) == RangeSet((added,)).without(stage.headers)
+    assert places_in_place(LoadRequest(mem_min=4 << 30), on.known_map) == (
+        PhysRange(4 << 30, added.start),
+        PhysRange(added.end, 1 << 46),
+    )
 
 
 def test_in_place_leaves_its_own_window_out(kernel: KernelImage) -> None:

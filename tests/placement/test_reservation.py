@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
-from pykexec.memory.ranges import PhysRange
+from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.reservation import reservation_need
 
 GIB = 1 << 30
@@ -49,6 +49,13 @@ CASES: list[tuple[str, MemoryMap, set[str], int]] = [
 )
 def test_need_of_a_one_page_image(memory_map: MemoryMap, flags: set[str], kib: int) -> None:
     assert reservation_need(memory_map, frozenset(flags), 4096).size == kib * KIB
+
+
+def test_ram_that_a_driver_added_is_mapped_too() -> None:
+    without = ram((MIB, GIB))
+    plugged = MemoryMap.of(without.ranges, RangeSet((PhysRange(8 * GIB, 10 * GIB),)))
+    sizes = [reservation_need(m, frozenset(), 4096).size for m in (without, plugged)]
+    assert sizes[1] - sizes[0] == 8 * KIB
 
 
 def test_acpi_tables_are_mapped_too() -> None:

@@ -13,6 +13,7 @@ from pykexec.backends.kernel.runs import Wanted, search_limit
 from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage, Stage
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
+from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import layout
 from pykexec.placement.crash_by_normal import headers_room
@@ -49,7 +50,7 @@ def prepared_request(
         wanted = Wanted(
             run=count,
             singles=SINGLES,
-            windows=places_in_place(request),
+            windows=places_in_place(request, machine.known_map),
             avoid=reserved | low,
         )
         taken = stage.take(pages, journal, wanted, limit)
@@ -61,14 +62,16 @@ def prepared_request(
     return replace(request, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
 
 
-def places_in_place(request: LoadRequest) -> tuple[PhysRange, ...]:
-    """Below 4 GiB first: above, the capture kernel has no DMA32 pool."""
+def places_in_place(request: LoadRequest, memory_map: MemoryMap) -> tuple[PhysRange, ...]:
+    """Below 4 GiB first: above, the capture kernel has no DMA32 pool. Not in memory that the
+    capture kernel's drivers will look at anew."""
     asked = requested_window(request) or PhysRange(layout.INITRD_MIN, 1 << 46)
     above_floor = asked.intersect(PhysRange(layout.LOAD_PHYSICAL_ADDR, 1 << 46))
     if above_floor is None:
         return ()
     below = above_floor.intersect(layout.BELOW_4G)
-    return (below, above_floor) if below else (above_floor,)
+    places = (below, above_floor) if below else (above_floor,)
+    return tuple(span for place in places for span in RangeSet((place,)) - memory_map.driver_ram)
 
 
 def frames_of(taken: Stage, window: PhysRange) -> StageFrames:
