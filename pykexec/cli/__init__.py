@@ -6,13 +6,25 @@ from __future__ import annotations
 import os
 import sys
 
+INTERRUPTED = 130
+"""As a shell shows a process that SIGINT ended."""
+
 
 def main() -> None:
     """The program `pykexec`: ends the process with the documented exit status."""
-    from pykexec.cli.program import program
+    try:
+        from pykexec.cli.program import program
 
-    open_closed_streams()
-    program.main(prog_name="pykexec")
+        open_closed_streams()
+        program.main(prog_name="pykexec")
+    except KeyboardInterrupt:
+        sys.exit(interrupted("pykexec", INTERRUPTED))
+
+
+def interrupted(name: str, status: int) -> int:
+    """Says it, also where nothing but this is imported yet; gives the exit status."""
+    print(f"{name}: interrupted", file=sys.stderr)
+    return status
 
 
 def open_closed_streams() -> None:

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import click
 
 from pykexec import __version__
-from pykexec.cli import printable
+from pykexec.cli import INTERRUPTED, interrupted, printable
 from pykexec.errors import KexecError
 
-HUNG_UP, INTERRUPTED, CLOSED_PIPE, TERMINATED = 129, 130, 141, 143
-"""As a shell shows a process that SIGHUP, SIGINT, SIGPIPE or SIGTERM ended."""
+HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
+"""As a shell shows a process that SIGHUP, SIGPIPE or SIGTERM ended."""
 
 VERBS = {
     "load": ("load", "Identify, plan, check and load a kernel."),
@@ -87,8 +87,7 @@ class Program(click.Group):
         except KexecError as error:
             sys.exit(refuse(error, wants_json(words)))
         except (click.Abort, KeyboardInterrupt):
-            click.echo("pykexec: interrupted", err=True)
-            sys.exit(INTERRUPTED)
+            sys.exit(interrupted("pykexec", INTERRUPTED))
         except OSError as error:
             sys.exit(refuse(system_fault(error), wants_json(words)))
         sys.exit(status if isinstance(status, int) else 0)

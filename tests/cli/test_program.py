@@ -12,7 +12,8 @@ from typing import Any
 import click
 import pytest
 
-from pykexec.cli.program import CLOSED_PIPE, INTERRUPTED, VERBS, program
+from pykexec.cli import INTERRUPTED
+from pykexec.cli.program import CLOSED_PIPE, VERBS, program
 from pykexec.errors import KexecError
 from tests.cli.conftest import Run, RunJson
 from tests.cli.documents import validate

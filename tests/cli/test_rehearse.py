@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli import rehearse
-from pykexec.cli.program import HUNG_UP, INTERRUPTED, TERMINATED
+from pykexec.cli import INTERRUPTED, rehearse
+from pykexec.cli.program import HUNG_UP, TERMINATED
 from tests.cli.conftest import INTERRUPTIBLE, Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,31 +2,23 @@
 
 It is always the real kernel. What differs from kexec-tools on purpose is in options.py,
 option by option, and in pykexec-kexec(8). Importing this imports almost nothing: a large
-initrd is read while the rest is imported.
+initrd is read while the rest is imported, and an interrupt is heard in words from here on.
 """
 
-from __future__ import annotations
+import sys
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pykexec.cli.kexec8.kernel import DropInKernel
+NAME, FAILED = "pykexec-kexec", 255
+"""What every line of it begins with, and the exit status of most that goes wrong."""
 
 
 def main() -> None:
     """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
-    import sys
+    from pykexec.cli import interrupted, open_closed_streams
 
-    from pykexec.cli import open_closed_streams
-    from pykexec.cli.kexec8.program import run
+    try:
+        from pykexec.cli.kexec8.program import run, this_kernel
 
-    open_closed_streams()
-    sys.exit(run(sys.argv[1:], this_kernel))
-
-
-def this_kernel(debug: bool) -> DropInKernel:
-    """The real one."""
-    from pykexec.backends.kernel.calls import ThisKernel
-    from pykexec.cli.kexec8.kernel import DropInKernel
-
-    return DropInKernel(ThisKernel(), debug=debug)
+        open_closed_streams()
+        sys.exit(run(sys.argv[1:], this_kernel))
+    except KeyboardInterrupt:
+        sys.exit(interrupted(NAME, FAILED))

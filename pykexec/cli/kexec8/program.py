@@ -10,7 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pykexec.cli.kexec8.say import FAILED, NAME, refuse, say
+from pykexec.cli import interrupted
+from pykexec.cli.kexec8 import FAILED, NAME
+from pykexec.cli.kexec8.say import refuse, say
 from pykexec.cli.kexec8.wishes import Call, Do, Wishes, wishes
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import Contents, joined_initrd
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
 LOADED = 1
 """Of --status, and of it alone when that was asked."""
+
+
+def this_kernel(debug: bool) -> DropInKernel:
+    """The real one."""
+    from pykexec.backends.kernel.calls import ThisKernel
+    from pykexec.cli.kexec8.kernel import DropInKernel
+
+    return DropInKernel(ThisKernel(), debug=debug)
 
 
 def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
@@ -45,8 +55,7 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         status = refuse(error, kernel.given if kernel else None, unloading)
         return FAILED if asks_status or looks_like_status(words) else status
     except KeyboardInterrupt:
-        say([f"{NAME}: interrupted"])
-        return FAILED
+        return interrupted(NAME, FAILED)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             say([f"{NAME}: {(error.strerror or str(error)).lower()}"])

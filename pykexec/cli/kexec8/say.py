@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pykexec.cli import printable
+from pykexec.cli.kexec8 import FAILED, NAME
 from pykexec.errors import DoesNotFit, KexecError, UsageError
 
 if TYPE_CHECKING:
     from pykexec.cli.kexec8.shown import Given
 
-NAME = "pykexec-kexec"
-USAGE, FAILED = 1, 255
-"""kexec-tools: what it finds out by itself, and what the kernel or the image refuses."""
+USAGE = 1
+"""kexec-tools: what it finds out by itself; FAILED is what the kernel or the image refuses."""
 
 NOT_RESERVED = (
     "Memory for crashkernel is not reserved",
