@@ -20,7 +20,6 @@ from pykexec.errors import DoesNotFit, KexecError
 from pykexec.host.hugepages import page_frames
 from pykexec.host.memory import meminfo
 from pykexec.host.root import THIS_MACHINE
-from pykexec.placement.plan import Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES, Say, line_to_host
 
 LEFT = 64 << 20
@@ -33,12 +32,6 @@ class TooMuchInUse(DoesNotFit):
     """The machine of a rehearsal has not as much memory as is to be in use."""
 
     code = "too-much-in-use"
-
-
-class OnlyKernelSwap(DoesNotFit):
-    """Neither mode that a panic starts could be loaded."""
-
-    code = "only-kernel-swap"
 
 
 def main() -> None:
@@ -75,7 +68,7 @@ def in_use(size: int) -> mmap.mmap:
 
 
 def load(options: list[str], say: Say) -> bool:
-    """As a user does it. Says the plan, or the refusal. Raises OnlyKernelSwap."""
+    """As a user does it. Says the plan, or the refusal."""
     words = [KERNEL, "--initrd", INITRD, *options, "--backend", "kernel", "--json"]
     command = [sys.executable, "-m", "pykexec", "load", "--crash-by-normal", *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -85,9 +78,6 @@ def load(options: list[str], say: Say) -> bool:
     if done.returncode:
         say(refused=document["error"], status=done.returncode)
         return False
-    if document["mode"] == str(Mode.KERNEL_SWAP):
-        lacks = (f"{item['mode']}: {item['why']}" for item in document["lacking"])
-        raise OnlyKernelSwap("no mode that a panic starts could be loaded", hint="; ".join(lacks))
     lines = done.stderr.splitlines()
     say(
         plan=document,

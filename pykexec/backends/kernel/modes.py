@@ -9,7 +9,7 @@ from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.panic_modes import advised_boot
-from pykexec.placement.plan import Mode
+from pykexec.placement.plan import PANIC_MODES, Mode
 
 PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
 """Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
@@ -34,7 +34,8 @@ class ModeChoice:
 
 
 def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
-    """Raises NoMode when the one requested, or every one, lacks something."""
+    """Raises NoMode when the one requested, or every one, lacks something. What is reserved is
+    for a panic: *kernel-swap*, which none starts, has to be asked for then."""
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
@@ -45,7 +46,8 @@ def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
         return ModeChoice((requested,), asked_for=True)
-    if modes := tuple(mode for mode in PREFERENCE if mode not in lacking):
+    possible = tuple(mode for mode in PREFERENCE if mode not in lacking)
+    if modes := tuple(mode for mode in possible if mode in PANIC_MODES) or possible:
         why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
         return ModeChoice(modes, asked_for=False, lacking=why_not)
     raise NoMode(

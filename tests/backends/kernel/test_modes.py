@@ -33,7 +33,7 @@ def reserved(machine: Machine) -> Machine:
 @pytest.mark.parametrize(
     ("machine", "modes", "lacking"),
     [
-        (reserved(SWAPS), (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP), ()),
+        (reserved(SWAPS), (Mode.IN_PLACE, Mode.STUB_SWAP), ()),
         (reserved(COPIES), (Mode.IN_PLACE, Mode.STUB_SWAP), (Mode.KERNEL_SWAP,)),
         (SWAPS, (Mode.KERNEL_SWAP,), (Mode.IN_PLACE, Mode.STUB_SWAP)),
     ],
@@ -43,6 +43,10 @@ def test_best_first(machine: Machine, modes: tuple[Mode, ...], lacking: tuple[Mo
     assert choice.modes == modes
     assert tuple(mode for mode, _ in choice.lacking) == lacking
     assert choice.why(Mode.KERNEL_SWAP).endswith("only pykexec exec starts it")
+
+
+def test_where_memory_is_reserved_kernel_swap_has_to_be_asked_for() -> None:
+    assert choose_modes(reserved(SWAPS), Mode.KERNEL_SWAP).modes == (Mode.KERNEL_SWAP,)
 
 
 def test_nothing_works_and_each_reason_is_said() -> None:
