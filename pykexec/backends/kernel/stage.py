@@ -7,6 +7,7 @@ Taken step by step with a journal, and given back as it was found. Callers hold
 from __future__ import annotations
 
 from dataclasses import replace
+from errno import ENOMEM, ENOSPC
 from typing import Protocol
 
 from pykexec.abi.hugetlb import GIB_PAGE_SIZE, HUGE_PAGE_SIZE
@@ -14,6 +15,7 @@ from pykexec.backends.kernel.journal import Journal, Taken
 from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.memory.ranges import RangeSet
+from pykexec.syscalls import SyscallError
 
 STEP_MIN = 16
 """Pages by which a search grows, at least."""
@@ -157,7 +159,7 @@ def search(
     while True:
         grown = resize(pages, journal, asked - len(frames))
         if grown:
-            pages.allocate(len(frames), grown)
+            allocate(pages, len(frames), grown)
             frames += pages.frames(len(frames), grown)
         found = choose(frames, wanted)
         if isinstance(found, Choice):
@@ -186,7 +188,7 @@ def search_a_gib(
     grown = split_a_gib(pages, journal)
     if not grown:
         return None
-    pages.allocate(0, grown)
+    allocate(pages, 0, grown)
     frames = pages.frames(0, grown)
     found = choose(frames, wanted)
     return (frames, found) if isinstance(found, Choice) else None
@@ -203,6 +205,19 @@ def split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
     if (pages.gib_pages() or 0) > gib_pages:
         pages.split_gib_page()
     return settle(pages, journal, pending).raised - taken.raised
+
+
+def allocate(pages: HugePageSystem, first: int, count: int) -> None:
+    """Out of the pool. Raises NoRoomForStage where it has them, but not for us."""
+    try:
+        pages.allocate(first, count)
+    except SyscallError as error:
+        if error.errno not in (ENOSPC, ENOMEM):
+            raise
+        raise NoRoomForStage(
+            f"{count} huge pages are there, and this process does not get them",
+            hint="hugetlb.2MB.max, memory.max and cpuset.mems of its cgroup may be limits",
+        ) from error
 
 
 def no_room(wanted: Wanted, found: Shortage, taken: int) -> NoRoomForStage:

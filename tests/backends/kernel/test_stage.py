@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from pykexec.backends.kernel.stage import (
 )
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.syscalls import SyscallError
 
 MIB2 = 2 << 20
 GIB = 8
@@ -483,3 +485,16 @@ def test_unreadable_journal(tmp_path: Path) -> None:
     (tmp_path / "stage.json").mkdir()
     with pytest.raises(KexecError, match=r"stage\.json: is a directory"):
         Journal(tmp_path).read()
+
+
+def test_pages_that_a_cgroup_does_not_let_us_have(tmp_path: Path) -> None:
+    class Limited(Machine):
+        def allocate(self, first: int, count: int) -> None:
+            raise SyscallError("fallocate(3, 0x0, 0x0, 0x800000)", ENOSPC)
+
+    machine = Limited(ORDER, pool=2)
+    with pytest.raises(NoRoomForStage, match="4 huge pages are there, and this process") as caught:
+        take(machine, Journal(tmp_path), WANTED, 8)
+    assert "hugetlb.2MB.max" in (caught.value.hint or "")
+    assert (machine.size, machine.mounted) == (2, False)
+    assert Journal(tmp_path).read() is None
