@@ -46,7 +46,7 @@ SETTLED = """
     python3 -m guest.pattern settle /out/frames
     python3 -m guest.pattern moved /out/frames
 """
-"""The pattern written again where its pages have moved, and none has moved since."""
+"""The pattern written again where its pages have moved, and none moves from then on."""
 
 CAPTURE = """
     copyin /first

@@ -67,9 +67,6 @@ SECOND = f"""
 THIRD = "grep -q stage=three /proc/cmdline && exit 7"
 
 
-THIRD = "grep -q stage=three /proc/cmdline && exit 7"
-
-
 @pytest.fixture(scope="module")
 def result(vm: VM) -> Result:
     """One boot, two kexecs."""

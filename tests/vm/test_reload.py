@@ -24,7 +24,6 @@ FIRST = f"""
     {PYKEXEC} load {OLD} --crash --append "{CAPTURE_APPEND} image=old" > /out/old
     {PYKEXEC} load {OLD} {REFUSED} --json > /out/refused.json || true
     cat /sys/kernel/kexec_crash_loaded > /out/loaded
-    echo 0 > /proc/sys/vm/compact_unevictable_allowed
     {SETTLED}
     copyout /out
     python3 -m guest.reload {{moment}}

@@ -1,7 +1,8 @@
 """User memory whose pages tell where they are: magic, physical address, filler, complement.
 
     python3 -m guest.pattern hold MIB FRAMES   lock memory, fill it, and stay in the background
-    python3 -m guest.pattern settle FRAMES     fill pages that have moved since, list them anew
+    python3 -m guest.pattern settle FRAMES     from now on none moves; those that have moved since
+                                               they were filled are filled and listed anew
     python3 -m guest.pattern moved FRAMES      say how many have moved; status 1 if any has
 
 FRAMES is a file of the pages' physical addresses, as little-endian 64-bit numbers.
@@ -29,6 +30,9 @@ FILLER = b"crash by normal " * ((PAGE - len(MAGIC) - 16) // 16)
 PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
 PRESENT = 1 << 63
 SETTLE_SECONDS = 120
+COMPACT_LOCKED = Path("/proc/sys/vm/compact_unevictable_allowed")
+COUNTERS = Path("/proc/vmstat")
+FOLD_COUNTERS = Path("/proc/sys/vm/stat_refresh")
 
 
 def page(addr: int) -> bytes:
@@ -62,14 +66,22 @@ class Pattern:
         self.fill()
 
     def fill(self) -> None:
-        """Write the pages whose frame is not the one they were written for."""
-        now = physical("self", self.address, self.count)
-        if len(now) != self.count or 0 in now:
-            raise OSError("physical addresses cannot be read (it takes root)")
-        for index, addr in enumerate(now):
-            if self.frames[index] != addr:
-                self.memory[index * PAGE : (index + 1) * PAGE] = page(addr)
-        self.frames = now
+        """Write the pages whose frame is not the one they were written for, until all are."""
+        while (now := self.where()) != self.frames:
+            for index, addr in enumerate(now):
+                if self.frames[index] != addr:
+                    self.memory[index * PAGE : (index + 1) * PAGE] = page(addr)
+            self.frames = now
+
+    def where(self) -> array[int]:
+        """The physical address of each page. One that is being moved is not there for a moment:
+        to touch it is to wait for that."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while 0 in (now := physical("self", self.address, self.count)):
+            if time.monotonic() > deadline:
+                raise OSError("physical addresses cannot be read (it takes root)")
+            self.memory[now.index(0) * PAGE]
+        return now
 
 
 def save(frames: array[int], path: Path) -> None:
@@ -100,8 +112,27 @@ def hold(mib: int, path: Path) -> None:
     in_background(work, "the pattern could not be laid out")
 
 
+def hold_still() -> None:
+    """From now on the kernel compacts no locked memory, and what it was moving has come to rest
+    (Documentation/admin-guide/sysctl/vm.rst)."""
+    COMPACT_LOCKED.write_text("0")
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while isolated():
+        if time.monotonic() > deadline:
+            raise SystemExit("the kernel goes on moving pages")
+        time.sleep(0.1)
+
+
+def isolated() -> int:
+    """Pages of processes that are on no list, since they are being moved or written out."""
+    FOLD_COUNTERS.write_text("1")
+    counters = dict(line.split() for line in COUNTERS.read_text().splitlines())
+    return int(counters["nr_isolated_anon"])
+
+
 def settle(path: Path) -> None:
     """Have the holder fill pages that have moved, and wait for the new list."""
+    hold_still()
     before = path.stat().st_ino
     os.kill(int(holder_file(path).read_text().split()[0]), signal.SIGUSR1)
     deadline = time.monotonic() + SETTLE_SECONDS
