@@ -37,7 +37,7 @@ USERFAULTFD = 323  # arch/x86/entry/syscalls/syscall_64.tbl
 UFFD_API, UFFDIO_API = 0xAA, 0xC018AA3F  # include/uapi/linux/userfaultfd.h
 UFFDIO_REGISTER, MODE_MISSING = 0xC020AA00, 1
 MADV_REMOVE = 9
-SETTLE_SECONDS = 2
+UFFD_MSG_BYTES = 32
 Segments = Sequence[tuple[int, int, int, int]]
 
 
@@ -59,22 +59,22 @@ class Held(ThisKernel):
     """The kernel that runs, which comes upon a page that does not come."""
 
     def kexec_load(self, entry: int, segments: Segments, flags: int) -> None:
-        take_away(segments[0][0])
-        threading.Thread(target=panic_meanwhile).start()
+        threading.Thread(target=panic_meanwhile, args=[take_away(segments[0][0])]).start()
         kexec_load(entry, segments, flags)
 
 
-def take_away(addr: int) -> None:
-    """The page there is missing from now on, and whoever wants it waits."""
+def take_away(addr: int) -> int:
+    """The page there is missing from now on, and whoever wants it waits; a file that tells."""
     fd = raw_syscall(ctypes.c_long(USERFAULTFD), ctypes.c_long(os.O_CLOEXEC))
     fcntl.ioctl(fd, UFFDIO_API, struct.pack("<QQQ", UFFD_API, 0, 0))
     fcntl.ioctl(fd, UFFDIO_REGISTER, struct.pack("<QQQQ", addr, PAGE, MODE_MISSING, 0))
     if library.madvise(ctypes.c_void_p(addr), ctypes.c_size_t(PAGE), MADV_REMOVE):
         raise OSError(ctypes.get_errno(), "madvise")
+    return fd
 
 
-def panic_meanwhile() -> None:
-    time.sleep(SETTLE_SECONDS)
+def panic_meanwhile(fd: int) -> None:
+    os.read(fd, UFFD_MSG_BYTES)  # the kernel has begun to wait
     try:
         kexec_load(0, [], int(KexecFlag.KEXEC_ON_CRASH) | KEXEC_ARCH_X86_64)
         answer = "0"
