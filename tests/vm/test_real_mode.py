@@ -24,6 +24,8 @@ STATE = """
     copyout /out
 """
 """The BIOS's vectors and data are below 0x500, and its EBDA in the last KiB below 640 KiB."""
+CLOCK = slice(0x46C, 0x471)
+"""Ticks, and whether midnight has passed: the BIOS counts on while it is asked."""
 FIRST = f"""
     kexec -l /boot/vmlinuz --initrd=/boot/initrd2 --real-mode 2> /out/warning --append=a
     kexec -l /boot/vmlinuz --initrd=/boot/initrd2 --real-mode --append="{LINE}" 2> /out/load
@@ -85,8 +87,10 @@ def test_it_came_by_its_setup_code(result: Result) -> None:
 @pytest.mark.parametrize("name", ["low", "ebda"])
 def test_what_the_bios_keeps_in_memory_is_untouched(result: Result, name: str) -> None:
     first, second = (
-        (result.files / f"{name}-{stage}").read_bytes() for stage in ("first", "second")
+        bytearray((result.files / f"{name}-{stage}").read_bytes()) for stage in ("first", "second")
     )
+    if name == "low":
+        del first[CLOCK], second[CLOCK]
     assert any(first)
     assert first == second
 
@@ -99,4 +103,4 @@ def test_the_clock_of_the_bios_ticks(vm: VM) -> None:
         kexec -e
     """
     files: dict[str, bytes | str | Path] = {"/sbin/kexec": DROP_IN, "/ticking": ticking_kernel()}
-    vm.run(first, mem_mib=512, python=True, site=site(), files=files, timeout_s=90).expect(7)
+    vm.run(first, mem_mib=512, python=True, site=site(), files=files, timeout_s=300).expect(7)

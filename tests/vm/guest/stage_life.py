@@ -171,10 +171,11 @@ class Litter:
 
 
 def fragmented(backend: KernelBackend) -> dict[str, Any]:
-    """A page that cannot be moved in every 16 MiB: no run, but pages enough."""
+    """A page that cannot be moved in every 4 MiB of all but 32 MiB: no run of 64, wherever
+    those are, but pages enough."""
     COMPACT_LOCKED.write_text("0")
-    litter = Litter(48 * MIB)
-    litter.thin(16 * MIB)
+    litter = Litter(32 * MIB)
+    litter.thin(4 * MIB)
     before = memory()
     refusal = refused(backend, request(Mode.IN_PLACE))
     done = load(KERNEL, backend, request(None))
