@@ -19,7 +19,7 @@ try_install() {
     DEBIAN_FRONTEND=noninteractive
     export DEBIAN_FRONTEND
     for _ in 1 2 3; do
-        apt-get -qq -y install --no-install-recommends "$@" </dev/null >/dev/null && return 0
+        apt-get -qq -y -o DPkg::Lock::Timeout=600 install --no-install-recommends "$@" </dev/null >/dev/null && return 0
         apt-get -qq update </dev/null >/dev/null || sleep 5
     done
     say "cannot install $*"

@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ETC_APT = Path("/etc/apt")
+RETRIES = 5
+"""Of each download, with pauses that grow."""
+LOCK_SECONDS = 600
+"""For another program that installs packages."""
 
 
 class Unavailable(Exception):
@@ -179,6 +183,7 @@ class Apt:
             "APT::Architecture": self.architecture,
             "APT::Architectures": self.architecture,
             "Acquire::Languages": "none",
+            "Acquire::Retries": RETRIES,
         }
         return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
@@ -273,10 +278,12 @@ def install(package: str) -> None:
     """Install a package on this computer, which takes root."""
     if os.geteuid() != 0:
         raise Unavailable(f"{package} is not installed, and installing it takes root")
-    words = ("apt-get", "-qq", "install", "-y", "--no-install-recommends", package)
+    options = ("-o", f"Acquire::Retries={RETRIES}", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}")
+    apt = ("apt-get", "-qq", *options)
+    words = (*apt, "install", "-y", "--no-install-recommends", package)
     with locked("install"):
         try:
             sh(*words, why=f"{package} cannot be installed")
         except Unavailable:
-            sh("apt-get", "-qq", "update", why="apt-get update")
+            sh(*apt, "update", why="apt-get update")
             sh(*words, why=f"{package} cannot be installed")
