@@ -37,4 +37,10 @@ def open_closed_streams() -> None:
 
 def printable(text: str) -> str:
     """Text that a terminal does not obey: control characters as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else escaped(c) for c in text)
+
+
+def escaped(char: str) -> str:
+    """A byte that was no UTF-8 (os.fsdecode) as \\xNN, for that is what it is."""
+    byte = ord(char) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(char)[1:-1]

@@ -10,6 +10,8 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from pykexec.cli import escaped
+
 if TYPE_CHECKING:
     from pykexec.cli.reports import (
         FileLoadReport,
@@ -36,7 +38,27 @@ ADDRESS_FACTS = frozenset({"addr", "elfcorehdr", "entry", "start", "end", "mem",
 
 def encode(document: Document) -> str:
     """The text of a document, with the newline at its end."""
-    return json.dumps(document, indent=2) + "\n"
+    text = json.dumps(document, indent=2)
+    if SURROGATE in text:
+        text = json.dumps(unicode_only(document), indent=2)
+    return text + "\n"
+
+
+SURROGATE = "\\ud"
+"""How the escape of every surrogate begins, one of a pair too."""
+
+
+def unicode_only(value: object) -> object:
+    """With what no Unicode text has, bytes of a command line or of a file's name, as \\xNN: strict
+    readers refuse a document with a lone surrogate."""
+    match value:
+        case dict():
+            return {unicode_only(name): unicode_only(item) for name, item in value.items()}
+        case list() | tuple():
+            return [unicode_only(item) for item in value]
+        case str():
+            return "".join(escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
+    return value
 
 
 def error_document(error: KexecError) -> Document:

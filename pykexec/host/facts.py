@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pykexec.host import devices, firmware, kernel, kernel_map, kexec, memory
 from pykexec.host.root import THIS_MACHINE, Root, text
-from pykexec.machine import NOT_READ, Machine
+from pykexec.machine import NOT_READ, Machine, Unknown
 
 
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
@@ -17,7 +17,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     the firmware's, and the places of kernel, reservation and notes are Unknown.
     """
     release = text(root, "/proc/sys/kernel/osrelease", 4096)
-    cmdline = text(root, "/proc/cmdline", 1 << 16)
+    cmdline = command_line(root)
     config = kernel.config(root, release)
     lines = memory.iomem_lines(root)
     memory_map, source = memory.memory_map(root, lines, cmdline)
@@ -65,3 +65,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         bootloader=firmware.bootloader(root),
         kdump_service=firmware.kdump_service(root),
     )
+
+
+def command_line(root: Root) -> str | Unknown:
+    """What is no UTF-8 stays what it is, by surrogateescape: the next kernel gets these bytes."""
+    found = root.read("/proc/cmdline", 1 << 16)
+    return found if isinstance(found, Unknown) else found.strip().decode(errors="surrogateescape")

@@ -31,7 +31,7 @@ class Word:
         return key_of(self.text)
 
 
-WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+', re.ASCII)
 END_OF_PARAMETERS = "--"
 """What follows belongs to init (init/main.c)."""
 

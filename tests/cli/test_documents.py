@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,19 @@ def test_two_folders_give_the_same_bytes(
         documents.append(run(*words, "--json", status=status).stdout)
     assert documents[0] == documents[1]
     assert str(folder) not in documents[0]
+
+
+def test_what_is_no_utf8_is_shown_by_its_bytes(run: Run) -> None:
+    """A strict reader takes no lone surrogate; text of any kind stays what it is."""
+    line = os.fsdecode(b"name=caf\xe9 euro=\xe2\x82\xac face=\xf0\x9f\x98\x80")
+    words = ["load", "bzImage", "--dry-run", "--append", line]
+    document = run(*words, "--json").stdout
+    assert json.loads(document)["cmdline"] == "name=caf\\xe9 euro=\u20ac face=\U0001f600"
+    assert json.loads(document)["cmdline"].encode()
+    assert "name=caf\\xe9 euro=\u20ac" in run(*words).stdout
+
+
+def test_nor_is_a_surrogate_of_a_file_in_a_document(run: Run) -> None:
+    name = os.fsdecode(b"k\xff")
+    document = json.loads(run("load", name, "--dry-run", "--json", status=1).stdout)
+    assert document["error"]["message"].startswith("k\\xff: cannot be opened")

@@ -21,6 +21,7 @@ from pykexec.machine import (
     Unknown,
 )
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.cmdline import command_line
 
 from .conftest import (
     DIRECT_MAP,
@@ -470,3 +471,11 @@ def test_the_architecture_before_linux_6_1(
     machine = read_machine(tree({**files, "/sys/kernel/boot_params/version": "0x020f\n"}))
     assert machine.architecture == expected
     assert machine.is_i386 == (expected == "i686")
+
+
+def test_a_command_line_that_is_no_utf8_comes_out_as_it_came_in(tree: MakeTree) -> None:
+    """And a no-break space in one that is ends no word."""
+    raw = b'name=caf\xe9 quoted="\xff\xfe" a=\xc2\xa0b \xe2\x82\xac'
+    machine = read_machine(tree({"/proc/cmdline": raw + b"\n"}))
+    assert isinstance(machine.cmdline, str)
+    assert command_line(running=machine.cmdline).encoded == raw + b"\0"

@@ -124,7 +124,7 @@ def read_cmdline(ram: Ram, pointer: int) -> str:
         piece = ram.read(pointer, step)
         end = piece.find(b"\0")
         if end >= 0:
-            return (text + piece[:end]).decode("utf-8", "replace")
+            return (text + piece[:end]).decode(errors="surrogateescape")
         text += piece
         pointer += step
     if text:

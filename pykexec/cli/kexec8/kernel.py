@@ -70,7 +70,7 @@ class DropInKernel(KernelBackend):
     ) -> None:
         if self.debug:
             size = initrd.size if initrd else 0
-            text = cmdline.decode(errors="replace")
+            text = cmdline.decode(errors="backslashreplace")
             say([f"kexec_file_load: {kernel.path} initrd size: {size:#x} flags = {int(flags):#x}"])
             say([f"command line: {text}"])
         super().file_load(kernel, initrd, cmdline, flags)

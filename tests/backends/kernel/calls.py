@@ -40,6 +40,8 @@ class Calls:
     loads: list[Loaded] = field(default_factory=list)
     files: list[tuple[str, KexecFileFlag, int]] = field(default_factory=list)
     """(command line, flags, bytes of the initrd) of kexec_file_load."""
+    lines: list[bytes] = field(default_factory=list)
+    """Command lines of kexec_file_load, as bytes."""
     unloads: list[KexecFlag] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     """The other calls, in their order."""
@@ -64,7 +66,8 @@ class Calls:
         if error := self.errors.get("kexec_file_load"):
             raise SyscallError("kexec_file_load(...)", error)
         size = os.fstat(initrd_fd).st_size if initrd_fd >= 0 else 0
-        self.files.append((cmdline.decode(), KexecFileFlag(flags), size))
+        self.lines.append(cmdline)
+        self.files.append((cmdline.decode(errors="replace"), KexecFileFlag(flags), size))
 
     def reboot_kexec(self) -> None:
         self.others.append("reboot")

@@ -317,6 +317,24 @@ def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: byt
     assert said.out == ""
 
 
+@pytest.mark.parametrize("call", ["-c -l bzImage", "-c -p bzImage"])
+def test_the_reused_line_keeps_its_bytes(
+    kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
+) -> None:
+    """What is no UTF-8 too, of the running kernel and of --append."""
+    kernel.made = replace(kernel.made, cmdline=os.fsdecode(b"name=caf\xe9 x"))
+    kexec(*call.split(), "--reuse-cmdline", os.fsdecode(b"--append=more=\xff"))
+    line = calls.loads[0].params[4096:].split(b"\0")[0]
+    assert line.startswith(b"name=caf\xe9 x more=\xff")
+
+
+def test_the_file_syscall_gets_these_bytes_too(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
+    kernel.made = replace(kernel.made, cmdline=os.fsdecode(b"name=caf\xe9 x"))
+    said = kexec("-s -d -l bzImage --reuse-cmdline").err
+    assert calls.lines == [b"name=caf\xe9 x"]
+    assert "command line: name=caf\\xe9 x" in said
+
+
 def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
     """1, as kexec-tools has it."""
     write(files, "file", b"")
