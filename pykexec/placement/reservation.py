@@ -47,9 +47,16 @@ class NothingReserved(DoesNotFit):
     code = "nothing-reserved"
 
 
+class RegionInTheWay(DoesNotFit):
+    """The stub would exchange itself: its region is below 640 KiB, where a capture kernel's
+    trampoline has to be."""
+
+    code = "region-in-the-way"
+
+
 def reserved_region(machine: Machine) -> PhysRange:
     """The highest: kimage's own, where crashkernel=SIZE,high brought a second one. Raises
-    NothingReserved, NotSupported where it is unknown."""
+    NothingReserved, RegionInTheWay, NotSupported where it is unknown."""
     reserved = known(
         machine.crash_kernel,
         f"the reserved region of {machine.name}",
@@ -60,7 +67,17 @@ def reserved_region(machine: Machine) -> PhysRange:
             "no memory is reserved for a crash kernel",
             hint="boot with crashkernel=256M, or use --crash-by-normal",
         )
+    if why := in_the_way(reserved):
+        raise RegionInTheWay(why, hint="crashkernel= without an address after @")
     return reserved.ranges[-1]
+
+
+def in_the_way(reserved: RangeSet) -> str | None:
+    """Why no capture kernel is started from there: crashkernel=64K@512K, where a kernel allows
+    it."""
+    if not (low := reserved.within(layout.LOW_MEMORY)):
+        return None
+    return f"the reserved region {low.ranges[0]} is in memory that the stub exchanges"
 
 
 def reservation_need(

@@ -21,7 +21,7 @@ from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.reservation import NothingReserved
+from pykexec.placement.reservation import NothingReserved, RegionInTheWay
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
 from tests.placement.test_linux_x86_64 import ORACLE_MAP
@@ -158,6 +158,17 @@ def test_without_a_reservation_it_says_what_to_do(kernel: KernelImage) -> None:
         crash_plan(kernel, make_machine(ORACLE_MAP))
     assert caught.value.message == "no memory is reserved for a crash kernel"
     assert caught.value.hint == "boot with crashkernel=256M, or use --crash-by-normal"
+
+
+def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:
+    """Even as the second one: the stub would exchange what it reserves."""
+    low = PhysRange.sized(0x80000, 0x10000)
+    for regions in ((low,), (low, REGION)):
+        with pytest.raises(RegionInTheWay) as caught:
+            crash_plan(kernel, machine(*regions))
+        assert caught.value.message == (
+            "the reserved region 0x80000..0x90000 is in memory that the stub exchanges"
+        )
 
 
 def test_a_window_can_only_shrink_the_region(kernel: KernelImage) -> None:

@@ -31,6 +31,7 @@ from pykexec.placement.panic_modes import (
 )
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.reservation import RegionInTheWay
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused
 from pykexec.purgatory import Exchange, StubParams, parse_params, parse_tables
@@ -86,6 +87,13 @@ def test_a_chosen_window_spares_the_stacks_of_sleeping_cpus(
     assert not stack.overlaps(aware.window)
     assert aware.window.size == favourite.size
     assert "sleep" not in " ".join(aware.warnings)
+
+
+@pytest.mark.parametrize("mode", [Mode.IN_PLACE, Mode.STUB_SWAP])
+def test_a_stub_that_would_exchange_itself_is_refused(kernel: KernelImage, mode: Mode) -> None:
+    on = make_machine(crash_kernel=[PhysRange.sized(512 * KIB, 64 * KIB)])
+    with pytest.raises(RegionInTheWay, match="is in memory that the stub exchanges"):
+        plan_load(kernel, on, LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode))
 
 
 def test_stub_swap_warns_of_what_it_cannot_spare(kernel: KernelImage) -> None:

@@ -10,6 +10,7 @@ from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.panic_modes import advised_boot
 from pykexec.placement.plan import PANIC_MODES, Mode
+from pykexec.placement.reservation import in_the_way
 
 PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
 """Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
@@ -102,6 +103,8 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
         return "nothing is reserved for a crash kernel", reserve(machine)
+    if why := in_the_way(machine.crash_kernel):
+        return why, reserve(machine)
     if machine.sme:
         return "AMD SME encrypts memory, and the stub would read ciphertext", "mem_encrypt=off"
     return None

@@ -49,6 +49,13 @@ def test_where_memory_is_reserved_kernel_swap_has_to_be_asked_for() -> None:
     assert choose_modes(reserved(SWAPS), Mode.KERNEL_SWAP).modes == (Mode.KERNEL_SWAP,)
 
 
+def test_a_region_that_the_stub_would_exchange_is_none() -> None:
+    low = replace(SWAPS, crash_kernel=RangeSet((PhysRange(0x80000, 0x90000),)))
+    choice = choose_modes(low, None)
+    assert choice.modes == (Mode.KERNEL_SWAP,)
+    assert dict(choice.lacking)[Mode.IN_PLACE].endswith("is in memory that the stub exchanges")
+
+
 def test_nothing_works_and_each_reason_is_said() -> None:
     with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
         choose_modes(COPIES, None)
