@@ -43,7 +43,7 @@ OWN_SERIAL = "the purgatory of pykexec speaks only when a digest is wrong, to th
 NO_XEN = "it is for Xen, which takes another kernel alive by tools of its own"
 NO_WAY_BACK = (
     "the purgatory of pykexec hands on no way back (kexec_jump_back_entry=), which the running "
-    "kernel leaves only with CONFIG_KEXEC_JUMP; Debian's are built without"
+    "kernel leaves only with CONFIG_KEXEC_JUMP; Debian's 6.1, 6.12 and 7.2 are built without"
 )
 NOTHING_TO_RETURN_TO = "pykexec starts no kernel that could jump back (--load-preserve-context)"
 
