@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.journal import Taken
+from pykexec.cli import documents
 from pykexec.cli.reports import Target
 from pykexec.cli.status import look
 from pykexec.host.lock import Busy, exclusive
-from pykexec.machine import KexecState, Machine
+from pykexec.machine import KexecState, Machine, Unknown
+from pykexec.placement.plan import Mode
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
+from tests.cli.documents import validate
 
 HERE = Target("kernel", "this machine")
 
@@ -46,3 +51,49 @@ def test_what_an_interrupted_load_left_is(backend: KernelBackend) -> None:
     report = look(HERE, backend)
     assert report.staged
     assert report.staged.problem == ("a load was interrupted: what it was to start is not complete")
+
+
+def test_a_file_that_is_gone_is_damage(backend: KernelBackend) -> None:
+    """Somebody has unmounted it: exit status 3, at which the service arms anew."""
+    with exclusive(backend.folder):
+        backend.records.write(RECORD)
+        backend.journal.write(Taken(raised=1, kept=((0x40000000, 0),)))
+    report = look(HERE, backend)
+    assert report.staged
+    assert report.staged.problem == "the file of the stage is gone, and its huge pages with it"
+
+
+UNKNOWN = Unknown("no /sys")
+STATES = {
+    "nothing": (KexecState(loaded=False, crash_loaded=False), None, None),
+    "unknown": (KexecState(loaded=UNKNOWN, crash_loaded=UNKNOWN), None, None),
+    "both": (KexecState(loaded=True, crash_loaded=True), None, None),
+    "interrupted": (
+        KexecState(loaded=False, crash_loaded=True),
+        replace(RECORD, sums=()),
+        "a load was interrupted: what it was to start is not complete",
+    ),
+    "no pages": (
+        KexecState(loaded=False, crash_loaded=True), RECORD, "nothing is staged",
+    ),
+    "gone with its image": (
+        KexecState(loaded=True, crash_loaded=False), RECORD, "nothing is staged",
+    ),
+    "kernel-swap": (
+        KexecState(loaded=True, crash_loaded=False),
+        replace(RECORD, mode=Mode.KERNEL_SWAP, slot=Slot.NORMAL),
+        "nothing is staged",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_state_is_a_document(tmp_path: Path, name: str) -> None:
+    state, record, problem = STATES[name]
+    found = KernelBackend(Calls(), tmp_path / "run", lambda: Machine("a machine", kexec=state))
+    if record:
+        with exclusive(found.folder):
+            found.records.write(record)
+    document = documents.status(look(HERE, found))
+    validate(document)
+    assert (document["staged"] or {}).get("problem") == problem

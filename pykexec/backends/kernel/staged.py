@@ -19,6 +19,7 @@ from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.stage import staged_pieces
 
 CHECK_CHUNK = 1 << 20
+AGAIN = "unload, and load again"
 
 
 class StageChanged(CheckFailed):
@@ -74,10 +75,14 @@ class StagedImage:
         found = stage.reopen(self.pages, self.journal)
         if found is None:
             raise stage.NotStaged("nothing is staged")
-        if moved := found.moved():
+        try:
+            moved = found.moved()
+        except FileNotFoundError as error:
             raise StageChanged(
-                f"{len(moved)} huge pages of the stage have moved", hint="unload, and load again"
-            )
+                "the file of the stage is gone, and its huge pages with it", hint=AGAIN
+            ) from error
+        if moved:
+            raise StageChanged(f"{len(moved)} huge pages of the stage have moved", hint=AGAIN)
         return found
 
     def check(self) -> LoadRecord | None:
@@ -100,7 +105,7 @@ class StagedImage:
             if digest.hexdigest() != expected:
                 raise StageChanged(
                     f"{size:#x} bytes at {addr:#x} of the stage are not those that were written",
-                    hint="unload, and load again",
+                    hint=AGAIN,
                 )
         return record
 
