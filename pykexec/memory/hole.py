@@ -8,6 +8,9 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
 
+SHOWN = 3
+"""Refused holes in a hint."""
+
 
 @dataclass(frozen=True, slots=True)
 class RefusedHole:
@@ -15,13 +18,16 @@ class RefusedHole:
 
     hole: PhysRange
     why: str
+    usable: int = 0
+    """Bytes of it inside the window."""
 
     def __str__(self) -> str:
         return f"{self.hole}: {self.why}"
 
 
 class NoHole(DoesNotFit):
-    """No free range holds what was wanted; `refused` has a reason for each."""
+    """No free range holds what was wanted; `refused` has a reason for each, and `name` is what
+    it was wanted for."""
 
     code = "no-hole"
 
@@ -35,14 +41,24 @@ class NoHole(DoesNotFit):
     ) -> None:
         what = f"{name}: " if name else ""
         where = "" if window == ALL_MEMORY else f" in {window}"
+        if window.start and window.end == ALL_MEMORY.end:
+            where = f" at or above {window.start:#x}"
         super().__init__(
             f"{what}no free range of {size:#x} bytes aligned to {align:#x}{where}",
-            hint="; ".join(str(item) for item in refused[-3:]) or "there is no free memory at all",
+            hint=largest_of(refused),
             size=size,
             align=align,
         )
         self.window = window
         self.refused = refused
+        self.name = name
+
+
+def largest_of(refused: tuple[RefusedHole, ...]) -> str:
+    """What was there instead: the largest that the window has, in their order."""
+    inside = sorted((item for item in refused if item.usable), key=lambda item: item.usable)
+    shown = "; ".join(map(str, sorted(inside[-SHOWN:], key=lambda item: item.hole)))
+    return shown or ("nothing of it is free" if refused else "there is no free memory at all")
 
 
 def locate_hole(
@@ -80,10 +96,10 @@ def place_in(
         return RefusedHole(hole, "outside the window")
     whose = "" if usable == hole else " inside the window"
     if usable.size < size:
-        return RefusedHole(hole, f"{usable.size:#x} bytes{whose}, {size:#x} are needed")
+        why = f"{usable.size:#x} bytes{whose}, {size:#x} are needed"
+        return RefusedHole(hole, why, usable.size)
     start = align_down(usable.end - size, align) if from_top else align_up(usable.start, align)
     if start < usable.start or start + size > usable.end:
-        return RefusedHole(
-            hole, f"{usable.size:#x} bytes{whose}, too few once aligned to {align:#x}"
-        )
+        why = f"{usable.size:#x} bytes{whose}, too few once aligned to {align:#x}"
+        return RefusedHole(hole, why, usable.size)
     return PhysRange.sized(start, size)

@@ -3,11 +3,13 @@ and what is said of its size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pykexec.errors import UsageError
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
+from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_params import BootParams, boot_params_for
@@ -18,8 +20,8 @@ from pykexec.placement.cmdline import (
     command_line,
     running_line,
 )
-from pykexec.placement.estimate import Estimate
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.estimate import Estimate, crash_size
+from pykexec.placement.plan import ImageKind, LoadRequest
 
 ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
 
@@ -66,6 +68,22 @@ def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> Memory
             *memory_map.firmware,
         )
     )
+
+
+@contextmanager
+def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
+    """What finds no room among the capture kernel's things is refused with a size that is
+    enough."""
+    try:
+        yield
+    except NoHole as error:
+        if error.name:
+            mib = crash_size(image.linux, request.initrd).size >> 20
+            remedy = f"a window of {mib} MiB (--crash-size)"
+            if request.kind is ImageKind.CRASH:
+                remedy = f"crashkernel={mib}M, or --crash-by-normal"
+            error.hint = f"{remedy}: the estimate for this kernel and initrd ({error.hint})"
+        raise
 
 
 def size_warnings(size: int, guess: Estimate) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pykexec.images.kernel_image import (
     MultibootBoot,
 )
 from pykexec.machine import Machine
+from pykexec.placement.capture import size_advised
 from pykexec.placement.implied import implied_notes
 from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest, PlacementPlan
 
@@ -60,7 +61,8 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
         from pykexec.placement.panic_modes import plan_panic as planner
     else:
         from pykexec.placement.crash_by_normal import plan_crash_by_normal as planner
-    return planner(image, machine, request)
+    with size_advised(image, request):
+        return planner(image, machine, request)
 
 
 def is_64_bit(image: KernelImage) -> bool:

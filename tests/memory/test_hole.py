@@ -45,6 +45,23 @@ def test_outside_the_window_is_a_reason() -> None:
     with pytest.raises(NoHole, match="no free range") as caught:
         locate_hole(FREE, 0x1000, window=PhysRange(1 << 32, 1 << 33))
     assert {item.why for item in caught.value.refused} == {"outside the window"}
+    assert caught.value.hint == "nothing of it is free"
+
+
+def test_the_hint_has_the_largest_holes_of_the_window() -> None:
+    """As many as a line can hold, in their order."""
+    window = PhysRange(0x10000, 1 << 64)
+    sizes = {0x8000: 0x7000, 0x20000: 0x3000, 0x40000: 0x1000, 0x60000: 0x4000, 0x80000: 0x2000}
+    free = RangeSet.of(PhysRange.sized(start, size) for start, size in sizes.items())
+    with pytest.raises(
+        NoHole, match=r"of 0x5000 bytes aligned to 0x1000 at or above 0x10000$"
+    ) as caught:
+        locate_hole(free, 0x5000, window=window)
+    assert [text.split(":")[0] for text in (caught.value.hint or "").split("; ")] == [
+        "0x20000..0x23000",
+        "0x60000..0x64000",
+        "0x80000..0x82000",
+    ]
 
 
 def test_nothing_free_is_said() -> None:

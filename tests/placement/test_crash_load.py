@@ -10,7 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.errors import NotSupported
+from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
@@ -169,6 +169,12 @@ def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:
         assert caught.value.message == (
             "the reserved region 0x80000..0x90000 is in memory that the stub exchanges"
         )
+
+
+def test_a_region_that_is_too_small_has_a_size_advised(kernel: KernelImage) -> None:
+    with pytest.raises(DoesNotFit, match=r"^backup of memory below 1 MiB: no free range") as caught:
+        crash_plan(kernel, machine(PhysRange.sized(REGION.start, 0x10000)))
+    assert (caught.value.hint or "").startswith("crashkernel=128M, or --crash-by-normal: the estim")
 
 
 def test_a_window_can_only_shrink_the_region(kernel: KernelImage) -> None:

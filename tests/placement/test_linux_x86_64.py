@@ -136,8 +136,9 @@ def test_the_seeds_window_is_refused_for_a_modern_kernel(kernel: KernelImage) ->
 
 
 def test_what_does_not_fit_is_named(kernel: KernelImage) -> None:
-    with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes"):
+    with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes") as caught:
         crash_plan(kernel, mem_min=0x20000000, mem_max=0x20000000 + 0x3480000 - 1)
+    assert (caught.value.hint or "").startswith("a window of 128 MiB (--crash-size): the estimate")
 
 
 def test_the_stub_checks_loaded_bytes_and_not_the_headers(kernel: KernelImage) -> None:
