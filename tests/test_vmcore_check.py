@@ -17,6 +17,7 @@ from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_LOAD, P
 from pykexec.crash.core_file import NotACore, open_core
 from pykexec.crash.notes import CORE, VMCOREINFO, Note
 from pykexec.crash.pattern import pattern_page
+from pykexec.crash.vmcore import NOTE_MAX
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import UnreadableFile
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -28,6 +29,7 @@ from pykexec.vmcore_check import (
     verify,
 )
 from pykexec.vmcore_pages import PatternCount
+from tests.crash.test_elfcorehdr import header, note
 
 PAGE = 4096
 BASE = 0xFFFF888000000000
@@ -210,6 +212,25 @@ def test_what_is_no_core(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(NotACore) as raised:
         open_core(path)
     assert raised.value.message.removeprefix(f"{path}: ").endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "good"),
+    [((NOTE_MAX,), True), ((NOTE_MAX + 1,), False), ((NOTE_MAX - PAGE, PAGE + 1), False)],
+)
+def test_4_mib_of_notes_are_read_and_no_more(
+    tmp_path: Path, sizes: tuple[int, ...], good: bool
+) -> None:
+    """In one segment or in several: a file can claim any number of them."""
+    path = tmp_path / "core"
+    table = b"".join(note(PAGE, size) for size in sizes)
+    path.write_bytes((header(len(sizes)) + table).ljust(PAGE, b"\0") + INFO)
+    os.truncate(path, PAGE + NOTE_MAX + 1)
+    if good:
+        assert open_core(path).vmcoreinfo
+        return
+    with pytest.raises(NotACore, match="more than 0x400000 bytes of notes"):
+        open_core(path)
 
 
 def test_other_formats_of_dumps_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.elfcorehdr import OldMemory, TooManyHeaders, old_memory
 from pykexec.crash.notes import CORE, CPU_NOTE_SIZE, VMCOREINFO, Note, moved_note, parse_notes
-from pykexec.crash.vmcore import VmcoreNotInitialized, open_vmcore
+from pykexec.crash.vmcore import NOTE_MAX, VmcoreNotInitialized, open_vmcore
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 
@@ -193,6 +193,29 @@ def test_what_the_kernel_does_not_initialize(tmp_path: Path, raw: bytes, reason:
     assert reason in caught.value.message
 
 
+def test_a_note_of_4_mib_is_the_largest() -> None:
+    memory = Bytes(NOTE_MAX + 0x41 * P)
+    memory.put(0x40 * P, NOTE.encoded)
+    memory.put(HEADERS_AT - P, header(1) + note(0x40 * P, NOTE_MAX))
+    assert NOTE.encoded in open_vmcore(memory, HEADERS_AT - P).notes
+    memory.put(HEADERS_AT - P, header(1) + note(0x40 * P, NOTE_MAX + 1))
+    with pytest.raises(VmcoreNotInitialized, match="a note of 0x400001 bytes at 0x40000"):
+        open_vmcore(memory, HEADERS_AT - P)
+
+
+@pytest.mark.parametrize(("end", "good"), [((1 << 64) - P, True), ((1 << 64) - P + 1, False)])
+def test_a_load_ends_before_the_last_page_of_all(end: int, good: bool) -> None:
+    """Rounded up to a page the end of a higher one would be 0."""
+    memory = Bytes()
+    memory.put(0x40 * P, NOTE.encoded)
+    memory.put(HEADERS_AT, header(2) + note(0x40 * P, P) + load(end - 16, P, 16))
+    if good:
+        assert open_vmcore(memory, HEADERS_AT).pages[0][1].end == end
+        return
+    with pytest.raises(VmcoreNotInitialized, match="wraps around"):
+        open_vmcore(memory, HEADERS_AT)
+
+
 def test_more_memory_than_there_are_addresses() -> None:
     """Two PT_LOADs of 60% of 64 bits: a file offset would not fit into its field."""
     memory = Bytes()
@@ -207,7 +230,8 @@ def test_notes_are_parsed_as_they_were_encoded() -> None:
     cpu = Note(CORE, 1, bytes(336))
     assert len(cpu.encoded) + 12 == CPU_NOTE_SIZE == 368
     assert list(parse_notes(cpu.encoded + NOTE.encoded + bytes(12))) == [cpu, NOTE]
-    assert list(parse_notes(NOTE.encoded[:-8])) == [], "an overrunning note is dropped"
+    for missing in (1, 4, 8):
+        assert list(parse_notes(NOTE.encoded[:-missing])) == [], "an overrunning note is dropped"
 
 
 def test_a_note_moves_with_its_page_or_is_lost() -> None:

@@ -42,6 +42,12 @@ def test_addresses_above_4_gib_have_their_high_halves() -> None:
     assert raw[line_at : raw.index(b"\0", line_at)] == b"root=/dev/vda1 ro"
 
 
+def test_an_initrd_of_more_than_4_gib_has_its_high_half() -> None:
+    size = (5 << 30) + 1
+    raw = BootParams(HEADER, command_line(), pc_map()).encode(AT, INITRD, size)
+    assert u32(raw, 0x21C) | u32(raw, 0xC4) << 32 == size
+
+
 def test_only_the_header_is_the_images() -> None:
     raw = built(pc_map())
     assert raw[0x1F1] == 1, "setup_sects"
