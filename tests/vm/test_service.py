@@ -53,20 +53,16 @@ nothing() {
 
 FIRST_BOOT = r"""
 armed() { systemctl show -p InvocationID $unit; }
-again() {
-    for second in $(seq 120); do
-        sleep 1
-        [ "$(armed)" = "$before" ] && continue
-        systemctl is-active --quiet $unit && break
-    done
-    [ "$(armed)" != "$before" ] && systemctl is-active $unit > /lab/$1
-    host mark "$1"
-}
 quiet() {
-    for second in $(seq 120); do
+    for second in $(seq 300); do
         sleep 1
         systemctl list-jobs | grep -q pykexec || break
     done
+}
+again() {
+    quiet
+    [ "$(armed)" != "$before" ] && systemctl is-active $unit > /lab/$1
+    host mark "$1"
 }
 systemctl is-active $unit pykexec-check.timer > /lab/at-boot
 journalctl --no-pager --unit $unit
@@ -85,7 +81,6 @@ was=$(loads)
 for action in online offline; do udevadm trigger --subsystem-match=memory --action=$action; done
 udevadm settle
 again after-hotplug
-quiet
 ls -d /sys/devices/system/memory/memory* | wc -l > /lab/blocks
 echo $(($(loads) - was)) > /lab/loads
 host mark "$(cat /lab/loads) loads for $(cat /lab/blocks) blocks of memory"
@@ -197,8 +192,8 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
         smp=2,
         arguments=tuple(drives([disk])),
     )
-    result = machine.run(folder, timeout_s=600).expect(NO_STATUS)
-    machine.run(folder / "second boot").expect(NO_STATUS)
+    result = machine.run(folder, timeout_s=900).expect(NO_STATUS)
+    machine.run(folder / "second boot", timeout_s=600).expect(NO_STATUS)
     for name in ("/lab", "/var/crash"):
         sh("debugfs", "-R", f"rdump {name} {folder}", disk, why="the disk cannot be read")
     disk.unlink()
