@@ -47,6 +47,7 @@ case $stage in
 esac
 cat /run/said
 echo "ram $(grep "^[^ ].* : System RAM" /proc/iomem | tr "\\n" ";")"
+stty onlcr < /dev/console  # returns when the console has sent all
 {PYKEXEC} exec --backend kernel --yes
 """
 
