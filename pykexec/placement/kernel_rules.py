@@ -79,6 +79,7 @@ def check_table(
 ) -> tuple[Check, ...]:
     """The rules over a bare table; sizes in bytes, `reservation` the Crash kernel ranges."""
     segments = list(enumerate(table.segments))
+    held = [(number, item) for number, item in segments if item.memsz]
     checks = [
         segment_count(table),
         entry_in_reservation(table, kind, reservation),
@@ -87,11 +88,11 @@ def check_table(
         overlap(segments),
         buffer_size(segments),
         half_of_ram(segments, totalram),
-        in_reservation(segments, kind, reservation),
-        in_ram(segments, memory_map),
-        in_window(segments, window),
+        in_reservation(held, kind, reservation),
+        in_ram(held, memory_map),
+        in_window(held, window),
         above_16_mib(segments),
-        entry_in_segment(table),
+        entry_in_segment(held, table.entry),
     ]
     return tuple(check for check in checks if check)
 
@@ -215,7 +216,7 @@ def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
     """The kernel does not look; the image would be written into thin air."""
     ram = memory_map.ram | memory_map.driver_ram
     for number, item in segments:
-        if item.memsz and not ram.covers(item.range):
+        if not ram.covers(item.range):
             return Check(
                 "ram",
                 False,
@@ -253,17 +254,14 @@ def above_16_mib(segments: Numbered) -> Check:
     return Check("above-16-mib", True, "the kernel is at or above 16 MiB")
 
 
-def entry_in_segment(table: SegmentTable) -> Check:
+def entry_in_segment(segments: Numbered, entry: int) -> Check:
     """Not checked for normal images by the kernel: it would jump anywhere."""
-    holder = next(
-        (label(i, item) for i, item in enumerate(table.segments) if table.entry in item.range),
-        None,
-    )
+    holder = next((label(number, item) for number, item in segments if entry in item.range), None)
     if holder:
-        return Check("entry", True, f"entry {table.entry:#x} is in {holder}")
+        return Check("entry", True, f"entry {entry:#x} is in {holder}")
     return Check(
         "entry",
         False,
-        f"entry {table.entry:#x} is in no segment",
+        f"entry {entry:#x} is in no segment",
         "--entry must be an address inside the loaded image",
     )

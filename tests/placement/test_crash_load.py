@@ -135,6 +135,15 @@ def test_the_kernel_may_rewrite_the_headers_of_a_hotplug_load(kernel: KernelImag
     assert parse_params(raw).n_regions == 3, "and the stub would see a mismatch"
 
 
+def test_the_headers_have_their_room_whatever_the_kernel_wants(kernel: KernelImage) -> None:
+    on = replace(machine(), kexec=KexecState(crash_elfcorehdr_size=16))
+    headers = crash_plan(kernel, on, hotplug=True).named(names.ELFCOREHDR)
+    assert headers is not None
+    assert headers.contents is not None
+    assert headers.contents.size > 16
+    assert headers.range.size >= headers.contents.size
+
+
 def test_hotplug_needs_a_kernel_that_has_it(kernel: KernelImage) -> None:
     on = replace(machine(), kexec=KexecState(crash_elfcorehdr_size=Unknown("no such file")))
     with pytest.raises(NotSupported, match=r"^--hotplug: the size .* unknown: no such file$"):

@@ -127,6 +127,23 @@ def test_the_window_is_half_open_inside_and_spares_the_low_pages() -> None:
     )
 
 
+def test_low_pages_end_below_1_mib() -> None:
+    window = PhysRange(0x2000000, 0x3000000)
+    assert checks(S("a", MIB - 0x1000, 0x1000), window=window)["window"][0]
+    assert checks(S("a", MIB, 0x1000), window=window)["window"] == (
+        False,
+        "segment 0 (a) 0x100000..0x101000 is outside of the window 0x2000000..0x3000000",
+    )
+
+
+def test_an_empty_segment_is_in_no_memory_and_breaks_one_rule() -> None:
+    region = PhysRange(0x2000000, 0x3000000)
+    segments = (GOOD[0], S("nothing", 0x9F000, 0))
+    found = checks(*segments, kind=ImageKind.CRASH, window=region, reservation=(region,))
+    assert [rule for rule, (ok, _) in found.items() if not ok] == ["alignment"]
+    assert found["alignment"][1] == "segment 1 (nothing) at 0x9f000, 0x0 bytes: not whole pages"
+
+
 def test_the_entry_must_be_in_a_segment() -> None:
     assert checks(*GOOD, entry=0x5000)["entry"] == (False, "entry 0x5000 is in no segment")
 

@@ -16,14 +16,23 @@ from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
-from pykexec.placement.fill import TooManySegments
+from pykexec.placement.fill import TooManySegments, fold
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
+from pykexec.placement.plan import (
+    ImageKind,
+    LoadRequest,
+    Mode,
+    Placed,
+    PlacementPlan,
+    segment_table,
+)
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.window import WindowRefused, check_window
 from pykexec.purgatory import parse_params, parse_tables
 from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
 
 CRASH = ImageKind.CRASH_BY_NORMAL
+P = 0x1000
 
 
 @pytest.fixture
@@ -184,6 +193,34 @@ def test_gaps_are_folded_to_sixteen_segments(kernel: KernelImage) -> None:
     covered = RangeSet.of(item.range for item in plan)
     window = memory_map.whole_page_ram.within(PhysRange(0x20000000, 0x28000000))
     assert covered.within(PhysRange(0x20000000, 0x28000000)) == window
+
+
+def piece(name: str, start: int, end: int) -> Placed:
+    return Placed(name, PhysRange(start, end), "the test says so")
+
+
+def test_as_many_pieces_as_fit_stay_as_they_are() -> None:
+    pieces = [piece("kernel", 0, P), piece(names.CAPTURE_MEMORY, P, 2 * P)]
+    assert fold(pieces, 2) == tuple(pieces)
+    assert fold(pieces, 1) == (piece("kernel", 0, 2 * P),)
+
+
+def test_the_segment_of_the_headers_takes_no_gap_in() -> None:
+    """Its seal is found from its end."""
+    headers, gap = piece(names.ELFCOREHDR, 0, P), piece(names.CAPTURE_MEMORY, P, 2 * P)
+    stub, last = piece(names.PURGATORY, 2 * P, 3 * P), piece(names.CAPTURE_MEMORY, 3 * P, 4 * P)
+    assert fold([headers, gap, stub, last], 3) == (
+        headers, gap, piece(names.PURGATORY, 2 * P, 4 * P)
+    )  # fmt: skip
+    with pytest.raises(TooManySegments):
+        fold([headers, gap], 1)
+
+
+def test_a_window_of_just_the_kernels_size_has_room_for_it(kernel: KernelImage) -> None:
+    floor, size = kernel.linux.pref_address, kernel.linux.init_size
+    check_window(PhysRange(floor, floor + size), kernel.linux)
+    with pytest.raises(WindowRefused, match="has no room for this kernel"):
+        check_window(PhysRange(floor, floor + size - 1), kernel.linux)
 
 
 def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:

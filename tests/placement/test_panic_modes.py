@@ -20,7 +20,7 @@ from pykexec.machine import Machine, Sysctls, Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
-from pykexec.placement.bind import BoundPlan, bind
+from pykexec.placement.bind import BoundPlan, HeadersTooLong, bind
 from pykexec.placement.fill import low_memory
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.panic_modes import (
@@ -34,7 +34,7 @@ from pykexec.placement.plan_load import plan_load
 from pykexec.placement.reservation import RegionInTheWay
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused
-from pykexec.purgatory import Exchange, StubParams, parse_params, parse_tables
+from pykexec.purgatory import SEAL_SIZE, Exchange, StubParams, parse_params, parse_tables
 from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
 
 HUGE = 2 * MIB
@@ -268,6 +268,24 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
     assert caught.value.hint == "boot with crashkernel=64K"
 
 
+def test_a_region_of_just_that_size_is_enough(kernel: KernelImage) -> None:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)
+    assert plan_load(kernel, machine(32 * KIB), request).entry == REGION.start + 32 * KIB - 8 * KIB
+    with pytest.raises(ReservationTooSmall):
+        plan_load(kernel, machine(28 * KIB), request)
+
+
+def test_the_headers_fill_their_room_with_the_seal_and_no_more(kernel: KernelImage) -> None:
+    size = len(bound(kernel, IN_PLACE, Mode.IN_PLACE).headers)
+    for room in (size + SEAL_SIZE, size + SEAL_SIZE - 1):
+        stage = replace(IN_PLACE, headers=PhysRange.sized(HEADERS_PAGE.start, room))
+        if room < size + SEAL_SIZE:
+            with pytest.raises(HeadersTooLong):
+                bound(kernel, stage, Mode.IN_PLACE)
+        else:
+            assert len(bound(kernel, stage, Mode.IN_PLACE).sealed) == room
+
+
 def test_the_stub_has_room_for_a_stage_of_single_pages(kernel: KernelImage) -> None:
     """Adjacent pages make fewer exchanges, and the same need: a dry run, which assumes them,
     says what the load will need."""
@@ -285,6 +303,11 @@ def test_pieces_follow_the_exchanges() -> None:
     assert list(staged_pieces(span, backup)) == [
         StagedPiece(span.start, SCATTERED[0] + HUGE - 0x1000, 0x1000),
         StagedPiece(WINDOW.start + HUGE, SCATTERED[1], 0x1000),
+    ]
+    behind = PhysRange(WINDOW.end - 0x1000, WINDOW.end + 1)
+    assert list(staged_pieces(behind, backup)) == [
+        StagedPiece(behind.start, SCATTERED[-1] + HUGE - 0x1000, 0x1000),
+        StagedPiece(WINDOW.end, WINDOW.end, 1),
     ]
     outside = PhysRange(WINDOW.start - 0x1000, WINDOW.start + 0x1000)
     assert list(staged_pieces(outside, backup)) == [
