@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from pykexec.abi.elf import PT_NOTE
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.core_file import CoreFile, open_core
+from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.images.contents import data_extents
 from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
@@ -67,6 +70,7 @@ def judge(
         sound[0],
         disjoint(core),
         sound[1],
+        *(() if counted else (file_holes(core),)),
         page_offset(core),
         coverage(core, expected),
     ]
@@ -78,10 +82,33 @@ def judge(
 
 
 def covered(core: CoreFile) -> RangeSet:
-    """Physical memory that the dump shows; what wraps around is left out."""
-    return RangeSet.of(
-        item.paddr_range for item in direct_loads(core) if item.p_paddr + item.p_memsz <= 1 << 64
+    """Physical memory whose bytes are in the file: p_filesz of each PT_LOAD, as far as the file
+    goes. What wraps around is left out."""
+    return RangeSet.of(span for item in direct_loads(core) if (span := contents_of(item, core)))
+
+
+def contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
+    """The part of a PT_LOAD that the file holds; None for none of it."""
+    size = min(item.p_filesz, item.p_memsz, max(0, core.size - item.p_offset))
+    if not size or item.p_paddr + size > 1 << 64:
+        return None
+    return PhysRange.sized(item.p_paddr, size)
+
+
+def without_contents(core: CoreFile) -> RangeSet:
+    """Memory that a PT_LOAD lists (p_memsz) and the file does not hold. /proc/vmcore has none;
+    makedumpfile -E lists the pages so that it leaves out."""
+    listed = (
+        item.paddr_range
+        for item in direct_loads(core)
+        if item.p_memsz and item.p_paddr + item.p_memsz <= 1 << 64
     )
+    return RangeSet.of(listed) - covered(core)
+
+
+def page_count(spans: RangeSet) -> int:
+    """Pages of which at least a byte is in `spans`."""
+    return RangeSet.of(span.outward(PAGE_SIZE) for span in spans).size // PAGE_SIZE
 
 
 def cpu_notes(core: CoreFile, expected: Expected | None) -> Check:
@@ -133,13 +160,32 @@ def disjoint(core: CoreFile) -> Check:
 
 
 def file_pieces(core: CoreFile) -> Check:
-    """No bytes of the file stand for two addresses."""
-    pieces = sorted((i.p_offset, i.p_offset + i.p_filesz, i.p_paddr) for i in direct_loads(core))
-    for a, b in pairwise(pieces):
-        if a[1] > b[0]:
-            detail = f"memory at {a[2]:#x} and at {b[2]:#x} is the same bytes of the file"
-            return Check("file-pieces", False, detail)
+    """No bytes of the file stand for two addresses, or for an address and a header."""
+    pieces = [(i.p_offset, i.p_filesz, f"memory at {i.p_paddr:#x}") for i in direct_loads(core)]
+    pieces += [(i.p_offset, i.p_filesz, "a note") for i in core.headers if i.p_type == PT_NOTE]
+    pieces += [(0, core.headers_size, "the headers")]
+    used = sorted((at, at + size, what) for at, size, what in pieces if size)
+    for a, b in pairwise(used):
+        if a[1] > b[0] and "memory" in a[2] + b[2]:
+            return Check("file-pieces", False, f"{a[2]} and {b[2]} are the same bytes of the file")
     return Check("file-pieces", True, "each piece of memory has bytes of its own")
+
+
+def file_holes(core: CoreFile) -> Check:
+    """Holes of the file read as zeros, and count as contents: a copy may have made them of
+    pages that are zero. A dump that is nothing else was never written."""
+    held = [item for item in direct_loads(core) if item.p_filesz]
+    holes = [item for item in held if is_hole(item, core)]
+    if not holes:
+        return Check("file-holes", True, "no PT_LOAD is one hole in the file")
+    detail = f"{len(holes)} of {len(held)} PT_LOADs are holes in the file, which read as zeros"
+    return Check("file-holes", len(holes) < len(held), f"{detail}: {holes[0].p_paddr:#x} is one")
+
+
+def is_hole(item: ProgramHeader, core: CoreFile) -> bool:
+    """Whether a PT_LOAD inside the file has no byte on the disk."""
+    end = item.p_offset + item.p_filesz
+    return end <= core.size and not any(data_extents(core.file.fd, item.p_offset, end))
 
 
 def page_offset(core: CoreFile) -> Check:
@@ -159,20 +205,21 @@ def direct_offsets(core: CoreFile) -> list[int]:
 
 
 def coverage(core: CoreFile, expected: Expected | None) -> Check:
-    """All that must be there is, and nothing that is not RAM."""
-    found = covered(core)
+    """All that must be there is, nothing that is not RAM, and nothing that is only listed."""
+    found, hollow = covered(core), without_contents(core)
+    empty = f"{page_count(hollow)} pages are listed without contents (p_filesz below p_memsz)"
+    lost = expected.pages - found if expected else RangeSet()
+    if lost:
+        detail = f"{page_count(lost)} pages are missing, the first at {lost.ranges[0].start:#x}"
+        return Check("coverage", False, f"{detail}; {empty}" if hollow else detail)
+    if hollow:
+        return Check("coverage", False, f"{empty}, the first at {hollow.ranges[0].start:#x}")
     pages = found.size // PAGE_SIZE
     if expected is None:
         return Check(
             "coverage", None, f"{pages} pages; what should be there is unknown",
             "--machine DIR, or --plan FILE of the load",
         )  # fmt: skip
-    lost = expected.pages - found
-    if lost:
-        detail = (
-            f"{lost.size // PAGE_SIZE} pages are missing, the first at {lost.ranges[0].start:#x}"
-        )
-        return Check("coverage", False, detail)
     strange = found - expected.ram
     if strange:
         return Check("coverage", False, f"{strange.ranges[0]} is shown and is no RAM")

@@ -25,8 +25,10 @@ from pykexec.plan_document import BadPlan
 from pykexec.vmcore_check import (
     Expected,
     VmcoreVerdict,
+    covered,
     expected_of_plan,
     verify,
+    without_contents,
 )
 from pykexec.vmcore_pages import PatternCount
 from tests.crash.test_elfcorehdr import header, note
@@ -117,7 +119,22 @@ WRONG: list[tuple[str, tuple[Load, ...], str, str]] = [
     ("shown twice", (A, B, run_of(0x101000, 1), C), "paddr-order",
      "shown twice: 0x100000..0x102000 and 0x101000"),
     ("the same bytes for two addresses", (A, B, replace(C, offset=0x800, filesz=0x1000)),
-     "file-pieces", "memory at 0x1000 and at 0x200000 is the same bytes of the file"),
+     "file-pieces", "memory at 0x1000 and memory at 0x200000 are the same bytes of the file"),
+    ("bytes of the headers", (A, B, C, Load(0x300000, (None,), offset=0)),
+     "file-pieces", "the headers and memory at 0x300000 are the same bytes of the file"),
+    ("bytes of a note", (A, B, C, Load(0x300000, (None,), offset=0x200)),
+     "file-pieces", "a note and memory at 0x300000 are the same bytes of the file"),
+    ("bytes without memory", (A, B, Load(0x180000, (), filesz=0x1000, offset=0x420), C),
+     "file-size", "memory at 0x180000: p_filesz 0x1000 above p_memsz 0x0"),
+    ("no contents at all", tuple(replace(load, filesz=0) for load in GOOD), "coverage",
+     "9 pages are missing, the first at 0x1000; 9 pages are listed without contents "
+     "(p_filesz below p_memsz)"),
+    ("the end without contents", (A, B, replace(C, filesz=0x1800)), "coverage",
+     "3 pages are missing, the first at 0x201800; 3 pages are listed without contents "
+     "(p_filesz below p_memsz)"),
+    ("listed besides, without contents", (*GOOD, replace(run_of(0x300000, 2), filesz=0)),
+     "coverage", "2 pages are listed without contents (p_filesz below p_memsz), the first at "
+     "0x300000"),
     ("behind the end", (A, B, replace(C, offset=1 << 40)), "file-size",
      "cut off: memory at 0x200000 ends at 0x10000004000 of a file of 0x9420"),
     ("a wrong direct map", (A, replace(B, vaddr=BASE), C), "page-offset",
@@ -146,6 +163,40 @@ def test_one_thing_is_wrong(
         assert found[rule] == detail
     else:
         assert found == {}
+
+
+def test_memory_without_contents_is_not_whole_whatever_is_expected(tmp_path: Path) -> None:
+    """As `makedumpfile -E -d 31` writes it: the start of a PT_LOAD, and none of another."""
+    core = make_core((replace(A, filesz=0x1000), replace(B, filesz=0), C))
+    verdict = verdict_of(tmp_path, core)
+    assert broken(verdict) == {
+        "coverage": "4 pages are listed without contents (p_filesz below p_memsz), the first at "
+        "0x2000"
+    }
+    assert covered(verdict.core) == ranges(run_of(0x1000, 1), C)
+    assert without_contents(verdict.core) == ranges(run_of(0x2000, 2), B)
+
+
+def test_a_file_that_was_cut_off_holds_less(tmp_path: Path) -> None:
+    verdict = verdict_of(tmp_path, make_core()[: -3 * PAGE], EXPECTED)
+    assert broken(verdict).keys() == {"file-size", "coverage"}
+    assert broken(verdict)["coverage"].startswith("3 pages are missing, the first at 0x201000")
+    assert covered(verdict.core).ranges[-1] == PhysRange(0x200000, 0x201000)
+
+
+def test_a_hole_is_named_and_a_file_of_holes_is_no_dump(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    to_a_page = Note(CORE, 99, bytes(PAGE - 0x420 - 20)).encoded
+    core = make_core(notes=(PRSTATUS, PRSTATUS, INFO, to_a_page))
+    assert len(core) == 10 * PAGE
+    path.write_bytes(core[: -4 * PAGE])
+    os.truncate(path, len(core))
+    found = {check.rule: check for check in verify(path).checks}
+    assert found["file-holes"].ok
+    assert found["file-holes"].detail.startswith("1 of 3 PT_LOADs are holes in the file")
+    path.write_bytes(core[: -9 * PAGE])
+    os.truncate(path, len(core))
+    assert broken(verify(path))["file-holes"].startswith("3 of 3 PT_LOADs are holes in the file")
 
 
 def test_kernel_text_may_be_shown_once_more(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def patterns(count: PatternCount) -> Document:
 
 def vmcore_info(core: CoreFile) -> Document:
     """pykexec.vmcore/1: what is in a dump, unchecked."""
-    from pykexec.vmcore_check import covered, direct_offsets
+    from pykexec.vmcore_check import covered, direct_offsets, without_contents
 
     offsets = direct_offsets(core)
     return {
@@ -67,6 +67,7 @@ def vmcore_info(core: CoreFile) -> Document:
         "vmcoreinfo": core.vmcoreinfo,
         "page_offset": hex(offsets[0]) if len(offsets) == 1 else None,
         "memory": spans(covered(core)),
+        "without_contents": spans(without_contents(core)),
     }
 
 

@@ -79,14 +79,16 @@ def vmcore_info(core: CoreFile, verbose: int = 0) -> list[Block]:
 
 
 def vmcore_facts(core: CoreFile) -> Pairs:
-    from pykexec.vmcore_check import covered, direct_offsets
+    from pykexec.vmcore_check import covered, direct_offsets, page_count, without_contents
 
-    memory, offsets = covered(core), direct_offsets(core)
+    memory, offsets, hollow = covered(core), direct_offsets(core), without_contents(core)
     info = core.vmcoreinfo
+    empty = f"{many(page_count(hollow), 'page')} listed, and not in the file"
     release = "no VMCOREINFO" if info is None else info.get("OSRELEASE", "not in VMCOREINFO")
     facts = [
         ("file", f"{size(core.size)}, {many(len(core.headers), 'program header')}"),
         ("memory", f"{many(memory.size // PAGE_SIZE, 'page')} in {many(len(memory), 'range')}"),
+        *([("no contents", empty)] if hollow else []),
         ("release", release),
         ("vmcoreinfo", many(len(info or {}), "key")),
     ]

@@ -62,6 +62,8 @@ class CoreFile:
     file: OpenFile
     headers: tuple[ProgramHeader, ...]
     notes: tuple[Note, ...]
+    headers_size: int = 0
+    """Bytes from the start of the file up to the end of its program headers."""
 
     @property
     def size(self) -> int:
@@ -70,8 +72,9 @@ class CoreFile:
 
     @property
     def loads(self) -> tuple[ProgramHeader, ...]:
-        """The PT_LOADs that hold anything."""
-        return tuple(item for item in self.headers if item.p_type == PT_LOAD and item.p_memsz)
+        """The PT_LOADs that list memory (p_memsz) or have bytes in the file (p_filesz)."""
+        loads = (item for item in self.headers if item.p_type == PT_LOAD)
+        return tuple(item for item in loads if item.p_memsz or item.p_filesz)
 
     @cached_property
     def cpus(self) -> tuple[CpuState, ...]:
@@ -126,7 +129,7 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
         )
     table = file.read(phoff, phnum * PHDR.size)
     headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
-    return CoreFile(file, headers, read_notes(path, file, headers))
+    return CoreFile(file, headers, read_notes(path, file, headers), phoff + len(table))
 
 
 def check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from tests.builders import (
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 from tests.images.fixtures import FIXTURES
+from tests.test_vmcore_check import A, B, C, make_core
 
 
 @pytest.fixture
@@ -146,6 +148,23 @@ def test_inspect_a_dump(run: Run, run_json: RunJson, machine: str) -> None:
     run("load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M")
     run("machine", "crash", machine)
     assert run_json("inspect", "m/vmcore") == run_json("vmcore", "info", "m/vmcore")
+
+
+def test_memory_that_a_dump_lists_and_does_not_hold(run: Run, run_json: RunJson) -> None:
+    Path("core").write_bytes(make_core((replace(A, filesz=0x1000), replace(B, filesz=0), C)))
+    assert (
+        "no contents  4 pages listed, and not in the file" in run("vmcore", "info", "core").stdout
+    )
+    document = run_json("vmcore", "info", "core")
+    assert document["memory"] == [
+        {"start": "0x1000", "end": "0x2000"},
+        {"start": "0x200000", "end": "0x204000"},
+    ]
+    assert document["without_contents"] == [
+        {"start": "0x2000", "end": "0x4000"},
+        {"start": "0x100000", "end": "0x102000"},
+    ]
+    assert "not whole: coverage" in run("vmcore", "verify", "core", status=3).stdout
 
 
 REHEARSE = ["rehearse", "bzImage", "--memory", "128M", "--crash-size", "32M", "--mem-min", "16M"]
