@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .documents import watch
+
 GOLDEN = Path(__file__).parent / "golden"
 Golden = Callable[[str, str], None]
 
@@ -27,6 +29,8 @@ COMMON = settings(
 settings.register_profile("same", COMMON, derandomize=True)
 settings.register_profile("random", COMMON, derandomize=False)
 settings.load_profile("same")
+
+watch()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pykexec.cli.program import program
 from tests.builders import make_bzimage
-from tests.cli.documents import validate
+from tests.documents import validate
 
 Run = Callable[..., Result]
 RunJson = Callable[..., Any]

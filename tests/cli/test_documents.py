@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from jsonschema import ValidationError
 
+from pykexec.cli import documents
 from tests.cli.conftest import Run
+from tests.documents import check_files
 
 CREATE = ["machine", "create", "m", "--memory", "128M"]
 BY_NORMAL = ["load", "bzImage", "--machine", "m", "--crash-by-normal", "--crash-size", "32M"]
@@ -37,7 +41,7 @@ def test_two_folders_give_the_same_bytes(
 ) -> None:
     """A load draws a random seed, and a dump shows the second kernel nothing of it."""
     before, words, status = STORIES[story]
-    documents = []
+    texts = []
     for name in ("one", "two"):
         here = folder / name
         here.mkdir()
@@ -46,9 +50,9 @@ def test_two_folders_give_the_same_bytes(
         monkeypatch.chdir(here)
         for step in before:
             run(*step)
-        documents.append(run(*words, "--json", status=status).stdout)
-    assert documents[0] == documents[1]
-    assert str(folder) not in documents[0]
+        texts.append(run(*words, "--json", status=status).stdout)
+    assert texts[0] == texts[1]
+    assert str(folder) not in texts[0]
 
 
 def test_what_is_no_utf8_is_shown_by_its_bytes(run: Run) -> None:
@@ -65,3 +69,19 @@ def test_nor_is_a_surrogate_of_a_file_in_a_document(run: Run) -> None:
     name = os.fsdecode(b"k\xff")
     document = json.loads(run("load", name, "--dry-run", "--json", status=1).stdout)
     assert document["error"]["message"].startswith("k\\xff: cannot be opened")
+
+
+BAD = {"schema": "pykexec.error/1", "error": {"code": "No Code", "message": "", "hint": None}}
+
+
+def test_a_document_that_its_schema_forbids_fails_the_test(tmp_path: Path) -> None:
+    """Whichever test it is in: of this process, of a child, or left behind by a guest."""
+    with pytest.raises(ValidationError, match="No Code"):
+        documents.encode(BAD)
+    text = json.dumps(BAD, indent=2) + "\n"
+    with pytest.raises(ValidationError, match="No Code"):
+        subprocess.run(["printf", "%s", text], capture_output=True, text=True)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "error.json").write_text(text)
+    with pytest.raises(ValidationError, match="No Code"):
+        check_files(tmp_path)

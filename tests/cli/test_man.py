@@ -22,7 +22,7 @@ from pykexec.errors import (
     NotSupported,
     UsageError,
 )
-from tests.cli.documents import SCHEMAS
+from tests.documents import SCHEMAS
 
 PAGE = Path(pykexec.__file__).parents[1] / "man" / "pykexec.8"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="no man page beside the package")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from errno import errorcode
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from pykexec.cli import INTERRUPTED
 from pykexec.cli.program import CLOSED_PIPE, VERBS, program
 from pykexec.errors import KexecError
+from pykexec.syscalls import SyscallError
 from tests.cli.conftest import Run, RunJson
-from tests.cli.documents import validate
+from tests.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
 HEAVY = ("rich", "construct", "elftools", "jsonschema", "ctypes", "hashlib", "json")
@@ -226,3 +228,11 @@ def test_facts_that_are_addresses_are_hex() -> None:
         "code": "failed", "message": "no", "hint": "h",
         "entry": "0x1000", "count": 3, "kinds": [1, "a"], "none": None,
     }  # fmt: skip
+
+
+def test_what_the_kernel_answered_is_a_document_too() -> None:
+    """ENOTSUPP, 524, has no name outside of the kernel."""
+    from pykexec.cli.documents import error_document
+
+    for errno in (*errorcode, 524):
+        validate(error_document(SyscallError("kexec_load(entry=0x1000)", errno, rule=None)))

@@ -18,7 +18,7 @@ from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.placement.plan import Mode
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
-from tests.cli.documents import validate
+from tests.documents import validate
 
 HERE = Target("kernel", "this machine")
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 from pykexec.qemu.machine import DELAY_LOOP, NO_CMPXCHG16B, ONE_THREAD
+from tests.documents import check_files
 
 from .debian import locked
 from .session import NO_STATUS, TIMED_OUT, Mark, Qmp, Session
@@ -187,6 +188,7 @@ class Machine:
             session.show_the_rest()
             said.seek(0)
             cut = [_unpack(disk, files / stage) for stage, disk in zip(STAGES, disks, strict=True)]
+            check_files(files)
             words = [f"QEMU {how}", said.read(), _triple_fault(resets.read_text(errors="replace"))]
             return Result(
                 status,

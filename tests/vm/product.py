@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.documents import check_text
+
 from .guest.check_pattern import Verdict
 from .machine import Result
 
@@ -22,7 +24,9 @@ def site() -> list[Path]:
 
 def text(result: Result, name: str) -> str:
     """What a guest left in a file, its stage first: "first/release"."""
-    return (result.files / name).read_text(errors="replace").strip()
+    found = (result.files / name).read_text(errors="replace")
+    check_text(found)
+    return found.strip()
 
 
 def document(result: Result, name: str) -> Any:

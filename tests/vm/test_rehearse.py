@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.builders import make_cpio
-from tests.cli.documents import validate
+from tests.documents import validate
 
 from .debian import locked
 from .supplies import Kernel, qemu
