@@ -16,6 +16,7 @@ or `~/.cache/pykexec`). What cannot be had makes the tests skip, with the reason
     python.py     the running Python, its library, and site folders, as file trees
     machine.py    one QEMU process from start to end
     session.py    what it says, and what it is answered
+    region_module.py   the kernel module of module/, built for a guest's kernel
     gdb.py        writes into a guest's memory from outside
     lab.py        `VM.run`: scripts in, `Result` out
     guest/        what runs inside

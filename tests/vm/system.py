@@ -104,13 +104,25 @@ def unpack(packages: Sequence[str], root: Path) -> None:
 
 def settle(root: Path) -> None:
     """What maintainer scripts do: the merged /usr, users, alternatives, devices, /etc."""
+    settle_tools(root)
+    defaults = root / "usr/share/kdump-tools/kdump-tools.conf"
+    shutil.copy(defaults, root / "etc/default/kdump-tools")
+    (root / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 rw 0 1\n")
+    (root / "etc/hostname").write_text("guest\n")
+    (root / "etc/machine-id").touch()
+    inside(root, "/sbin/ldconfig")
+
+
+def settle_tools(root: Path) -> None:
+    """The part of it that programs need which are run in the tree."""
     for name in MERGED:
         usr = root / "usr" / name
-        if (root / name).is_dir():
+        if (root / name).is_dir() and not (root / name).is_symlink():
             shutil.copytree(root / name, usr, symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(root / name)
         usr.mkdir(exist_ok=True)
-        (root / name).symlink_to(f"usr/{name}")
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
     for name in ("passwd", "group"):
         shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
     for name, target in (("sh", "dash"), ("awk", "mawk")):
@@ -119,12 +131,6 @@ def settle(root: Path) -> None:
         link.symlink_to(target)
     for name, numbers in DEVICES.items():
         os.mknod(root / "dev" / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
-    defaults = root / "usr/share/kdump-tools/kdump-tools.conf"
-    shutil.copy(defaults, root / "etc/default/kdump-tools")
-    (root / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 rw 0 1\n")
-    (root / "etc/hostname").write_text("guest\n")
-    (root / "etc/machine-id").touch()
-    inside(root, "/sbin/ldconfig")
 
 
 def add_kernel(kernel: Kernel, root: Path) -> None:

@@ -1,0 +1,142 @@
+"""The kernel module of module/, built by DKMS in a Debian tree with the headers of a guest's
+kernel and the compiler that built it.
+
+The trees come from Debian's archive by package name, and are kept in the cache; building takes
+root (chroot), as `system.py` does. What cannot be had skips the test, with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from .debian import Apt, Unavailable, cache_folder, locked, package_tree, sh
+from .supplies import KERNEL_SUITES, Kernel
+from .system import settle_tools
+
+SOURCE = Path(__file__).parents[2] / "module"
+NAME, VERSION = "pykexec-region", "0.1"
+FILE = "pykexec_region.ko"
+INSTALLED = f"updates/dkms/{FILE}"
+"""Below /lib/modules/RELEASE, where DKMS puts it."""
+TOOLS = (
+    *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils"),
+    *("findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "perl-base", "sed", "tar"),
+    *("mount", "util-linux", "kmod", "dkms", "pahole", "libelf1"),
+)
+"""libelf1 is for objtool, pahole for kernels whose headers come with BTF."""
+COMPILER_SUITES = {"bookworm-backports": "bookworm"}
+"""A suite that has kernels, but not their compiler."""
+FORMAT = "1"  # change it when the same packages give another tree
+
+
+def region_module(kernel: Kernel) -> Path:
+    """The module for this kernel, built anew when its source has changed."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    target = cache_folder() / "modules" / f"{kernel.release}-{digest.hexdigest()[:24]}" / FILE
+    with locked("modules"):
+        if target.exists():
+            return target
+        suite, headers = headers_of(kernel)
+        tree = tool_tree(COMPILER_SUITES.get(suite, suite), compiler_of(headers))
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent.parent, prefix=".new-"))
+        try:
+            shutil.copy(build(tree, headers, kernel.release, temporary), temporary / FILE)
+            shutil.rmtree(temporary / "root")
+            temporary.rename(target.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return target
+
+
+def headers_of(kernel: Kernel) -> tuple[str, Path]:
+    """The suite and the unpacked headers of exactly this release."""
+    reasons = []
+    for suite in KERNEL_SUITES[kernel.series]:
+        try:
+            return suite, package_tree(suite, f"linux-headers-{kernel.release}", _is_headers_part)
+        except Unavailable as unavailable:
+            reasons.append(unavailable.reason)
+    raise Unavailable(f"no headers of {kernel.release}: {'; '.join(reasons)}")
+
+
+def _is_headers_part(package: str) -> bool:
+    return package.startswith(("linux-headers-", "linux-kbuild-"))
+
+
+def compiler_of(headers: Path) -> str:
+    """The package of the compiler that built the kernel: gcc-12."""
+    for config in headers.glob("usr/src/*/.config"):
+        text = config.read_text(errors="replace")
+        if found := re.search(r'^CONFIG_CC_VERSION_TEXT="\S*?(gcc-\d+) ', text, re.MULTILINE):
+            return found[1]
+    raise Unavailable("the headers do not name the compiler")
+
+
+def tool_tree(suite: str, compiler: str) -> Path:
+    """A Debian tree with DKMS and a compiler; built once, and kept in the cache."""
+    target = cache_folder() / "systems" / f"dkms-{suite}-{compiler}-{FORMAT}"
+    with locked("systems"):
+        if target.is_dir():
+            return target
+        if os.geteuid() != 0:
+            raise Unavailable("building a kernel module in a Debian tree takes root (chroot)")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        try:
+            temporary.chmod(0o755)
+            apt = Apt(suite)
+            apt.update()
+            apt.unpack(apt.resolved((*TOOLS, compiler)), temporary)
+            settle_tools(temporary)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return target
+
+
+def build(tree: Path, headers: Path, release: str, work: Path) -> Path:
+    """The file that DKMS installs: a copy of the tree gets headers and source, as packages
+    would bring them."""
+    root = work / "root"
+    sh("cp", "-a", tree, root, why="no room for a Debian tree")
+    for folder in ("src", "lib"):
+        shutil.copytree(
+            headers / "usr" / folder, root / "usr" / folder, symlinks=True, dirs_exist_ok=True
+        )
+    modules = root / "usr/lib/modules" / release
+    modules.mkdir(parents=True, exist_ok=True)
+    (source,) = (path.parent for path in headers.glob("usr/src/*/.config"))
+    build_link = modules / "build"
+    build_link.unlink(missing_ok=True)
+    build_link.symlink_to(f"/usr/src/{source.name}")
+    shutil.copytree(SOURCE, root / "usr/src" / f"{NAME}-{VERSION}")
+    words = ("-m", NAME, "-v", VERSION, "-k", release)
+    script = (
+        "mount -t proc proc /proc\n"
+        f"dkms add -m {NAME} -v {VERSION} &&\n"
+        f"{{ dkms build {' '.join(words)} || {{ cat /var/lib/dkms/{NAME}/{VERSION}/build/make.log"
+        " >&2; exit 1; }; } &&\n"
+        f"dkms install {' '.join(words)}"
+    )
+    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+    inside = ("chroot", root, "/usr/bin/env", "-i", path, "LC_ALL=C", "/bin/sh", "-c", script)
+    sh("unshare", "--mount", "--pid", "--fork", *inside, why=f"DKMS does not build for {release}")
+    found = sorted(modules.rglob(f"{FILE}*"))
+    if not found:
+        raise Unavailable(f"DKMS has built no {FILE}")
+    return found[0]
+
+
+def region_files(kernel: Kernel) -> dict[str, Path]:
+    """The module where a guest has it installed."""
+    return {f"/lib/modules/{kernel.release}/{INSTALLED}": region_module(kernel)}
