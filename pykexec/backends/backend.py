@@ -49,6 +49,18 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Replaced:
+    """An armed image gave way to the one that is loaded; `gap` is why it was unloaded before the
+    new one was ready, "" where it stayed armed until the kernel was given that."""
+
+    gap: str = ""
+
+    @property
+    def stayed_armed(self) -> bool:
+        return not self.gap
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A request with what only this backend could add, and why it is so."""
 
@@ -59,6 +71,8 @@ class Prepared:
     """What other modes lacked."""
     warnings: tuple[str, ...] = ()
     """What the mode does not promise."""
+    replaced: Replaced | None = None
+    """None where nothing was armed."""
 
 
 class Backend(Protocol):

@@ -44,12 +44,13 @@ def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) 
 
 def noted_here() -> Ours:
     """What pykexec has loaded into this kernel; unknown without the right to look."""
-    from pykexec.backends.kernel.record import BadRecord, RecordFile
+    from pykexec.backends.kernel.bays import Bays
+    from pykexec.backends.kernel.record import BadRecord
     from pykexec.errors import NotPermitted
     from pykexec.host.lock import RUN_FOLDER
     from pykexec.machine import Unknown
 
     try:
-        return RecordFile(RUN_FOLDER).read()
+        return Bays(RUN_FOLDER).used.records.read()
     except (BadRecord, NotPermitted) as error:
         return Unknown(error.message)

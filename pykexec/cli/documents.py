@@ -144,6 +144,9 @@ def kernel_fields(report: LoadReport) -> Document:
         found["lacking"] = [
             {"mode": str(mode), "why": why} for mode, why in report.prepared.lacking
         ]
+    if report.prepared and report.prepared.replaced:
+        gap = report.prepared.replaced.gap
+        found["replaced"] = {"stayed_armed": not gap, "why": gap or None}
     if report.planned.plan.stage:
         from pykexec.cli import pages
 

@@ -46,6 +46,12 @@ from pykexec.cli.params import ADDR, PATH, SIZE, Verb, output_options, target_op
     type=click.Choice(["in-place", "stub-swap", "kernel-swap", "flag"]),
     help="How a crash by normal moves the pages.",
 )
+@click.option(
+    "--replace",
+    "replaces",
+    is_flag=True,
+    help="Replace an armed crash by normal, which stays armed until this one is ready.",
+)
 @click.option("--hotplug", is_flag=True, help="With --crash: follow memory and CPU hotplug.")
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
 @click.option("--entry", type=ADDR, metavar="ADDR", help="Start here and not at the purgatory.")

@@ -31,6 +31,7 @@ class LoadOptions:
     crash_by_normal: bool
     crash_size: int | None
     mode: str | None
+    replaces: bool
     hotplug: bool
     image_type: str | None
     entry: int | None
@@ -88,6 +89,7 @@ class LoadOptions:
             mem_max=self.mem_max,
             crash_size=self.crash_size,
             mode=Mode(self.mode) if self.mode else None,
+            replaces=self.replaces,
             entry=self.entry,
             hotplug=self.hotplug,
             checks=not self.no_checks,
@@ -112,6 +114,7 @@ class LoadOptions:
                 self.crash_size is not None and not self.crash_by_normal,
                 "--crash-size is for --crash-by-normal",
             ),
+            (self.replaces and not self.crash_by_normal, "--replace is for --crash-by-normal"),
             (self.hotplug and not self.crash, "--hotplug is for --crash"),
             (
                 bool(self.cmdline_remove) and not self.reuse_cmdline,
@@ -135,6 +138,11 @@ class LoadOptions:
             raise NotSupported(
                 "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked",
                 hint="--backend simulated",
+            )
+        if self.backend == "simulated" and self.replaces:
+            raise NotSupported(
+                "--replace is for the real kernel",
+                hint="--backend kernel; in the simulated one a load replaces what is loaded",
             )
         if self.backend == "simulated" and self.mode not in (None, "flag"):
             raise NotSupported(

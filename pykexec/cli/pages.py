@@ -110,7 +110,13 @@ def target(where: Target) -> str:
 def mode_facts(prepared: Prepared) -> Pairs:
     """Why this mode, and what the others lacked."""
     facts = [("mode", f"{prepared.request.mode}: {prepared.why}")]
-    return [*facts, *((f"not {mode}", lack) for mode, lack in prepared.lacking)]
+    facts += [(f"not {mode}", lack) for mode, lack in prepared.lacking]
+    if replaced := prepared.replaced:
+        how = (
+            f"unloaded first: {replaced.gap}" if replaced.gap else "armed until this one was loaded"
+        )
+        facts.append(("replaced", how))
+    return facts
 
 
 def cost(plan: PlacementPlan) -> str:

@@ -49,8 +49,17 @@ class LoadReport:
         return (
             *self.planned.plan.warnings,
             *(self.prepared.warnings if self.prepared else ()),
+            *self.gap,
             *(bound.warnings if bound else ()),
         )
+
+    @property
+    def gap(self) -> tuple[str, ...]:
+        """A replacement that left the machine unarmed for a while."""
+        replaced = self.prepared.replaced if self.prepared else None
+        if replaced is None or replaced.stayed_armed:
+            return ()
+        return (f"nothing was armed while this was prepared: {replaced.gap}",)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class LoadRequest:
     """Inclusive, as kexec-tools has it."""
     crash_size: int | None = None
     mode: Mode | None = None
+    replaces: bool = False
+    """A crash by normal that is armed gives way to this one."""
     entry: int | None = None
     direct: bool = False
     """Start an ELF file at its own entry and not at the purgatory."""

@@ -126,6 +126,8 @@ REFUSED = [
     ("--mode flag", 2, "--mode is for --crash-by-normal"),
     ("--crash --crash-size 64M", 2, "--crash-size is for --crash-by-normal"),
     ("--hotplug", 2, "--hotplug is for --crash"),
+    ("--replace", 2, "--replace is for --crash-by-normal"),
+    ("--crash-by-normal --replace", 5, "--replace is for the real kernel"),
     ("--cmdline-remove quiet", 2, "--cmdline-remove has nothing to remove from without "
      "--reuse-cmdline"),
     ("--root /", 2, "--root is for --dry-run"),

@@ -57,7 +57,7 @@ def test_a_file_that_is_gone_is_damage(backend: KernelBackend) -> None:
     """Somebody has unmounted it: exit status 3, at which the service arms anew."""
     with exclusive(backend.folder):
         backend.records.write(RECORD)
-        backend.journal.write(Taken(raised=1, kept=((0x40000000, 0),)))
+        backend.bay.journal.write(Taken(raised=1, kept=((0x40000000, 0),)))
     report = look(HERE, backend)
     assert report.staged
     assert report.staged.problem == "the file of the stage is gone, and its huge pages with it"

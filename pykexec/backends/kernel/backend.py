@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from enum import StrEnum
 from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
 
 from pykexec import libc
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
-from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
+from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Replaced, Slot
 from pykexec.backends.kernel import stage
+from pykexec.backends.kernel.bays import Bay, Bays
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.image_check import IMAGE_POINTERS, check_image
-from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
-from pykexec.backends.kernel.modes import choose_modes, mode_warnings
+from pykexec.backends.kernel.modes import ModeChoice, choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
-from pykexec.backends.kernel.staged import StagedImage, record_of
+from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
-from pykexec.errors import NotSupported
+from pykexec.errors import KexecError, NotSupported
 from pykexec.host.facts import read_machine
-from pykexec.host.hugepages import HugePages
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
@@ -35,6 +35,8 @@ from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 from pykexec.syscalls import SyscallError
+
+TORN = "a load that was to replace the armed image was killed: either of the two may be armed"
 
 
 class Start(StrEnum):
@@ -59,11 +61,25 @@ class KernelBackend:
         self.calls = calls
         self.facts = facts
         self.folder = folder
-        self.pages = HugePages(folder)
-        self.journal = Journal(folder)
-        self.records = RecordFile(folder)
-        self.staged = StagedImage(self.pages, self.journal, self.records)
+        self.bays = Bays(folder)
+        self.taking: Bay | None = None
+        """The bay of a load that is under way."""
+        self.replaced: Replaced | None = None
+        """What became of the image that was armed before it."""
         self.handed_over: Slot | None = None
+
+    @property
+    def bay(self) -> Bay:
+        """Where a load is under way, else the bay in use."""
+        return self.taking or self.bays.used
+
+    @property
+    def records(self) -> RecordFile:
+        return self.bay.records
+
+    @property
+    def staged(self) -> StagedImage:
+        return self.bay.staged
 
     def machine(self) -> Machine:
         return self.facts()
@@ -75,38 +91,105 @@ class KernelBackend:
             yield
 
     def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
-        """The best mode whose memory can be had; `abandon` gives that back."""
-        from pykexec.backends.kernel.stage_plan import prepared_request
-
+        """The best mode whose memory can be had; `abandon` gives that back. Raises AlreadyStaged,
+        NoMode, NoRoomForStage."""
         choice = choose_modes(machine, request.mode)
-        if record := self.records.read():
-            raise stage.AlreadyStaged(
-                f"a crash by normal is loaded already (mode {record.mode})",
-                hint=unload_command(record.slot),
-            )
-        stage.release(self.pages, self.journal)  # without a record no image relies on it
+        self.bays.give_back_unused()
+        self.make_way(request, choice.modes)
+        try:
+            return self.prepare_one(choice, image, machine, request)
+        except BaseException:
+            self.taking = None
+            raise
+
+    def prepare_one(
+        self, choice: ModeChoice, image: KernelImage, machine: Machine, request: LoadRequest
+    ) -> Prepared:
+        """The first of the modes whose memory can be had."""
         lacking = list(choice.lacking)
         for mode in choice.modes:
             try:
-                ready = prepared_request(
-                    image, machine, replace(request, mode=mode), self.pages, self.journal
-                )
+                ready = self.take(image, machine, replace(request, mode=mode))
             except stage.NoRoomForStage as error:
                 if mode is choice.modes[-1]:
-                    raise
+                    raise self.with_what_was_lost(error) from error
                 lacking.append((mode, error.message))
             else:
-                warnings = mode_warnings(mode, machine)
-                return Prepared(ready, choice.why(mode), tuple(lacking), warnings)
+                why, warnings = choice.why(mode), mode_warnings(mode, machine)
+                return Prepared(ready, why, tuple(lacking), warnings, self.replaced)
         raise AssertionError("choose_modes gives at least one mode")
+
+    def make_way(self, request: LoadRequest, modes: Sequence[Mode]) -> None:
+        """Choose the bay for a new stage. What is armed stays so where a single kexec_load(2)
+        can replace it; otherwise it is unloaded here. Raises AlreadyStaged."""
+        self.taking = self.replaced = None
+        armed = self.records.read()
+        if armed is None:
+            self.taking = self.bays.used
+            return
+        if not request.replaces:
+            raise stage.AlreadyStaged(
+                f"a crash by normal is loaded already (mode {armed.mode})",
+                hint=f"--replace, or {unload_command(armed.slot)}",
+            )
+        lack = self.why_not_beside(armed, modes)
+        if lack is None:
+            self.replaced = Replaced()
+            self.taking = self.bays.spare.made()
+        else:
+            self.unload(armed.slot)
+            self.replaced = Replaced(lack)
+            self.taking = self.bays.used
+
+    def why_not_beside(self, armed: LoadRecord, modes: Sequence[Mode]) -> str | None:
+        """Why the new image cannot be prepared while the old one is armed; None where it can."""
+        if self.bays.torn:
+            return TORN
+        if armed.mode not in PANIC_MODES or not PANIC_MODES.issuperset(modes):
+            return "no panic starts an image of mode kernel-swap"
+        if self.status()[armed.slot] is LoadState.NOT_LOADED:
+            return "another program had freed it"
+        return None
+
+    def take(self, image: KernelImage, machine: Machine, request: LoadRequest) -> LoadRequest:
+        """With the memory of its mode: beside what is armed, or in its place where there is not
+        enough for both. Raises NoRoomForStage."""
+        from pykexec.backends.kernel.stage_plan import prepared_request
+
+        bay = self.bay
+        try:
+            return prepared_request(image, machine, request, bay.pages, bay.journal)
+        except stage.NoRoomForStage as error:
+            if self.replaced is None or not self.replaced.stayed_armed:
+                raise
+            armed = self.bays.used
+            freed = armed.staged.page_count() * HUGE_PAGE_SIZE
+            self.unload(Slot.CRASH)
+            self.replaced = Replaced(error.message)
+            self.taking = bay = armed
+        if not isinstance(machine.memavailable, Unknown):
+            machine = replace(machine, memavailable=machine.memavailable + freed)
+        return prepared_request(image, machine, request, bay.pages, bay.journal)
+
+    def with_what_was_lost(self, error: stage.NoRoomForStage) -> stage.NoRoomForStage:
+        """The same, where what was armed had to go for nothing."""
+        if self.replaced is None:
+            return error
+        message = f"{error.message}, and what was armed is unloaded"
+        return stage.NoRoomForStage(message, hint=error.hint, **error.facts)
 
     def abandon(self) -> None:
         """Give back what `prepare` took, after a load that failed. An interrupt is heard when
-        kexec_load(2) has returned: then there is an image that relies on it, and goes first."""
-        if self.handed_over:
-            self.free(self.handed_over)
-        stage.release(self.pages, self.journal)
-        self.records.remove()
+        kexec_load(2) has returned: then there is an image that relies on it, and goes first. What
+        was armed stays armed, unless the kernel has freed it for the one that failed."""
+        replaced = self.handed_over
+        if replaced:
+            self.free(replaced)
+        bay, self.taking = self.bay, None
+        bay.give_back()
+        left = self.records.read()
+        if left and (left.slot is replaced or self.status()[left.slot] is LoadState.NOT_LOADED):
+            self.bays.used.give_back()
 
     def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
         """kexec_load(2); for kernel-swap also the page list, read back and checked."""
@@ -128,6 +211,7 @@ class KernelBackend:
             return Loaded(slot)
         given = tuple(LoadedSegment(item.bufsz, item.mem, item.memsz) for item in table.segments)
         self.staged.remember(entry=table.entry, segments=given)
+        self.retire()
         if plan.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
@@ -136,6 +220,14 @@ class KernelBackend:
         except BaseException:
             self.unload(slot)
             raise
+
+    def retire(self) -> None:
+        """Give back the stage of an image that has been replaced. The load is done: what cannot be
+        given back now is given back by whoever comes next."""
+        old = [bay for bay in self.bays.all if bay is not self.bay]
+        with suppress(KexecError, OSError):
+            self.bays.give_back(old)
+        self.taking = None
 
     def file_load(
         self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
@@ -170,6 +262,8 @@ class KernelBackend:
     def check(self) -> LoadRecord | None:
         """What pykexec loaded, with its memory and the kernel's image looked at again; None when
         it loaded nothing. Raises StageChanged, NotStaged."""
+        if self.bays.torn:
+            raise StageChanged(TORN, hint=AGAIN)
         record = self.staged.check()
         if record and record.segments:
             check_image(record)
@@ -194,9 +288,9 @@ class KernelBackend:
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""
         self.free(slot)
-        record = self.records.read()
-        if record is None or record.slot is slot:
-            self.abandon()
+        self.taking = None
+        records = ((bay, bay.records.read()) for bay in self.bays.all)
+        self.bays.give_back([bay for bay, record in records if not record or record.slot is slot])
 
     def free(self, slot: Slot) -> None:
         """The image alone."""

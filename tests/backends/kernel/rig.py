@@ -1,0 +1,184 @@
+"""A backend on a model of a machine: its calls reach no kernel, and both of its bays take huge
+pages from one pool, which counts as the kernel's does (mm/hugetlb.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.machine import KexecState, Machine, NoteArea
+from pykexec.memory.ranges import PhysRange
+from tests.backends.kernel.calls import Calls
+from tests.builders import MIB, make_machine
+
+RESERVED = PhysRange.sized(0x3F000000, 128 << 10)
+
+
+class Killed(BaseException):
+    """kill -9: nothing of ours runs after it, since whatever is done next is killed too."""
+
+
+@dataclass
+class HugeMemory:
+    """Frames that can become huge pages, and those of the pool that are idle or in use."""
+
+    buddy: list[int]
+    idle: list[int] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
+    steps: int = 0
+    kill_at: int = 0
+    """The step at which the program is killed; 0 for never."""
+
+    @classmethod
+    def of(cls, count: int, first: int = 64 * MIB) -> HugeMemory:
+        return cls([first + number * HUGE_PAGE_SIZE for number in range(count)])
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.kill_at and self.steps >= self.kill_at:
+            raise Killed
+
+    @property
+    def pool(self) -> int:
+        return len(self.idle) + len(self.used)
+
+    def set_pool(self, count: int) -> int:
+        while self.pool < count and self.buddy:
+            self.idle.append(self.buddy.pop(0))
+        while self.pool > count and self.idle:
+            self.buddy.insert(0, self.idle.pop())
+        self.buddy.sort()
+        return self.pool
+
+
+@dataclass
+class Pages:
+    """One file of its pages; stage.HugePageSystem."""
+
+    memory: HugeMemory
+    file: dict[int, int] = field(default_factory=dict)
+    contents: dict[int, bytearray] = field(default_factory=dict)
+    mounted: bool = False
+
+    def pool(self) -> int:
+        return self.memory.pool
+
+    def set_pool(self, count: int) -> int:
+        self.memory.step()
+        return self.memory.set_pool(count)
+
+    def compact(self) -> None:
+        pass
+
+    def gib_pages(self) -> int | None:
+        return None
+
+    def set_gib_pages(self, count: int) -> None:
+        raise AssertionError(count)
+
+    def split_gib_page(self) -> None:
+        raise AssertionError
+
+    def mount(self) -> None:
+        self.memory.step()
+        self.mounted = True
+
+    def unmount(self) -> None:
+        self.memory.step()
+        self.mounted = False
+
+    def allocate(self, first: int, count: int) -> None:
+        for index in range(first, first + count):
+            self.memory.step()
+            frame = self.memory.idle.pop(0)
+            self.memory.used.add(frame)
+            self.file[index] = frame
+            self.contents[frame] = bytearray(HUGE_PAGE_SIZE)
+
+    def give_back(self, index: int) -> None:
+        self.memory.step()
+        frame = self.file.pop(index)
+        self.memory.used.remove(frame)
+        self.memory.idle.append(frame)
+
+    def remove_file(self) -> None:
+        for index in list(self.file):
+            self.give_back(index)
+
+    def frames(self, first: int, count: int) -> list[int]:
+        return [self.file[index] for index in range(first, first + count)]
+
+    def write(self, index: int, offset: int, data: bytes | memoryview) -> None:
+        self.memory.step()
+        self.contents[self.file[index]][offset : offset + len(data)] = data
+
+    def read(self, index: int, offset: int, size: int) -> bytes:
+        return bytes(self.contents[self.file[index]][offset : offset + size])
+
+
+class ModelCalls(Calls):
+    """Killed before or after a load, as any other step; what is armed is the last load."""
+
+    memory: HugeMemory
+    loaded = False
+
+    def kexec_load(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        self.memory.step()
+        super().kexec_load(entry, segments, flags)
+        self.loaded = bool(segments)
+        self.memory.step()
+
+    @property
+    def armed(self) -> bytes | None:
+        """The stub in the crash slot."""
+        return self.loads[-1].segments[0][2] if self.loaded else None
+
+
+class ModelBackend(KernelBackend):
+    """One program; another one on the same machine is made with the same calls and pages."""
+
+    def __init__(self, calls: ModelCalls, folder: Path, pages: tuple[Pages, Pages]) -> None:
+        super().__init__(calls, folder, self.read)
+        self.model = calls
+        for bay, model in zip(self.bays.all, pages, strict=True):
+            bay.pages = model
+
+    def read(self) -> Machine:
+        memory = self.model.memory
+        return replace(
+            make_machine(crash_kernel=[RESERVED]),
+            memavailable=len(memory.buddy) * HUGE_PAGE_SIZE + 128 * MIB,
+            kexec=KexecState(loaded=False, crash_loaded=self.model.loaded),
+        )
+
+    def read_vmcoreinfo(self, machine: Machine) -> bytes:
+        assert isinstance(machine.vmcoreinfo, NoteArea)
+        return bytes(machine.vmcoreinfo.size)
+
+
+@dataclass
+class Rig:
+    """A machine, and programs on it one after the other."""
+
+    folder: Path
+    memory: HugeMemory = field(default_factory=lambda: HugeMemory.of(200))
+    calls: ModelCalls = field(default_factory=ModelCalls)
+
+    def __post_init__(self) -> None:
+        self.calls.memory = self.memory
+        self.pages = Pages(self.memory), Pages(self.memory)
+
+    def backend(self) -> ModelBackend:
+        return ModelBackend(self.calls, self.folder / "run", self.pages)
+
+    @property
+    def as_found(self) -> bool:
+        """Nothing is taken, mounted or noted."""
+        left = [*(self.folder / "run").rglob("*.json")]
+        taken = [pages for pages in self.pages if pages.file or pages.mounted]
+        return not (left or taken or self.memory.pool)

@@ -1,0 +1,294 @@
+"""A crash by normal that takes the place of one that is armed: armed is always the old one or the
+new one, and whatever stops the program, nothing is lost but what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from errno import EADDRNOTAVAIL, EBUSY
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pykexec.backends.backend import Prepared, Slot
+from pykexec.backends.kernel.stage import AlreadyStaged, NoRoomForStage
+from pykexec.backends.kernel.staged import StageChanged
+from pykexec.cli import documents, pages
+from pykexec.cli.reports import LoadReport, Target
+from pykexec.errors import KexecError
+from pykexec.images.contents import Built
+from pykexec.load import LoadedPlan, load
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.syscalls import SyscallError
+from tests.backends.kernel.rig import HugeMemory, Killed, ModelBackend, ModelCalls, Rig
+from tests.builders import MIB, make_bzimage, write
+from tests.documents import validate
+
+CRASH_SIZE = 64 * MIB
+PAGES = {Mode.IN_PLACE: CRASH_SIZE // (2 * MIB) + 2, Mode.STUB_SWAP: CRASH_SIZE // (2 * MIB) + 2}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    write(tmp_path, "vmlinuz", make_bzimage())
+    return Rig(tmp_path)
+
+
+def arm(rig: Rig, *wishes: Any, **more: Any) -> Prepared:
+    return loaded(rig, *wishes, **more).prepared
+
+
+def loaded(
+    rig: Rig,
+    name: str,
+    mode: Mode | None = Mode.IN_PLACE,
+    replaces: bool = True,
+    backend: ModelBackend | None = None,
+) -> LoadedPlan:
+    """A load whose command line has a word of its own."""
+    wanted = LoadRequest(
+        kind=ImageKind.CRASH_BY_NORMAL,
+        initrd=Built(name.encode() * 5000),
+        append=(f"image={name}",),
+        crash_size=CRASH_SIZE,
+        mode=mode,
+        replaces=replaces,
+    )
+    return load(rig.folder / "vmlinuz", backend or rig.backend(), wanted)
+
+
+def check(rig: Rig) -> None:
+    """What `status` looks at, but for the kernel's own memory."""
+    backend = rig.backend()
+    assert not backend.bays.torn
+    assert backend.staged.check() is not None
+
+
+def is_armed(rig: Rig, name: str) -> bool:
+    """The stub names regions of the stage, which have the bytes of this image."""
+    return rig.calls.armed is not None and any(
+        name.encode() * 5000 in b"".join(bytes(page) for page in used_pages(rig, no))
+        for no in range(2)
+    )
+
+
+def used_pages(rig: Rig, number: int) -> list[bytearray]:
+    pages = rig.pages[number]
+    return [pages.contents[frame] for frame in sorted(pages.file.values())]
+
+
+@pytest.mark.parametrize("mode", list(PAGES))
+def test_the_old_one_is_armed_until_the_new_one_is_loaded(rig: Rig, mode: Mode) -> None:
+    arm(rig, "one", mode)
+    assert rig.memory.pool == PAGES[mode]
+    done = arm(rig, "two", mode)
+    assert done.replaced is not None
+    assert done.replaced.stayed_armed
+    assert (len(rig.calls.loads), rig.calls.unloads) == (2, [])
+    assert rig.memory.pool == PAGES[mode]
+    assert is_armed(rig, "two")
+    assert not is_armed(rig, "one")
+    check(rig)
+
+
+def test_again_and_again_from_one_bay_to_the_other(rig: Rig) -> None:
+    for turn in range(5):
+        arm(rig, f"turn{turn}")
+        check(rig)
+        assert is_armed(rig, f"turn{turn}")
+    assert rig.calls.unloads == []
+    backend = rig.backend()
+    with backend.session():
+        backend.unload(Slot.CRASH)
+    assert rig.as_found
+
+
+def test_where_nothing_is_armed_it_is_a_load(rig: Rig) -> None:
+    assert arm(rig, "one").replaced is None
+    check(rig)
+
+
+def test_without_the_option_what_is_armed_stays(rig: Rig) -> None:
+    arm(rig, "one")
+    with pytest.raises(AlreadyStaged) as caught:
+        arm(rig, "two", replaces=False)
+    assert caught.value.hint == "--replace, or pykexec unload --crash --backend kernel"
+    assert is_armed(rig, "one")
+    check(rig)
+
+
+def test_without_memory_for_both_the_old_one_goes_first(rig: Rig) -> None:
+    rig.memory.buddy[:] = HugeMemory.of(50).buddy
+    arm(rig, "one")
+    done = arm(rig, "two")
+    assert done.replaced is not None
+    assert done.replaced.gap == (
+        "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
+    )
+    assert (len(rig.calls.loads), len(rig.calls.unloads)) == (2, 1)
+    assert is_armed(rig, "two")
+    assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+    check(rig)
+
+
+def test_a_better_mode_counts_more_than_the_gap(rig: Rig) -> None:
+    """Scattered pages beside it would do for stub-swap: that would stay so for months."""
+    rig.memory.buddy[40:] = [0x20000000 + number * 4 * MIB for number in range(60)]
+    arm(rig, "one", None)
+    done = arm(rig, "two", None)
+    assert done.request.mode is Mode.IN_PLACE
+    assert done.replaced is not None
+    assert not done.replaced.stayed_armed
+
+
+def test_a_load_that_lost_what_was_armed_says_so(rig: Rig) -> None:
+    rig.memory.buddy[:] = HugeMemory.of(40).buddy
+    arm(rig, "one")
+    del rig.memory.buddy[:]
+    backend = rig.backend()
+    taken = rig.pages[0].give_back
+
+    def lost(index: int) -> None:
+        """Whoever needs memory is quicker than we are."""
+        taken(index)
+        rig.memory.idle.clear()
+
+    rig.pages[0].give_back = lost  # type: ignore[method-assign]
+    with pytest.raises(NoRoomForStage, match="and what was armed is unloaded"):
+        arm(rig, "two", backend=backend)
+    assert rig.calls.armed is None
+    assert not any(pages.file or pages.mounted for pages in rig.pages)
+
+
+@pytest.mark.parametrize("frames", [200, 50])
+def test_what_became_of_the_old_one_is_reported(rig: Rig, frames: int) -> None:
+    rig.memory.buddy[:] = HugeMemory.of(frames).buddy
+    arm(rig, "one")
+    backend = rig.backend()
+    done = loaded(rig, "two", backend=backend)
+    report = LoadReport(Target("kernel", "test"), done.planned, backend.read(), done, done.prepared)
+    document = documents.load(report)
+    validate(document)
+    facts = dict(pages.load_facts(report))
+    gap = [text for text in report.warnings if text.startswith("nothing was armed while")]
+    if frames == 200:
+        assert document["replaced"] == {"stayed_armed": True, "why": None}
+        assert (facts["replaced"], gap) == ("armed until this one was loaded", [])
+    else:
+        why = "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
+        assert document["replaced"] == {"stayed_armed": False, "why": why}
+        assert facts["replaced"] == f"unloaded first: {why}"
+        assert gap == [f"nothing was armed while this was prepared: {why}"]
+
+
+def test_an_image_that_another_program_freed_holds_no_memory_beside_the_new_one(rig: Rig) -> None:
+    arm(rig, "one")
+    rig.calls.loaded = False
+    done = arm(rig, "two")
+    assert done.replaced is not None
+    assert done.replaced.gap == "another program had freed it"
+    assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+    check(rig)
+
+
+class Refusing(ModelCalls):
+    """A kernel that refuses an image, before it frees the one it has or after."""
+
+    errno = 0
+    frees_first = False
+
+    def kexec_load(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        if segments and self.errno:
+            self.loaded = self.loaded and not self.frees_first
+            raise SyscallError("kexec_load(...)", self.errno)
+        super().kexec_load(entry, segments, flags)
+
+
+@pytest.mark.parametrize("frees_first", [False, True])
+def test_a_refused_load(tmp_path: Path, frees_first: bool) -> None:
+    calls = Refusing()
+    rig = Rig(tmp_path, calls=calls)
+    write(tmp_path, "vmlinuz", make_bzimage())
+    arm(rig, "one")
+    calls.errno, calls.frees_first = EADDRNOTAVAIL if frees_first else EBUSY, frees_first
+    with pytest.raises(SyscallError):
+        arm(rig, "two")
+    if frees_first:
+        assert rig.as_found
+    else:
+        assert is_armed(rig, "one")
+        assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+        check(rig)
+
+
+def test_a_load_that_fails_before_the_call_leaves_what_is_armed(rig: Rig) -> None:
+    arm(rig, "one")
+    backend = rig.backend()
+
+    def moved(bound: object) -> None:
+        raise StageChanged("1 huge pages of the stage have moved")
+
+    backend.fill_stage = moved  # type: ignore[method-assign]
+    with pytest.raises(StageChanged):
+        arm(rig, "two", backend=backend)
+    assert is_armed(rig, "one")
+    assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+    check(rig)
+
+
+def steps_of_a_replacement(folder: Path) -> tuple[int, int]:
+    """The first step of one, and the last."""
+    rig = Rig(folder)
+    arm(rig, "one")
+    first = rig.memory.steps + 1
+    arm(rig, "two")
+    return first, rig.memory.steps
+
+
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    """Armed is the old one, the new one, or it is said that it is not known; whoever comes next
+    arms anew or gives back all."""
+    write(tmp_path, "vmlinuz", make_bzimage())
+    (tmp_path / "counted").mkdir()
+    write(tmp_path / "counted", "vmlinuz", make_bzimage())
+    first, last = steps_of_a_replacement(tmp_path / "counted")
+    torn = 0
+    for kill_at in range(first, last + 1):
+        folder = tmp_path / str(kill_at)
+        folder.mkdir()
+        write(folder, "vmlinuz", make_bzimage())
+        rig = Rig(folder)
+        arm(rig, "one")
+        rig.memory.kill_at = kill_at
+        with pytest.raises(Killed):
+            arm(rig, "two")
+        rig.memory.kill_at = 0
+        assert is_armed(rig, "one") or is_armed(rig, "two")
+        backend = rig.backend()
+        if backend.bays.torn:
+            torn += 1
+            with pytest.raises(StageChanged, match="was killed: either of the two may be armed"):
+                backend.check()
+        else:
+            assert backend.staged.check() is not None
+        if kill_at % 2:
+            done = arm(rig, "three")
+            assert done.replaced is not None
+            assert is_armed(rig, "three")
+            assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+            check(rig)
+        backend = rig.backend()
+        with backend.session():
+            backend.unload(Slot.CRASH)
+        assert rig.as_found, kill_at
+    assert 0 < torn < 6
+
+
+def test_the_second_bay_is_seen_by_whoever_loads_otherwise(rig: Rig) -> None:
+    arm(rig, "one")
+    arm(rig, "two")
+    backend = rig.backend()
+    with pytest.raises(KexecError, match="this would replace the crash by normal"):
+        backend.refuse_replacing(Slot.CRASH)
