@@ -40,7 +40,7 @@ class KernelCheck:
 
 CHECKS = (
     KernelCheck(LOAD, "0", "the system call exists", "ENOSYS",
-                "the kernel needs CONFIG_KEXEC=y; a seccomp filter can answer this too"),
+                "a kernel with CONFIG_KEXEC=y; a seccomp filter can answer this too"),
     KernelCheck(LOAD, "A1", "the caller has CAP_SYS_BOOT", "EPERM", ROOT_FIX),
     KernelCheck(LOAD, "A1", "kernel.kexec_load_disabled is 0", "EPERM", DISABLED_FIX),
     KernelCheck(LOAD, "A2", "kernel.kexec_load_limit_reboot (or _panic) is not used up (6.3)",
@@ -77,7 +77,7 @@ CHECKS = (
     KernelCheck(LOAD, "G", "the bytes of every segment can be read", "EFAULT",
                 "a fault of the program"),
     KernelCheck(FILE_LOAD, "0", "the system call exists", "ENOSYS",
-                "the kernel needs CONFIG_KEXEC_FILE=y, or take --syscall load"),
+                "a kernel with CONFIG_KEXEC_FILE=y; doctor shows which call this one has"),
     KernelCheck(FILE_LOAD, "A1", "the caller has CAP_SYS_BOOT", "EPERM", ROOT_FIX),
     KernelCheck(FILE_LOAD, "A1", "kernel.kexec_load_disabled is 0", "EPERM", DISABLED_FIX),
     KernelCheck(FILE_LOAD, "A2", "kernel.kexec_load_limit_reboot (or _panic) is not used up (6.3)",

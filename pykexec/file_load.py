@@ -1,4 +1,7 @@
-"""The short flow of kexec_file_load(2): the kernel reads the files and places everything."""
+"""The short flow of kexec_file_load(2): the kernel reads the files and places everything.
+
+What would be handed over is decided first (`plan_file_load`), which is all that a dry run does.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.images.unwrapped import bzimage_file
-from pykexec.machine import Machine
+from pykexec.machine import Machine, Unknown
 from pykexec.placement import cmdline
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.implied import with_implied
 from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.reservation import NothingReserved
+from pykexec.placement.syscall_choice import why_load_is_refused
 
 NO_FILE_FLAGS = KexecFileFlag(0)
 
@@ -37,10 +42,13 @@ class FileLoadBackend(Protocol):
 
 
 @dataclass(frozen=True)
-class FileLoaded:
-    """What was handed over; where it went is the kernel's secret."""
+class FilePlan:
+    """What kexec_file_load(2) is given; where it goes is the kernel's secret."""
 
     image: KernelImage
+    file: OpenFile
+    """The bzImage itself, unpacked where the user's file is a container of one."""
+    initrd: Contents | None
     slot: Slot
     flags: KexecFileFlag
     cmdline: CommandLine
@@ -48,7 +56,7 @@ class FileLoaded:
 
 def file_load(
     kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
-) -> FileLoaded:
+) -> FilePlan:
     """Identify, build the command line, hand over. Raises KexecError."""
     image = identify(kernel)
     with backend.session():
@@ -60,12 +68,29 @@ def hand_over(
     backend: FileLoadBackend,
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
-) -> FileLoaded:
+) -> FilePlan:
     """The same for a parsed image, inside of a session of the backend; `more_flags` besides
     those that the request needs."""
+    planned = plan_file_load(image, backend.machine(), request, more_flags)
+    line = planned.cmdline.encoded[:-1]
+    backend.file_load(planned.file, planned.initrd, line, planned.flags)
+    return planned
+
+
+def plan_file_load(
+    image: KernelImage,
+    machine: Machine,
+    request: LoadRequest,
+    more_flags: KexecFileFlag = NO_FILE_FLAGS,
+) -> FilePlan:
+    """Pure, and the whole decision of a dry run. Raises NotSupported for an image that no loader
+    of the kernel takes, NothingReserved, UsageError for a command line that does not fit."""
+    refused = why_load_is_refused(machine)
+    file = bzimage_file(image, f"a bzImage: {refused}" if refused else "--syscall load")
     request = with_implied(image, request)
-    machine = backend.machine()
     crash = request.kind is ImageKind.CRASH
+    if crash:
+        refuse_without_region(machine)
     removed = (*request.cmdline_remove, *(cmdline.FIRST_KERNEL_KEYS if crash else ()))
     line = cmdline.command_line(
         request.append,
@@ -79,5 +104,13 @@ def hand_over(
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
-    backend.file_load(bzimage_file(image), request.initrd, line.encoded[:-1], flags)
-    return FileLoaded(image, Slot.CRASH if crash else Slot.NORMAL, flags, line)
+    slot = Slot.CRASH if crash else Slot.NORMAL
+    return FilePlan(image, file, request.initrd, slot, flags, line)
+
+
+def refuse_without_region(machine: Machine) -> None:
+    """kexec_file_load(2) would answer EADDRNOTAVAIL. Unknown refuses nothing."""
+    if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
+        raise NothingReserved(
+            "no memory is reserved for a crash kernel", hint="boot with crashkernel=256M"
+        )

@@ -86,6 +86,8 @@ class Efi:
 class KexecState:
     """What the kernel says of its images, and whether it will take another."""
 
+    in_kernel: bool | Unknown = NOT_READ
+    """Whether the kernel was built with any kexec system call (CONFIG_KEXEC_CORE)."""
     loaded: bool | Unknown = NOT_READ
     crash_loaded: bool | Unknown = NOT_READ
     crash_size: int | Unknown = NOT_READ
@@ -201,6 +203,11 @@ class Machine:
     """Whether /proc/kallsyms shows zeros for addresses."""
     cpu_flags: frozenset[str] | Unknown = NOT_READ
     """Of the first CPU in /proc/cpuinfo, e.g. "la57", "pdpe1gb"."""
+    sme_mask: int | Unknown = NOT_READ
+    """NUMBER(sme_mask) of VMCOREINFO: 0 where neither AMD SME nor SEV encrypts this kernel's
+    pages, else the bit that says so in a page table entry."""
+    snp_guest: bool | Unknown = NOT_READ
+    """Whether firmware or kernel says that this is an AMD SEV-SNP guest."""
     pci_devices: tuple[PciDevice, ...] | Unknown = NOT_READ
     iommu_groups: int | Unknown = NOT_READ
     """Groups in /sys/kernel/iommu_groups; 0 where no IOMMU translates."""
@@ -227,22 +234,6 @@ class Machine:
         if isinstance(self.config, Unknown):
             return self.config
         return self.config.get(name, "n")
-
-    @property
-    def sme(self) -> bool | Unknown:
-        """Whether AMD SME encrypts memory: by the last mem_encrypt= of the command line, else by
-        the kernel's default (arch/x86/mm/mem_encrypt_identity.c:sme_enable)."""
-        if isinstance(self.cpu_flags, Unknown):
-            return self.cpu_flags
-        if "sme" not in self.cpu_flags:
-            return False
-        if isinstance(self.cmdline, Unknown):
-            return self.cmdline
-        for word in reversed(self.cmdline.split()):
-            if word in ("mem_encrypt=on", "mem_encrypt=off"):
-                return word == "mem_encrypt=on"
-        default = self.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
-        return default if isinstance(default, Unknown) else default == "y"
 
     def with_assumed_map(self) -> Machine:
         """For a dry run where no map could be read: one that is only assumed from

@@ -22,6 +22,7 @@ from pykexec.machine import (
 )
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.encryption import BY_FILE
 from pykexec.placement.plan import Mode
 
 GIB = 1 << 30
@@ -161,16 +162,22 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "locked down",
         replace(HEALTHY, lockdown="integrity"),
-        Row("lockdown", Level.FAIL, "integrity: kexec_load is refused",
-            "load --syscall file with a signed kernel, "
+        Row("lockdown", Level.WARN, "integrity: kexec_load is refused",
+            "load a signed kernel by kexec_file_load, "
             "or boot with Secure Boot off and without lockdown="),
     ),
     (
         "locked down further",
         replace(HEALTHY, lockdown="confidentiality"),
-        Row("lockdown", Level.FAIL, "confidentiality: kexec_load and /proc/kcore are refused",
-            "load --syscall file with a signed kernel, "
+        Row("lockdown", Level.WARN, "confidentiality: kexec_load and /proc/kcore are refused",
+            "load a signed kernel by kexec_file_load, "
             "or boot with Secure Boot off and without lockdown="),
+    ),
+    (
+        "locked down, and the other call is not there",
+        replace(config(KEXEC_FILE="n"), lockdown="integrity"),
+        Row("lockdown", Level.FAIL, "integrity: kexec_load is refused",
+            "boot with Secure Boot off and without lockdown="),
     ),
     (
         "Secure Boot",
@@ -194,14 +201,32 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "no kexec_load",
         config(KEXEC="n"),
-        Row("CONFIG_KEXEC", Level.FAIL, "is not set",
-            "kexec_load is missing: another kernel, or --syscall file"),
+        Row("CONFIG_KEXEC", Level.WARN, "is not set: no kexec_load",
+            "crash by normal needs a kernel that has it"),
     ),
     (
         "no kexec_file_load",
         config(KEXEC_FILE="n"),
-        Row("CONFIG_KEXEC_FILE", Level.WARN, "is not set",
-            "kexec_file_load is missing: --syscall load"),
+        Row("CONFIG_KEXEC_FILE", Level.WARN, "is not set: no kexec_file_load",
+            "a locked-down kernel then loads nothing at all"),
+    ),
+    (
+        "what a load would use",
+        HEALTHY,
+        Row("system call", Level.OK, "kexec_load: it places the image where the plan says"),
+    ),
+    (
+        "no kexec at all",
+        config(KEXEC="n", KEXEC_FILE="n"),
+        Row("system call", Level.FAIL,
+            "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+            "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"),
+    ),
+    (
+        "no kexec at all, and no remedy that is none",
+        config(KEXEC="n", KEXEC_FILE="n"),
+        Row("CONFIG_KEXEC_FILE", Level.FAIL, "is not set: no kexec_file_load",
+            "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"),
     ),
     (
         "another architecture",
@@ -386,27 +411,32 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "SME by the command line",
         replace(HEALTHY, cpu_flags=frozenset({"sme"}), cmdline="mem_encrypt=off mem_encrypt=on"),
-        Row("memory encryption", Level.FAIL, "AMD SME is on", "boot with mem_encrypt=off"),
+        Row("memory encryption", Level.FAIL,
+            "AMD SME encrypts memory, and the stub would read ciphertext",
+            "boot with mem_encrypt=off"),
     ),
     (
         "SME that is not switched on",
         replace(HEALTHY, cpu_flags=frozenset({"sme"})),
-        Row("memory encryption", Level.OK, "the CPU has SME, and it is off"),
+        Row("memory encryption", Level.OK, "neither SME nor a confidential guest"),
     ),
     (
         "SME by the kernel's default",
         replace(config(AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT="y"), cpu_flags=frozenset({"sme"})),
-        Row("memory encryption", Level.FAIL, "AMD SME is on", "boot with mem_encrypt=off"),
+        Row("memory encryption", Level.FAIL,
+            "AMD SME encrypts memory, and the stub would read ciphertext",
+            "boot with mem_encrypt=off"),
     ),
     (
         "SME, and nobody says whether it is on",
         replace(HEALTHY, cpu_flags=frozenset({"sme"}), config=NO_FILE),
-        Row("memory encryption", Level.UNKNOWN, "the CPU has SME; whether it is on is not known"),
+        Row("memory encryption", Level.UNKNOWN, NO_FILE.why),
     ),
     (
         "a confidential guest",
         replace(HEALTHY, cpu_flags=frozenset({"tdx_guest"})),
-        Row("memory encryption", Level.FAIL, "a confidential guest (tdx_guest)", "not supported"),
+        Row("memory encryption", Level.FAIL,
+            "this is an Intel TDX guest, in which the stub cannot run", BY_FILE),
     ),
     (
         "five levels of page tables",
@@ -424,8 +454,8 @@ def test_row(machine: Machine, expected: Row) -> None:
 
 
 def test_problems_are_the_failed_rows() -> None:
-    machine = replace(HEALTHY, lockdown="integrity", iommu_groups=0)
-    assert [row.name for row in problems(diagnose(machine))] == ["lockdown"]
+    machine = replace(HEALTHY, seccomp=True, cpu_flags=frozenset({"tdx_guest"}))
+    assert [row.name for row in problems(diagnose(machine))] == ["memory encryption"]
 
 
 OURS = LoadRecord(

@@ -160,15 +160,16 @@ def syscall(choice: SyscallChoice) -> Document:
 
 
 def file_load(report: FileLoadReport) -> Document:
-    """pykexec.file-load/1: the kernel placed it, and does not say where."""
-    done = report.done
+    """pykexec.file-load/1: the kernel places it, and does not say where."""
+    plan = report.plan
     return {
         "schema": "pykexec.file-load/1",
         "backend": report.target.backend,
-        "image": str(done.slot),
-        "flags": [str(flag.name) for flag in done.flags],
-        "kernel": kernel(done.image),
-        "cmdline": str(done.cmdline),
+        "image": str(plan.slot),
+        "state": "loaded" if report.loaded else "requested",
+        "flags": [str(flag.name) for flag in plan.flags],
+        "kernel": kernel(plan.image),
+        "cmdline": str(plan.cmdline),
         "syscall": syscall(report.syscall),
     }
 

@@ -18,20 +18,27 @@ if TYPE_CHECKING:
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
-def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport:
-    """Decide and check, with the facts of the machine that is meant."""
-    from pykexec.decide import plan
+def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileLoadReport:
+    """Decide and check as `load` does, with the facts of the machine that is meant."""
+    from pykexec.decide import decide
+    from pykexec.images.identify import identify
 
-    request = given.request
     where, machine = target.dry_run(
         given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
     )
+    choice = syscall_of(given, machine)
+    if choice and choice.is_file:
+        from pykexec.file_load import plan_file_load
+
+        expected = plan_file_load(identify(kernel), machine, given.request)
+        return FileLoadReport(where, expected, choice, loaded=False)
+    image = identify(kernel, given.image_type)
+    request = given.request
     prepared = None
     if given.backend == "kernel" and given.crash_by_normal:
         prepared = expected_mode(machine, request)
         request = prepared.request
-    choice = syscall_of(given, machine)
-    planned = plan(kernel, machine, request, given.image_type)
+    planned = decide(image, machine, request)
     return LoadReport(where, planned, machine, prepared=prepared, syscall=choice)
 
 
@@ -53,7 +60,7 @@ def by_file(kernel: Path, given: LoadOptions, choice: SyscallChoice) -> FileLoad
     from pykexec.file_load import file_load
 
     done = file_load(kernel, target.kernel_backend(), given.request)
-    return FileLoadReport(Target("kernel", "this machine"), done, choice)
+    return FileLoadReport(Target("kernel", "this machine"), done, choice, loaded=True)
 
 
 def syscall_of(given: LoadOptions, machine: Machine) -> SyscallChoice | None:

@@ -173,15 +173,17 @@ def terms(estimate: Estimate) -> Table:
 
 
 def file_load(report: FileLoadReport, verbose: int = 0) -> list[Block]:
-    """The kernel placed it, and does not say where."""
-    done = report.done
+    """The kernel places it, and does not say where."""
+    plan = report.plan
+    loaded = f"loaded ({plan.slot} slot), placed by the kernel"
     facts = [
-        ("kernel", kernel(done.image)),
-        ("flags", " | ".join(str(flag.name) for flag in done.flags) or "0"),
-        ("cmdline", str(done.cmdline)),
+        ("image", str(plan.slot)),
+        ("kernel", kernel(plan.image)),
+        ("flags", " | ".join(str(flag.name) for flag in plan.flags) or "0"),
+        ("cmdline", str(plan.cmdline)),
         ("syscall", f"{report.syscall.syscall}: {report.syscall.why}"),
         ("backend", target(report.target)),
-        ("state", f"loaded ({done.slot} slot), placed by the kernel"),
+        ("state", loaded if report.loaded else "dry run, nothing loaded: the kernel will place it"),
     ]
     return [Facts(facts)]
 

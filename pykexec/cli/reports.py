@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pykexec.decide import Planned
     from pykexec.doctor import Row
     from pykexec.explain import ErrorKind, KernelCheck, Verdict
-    from pykexec.file_load import FileLoaded
+    from pykexec.file_load import FilePlan
     from pykexec.load import LoadedPlan
     from pykexec.machine import Machine
     from pykexec.placement.syscall_choice import SyscallChoice
@@ -64,11 +64,12 @@ class LoadReport:
 
 @dataclass(frozen=True)
 class FileLoadReport:
-    """What kexec_file_load was given."""
+    """What kexec_file_load was given, or would be: `loaded` is false after a dry run."""
 
     target: Target
-    done: FileLoaded
+    plan: FilePlan
     syscall: SyscallChoice
+    loaded: bool
     kind: ClassVar[Kind] = "file_load"
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pykexec.doctor.row import Level, Row, fail, ok, unknown, warn
+from pykexec.doctor.row import Row, fail, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.encryption import memory_encryption
 
 SHOWN = 6
 
@@ -13,7 +14,7 @@ SHOWN = 6
 def rows(machine: Machine) -> Iterator[Row]:
     yield bus_masters(machine)
     yield iommu(machine)
-    yield memory_encryption(machine)
+    yield encryption(machine)
     yield paging(machine)
 
 
@@ -49,20 +50,14 @@ def iommu(machine: Machine) -> Row:
     )
 
 
-def memory_encryption(machine: Machine) -> Row:
-    """With SME the first kernel's pages are ciphertext to the stub's identity map."""
-    name, flags = "memory encryption", machine.cpu_flags
-    if isinstance(flags, Unknown):
-        return unknown(name, flags)
-    if guest := flags & {"tdx_guest", "sev_guest"}:
-        return fail(name, f"a confidential guest ({', '.join(sorted(guest))})", "not supported")
-    if "sme" not in flags:
-        return ok(name, "no SME")
-    if isinstance(machine.sme, Unknown):
-        return Row(name, Level.UNKNOWN, "the CPU has SME; whether it is on is not known")
-    if machine.sme:
-        return fail(name, "AMD SME is on", "boot with mem_encrypt=off")
-    return ok(name, "the CPU has SME, and it is off")
+def encryption(machine: Machine) -> Row:
+    """Whether the stub can run, and reads what the first kernel wrote."""
+    name, found = "memory encryption", memory_encryption(machine)
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found is None:
+        return ok(name, "neither SME nor a confidential guest")
+    return fail(name, found.why_no_dump, found.remedy)
 
 
 def paging(machine: Machine) -> Row:

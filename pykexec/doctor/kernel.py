@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.doctor.row import Level, Row, fail, ok, unknown, warn
+from pykexec.errors import KexecError
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.plan import LoadRequest
+from pykexec.placement.syscall_choice import ANOTHER_KERNEL, choose_syscall, no_kexec_at_all
 
 OPTIONS = (
-    ("CONFIG_KEXEC", Level.FAIL, "kexec_load is missing: another kernel, or --syscall file"),
-    ("CONFIG_KEXEC_FILE", Level.WARN, "kexec_file_load is missing: --syscall load"),
     ("CONFIG_CRASH_DUMP", Level.WARN, "no crash image loads, from Linux 6.9 on"),
     ("CONFIG_PROC_VMCORE", Level.WARN, "as a capture kernel this one has no /proc/vmcore"),
     ("CONFIG_HUGETLBFS", Level.WARN, "a crash by normal has no memory of its own"),
@@ -22,6 +23,9 @@ OPTIONS = (
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield architecture(machine)
+    yield system_call(machine)
+    yield kexec_load(machine)
+    yield kexec_file_load(machine)
     for name, level, without in OPTIONS:
         yield option(machine, name, level, without)
     yield moves(machine)
@@ -38,6 +42,43 @@ def architecture(machine: Machine) -> Row:
     if machine.is_i386:
         return warn(name, found, "only normal loads, of images with a 32-bit entry")
     return fail(name, found, "images for x86_64 can be planned and rehearsed here, not loaded")
+
+
+def system_call(machine: Machine) -> Row:
+    """What a load without options would do: the function decides that the load itself asks."""
+    name = "system call"
+    if isinstance(machine.config, Unknown) and isinstance(machine.kexec.in_kernel, Unknown):
+        return unknown(name, machine.config)
+    try:
+        choice = choose_syscall(machine, LoadRequest(), None)
+    except KexecError as error:
+        return fail(name, error.message, error.hint or "")
+    return ok(name, f"{choice.syscall}: {choice.why}")
+
+
+def kexec_load(machine: Machine) -> Row:
+    """The remedy is what is left, and nothing where the row above has said it."""
+    name, value = "CONFIG_KEXEC", machine.option("CONFIG_KEXEC")
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    if no_kexec_at_all(machine):
+        return fail(name, "is not set: no kexec_load", ANOTHER_KERNEL)
+    return warn(name, "is not set: no kexec_load", "crash by normal needs a kernel that has it")
+
+
+def kexec_file_load(machine: Machine) -> Row:
+    name, value = "CONFIG_KEXEC_FILE", machine.option("CONFIG_KEXEC_FILE")
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    if no_kexec_at_all(machine):
+        return fail(name, "is not set: no kexec_file_load", ANOTHER_KERNEL)
+    return warn(
+        name, "is not set: no kexec_file_load", "a locked-down kernel then loads nothing at all"
+    )
 
 
 def option(machine: Machine, name: str, level: Level, without: str) -> Row:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from pykexec.doctor.row import Row, fail, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.syscall_choice import UNLOCK, lacks_file_load
 
-LOCKDOWN_FIX = (
-    "load --syscall file with a signed kernel, or boot with Secure Boot off and without lockdown="
-)
+LOCKDOWN_FIX = f"load a signed kernel by kexec_file_load, or {UNLOCK}"
 
 
 def rows(machine: Machine) -> Iterator[Row]:
@@ -80,9 +79,10 @@ def lockdown(machine: Machine) -> Row:
         return unknown(name, found)
     if found == "none":
         return ok(name, "none")
-    if found == "integrity":
-        return fail(name, "integrity: kexec_load is refused", LOCKDOWN_FIX)
-    return fail(name, f"{found}: kexec_load and /proc/kcore are refused", LOCKDOWN_FIX)
+    what = "kexec_load is" if found == "integrity" else "kexec_load and /proc/kcore are"
+    if lacks_file_load(machine):
+        return fail(name, f"{found}: {what} refused", UNLOCK)
+    return warn(name, f"{found}: {what} refused", LOCKDOWN_FIX)
 
 
 def secure_boot(machine: Machine) -> Row:

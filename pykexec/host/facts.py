@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.host import devices, firmware, kernel, kernel_map, kexec, memory
+from pykexec.host import devices, encryption, firmware, kernel, kernel_map, kexec, memory
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import NOT_READ, Machine, Unknown
 
@@ -60,6 +60,8 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         symbols=kernel.telling_symbols(table),
         symbols_hidden=kernel.symbols_hidden(table),
         cpu_flags=devices.cpu_flags(root),
+        sme_mask=encryption.sme_mask(root),
+        snp_guest=encryption.snp_guest(root, params),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),
         bootloader=firmware.bootloader(root),

@@ -46,7 +46,19 @@ class KcoreLoad:
 
 
 def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
-    """The program headers of /proc/kcore (fs/proc/kcore.c:read_kcore_iter)."""
+    """The memory of /proc/kcore (fs/proc/kcore.c:read_kcore_iter)."""
+    headers = program_headers(root)
+    if isinstance(headers, Unknown):
+        return headers
+    return tuple(
+        KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
+        for entry in headers
+        if entry[0] == PT_LOAD
+    )
+
+
+def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
+    """Every program header of /proc/kcore, its fields in their order."""
     header = root.head(KCORE, EHDR.size)
     if isinstance(header, Unknown):
         return header
@@ -62,11 +74,7 @@ def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
         return table
     if len(table) < end:
         return Unknown(f"{KCORE}: ends within its program headers")
-    return tuple(
-        KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
-        for entry in PHDR.iter_unpack(table[EHDR.size : end])
-        if entry[0] == PT_LOAD
-    )
+    return tuple(PHDR.iter_unpack(table[EHDR.size : end]))
 
 
 def page_offset_base(loads: Iterable[KcoreLoad] | Unknown) -> int | Unknown:

@@ -10,6 +10,8 @@ from pykexec.machine import KexecState, Unknown
 CAPABILITIES = {17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 22: "CAP_SYS_BOOT", 34: "CAP_SYSLOG"}
 """include/uapi/linux/capability.h: the ones that something here asks for."""
 
+SYS_KERNEL = "/sys/kernel"
+
 
 def kexec_state(root: Root) -> KexecState:
     """From /sys/kernel/kexec/ (6.18 and later) or the older names beside it."""
@@ -21,6 +23,7 @@ def kexec_state(root: Root) -> KexecState:
         return number(root, f"/proc/sys/kernel/kexec_load_limit_{name}")
 
     return KexecState(
+        in_kernel=in_kernel(root),
         loaded=flag(state("loaded")),
         crash_loaded=flag(state("crash_loaded")),
         crash_size=state("crash_size"),
@@ -31,6 +34,17 @@ def kexec_state(root: Root) -> KexecState:
         load_limit_reboot=limit("reboot"),
         load_limit_panic=limit("panic"),
     )
+
+
+def in_kernel(root: Root) -> bool | Unknown:
+    """Whether kernel/ksysfs.c has made the files that CONFIG_KEXEC_CORE brings. It has always
+    made "fscaps": a folder without that is not all of /sys/kernel, and proves nothing."""
+    names = root.entries(SYS_KERNEL)
+    if isinstance(names, Unknown):
+        return names
+    if not {"kexec", "kexec_loaded", "kexec_crash_loaded", "kexec_crash_size"}.isdisjoint(names):
+        return True
+    return False if "fscaps" in names else Unknown(f"{SYS_KERNEL}: is not complete")
 
 
 def lockdown(root: Root, config: dict[str, str] | Unknown) -> str | Unknown:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pykexec.errors import NotSupported
 from pykexec.images.compression import spooled
 from pykexec.images.contents import InnerFile, OpenFile
-from pykexec.images.kernel_image import KernelImage
+from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 
 
-def bzimage_file(image: KernelImage) -> OpenFile:
+def bzimage_file(image: KernelImage, hint: str = "--syscall load") -> OpenFile:
     """The file of the user where that is a bzImage, so that its signature and its IMA
-    attributes are looked at. Raises NotSupported for any other image."""
+    attributes are looked at. Raises NotSupported, with `hint`, for any other image."""
     found = image.inner
-    if found is None or image.linux.lowest:
+    if found is None or not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
         raise NotSupported(
             f"kexec_file_load takes a bzImage: {image.path} is of type {image.type}",
-            hint="--syscall load",
+            hint=hint,
         )
     if not isinstance(found, InnerFile):
         return found

@@ -15,6 +15,7 @@ from pykexec.images.kernel_image import (
 )
 from pykexec.machine import Machine
 from pykexec.placement.capture import size_advised
+from pykexec.placement.encryption import refuse_confidential
 from pykexec.placement.implied import implied_notes
 from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest, PlacementPlan
 
@@ -33,6 +34,7 @@ def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> Pla
 
 
 def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    refuse_confidential(machine)
     if machine.is_i386 and is_64_bit(image):
         raise NotSupported(
             f"{image.path} is of type {image.type}, and the kernel that runs is a 32-bit one",

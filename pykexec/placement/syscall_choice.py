@@ -1,18 +1,24 @@
-"""kexec_load(2) or kexec_file_load(2), and why: from facts, before either is called.
+"""kexec_load(2) or kexec_file_load(2), or neither: decided from facts, before either is called.
 
-Every call, even a refused one, can count against a load limit, so nothing is found out
-by trying. kexec_load is what pykexec is for: it places the image, and says where. The
-file syscall is taken where the kernel takes nothing else.
+A load, its dry run and `doctor` all ask `choose_syscall`. Every call, even a refused one, can
+count against a load limit, so nothing is found out by trying. kexec_load is what pykexec is for:
+it places the image, and reports where. kexec_file_load is used where the kernel refuses the other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from pykexec.errors import NotPermitted, UsageError
-from pykexec.machine import Machine, Unknown
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
+from pykexec.machine import Machine
+from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest
+
+LOCKED = ("integrity", "confidentiality")
+ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"
+UNLOCK = "boot with Secure Boot off and without lockdown="
+ONLY_A_REBOOT = "only a reboot resets it"
 
 
 class Syscall(Enum):
@@ -40,8 +46,15 @@ class SyscallChoice:
 def choose_syscall(
     machine: Machine, request: LoadRequest, asked: Syscall | None, image_type: str | None = None
 ) -> SyscallChoice:
-    """Raises UsageError for an option that kexec_file_load would ignore, NotPermitted where
-    an option needs the syscall that this kernel refuses."""
+    """Which call loads, by what is known of the running kernel.
+
+    A fact that is unknown refuses nothing, and neither does a missing CAP_SYS_BOOT: a dry run
+    needs no privilege, and the kernel itself refuses the load. Raises UsageError for an option
+    that kexec_file_load would ignore, NotPermitted and NotSupported where the kernel is known to
+    refuse the load.
+    """
+    if refusal := next(refusals(machine, request), None):
+        raise refusal
     needs = needing_load(request, image_type)
     if asked is Syscall.FILE:
         if needs:
@@ -49,18 +62,57 @@ def choose_syscall(
                 f"{needs[0]} would be ignored: with --syscall file the kernel places the image",
                 hint="--syscall load",
             )
+        if lacks_file_load(machine):
+            raise NotSupported(
+                "this kernel has no kexec_file_load (CONFIG_KEXEC_FILE is not set)",
+                hint="--syscall load, or leave --syscall out",
+            )
         return SyscallChoice(Syscall.FILE, "it was asked for")
-    if asked is Syscall.LOAD:
+    if asked is Syscall.LOAD and machine.lockdown not in LOCKED and not lacks_load(machine):
         return SyscallChoice(Syscall.LOAD, "it was asked for")
     refused = why_load_is_refused(machine)
     if refused is None:
         return SyscallChoice(Syscall.LOAD, "it places the image where the plan says")
-    if needs:
-        raise NotPermitted(
-            f"{refused}, and {needs[0]} needs it",
-            hint=f"leave {needs[0]} out: kexec_file_load takes a signed kernel",
-        )
+    if asked is Syscall.LOAD or needs:
+        raise without_load(machine, refused, needs, asked)
+    if lacks_file_load(machine):
+        raise without_file_load(machine, refused)
     return SyscallChoice(Syscall.FILE, refused)
+
+
+def refusals(machine: Machine, request: LoadRequest) -> Iterator[KexecError]:
+    """What refuses both system calls (kernel/kexec_core.c:kexec_load_permitted)."""
+    if no_kexec_at_all(machine):
+        yield NotSupported(
+            "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+            hint=ANOTHER_KERNEL,
+        )
+    if machine.kexec.load_disabled is True:
+        yield NotPermitted(
+            "kernel.kexec_load_disabled is 1: every load is refused",
+            hint="only a reboot clears it: take the sysctl out of /etc/sysctl.d",
+        )
+    name, limit = load_limit(machine, request)
+    if limit == 0:
+        yield NotPermitted(f"kernel.{name} is 0: no load of this kind is left", hint=ONLY_A_REBOOT)
+
+
+def no_kexec_at_all(machine: Machine) -> bool:
+    """By the build options, or by /sys/kernel, where CONFIG_KEXEC_CORE puts its files."""
+    if machine.kexec.in_kernel is False:
+        return True
+    return lacks_load(machine) and lacks_file_load(machine)
+
+
+def load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
+    """The sysctl that counts this load, and what it has left. A crash by normal whose mode is
+    not decided yet is counted when it is a panic mode for certain."""
+    panic = request.kind is ImageKind.CRASH or request.mode in PANIC_MODES
+    if request.kind is ImageKind.CRASH_BY_NORMAL and request.mode is None:
+        panic = bool(machine.crash_kernel)
+    if panic:
+        return "kexec_load_limit_panic", machine.kexec.load_limit_panic
+    return "kexec_load_limit_reboot", machine.kexec.load_limit_reboot
 
 
 def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...]:
@@ -80,11 +132,47 @@ def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...
 
 def why_load_is_refused(machine: Machine) -> str | None:
     """None where nothing is known against kexec_load."""
-    if machine.lockdown in ("integrity", "confidentiality"):
+    if machine.lockdown in LOCKED:
         return f"lockdown={machine.lockdown} refuses kexec_load"
-    option = machine.option("CONFIG_KEXEC")
-    if not isinstance(option, Unknown) and option != "y":
+    if lacks_load(machine):
         return "this kernel has no kexec_load (CONFIG_KEXEC is not set)"
     if machine.option("CONFIG_KEXEC_SIG_FORCE") == "y":
         return "CONFIG_KEXEC_SIG_FORCE refuses what has no signature"
     return None
+
+
+def without_load(
+    machine: Machine, refused: str, needs: tuple[str, ...], asked: Syscall | None
+) -> KexecError:
+    """The refusal of a load that can be made by kexec_load alone."""
+    kind = NotSupported if lacks_load(machine) else NotPermitted
+    if not needs:
+        other = "" if lacks_file_load(machine) else "leave --syscall load out: kexec_file_load"
+        return kind(refused, hint=f"{other} takes a signed kernel" if other else ANOTHER_KERNEL)
+    if lacks_load(machine) or lacks_file_load(machine):
+        return kind(f"{refused}, and {needs[0]} needs it", hint=ANOTHER_KERNEL)
+    return kind(
+        f"{refused}, and {needs[0]} needs it",
+        hint=f"leave {needs[0]} out: kexec_file_load takes a signed kernel",
+    )
+
+
+def without_file_load(machine: Machine, refused: str) -> KexecError:
+    """The refusal where kexec_load is refused and the other call is not there."""
+    return NotPermitted(
+        f"{refused}, and this kernel has no kexec_file_load (CONFIG_KEXEC_FILE is not set)",
+        hint=UNLOCK if machine.lockdown in LOCKED else ANOTHER_KERNEL,
+    )
+
+
+def lacks_load(machine: Machine) -> bool:
+    return lacks(machine, "CONFIG_KEXEC")
+
+
+def lacks_file_load(machine: Machine) -> bool:
+    return lacks(machine, "CONFIG_KEXEC_FILE")
+
+
+def lacks(machine: Machine, option: str) -> bool:
+    """Whether a build option is known to be off. Unknown is not off."""
+    return machine.option(option) == "n"

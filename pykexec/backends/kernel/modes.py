@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.encryption import Encryption, memory_encryption
 from pykexec.placement.panic_modes import advised_boot
 from pykexec.placement.plan import PANIC_MODES, Mode
 from pykexec.placement.reservation import in_the_way
@@ -77,6 +78,9 @@ WHY = {
 
 def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
     """(what is missing, what would help), or None where the mode can be tried."""
+    encrypted = memory_encryption(machine)
+    if isinstance(encrypted, Encryption):
+        return encrypted.why_no_dump, encrypted.remedy
     if mode is Mode.KERNEL_SWAP:
         return kernel_swap_lacks(machine)
     return panic_lacks(machine)
@@ -105,8 +109,6 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
         return "nothing is reserved for a crash kernel", reserve(machine)
     if why := in_the_way(machine.crash_kernel):
         return why, reserve(machine)
-    if machine.sme:
-        return "AMD SME encrypts memory, and the stub would read ciphertext", "mem_encrypt=off"
     return None
 
 

@@ -1,0 +1,100 @@
+"""Encrypted memory: whether pykexec's stub can run on a machine, and on whose pages.
+
+The stub runs on the identity map that the kernel leaves, without the kernel's handlers. In a TDX
+or SEV-ES guest its port accesses and CPUID raise #VE or #VC, which only the kernel handles; with
+AMD SME active the map shows ciphertext (arch/x86/kernel/machine_kexec_64.c:init_pgtable). A load,
+its dry run and `doctor` all ask here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.errors import NotSupported
+from pykexec.machine import Machine, Unknown
+
+SEV_NAMES = {"sev_snp": "AMD SEV-SNP", "sev_es": "AMD SEV-ES", "sev": "AMD SEV"}
+"""CPU flags from the one that implies the others down."""
+BY_FILE = "--syscall file: the kernel's own purgatory runs there (TDX: Linux 6.11, SEV-SNP: 6.15)"
+
+
+class ConfidentialGuest(NotSupported):
+    """A virtual machine whose memory its host cannot read: the stub cannot run in it."""
+
+    code = "confidential-guest"
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """What encrypts the memory of this kernel. `guest`: its host cannot read it."""
+
+    technology: str
+    guest: bool
+
+    @property
+    def why_no_dump(self) -> str:
+        """Why no crash by normal works."""
+        if self.guest:
+            return f"this is an {self.technology} guest, in which the stub cannot run"
+        return f"{self.technology} encrypts memory, and the stub would read ciphertext"
+
+    @property
+    def remedy(self) -> str:
+        return BY_FILE if self.guest else "boot with mem_encrypt=off"
+
+
+def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
+    """None where nothing encrypts. Unknown CPU flags with nothing else known are Unknown."""
+    flags = machine.cpu_flags or frozenset[str]()
+    if "tdx_guest" in flags:
+        return Encryption("Intel TDX", guest=True)
+    if machine.snp_guest is True:
+        return Encryption("AMD SEV-SNP", guest=True)
+    named = next((name for flag, name in SEV_NAMES.items() if flag in flags), None)
+    if named and not is_sev_host(machine, flags):
+        return Encryption(named, guest=True)
+    if machine.sme_mask and "hypervisor" in flags:
+        return Encryption("AMD SEV", guest=True)
+    if isinstance(machine.cpu_flags, Unknown) and not machine.sme_mask:
+        return machine.cpu_flags
+    active = sme(machine)
+    if isinstance(active, Unknown):
+        return active
+    return Encryption("AMD SME", guest=False) if active else None
+
+
+def is_sev_host(machine: Machine, flags: frozenset[str]) -> bool:
+    """Whether "sev" and its like say what this processor offers to guests of its own.
+
+    CPUID 0x8000001f lists them on a host too (arch/x86/kernel/cpu/amd.c), which has "svm" to run
+    guests at all. A virtual machine is given them when it is a guest of that kind; one that only
+    may start such guests has no encryption of its own.
+    """
+    if "svm" not in flags:
+        return machine.sme_mask == 0 and "hypervisor" not in flags
+    return "hypervisor" not in flags or machine.sme_mask == 0
+
+
+def sme(machine: Machine) -> bool | Unknown:
+    """Whether AMD SME encrypts memory: as VMCOREINFO says, or else the last mem_encrypt= of the
+    command line, or the kernel's default (arch/x86/mm/mem_encrypt_identity.c:sme_enable)."""
+    if not isinstance(machine.sme_mask, Unknown):
+        return machine.sme_mask != 0
+    if isinstance(machine.cpu_flags, Unknown):
+        return machine.cpu_flags
+    if "sme" not in machine.cpu_flags:
+        return False
+    if isinstance(machine.cmdline, Unknown):
+        return machine.cmdline
+    for word in reversed(machine.cmdline.split()):
+        if word in ("mem_encrypt=on", "mem_encrypt=off"):
+            return word == "mem_encrypt=on"
+    default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
+    return default if isinstance(default, Unknown) else default == "y"
+
+
+def refuse_confidential(machine: Machine) -> None:
+    """For every load that the stub takes part in. Raises ConfidentialGuest."""
+    found = memory_encryption(machine)
+    if isinstance(found, Encryption) and found.guest:
+        raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)

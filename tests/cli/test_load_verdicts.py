@@ -1,0 +1,158 @@
+"""What a dry run for the real kernel refuses, and what `doctor` says of the same machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.builders import make_multiboot
+from tests.cli.conftest import Run, RunJson
+
+IOMEM = "00001000-0009fbff : System RAM\n00100000-3fffffff : System RAM\n"
+RESERVED = IOMEM + "  38000000-3800ffff : Crash kernel\n"
+CONFIG = "CONFIG_KEXEC=y\nCONFIG_KEXEC_FILE=y\n"
+FACTS = {
+    "proc/iomem": IOMEM,
+    "proc/cmdline": "root=/dev/vda1\n",
+    "proc/cpuinfo": "flags\t: fpu lm nx hypervisor\n",
+    "proc/sys/kernel/osrelease": "6.1.0\n",
+    "boot/config-6.1.0": CONFIG,
+    "sys/kernel/security/lockdown": "[none] integrity confidentiality\n",
+}
+NO_CONFIG = "# CONFIG_KEXEC is not set\n# CONFIG_KEXEC_FILE is not set\n"
+
+
+def root_with(folder: Path, changes: dict[str, str]) -> str:
+    for path, text in (FACTS | changes).items():
+        place = folder / "root" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return str(folder / "root")
+
+
+def dry_run(root: str, *words: str) -> list[str]:
+    return ["load", *words, "--dry-run", "--backend", "kernel", "--root", root]
+
+
+def test_a_dry_run_shows_what_kexec_file_load_would_be_given(
+    run: Run, run_json: RunJson, folder: Path
+) -> None:
+    words = dry_run(
+        root_with(folder, {}), "bzImage", "--syscall", "file", "--append", "quiet", "--initrd",
+        "initrd",
+    )  # fmt: skip
+    page = run(*words).stdout
+    assert "syscall    kexec_file_load: it was asked for\n" in page
+    assert "state      dry run, nothing loaded: the kernel will place it\n" in page
+    document = run_json(*words)
+    assert (document["schema"], document["state"]) == ("pykexec.file-load/1", "requested")
+    assert (document["image"], document["flags"]) == ("normal", [])
+    assert document["cmdline"] == "quiet"
+
+
+VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
+    "no system call": (
+        {"boot/config-6.1.0": NO_CONFIG},
+        "bzImage",
+        5,
+        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+    ),
+    "no system call, for a panic": (
+        {"boot/config-6.1.0": NO_CONFIG},
+        "bzImage --crash-by-normal",
+        5,
+        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+    ),
+    "no system call, as /sys/kernel shows": (
+        {"boot/config-6.1.0": "", "sys/kernel/fscaps": "1\n"},
+        "bzImage",
+        5,
+        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+    ),
+    "an image that no loader of the kernel takes": (
+        {},
+        "mb --syscall file",
+        5,
+        "kexec_file_load takes a bzImage: mb is of type multiboot",
+    ),
+    "locked down, and such an image": (
+        {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
+        "mb",
+        5,
+        "kexec_file_load takes a bzImage: mb is of type multiboot",
+    ),
+    "locked down": (
+        {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
+        "bzImage --syscall load",
+        4,
+        "lockdown=integrity refuses kexec_load",
+    ),
+    "locked down, for a panic": (
+        {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
+        "bzImage --crash-by-normal",
+        4,
+        "lockdown=integrity refuses kexec_load, and --crash-by-normal needs it",
+    ),
+    "loads are disabled": (
+        {"proc/sys/kernel/kexec_load_disabled": "1\n"},
+        "bzImage",
+        4,
+        "kernel.kexec_load_disabled is 1: every load is refused",
+    ),
+    "no load is left": (
+        {"proc/sys/kernel/kexec_load_limit_panic": "0\n"},
+        "bzImage --crash",
+        4,
+        "kernel.kexec_load_limit_panic is 0: no load of this kind is left",
+    ),
+    "nothing is reserved": (
+        {},
+        "bzImage --crash --syscall file",
+        6,
+        "no memory is reserved for a crash kernel",
+    ),
+    "a confidential guest": (
+        {"proc/cpuinfo": "flags\t: fpu lm hypervisor sev sev_es\n"},
+        "bzImage",
+        5,
+        "this is an AMD SEV-ES guest, in which the stub cannot run",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "words", "status", "message"), VERDICTS.values(), ids=VERDICTS)
+def test_refusals(
+    run: Run, folder: Path, changes: dict[str, str], words: str, status: int, message: str
+) -> None:
+    (folder / "mb").write_bytes(make_multiboot())
+    result = run(*dry_run(root_with(folder, changes), *words.split()), status=status)
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[0] == f"pykexec: {message}"
+    assert "crashkernel=64K" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"proc/self/status": "CapEff:\t0000000000000000\nSeccomp:\t0\n"}, 0),
+        ({"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"}, 0),
+        ({"boot/config-6.1.0": NO_CONFIG}, 5),
+        ({"proc/sys/kernel/kexec_load_disabled": "1\n"}, 4),
+        ({"proc/cpuinfo": "flags\t: fpu lm nx tdx_guest\n"}, 5),
+        ({"proc/cpuinfo": "flags\t: fpu lm nx svm sev sev_es sev_snp\n"}, 0),
+    ],
+)
+def test_doctor_agrees(
+    run: Run, run_json: RunJson, folder: Path, changes: dict[str, str], status: int
+) -> None:
+    """Where a load would be refused, one of its rows fails with the same words."""
+    root = root_with(folder, changes)
+    refused = run(*dry_run(root, "bzImage"), status=status).stderr.removeprefix("pykexec: ")
+    failing = "CAP_SYS_BOOT" if "proc/self/status" in changes else None
+    document = run_json("doctor", "--root", root, status=3 if status or failing else 0)
+    failed = [row for row in document["rows"] if row["level"] == "fail"]
+    if status:
+        assert refused.splitlines()[0] in {row["evidence"] for row in failed}
+    else:
+        assert [row["name"] for row in failed] == ([failing] if failing else [])
