@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """Text as one line that a terminal does not obey: control characters as escapes."""
+    return "".join(c if c.isprintable() else escaped(c) for c in text)
+
+
+def escaped(char: str) -> str:
+    """A byte that was no UTF-8 (os.fsdecode) as \\xNN, for that is what it is."""
+    byte = ord(char) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(char)[1:-1]
+
 
 class KexecError(Exception):
     """One lower-case line that names the thing; `hint` is the remedy.
 
-    `code` is the stable name in JSON, `exit_status` what the shell sees
-    (the table is in the man page). Facts given by keyword are attributes.
+    Both may quote what a file says of itself: control characters are escaped here, once for
+    all. `details` are further lines, which are shown with -v and in JSON. `code` is the stable
+    name in JSON, `exit_status` what the shell sees (the table is in the man page). Facts given
+    by keyword are attributes.
     """
 
     code = "failed"
@@ -15,10 +30,19 @@ class KexecError(Exception):
     usual_hint: str | None = None
     """Of a class whose faults have one remedy; a `hint` that is given goes before."""
 
-    def __init__(self, message: str, *, hint: str | None = None, **facts: object) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint or self.usual_hint
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        details: Sequence[str] = (),
+        **facts: object,
+    ) -> None:
+        self.message = printable(message)
+        super().__init__(self.message)
+        hint = hint or self.usual_hint
+        self.hint = printable(hint) if hint else None
+        self.details = tuple(map(printable, details))
         self.facts = facts
 
     def __getattr__(self, name: str) -> object:
@@ -26,6 +50,11 @@ class KexecError(Exception):
             return self.__dict__["facts"][name]
         except KeyError:
             raise AttributeError(name) from None
+
+    def put_first(self, name: str) -> None:
+        """Begin the message with the name of the file or thing that it is about."""
+        self.message = printable(f"{name}: ") + self.message
+        self.args = (self.message,)
 
 
 class UsageError(KexecError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from errno import (
     EACCES,
     EBADMSG,
@@ -47,6 +48,7 @@ class SyscallError(KexecError):
         exit_status: int | None = None,
         hint: str | None = None,
         rule: str | None = None,
+        details: Sequence[str] = (),
         **facts: object,
     ) -> None:
         name = errorcode.get(errno, str(errno))
@@ -55,6 +57,7 @@ class SyscallError(KexecError):
         super().__init__(
             f"{refusal}: {why}" if why else refusal,
             hint=hint,
+            details=details,
             syscall=syscall,
             errno=errno,
             rule=rule,

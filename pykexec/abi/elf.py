@@ -14,8 +14,30 @@ ELFMAG = b"\x7fELF"
 ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
 ET_CORE = 4
 EM_386, EM_486, EM_X86_64 = 3, 6, 62
-ET_EXEC, ET_DYN = 2, 3
-PT_LOAD, PT_NOTE = 1, 4
+EM_NAMES = {
+    2: "sparc",
+    3: "i386",
+    4: "m68k",
+    6: "i386",
+    8: "mips",
+    15: "parisc",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390",
+    40: "arm",
+    42: "sh",
+    43: "sparc64",
+    50: "ia64",
+    62: "x86_64",
+    183: "arm64",
+    243: "riscv",
+    247: "bpf",
+    258: "loongarch",
+}
+"""ELF machine to the name that Linux has for it."""
+ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
+PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
+NT_GNU_ABI_TAG = 1
 PF_X, PF_W, PF_R = 1, 2, 4
 NT_PRSTATUS = 1
 PN_XNUM = 0xFFFF

@@ -3,6 +3,8 @@ systemd-stub build it; and drivers/firmware/efi/libstub/zboot-header.S."""
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from construct import Bytes, Int16ul, Int32ul, Struct
 
 MZ_MAGIC = b"MZ"
@@ -43,6 +45,28 @@ section_header = Struct(
     "number_of_linenumbers" / Int16ul,
     "characteristics" / Int32ul,
 )
+
+COFF_HEADER_SIZE: int = coff_header.sizeof()
+SECTION_HEADER_SIZE: int = section_header.sizeof()
+OPTIONAL_HEADER_MAGICS = (0x10B, 0x20B)
+"""PE32 and PE32+."""
+SUBSYSTEM_AT = 68
+"""In the optional header, of either size."""
+
+
+class Subsystem(IntEnum):
+    """IMAGE_SUBSYSTEM_*: who is to start the program."""
+
+    UNKNOWN = 0
+    NATIVE = 1
+    WINDOWS_GUI = 2
+    WINDOWS_CUI = 3
+    EFI_APPLICATION = 10
+    EFI_BOOT_DRIVER = 11
+    EFI_RUNTIME_DRIVER = 12
+    EFI_ROM = 13
+    WINDOWS_BOOT = 16
+
 
 ZBOOT_MAGIC = b"zimg"
 

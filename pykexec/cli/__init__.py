@@ -33,14 +33,3 @@ def open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-
-
-def printable(text: str) -> str:
-    """Text that a terminal does not obey: control characters as escapes."""
-    return "".join(c if c.isprintable() else escaped(c) for c in text)
-
-
-def escaped(char: str) -> str:
-    """A byte that was no UTF-8 (os.fsdecode) as \\xNN, for that is what it is."""
-    byte = ord(char) - 0xDC00
-    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(char)[1:-1]

@@ -10,7 +10,7 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from pykexec.cli import escaped
+from pykexec.errors import escaped
 
 if TYPE_CHECKING:
     from pykexec.cli.reports import (
@@ -62,8 +62,11 @@ def unicode_only(value: object) -> object:
 
 
 def error_document(error: KexecError) -> Document:
-    """pykexec.error/1: the facts follow the three fields that are always there."""
-    fields = {"code": error.code, "message": error.message, "hint": error.hint}
+    """pykexec.error/1: the facts follow the three fields that are always there, and the details
+    where there are any."""
+    fields: Document = {"code": error.code, "message": error.message, "hint": error.hint}
+    if error.details:
+        fields["details"] = list(error.details)
     facts = {
         name: fact(hex(value) if name in ADDRESS_FACTS and type(value) is int else value)
         for name, value in error.facts.items()

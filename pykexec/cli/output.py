@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import click
 
-from pykexec.cli import printable
+from pykexec.errors import printable
 
 Kind = Literal[
     "load",

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from pykexec import __version__
-from pykexec.cli import INTERRUPTED, interrupted, printable
+from pykexec.cli import INTERRUPTED, interrupted
 from pykexec.errors import KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
@@ -85,7 +85,7 @@ class Program(click.Group):
         except click.ClickException as error:
             sys.exit(refuse_usage(error, words))
         except KexecError as error:
-            sys.exit(refuse(error, wants_json(words)))
+            sys.exit(refuse(error, wants_json(words), wants_details(words)))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(interrupted("pykexec", INTERRUPTED))
         except OSError as error:
@@ -115,8 +115,17 @@ def nearest(word: str) -> str:
 
 def wants_json(words: Sequence[str]) -> bool:
     """By the words alone: also where they could not be parsed."""
-    options = words[: words.index("--")] if "--" in words else words
-    return "--json" in options
+    return "--json" in options(words)
+
+
+def wants_details(words: Sequence[str]) -> bool:
+    """-v, -vv, --verbose."""
+    return any(word == "--verbose" or set(word) == {"-", "v"} for word in options(words))
+
+
+def options(words: Sequence[str]) -> Sequence[str]:
+    """The words among which options are looked for."""
+    return words[: words.index("--")] if "--" in words else words
 
 
 def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
@@ -138,23 +147,26 @@ def system_fault(error: OSError) -> KexecError:
     return KexecError(f"{what}: {(error.strerror or str(error)).lower()}", errno=error.errno)
 
 
-def refuse(error: KexecError, as_json: bool) -> int:
-    """Says it, and gives the exit status; on stderr where stdout takes no document."""
+def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
+    """Says it, with its details where they are wanted, and gives the exit status; on stderr
+    where stdout takes no document."""
     try:
         if as_json:
             from pykexec.cli.documents import encode, error_document
 
             click.echo(encode(error_document(error)), nl=False)
         else:
-            click.echo(f"pykexec: {printable(error.message)}", err=True)
+            click.echo(f"pykexec: {error.message}", err=True)
             if error.hint:
-                click.echo(f"  hint: {printable(error.hint)}", err=True)
+                click.echo(f"  hint: {error.hint}", err=True)
+            for line in error.details if details else ():
+                click.echo(f"  {line}", err=True)
         sys.stdout.flush()
     except BrokenPipeError:
         return silence()
     except OSError:
         silence()
-        return refuse(error, as_json=False) if as_json else error.exit_status
+        return refuse(error, False, details) if as_json else error.exit_status
     return error.exit_status
 
 

@@ -16,8 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from pykexec.cli import plain, printable
+from pykexec.cli import plain
 from pykexec.cli.blocks import Block, Facts, Lines, Reasons, Remedies, Segments, Table
+from pykexec.errors import printable
 from pykexec.memory.ranges import PhysRange
 
 if TYPE_CHECKING:

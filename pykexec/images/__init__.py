@@ -2,6 +2,8 @@
 
 `identify` tries the image types in order. Each is a module: `bzimage`, `bzimage32`, `vmlinux`,
 `elf`, `multiboot`; containers of those: `uki`, `uimage`, `zboot`; `foreign` are only described.
+What none of them takes is named by `what_is_it`, from `signatures`, `elf_kind` and `pe_kind`, and
+the error is made by `refusal`.
 They read a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and
 each becomes a `kernel_image`. `contents` are bytes that nobody holds; `digest_ahead` has their
 digest begun; `initrd` looks into one; `unwrapped` is a bzImage for kexec_file_load(2).

@@ -54,8 +54,7 @@ def unpacked(
                 )
             yield piece
     except NotSupported as error:
-        error.message = f"{name}: {error.message}"
-        error.args = (error.message,)
+        error.put_first(name)
         raise
     except (KexecError, UnreadableFile):
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from errno import ENXIO
@@ -91,11 +92,12 @@ class OpenFile:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UnreadableFile(f"{self.path}: cannot be opened: {reason}") from error
         status = os.fstat(self.fd)
-        if not os.path.isfile(f"/proc/self/fd/{self.fd}"):
+        if not stat.S_ISREG(status.st_mode):
             os.close(self.fd)
             self.fd = -1
+            what = "a folder, " if stat.S_ISDIR(status.st_mode) else ""
             raise UnreadableFile(
-                f"{self.path}: not a regular file",
+                f"{self.path}: {what}not a regular file",
                 hint="pipes, devices and folders cannot be loaded",
             )
         self.size = status.st_size

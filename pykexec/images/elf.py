@@ -3,14 +3,21 @@ the ELF boot notes that kexec-tools and etherboot hand over."""
 
 from __future__ import annotations
 
-from pykexec.abi.elf import EM_386, EM_486, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC
+from pykexec.abi.elf import (
+    EM_386,
+    EM_486,
+    EM_NAMES,
+    EM_X86_64,
+    ET_CORE,
+    ET_DYN,
+    ET_EXEC,
+    NT_GNU_ABI_TAG,
+    PT_INTERP,
+)
 from pykexec.images.contents import OpenFile
-from pykexec.images.elf_file import PT_INTERP, read_elf
+from pykexec.images.elf_file import ElfFile, read_elf
 from pykexec.images.elf_parts import load_parts
 from pykexec.images.kernel_image import ElfBoot, ImageType, KernelImage, Refused
-
-MACHINES = {8: "mips", 20: "ppc", 21: "ppc64", 22: "s390", 40: "arm", 183: "arm64", 243: "riscv"}
-"""ELF machines that somebody may have a vmlinux of."""
 
 
 def parse_64(file: OpenFile) -> KernelImage | Refused:
@@ -29,7 +36,7 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     if elf.type == ET_CORE:
         return Refused("a core file, expected an executable", close=True)
     if elf.machine not in machines:
-        known = MACHINES.get(elf.machine)
+        known = EM_NAMES.get(elf.machine)
         return Refused(
             f"ELF machine {elf.machine}{f' ({known})' if known else ''}, expected {machines[0]}"
         )
@@ -37,8 +44,10 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
         return Refused(f"an ELF file of {elf.bits} bits, expected {bits}", close=True)
     if elf.type not in (ET_EXEC, ET_DYN):
         return Refused(f"ELF type {elf.type}, expected an executable", close=True)
-    if any(item.type == PT_INTERP for item in elf.segments):
-        return Refused("a program for a running system: it has a PT_INTERP", close=True)
+    if why := program(elf):
+        return Refused(f"a program for a running system: {why}", close=True)
+    if elf.type == ET_DYN and not elf.entry:
+        return Refused("a shared library: it has no entry", close=True)
     parts = load_parts(file, elf)
     if isinstance(parts, Refused):
         return parts
@@ -51,6 +60,16 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
         payload=file.span(0, file.size),
         boot=ElfBoot(bits, elf.entry, parts, elf.type == ET_DYN),
     )
+
+
+def program(elf: ElfFile) -> str | None:
+    """By what a file is known that Linux starts, and no boot loader."""
+    if any(item.type == PT_INTERP for item in elf.segments):
+        return "it has a PT_INTERP"
+    tags = (note for note in elf.notes if note.owner == "GNU" and note.type == NT_GNU_ABI_TAG)
+    if any(note.desc[:4] == bytes(4) for note in tags):
+        return "its NT_GNU_ABI_TAG says Linux"
+    return None
 
 
 ELF_X86_64 = ImageType("elf-x86_64", parse_64)

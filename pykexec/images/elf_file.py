@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pykexec.abi.elf import ELFDATA2LSB, ELFMAG, NHDR, PT_LOAD, PT_NOTE
+from pykexec.abi.elf import ELFDATA2LSB, ELFMAG, NHDR, PT_INTERP, PT_LOAD, PT_NOTE
 from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.kernel_image import Refused
 
@@ -183,7 +183,6 @@ def parsed(file: OpenFile) -> ElfFile:
     )
 
 
-PT_INTERP = 3
 PT_NUMBERS = {"PT_LOAD": PT_LOAD, "PT_NOTE": PT_NOTE, "PT_INTERP": PT_INTERP}
 ET_NUMBERS = {"ET_REL": 1, "ET_EXEC": 2, "ET_DYN": 3, "ET_CORE": 4}
 

@@ -20,8 +20,9 @@ from pykexec.images import (
 )
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import OpenFile, UnreadableFile
-from pykexec.images.initrd import looks_like_initrd
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
+from pykexec.images.refusal import Tried, refusal
+from pykexec.images.what_is_it import Role, what_is_it
 
 IMAGE_TYPES: tuple[ImageType, ...] = (
     multiboot.MULTIBOOT2,
@@ -51,8 +52,8 @@ MAX_DEPTH = 3
 def identify(path: str | os.PathLike[str], type_name: str | None = None) -> KernelImage:
     """Parse `path`, as `type_name` if that is given.
 
-    Raises NotAnImage with the reason of each type, UnreadableFile, BadCompression,
-    MissingCodec, or UsageError for a type that does not exist.
+    Raises NotAnImage or UnservedImage with the reason of each type in `details`,
+    UnreadableFile, BadCompression, MissingCodec, or UsageError for a type that does not exist.
     """
     types = tuple(kind for kind in IMAGE_TYPES if type_name in (None, kind.name))
     if not types:
@@ -64,41 +65,41 @@ def identify(path: str | os.PathLike[str], type_name: str | None = None) -> Kern
             f"{file.path}: an empty file is no kernel image", hint="install that kernel again"
         )
     if file.size > MAX_FILE:
+        seen = what_is_it(file)
+        is_a = f"; it is {seen.what}" if seen and seen.role is not Role.KERNEL else ""
         raise NotAnImage(
-            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}",
+            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}{is_a}",
             hint="a kernel is a file as /boot/vmlinuz is; a disk or a dump is none",
         )
     return replace(parse(file, types), file=file.span(0, file.size))
 
 
 def parse(
-    file: OpenFile, types: tuple[ImageType, ...], depth: int = 0, room: int = MAX_KEPT
+    file: OpenFile,
+    types: tuple[ImageType, ...],
+    packed: tuple[str, ...] = (),
+    room: int = MAX_KEPT,
 ) -> KernelImage:
-    """The image in a file, or in what the file holds; at most `room` bytes are unpacked."""
+    """The image in a file, or in what the file holds; at most `room` bytes are unpacked.
+    `packed` is what the file was taken out of, outermost first."""
     codec = file_codec(file)
     if codec:
-        if depth == MAX_DEPTH:
+        if len(packed) == MAX_DEPTH:
             raise packed_too_often(file)
         inner = unpack(file, codec, room)
-        image = parse(inner, types, depth + 1, room - inner.size)
+        image = parse(inner, types, (*packed, codec.name), room - inner.size)
         return replace(image, wrapped=(codec.name, *image.wrapped))
-    reasons: list[str] = []
+    tried: list[Tried] = []
     for kind in types:
         found = kind.parse(file)
         if isinstance(found, KernelImage):
             return replace(found, inner=file)
         if isinstance(found, Inside):
-            return parse_inside(found, depth, room)
-        if found.close:
-            article = "an" if kind.name[0] in "ae" else "a"
-            message = f"{file.path}: not {article} {kind.name}: {found.why}"
-            hint = "it is damaged, or of another type (--type)"
-            raise NotAnImage(message, hint=hint, type=kind.name)
-        reasons.append(f"{kind.name}: {found.why}")
-    hint = "; ".join(reasons)
-    if looks_like_initrd(file):
-        hint = "it looks like an initrd, which is for --initrd"
-    raise NotAnImage(f"{file.path}: not a kernel image of any known type", hint=hint)
+            return parse_inside(found, packed, room)
+        tried.append(Tried(kind.name, found))
+        if found.close or found.unserved:
+            break
+    raise refusal(file, tried, packed)
 
 
 def packed_too_often(file: OpenFile) -> NotAnImage:
@@ -108,11 +109,11 @@ def packed_too_often(file: OpenFile) -> NotAnImage:
     )
 
 
-def parse_inside(found: Inside, depth: int, room: int) -> KernelImage:
+def parse_inside(found: Inside, packed: tuple[str, ...], room: int) -> KernelImage:
     """The image in a container, with what the container brings along."""
-    if depth == MAX_DEPTH:
+    if len(packed) == MAX_DEPTH:
         raise packed_too_often(found.file)
-    image = parse(found.file, IMAGE_TYPES, depth + 1, room)
+    image = parse(found.file, IMAGE_TYPES, (*packed, found.how), room)
     return replace(
         image,
         type=found.type or image.type,

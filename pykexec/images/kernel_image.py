@@ -18,6 +18,13 @@ class NotAnImage(KexecError):
     code = "not-an-image"
 
 
+class UnservedImage(NotSupported):
+    """A good image that asks for something which cannot be given, or starts in a way that is
+    not possible here."""
+
+    code = "image-not-served"
+
+
 @dataclass(frozen=True, slots=True)
 class LinuxX86Boot:
     """A Linux x86_64 kernel by its 64-bit entry, as its setup header asks for it (boot.rst); a
@@ -183,10 +190,13 @@ def printable(raw: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a file is not of a type; `close` when its magic says that it tries to be."""
+    """Why a file is not of a type; `close` when its magic says that it tries to be, `unserved`
+    when it is a good one that cannot be loaded."""
 
     why: str
     close: bool = False
+    unserved: bool = False
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

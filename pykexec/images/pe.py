@@ -30,12 +30,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PeFile:
-    """A PE file whose headers and sections lie inside it."""
+    """A PE file whose headers lie inside it; its sections do so where nothing is `truncated`."""
 
     file: OpenFile
     machine: str
     """As uname -m has it, or the COFF number."""
     sections: tuple[Section, ...]
+    truncated: str | None = None
+    """The first section that does not lie inside the file, in words."""
 
     def named(self, name: str) -> Section | None:
         """The first of this name: a UKI may have several profiles."""
@@ -53,7 +55,8 @@ class PeFile:
 
 
 def read_pe(file: OpenFile) -> PeFile | Refused:
-    """Refused where a header or a section is not inside the file."""
+    """Refused where a header is not inside the file. Only a caller who knows the sections can
+    tell whether one that is cut off matters."""
     if file.size < PE_OFFSET_AT + 4 or file.read(0, 2) != MZ_MAGIC:
         return Refused("no MZ magic: not a PE file")
     at = int.from_bytes(file.read(PE_OFFSET_AT, 4), "little")
@@ -64,19 +67,18 @@ def read_pe(file: OpenFile) -> PeFile | Refused:
     count, row = head.number_of_sections, section_header.sizeof()
     table = at + head_size + head.size_of_optional_header
     if count > MAX_SECTIONS or table + count * row > file.size:
-        return Refused(f"{count} PE sections at {table:#x}, the file ends at {file.size:#x}", True)
+        return Refused(f"{count} PE sections at {table:#x}, the file ends at {file.size:#x}")
     raw = file.read(table, count * row)
-    sections = []
+    sections, truncated = [], None
     for n in range(count):
         item = section_header.parse(raw[n * row : (n + 1) * row])
         name = item.name.rstrip(b"\0").decode("ascii", "replace")
         size = min(item.virtual_size or item.size_of_raw_data, item.size_of_raw_data)
         if size and item.pointer_to_raw_data + size > file.size:
-            return Refused(
+            truncated = truncated or (
                 f"truncated: section {name} ends at {item.pointer_to_raw_data + size:#x}, the "
-                f"file at {file.size:#x}",
-                close=True,
+                f"file at {file.size:#x}"
             )
         sections.append(Section(name, item.pointer_to_raw_data, size))
     machine = IMAGE_FILE_MACHINE.get(head.machine, f"COFF machine {head.machine:#x}")
-    return PeFile(file, machine, tuple(sections))
+    return PeFile(file, machine, tuple(sections), truncated)

@@ -22,6 +22,8 @@ def parse(file: OpenFile) -> Inside | Refused:
         return pe
     if pe.named(".linux") is None:
         return Refused("a PE file without a .linux section")
+    if pe.truncated:
+        return Refused(pe.truncated, close=True)
     kernel = pe.inner(".linux")
     if kernel is None:
         return Refused("its .linux section is empty", close=True)

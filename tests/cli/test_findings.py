@@ -114,7 +114,16 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
     assert document["boot"]["init_size"] == 1 << 20
     Path("text").write_text("no kernel, no initrd")
     nothing = run("inspect", "text", status=1)
-    assert "text: not a kernel image of any known type" in nothing.stderr
+    assert nothing.stderr == (
+        "pykexec: text: not a kernel image: it is a text file\n"
+        "  hint: a kernel is a file as /boot/vmlinuz is\n"
+    )
+    assert (
+        "  bzImage64: 0x14 bytes, a setup header ends at 0x268\n"
+        in run("inspect", "text", "-v", status=1).stderr
+    )
+    error = run_json("inspect", "text", status=1)["error"]
+    assert "bzImage64: 0x14 bytes, a setup header ends at 0x268" in error["details"]
 
 
 @pytest.mark.parametrize("name", FIXTURES)

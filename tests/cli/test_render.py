@@ -16,8 +16,8 @@ from typing import get_args
 
 import pytest
 
-from pykexec.cli import printable
 from pykexec.cli.output import ENDINGS, Kind, twin
+from pykexec.errors import printable
 from pykexec.memory.ranges import PhysRange
 from tests.cli.conftest import Run
 from tests.cli.test_findings import failing

@@ -25,7 +25,7 @@ from pykexec.backends.simulated.machine_file import decode, encode
 from pykexec.backends.simulated.ram import Ram, apply_journal
 from pykexec.backends.simulated.stub_run import run_stub
 from pykexec.backends.simulated.zero_page import read_zero_page
-from pykexec.cli import documents, output, plain, printable
+from pykexec.cli import documents, output, plain
 from pykexec.cli.inspect import KINDS
 from pykexec.cli.kexec8.wishes import wishes
 from pykexec.cli.reports import DoctorReport, ExplainReport
@@ -33,7 +33,7 @@ from pykexec.crash.notes import Note
 from pykexec.crash.vmcore import open_vmcore
 from pykexec.decide import decide
 from pykexec.doctor import diagnose
-from pykexec.errors import KexecError
+from pykexec.errors import KexecError, printable
 from pykexec.explain import verdicts
 from pykexec.host import capture
 from pykexec.host.facts import read_machine

@@ -88,8 +88,9 @@ def test_its_first_profile_counts(tmp_path: Path) -> None:
         (make_uki(cmdline=b"x" * 20000), "not a uki: .cmdline has 0x4e20 bytes, at most 0x4000"),
         (make_uki(cmdline=b"\xff\xfe"), "not a uki: .cmdline is not text"),
         (make_uki()[:-0x300], "not a uki: truncated: section .cmdline ends at"),
-        (make_uki(b"no kernel" * 300), "not a kernel image of any known type"),
-        (make_pe([(b".text", b"x")]), "not a kernel image of any known type"),
+        (make_uki(b"no kernel" * 300), "not a kernel image: it is a text file (inside uki)"),
+        (make_uki(b"\xff" * 999), "not a kernel image of any known type (inside uki)"),
+        (make_pe([(b".text", b"x")]), "not a kernel image: it is an EFI program or another PE"),
     ],
 )
 def test_a_uki_that_is_none(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -124,9 +125,6 @@ def changed(data: bytes, at: int, byte: int) -> bytes:
     [
         (changed(make_uimage(), 40, 1), "header checksum 0x"),
         (changed(make_uimage(), 3000, 1), "data checksum 0x"),
-        (make_uimage(kind=3), "it holds a ramdisk, expected a kernel"),
-        (make_uimage(kind=4), "it holds a multi-file image, expected a kernel"),
-        (make_uimage(kind=99), "it holds a thing of type 99, expected a kernel"),
         (make_uimage(system=17), "for operating system 17, expected 5 (Linux)"),
         (make_uimage(size=0x10000), "truncated: 0x10000 bytes behind the header, 0x3400 are there"),
         (make_uimage(size=0), "truncated: 0x0 bytes behind the header"),

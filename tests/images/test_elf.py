@@ -67,7 +67,7 @@ def refusal(tmp_path: Path, data: bytes, kind: str | None = None) -> str:
     path = write(tmp_path, "k", data)
     with pytest.raises(NotAnImage) as caught:
         identify(path, kind)
-    reasons = f"{caught.value.message}; {caught.value.hint}"
+    reasons = "; ".join((caught.value.message, *caught.value.details))
     return reasons.replace(f"{path}: ", "")
 
 

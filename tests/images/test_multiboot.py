@@ -116,7 +116,7 @@ def test_a_header_in_what_is_no_elf_file(tmp_path: Path, header: bytes) -> None:
     path = write(tmp_path, "k", bytes(16) + header + CODE)
     with pytest.raises(NotAnImage) as caught:
         identify(path)
-    assert "a header without addresses, in what is no ELF file" in (caught.value.hint or "")
+    assert "a header without addresses, in what is no ELF file" in "".join(caught.value.details)
 
 
 @pytest.mark.parametrize(

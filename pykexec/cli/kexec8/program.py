@@ -40,11 +40,12 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(number, terminate)
-    unloading = asks_status = False
+    unloading = asks_status = debug = False
     kernel = None
     try:
         asked = wishes(words)
         unloading, asks_status = asked.do is Do.UNLOAD, asked.do is Do.STATUS
+        debug = asked.debug
         say(f"{NAME}: note: {note}" for note in asked.notes)
         initrd = open_initrd(asked)
         if asked.do in (Do.HELP, Do.VERSION):
@@ -52,7 +53,7 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         kernel = made(asked.debug)
         return act(asked, kernel, initrd)
     except KexecError as error:
-        status = refuse(error, kernel.given if kernel else None, unloading)
+        status = refuse(error, kernel.given if kernel else None, unloading, debug)
         return FAILED if asks_status or looks_like_status(words) else status
     except KeyboardInterrupt:
         return interrupted(NAME, FAILED)

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.cli import printable
 from pykexec.cli.kexec8 import FAILED, NAME
-from pykexec.errors import DoesNotFit, KexecError, UsageError
+from pykexec.errors import DoesNotFit, KexecError, UsageError, printable
 
 if TYPE_CHECKING:
     from pykexec.cli.kexec8.shown import Given
@@ -31,11 +30,17 @@ def say(lines: Iterable[str]) -> None:
         print(printable(line), file=sys.stderr)
 
 
-def refuse(error: KexecError, given: Given | None = None, unloading: bool = False) -> int:
-    """Says it, first in kexec-tools' words where there are some; gives the exit status."""
+def refuse(
+    error: KexecError, given: Given | None = None, unloading: bool = False, debug: bool = False
+) -> int:
+    """Says it, first in kexec-tools' words where there are some, with the details where
+    `debug` asks for them; gives the exit status."""
     say(known_words(error, given, unloading))
-    own = (f"{NAME}: {error.message}",)
-    say((*own, f"  hint: {error.hint}") if error.hint else own)
+    say([f"{NAME}: {error.message}"])
+    if error.hint:
+        say([f"  hint: {error.hint}"])
+    if debug:
+        say(f"  {line}" for line in error.details)
     return exit_status(error)
 
 

@@ -1,0 +1,48 @@
+"""Why a file is not loaded, in one line: what it is, where that is known, and else what is
+wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pykexec.errors import KexecError
+from pykexec.images.contents import OpenFile
+from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
+from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it
+
+DAMAGED = "it is damaged, or of another type (--type)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An image type, and why the file is none of it."""
+
+    type: str
+    refused: Refused
+
+
+def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()) -> KexecError:
+    """The error for a file that no type has taken; `tried` ends with the type that came
+    closest, where one did. `packed` is what the file was taken out of."""
+    last = tried[-1]
+    kind, why, hint = last.type, last.refused.why, last.refused.hint
+    details = tuple(f"{item.type}: {item.refused.why}" for item in tried)
+    inside = f" (inside {', '.join(packed)})" if packed else ""
+    if last.refused.unserved:
+        message = f"{file.path}: this {kind} image{inside} cannot be loaded: {why}"
+        return UnservedImage(message, hint=hint, details=details, type=kind)
+    known = what_is_it(file)
+    if known and known.role is not Role.KERNEL:
+        message = f"{file.path}: not a kernel image: it is {known.what}{inside}"
+        return NotAnImage(message, hint=known.hint, details=details)
+    if last.refused.close or len(tried) == 1:
+        article = "an" if kind[0] in "ae" else "a"
+        message = f"{file.path}: not {article} {kind}{inside}: {why}"
+        hint = hint or (DAMAGED if last.refused.close else "without --type the type is found out")
+        return NotAnImage(message, hint=hint, details=details, type=kind)
+    message = f"{file.path}: not a kernel image of any known type{inside}"
+    if known:
+        message = f"{file.path}: it looks like {known.what}, and no type takes it{inside}"
+        return NotAnImage(message, hint=f"{known.hint}; -v says why", details=details)
+    return NotAnImage(message, hint=f"{A_KERNEL}; -v says why it is none", details=details)
