@@ -176,7 +176,7 @@ class KernelBackend:
         if self.replaced is None:
             return error
         message = f"{error.message}, and what was armed is unloaded"
-        return stage.NoRoomForStage(message, hint=error.hint, **error.facts)
+        return stage.NoRoomForStage(message, hint=error.hint, details=error.details, **error.facts)
 
     def abandon(self) -> None:
         """Give back what `prepare` took, after a load that failed. An interrupt is heard when
