@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import os
 import sys
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 INTERRUPTED = 130
 """As a shell shows a process that SIGINT ended."""
+STDOUT = "standard output"
+"""The file name in an OSError about it."""
 
 
 def main() -> None:
     """The program `pykexec`: ends the process with the documented exit status."""
     try:
+        guard_streams()
         from pykexec.cli.program import program
 
-        open_closed_streams()
         program.main(prog_name="pykexec")
     except KeyboardInterrupt:
         sys.exit(interrupted("pykexec", INTERRUPTED))
@@ -27,9 +34,50 @@ def interrupted(name: str, status: int) -> int:
     return status
 
 
-def open_closed_streams() -> None:
-    """What a caller has closed (`>&-`) is /dev/null: Python has None there, and the next file that
-    is opened would have its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+class Answers(FileIO):
+    """Standard output: a fault has its name."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
+
+
+class Diagnostics(FileIO):
+    """Standard error: what cannot be written there is lost, and decides nothing."""
+
+    def write(self, data: ReadableBuffer) -> int:
+        try:
+            written: int | None = super().write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+def guard_streams() -> None:
+    """A fault of standard error never reaches a command, and one of standard output always does.
+
+    A stream that the caller closed (`>&-`) is None in Python. It gets its number back, so that no
+    file that is opened later has it: input is at its end, and output cannot be written."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDWR))
+    out = Answers(number(sys.stdout, os.O_RDONLY), "w", closefd=False)
+    sys.stdout = text_stream(out, sys.stdout, "strict")
+    err = Diagnostics(number(sys.stderr, os.O_RDWR), "w", closefd=False)
+    sys.stderr = text_stream(err, sys.stderr, "backslashreplace")
+
+
+def number(stream: TextIO | None, flags: int) -> int:
+    """Its file descriptor; where it is closed, a new one for /dev/null."""
+    return os.open(os.devnull, flags) if stream is None else stream.fileno()
+
+
+def text_stream(raw: FileIO, like: TextIO | None, errors: str) -> TextIOWrapper:
+    """With the encoding that Python chose, and always with a buffer: without one
+    (PYTHONUNBUFFERED) a write that was cut short goes unseen."""
+    encoding = getattr(like, "encoding", None)
+    errors = getattr(like, "errors", None) or errors
+    by_line = isinstance(raw, Diagnostics) or raw.isatty()
+    return TextIOWrapper(BufferedWriter(raw), encoding, errors, line_buffering=by_line)

@@ -41,7 +41,8 @@ def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, ve
     loaded = [slot for slot, state in simulated.status().items() if state is LoadState.LOADED]
     panics = loaded == [Slot.CRASH]
     switched = simulated.crash() if panics else simulated.exec()
-    output.show("started", StartedReport(where, "crash" if panics else "exec", switched))
+    report = StartedReport(where, "crash" if panics else "exec", switched)
+    output.show("started", report, "the image was started")
 
 
 def start(kernel: KernelBackend, yes: bool) -> None:

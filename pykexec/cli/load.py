@@ -89,4 +89,4 @@ def command(kernel: Path, **options: Any) -> None:
     step = load_steps.dry_run if given.dry_run else load_steps.load
     report = step(kernel, given, output)
     output.warn(report.warnings)
-    output.show(report.kind, report)
+    output.show(report.kind, report, report.effect)

@@ -45,7 +45,7 @@ def create(
         from_machine=facts_of(captured) if captured else None,
         **options,
     )
-    show_machine(folder, as_json, verbose)
+    show_machine(folder, as_json, verbose, "the machine is made")
 
 
 def facts_of(captured: Path) -> Any:
@@ -56,13 +56,13 @@ def facts_of(captured: Path) -> Any:
     return read_machine(open_root(captured))
 
 
-def show_machine(folder: Path, as_json: bool, verbose: int) -> None:
+def show_machine(folder: Path, as_json: bool, verbose: int, done: str = "") -> None:
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
     from pykexec.cli.reports import MachineReport
 
     shown = SimulatedBackend.open(folder).show()
-    Output(as_json, verbose).show("machine", MachineReport(str(folder), shown))
+    Output(as_json, verbose).show("machine", MachineReport(str(folder), shown), done)
 
 
 @command.command("show", cls=Verb, short_help="Whose each frame of it is.")
@@ -84,7 +84,7 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
 
     switched = SimulatedBackend.open(folder).crash()
     report = StartedReport(Target("simulated", f"machine {folder}"), "crash", switched)
-    Output(as_json, verbose).show("started", report)
+    Output(as_json, verbose).show("started", report, "the machine crashed")
 
 
 @command.command("capture", cls=Verb, short_help="The facts of this machine, in a file.")
@@ -106,4 +106,5 @@ def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
         found.why for _, found in sorted(captured.files.items()) if isinstance(found, Unknown)
     )
     counts = len(captured.files) - len(unreadable), len(captured.folders)
-    Output(as_json, verbose).show("captured", CapturedReport(str(file), *counts, unreadable))
+    report = CapturedReport(str(file), *counts, unreadable)
+    Output(as_json, verbose).show("captured", report, f"{file} is written")

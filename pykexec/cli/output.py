@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import click
 
+from pykexec.cli import STDOUT
 from pykexec.errors import printable
 
 Kind = Literal[
@@ -57,8 +58,23 @@ class Output:
     as_json: bool = False
     verbose: int = 0
 
-    def show(self, kind: Kind, value: object) -> None:
-        """The whole answer of a command, on stdout."""
+    def show(self, kind: Kind, value: object, done: str = "") -> None:
+        """The whole answer of a command, on stdout. `done` is what has happened already, for who
+        cannot read the answer. Raises AnswerLost, BrokenPipeError."""
+        try:
+            self.write(kind, value)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if error.filename != STDOUT:
+                raise
+            from pykexec.cli.program import AnswerLost
+
+            so_far = f"; {done} all the same" if done else ""
+            reason = (error.strerror or str(error)).lower()
+            raise AnswerLost(f"{STDOUT}: {reason}{so_far}") from error
+
+    def write(self, kind: Kind, value: object) -> None:
         if self.as_json:
             from pykexec.cli.documents import encode
 
@@ -74,6 +90,7 @@ class Output:
 
             for line in text(page):
                 click.echo(printable(line))
+        sys.stdout.flush()
 
     def warn(self, warnings: Iterable[str]) -> None:
         """What may go wrong later."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pykexec import __version__
-from pykexec.cli import INTERRUPTED, interrupted
+from pykexec.cli import INTERRUPTED, STDOUT, interrupted
 from pykexec.errors import KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
@@ -59,14 +60,16 @@ class Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Also prints --help and --version."""
+        with unread_is_quiet():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """A reader that went away is no fault of ours."""
-        try:
+        with unread_is_quiet():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise click.exceptions.Exit(silence()) from None
-        return result
+            return result
 
     def main(
         self,
@@ -84,13 +87,34 @@ class Program(click.Group):
             status = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
             sys.exit(refuse_usage(error, words))
+        except AnswerLost as error:
+            sys.exit(refuse(error, as_json=False))
         except KexecError as error:
             sys.exit(refuse(error, wants_json(words), wants_details(words)))
+        except BrokenPipeError:  # of completion, which is printed outside of any context
+            sys.exit(silence())
         except (click.Abort, KeyboardInterrupt):
             sys.exit(interrupted("pykexec", INTERRUPTED))
         except OSError as error:
-            sys.exit(refuse(system_fault(error), wants_json(words)))
+            as_json = wants_json(words) and error.filename != STDOUT
+            sys.exit(refuse(system_fault(error), as_json))
         sys.exit(status if isinstance(status, int) else 0)
+
+
+class AnswerLost(KexecError):
+    """Standard output does not take the answer; what was asked for may be done all the same."""
+
+    code = "answer-lost"
+    usual_hint = "give it a place that can be written"
+
+
+@contextmanager
+def unread_is_quiet() -> Iterator[None]:
+    """A reader that went away is no fault of ours."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(silence()) from None
 
 
 def end_in_order() -> None:

@@ -54,6 +54,11 @@ class LoadReport:
         )
 
     @property
+    def effect(self) -> str:
+        """What has happened, "" after a dry run."""
+        return f"the {self.done.loaded.slot} image is loaded" if self.done else ""
+
+    @property
     def gap(self) -> tuple[str, ...]:
         """A replacement that left the machine unarmed for a while."""
         replaced = self.prepared.replaced if self.prepared else None
@@ -71,6 +76,10 @@ class FileLoadReport:
     syscall: SyscallChoice
     loaded: bool
     kind: ClassVar[Kind] = "file_load"
+
+    @property
+    def effect(self) -> str:
+        return f"the {self.plan.slot} image is loaded" if self.loaded else ""
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -28,4 +28,4 @@ def command(
     with acting.session():
         was = acting.status()[slot]
         acting.unload(slot)
-    output.show("unload", UnloadReport(where, slot, was))
+    output.show("unload", UnloadReport(where, slot, was), f"the {slot} image is freed")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from errno import errorcode
 from pathlib import Path
 from typing import Any
@@ -189,24 +190,146 @@ def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         assert child.wait(30) == CLOSED_PIPE
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", [["explain", "EINVAL"], ["explain", "EINVAL", "--json"], ["-h"]])
-def test_a_full_disk_under_stdout_is_one_line(words: list[str], unbuffered: str) -> None:
-    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*PYKEXEC, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=env
-        )
-    assert done.stderr == "pykexec: the system refused: no space left on device\n"
-    assert done.returncode == 1
+ANSWERS = [
+    "--help", "--version", "load --help", "explain EINVAL", "doctor --json", "status --machine m",
+]  # fmt: skip
+UNWRITABLE = {">/dev/full": "no space left on device", ">&-": "bad file descriptor"}
 
 
-@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&-"])
-def test_streams_that_are_closed(closed: str) -> None:
-    """Nobody reads the answer, and nothing else gets its number."""
+def shell(words: str, redirected: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """As a shell starts it, with these redirections."""
+    command = f'exec "$0" -m pykexec {words} {redirected}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        capture_output=True,
+        text=True,
+        env=os.environ | env,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "out", "unbuffered"),
+    [*((words, out, "") for words in ANSWERS for out in UNWRITABLE), ("-h", ">/dev/full", "1")],
+)
+def test_an_answer_that_cannot_be_given(words: str, out: str, unbuffered: str) -> None:
     process("machine", "create", "m", "--memory", "128M")
-    command = f'exec "$0" -m pykexec load bzImage --machine m {closed}'
-    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    done = shell(words, out, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if "note:" not in line]
+    assert said[0] == f"pykexec: standard output: {UNWRITABLE[out]}"
+    assert said[1:] in ([], ["  hint: give it a place that can be written"])
+
+
+EFFECTS = {
+    "load bzImage --machine m": "the normal image is loaded",
+    "load bzImage --machine m --json": "the normal image is loaded",
+    "unload --machine m": "the normal image is freed",
+    "machine create other --memory 128M": "the machine is made",
+    "machine capture file": "file is written",
+}
+
+
+@pytest.mark.parametrize("out", UNWRITABLE)
+@pytest.mark.parametrize("words", EFFECTS)
+def test_what_was_done_is_said_where_the_answer_is_lost(words: str, out: str) -> None:
+    process("machine", "create", "m", "--memory", "128M")
+    done = shell(words, out)
+    assert done.returncode == 1
+    expected = f"pykexec: standard output: {UNWRITABLE[out]}; {EFFECTS[words]} all the same"
+    assert done.stderr.splitlines()[0] == expected
+
+
+def test_a_load_whose_report_is_lost_is_a_load() -> None:
+    process("machine", "create", "m", "--memory", "128M")
+    assert shell("load bzImage --machine m", ">&- 2>&-").returncode == 1
+    assert process("status", "--machine", "m").stdout.split()[:2] == ["normal", "loaded"]
+
+
+@pytest.mark.parametrize("out", UNWRITABLE)
+@pytest.mark.parametrize("words", ["inspect missing", "lod", "lod --json"])
+def test_a_refusal_keeps_its_status_and_its_words(words: str, out: str) -> None:
+    plain = shell(words, "")
+    done = shell(words, out)
+    assert done.returncode == plain.returncode
+    assert done.stderr.startswith("pykexec: ")
+    if "--json" not in words:
+        assert done.stderr == plain.stderr
+
+
+@pytest.mark.parametrize("err", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize(
+    ("words", "status", "start"),
+    [
+        ("load bzImage", 0, "No.  buf"),
+        ("load bzImage --crash-by-normal --crash-size 32M --json", 0, "{"),
+        ("inspect missing", 1, ""),
+        ("lod", 2, ""),
+        ("machine", 2, ""),
+    ],
+)
+def test_diagnostics_decide_nothing(words: str, status: int, start: str, err: str) -> None:
+    """Notes and warnings that cannot be written; the first load notes that it makes a machine."""
+    done = shell(words, err)
+    assert done.returncode == status
+    assert done.stdout.startswith(start)
+    assert bool(done.stdout) == bool(start)
+
+
+def test_notes_go_to_a_reader_that_went_away() -> None:
+    """The first load makes a machine of our own, and says so."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [*PYKEXEC, "load", "bzImage"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=write, text=True, timeout=60)
+    os.close(write)
+    assert done.returncode == 0
+    assert "loaded (normal slot)" in done.stdout
+
+
+def test_notes_go_to_a_pipe_that_is_full_and_does_not_wait() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    words = [*PYKEXEC, "load", "bzImage"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=write, text=True, timeout=60)
+    os.close(read)
+    os.close(write)
+    assert done.returncode == 0
+    assert "loaded (normal slot)" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "explain EINVAL", "doctor", ""])
+def test_a_reader_that_went_away_is_quiet(words: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    env = {"_PYKEXEC_COMPLETE": "bash_complete", "COMP_WORDS": "pykexec lo", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [*PYKEXEC, *words.split()],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | ({} if words else env),
+        timeout=60,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (CLOSED_PIPE, "")
+
+
+@pytest.mark.parametrize("out", UNWRITABLE)
+def test_completion_that_cannot_be_given(out: str) -> None:
+    env = {"_PYKEXEC_COMPLETE": "bash_complete", "COMP_WORDS": "pykexec lo", "COMP_CWORD": "1"}
+    done = shell("", out, **env)
+    assert (done.returncode, done.stderr) == (1, f"pykexec: standard output: {UNWRITABLE[out]}\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- 2>&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    """Nothing else gets their numbers."""
+    process("machine", "create", "m", "--memory", "128M")
+    done = shell("load bzImage --machine m", closed)
     assert (done.returncode, done.stderr) == (0, "")
     assert process("status", "--machine", "m").stdout.split()[:2] == ["normal", "loaded"]
 

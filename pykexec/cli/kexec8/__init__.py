@@ -13,12 +13,12 @@ NAME, FAILED = "pykexec-kexec", 255
 
 def main() -> None:
     """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
-    from pykexec.cli import interrupted, open_closed_streams
+    from pykexec.cli import guard_streams, interrupted
 
     try:
+        guard_streams()
         from pykexec.cli.kexec8.program import run, this_kernel
 
-        open_closed_streams()
         sys.exit(run(sys.argv[1:], this_kernel))
     except KeyboardInterrupt:
         sys.exit(interrupted(NAME, FAILED))

@@ -59,7 +59,8 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         return interrupted(NAME, FAILED)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            say([f"{NAME}: {(error.strerror or str(error)).lower()}"])
+            what = f"{error.filename}: " if error.filename else ""
+            say([f"{NAME}: {what}{(error.strerror or str(error)).lower()}"])
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
