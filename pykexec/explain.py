@@ -14,6 +14,7 @@ from pkgutil import walk_packages
 
 import pykexec
 from pykexec.errors import KexecError, UsageError
+from pykexec.placement.cmdline import file_load_limit
 from pykexec.plan_document import WRITTEN_BY
 
 LOAD, FILE_LOAD, REBOOT = "kexec_load", "kexec_file_load", "reboot"
@@ -106,7 +107,8 @@ CHECKS = (
     KernelCheck(FILE_LOAD, "S", "an unsigned kernel is allowed (not when locked down)", "EPERM",
                 "a signed kernel, or turn Secure Boot off"),
     KernelCheck(FILE_LOAD, "L", "the command line fits the image's cmdline_size", "EINVAL",
-                "a shorter command line; 30 bytes of it are kept for elfcorehdr="),
+                f"a shorter line: {file_load_limit(2047)} bytes where cmdline_size is 2047, "
+                "since 30 are kept for elfcorehdr= in every load, and the NUL counts"),
     KernelCheck(FILE_LOAD, "L", "the command line can be read", "EFAULT",
                 "a fault of the program"),
     KernelCheck(FILE_LOAD, "P", "there is a hole for each piece", "EADDRNOTAVAIL",

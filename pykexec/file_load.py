@@ -17,8 +17,15 @@ from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.images.unwrapped import bzimage_file
 from pykexec.machine import Machine, Unknown
-from pykexec.placement import cmdline
-from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.capture import capture_line, capture_warnings
+from pykexec.placement.cmdline import (
+    CommandLine,
+    check_length,
+    command_line,
+    file_load_limit,
+    running_line,
+)
+from pykexec.placement.estimate import crash_size
 from pykexec.placement.implied import with_implied
 from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.reservation import NothingReserved
@@ -52,6 +59,7 @@ class FilePlan:
     slot: Slot
     flags: KexecFileFlag
     cmdline: CommandLine
+    warnings: tuple[str, ...] = ()
 
 
 def file_load(
@@ -91,21 +99,19 @@ def plan_file_load(
     crash = request.kind is ImageKind.CRASH
     if crash:
         refuse_without_region(machine)
-    removed = (*request.cmdline_remove, *(cmdline.FIRST_KERNEL_KEYS if crash else ()))
-    line = cmdline.command_line(
-        request.append,
-        cmdline.running_line(machine, request.reuse_cmdline),
-        removed,
-        request.capture_words if crash else (),
-    )
-    cmdline.check_length(line, image.linux.cmdline_size)
+        line = capture_line(machine, request)
+    else:
+        running = running_line(machine, request.reuse_cmdline)
+        line = command_line(request.append, running, request.cmdline_remove)
+    check_length(line, file_load_limit(image.linux.cmdline_size), "kexec_file_load")
     flags = more_flags
     if crash:
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
     slot = Slot.CRASH if crash else Slot.NORMAL
-    return FilePlan(image, file, request.initrd, slot, flags, line)
+    warnings = size_and_word_warnings(image, machine, request, line) if crash else ()
+    return FilePlan(image, file, request.initrd, slot, flags, line, warnings)
 
 
 def refuse_without_region(machine: Machine) -> None:
@@ -114,3 +120,13 @@ def refuse_without_region(machine: Machine) -> None:
         raise NothingReserved(
             "no memory is reserved for a crash kernel", hint="boot with crashkernel=256M"
         )
+
+
+def size_and_word_warnings(
+    image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
+) -> tuple[str, ...]:
+    """Of a capture kernel in the reserved region, which an unprivileged reader does not see."""
+    guess = crash_size(image.linux, request.initrd, request.append)
+    reserved = machine.crash_kernel
+    size = reserved.ranges[-1].size if reserved else guess.size
+    return capture_warnings(size, guess, line, request.append)

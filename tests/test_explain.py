@@ -21,6 +21,7 @@ from pykexec.explain import (
     subclasses,
     verdicts,
 )
+from pykexec.placement.cmdline import file_load_limit
 from pykexec.syscalls import exit_status_of
 
 
@@ -64,6 +65,13 @@ def test_no_errno(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         explain_errno(name)
     assert str(caught.value) == f"not an errno: {name!r}"
+
+
+def test_the_limit_of_the_file_syscalls_command_line() -> None:
+    """By the same function that refuses a longer one before the call."""
+    (check,) = (item for item in CHECKS if "cmdline_size" in item.check)
+    assert check.syscall == FILE_LOAD
+    assert f"{file_load_limit(2047)} bytes where cmdline_size is 2047" in check.fix
 
 
 def test_every_row_is_complete() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pykexec.memory.map import MemoryMap
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.kernel_rules import Check
     from pykexec.placement.segment import Segment
     from pykexec.placement.syscall_choice import SyscallChoice
@@ -119,6 +120,7 @@ def load(report: LoadReport) -> Document:
         "flags": flag_names(plan.flags),
         "kernel": kernel(plan.image),
         "cmdline": str(plan.cmdline),
+        "cmdline_words": words(plan.cmdline),
         "window": span(plan.window) if plan.window else None,
         "segments": [segment(*pair) for pair in enumerate(report.planned.table.segments)],
         "memory_map": map_entries(plan.memory_map),
@@ -158,6 +160,17 @@ def kernel_fields(report: LoadReport) -> Document:
     return found
 
 
+def words(line: CommandLine) -> list[Document]:
+    """The words in their order, then those of the running kernel's line that were dropped."""
+    return [
+        *({"text": word.text, "origin": str(word.origin), "dropped": None} for word in line.words),
+        *(
+            {"text": item.text, "origin": str(item.origin), "dropped": item.why}
+            for item in line.dropped
+        ),
+    ]
+
+
 def syscall(choice: SyscallChoice) -> Document:
     return {"name": str(choice.syscall), "why": choice.why}
 
@@ -173,6 +186,7 @@ def file_load(report: FileLoadReport) -> Document:
         "flags": [str(flag.name) for flag in plan.flags],
         "kernel": kernel(plan.image),
         "cmdline": str(plan.cmdline),
+        "cmdline_words": words(plan.cmdline),
         "syscall": syscall(report.syscall),
     }
 

@@ -162,8 +162,10 @@ def verdict(ok: bool | None) -> str:
 
 
 def words(line: CommandLine) -> Table:
-    """Every word of the command line, and who wanted it."""
-    return Table(("word", "from"), [(word.text, str(word.origin)) for word in line.words], 2)
+    """Every word of the command line, and who wanted it; then what was dropped, and why."""
+    rows = [(word.text, str(word.origin)) for word in line.words]
+    rows += [(item.text, f"{item.origin}, dropped: {item.why}") for item in line.dropped]
+    return Table(("word", "from"), rows, 2)
 
 
 def terms(estimate: Estimate) -> Table:
@@ -185,7 +187,7 @@ def file_load(report: FileLoadReport, verbose: int = 0) -> list[Block]:
         ("backend", target(report.target)),
         ("state", loaded if report.loaded else "dry run, nothing loaded: the kernel will place it"),
     ]
-    return [Facts(facts)]
+    return [Facts(facts), words(plan.cmdline)] if verbose else [Facts(facts)]
 
 
 def status(report: StatusReport, verbose: int = 0) -> list[Block]:

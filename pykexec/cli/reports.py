@@ -83,7 +83,7 @@ class FileLoadReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return ()
+        return self.plan.warnings
 
 
 @dataclass(frozen=True)

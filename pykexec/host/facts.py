@@ -70,6 +70,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
 
 
 def command_line(root: Root) -> str | Unknown:
-    """What is no UTF-8 stays what it is, by surrogateescape: the next kernel gets these bytes."""
+    """Without the newline that cmdline_proc_show adds. What is no UTF-8 stays what it is, by
+    surrogateescape: the next kernel gets these bytes."""
     found = root.read("/proc/cmdline", 1 << 16)
-    return found if isinstance(found, Unknown) else found.strip().decode(errors="surrogateescape")
+    if isinstance(found, Unknown):
+        return found
+    return found.removesuffix(b"\n").decode(errors="surrogateescape")

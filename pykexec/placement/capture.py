@@ -13,13 +13,8 @@ from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_params import BootParams, boot_params_for
-from pykexec.placement.cmdline import (
-    FIRST_KERNEL_KEYS,
-    CommandLine,
-    check_length,
-    command_line,
-    running_line,
-)
+from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
+from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.plan import ImageKind, LoadRequest
 
@@ -49,14 +44,21 @@ def capture_command_line(
         raise UsageError(
             "elfcorehdr= is set by pykexec", hint="leave it out of --append: the address is ours"
         )
-    line = command_line(
-        request.append,
-        running_line(machine, request.reuse_cmdline),
-        (*request.cmdline_remove, *FIRST_KERNEL_KEYS),
-        (f"elfcorehdr={headers_at:#x}", *request.capture_words),
-    )
+    line = capture_line(machine, request, f"elfcorehdr={headers_at:#x}")
     check_length(line, image.linux.cmdline_size)
     return line
+
+
+def capture_line(machine: Machine, request: LoadRequest, *first: str) -> CommandLine:
+    """The command line of a capture kernel, by whichever system call it is loaded; `first` are
+    the words that come before those of the request."""
+    return command_line(
+        request.append,
+        running_line(machine, request.reuse_cmdline),
+        request.cmdline_remove,
+        (*first, *request.capture_words),
+        NEVER_INHERITED,
+    )
 
 
 def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
@@ -78,7 +80,7 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
         yield
     except NoHole as error:
         if error.name:
-            mib = crash_size(image.linux, request.initrd).size >> 20
+            mib = crash_size(image.linux, request.initrd, request.append).size >> 20
             remedy = f"a window of {mib} MiB (--crash-size)"
             if request.kind is ImageKind.CRASH:
                 remedy = f"crashkernel={mib}M, or --crash-by-normal"
@@ -86,11 +88,15 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
         raise
 
 
-def size_warnings(size: int, guess: Estimate) -> tuple[str, ...]:
+def capture_warnings(
+    size: int, guess: Estimate, line: CommandLine, append: Iterable[str]
+) -> tuple[str, ...]:
     """For a window of `size` bytes. An estimate warns; it never refuses."""
+    words = (*dropped_warnings(line.dropped), *append_warnings(append))
     if size >= guess.size:
-        return ()
+        return words
     return (
         f"the window has {size >> 20} MiB, the estimate for this kernel and initrd is "
         f"{guess.size >> 20} MiB: it may run out of memory while it captures",
+        *words,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pykexec.errors import DoesNotFit, UsageError
@@ -21,25 +21,44 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word of the line, quotes and all."""
+    """One word of the line, with its quotes.
+
+    `before` and `after` are white space that the running kernel's line has there; "" stands for
+    the usual, one blank between two words.
+    """
 
     text: str
     origin: Origin
+    before: str = ""
+    after: str = ""
 
     @property
     def key(self) -> str:
         return key_of(self.text)
 
 
-WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+', re.ASCII)
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A word of the running kernel's line that the next kernel does not get, and why."""
+
+    text: str
+    why: str
+    origin: Origin = Origin.RUNNING
+
+
+SPACE = r"\t\n\v\f\r "
+"""What the kernel's isspace accepts (lib/ctype.c), apart from byte 0xa0."""
+WORD = re.compile(rf'([{SPACE}]*)((?:[^{SPACE}"]|"[^"]*"?)+)')
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+MEMPARSE = re.compile(r"(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19})([KMGTPEkmgtpe]?)")
+UNITS = ("", "K", "M", "G", "T", "P", "E")
 END_OF_PARAMETERS = "--"
 """What follows belongs to init (init/main.c)."""
 
-ONE_BOOT_ONLY = frozenset({"BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr"})
-"""Keys that describe one boot, and lie about the next."""
-
-FIRST_KERNEL_KEYS = ("crashkernel", "hugepages", "hugepagesz", "default_hugepagesz")
-"""Never inherited by a capture kernel: they would take the memory it has to live in."""
+ONE_BOOT_ONLY = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
+WHY_ONE_BOOT = "it describes one boot"
+"""These keys would be wrong in the next kernel."""
+WHY_REMOVED = "--cmdline-remove"
 
 CAPTURE_WORDS = (
     "nokaslr",
@@ -52,10 +71,12 @@ CAPTURE_WORDS = (
 )
 """What kdump scripts give a capture kernel, and nokaslr: it stays in its window."""
 
+NOTHING_DROPPED: Mapping[str, str] = {}
+
 
 def split_words(text: str) -> tuple[str, ...]:
     """As lib/cmdline.c:next_arg: white space ends a word, unless inside double quotes."""
-    return tuple(WORD.findall(text))
+    return tuple(match[2] for match in WORD.finditer(text))
 
 
 def key_of(word: str) -> str:
@@ -63,14 +84,29 @@ def key_of(word: str) -> str:
     return word.partition("=")[0].strip('"').replace("-", "_")
 
 
+def memparse(text: str) -> tuple[int, str] | None:
+    """lib/cmdline.c:memparse: bytes, and the rest of the text; None for no number of 64 bits."""
+    match = MEMPARSE.match(text)
+    if not match:
+        return None
+    digits, suffix = match.groups()
+    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
+    number = int(digits, base) << 10 * UNITS.index(suffix.upper())
+    return (number, text[match.end() :]) if number < 1 << 64 else None
+
+
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """The words in their order, one space between two."""
+    """The words in their order, and what was left out of the running kernel's line."""
 
     words: tuple[Word, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
 
     def __str__(self) -> str:
-        return " ".join(word.text for word in self.words)
+        return "".join(
+            f"{word.before or (' ' if number else '')}{word.text}{word.after}"
+            for number, word in enumerate(self.words)
+        )
 
     def has(self, key: str) -> bool:
         """Whether any word has this key."""
@@ -87,29 +123,72 @@ def command_line(
     running: str | None = None,
     remove: Iterable[str] = (),
     capture: Iterable[str] = (),
+    drop: Mapping[str, str] = NOTHING_DROPPED,
 ) -> CommandLine:
-    """`running` without one-boot words and `remove`d keys, then every `append`; then,
-    before any "--", the `capture` words whose key nobody gave.
+    """The line of the next kernel.
 
-    Raises UsageError for control characters, which would end the line early.
+    `running` comes first, byte for byte as the running kernel has it (IMA measures the line),
+    without the words of one boot, the keys of `remove` and those of `drop` (a reason for each).
+    Every `append` follows, with one blank between words. The `capture` words stand before any
+    "--"; the user's word of the same key wins over one of them, and it over an inherited one.
+
+    Raises UsageError for a control character inside a word, which would end the line early.
     """
-    dropped = {key_of(key) for key in remove} | ONE_BOOT_ONLY
-    words = [
-        Word(text, Origin.RUNNING)
-        for text in split_words(running or "")
-        if key_of(text) not in dropped
-    ]
-    for text in append:
-        if bad := re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
-            raise UsageError(
-                f"control character {bad[0]!r} in the command line",
-                hint="the kernel takes one line of text",
-            )
-        words += [Word(word, Origin.APPEND) for word in split_words(text)]
-    own = {word.key for word in words}
+    appended = [Word(text, Origin.APPEND) for text in appended_words(append)]
+    own = {word.key for word in appended}
     added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]
+    reasons = {
+        **{word.key: f"{word.text} takes its place" for word in added},
+        **{key_of(key): why for key, why in drop.items()},
+        **dict.fromkeys((key_of(key) for key in remove), WHY_REMOVED),
+        **dict.fromkeys(ONE_BOOT_ONLY, WHY_ONE_BOOT),
+    }
+    inherited, dropped = without(inherited_words(running or ""), reasons)
+    words = [*inherited, *appended]
     at = next((i for i, word in enumerate(words) if word.text == END_OF_PARAMETERS), len(words))
-    return CommandLine((*words[:at], *added, *words[at:]))
+    return CommandLine((*words[:at], *added, *words[at:]), dropped)
+
+
+def appended_words(append: Iterable[str]) -> Iterator[str]:
+    """The words of every --append, in their order. Raises UsageError."""
+    for text in append:
+        for word in split_words(text):
+            if bad := CONTROL.search(word):
+                raise UsageError(
+                    f"control character {bad[0]!r} in the command line",
+                    hint="the kernel takes one line of text",
+                )
+            yield word
+
+
+def inherited_words(running: str) -> tuple[Word, ...]:
+    """The running kernel's line as words, with all of its white space."""
+    matches = [*WORD.finditer(running)]
+    ends = [""] * (len(matches) - 1) + [running[match.end() :] for match in matches[-1:]]
+    return tuple(
+        Word(match[2], Origin.RUNNING, match[1], after)
+        for match, after in zip(matches, ends, strict=True)
+    )
+
+
+def without(
+    words: tuple[Word, ...], reasons: Mapping[str, str]
+) -> tuple[tuple[Word, ...], tuple[Dropped, ...]]:
+    """The words whose key has no reason against it, and the others. The white space behind a
+    word goes with it. What follows "--" is init's, and stays."""
+    kept: list[Word] = []
+    dropped: list[Dropped] = []
+    before: str | None = None
+    parameters = True
+    for word in words:
+        parameters = parameters and word.text != END_OF_PARAMETERS
+        if parameters and word.key in reasons:
+            dropped.append(Dropped(word.text, reasons[word.key]))
+            before = word.before if before is None else before
+            continue
+        kept.append(word if before is None else replace(word, before=before))
+        before = None
+    return tuple(kept), tuple(dropped)
 
 
 def running_line(machine: Machine, wanted: bool) -> str | None:
@@ -125,13 +204,23 @@ class CommandLineTooLong(DoesNotFit):
     code = "cmdline-too-long"
 
 
-def check_length(line: CommandLine, cmdline_size: int) -> None:
-    """Against the limit (bytes, without the NUL) of the setup header."""
+FILE_LOAD_SPARE = 30 + 1
+"""arch/x86/kernel/kexec-bzimage64.c:bzImage64_load keeps MAX_ELFCOREHDR_STR_LEN (30) bytes for
+elfcorehdr= in every load, of a normal image too, and counts the NUL."""
+
+
+def file_load_limit(cmdline_size: int) -> int:
+    """The longest line that kexec_file_load takes, in bytes without the NUL: 2016 of 2047."""
+    return max(cmdline_size - FILE_LOAD_SPARE, 0)
+
+
+def check_length(line: CommandLine, limit: int, who: str = "this kernel") -> None:
+    """Against the most that `who` takes, in bytes without the NUL. Raises CommandLineTooLong."""
     length = len(line.encoded) - 1
-    if length > cmdline_size:
+    if length > limit:
         raise CommandLineTooLong(
-            f"the command line has {length} bytes, this kernel takes {cmdline_size}",
+            f"the command line has {length} bytes, {who} takes {limit}",
             hint="drop words with --cmdline-remove, or a shorter --append",
             length=length,
-            limit=cmdline_size,
+            limit=limit,
         )

@@ -11,7 +11,7 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
-from pykexec.placement.capture import ASSUMED, capture_params, size_warnings
+from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -43,7 +43,7 @@ def plan_crash_by_normal(
     """For the modes in which the kernel moves the pages: *flag*, with the headers in a
     segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
     memory_map = machine.known_map
-    guess = estimate.crash_size(image.linux, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd, request.append)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
     window = capture_window(machine, memory_map, request, image.linux, wanted)
     ram = memory_map.whole_page_ram.within(layout.DESTINATIONS).within(window)
@@ -71,12 +71,12 @@ def plan_crash_by_normal(
         boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
         cmdline=params.cmdline,
-        capture_map=params.e820,
+        next_map=params.e820,
         mode=request.mode or Mode.FLAG,
         window=window,
         estimate=guess,
         warnings=(
-            *size_warnings(ram.size, guess),
+            *capture_warnings(ram.size, guess, params.cmdline, request.append),
             *(() if inside or request.headers_at else (ASSUMED,)),
         ),
     )
@@ -95,7 +95,8 @@ def headers_room(
     """For headers in memory of our own: bytes in the worst case, and the memory that they
     must keep off: the window that was asked for, and the low pages."""
     low, window = low_memory(machine.known_map), requested_window(request)
-    size = request.crash_size or estimate.crash_size(image.linux, request.initrd).size
+    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    size = request.crash_size or guess.size
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size
     avoid = low | RangeSet((window,)) if window else low

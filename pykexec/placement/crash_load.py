@@ -20,7 +20,7 @@ from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate, layout
-from pykexec.placement.capture import capture_params, size_warnings
+from pykexec.placement.capture import capture_params, capture_warnings
 from pykexec.placement.fill import low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -72,7 +72,7 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
     job = StubJob(boot.boot_params.start, boot.entry, exchanges=exchanges, checks=request.checks)
-    guess = estimate.crash_size(image.linux, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd, request.append)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
         flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR
@@ -85,10 +85,10 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         boot=boot,
         flags=flags,
         cmdline=params.cmdline,
-        capture_map=params.e820,
+        next_map=params.e820,
         window=region,
         estimate=guess,
-        warnings=size_warnings(region.size, guess),
+        warnings=capture_warnings(region.size, guess, params.cmdline, request.append),
     )
 
 

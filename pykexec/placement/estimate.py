@@ -5,11 +5,13 @@ An estimate warns; it never refuses.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import LinuxX86Boot
 from pykexec.memory.ranges import align_up
+from pykexec.placement.capture_words import word_costs
 from pykexec.placement.layout import MIB
 
 INITRD_FACTOR = 3
@@ -39,13 +41,16 @@ class Estimate:
         return align_up(sum(term.size for term in self.terms), ROUND_TO)
 
 
-def crash_size(boot: LinuxX86Boot, initrd: Contents | None) -> Estimate:
-    """The memory of a capture kernel that boots to user space and writes a dump."""
+def crash_size(boot: LinuxX86Boot, initrd: Contents | None, append: Iterable[str] = ()) -> Estimate:
+    """The memory of a capture kernel that boots to user space and writes a dump, and that of the
+    words in `append` which allocate at boot."""
     packed = initrd.size if initrd else 0
+    words = [Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size]
     return Estimate(
         (
             Term("kernel", boot.init_size, "init_size of the image"),
             Term("initrd", INITRD_FACTOR * packed, "three times its file: packed, unpacked, used"),
             Term("working memory", WORKING_MEMORY, "slab, per-CPU areas, page cache, the dump"),
+            *words,
         )
     )

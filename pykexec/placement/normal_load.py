@@ -115,7 +115,7 @@ class NormalLoad:
             boot=boot,
             flags=KexecFlag(0),
             cmdline=self.line,
-            capture_map=self.memory_map,
+            next_map=self.memory_map,
             window=self.window,
             warnings=warnings,
         )

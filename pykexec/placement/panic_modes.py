@@ -22,7 +22,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.capture import ASSUMED, capture_params, size_warnings
+from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -62,7 +62,7 @@ class ReservationTooSmall(DoesNotFit):
 def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> PhysRange:
     """Where a *stub-swap* window goes, in whole huge pages; one *in-place* is as large. Raises
     WindowRefused, DoesNotFit."""
-    guess = estimate.crash_size(image.linux, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd, request.append)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     window = capture_window(machine, machine.known_map, request, image.linux, size)
     whole = window.inward(HUGE_PAGE_SIZE)
@@ -90,7 +90,7 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     things = placed_boot(image, request, boot, params)
     scattered = len(low) + len(frames.image)
     stub = stub_place(machine, memory_map, region_count(things), scattered)
-    guess = estimate.crash_size(image.linux, request.initrd)
+    guess = estimate.crash_size(image.linux, request.initrd, request.append)
     return PlacementPlan(
         image=image,
         request=request,
@@ -104,13 +104,13 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         boot=boot,
         flags=KexecFlag.KEXEC_ON_CRASH,
         cmdline=params.cmdline,
-        capture_map=params.e820,
+        next_map=params.e820,
         mode=request.mode,
         window=frames.window,
         estimate=guess,
         stage=frames,
         warnings=(
-            *size_warnings(frames.window.size, guess),
+            *capture_warnings(frames.window.size, guess, params.cmdline, request.append),
             *sleeper_warnings(request.mode, frames.window, machine),
             *(() if request.stage else (ASSUMED,)),
         ),

@@ -126,8 +126,8 @@ class PlacementPlan:
     entry: int
     flags: KexecFlag
     cmdline: CommandLine
-    capture_map: MemoryMap
-    """The e820 map that the new kernel is given."""
+    next_map: MemoryMap
+    """The memory map that the next kernel is given; empty for an image that is given none."""
     mode: Mode | None = None
     window: PhysRange | None = None
     boot: Boot | None = None

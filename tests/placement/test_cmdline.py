@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pykexec.errors import UsageError
 from pykexec.placement.cmdline import (
@@ -10,7 +12,9 @@ from pykexec.placement.cmdline import (
     Origin,
     check_length,
     command_line,
+    file_load_limit,
     key_of,
+    memparse,
     split_words,
 )
 
@@ -54,6 +58,103 @@ def test_control_characters_are_refused() -> None:
 def test_bytes_that_are_no_text_come_out_as_they_came_in() -> None:
     typed = b"x=\xff\xfe y"
     assert command_line([typed.decode(errors="surrogateescape")]).encoded == typed + b"\0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "root=/dev/vda1 ro\n",
+        "root=/dev/vda1 ro\r\n",
+        "root=/dev/vda1\nro",
+        "\troot=/dev/vda1\v \fro\t",
+        "root=/dev/vda1 \n\n ro ",
+    ],
+)
+def test_white_space_between_appended_words_becomes_one_blank(text: str) -> None:
+    assert str(command_line([text, "\n"])) == "root=/dev/vda1 ro"
+
+
+@pytest.mark.parametrize("text", ["a\x1bb", "a\x7f", "\x01", 'a="b\nc"', "a\x1c b"])
+def test_other_control_characters_and_those_inside_a_word_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="control character"):
+        command_line([text])
+
+
+@pytest.mark.parametrize(
+    "running",
+    ["a  b\tc", " a b", 'a "x  y"  b ', "", 'a="b\x01c"', "a -- init  args ", "a\x1cb\u00a0c"],
+)
+def test_the_running_line_is_passed_on_byte_for_byte(running: str) -> None:
+    assert str(command_line(running=running)) == running
+
+
+@given(running=st.text('ab=" \t\n-', max_size=20))
+def test_reuse_is_the_identity(running: str) -> None:
+    expected = running if running.strip() else ""
+    assert str(command_line(running=running)) == expected
+    appended = str(command_line(["x"], running))
+    assert appended == (f"{expected} x" if expected else "x")
+
+
+@pytest.mark.parametrize(
+    ("running", "left"),
+    [
+        ("BOOT_IMAGE=/k  a  b ", "a  b "),
+        ("a  BOOT_IMAGE=/k b", "a  b"),
+        ("a  b  BOOT_IMAGE=/k", "a  b"),
+        ("a b BOOT_IMAGE=/k \t", "a b"),
+        ("a BOOT_IMAGE=/k BOOT_IMAGE=/l\tb", "a b"),
+        ("BOOT_IMAGE=/k", ""),
+        ("a -- BOOT_IMAGE=/k", "a -- BOOT_IMAGE=/k"),
+    ],
+)
+def test_a_removed_word_takes_the_white_space_behind_it(running: str, left: str) -> None:
+    line = command_line(running=running)
+    assert str(line) == left
+    assert all(item.why == "it describes one boot" for item in line.dropped)
+
+
+def test_what_was_dropped_is_told_with_its_reason() -> None:
+    line = command_line(
+        ["x=1"],
+        "BOOT_IMAGE=/k nr_cpus=8 swiotlb=1 x=2 y",
+        remove=["y"],
+        capture=["nr-cpus=1", "x=3"],
+        drop={"swiotlb": "no"},
+    )
+    assert str(line) == "x=2 x=1 nr-cpus=1"
+    assert [(item.text, item.why) for item in line.dropped] == [
+        ("BOOT_IMAGE=/k", "it describes one boot"),
+        ("nr_cpus=8", "nr-cpus=1 takes its place"),
+        ("swiotlb=1", "no"),
+        ("y", "--cmdline-remove"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("16M", (16 << 20, "")),
+        ("0x10k,x", (0x10 << 10, ",x")),
+        ("010", (8, "")),
+        ("08", (0, "8")),
+        ("1E", (1 << 60, "")),
+        ("16E", None),
+        ("9" * 20, None),
+        ("9" * 5000, None),
+        ("M", None),
+        ("", None),
+    ],
+)
+def test_memparse(text: str, found: tuple[int, str] | None) -> None:
+    assert memparse(text) == found
+
+
+def test_kexec_file_load_keeps_room_for_elfcorehdr_and_the_nul() -> None:
+    """bzImage64_load: cmdline_len + 30 > cmdline_size is EINVAL, and cmdline_len counts the NUL."""
+    assert file_load_limit(2047) == 2016
+    assert file_load_limit(255) == 224
+    assert file_load_limit(20) == 0
 
 
 def test_length_is_counted_in_bytes_without_the_nul() -> None:

@@ -91,7 +91,7 @@ def test_ram_that_a_driver_added_is_in_the_dump(kernel: KernelImage) -> None:
     core = ELFFile(io.BytesIO(bytes_of(plan, names.ELFCOREHDR)))
     shown = [(s["p_paddr"], s["p_memsz"]) for s in core.iter_segments("PT_LOAD")]
     assert shown[-1] == (added.start, added.size)
-    assert not plan.capture_map.of_type(RangeType.RAM).overlaps(added)
+    assert not plan.next_map.of_type(RangeType.RAM).overlaps(added)
 
 
 def test_the_stub_exchanges_the_low_pages_and_checks_the_headers(kernel: KernelImage) -> None:
@@ -114,7 +114,7 @@ def test_the_stub_exchanges_the_low_pages_and_checks_the_headers(kernel: KernelI
 
 def test_the_capture_kernel_is_given_the_region_and_the_low_pages(kernel: KernelImage) -> None:
     plan = crash_plan(kernel)
-    given = plan.capture_map.of_type(RangeType.RAM)
+    given = plan.next_map.of_type(RangeType.RAM)
     kept = [plan.named(names.BACKUP), plan.named(names.ELFCOREHDR)]
     expected = RangeSet.of([PhysRange(0x1000, 0x9F000), REGION])
     for item in kept:
@@ -213,7 +213,7 @@ def test_every_region_is_memory_of_the_capture_kernel(kernel: KernelImage) -> No
     and not in the dump."""
     low = PhysRange(0x1000000, 0x2000000)
     plan = crash_plan(kernel, machine(low, REGION))
-    assert plan.capture_map.ram.covers(low)
+    assert plan.next_map.ram.covers(low)
     assert all(item.range.start in REGION for item in plan)
     core = ELFFile(io.BytesIO(bytes_of(plan, names.ELFCOREHDR)))
     spans = [PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in core.iter_segments("PT_LOAD")]

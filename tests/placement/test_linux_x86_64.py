@@ -76,7 +76,7 @@ def test_memory_that_no_segment_may_end_in_is_not_chosen(kernel: KernelImage) ->
     for request in (LoadRequest(), LoadRequest(mem_max=(1 << 64) - 1), LoadRequest(kind=CRASH)):
         plan = plan_load(kernel, machine, request)
         assert all(check.ok for check in check_plan(plan, machine))
-    assert plan_load(kernel, machine, LoadRequest()).capture_map.ram.covers(far)
+    assert plan_load(kernel, machine, LoadRequest()).next_map.ram.covers(far)
 
 
 @pytest.mark.parametrize("low", [0, 0x1000, 0x50000, 0x9F000])
@@ -84,7 +84,7 @@ def test_a_window_from_low_memory_on_has_each_page_once(kernel: KernelImage, low
     plan = crash_plan(kernel, mem_min=low, mem_max=0x17FFFFFF)
     covered = RangeSet.of(item.range for item in plan)
     assert covered.ranges == (PhysRange(0x1000, 0x9F000), PhysRange(MIB, 0x18000000))
-    assert plan.capture_map.ram == covered.without(plan.headers or covered.ranges[0])
+    assert plan.next_map.ram == covered.without(plan.headers or covered.ranges[0])
     assert all(check.ok for check in check_plan(plan, make_machine()))
 
 
@@ -102,10 +102,10 @@ def test_the_capture_kernel_is_given_its_window_and_no_more(kernel: KernelImage)
     plan = crash_plan(kernel, mem_min=0x20000000, mem_max=0x27FFFFFF)
     headers = plan.headers
     assert headers is not None
-    given = plan.capture_map.of_type(RangeType.RAM)
+    given = plan.next_map.of_type(RangeType.RAM)
     covered = RangeSet.of(item.range for item in plan)
     assert given == covered.without(headers), "all its RAM is in a segment; not the headers"
-    assert plan.capture_map.of_type(RangeType.RESERVED).covers(headers)
+    assert plan.next_map.of_type(RangeType.RESERVED).covers(headers)
     assert f"elfcorehdr={headers.start:#x} nokaslr nr_cpus=1" in str(plan.cmdline)
 
 

@@ -153,9 +153,7 @@ def test_the_kernel_is_given_the_stub_and_nothing_else(
     assert table.entry == table.segments[0].mem
     assert plan.flags == KexecFlag.KEXEC_ON_CRASH
     assert all(check.ok for check in check_plan(plan, machine()))
-    assert plan.capture_map.of_type(RangeType.RAM) == RangeSet.of(
-        [PhysRange(0x1000, 0x9F000), WINDOW]
-    )
+    assert plan.next_map.of_type(RangeType.RAM) == RangeSet.of([PhysRange(0x1000, 0x9F000), WINDOW])
     assert f"elfcorehdr={HEADERS_PAGE.start:#x} " in str(plan.cmdline)
 
 
@@ -230,7 +228,7 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, stage=stage)
     plan = plan_load(kernel, on, request)
     assert all(check.ok for check in check_plan(plan, on))
-    assert plan.capture_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
+    assert plan.next_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
     armed = bind(plan, on, stage.exchanges(low_memory(pc_map())), NOTE, stage.ours)
     loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
     shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)

@@ -6,7 +6,6 @@ arch/x86/kernel/head64.c (get_cmd_line_ptr).
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pykexec.backends.simulated.relocate import SwitchFailed
 from pykexec.errors import UsageError
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.cmdline import memparse
 
 E820_ENTRY = struct.Struct("<QQI")
 SETUP_DATA = struct.Struct("<QII")
@@ -33,7 +33,6 @@ COMMAND_LINE_MAX = 64 << 10
 MAX_SETUP_DATA = 1 << 20
 MAX_NODES = 64
 U32 = struct.Struct("<I")
-MEMPARSE = re.compile(r"(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([KMGTPEkmgtpe]?)")
 
 TYPES = {
     E820Type.E820_TYPE_RAM: RangeType.RAM,
@@ -62,17 +61,7 @@ class ZeroPage:
         for word in self.cmdline.split():
             if word.startswith("elfcorehdr="):
                 found = memparse(word.partition("=")[2].rpartition("@")[2])
-        return found
-
-
-def memparse(text: str) -> int | None:
-    """lib/cmdline.c:memparse, for a text that is a number to its end."""
-    match = MEMPARSE.fullmatch(text)
-    if not match:
-        return None
-    digits, suffix = match.groups()
-    base = 16 if digits[:2].lower() == "0x" else 8 if digits[0] == "0" else 10
-    return int(digits, base) << 10 * ("KMGTPE".index(suffix.upper()) + 1 if suffix else 0)
+        return found[0] if found and not found[1] else None
 
 
 def read_zero_page(ram: Ram, addr: int) -> ZeroPage:

@@ -18,6 +18,7 @@ from pykexec.file_load import hand_over
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.cmdline import CommandLineTooLong
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
 from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
@@ -43,6 +44,10 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
             try:
                 by_file(asked, image, kernel, request)
                 return
+            except CommandLineTooLong as error:
+                if asked.call is Call.FILE:
+                    raise
+                why = error.message
             except SyscallError as error:
                 if asked.call is Call.FILE or error.errno not in FALLS_BACK:
                     raise
@@ -121,7 +126,8 @@ def why_kexec_load(
 def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
     if not asked.checks:
         say([f"{NAME}: note: --no-checks has no effect: with -s the kernel's purgatory checks"])
-    hand_over(image, kernel, request, file_flags(asked))
+    done = hand_over(image, kernel, request, file_flags(asked))
+    say(f"{NAME}: warning: {warning}" for warning in done.warnings)
 
 
 def file_flags(asked: Wishes) -> KexecFileFlag:

@@ -66,7 +66,7 @@ def planned(plan: Planned) -> Iterator[str]:
         yield f"Loaded {item.name} at {place}: {item.why}"
     yield f"command line: {decision.cmdline}"
     yield "E820 memmap:"
-    yield from ranges(decision.capture_map, {kind: int(code) for kind, code in E820_TYPES.items()})
+    yield from ranges(decision.next_map, {kind: int(code) for kind, code in E820_TYPES.items()})
 
 
 def ranges(memory_map: MemoryMap, numbers: dict[RangeType, int]) -> Iterator[str]:

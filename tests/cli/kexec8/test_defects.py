@@ -335,6 +335,72 @@ def test_the_file_syscall_gets_these_bytes_too(kexec: Kexec, calls: Calls, kerne
     assert "command line: name=caf\\xe9 x" in said
 
 
+@pytest.mark.parametrize("text", ["root=/dev/vda1 ro\n", "root=/dev/vda1\r\nro\r\n"])
+@pytest.mark.parametrize("call", ["-c", "-s"])
+def test_a_line_that_was_read_from_a_file(kexec: Kexec, calls: Calls, call: str, text: str) -> None:
+    """It ends in a newline, or has one between words; for the kernel that is white space."""
+    kexec(call, "-d", "-l", "bzImage", f"--append={text}")
+    given = calls.lines or [calls.loads[0].params]
+    assert b"root=/dev/vda1 ro" in given[0]
+
+
+@pytest.mark.parametrize("call", ["-c", "-s"])
+def test_the_running_line_is_passed_on_as_it_is(
+    kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
+) -> None:
+    """IMA measures it (the event kexec-cmdline)."""
+    kernel.made = replace(kernel.made, cmdline='a  "b   c"\td ')
+    kexec(call, "-l", "bzImage", "--reuse-cmdline")
+    given = calls.lines or [calls.loads[0].params]
+    assert b'a  "b   c"\td ' in given[0]
+
+
+@pytest.mark.parametrize("call", ["-c", "-s"])
+def test_words_that_take_the_capture_kernels_memory_are_dropped(
+    kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
+) -> None:
+    kernel.made = replace(kernel.made, cmdline="root=/dev/vda1 log_buf_len=16M crashkernel=256M")
+    said = kexec(call, "-p", "bzImage", "--reuse-cmdline")
+    given = (calls.lines or [calls.loads[0].params])[0]
+    assert b"root=/dev/vda1" in given
+    assert b"log_buf_len" not in given
+    assert b"crashkernel" not in given
+    assert said.err.startswith(
+        "pykexec-kexec: warning: left out of the running kernel's command line: log_buf_len=16M, "
+    )
+
+
+@pytest.mark.parametrize("call", ["-c", "-s"])
+def test_words_of_the_user_that_take_memory_are_counted(
+    kexec: Kexec, calls: Calls, call: str
+) -> None:
+    """288 MiB for the ring buffer and its records, in a reservation of 256 MiB."""
+    said = kexec(call, "-p", "bzImage", "--append=log_buf_len=64M")
+    assert "warning: the window has 256 MiB, the estimate for this kernel and initrd" in said.err
+    assert "368 MiB: it may run out of memory" in said.err
+
+
+def test_the_file_syscall_takes_2016_bytes_in_every_mode(kexec: Kexec, calls: Calls) -> None:
+    """bzImage64_load keeps 30 for elfcorehdr=; kexec_load takes all of cmdline_size."""
+    kexec("-s", "-l", "bzImage", "--append=" + "x" * 2016)
+    said = kexec("-s", "-l", "bzImage", "--append=" + "x" * 2017, status=1)
+    assert "the command line has 2017 bytes, kexec_file_load takes 2016" in said.err
+    assert [len(line) for line in calls.lines] == [2016]
+    assert not calls.loads
+    kexec("-c", "-l", "bzImage", "--append=" + "x" * 2047)
+    assert len(calls.loads) == 1
+
+
+def test_a_line_that_is_too_long_for_the_file_syscall_gets_the_other(
+    kexec: Kexec, calls: Calls
+) -> None:
+    """EINVAL is one of the answers after which -a goes on."""
+    said = kexec("-a", "-d", "-l", "bzImage", "--append=" + "x" * 2017)
+    assert not calls.lines
+    assert len(calls.loads) == 1
+    assert "kexec_load(2) is used: the command line has 2017 bytes" in said.err
+
+
 def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
     """1, as kexec-tools has it."""
     write(files, "file", b"")

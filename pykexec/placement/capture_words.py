@@ -1,0 +1,184 @@
+"""Words of a command line that cost a capture kernel memory: which of the running kernel's it
+does not inherit, and what the user's own take.
+
+The list is that of kdump-utils (KDUMP_COMMANDLINE_REMOVE in gen-kdump-sysconfig.sh, and
+kdump-lib.sh:prepare_cmdline) without "quiet", which costs no memory, and with the other parameters
+of Documentation/admin-guide/kernel-parameters.txt that allocate at boot or cap memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from pykexec.placement.cmdline import Dropped, key_of, memparse, split_words
+from pykexec.placement.layout import KIB, MIB
+
+TAKES_MEMORY = "would take memory of the capture kernel"
+CAPS_MEMORY = "would cap the memory of the capture kernel"
+
+TAKING = (
+    *("crashkernel", "reserve_mem", "log_buf_len", "swiotlb"),
+    *("hugepages", "hugepagesz", "default_hugepagesz", "hugetlb_cma", "hugetlb_cma_only"),
+    *("cma", "cma_pernuma", "numa_cma"),
+    *("slub_debug", "slab_debug", "page_owner", "page_table_check", "debug_pagealloc"),
+    *("debug_guardpage_minorder", "kmemleak"),
+    *("trace_buf_size", "trace_instance", "alloc_snapshot"),
+    *("dhash_entries", "ihash_entries", "mhash_entries", "mphash_entries"),
+    *("thash_entries", "uhash_entries"),
+)
+CAPPING = ("mem", "memmap", "kernelcore", "movablecore")
+NEVER_INHERITED = {
+    **dict.fromkeys(TAKING, TAKES_MEMORY),
+    **dict.fromkeys(CAPPING, CAPS_MEMORY),
+    "panic_on_warn": "would end the capture at a warning",
+    "ignition.firstboot": "would set the machine up anew",
+}
+"""Keys that a capture kernel does not inherit, and what each of them would do there."""
+EXPECTED = frozenset({"crashkernel"})
+"""On the command line of every machine that is ready for a crash: left out without a warning."""
+
+OFF = frozenset(("0", "off", "n", "no", "none", "-", "noforce"))
+"""Values with which a word of `TAKING` takes nothing."""
+COUNT = re.compile(r"[0-9]{1,20}")
+
+LOG_BUF_MAX = 1 << 31
+RECORD_TEXT, RECORD_SIZE = 32, 24 + 88
+"""printk.c: one struct prb_desc and one struct printk_info for 32 bytes (PRB_AVGBITS) of text."""
+SLAB = 2 * KIB
+"""IO_TLB_SIZE."""
+HUGE_PAGE = 2 * MIB
+"""The default huge page of x86."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordCost:
+    """Bytes that a word takes; None where that cannot be known from its text."""
+
+    text: str
+    size: int | None
+    why: str = ""
+
+
+def first_size(value: str) -> int | None:
+    """The size that a value begins with."""
+    found = memparse(value)
+    return found[0] if found else None
+
+
+def log_buffer_size(value: str) -> int | None:
+    """kernel/printk/printk.c:log_buf_len_update and setup_log_buf."""
+    size = first_size(value)
+    if not size:
+        return size
+    rounded = min(1 << (size - 1).bit_length(), LOG_BUF_MAX)
+    return rounded + rounded // RECORD_TEXT * RECORD_SIZE
+
+
+def swiotlb_size(value: str) -> int | None:
+    """kernel/dma/swiotlb.c:setup_io_tlb_npages; "force" alone changes no size."""
+    slabs = 0 if value.startswith(("force", "noforce")) else first_size(value)
+    return None if slabs is None else slabs * SLAB
+
+
+def crashkernel_size(value: str) -> int | None:
+    """None for a list of ranges, which depends on the size of memory."""
+    return None if ":" in value else first_size(value)
+
+
+def hugetlb_cma_size(value: str) -> int | None:
+    """mm/hugetlb_cma.c:cmdline_parse_hugetlb_cma: a size, or NODE:SIZE,..."""
+    sizes = [first_size(item.rpartition(":")[2]) for item in value.split(",")]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+RESERVED = "reserved at boot"
+COUNTED: dict[str, tuple[Callable[[str], int | None], str]] = {
+    "log_buf_len": (log_buffer_size, "a power of two, and the records beside it"),
+    "swiotlb": (swiotlb_size, "slabs of 2 KiB"),
+    "cma": (first_size, RESERVED),
+    "reserve_mem": (first_size, RESERVED),
+    "crashkernel": (crashkernel_size, RESERVED),
+    "hugetlb_cma": (hugetlb_cma_size, RESERVED),
+}
+HUGE_PAGE_KEYS = ("hugepages", "hugepagesz", "default_hugepagesz")
+
+
+def word_costs(append: Iterable[str]) -> tuple[WordCost, ...]:
+    """What the user's own words take of the capture kernel's memory. Of a key that is given
+    several times the last word counts."""
+    words = [word for text in append for word in split_words(text)]
+    last = {key_of(word): word for word in words}
+    costs = [
+        word_cost(key, word)
+        for key, word in last.items()
+        if key in TAKING and key not in HUGE_PAGE_KEYS
+    ]
+    return tuple(cost for cost in (*costs, *huge_pages(words)) if cost.size != 0)
+
+
+def word_cost(key: str, word: str) -> WordCost:
+    value = word.partition("=")[2].strip('"')
+    if value.lower() in OFF:
+        return WordCost(word, 0)
+    count, why = COUNTED.get(key, (None, ""))
+    return WordCost(word, count(value) if count else None, why)
+
+
+def huge_pages(words: Iterable[str]) -> Iterator[WordCost]:
+    """hugepages= counts pages of the hugepagesz= before it, else of the default size; for
+    several nodes it is NODE:COUNT,... (mm/hugetlb.c:hugepages_setup)."""
+    counts: dict[int | None, int | None] = {}
+    size: int | None = None
+    default, texts = HUGE_PAGE, []
+    for word in words:
+        key, value = key_of(word), word.partition("=")[2]
+        if key not in HUGE_PAGE_KEYS:
+            continue
+        texts.append(word)
+        if key == "hugepages":
+            counts[size] = page_count(value)
+            continue
+        size = first_size(value)
+        if key == "default_hugepagesz" and size:
+            default = size
+    known = [(default if page is None else page) * count for page, count in pairs(counts)]
+    if counts:
+        total = sum(known) if len(known) == len(counts) else None
+        yield WordCost(" ".join(texts), total, "pages that are taken at boot")
+
+
+def page_count(value: str) -> int | None:
+    parts = [item.rpartition(":")[2] for item in value.split(",")]
+    return sum(map(int, parts)) if all(COUNT.fullmatch(part) for part in parts) else None
+
+
+def pairs(counts: dict[int | None, int | None]) -> Iterator[tuple[int | None, int]]:
+    return ((page, count) for page, count in counts.items() if count is not None)
+
+
+def append_warnings(append: Iterable[str]) -> Iterator[str]:
+    """Of the user's words: those whose memory is not in the estimate, and those that cap it."""
+    texts = tuple(append)
+    for cost in word_costs(texts):
+        if cost.size is None:
+            yield f"{cost.text} takes memory of the capture kernel that is not in the estimate"
+    for word in (word for text in texts for word in split_words(text)):
+        if key_of(word) in CAPPING:
+            yield f"{word} caps the memory of the capture kernel, which is given a map of its own"
+
+
+def dropped_warnings(dropped: Iterable[Dropped]) -> Iterator[str]:
+    """What a capture kernel does not inherit, a line for each reason."""
+    texts: dict[str, list[str]] = {}
+    for item in dropped:
+        key = key_of(item.text)
+        if key not in EXPECTED and NEVER_INHERITED.get(key) == item.why:
+            texts.setdefault(item.why, []).append(item.text)
+    for why, words in texts.items():
+        yield (
+            f"left out of the running kernel's command line: {' '.join(words)}, which {why}; "
+            "--append gives it to the capture kernel all the same"
+        )
