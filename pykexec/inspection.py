@@ -36,7 +36,7 @@ from pykexec.abi.elf import (
 from pykexec.abi.pe import MZ_MAGIC
 from pykexec.crash.core_file import CoreFile, is_core, open_core
 from pykexec.errors import NotSupported
-from pykexec.images.bzimage import SECTOR
+from pykexec.images.bzimage import HAS_PAYLOAD, SECTOR
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import InnerFile, OpenFile, UnreadableFile, write_new
 from pykexec.images.identify import identify
@@ -46,8 +46,6 @@ from pykexec.memory.ranges import PhysRange
 
 MAX_CORE_HEADERS = 16 << 20
 """65,535 program headers and their notes have 4 MiB; what is larger is a dump, cut off."""
-HAS_PAYLOAD = 0x208
-"""Protocol that brought payload_offset and payload_length."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,12 @@ def make_bzimage(
     magic: bytes = b"HdrS",
     boot_flag: int = 0xAA55,
     jump: int = 0x6A,
+    relocatable: int = 1,
+    code32_start: int = 0,
+    packed: tuple[int, int] = (0, 0),
 ) -> bytes:
-    """A bzImage whose header says what it is told to say."""
+    """A bzImage whose header says what it is told to say. One that is not relocatable, or of a
+    protocol before 2.05, needs a code32_start of 0x100000."""
     setup = bytearray((max(setup_sects, 1) + 1) * 512)
     fields = setup_header.parse(bytes(setup_header.sizeof()))
     fields.setup_sects = setup_sects
@@ -48,7 +52,9 @@ def make_bzimage(
     fields.version, fields.loadflags, fields.xloadflags = version, loadflags, xloadflags
     fields.init_size, fields.kernel_alignment = init_size, alignment
     fields.pref_address, fields.cmdline_size = pref_address, cmdline_size
-    fields.relocatable_kernel, fields.initrd_addr_max = 1, 0x7FFFFFFF
+    fields.relocatable_kernel, fields.initrd_addr_max = relocatable, 0x7FFFFFFF
+    fields.code32_start = code32_start
+    fields.payload_offset, fields.payload_length = packed
     fields.kernel_version = 0x300 - 0x200 if banner else 0
     header = setup_header.build(fields)
     setup[SETUP_HEADER_OFFSET : SETUP_HEADER_OFFSET + len(header)] = header

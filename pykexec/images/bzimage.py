@@ -6,6 +6,8 @@ against the file before it is used.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pykexec.abi.bootparam import (
     BOOT_FLAG,
     HDRS_MAGIC,
@@ -15,10 +17,17 @@ from pykexec.abi.bootparam import (
     Xlf,
     setup_header,
 )
+from pykexec.images.codecs import HEAD_SIZE, codec_of
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused, printable
 
 SECTOR = 512
+PARAGRAPH = 16
+"""The unit of syssize."""
+HAS_PAYLOAD = 0x208
+"""Protocol that brought payload_offset and payload_length."""
+MAX_SETUP_SECTS = 64
+"""boot.rst: the setup code has 32 KiB at most."""
 OLDEST_PROTOCOL = 0x20C
 """xloadflags came with 2.12 (Linux 3.8)."""
 STARTUP_64_OFFSET = 0x200
@@ -41,8 +50,10 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         return Refused(why)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
     payload, alignment = file.size - setup_size, header.kernel_alignment
-    if why := truncated(file.size, setup_size, header.syssize * 16) or lies(
-        payload, header.init_size, alignment, header.cmdline_size
+    if why := (
+        truncated(file.size, setup_size, header.syssize * PARAGRAPH, STARTUP_64_OFFSET)
+        or lies(payload, header.init_size, alignment, header.cmdline_size)
+        or wrong_setup_sects(file, header, setup_size)
     ):
         return Refused(why, close=True)
     if header.pref_address >= 1 << 46:
@@ -90,12 +101,13 @@ def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
     return None
 
 
-def truncated(file_size: int, setup_size: int, syssize: int) -> str | None:
-    """Whether the file ends before what its header promises; all in bytes."""
+def truncated(file_size: int, setup_size: int, syssize: int, entry: int = 0) -> str | None:
+    """Whether the file ends before what its header promises; all in bytes. `entry` is the
+    offset of the entry in the kernel."""
     payload = file_size - setup_size
-    if payload <= STARTUP_64_OFFSET:
+    if payload <= entry:
         return f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file_size:#x}"
-    if payload < syssize - 16:
+    if payload < syssize - PARAGRAPH:
         return f"truncated: syssize promises {syssize:#x} bytes, {payload:#x} are there"
     return None
 
@@ -109,6 +121,39 @@ def lies(payload: int, memory: int, alignment: int, cmdline_size: int) -> str | 
     if not 1 <= cmdline_size <= 0xFFFF:
         return f"cmdline_size {cmdline_size:#x}, expected 1 to 0xffff"
     return None
+
+
+def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | None:
+    """Whether setup_sects contradicts what the header points at: the banner lies in the setup
+    code (boot.rst, kernel_version), and the packed kernel (payload_offset, protocol 2.08) begins
+    as something packed does. A packing that nobody knows yet is no contradiction; one that would
+    be found by another setup_sects is."""
+    if header.kernel_version and header.kernel_version + 0x200 >= setup_size:
+        return (
+            f"setup_sects {header.setup_sects}: kernel_version points to "
+            f"{header.kernel_version + 0x200:#x}, behind the setup code"
+        )
+    if header.version < HAS_PAYLOAD or not header.payload_length:
+        return None
+    at, end = header.payload_offset, header.payload_offset + header.payload_length
+    if setup_size + end > file.size:
+        return (
+            f"truncated: the packed kernel ends at {setup_size + end:#x}, the file at "
+            f"{file.size:#x}"
+        )
+    if is_packed(file, setup_size + at):
+        return None
+    for sectors in range(1, MAX_SETUP_SECTS + 1):
+        if is_packed(file, (sectors + 1) * SECTOR + at):
+            return (
+                f"setup_sects {header.setup_sects}: no packed kernel is at payload_offset "
+                f"{at:#x}, and with {sectors} there would be one"
+            )
+    return None
+
+
+def is_packed(file: OpenFile, at: int) -> bool:
+    return at + HEAD_SIZE <= file.size and codec_of(file.read(at, HEAD_SIZE)) is not None
 
 
 def version_text(file: OpenFile, pointer: int, setup_size: int) -> str | None:

@@ -6,12 +6,23 @@ have yet has the value that boot.rst gives it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, LoadFlag, setup_header
-from pykexec.images.bzimage import SECTOR, lies, read_head, version_text
+from pykexec.images.bzimage import (
+    PARAGRAPH,
+    SECTOR,
+    lies,
+    read_head,
+    truncated,
+    version_text,
+    wrong_setup_sects,
+)
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, Linux32Boot, Refused
 
 OLDEST_PROTOCOL = 0x200
+HAS_SYSSIZE_32 = 0x204
 HAS_INITRD_MAX, HAS_RELOCATION, HAS_CMDLINE_SIZE, HAS_INIT_SIZE = 0x203, 0x205, 0x206, 0x20A
 OLD_CMDLINE_SIZE = 255
 OLD_INITRD_ADDR_MAX = 0x37FFFFFF
@@ -39,11 +50,8 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         return Refused("a zImage: LOADED_HIGH is not set", close=True)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
     payload = file.size - setup_size
-    if payload <= 0:
-        return Refused(
-            f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file.size:#x}",
-            close=True,
-        )
+    if why := truncated(file.size, setup_size, promised_size(header)):
+        return Refused(why, close=True)
     relocatable = version >= HAS_RELOCATION and bool(header.relocatable_kernel)
     boot = Linux32Boot(
         protocol=version,
@@ -56,11 +64,13 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         initrd_addr_max=(
             header.initrd_addr_max if version >= HAS_INITRD_MAX else OLD_INITRD_ADDR_MAX
         ),
-        entry_offset=0,
+        entry_offset=entry_offset(header, payload, relocatable),
         setup=file.span(0, setup_size),
     )
-    if why := lies(payload, boot.memory, boot.kernel_alignment, boot.cmdline_size) or out_of_reach(
-        boot
+    if why := (
+        lies(payload, boot.memory, boot.kernel_alignment, boot.cmdline_size)
+        or out_of_reach(boot)
+        or wrong_setup_sects(file, header, setup_size)
     ):
         return Refused(why, close=True)
     return KernelImage(
@@ -70,6 +80,23 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         payload=file.span(setup_size, payload),
         boot=boot,
     )
+
+
+def promised_size(header: Any) -> int:
+    """Bytes of the kernel by syssize. Before protocol 2.04 it has 16 bits, and the rest of a
+    kernel above 1 MiB is not in it: the size is not known, and has these bits."""
+    paragraphs = header.syssize if header.version >= HAS_SYSSIZE_32 else header.syssize & 0xFFFF
+    return int(paragraphs) * PARAGRAPH
+
+
+def entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
+    """The 32-bit entry by code32_start, which is meant for a kernel at 1 MiB; None where it is
+    in no part of a kernel that lies there, so that its setup code alone knows what to start.
+    A relocatable kernel is entered at its start, whatever the field says (boot.rst)."""
+    offset: int = header.code32_start - KERN32_BASE
+    if relocatable:
+        return 0
+    return offset if 0 <= offset < payload else None
 
 
 def header_bytes(head: bytes) -> bytes:

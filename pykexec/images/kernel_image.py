@@ -64,7 +64,9 @@ class Linux32Boot:
     cmdline_size: int
     initrd_addr_max: int
     """Highest address of the initrd's last byte."""
-    entry_offset: int
+    entry_offset: int | None
+    """From the load address to the 32-bit entry; None where there is none, and the kernel
+    starts in real mode only."""
     setup: Contents | None = None
     """The file's first sectors, which run in real mode; None where there are none."""
 

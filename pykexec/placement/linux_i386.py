@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
-from pykexec.images.kernel_image import KernelImage, Linux32Boot
+from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import layout
@@ -30,7 +30,15 @@ from pykexec.placement.space import Space
 def plan_linux_i386(
     image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest
 ) -> PlacementPlan:
-    """Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    """Raises UnservedImage for one without a 32-bit entry, DoesNotFit, UsageError, NotSupported
+    for an unknown memory map."""
+    if boot.entry_offset is None:
+        raise UnservedImage(
+            f"{image.path}: this image starts in real mode only: it has no 32-bit entry "
+            "(code32_start), and cannot be relocated",
+            hint="pykexec-kexec --real-mode -l starts it by its real-mode entry",
+            type=image.type,
+        )
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
     params = boot_params_for(boot, machine, request, load.line, load.memory_map)
     below = purgatory_end(boot)

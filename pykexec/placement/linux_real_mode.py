@@ -67,15 +67,15 @@ class SetupSegment:
     def size(self) -> int:
         return self.code_offset + len(real_mode_code())
 
-    def encode(self, at: int, kernel: int, initrd: PhysRange | None, initrd_size: int) -> bytes:
-        """The bytes for this address, and the header for these."""
+    def encode(self, at: int, entry: int, initrd: PhysRange | None, initrd_size: int) -> bytes:
+        """The bytes for this address; `entry` is the address of the 32-bit entry."""
         size: int = setup_header.sizeof()
         header = setup_header.parse(self.setup[SETUP_HEADER_OFFSET:][:size].ljust(size, b"\0"))
         header.vid_mode = VID_MODE_NORMAL
         header.type_of_loader = LOADER_TYPE_KEXEC
         header.loadflags |= LoadFlag.CAN_USE_HEAP
         header.heap_end_ptr = HEAP_END_PTR
-        header.code32_start = kernel
+        header.code32_start = entry
         header.cmd_line_ptr = at + HEAP_END
         ramdisk = (initrd.start, initrd_size) if initrd else (0, 0)
         header.ramdisk_image, header.ramdisk_size = ramdisk
@@ -103,13 +103,14 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
     setup_at = take_low(load.space, SETUP_CODE, segment.size)
     kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
+    entry = kernel.range.start + (boot.entry_offset or 0)
     initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
     low = Placed(
         SETUP_CODE,
         setup_at,
         "as low as there is room, below 640 KiB; the code at its end enters real mode",
-        Built(segment.encode(setup_at.start, kernel.range.start, initrd, size)),
+        Built(segment.encode(setup_at.start, entry, initrd, size)),
         Source.BUILT,
     )
     return load.plan(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pykexec.errors import NotSupported
 from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, NotAnImage
-from tests.builders import MIB, make_bzimage, write
+from tests.builders import MIB, make_bzimage, pack, write
 
 
 def parsed(tmp_path: Path, **change: Any) -> tuple[KernelImage, Linux32Boot]:
@@ -65,6 +67,69 @@ def test_a_64_bit_kernel_by_its_32_bit_entry(tmp_path: Path) -> None:
     path = write(tmp_path, "vmlinuz", make_bzimage())
     assert identify(path).type == "bzImage64"
     assert identify(path, "bzImage").type == "bzImage"
+
+
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize("codec", [None, "gzip", "xz"])
+@pytest.mark.parametrize("kind", [None, "bzImage"])
+@pytest.mark.parametrize("change", [{}, {"xloadflags": 0}, {"version": 0x204, "jump": 0x2E}])
+def test_half_a_kernel_is_refused_by_either_entry(
+    tmp_path: Path, codec: str | None, kind: str | None, change: dict[str, Any]
+) -> None:
+    data = half(make_bzimage(**change))
+    path = write(tmp_path, "k", pack(data, codec) if codec else data)
+    with pytest.raises(NotAnImage, match=r"truncated: syssize promises 0x3000 bytes, 0x1600 are"):
+        identify(path, kind)
+
+
+def test_syssize_of_an_old_kernel_has_16_bits(tmp_path: Path) -> None:
+    """What follows in the header is swap_dev, and a kernel above 1 MiB has lost its high bits."""
+    old = {"version": 0x203, "jump": 0x2E, "xloadflags": 0}
+    payload = bytes(0x120000)
+    for syssize in (0x2000, 0xFFFF2000):
+        image, _ = parsed(tmp_path, payload=payload, syssize=syssize, **old)
+        assert image.payload.size == len(payload)
+    with pytest.raises(NotAnImage, match="truncated: syssize promises 0x20000 bytes, 0x1000 are"):
+        parsed(tmp_path, payload=bytes(0x1000), syssize=0x12000, **old)
+    image, _ = parsed(tmp_path, payload=bytes(0x3000 - 8), syssize=0x300)
+    assert image.payload.size == 0x3000 - 8  # memtest86+ has less than a paragraph too few
+
+
+PACKED = b"\xf4" * 0x300 + gzip.compress(bytes(0x4000)).ljust(0x4D00, b"\xf4")
+
+
+@pytest.mark.parametrize("kind", ["bzImage64", "bzImage"])
+@pytest.mark.parametrize(
+    ("sectors", "reason"),
+    [
+        (2, "setup_sects 2: no packed kernel is at payload_offset 0x300, and with 8 there would"),
+        (7, "setup_sects 7: no packed kernel is at payload_offset 0x300, and with 8 there would"),
+        (9, "setup_sects 9: no packed kernel is at payload_offset 0x300, and with 8 there would"),
+        (1, "setup_sects 1: kernel_version points to 0x400, behind the setup code"),
+        (99, "truncated: the kernel starts at 0xc800, the file ends at"),
+        (40, "truncated: syssize promises 0x2000 bytes, 0x1000 are there"),
+    ],
+)
+def test_a_setup_sects_that_lies(tmp_path: Path, kind: str, sectors: int, reason: str) -> None:
+    """The kernel would be entered some sectors too early or too late. The file is longer than
+    syssize, as a signed one is, so that alone would not notice."""
+    good = bytearray(make_bzimage(PACKED, setup_sects=8, packed=(0x300, 0x100), syssize=0x200))
+    struct.pack_into("<H", good, 0x20E, 0x200)
+    assert identify(write(tmp_path, "good", bytes(good)), kind).payload.size == len(PACKED)
+    good[0x1F1] = sectors
+    with pytest.raises(NotAnImage) as caught:
+        identify(write(tmp_path, "k", bytes(good)), kind)
+    assert f": not a {kind}: {reason}" in caught.value.message
+
+
+def test_a_packing_that_nobody_knows_is_no_lie(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_bzimage(packed=(0x300, 0x100))))
+    assert image.type == "bzImage64"
+    with pytest.raises(NotAnImage, match="truncated: the packed kernel ends at 0x3401"):
+        identify(write(tmp_path, "k", make_bzimage(packed=(0x300, 0x2D01))))
 
 
 def test_it_cannot_capture_a_dump(tmp_path: Path) -> None:

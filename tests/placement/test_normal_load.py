@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
+from pykexec.images.kernel_image import KernelImage, UnservedImage
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
@@ -92,8 +93,11 @@ def test_a_bzimage_by_its_32_bit_entry(tmp_path: Path, golden: Golden) -> None:
     assert raw[0x1E8] == len(ORACLE_MAP.ranges)
 
 
+OLD: dict[str, Any] = {"xloadflags": 0, "version": 0x202, "jump": 0x2A, "code32_start": 0x100000}
+
+
 def test_a_kernel_that_cannot_move(tmp_path: Path, golden: Golden) -> None:
-    image = image_of(tmp_path, make_bzimage(xloadflags=0, version=0x202, jump=0x2A))
+    image = image_of(tmp_path, make_bzimage(**OLD))
     plan = planned(image, append=("console=ttyS0",))
     assert at(plan, names.KERNEL_32).start == 0x100000
     assert at(plan, names.PURGATORY).end == 0x9F000
@@ -110,8 +114,34 @@ def test_a_kernel_that_contradicts_itself(tmp_path: Path, real_mode: bool) -> No
     )
 
 
+@pytest.mark.parametrize("start", [0, 0x1000, 0x100000 + 0x3000])
+def test_a_kernel_that_starts_in_real_mode_only(tmp_path: Path, start: int) -> None:
+    """ipxe.lkrn: its header has no code32_start; --real-mode starts it."""
+    data = make_bzimage(xloadflags=0, version=0x207, relocatable=0, code32_start=start)
+    image = image_of(tmp_path, data)
+    with pytest.raises(UnservedImage, match="starts in real mode only") as caught:
+        planned(image)
+    assert "pykexec-kexec --real-mode" in (caught.value.hint or "")
+    plan = planned(image, real_mode=True)
+    assert at(plan, names.KERNEL_32).start == 0x100000
+
+
+def test_the_entry_by_code32_start(tmp_path: Path) -> None:
+    """Of a kernel that lies at 1 MiB; a relocatable one is entered at its start."""
+    for relocatable, start, entry in ((0, 0x100000, 0), (0, 0x101230, 0x1230), (1, 0x101230, 0)):
+        data = make_bzimage(xloadflags=0, relocatable=relocatable, code32_start=start)
+        for real_mode in (False, True):
+            plan = planned(image_of(tmp_path, data), real_mode=real_mode)
+            there = at(plan, names.KERNEL_32).start + entry
+            if real_mode:
+                told = struct.unpack_from("<I", bytes_of(plan, names.SETUP_CODE), 0x214)[0]
+            else:
+                told = stub_params(plan).entry
+            assert told == there
+
+
 def test_a_command_line_too_long_for_an_old_kernel(tmp_path: Path) -> None:
-    image = image_of(tmp_path, make_bzimage(xloadflags=0, version=0x202, jump=0x2A))
+    image = image_of(tmp_path, make_bzimage(**OLD))
     with pytest.raises(DoesNotFit, match="the command line has 300 bytes, this kernel takes 255"):
         planned(image, append=("x" * 300,))
 
