@@ -132,6 +132,23 @@ class HugePageUser:
 
 
 @dataclass(frozen=True, slots=True)
+class SerialConsole:
+    """A UART like the 8250."""
+
+    name: str
+    """Of its tty, or "uart"."""
+    address: int
+    """An I/O port; physical where it is `in_memory`, and 0 where that is hidden."""
+    in_memory: bool
+    speed: int | None
+    """In baud; None where it is left as it is."""
+    shift: int
+    """Its registers are 1 << shift bytes apart."""
+    source: str
+    """What named it, e.g. "console=ttyS1,9600"."""
+
+
+@dataclass(frozen=True, slots=True)
 class PciDevice:
     """One function, its class code (24 bits) and the driver bound to it ("" for none)."""
 
@@ -211,6 +228,8 @@ class Machine:
     pci_devices: tuple[PciDevice, ...] | Unknown = NOT_READ
     iommu_groups: int | Unknown = NOT_READ
     """Groups in /sys/kernel/iommu_groups; 0 where no IOMMU translates."""
+    console: SerialConsole | Unknown | None = NOT_READ
+    """Of the running kernel; None where it has no serial one."""
     bootloader: BootLoader | Unknown = NOT_READ
     kdump_service: str | Unknown | None = NOT_READ
     """The configuration file of the distribution's kdump service; None without one."""

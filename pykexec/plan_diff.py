@@ -100,11 +100,13 @@ def facts_of(document: dict[str, Any]) -> PlanFacts:
     kernel = {f"kernel {name}": text(value) for name, value in document["kernel"].items()}
     window, syscall = document["window"], document.get("syscall")
     reserved = document["reservation"]
+    console = document.get("console")
     return PlanFacts(
         plain
         | kernel
         | {
             "cmdline": text(document["cmdline"]),
+            "console": text(console["port"]) if console else None,
             "window": str(span_of(window)) if window else None,
             "reservation": None if reserved is None else ", ".join(spans(reserved)) or "nothing",
             "syscall": text(syscall["name"]) if syscall else None,

@@ -14,7 +14,7 @@ import pytest
 
 from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, setup_header
 from pykexec.images.contents import Built
-from pykexec.machine import CpuNotes, Machine, NoteArea, Unknown
+from pykexec.machine import CpuNotes, Machine, NoteArea, SerialConsole, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.segment import Segment, Source
@@ -107,6 +107,7 @@ def make_machine(
         cpus=(CpuNotes(0, 0x1100000, 368), CpuNotes(1, 0x1101000, 368)),
         vmcoreinfo=NoteArea(0x1200000, 4132),
         page_offset_base=0xFFFF888000000000,
+        console=SerialConsole("ttyS0", 0x3F8, False, None, 0, "console=ttyS0"),
     )
 
 

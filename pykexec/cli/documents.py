@@ -121,6 +121,10 @@ def load(report: LoadReport) -> Document:
         "kernel": kernel(plan.image),
         "cmdline": str(plan.cmdline),
         "cmdline_words": words(plan.cmdline),
+        "console": {
+            "port": hex(plan.console.port) if plan.console.port else None,
+            "why": plan.console.why,
+        },
         "window": span(plan.window) if plan.window else None,
         "segments": [segment(*pair) for pair in enumerate(report.planned.table.segments)],
         "memory_map": map_entries(plan.memory_map),

@@ -38,7 +38,7 @@ VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
 def load(report: LoadReport, verbose: int = 0) -> list[Block]:
     """The table, what it is and where it went; with -v every reason."""
     plan, table = report.planned.plan, report.planned.table
-    page: list[Block] = [*segments(plan, table), Facts(load_facts(report))]
+    page: list[Block] = [*segments(plan, table), Facts(load_facts(report, verbose))]
     if report.done and report.done.bound:
         page.append(Facts(bound_facts(report.done.bound)))
     if verbose:
@@ -75,7 +75,7 @@ def whole_span(table: SegmentTable) -> PhysRange | None:
     return PhysRange(table.segments[0].mem, max(item.range.end for item in table.segments))
 
 
-def load_facts(report: LoadReport) -> Pairs:
+def load_facts(report: LoadReport, verbose: int = 0) -> Pairs:
     from pykexec.abi.kexec import flag_names
 
     plan = report.planned.plan
@@ -92,6 +92,8 @@ def load_facts(report: LoadReport) -> Pairs:
     if plan.mode:
         facts.append(("cost", cost(plan)))
     facts.append(("cmdline", str(plan.cmdline)))
+    if verbose:
+        facts.append(("stub", f"console {plan.console}"))
     if report.syscall:
         facts.append(("syscall", f"{report.syscall.syscall}: {report.syscall.why}"))
     facts.append(("backend", target(report.target)))

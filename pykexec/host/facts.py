@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.host import devices, encryption, firmware, kernel, kernel_map, kexec, memory
+from pykexec.host import console, devices, encryption, firmware, kernel, kernel_map, kexec, memory
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import NOT_READ, Machine, Unknown
 
@@ -64,6 +64,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         snp_guest=encryption.snp_guest(root, params),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),
+        console=console.console(root, cmdline),
         bootloader=firmware.bootloader(root),
         kdump_service=firmware.kdump_service(root),
     )

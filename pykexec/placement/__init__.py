@@ -7,8 +7,8 @@ kernel is a Linux x86_64, and has one for each place to wait in: `crash_load` (r
 `capture`.
 
 What the planners put into memory: `boot_params` (with `cmdline` and `efi`), `multiboot_info`,
-`purgatory`. Where they put it: `layout` (fixed limits), `space` (what is free), `window`, `fill`,
-`stage`, `reservation`, `estimate` (with `capture_words`). What comes of it: `plan`, `segment`,
-checked by `kernel_rules`, and `bind` once the backup pages are known. What was asked: `implied`,
-`syscall_choice`. Whether the stub can run at all: `encryption`.
+`purgatory` (with `console`). Where they put it: `layout` (fixed limits), `space` (what is free),
+`window`, `fill`, `stage`, `reservation`, `estimate` (with `capture_words`). What comes of it:
+`plan`, `segment`, checked by `kernel_rules`, and `bind` once the backup pages are known. What was
+asked: `implied`, `syscall_choice`. Whether the stub can run at all: `encryption`.
 """

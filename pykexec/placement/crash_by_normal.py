@@ -12,6 +12,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
+from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -61,7 +62,14 @@ def plan_crash_by_normal(
     if inside:
         things.append(Placed(ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
     seal = headers.end - SEAL_SIZE
-    job = StubJob(boot.boot_params.start, boot.entry, seal=seal, checks=request.checks)
+    console = stub_console(machine, request.serial_port)
+    job = StubJob(
+        boot.boot_params.start,
+        boot.entry,
+        seal=seal,
+        checks=request.checks,
+        serial_port=console.port,
+    )
     return PlacementPlan(
         image=image,
         request=request,
@@ -75,6 +83,7 @@ def plan_crash_by_normal(
         mode=request.mode or Mode.FLAG,
         window=window,
         estimate=guess,
+        console=console,
         warnings=(
             *capture_warnings(ram.size, guess, params.cmdline, request.append),
             *(() if inside or request.headers_at else (ASSUMED,)),

@@ -21,6 +21,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate, layout
 from pykexec.placement.capture import capture_params, capture_warnings
+from pykexec.placement.console import stub_console
 from pykexec.placement.fill import low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -71,7 +72,14 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         *([Placed(BACKUP, backup, WHY_BACKUP)] if backup else []),
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
-    job = StubJob(boot.boot_params.start, boot.entry, exchanges=exchanges, checks=request.checks)
+    console = stub_console(machine, request.serial_port)
+    job = StubJob(
+        boot.boot_params.start,
+        boot.entry,
+        exchanges=exchanges,
+        checks=request.checks,
+        serial_port=console.port,
+    )
     guess = estimate.crash_size(image.linux, request.initrd, request.append)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
@@ -88,6 +96,7 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         next_map=params.e820,
         window=region,
         estimate=guess,
+        console=console,
         warnings=capture_warnings(region.size, guess, params.cmdline, request.append),
     )
 

@@ -15,6 +15,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
+from pykexec.placement.console import stub_console
 from pykexec.placement.plan import PURGATORY, Boot, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob, entry_of, stub_memsz, with_purgatory
 from pykexec.placement.segment import Source
@@ -104,7 +105,13 @@ class NormalLoad:
         warnings: tuple[str, ...] = (),
     ) -> PlacementPlan:
         """The things and the purgatory, whose place is explained by `why`."""
-        job = replace(job, checks=self.request.checks, from_32=self.from_32)
+        console = stub_console(self.machine, self.request.serial_port)
+        job = replace(
+            job,
+            checks=self.request.checks,
+            from_32=self.from_32,
+            serial_port=console.port,
+        )
         starts = "kernel" if boot else "image"
         return PlacementPlan(
             image=self.image,
@@ -117,6 +124,7 @@ class NormalLoad:
             cmdline=self.line,
             next_map=self.memory_map,
             window=self.window,
+            console=console,
             warnings=warnings,
         )
 

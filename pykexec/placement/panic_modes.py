@@ -23,6 +23,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate, layout
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
+from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
@@ -108,6 +109,7 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         mode=request.mode,
         window=frames.window,
         estimate=guess,
+        console=stub_console(machine, request.serial_port),
         stage=frames,
         warnings=(
             *capture_warnings(frames.window.size, guess, params.cmdline, request.append),
@@ -206,6 +208,7 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
         regions=tuple(staged_regions(bound)) if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,
+        serial_port=plan.console.port,
         reset_seconds=reset_seconds(machine.sysctls.panic or 0),
         keep=tuple(machine.crash_kernel or ()),
     )

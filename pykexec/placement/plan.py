@@ -12,6 +12,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CAPTURE_WORDS, CommandLine
+from pykexec.placement.console import SILENT, StubConsole
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
 from pykexec.placement.stage import StageFrames
@@ -69,6 +70,8 @@ class LoadRequest:
     """Let the kernel keep the headers of a crash load up to date itself."""
     checks: bool = True
     """Whether the stub compares digests."""
+    serial_port: int | None = None
+    """For the stub's words; None is the running kernel's console."""
     rng_seed: bytes = bytes(32)
     """Zeros in a dry run, so that two are alike; drawn for a real load."""
     flags: KexecFlag = NO_FLAGS
@@ -134,6 +137,7 @@ class PlacementPlan:
     stage: StageFrames | None = None
     """Where the image waits for a panic; then the stub is the only segment."""
     estimate: Estimate | None = None
+    console: StubConsole = SILENT
     warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Placed]:

@@ -17,7 +17,6 @@ from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Regi
 MAX_REGIONS = 4
 """What the stub checks of a Linux: kernel, initrd, boot_params, ELF core headers."""
 TABLES_ALIGN = 16
-COM1 = 0x3F8
 
 PAGE_TABLES_SIZE = 6 * PAGE_SIZE
 PRESENT_WRITABLE, LARGE = 0x3, 0x80
@@ -78,6 +77,8 @@ class StubJob:
     exchanges: tuple[Exchange, ...] = ()
     seal: int = 0
     checks: bool = True
+    serial_port: int = 0
+    """Of `StubConsole`."""
     reset_seconds: int = 0
     rax: int = 0
     rbx: int = 0
@@ -105,7 +106,7 @@ class StubJob:
             boot_params=self.boot_params,
             entry=self.entry,
             seal=self.seal,
-            serial_port=COM1,
+            serial_port=self.serial_port,
             flags=self.flags,
             reset_seconds=self.reset_seconds,
             rax=self.rax,

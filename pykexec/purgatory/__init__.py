@@ -31,6 +31,7 @@ from pykexec.purgatory.records import (
     tables,
 )
 from pykexec.purgatory.stub import (
+    LAST_PORT,
     MAGIC,
     PARAMS_OFFSET,
     STUB_MEMSZ,
@@ -44,6 +45,7 @@ from pykexec.purgatory.stub import (
 
 __all__ = [
     "EXCHANGE_SIZE",
+    "LAST_PORT",
     "MAGIC",
     "PARAMS_OFFSET",
     "REGION_SIZE",

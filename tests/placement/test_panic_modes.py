@@ -175,6 +175,7 @@ def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
     raw = b"".join(segment.buf.chunks())
     params = parse_params(raw)
     assert params.reset_seconds == 10
+    assert params.serial_port == armed.plan.console.port == 0x3F8
     return raw[params.tables - segment.mem :], params
 
 

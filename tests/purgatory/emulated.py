@@ -66,6 +66,8 @@ class End(Enum):
 class Pc:
     """The machine. The fields are how its devices behave; change them before `run`."""
 
+    uart: int = COM1
+    """Its first port; there is no other UART."""
     uart_status: int | None = None
     """What the line status register always reads; None: a UART that works."""
     pit_reads: int | None = 3
@@ -229,7 +231,7 @@ class Pc:
 
     def _in(self, uc: Any, port: int, size: int, _: object) -> int:
         self.reads += 1
-        if port == COM1 + 5:
+        if port == self.uart + 5:
             return 0x60 if self.uart_status is None else self.uart_status
         if port == 0x61:
             return self._timer() if self.pit_port is None else self.pit_port
@@ -244,7 +246,7 @@ class Pc:
         return self._gate | (OUT_2 if self._left < 0 else 0)
 
     def _out(self, uc: Any, port: int, size: int, value: int, _: object) -> None:
-        if port == COM1:
+        if port == self.uart:
             self.serial.append(value)
             return
         self.writes.append((port, value))

@@ -26,7 +26,7 @@ from pykexec.purgatory import (
     sha256,
 )
 
-from .emulated import BOOT_PARAMS, ENTRY, NOT_MAPPED, STUB, End, Pc
+from .emulated import BOOT_PARAMS, COM1, ENTRY, NOT_MAPPED, STUB, End, Pc
 from .test_stub import HIGH, LOW, noise
 
 PAGE = 4096
@@ -75,6 +75,7 @@ def job_of(
     regions: list[tuple[int, bytes]], exchanges: list[tuple[int, int, int]], at: int = STUB
 ) -> Attack:
     job = StubJob(
+        serial_port=COM1,
         boot_params=BOOT_PARAMS,
         entry=ENTRY,
         regions=tuple(Region.of(addr, data) for addr, data in regions),
@@ -208,6 +209,7 @@ def test_everything_above_4_gib() -> None:
     entry, boot_params = HIGH + 0x300200, HIGH + 0x310000
     image = noise(PAGE, 3)
     job = StubJob(
+        serial_port=COM1,
         boot_params=boot_params,
         entry=entry,
         regions=(Region.of(HIGH_ARENA, image),),

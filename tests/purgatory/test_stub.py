@@ -397,6 +397,19 @@ def test_a_dead_uart_costs_no_more_than_a_moment(status: int, good: bool) -> Non
 
 
 @pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("port", [0x2F8, 0xE010, 0xFFF8])
+def test_another_serial_port(good: bool, port: int) -> None:
+    """Every port that is not this UART's would fail the test."""
+    load = Load(serial_port=port)
+    pc = load.into(Pc(uart=port))
+    if not good:
+        pc.flip(next(iter(load.regions)))
+    assert pc.run() is (End.STARTED if good else End.HALTED)
+    assert pc.text.startswith(CHECKING)
+    assert pc.writes == []
+
+
+@pytest.mark.parametrize("good", [True, False])
 def test_serial_port_zero_is_silent(good: bool) -> None:
     load = Load(serial_port=0)
     pc = load.into(Pc())

@@ -115,6 +115,7 @@ class SimulatedBackend:
                 name=str(self.folder.path),
                 memory_map=layout.memory_map,
                 memory_map_source="simulated",
+                console=None,
                 kernel_image=layout.kernel_image,
                 crash_kernel=layout.reserved,
                 release=layout.release,

@@ -77,6 +77,7 @@ def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
         direct=asked.args == "none",
         hotplug=asked.hotplug,
         checks=asked.checks,
+        serial_port=asked.serial_port,
         rng_seed=os.urandom(len(LoadRequest.rng_seed)),
         real_mode=asked.real_mode,
         modules=tuple(Module(file.span(0, file.size), line) for file, line in files),
@@ -126,6 +127,8 @@ def why_kexec_load(
 def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
     if not asked.checks:
         say([f"{NAME}: note: --no-checks has no effect: with -s the kernel's purgatory checks"])
+    if asked.serial_port is not None:
+        say([f"{NAME}: note: --serial has no effect: the kernel's purgatory writes to no port"])
     done = hand_over(image, kernel, request, file_flags(asked))
     say(f"{NAME}: warning: {warning}" for warning in done.warnings)
 

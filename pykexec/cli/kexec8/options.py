@@ -39,7 +39,10 @@ class Option:
 
 NEXT = "after 2.0.32"
 NO_SCREEN = "the purgatory of pykexec touches no screen"
-OWN_SERIAL = "the purgatory of pykexec speaks only when a digest is wrong, to the first serial port"
+OWN_SERIAL = (
+    "the purgatory of pykexec always writes to a serial port, that of the running kernel's console "
+    "or of --serial"
+)
 NO_XEN = "it is for Xen, which takes another kernel alive by tools of its own"
 NO_WAY_BACK = (
     "the purgatory of pykexec hands on no way back (kexec_jump_back_entry=), which the running "
@@ -148,13 +151,13 @@ X86 = (
     Option("noefi", help="Don't hand EFI on to the next kernel."),
     Option("reset-vga", help="Reset a VGA device.", kind=Kind.NOTED, why=NO_SCREEN),
     Option("console-vga", help="Messages on the VGA.", kind=Kind.NOTED, why=NO_SCREEN),
-    Option("console-serial", help="Messages on the serial port.", kind=Kind.NOTED, why=OWN_SERIAL),
+    Option(
+        "console-serial", help="Messages on the serial port.", kind=Kind.ALREADY, why=OWN_SERIAL
+    ),
     Option(
         "serial",
         argument="PORT",
-        help="The serial port for messages.",
-        kind=Kind.NOTED,
-        why=OWN_SERIAL,
+        help="The port for messages: ttyS0 to ttyS3, or 0xPORT.",
     ),
     Option(
         "serial-baud",

@@ -5,6 +5,7 @@ Each combination has one meaning, whatever its order, or is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from pykexec.cli.kexec8.options import Kind
 from pykexec.cli.kexec8.parse import BadCommandLine, Words, parse
+from pykexec.host.console import LEGACY_PORTS
+from pykexec.purgatory import LAST_PORT
 
 
 class Do(Enum):
@@ -74,6 +77,7 @@ class Wishes:
     force_dtb: bool
     efi: bool
     real_mode: bool
+    serial_port: int | None
     args: str | None
     """"linux", "elf" or "none": how an ELF file is started, where that was said."""
     notes: tuple[str, ...]
@@ -115,6 +119,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         force_dtb=given.has("force_dtb"),
         efi=not given.has("noefi"),
         real_mode=given.has("real_mode"),
+        serial_port=serial_port(given.one("serial")),
         args=style(given),
         notes=tuple(notes(given)),
     )
@@ -180,6 +185,19 @@ def call(given: Words) -> Call:
         raise BadCommandLine("-s, -c and -a exclude each other")
     calls = {"file": Call.FILE, "classic": Call.CLASSIC}
     return calls.get(asked[0], Call.AUTO) if asked else Call.AUTO
+
+
+def serial_port(asked: str | None) -> int | None:
+    """As kexec-tools reads --serial, whose names are two of these."""
+    if asked is None:
+        return None
+    if re.fullmatch(r"ttyS[0-3]", asked):
+        return LEGACY_PORTS[int(asked[-1])]
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", asked) and 0 < int(asked, 16) <= LAST_PORT:
+        return int(asked, 16)
+    raise BadCommandLine(
+        f"Bad serial port base '{asked}'", hint="ttyS0 to ttyS3, or an I/O port like 0x3f8"
+    )
 
 
 def style(given: Words) -> str | None:

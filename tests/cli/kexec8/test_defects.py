@@ -23,6 +23,8 @@ import pytest
 import pykexec
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
 from pykexec.backends.backend import LoadState, Slot
+from pykexec.cli.kexec8.parse import BadCommandLine
+from pykexec.cli.kexec8.wishes import wishes
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.machine import CpuNotes, Unknown
@@ -478,3 +480,18 @@ def test_a_refused_trial_is_not_repeated(kexec: Kexec, calls: Calls) -> None:
     calls.errors.update(kexec_file_load=EINVAL, kexec_load=EINVAL)
     said = kexec("-l bzImage", status=255)
     assert said.err.startswith("kexec_load failed: Invalid argument\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [("ttyS1", 0x2F8), ("ttyS0", 0x3F8), ("0x2e8", 0x2E8), (None, None)],
+)
+def test_serial_is_where_the_purgatory_writes(given: str | None, port: int | None) -> None:
+    words = ["-c", "-l", "bzImage", *([f"--serial={given}"] if given else [])]
+    assert wishes(words).serial_port == port
+
+
+@pytest.mark.parametrize("given", ["ttyS9", "ttyUSB0", "0x0", "0xffff", "1016", "0x12345"])
+def test_a_bad_serial_port_is_refused(given: str) -> None:
+    with pytest.raises(BadCommandLine, match="Bad serial port base"):
+        wishes(["-c", "-l", "bzImage", f"--serial={given}"])

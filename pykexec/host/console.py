@@ -1,0 +1,135 @@
+"""The serial port on which the running kernel writes its messages."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from pykexec.host.root import Root, number
+from pykexec.machine import SerialConsole, Unknown
+
+TTY = "/sys/class/tty"
+SPCR = "/sys/firmware/acpi/tables/SPCR"
+SPCR_MAX = 4096
+SPCR_HEAD = struct.Struct("<4sI28xB3xBBBBQ")
+"""Signature, length; at 36 the interface's type, at 40 the address of its registers: address
+space, width, offset, access size, address."""
+SPCR_BAUD = 58
+SPCR_SPEEDS = {3: 9600, 4: 19200, 6: 57600, 7: 115200}
+UART_8250_TYPES = (0x00, 0x01, 0x12)
+"""Of the DBG2 table: a 16550, its subset, and one with the access size of its address."""
+ACPI_MEMORY, ACPI_IO = 0, 1
+
+LEGACY_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
+"""arch/x86/include/asm/serial.h: ttyS0 to ttyS3 where /sys does not say."""
+UPIO_PORT = 0
+"""io_type of include/linux/serial_core.h; every other one is memory."""
+TTY_WORD = re.compile(r"ttyS(\d{1,3})(?:,(\d{1,7}).*)?")
+UART_WORD = re.compile(
+    r"(?:uart(?:8250)?|ns16550a?),(?:(io|mmio|mmio16|mmio32|mmio32be|mmio32native),)?"
+    r"(0x[0-9a-fA-F]{1,16}|\d{1,19})(?:,(\d{1,7}).*)?"
+)
+"""drivers/tty/serial/earlycon.c, serial_core.c:uart_parse_earlycon; without a word before it the
+address is memory."""
+EARLYPRINTK = re.compile(r"(?:serial,)?(?:ttyS([0-3])|(0x[0-9a-fA-F]{1,4}))(?:,(\d{1,7}).*)?")
+"""arch/x86/kernel/early_printk.c:early_serial_init."""
+REGISTERS = 8
+
+
+def console(root: Root, cmdline: str | Unknown) -> SerialConsole | Unknown | None:
+    """The last console= that is a serial port, else earlycon= or earlyprintk=, else the one that
+    firmware names (SPCR). None where there is none: an 8250 that is not there must not be
+    written to. Unknown when the command line is."""
+    if isinstance(cmdline, Unknown):
+        return cmdline
+    words = [word.partition("=") for word in kernel_words(cmdline)]
+    consoles = [value for key, _, value in words if key == "console"]
+    if consoles and consoles[-1] in ("", "null"):
+        return None
+    for value in reversed(consoles):
+        if found := of_console(root, value):
+            return found
+    for key, _, value in reversed(words):
+        if found := of_early(root, key, value):
+            return found
+    return of_spcr(root)
+
+
+def kernel_words(cmdline: str) -> list[str]:
+    """Up to "--", behind which all is for init."""
+    words = cmdline.split()
+    return words[: words.index("--")] if "--" in words else words
+
+
+def of_console(root: Root, value: str) -> SerialConsole | None:
+    """console=ttyS1,115200n8 or console=uart,mmio32,0xfe032000,115200."""
+    if match := TTY_WORD.fullmatch(value):
+        return of_tty(root, int(match[1]), match[2], f"console={value}")
+    return of_uart(value, f"console={value}")
+
+
+def of_early(root: Root, key: str, value: str) -> SerialConsole | None:
+    source = f"{key}={value}"
+    if key == "earlycon":
+        return of_uart(value, source)
+    match = EARLYPRINTK.fullmatch(value) if key == "earlyprintk" else None
+    if not match and key == "earlyprintk" and value.split(",")[0] == "serial":
+        return of_tty(root, 0, None, source)
+    if not match:
+        return None
+    if match[1]:
+        return of_tty(root, int(match[1]), match[3], source)
+    return SerialConsole("uart", int(match[2], 16), False, speed(match[3]), 0, source)
+
+
+def of_uart(value: str, source: str) -> SerialConsole | None:
+    match = UART_WORD.fullmatch(value)
+    if not match:
+        return None
+    shift = 2 if match[1] in ("mmio32", "mmio32be", "mmio32native") else int(match[1] == "mmio16")
+    in_memory = match[1] != "io"
+    return SerialConsole("uart", int(match[2], 0), in_memory, speed(match[3]), shift, source)
+
+
+def of_tty(root: Root, line: int, baud: str | None, source: str) -> SerialConsole | None:
+    """Where /sys/class/tty can be read it decides whether there is an UART, and where; to others
+    than root it shows no addresses."""
+    names, folder = root.entries(TTY), f"{TTY}/ttyS{line}"
+    if isinstance(names, tuple) and f"ttyS{line}" not in names:
+        return None
+    kind, io_type = number(root, f"{folder}/type"), number(root, f"{folder}/io_type")
+    if kind == 0:
+        return None
+    name = f"ttyS{line}"
+    if not isinstance(io_type, Unknown) and io_type != UPIO_PORT:
+        base = number(root, f"{folder}/iomem_base", 16) or 0
+        return SerialConsole(name, base, True, speed(baud), shift_of(root, folder), source)
+    port = number(root, f"{folder}/port", 16)
+    if isinstance(port, Unknown):
+        port = LEGACY_PORTS[line] if line < len(LEGACY_PORTS) else 0
+    shift = shift_of(root, folder)
+    return SerialConsole(name, port, False, speed(baud), shift, source) if port else None
+
+
+def shift_of(root: Root, folder: str) -> int:
+    found = number(root, f"{folder}/iomem_reg_shift")
+    return found if isinstance(found, int) and 0 <= found < REGISTERS else 0
+
+
+def speed(baud: str | None) -> int | None:
+    return int(baud) if baud else None
+
+
+def of_spcr(root: Root) -> SerialConsole | None:
+    """The ACPI table SPCR, which Linux takes for a console too (drivers/acpi/spcr.c)."""
+    table = root.read(SPCR, SPCR_MAX)
+    if isinstance(table, Unknown) or len(table) < max(SPCR_HEAD.size, SPCR_BAUD + 1):
+        return None
+    signature, _, kind, space, width, _, access, address = SPCR_HEAD.unpack_from(table)
+    if signature != b"SPCR" or kind not in UART_8250_TYPES or not address:
+        return None
+    baud = SPCR_SPEEDS.get(table[SPCR_BAUD])
+    shift = 2 if space == ACPI_MEMORY and (access == 3 or width == 32) else 0
+    if space not in (ACPI_MEMORY, ACPI_IO):
+        return None
+    return SerialConsole("uart", address, space == ACPI_MEMORY, baud, shift, "ACPI SPCR")

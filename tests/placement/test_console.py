@@ -1,0 +1,62 @@
+"""The port that the stub is told, in every kind of load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pykexec.decide import decide
+from pykexec.images.identify import identify
+from pykexec.machine import SerialConsole, Unknown
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.console import stub_console
+from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
+from pykexec.purgatory import parse_params
+from tests.builders import make_bzimage, make_machine, write
+
+TTY_S1 = SerialConsole("ttyS1", 0x2F8, False, 9600, 0, "console=ttyS1,9600")
+IN_MEMORY = replace(TTY_S1, address=0xFE032000, in_memory=True)
+RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
+
+
+@pytest.mark.parametrize(
+    ("console", "port", "why"),
+    [
+        (TTY_S1, 0x2F8, "ttyS1 at 9600 baud, console=ttyS1,9600"),
+        (replace(TTY_S1, speed=None), 0x2F8, "ttyS1, console=ttyS1,9600"),
+        (None, 0, "the running kernel has no serial console"),
+        (Unknown("hidden"), 0, "the running kernel's serial console is unknown: hidden"),
+        (IN_MEMORY, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is in memory that the stub does "
+         "not map"),
+        (replace(TTY_S1, address=0xFFFFFF), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is at "
+         "ports that the stub does not know"),
+        (replace(TTY_S1, shift=2), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is at ports that "
+         "the stub does not know"),
+    ],
+)  # fmt: skip
+def test_where_the_stub_writes(
+    console: SerialConsole | Unknown | None, port: int, why: str
+) -> None:
+    found = stub_console(replace(RESERVED, console=console))
+    assert (found.port, found.why) == (port, why)
+
+
+def test_what_was_asked_for_wins() -> None:
+    assert stub_console(replace(RESERVED, console=TTY_S1), 0x3E8).port == 0x3E8
+
+
+@pytest.mark.parametrize("kind", ImageKind)
+@pytest.mark.parametrize("console", [TTY_S1, IN_MEMORY, None])
+def test_the_stub_of_every_load_is_told(
+    tmp_path: Path, kind: ImageKind, console: SerialConsole | None
+) -> None:
+    image = identify(write(tmp_path, "vmlinuz", make_bzimage()))
+    mode = Mode.FLAG if kind is ImageKind.CRASH_BY_NORMAL else None
+    plan = decide(image, replace(RESERVED, console=console), LoadRequest(kind, mode=mode)).plan
+    stub = plan.named(PURGATORY)
+    assert stub
+    assert stub.contents
+    told = parse_params(b"".join(bytes(chunk) for chunk in stub.contents.chunks()))
+    assert told.serial_port == plan.console.port == (0x2F8 if console is TTY_S1 else 0)
