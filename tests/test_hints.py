@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from tests.test_layers import PACKAGE, layer, modules
 
 LAYERS = {
-    "memory", "machine", "images", "crash", "placement", "host", "backends", "decide", "load",
-    "file_load", "inspection", "rehearse", "doctor", "explain", "vmcore_check", "vmcore_pages",
-    "plan_document", "plan_diff",
+    "memory", "machine", "images", "crash", "dump", "placement", "host", "backends", "decide",
+    "load", "file_load", "inspection", "rehearse", "doctor", "explain", "vmcore_check",
+    "vmcore_pages", "plan_document", "plan_diff",
 }  # fmt: skip
 """Those that judge what a user has given. The command line's own faults point at --help."""
 SIMULATED = PACKAGE / "backends" / "simulated"

@@ -18,6 +18,7 @@ LAYERS = (
     ("machine",),
     ("images",),
     ("crash",),
+    ("dump",),
     ("purgatory",),
     ("placement",),
     ("libc",),
@@ -27,7 +28,7 @@ LAYERS = (
         "decide", "load", "file_load", "inspection", "rehearse", "doctor", "explain",
         "vmcore_check", "vmcore_pages", "plan_document", "plan_diff", "qemu",
     ),
-    ("cli", "__main__"),
+    ("cli", "vmcore_dmesg", "__main__"),
 )  # fmt: skip
 PACKAGE = Path(pykexec.__file__).parent
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

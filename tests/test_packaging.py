@@ -139,3 +139,4 @@ def test_entry_points(wheel: Path) -> None:
         text = archive.read(name).decode()
     assert "pykexec = pykexec.cli:main" in text
     assert "pykexec-kexec = pykexec.cli.kexec8:main" in text
+    assert "pykexec-vmcore-dmesg = pykexec.vmcore_dmesg:main" in text

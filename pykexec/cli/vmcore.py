@@ -1,4 +1,4 @@
-"""pykexec vmcore: what a dump is, and whether it is whole."""
+"""pykexec vmcore: what a dump is, whether it is whole, and what it says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pykexec.cli.params import PATH, Verb, machine_option, output_options
 
 @click.group()
 def command() -> None:
-    """Look at a dump and check that it is whole."""
+    """Look at a dump, check that it is whole, and print its log."""
 
 
 @command.command("info", cls=Verb, short_help="What is in a dump.")
@@ -60,3 +60,23 @@ def verify(
     Output(as_json, verbose).show("vmcore_verdict", verdict)
     if not verdict.whole:
         ctx.exit(CheckFailed.exit_status)
+
+
+@command.command("dmesg", cls=Verb, short_help="Print the log of the kernel that crashed.")
+@click.argument("file", type=PATH)
+@click.option("--noescape", is_flag=True, help="Write control characters as they are.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_context
+def dmesg(ctx: click.Context, file: Path, noescape: bool, as_json: bool) -> None:
+    """Print the log of the kernel that crashed, as dmesg(1) prints that of the running one.
+
+    FILE is an ELF core (/proc/vmcore, makedumpfile -E, QEMU), a kdump-compressed file, or a
+    flattened one of these. No debug symbols are needed.
+    """
+    from pykexec.cli.log import print_document, print_lines
+    from pykexec.dump.reader import open_dump
+
+    dump = open_dump(str(file))
+    if as_json:
+        ctx.exit(print_document(dump))
+    print_lines(dump, noescape)

@@ -89,6 +89,7 @@ TITLES = {
     "machine capture": ["Of machine capture and doctor"],
     "vmcore info": [],
     "vmcore verify": ["Of vmcore verify"],
+    "vmcore dmesg": ["Of vmcore dmesg"],
     "doctor": ["Of machine capture and doctor"],
     "explain": ["Of explain"],
     "diff": [],

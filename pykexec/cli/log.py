@@ -1,0 +1,55 @@
+"""The log of a dump: lines on stdout, or one JSON document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.dump.log import Record, records
+from pykexec.dump.log_text import safe
+from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.cli.documents import Document
+    from pykexec.dump.reader import Dump
+
+
+def print_lines(dump: Dump, noescape: bool = False) -> None:
+    """What comes before a damage is printed, and then the fault is raised."""
+    for record in records(dump):
+        for line in record.lines():
+            if noescape:
+                click.echo(line)
+            else:
+                click.echo(safe(line))
+
+
+def print_document(dump: Dump) -> int:
+    """pykexec.log/1 on stdout; gives the exit status, that of a damage that ended the log."""
+    from pykexec.cli.documents import encode
+
+    release, found, problem = dump.info.release, [], None
+    try:
+        found += [document(record) for record in records(dump)]
+    except KexecError as error:
+        problem = error
+    log = {
+        "schema": "pykexec.log/1",
+        "release": release,
+        "problem": problem.message if problem else None,
+        "records": found,
+    }
+    click.echo(encode(log), nl=False)
+    return problem.exit_status if problem else 0
+
+
+def document(record: Record) -> Document:
+    """`text` is UTF-8; other bytes in it are \\xNN. null is what this kind of log does not keep."""
+    return {
+        "sequence": record.sequence,
+        "nanoseconds": record.nanoseconds,
+        "facility": record.facility,
+        "level": record.level,
+        "text": record.text.decode("utf-8", "backslashreplace"),
+    }

@@ -1,0 +1,49 @@
+"""What can be wrong with a dump."""
+
+from __future__ import annotations
+
+from pykexec.errors import KexecError
+
+COPY_AGAIN = "it is damaged, or a part of it is missing: copy it again"
+
+
+class NotADump(KexecError):
+    """No dump of x86_64 in a format that is read here."""
+
+    code = "not-a-dump"
+    usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile or QEMU wrote of one"
+
+
+class UnreadableDump(KexecError):
+    """A dump that cannot be opened or read, or that changes while it is read."""
+
+    code = "unreadable-dump"
+    usual_hint = "check its permissions, and let nothing write to it meanwhile"
+
+
+class DamagedDump(KexecError):
+    """A header, table or list of the dump contradicts itself or the rest."""
+
+    code = "damaged-dump"
+    usual_hint = COPY_AGAIN
+
+
+class NotInDump(KexecError):
+    """Memory that the dump does not hold: filtered, cut off, or not mapped by the kernel."""
+
+    code = "not-in-dump"
+    usual_hint = "makedumpfile may have filtered it: a lower dump level keeps more"
+
+
+class UnknownKernel(KexecError):
+    """VMCOREINFO, symbols or types do not have what is asked for."""
+
+    code = "unknown-kernel"
+    usual_hint = "the kernel that crashed does not export it"
+
+
+class OutOfTime(KexecError):
+    """Reading on would take longer than it may."""
+
+    code = "out-of-time"
+    usual_hint = "its lists are damaged, or the machine is very large"

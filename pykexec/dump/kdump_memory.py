@@ -1,0 +1,207 @@
+"""Physical memory in a kdump-compressed file: makedumpfile -c, -l, -p, -z or without one of them,
+and what QEMU writes as kdump-zlib (makedumpfile's IMPLEMENTATION, diskdump_mod.h).
+
+A header in the first block, a sub-header behind it, two bitmaps (RAM, and pages that are in
+the file), then a descriptor a page of the second bitmap, in order.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
+from pykexec.dump.page_codecs import CODECS, unpack_page
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pykexec.dump.file import Bytes
+
+SIGNATURE = b"KDUMP   "
+HEADER = struct.Struct("<8si390s6x16xIiiII")
+"""Up to max_mapnr: signature, version, utsname, status, block_size, sub_hdr_size, ..."""
+SUB_HEADER = struct.Struct("<Qii11Q")
+"""phys_base, dump_level, split, start_pfn, end_pfn, offset and size of vmcoreinfo, of the notes
+and of eraseinfo, then the page frame numbers again with 64 bits."""
+PAGE = struct.Struct("<QII8x")
+INCOMPLETE = 8
+"""In status: makedumpfile found no room for all pages."""
+BLOCKS = (4096, 8192, 16384, 32768, 65536)
+PAGES_MAX = 1 << 40
+RANK_BYTES = 4096
+"""Of the bitmap, counted at once."""
+MAPS_KEPT = 64
+PAGES_KEPT = 512
+NOTES_MAX = 16 << 20
+INFO_MAX = 1 << 20
+SCAN_SECONDS = 60
+"""For VMCOREINFO in a file that does not name it: a microsecond or a few a page."""
+HEAD_BYTES = 64
+
+
+class KdumpMemory:
+    """Pages by physical address, unpacked when they are asked for; the last 512 are kept."""
+
+    def __init__(self, file: Bytes) -> None:
+        self.file = file
+        head = file.read(0, HEADER.size)
+        if len(head) < HEADER.size:
+            raise DamagedDump(f"{file.name}: the file ends in its header")
+        version, _, status, block, sub, blocks, mapnr = HEADER.unpack(head)[1:]
+        self.block: int = block
+        if self.block not in BLOCKS:
+            raise DamagedDump(f"{file.name}: blocks of {self.block} bytes")
+        if not 0 < sub < 1 << 16:
+            raise DamagedDump(f"{file.name}: a sub-header of {sub} blocks")
+        self.incomplete = bool(status & INCOMPLETE)
+        self.codec = next((name for flag, name in CODECS.items() if status & flag), "")
+        self.read_sub_header(version, mapnr)
+        self.bitmap: int = (1 + sub + blocks // 2) * block
+        """File offset of the second bitmap."""
+        there = max(0, file.size - self.bitmap)
+        self.bitmap_size: int = min(blocks // 2 * self.block, (self.pages + 7) // 8, there)
+        self.descriptors: int = (1 + sub + blocks) * block
+        self.ranks = [0]
+        """Pages in the file before each RANK_BYTES of the bitmap, as far as it was counted."""
+        self.maps: dict[int, bytes] = {}
+        self.kept: dict[int, bytes] = {}
+        self.first = self.rank(self.start) if self.split else 0
+
+    @property
+    def format(self) -> str:
+        return f"kdump-compressed ({self.codec or 'not compressed'})"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pages that the file has; counts the whole bitmap."""
+        return self.rank(self.bitmap_size * 8) * self.block
+
+    def read_sub_header(self, version: int, mapnr: int) -> None:
+        """Page frames, dump level, VMCOREINFO and notes; a version says which fields there are."""
+        raw = self.file.read(self.block, SUB_HEADER.size).ljust(SUB_HEADER.size, b"\0")
+        fields = SUB_HEADER.unpack(raw)
+        self.level = fields[1] if version >= 1 else 0
+        self.split = version >= 2 and fields[2] != 0
+        wide = version >= 6
+        self.start, self.end = fields[11:13] if wide else fields[3:5]
+        self.pages: int = fields[13] if wide else mapnr
+        if not 0 < self.pages < PAGES_MAX:
+            raise DamagedDump(f"{self.file.name}: {self.pages} page frames")
+        info_at, info_size, note_at, note_size = fields[5:9]
+        self.vmcoreinfo = (
+            self.file.read(info_at, min(info_size, INFO_MAX)) if version >= 3 else b""
+        ) or None
+        self.notes = self.file.read(note_at, min(note_size, NOTES_MAX)) if version >= 4 else b""
+
+    def bits(self, number: int) -> bytes:
+        """RANK_BYTES of the second bitmap."""
+        found = self.maps.get(number)
+        if found is None:
+            at = number * RANK_BYTES
+            size = max(0, min(RANK_BYTES, self.bitmap_size - at))
+            found = self.file.read(self.bitmap + at, size).ljust(RANK_BYTES, b"\0")
+            if len(self.maps) >= MAPS_KEPT:
+                self.maps.clear()
+            self.maps[number] = found
+        return found
+
+    def rank(self, frame: int) -> int:
+        """Pages in the file before this page frame."""
+        number, at = divmod(min(frame, self.bitmap_size * 8) >> 3, RANK_BYTES)
+        while len(self.ranks) <= number:
+            before = self.bits(len(self.ranks) - 1)
+            self.ranks.append(self.ranks[-1] + int.from_bytes(before, "little").bit_count())
+        here = self.bits(number)
+        part = int.from_bytes(here[: at + 1], "little") & (1 << at * 8 + (frame & 7)) - 1
+        return self.ranks[number] + part.bit_count()
+
+    def has(self, frame: int) -> bool:
+        """Whether the file has this page frame."""
+        if not 0 <= frame < self.bitmap_size * 8:
+            return False
+        if self.split and not self.start <= frame < self.end:
+            return False
+        number, at = divmod(frame >> 3, RANK_BYTES)
+        return bool(self.bits(number)[at] >> (frame & 7) & 1)
+
+    def packed(self, number: int) -> tuple[bytes, int]:
+        """The bytes of the page with this descriptor as the file has them, and its flags."""
+        raw = self.file.read(self.descriptors + number * PAGE.size, PAGE.size)
+        if len(raw) < PAGE.size:
+            raise NotInDump(
+                "the file ends before the page's descriptor",
+                hint="the dump is cut off: copy it again",
+            )
+        offset, size, flags = PAGE.unpack(raw)
+        if size > self.block:
+            raise DamagedDump(f"{self.file.name}: a page of {size} bytes at {offset:#x}")
+        data = self.file.read(offset, size)
+        if len(data) < size:
+            raise NotInDump(
+                f"the file ends before the page at {offset:#x}",
+                hint="the dump is cut off: copy it again",
+            )
+        return data, flags
+
+    def page(self, frame: int) -> bytes:
+        """One page frame. Raises NotInDump, DamagedDump, MissingPackage."""
+        found = self.kept.get(frame)
+        if found is not None:
+            return found
+        if not self.has(frame):
+            raise NotInDump(f"page frame {frame:#x} is not in the dump")
+        data, flags = self.packed(self.rank(frame) - self.first)
+        page = unpack_page(data, flags, self.block)
+        if len(page) != self.block:
+            raise DamagedDump(f"{self.file.name}: page frame {frame:#x} has {len(page)} bytes")
+        if len(self.kept) >= PAGES_KEPT:
+            del self.kept[next(iter(self.kept))]
+        self.kept[frame] = page
+        return page
+
+    def read(self, addr: int, size: int) -> bytes:
+        """Bytes by physical address."""
+        frame, at = divmod(addr, self.block)
+        if at + size <= self.block:
+            return self.page(frame)[at : at + size]
+        parts = []
+        while size > 0:
+            part = self.page(frame)[at : at + size]
+            parts.append(part)
+            size -= len(part)
+            frame, at = frame + 1, 0
+        return b"".join(parts)
+
+    def find(self, needle: bytes) -> Iterator[int]:
+        """Physical addresses of `needle` in the first bytes of a page; raises UnknownKernel when
+        that takes too long."""
+        until = time.monotonic() + SCAN_SECONDS
+        for number, frame in enumerate(self.frames()):
+            try:
+                data, flags = self.packed(number)
+                where = unpack_page(data, flags, self.block, HEAD_BYTES).find(needle)
+            except (NotInDump, DamagedDump):
+                where = -1
+            if where >= 0:
+                yield frame * self.block + where
+            if number & 0xFFF == 0xFFF and time.monotonic() > until:
+                raise UnknownKernel(
+                    f"{self.file.name}: no VMCOREINFO in the first {number} pages",
+                    hint="dump with -device vmcoreinfo, or by makedumpfile",
+                )
+
+    def frames(self) -> Iterator[int]:
+        """Every page frame of the file that has a descriptor, in order."""
+        most = max(0, self.file.size - self.descriptors) // PAGE.size
+        for number in range((self.bitmap_size + RANK_BYTES - 1) // RANK_BYTES):
+            bits = self.bits(number)
+            for at, byte in enumerate(bits):
+                while byte:
+                    low = byte & -byte
+                    if not most:
+                        return
+                    most -= 1
+                    yield (number * RANK_BYTES + at) * 8 + low.bit_length() - 1
+                    byte ^= low

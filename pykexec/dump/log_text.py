@@ -1,0 +1,30 @@
+"""Log lines for those who read them: safe on a terminal, or as kexec-tools writes them."""
+
+from __future__ import annotations
+
+PRINTABLE = bytes(range(0x20, 0x7F))
+SPACES = b"\t\n\v\f\r"
+
+
+def safe(line: bytes) -> str:
+    """As dmesg(1) shows it: UTF-8 stays, control characters but the tab and bytes that are no
+    UTF-8 become \\xNN."""
+    text = line.decode("utf-8", "backslashreplace")
+    if line.isascii() and not line.translate(None, PRINTABLE + b"\t"):
+        return text
+    return "".join(c if c.isprintable() or c == "\t" else escaped(c) for c in text)
+
+
+def escaped(char: str) -> str:
+    """The bytes of a character in UTF-8."""
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def escaped_as_kexec_tools(text: bytes) -> bytes:
+    """util_lib/elf_info.c: all that is neither isprint() nor isspace() in the C locale as \\xNN."""
+    if not text.translate(None, PRINTABLE + SPACES):
+        return text
+    return b"".join(
+        bytes((byte,)) if byte in PRINTABLE or byte in SPACES else b"\\x%02x" % byte
+        for byte in text
+    )

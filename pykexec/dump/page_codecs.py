@@ -1,0 +1,67 @@
+"""How a page of a kdump-compressed file is packed, and how each is unpacked."""
+
+from __future__ import annotations
+
+import zlib
+
+from pykexec.dump.faults import DamagedDump
+from pykexec.errors import NotSupported
+
+ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 32
+CODECS = {ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
+"""Flags of a page and of the header's status (diskdump_mod.h: DUMP_DH_COMPRESSED_*)."""
+
+
+class MissingPackage(NotSupported):
+    """The Python package that unpacks this is not installed; `package` names it."""
+
+    code = "missing-codec"
+
+
+def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
+    """A page of `size` bytes; with `first` at least that much of its start where that is
+    quicker. Raises DamagedDump, MissingPackage."""
+    try:
+        if flags & ZLIB:
+            return zlib.decompressobj().decompress(data, first or size)
+        if flags & LZO:
+            from pykexec.dump import lzo
+
+            return lzo.decompress(data, size)
+        if flags & SNAPPY:
+            from pykexec.dump import snappy
+
+            return snappy.decompress(data, size)
+        if flags & ZSTD:
+            return unpack_zstd(data, size)
+    except (zlib.error, ValueError, IndexError) as error:
+        raise DamagedDump(f"a page does not unpack: {error}") from error
+    return data
+
+
+def unpack_zstd(data: bytes, size: int) -> bytes:
+    """By Python's own module (3.14), its backport, or the package zstandard."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            module = __import__(name, fromlist=["zstd"])
+        except ImportError:
+            continue
+        try:
+            page: bytes = module.ZstdDecompressor().decompress(data, size)
+        except module.ZstdError as error:
+            raise ValueError(str(error)) from error
+        return page
+    try:
+        import zstandard
+    except ImportError:
+        raise MissingPackage(
+            "the dump is compressed with zstd, and no Python package that unpacks it is installed",
+            hint="pip install zstandard (Debian: python3-zstandard)",
+            package="zstandard",
+        ) from None
+    try:
+        return zstandard.ZstdDecompressor(max_window_size=1 << 20).decompress(
+            data, max_output_size=size
+        )
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,128 @@
+"""A dump, opened: its format, physical memory, VMCOREINFO, notes, and the kernel's memory."""
+
+from __future__ import annotations
+
+from pykexec.dump.elf_memory import MAGIC, ElfMemory, parse_notes
+from pykexec.dump.faults import NotADump, UnknownKernel
+from pykexec.dump.file import DumpFile
+from pykexec.dump.paging import START_KERNEL_MAP, KernelMemory
+from pykexec.dump.vmcoreinfo import VmcoreInfo, scanned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pykexec.dump.file import Bytes
+    from pykexec.dump.kdump_memory import KdumpMemory
+
+OLDER = {b"DISKDUMP": "a diskdump file", b"\xd9\x1f\xa1\xed": "an LKCD dump"}
+
+
+class Dump:
+    """What is in a file. `memory` is by physical address; `kernel` by the crashed kernel's
+    virtual addresses, once its page tables are known."""
+
+    def __init__(self, memory: ElfMemory | KdumpMemory, flattened: bool, size: int) -> None:
+        self.memory, self.flattened, self.file_size = memory, flattened, size
+        self.info_source = "note"
+        self.known_info: VmcoreInfo | None = None
+        self.known_kernel: KernelMemory | None = None
+
+    @property
+    def format(self) -> str:
+        """For people."""
+        return f"{self.memory.format}, flattened" if self.flattened else self.memory.format
+
+    @property
+    def notes(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """(name, type, descriptor) of each ELF note."""
+        return parse_notes(self.memory.notes)
+
+    @property
+    def info(self) -> VmcoreInfo:
+        """VMCOREINFO of its note, else of the first place in memory that is one. Raises
+        UnknownKernel."""
+        if self.known_info is None:
+            self.known_info = self.noted_info() or self.scanned_info()
+        return self.known_info
+
+    def noted_info(self) -> VmcoreInfo | None:
+        if self.memory.vmcoreinfo:
+            return VmcoreInfo(self.memory.vmcoreinfo)
+        for name, _, desc in self.notes:
+            if name == b"VMCOREINFO":
+                return VmcoreInfo(desc)
+        return None
+
+    def scanned_info(self) -> VmcoreInfo:
+        """Of a kernel that was here before, the same may lie about: the first one counts by
+        which the kernel's own name can be read."""
+        first = None
+        for info in scanned(self.memory):
+            self.info_source = "memory"
+            first = first or info
+            if info.has("SYMBOL(swapper_pg_dir)") and names_itself(self.memory, info):
+                return info
+        if first is None:
+            raise UnknownKernel(
+                "there is no VMCOREINFO, neither as a note nor in memory",
+                hint="memory of a guest has it only when that ran Linux with CONFIG_VMCORE_INFO",
+            )
+        return first
+
+    @property
+    def kernel(self) -> KernelMemory:
+        """Raises UnknownKernel, DamagedDump."""
+        if self.known_kernel is None:
+            self.known_kernel = kernel_memory(self.memory, self.info)
+        return self.known_kernel
+
+
+def kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> KernelMemory:
+    """By swapper_pg_dir, which lies in the kernel's image at phys_base."""
+    root = info.symbol("swapper_pg_dir") - START_KERNEL_MAP + info.number("phys_base", 0)
+    levels = 5 if info.number("pgtable_l5_enabled", 0) else 4
+    return KernelMemory(memory, root & ~0xFFF, levels, info.number("sme_mask", 0))
+
+
+def names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
+    """Whether init_uts_ns, by this VMCOREINFO, has its release."""
+    from pykexec.errors import KexecError
+
+    try:
+        found = uts_name(kernel_memory(memory, info), info, 2)
+    except KexecError:
+        return False
+    return found == info.release.encode("latin-1")
+
+
+UTS_FIELD = 65
+
+
+def uts_name(kernel: KernelMemory, info: VmcoreInfo, field: int) -> bytes:
+    """One of sysname, nodename, release, version, machine and domainname of init_uts_ns."""
+    name = info.offset("uts_namespace.name")
+    return kernel.text(info.symbol("init_uts_ns") + name + field * UTS_FIELD, UTS_FIELD)
+
+
+def open_dump(path: str) -> Dump:
+    """Any of the formats. Raises NotADump, DamagedDump, UnreadableDump."""
+    outer = DumpFile(path)
+    file: Bytes = outer
+    head = outer.read(0, 16)
+    flattened = head.startswith(b"makedumpfile\0")
+    if flattened:
+        from pykexec.dump.flattened import Flattened
+
+        file = Flattened(outer)
+        head = file.read(0, 16)
+    if head.startswith(b"KDUMP   "):
+        from pykexec.dump.kdump_memory import KdumpMemory
+
+        return Dump(KdumpMemory(file), flattened, outer.size)
+    for magic, what in OLDER.items():
+        if head.startswith(magic):
+            raise NotADump(f"{path}: {what}, which is not read here", hint="crash(8) reads it")
+    if not head.startswith(MAGIC):
+        raise NotADump(f"{path}: not a dump: it starts with {ascii(head[:8])[2:-1]}")
+    return Dump(ElfMemory(file), flattened, outer.size)

@@ -1,0 +1,91 @@
+"""`pykexec-vmcore-dmesg`: the command line, output and exit statuses of kexec-tools'
+vmcore-dmesg, for every format that pykexec reads.
+
+It is not in `cli`: that imports typing, and half of its time would go into that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pykexec.dump.reader import Dump
+
+NAME = "pykexec-vmcore-dmesg"
+USAGE, NOT_OPENED, NO_DUMP, NO_LOG, NOT_READ, NOT_WRITTEN = 1, 2, 4, 50, 65, 54
+"""What vmcore-dmesg ends with; it has more numbers for NO_LOG (50 to 67) and NOT_READ."""
+INTERRUPTED, CLOSED_PIPE = 130, 141
+BUFFER = 64 << 10
+STDOUT, STDERR = 1, 2
+
+
+def main() -> None:
+    """The program: ends the process."""
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(INTERRUPTED)
+
+
+def run(words: list[str]) -> int:
+    """The exit status."""
+    if len(words) != 1:
+        complain(f"usage: {NAME} <kernel core file>", named=False)
+        return USAGE
+    from pykexec.dump.faults import NotADump, UnknownKernel, UnreadableDump
+    from pykexec.dump.reader import open_dump
+    from pykexec.errors import KexecError
+
+    try:
+        write_log(open_dump(words[0]))
+    except KexecError as error:
+        complain(error.message)
+        statuses = {NotADump: NO_DUMP, UnknownKernel: NO_LOG, UnreadableDump: NOT_OPENED}
+        return statuses.get(type(error), NOT_READ)
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except OSError as error:
+        complain(f"cannot write the log: {error.strerror}")
+        return NOT_WRITTEN
+    return 0
+
+
+def write_log(dump: Dump) -> None:
+    """Every record as vmcore-dmesg writes it: one time, however many lines. What comes before
+    a damage is written too."""
+    from pykexec.dump.log import records
+    from pykexec.dump.log_text import escaped_as_kexec_tools
+
+    waiting: list[bytes] = []
+    size = 0
+    try:
+        for record in records(dump):
+            plain = record.nanoseconds is None
+            text = record.text if plain else escaped_as_kexec_tools(record.text)
+            waiting.append(record.stamp + text + b"\n")
+            size += len(text)
+            if size > BUFFER:
+                ready, waiting, size = waiting, [], 0
+                write(STDOUT, b"".join(ready))
+    finally:
+        write(STDOUT, b"".join(waiting))
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of it."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def complain(text: str, named: bool = True) -> None:
+    """A line on standard error, or nowhere when that cannot be written."""
+    from pykexec.errors import printable
+
+    line = printable(f"{NAME}: {text}" if named else text) + "\n"
+    try:
+        write(STDERR, line.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
