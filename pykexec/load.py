@@ -93,7 +93,6 @@ def arm(
     exchanges = stage.exchanges(low_memory(planned.plan.memory_map))
     note = backend.read_vmcoreinfo(machine)
     bound = bind(planned.plan, machine, exchanges, note, stage.ours)
-    backend.fill_stage(bound)
-    table = armed_table(bound, machine)
+    table = armed_table(bound, machine, backend.fill_stage(bound))
     loaded = replace(backend.load(table, planned.plan), backup_map=exchanges)
     return LoadedPlan(replace(planned, table=table), loaded, prepared, bound)

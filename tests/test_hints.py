@@ -24,7 +24,6 @@ WITHOUT = {
     ("inspection.py", "extract_vmlinux"): SYSTEM,
     ("host/capture.py", "write_capture"): SYSTEM,
     ("host/kcore.py", "refusal"): SYSTEM,
-    ("backends/kernel/buffers.py", "mapped_file"): SYSTEM,
     ("memory/ranges.py", "PhysRange.__post_init__"): OURS,
     ("placement/bind.py", "bind"): OURS,
     ("placement/panic_modes.py", "armed_table"): OURS,

@@ -14,6 +14,7 @@ from pykexec.machine import Machine
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
+from pykexec.purgatory import Region
 
 
 class NothingLoaded(CheckFailed):
@@ -122,6 +123,7 @@ class StagingBackend(Backend, Protocol):
         """The VMCOREINFO note as it is now."""
         ...
 
-    def fill_stage(self, bound: BoundPlan) -> None:
-        """Put image and headers where they wait."""
+    def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
+        """Put image and headers where they wait; gives the digests that the stub is to find.
+        Raises FileChanged, and then no image may be loaded."""
         ...

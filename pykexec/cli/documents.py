@@ -196,8 +196,14 @@ def file_load(report: FileLoadReport) -> Document:
 
 
 def kernel(image: KernelImage) -> Document:
-    """Which kernel it is, wherever it lies: `sha256` is the file's, as sha256sum prints it."""
-    digest = image.file.sha256.hex() if image.file else None
+    """Which kernel it is, wherever it lies: `sha256` is the file's, as sha256sum prints it; null
+    where there is none, or where it has changed since it was loaded."""
+    from pykexec.images.contents import UnreadableFile
+
+    try:
+        digest = image.file.sha256.hex() if image.file else None
+    except UnreadableFile:
+        digest = None
     return {"type": image.type, "version": image.version, "sha256": digest}
 
 

@@ -69,7 +69,10 @@ def unpacked(
 
 def unpack(file: OpenFile, codec: Codec, limit: int = MAX_KEPT) -> OpenFile:
     """All of `file`, unpacked into memory without a name."""
-    return spooled(str(file.path), unpacked(str(file.path), file.span(0, file.size), codec, limit))
+    name = str(file.path)
+    found = spooled(name, unpacked(name, file.span(0, file.size), codec, limit))
+    file.require_unchanged()  # the end may have gone unread
+    return found
 
 
 def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:

@@ -25,8 +25,20 @@ class UnreadableFile(KexecError):
     code = "unreadable-file"
 
 
+class FileChanged(UnreadableFile):
+    """A file that is not what it was when it was opened, or when its digest was made."""
+
+    code = "file-changed"
+    usual_hint = "let nothing write to it meanwhile, and load again"
+
+
 class Contents(Protocol):
-    """`size` bytes, read in order, any number of times."""
+    """`size` bytes, read in order, any number of times; files may change in between."""
+
+    @property
+    def name(self) -> str:
+        """The files that they come from, for a message; "" without one."""
+        ...
 
     @property
     def size(self) -> int: ...
@@ -38,6 +50,10 @@ class Contents(Protocol):
     @property
     def sha256(self) -> bytes: ...
 
+    def first_sha256(self, now: bytes) -> bytes:
+        """`sha256` where that was made before; else `now`, which is it from here on."""
+        ...
+
 
 def digest(contents: Contents) -> bytes:
     """SHA-256 of the bytes, in one pass and a constant amount of memory."""
@@ -47,12 +63,33 @@ def digest(contents: Contents) -> bytes:
     return running.digest()
 
 
+def copied(contents: Contents) -> Iterator[bytes | memoryview]:
+    """All bytes in order, for whoever puts them where they are used: what was digested is what is
+    used. Raises FileChanged at the end where they are others than those of the digest; where none
+    was made before, this pass makes it."""
+    running = hashlib.sha256()
+    for chunk in contents.chunks():
+        running.update(chunk)
+        yield chunk
+    now = running.digest()
+    if contents.first_sha256(now) != now:
+        raise FileChanged(f"{contents.name}: has changed while it was loaded")
+
+
 class Digested:
     """Bytes whose digest is made when it is asked for, and once."""
+
+    @property
+    def name(self) -> str:
+        return ""
 
     @cached_property
     def sha256(self: Contents) -> bytes:
         return digest(self)
+
+    def first_sha256(self, now: bytes) -> bytes:
+        found: bytes = vars(self).setdefault("sha256", now)
+        return found
 
 
 @dataclass(frozen=True)
@@ -100,15 +137,25 @@ class OpenFile:
                 f"{self.path}: {what}not a regular file",
                 hint="pipes, devices and folders cannot be loaded",
             )
-        self.size = status.st_size
+        self.size, self.mtime = status.st_size, status.st_mtime_ns
 
     @classmethod
     def of_descriptor(cls, fd: int, path: str | os.PathLike[str]) -> OpenFile:
         """A file without a name of its own: `path` is what messages call it. Closes `fd`
         at its end."""
         file = cls.__new__(cls)
-        file.path, file.fd, file.size = Path(path), fd, os.fstat(fd).st_size
+        status = os.fstat(fd)
+        file.path, file.fd = Path(path), fd
+        file.size, file.mtime = status.st_size, status.st_mtime_ns
         return file
+
+    def require_unchanged(self) -> None:
+        """Raises FileChanged where it was written to since it was opened. A rename over its name
+        leaves it alone. Not all writers are seen so: the time has a grain of some milliseconds,
+        and a writer through a mapping sets it once; a digest sees what they write."""
+        status = os.fstat(self.fd)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
+            raise FileChanged(f"{self.path}: has changed while it was read")
 
     def span(self, offset: int, size: int) -> FileSpan:
         """A piece as Contents; the caller has checked that it lies inside."""
@@ -147,6 +194,9 @@ class InnerFile(OpenFile):
         self.path, self.outer, self.offset, self.size = outer.path, outer, offset, size
         self.fd = -1
 
+    def require_unchanged(self) -> None:
+        self.outer.require_unchanged()
+
     def span(self, offset: int, size: int) -> FileSpan:
         return self.outer.span(self.offset + offset, size)
 
@@ -171,12 +221,17 @@ class FileSpan(Digested):
     def __post_init__(self) -> None:
         assert self.file.fd >= 0, "a file inside a file is no file to map"
 
+    @property
+    def name(self) -> str:
+        return str(self.file.path)
+
     def chunks(self) -> Iterator[bytes | memoryview]:
         buffer = memoryview(bytearray(min(CHUNK, self.size)))
         for done in range(0, self.size, CHUNK):
             chunk = buffer[: min(CHUNK, self.size - done)]
             self.file.read_into(chunk, self.offset + done)
             yield chunk
+        self.file.require_unchanged()
 
 
 @dataclass(frozen=True)
@@ -184,6 +239,10 @@ class Joined(Digested):
     """Contents one after the other."""
 
     parts: tuple[Contents, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(dict.fromkeys(part.name for part in self.parts if part.name))
 
     @property
     def size(self) -> int:

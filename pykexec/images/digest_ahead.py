@@ -45,11 +45,19 @@ class DigestAhead:
             self.fault = fault
 
     @property
+    def name(self) -> str:
+        return self.contents.name
+
+    @property
     def size(self) -> int:
         return self.contents.size
 
     def chunks(self) -> Iterator[bytes | memoryview]:
         return self.contents.chunks()
+
+    def first_sha256(self, now: bytes) -> bytes:
+        """The thread's, which may have read earlier or later: both must have read the same."""
+        return self.sha256
 
     @property
     def sha256(self) -> bytes:

@@ -9,12 +9,12 @@ waits in scattered huge pages, which the stub exchanges with the window.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
 from pykexec.errors import DoesNotFit, NotSupported
-from pykexec.images.contents import Built, Contents
+from pykexec.images.contents import Built, Contents, copied
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
@@ -196,8 +196,9 @@ def assumed_stage(
     )
 
 
-def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
-    """The one segment of a panic mode: the stub, which has the digest of all that is staged."""
+def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...]) -> SegmentTable:
+    """The one segment of a panic mode: the stub, which has the digest of all that is staged, as
+    `staged_regions` made it."""
     plan = bound.plan
     stub = plan.named(PURGATORY)
     if stub is None or plan.stage is None or plan.boot is None:
@@ -205,7 +206,7 @@ def armed_table(bound: BoundPlan, machine: Machine) -> SegmentTable:
     job = StubJob(
         boot_params=plan.boot.boot_params.start,
         entry=plan.boot.entry,
-        regions=tuple(staged_regions(bound)) if plan.request.checks else (),
+        regions=regions if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,
         serial_port=plan.console.port,
@@ -223,24 +224,33 @@ def reset_seconds(panic: int) -> int:
     return panic if panic >= 0 else 1
 
 
-def staged_regions(bound: BoundPlan) -> Iterator[Region]:
-    """The digest of everything that was loaded, where it waits."""
+Put = Callable[[int, "bytes | memoryview"], None]
+"""Takes bytes to a physical address."""
+
+
+def staged_regions(bound: BoundPlan, put: Put) -> Iterator[Region]:
+    """The digest of everything that is loaded, where it waits; `put` is given the same bytes, in
+    the same pass. Raises UnreadableFile, FileChanged, and what `put` raises."""
     for item in bound.plan.placed:
         if item.contents:
-            yield from piece_regions(item.range.start, item.contents, bound)
+            yield from piece_regions(item.range.start, item.contents, bound, put)
+    put(bound.headers_at.start, bound.headers)
     yield Region.of(bound.headers_at.start, bound.headers)
 
 
-def piece_regions(at: int, contents: Contents, bound: BoundPlan) -> Iterator[Region]:
+def piece_regions(at: int, contents: Contents, bound: BoundPlan, put: Put) -> Iterator[Region]:
     """One region a piece of the stage; the bytes are read once."""
     pieces = staged_pieces(PhysRange.sized(at, contents.size), bound.backup_map)
-    chunks = contents.chunks()
+    chunks = copied(contents)
     left = memoryview(b"")
     for piece in pieces:
-        digest = hashlib.sha256()
-        wanted = piece.size
-        while wanted:
+        digest, done = hashlib.sha256(), 0
+        while done < piece.size:
             left = left or memoryview(next(chunks))
-            digest.update(left[:wanted])
-            wanted, left = wanted - min(wanted, len(left)), left[wanted:]
+            part = left[: piece.size - done]
+            put(piece.source + done, part)
+            digest.update(part)
+            done, left = done + len(part), left[len(part) :]
         yield Region(piece.source, piece.size, digest.digest())
+    for _ in chunks:
+        raise AssertionError("the pieces are as long as the contents")

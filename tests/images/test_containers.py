@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pykexec.backends.kernel.buffers import mapped
+from pykexec.backends.kernel.buffers import in_memory
 from pykexec.errors import NotSupported
 from pykexec.images.contents import Contents, contents_bytes
 from pykexec.images.identify import identify
@@ -208,7 +208,7 @@ def test_what_is_mapped_is_what_was_digested(tmp_path: Path) -> None:
 
 
 def mapped_bytes(contents: Contents) -> bytes:
-    with mapped(contents) as addr:
+    with in_memory(contents) as addr:
         return ctypes.string_at(addr, contents.size)
 
 

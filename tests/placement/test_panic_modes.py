@@ -28,6 +28,7 @@ from pykexec.placement.panic_modes import (
     SLEEPERS_TEXT,
     ReservationTooSmall,
     armed_table,
+    staged_regions,
 )
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
 from pykexec.placement.plan_load import plan_load
@@ -169,8 +170,12 @@ def test_in_place_exchanges_only_the_low_pages(kernel: KernelImage) -> None:
     ]
 
 
+def nowhere(addr: int, data: object) -> None:
+    """The bytes of a stage that is only looked at."""
+
+
 def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
-    (segment,) = armed_table(armed, machine()).segments
+    (segment,) = armed_table(armed, machine(), tuple(staged_regions(armed, nowhere))).segments
     assert segment.buf is not None
     raw = b"".join(segment.buf.chunks())
     params = parse_params(raw)
@@ -183,7 +188,8 @@ def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
 def test_a_stub_that_refuses_resets_when_the_kernel_would(
     kernel: KernelImage, panic: int, seconds: int
 ) -> None:
-    (segment,) = armed_table(bound(kernel, SWAP, Mode.STUB_SWAP), machine(panic=panic)).segments
+    armed = bound(kernel, SWAP, Mode.STUB_SWAP)
+    (segment,) = armed_table(armed, machine(panic=panic), ()).segments
     assert segment.buf is not None
     assert parse_params(b"".join(segment.buf.chunks())).reset_seconds == seconds
 

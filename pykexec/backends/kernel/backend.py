@@ -34,6 +34,7 @@ from pykexec.machine import Machine, Unknown
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
+from pykexec.purgatory import Region
 from pykexec.syscalls import SyscallError
 
 TORN = "a load that was to replace the armed image was killed: either of the two may be armed"
@@ -281,9 +282,9 @@ class KernelBackend:
         """Into the huge pages, which must still be where they were."""
         self.staged.bind_headers(addr, headers)
 
-    def fill_stage(self, bound: BoundPlan) -> None:
+    def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
         """Image and headers at the places in which the stub will look for them."""
-        self.staged.fill(bound)
+        return self.staged.fill(bound)
 
     def unload(self, slot: Slot) -> None:
         """Free the image, then the stage that served it."""

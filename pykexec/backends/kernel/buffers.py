@@ -1,5 +1,5 @@
-"""The bytes of segments where kexec_load(2) can read them: a file's through its mapping, so
-that an initrd is never copied in this process, and what was built in anonymous memory."""
+"""The bytes of segments where kexec_load(2) can read them: in memory that nobody else can change,
+so that the kernel is given what was digested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from pykexec import libc
-from pykexec.images.contents import Contents, FileSpan, UnreadableFile
+from pykexec.images.contents import Contents, FileSpan, copied
 from pykexec.images.digest_ahead import DigestAhead
 from pykexec.placement.segment import SegmentTable
 
@@ -20,7 +20,7 @@ def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, 
     with ExitStack() as stack:
         yield [
             (
-                stack.enter_context(mapped(item.buf)) if item.buf else 0,
+                stack.enter_context(in_memory(item.buf)) if item.buf else 0,
                 item.bufsz,
                 item.mem,
                 item.memsz,
@@ -30,37 +30,21 @@ def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, 
 
 
 @contextmanager
-def mapped(contents: Contents) -> Iterator[int]:
-    """The address of these bytes in this process."""
-    contents = at_rest(contents)
-    if isinstance(contents, FileSpan):
-        with mapped_file(contents) as addr:
-            yield addr
-        return
+def in_memory(contents: Contents) -> Iterator[int]:
+    """The address of these bytes in this process: a copy, since the pages of a private mapping
+    follow the file until they are written (mmap(2), MAP_PRIVATE). Raises UnreadableFile,
+    FileChanged."""
     with mmap.mmap(-1, max(1, contents.size)) as memory:
         done = 0
-        for chunk in contents.chunks():
-            memory[done : done + len(chunk)] = bytes(chunk)
+        for chunk in copied(contents):
+            memory[done : done + len(chunk)] = chunk
             done += len(chunk)
         yield libc.address_of(memory)
 
 
 def at_rest(contents: Contents) -> Contents:
-    """What a reader ahead reads from: a file can be mapped, and need not be copied."""
+    """What a reader ahead reads from: one file is handed over, and need not be copied."""
     return contents.contents if isinstance(contents, DigestAhead) else contents
-
-
-@contextmanager
-def mapped_file(span: FileSpan) -> Iterator[int]:
-    """Private, so that the mapping is ours to write and its address can be had."""
-    start = span.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    length = span.offset + span.size - start
-    try:
-        memory = mmap.mmap(span.file.fd, length, access=mmap.ACCESS_COPY, offset=start)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{span.file.path}: cannot be mapped: {error}") from error
-    with memory:
-        yield libc.address_of(memory) + span.offset - start
 
 
 @contextmanager

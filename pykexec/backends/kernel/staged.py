@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,9 @@ from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.errors import CheckFailed, NotSupported
-from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import PlacementPlan
-from pykexec.placement.stage import staged_pieces
+from pykexec.purgatory import Region
 
 CHECK_CHUNK = 1 << 20
 AGAIN = "unload, and load again"
@@ -41,29 +41,17 @@ class StagedImage:
         self.unmoved().write(addr, headers)
         self.remember(sums=((addr, len(headers), hashlib.sha256(headers).hexdigest()),))
 
-    def fill(self, bound: BoundPlan) -> None:
-        """Image and headers at the places in which the stub will look for them."""
+    def fill(self, bound: BoundPlan) -> tuple[Region, ...]:
+        """Image and headers at the places in which the stub will look for them, and their digests,
+        with which it is all compared once more."""
         from pykexec.placement.panic_modes import staged_regions
 
-        plan = bound.plan
-        self.records.write(record_of(plan, Slot.CRASH))
-        staged = self.unmoved()
-        for item in plan.placed:
-            if item.contents is None:
-                continue
-            chunks = item.contents.chunks()
-            left = memoryview(b"")
-            span = PhysRange.sized(item.range.start, item.contents.size)
-            for piece in staged_pieces(span, bound.backup_map):
-                done = 0
-                while done < piece.size:
-                    left = left or memoryview(next(chunks))
-                    part = left[: piece.size - done]
-                    staged.write(piece.source + done, part)
-                    done, left = done + len(part), left[len(part) :]
-        staged.write(bound.headers_at.start, bound.headers)
-        self.remember(sums=tuple((r.addr, r.size, r.sha256.hex()) for r in staged_regions(bound)))
-        self.unmoved()
+        self.records.write(record_of(bound.plan, Slot.CRASH))
+        regions = tuple(staged_regions(bound, self.unmoved().write))
+        sums = tuple((item.addr, item.size, item.sha256.hex()) for item in regions)
+        self.compare(self.unmoved(), sums)
+        self.remember(sums=sums)
+        return regions
 
     def remember(self, **more: Any) -> None:
         """Fields of the record that are known by now."""
@@ -97,8 +85,12 @@ class StagedImage:
                 "a load was interrupted: what it was to start is not complete",
                 hint="pykexec unload gives back what it took",
             )
-        staged = self.unmoved()
-        for addr, size, expected in record.sums:
+        self.compare(self.unmoved(), record.sums)
+        return record
+
+    def compare(self, staged: stage.Stage, sums: Iterable[tuple[int, int, str]]) -> None:
+        """Raises StageChanged where other bytes wait than those that were written."""
+        for addr, size, expected in sums:
             digest = hashlib.sha256()
             for done in range(0, size, CHECK_CHUNK):
                 digest.update(staged.read(addr + done, min(CHECK_CHUNK, size - done)))
@@ -107,7 +99,6 @@ class StagedImage:
                     f"{size:#x} bytes at {addr:#x} of the stage are not those that were written",
                     hint=AGAIN,
                 )
-        return record
 
     def page_count(self) -> int:
         """Huge pages that are ours at the moment."""

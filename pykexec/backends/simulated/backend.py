@@ -32,6 +32,7 @@ from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
+from pykexec.purgatory import Region
 
 KCONFIG = {
     "CONFIG_KEXEC": "y",
@@ -149,7 +150,7 @@ class SimulatedBackend:
         with self.turns.reading() as (_, ram):
             return ram.read(machine.vmcoreinfo.addr, machine.vmcoreinfo.size)
 
-    def fill_stage(self, bound: BoundPlan) -> None:
+    def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
         """No mode of ours has a stage."""
         raise NotSupported(f"mode {bound.plan.mode} is for the real kernel")
 

@@ -22,7 +22,7 @@ from pykexec.backends.page_list import (
 from pykexec.backends.simulated.allocators import Allocator
 from pykexec.backends.simulated.kimage import KImage, LoadedSegment, frames_of
 from pykexec.backends.simulated.ram import Ram
-from pykexec.images.contents import Contents
+from pykexec.images.contents import Contents, copied
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.segment import Segment, SegmentTable
 
@@ -204,7 +204,7 @@ def fill(ram: Ram, runs: Iterable[PhysRange], contents: Contents | None) -> None
     place = next(places, None)
     at = place.start if place else 0
     waiting = bytearray()
-    for chunk in contents.chunks() if contents else ():
+    for chunk in copied(contents) if contents else ():
         waiting += chunk
         done = 0
         while place and len(waiting) - done >= PAGE_SIZE:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.machine import KexecState, Machine, NoteArea
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.bind import BoundPlan
+from pykexec.purgatory import Region
 from tests.backends.kernel.calls import Calls
 from tests.builders import MIB, make_machine
 
@@ -61,6 +64,7 @@ class Pages:
     memory: HugeMemory
     file: dict[int, int] = field(default_factory=dict)
     contents: dict[int, bytearray] = field(default_factory=dict)
+    """Of each frame; zeros behind what was written."""
     mounted: bool = False
 
     def pool(self) -> int:
@@ -96,11 +100,12 @@ class Pages:
             frame = self.memory.idle.pop(0)
             self.memory.used.add(frame)
             self.file[index] = frame
-            self.contents[frame] = bytearray(HUGE_PAGE_SIZE)
+            self.contents[frame] = bytearray()
 
     def give_back(self, index: int) -> None:
         self.memory.step()
         frame = self.file.pop(index)
+        del self.contents[frame]
         self.memory.used.remove(frame)
         self.memory.idle.append(frame)
 
@@ -113,10 +118,12 @@ class Pages:
 
     def write(self, index: int, offset: int, data: bytes | memoryview) -> None:
         self.memory.step()
-        self.contents[self.file[index]][offset : offset + len(data)] = data
+        page = self.contents[self.file[index]]
+        page.extend(bytes(max(0, offset - len(page))))
+        page[offset : offset + len(data)] = data
 
     def read(self, index: int, offset: int, size: int) -> bytes:
-        return bytes(self.contents[self.file[index]][offset : offset + size])
+        return bytes(self.contents[self.file[index]][offset : offset + size]).ljust(size, b"\0")
 
 
 class ModelCalls(Calls):
@@ -155,6 +162,17 @@ class ModelBackend(KernelBackend):
             memavailable=len(memory.buddy) * HUGE_PAGE_SIZE + 128 * MIB,
             kexec=KexecState(loaded=False, crash_loaded=self.model.loaded),
         )
+
+    def before_it_is_used(self) -> None:
+        """Between the digest of a file and its use."""
+
+    def refuse_replacing(self, slot: Slot) -> None:
+        super().refuse_replacing(slot)
+        self.before_it_is_used()
+
+    def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
+        self.before_it_is_used()
+        return super().fill_stage(bound)
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         assert isinstance(machine.vmcoreinfo, NoteArea)

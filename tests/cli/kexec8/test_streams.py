@@ -10,7 +10,6 @@ import pytest
 
 from tests.builders import make_bzimage, write
 
-HELP = "from pykexec.cli.kexec8 import main; main()"
 LOAD = """
 import sys
 from pathlib import Path
@@ -50,7 +49,7 @@ def shell(code: str, words: str, redirected: str) -> subprocess.CompletedProcess
     [(">/dev/full", "no space left on device"), (">&-", "bad file descriptor")],
 )
 def test_an_answer_that_cannot_be_given(words: str, out: str, why: str) -> None:
-    done = shell(HELP, words, out)
+    done = shell(LOAD, words, out)
     assert done.returncode == 255
     assert done.stderr == f"pykexec-kexec: standard output: {why}\n"
 
