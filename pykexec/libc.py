@@ -38,14 +38,17 @@ class SyscallNumbers:
     kexec_file_load: int
     """-1: there is none, and the kernel answers ENOSYS."""
     reboot: int
+    init_module: int
+    delete_module: int
+    finit_module: int
     kexec_arch: int = KEXEC_ARCH_X86_64
     """For the flags of kexec_load: all images are for x86, and a kernel takes its own only."""
 
 
 NUMBERS = {
-    "i686": SyscallNumbers(283, kexec_file_load=-1, reboot=88, kexec_arch=KEXEC_ARCH_386),
-    "x86_64": SyscallNumbers(kexec_load=246, kexec_file_load=320, reboot=169),
-    "aarch64": SyscallNumbers(kexec_load=104, kexec_file_load=294, reboot=142),
+    "i686": SyscallNumbers(283, -1, 88, 128, 129, 350, kexec_arch=KEXEC_ARCH_386),
+    "x86_64": SyscallNumbers(246, 320, 169, 175, 176, 313),
+    "aarch64": SyscallNumbers(104, 294, 142, 105, 106, 273),
 }
 
 library = ctypes.CDLL(None, use_errno=True)
@@ -147,6 +150,41 @@ def reboot_kexec() -> None:
         None,
     )
     check(result, "reboot(LINUX_REBOOT_CMD_KEXEC)", explained(result))
+
+
+def init_module(image: bytes, parameters: str) -> None:
+    """init_module(2): insert a kernel module from its uncompressed bytes."""
+    result = raw_syscall(
+        ctypes.c_long(numbers().init_module),
+        ctypes.c_char_p(image),
+        ctypes.c_ulong(len(image)),
+        ctypes.c_char_p(parameters.encode()),
+    )
+    check(result, f"init_module(len={len(image)})")
+
+
+def finit_module(fd: int, parameters: str, flags: int = 0) -> None:
+    """finit_module(2): insert a kernel module from a file, which security modules can judge.
+
+    The parameters are in no error text: they may be addresses that are kept from others.
+    """
+    result = raw_syscall(
+        ctypes.c_long(numbers().finit_module),
+        ctypes.c_long(fd),
+        ctypes.c_char_p(parameters.encode()),
+        ctypes.c_ulong(flags),
+    )
+    check(result, f"finit_module(fd={fd}, flags={flags:#x})")
+
+
+def delete_module(name: str) -> None:
+    """delete_module(2) with O_NONBLOCK: a module in use is not waited for."""
+    result = raw_syscall(
+        ctypes.c_long(numbers().delete_module),
+        ctypes.c_char_p(name.encode()),
+        ctypes.c_ulong(os.O_NONBLOCK),
+    )
+    check(result, f'delete_module("{name}", O_NONBLOCK)')
 
 
 def mount(source: str, target: str, fstype: str, flags: int, options: str) -> None:

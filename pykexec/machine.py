@@ -100,6 +100,28 @@ class KexecState:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionModule:
+    """The file of the module that makes a crash region (pykexec_region.ko)."""
+
+    path: str
+    release: str | Unknown
+    """The kernel it was built for, by its vermagic."""
+    signed: bool | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """Whether kernel modules can be inserted, and the one that makes a crash region."""
+
+    disabled: bool | Unknown = NOT_READ
+    """kernel.modules_disabled: no module can be inserted until the next boot."""
+    signatures_required: bool | Unknown = NOT_READ
+    region: RegionModule | Unknown | None = NOT_READ
+    """Installed for the running kernel; None without one."""
+    region_inserted: bool | Unknown = NOT_READ
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctls:
     """Settings that decide whether a panic comes, and what happens then."""
 
@@ -213,6 +235,7 @@ class Machine:
     seccomp: bool | Unknown = NOT_READ
     """Whether a filter decides which system calls this process may make."""
     kexec: KexecState = KexecState()
+    modules: Modules = Modules()
     sysctls: Sysctls = Sysctls()
     symbols: frozenset[str] | Unknown = NOT_READ
     """Which of the kernel symbols that tell versions apart are in /proc/kallsyms."""

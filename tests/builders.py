@@ -111,6 +111,15 @@ def make_machine(
     )
 
 
+def make_module(
+    release: str = "6.1.0-40-amd64", name: str = "pykexec_region", signed: bool = False
+) -> bytes:
+    """What of a kernel module is read: an ELF magic, .modinfo, and whether a signature follows."""
+    info = (f"license=GPL\0name={name}\0vermagic={release} SMP preempt mod_unload \0").encode()
+    tail = b"signature" + bytes(12) + b"~Module signature appended~\n" if signed else b""
+    return b"\x7fELF\2\1\1" + bytes(57) + info + bytes(64) + tail
+
+
 def segment(
     name: str, mem: int, memsz: int, data: bytes = b"", why: str = "the test says so"
 ) -> Segment:

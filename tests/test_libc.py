@@ -104,6 +104,24 @@ def test_reboot_arguments(answer: Answer) -> None:
     assert values(seen[0]) == [169, 0xFEE1DEAD, 672274793, 0x45584543, None]
 
 
+def test_module_arguments(answer: Answer) -> None:
+    seen = answer(0)
+    libc.finit_module(5, "size=65536")
+    libc.init_module(b"\x7fELF\0rest", "size=1")
+    libc.delete_module("pykexec_region")
+    assert values(seen[0]) == [313, 5, b"size=65536", 0]
+    assert values(seen[1])[0] == 175
+    assert values(seen[1])[2:] == [9, b"size=1"]
+    assert values(seen[2]) == [176, b"pykexec_region", os.O_NONBLOCK]
+
+
+def test_the_parameters_of_a_module_are_in_no_message(answer: Answer) -> None:
+    answer(errno.EBUSY)
+    with pytest.raises(SyscallError) as caught:
+        libc.finit_module(5, "region=18446744071600000000")
+    assert str(caught.value) == "finit_module(fd=5, flags=0x0) = -1 EBUSY (Device or resource busy)"
+
+
 FAILURES: list[tuple[str, Callable[[], None], int, str, int]] = [
     (
         "no privilege",

@@ -22,6 +22,7 @@ SOURCES = (
     "man",
     "completions",
     "systemd",
+    "module",
     "setup.cfg",
     "pyproject.toml",
     "README.md",
@@ -121,6 +122,9 @@ def test_wheel(wheel: Path) -> None:
     for page in (ROOT / "man").glob("*.8"):
         assert f"{prefix}.data/data/share/man/man8/{page.name}" in names
     for file in (
+        "pykexec/module/pykexec_region.c",
+        "pykexec/module/dkms.conf",
+        "pykexec/module/LICENSE",
         "bash-completion/completions/pykexec",
         "zsh/site-functions/_pykexec",
         "fish/vendor_completions.d/pykexec.fish",

@@ -35,11 +35,14 @@ Kind = Literal[
     "doctor",
     "explanation",
     "diff",
+    "region",
+    "region_build",
 ]
 
 
 ENDINGS = {
     **dict.fromkeys(("image", "initrd", "zero_page", "core_headers"), "_files"),
+    **dict.fromkeys(("region", "region_build"), "_region"),
     **dict.fromkeys(("rehearsal", "machine", "captured", "diff"), "_findings"),
     **dict.fromkeys(("vmcore_info", "vmcore_verdict", "doctor", "explanation"), "_findings"),
 }

@@ -25,6 +25,7 @@ VERBS = {
     "load": ("load", "Identify, plan, check and load a kernel."),
     "unload": ("unload", "Free what was loaded."),
     "exec": ("execute", "Start the loaded image."),
+    "region": ("region", "Make, show and release a crash region at run time."),
     "status": ("status", "Say what is loaded."),
     "inspect": ("inspect", "Say what a file is and what it asks for."),
     "rehearse": ("rehearse", "Load, crash, capture and verify, without touching this machine."),

@@ -11,6 +11,7 @@ from pykexec.cli.output import Kind
 if TYPE_CHECKING:
     from pykexec.backends.backend import LoadState, Prepared, Slot
     from pykexec.backends.kernel.record import LoadRecord
+    from pykexec.backends.region import CrashRegion
     from pykexec.backends.simulated.backend import Switched
     from pykexec.backends.simulated.show import MachineShow
     from pykexec.decide import Planned
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pykexec.explain import ErrorKind, KernelCheck, Verdict
     from pykexec.file_load import FilePlan
     from pykexec.load import LoadedPlan
-    from pykexec.machine import Machine
+    from pykexec.machine import Machine, RegionModule
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
@@ -144,6 +145,20 @@ class CapturedReport:
     files: int
     folders: int
     unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """`change` is "made" or "released", with the region that it happened to."""
+
+    target: Target
+    region: CrashRegion
+    change: str | None = None
+
+
+@dataclass(frozen=True)
+class BuiltReport:
+    module: RegionModule
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,14 @@ def kernel_backend() -> KernelBackend:
     return KernelBackend(ThisKernel())
 
 
+def as_kernel(acting: Backend) -> KernelBackend:
+    """The backend that was chosen by --backend kernel."""
+    from pykexec.backends.kernel.backend import KernelBackend
+
+    assert isinstance(acting, KernelBackend)
+    return acting
+
+
 def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
     """The machine in `folder`, or the one of our own."""
     from pykexec.backends.simulated import SimulatedBackend

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pykexec.host import console, devices, encryption, firmware, kernel, kernel_map, kexec, memory
+from pykexec.host import (
+    console,
+    devices,
+    encryption,
+    firmware,
+    kernel,
+    kernel_map,
+    kexec,
+    memory,
+    module,
+)
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import NOT_READ, Machine, Unknown
 
@@ -56,6 +66,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         capabilities=kexec.capabilities(root),
         seccomp=kexec.seccomp(root),
         kexec=state,
+        modules=module.modules(root, release),
         sysctls=kernel.sysctls(root),
         symbols=kernel.telling_symbols(table),
         symbols_hidden=kernel.symbols_hidden(table),

@@ -6,6 +6,7 @@ import re
 import zlib
 
 from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS
+from pykexec.host.module import REGION_SYMBOLS
 from pykexec.host.root import Root, number, text
 from pykexec.machine import NoteArea, Sysctls, Unknown
 
@@ -13,7 +14,10 @@ CONFIG_MAX = 8 << 20
 """Bytes of a kernel configuration, unpacked; real ones have 300 KiB."""
 VMCOREINFO = ("/sys/kernel/kexec/vmcoreinfo", "/sys/kernel/vmcoreinfo")
 
-TELLING_SYMBOLS = ("kexec_image", "kexec_crash_image", "kexec_pa_swap_page", "relocate_kernel")
+TELLING_SYMBOLS = (
+    *("kexec_image", "kexec_crash_image", "kexec_pa_swap_page", "relocate_kernel"),
+    *REGION_SYMBOLS,
+)
 """kexec_pa_swap_page came with the relocate_kernel that copies unless told to preserve
 context (6.14); the images need CONFIG_KALLSYMS_ALL."""
 

@@ -7,7 +7,13 @@ import re
 from pykexec.host.root import Root, first_number, flag, number, text
 from pykexec.machine import KexecState, Unknown
 
-CAPABILITIES = {17: "CAP_SYS_RAWIO", 21: "CAP_SYS_ADMIN", 22: "CAP_SYS_BOOT", 34: "CAP_SYSLOG"}
+CAPABILITIES = {
+    16: "CAP_SYS_MODULE",
+    17: "CAP_SYS_RAWIO",
+    21: "CAP_SYS_ADMIN",
+    22: "CAP_SYS_BOOT",
+    34: "CAP_SYSLOG",
+}
 """include/uapi/linux/capability.h: the ones that something here asks for."""
 
 SYS_KERNEL = "/sys/kernel"

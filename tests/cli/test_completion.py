@@ -34,7 +34,7 @@ def test_the_files_are_current(
 
 
 CASES = [
-    ("pykexec re", "rehearse"),
+    ("pykexec reh", "rehearse"),
     ("pykexec machine cr", "crash create"),
     ("pykexec load --crash-", "--crash-by-normal --crash-size"),
     ("pykexec load k --mode st", "stub-swap"),

@@ -9,14 +9,17 @@ from typing import Protocol
 import pytest
 
 from pykexec.backends.backend import Backend, Slot
+from pykexec.backends.kernel import region
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
+from pykexec.backends.region import CrashRegion, Origin, origin
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.gates import Gates, Lockdown
-from pykexec.machine import Unknown
+from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
 
 MIB = 1 << 20
+REGION = 4 * MIB
 
 
 class Rig(Protocol):
@@ -49,23 +52,57 @@ class Rig(Protocol):
         """Into kexec_crash_size, bytes. Raises SyscallError or OSError."""
         ...
 
+    def start_without_region(self) -> None:
+        """Release the one that the other tests have; skips where it was reserved at boot."""
+        ...
+
+    def make_region(self, size: int) -> CrashRegion: ...
+
+    def release_region(self) -> CrashRegion: ...
+
 
 class KernelRig:
-    """The kernel that runs, for a machine that may be lost; boot it with crashkernel=4M."""
+    """The kernel that runs, for a machine that may be lost. A region of 4 MiB is made with the
+    kernel module; without the module it has to be booted with crashkernel=4M."""
 
     knows_by_normal = False
     says_why = False
 
     def __init__(self) -> None:
         self.backend = KernelBackend(ThisKernel())
-        machine = self.backend.machine()
+        for slot in Slot:
+            self.backend.unload(slot)
+        machine = self.with_region()
         assert not isinstance(machine.memory_map, Unknown)
         assert not isinstance(machine.crash_kernel, Unknown)
         ram = max(machine.memory_map.whole_page_ram, key=lambda span: span.size)
         self.window = PhysRange.sized(ram.start + 64 * MIB, MIB)
         self.reservation = machine.crash_kernel.ranges[0] if machine.crash_kernel else None
-        for slot in Slot:
-            self.backend.unload(slot)
+
+    def with_region(self) -> Machine:
+        """As large as each test expects it: others may have made another one."""
+        machine = self.backend.machine()
+        if machine.kexec.crash_size == REGION:
+            return machine
+        if origin(machine) is Origin.RUN_TIME or machine.modules.region_inserted:
+            region.release(self.backend)
+            machine = self.backend.machine()
+        if not machine.crash_kernel:
+            region.make(self.backend, REGION, forced=True)
+        return self.backend.machine()
+
+    def start_without_region(self) -> None:
+        if origin(self.backend.machine()) is Origin.BOOT:
+            pytest.skip("the region was reserved at boot")
+        region.release(self.backend)
+
+    def make_region(self, size: int) -> CrashRegion:
+        made = region.make(self.backend, size, forced=True)
+        self.reservation = made.span
+        return made
+
+    def release_region(self) -> CrashRegion:
+        return region.release(self.backend)
 
     def set(self, **settings: object) -> None:
         pytest.skip(f"a real kernel is not changed: {', '.join(settings)}")
@@ -81,7 +118,7 @@ class SimulatedRig:
 
     folder: Path
     relocate: str = "swap"
-    crashkernel: int | None = 4 * MIB
+    crashkernel: int | None = REGION
     memory: int = 64 * MIB
     used: int = 40
 
@@ -106,6 +143,19 @@ class SimulatedRig:
 
     def set_crash_size(self, size: int) -> None:
         self.backend.set_crash_size(size)
+
+    def start_without_region(self) -> None:
+        """Another machine: this one had it from its boot."""
+        other = replace(self, folder=self.folder / "without", crashkernel=None)
+        self.backend, self.reservation = other.backend, None
+
+    def make_region(self, size: int) -> CrashRegion:
+        made = self.backend.make_region(size)
+        self.reservation = made.span
+        return made
+
+    def release_region(self) -> CrashRegion:
+        return self.backend.release_region()
 
     @property
     def gates(self) -> Gates:

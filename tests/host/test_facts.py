@@ -82,7 +82,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.secure_boot is False
     assert machine.lockdown == "none"
     assert machine.capabilities == frozenset(
-        {"CAP_SYS_RAWIO", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYSLOG"}
+        {"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYSLOG"}
     )
     assert machine.seccomp is False
     assert (machine.kexec.loaded, machine.kexec.crash_loaded) == (False, True)
@@ -296,7 +296,7 @@ def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:
     known = {
         name: fact
         for name, fact in vars(machine).items()
-        if name not in ("name", "memory_map_source", "kexec", "sysctls")
+        if name not in ("name", "memory_map_source", "kexec", "modules", "sysctls")
         and not isinstance(fact, Unknown)
     }
     assert known == {}

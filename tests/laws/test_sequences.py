@@ -152,6 +152,8 @@ class KexecSequences(RuleBasedStateMachine):
         self.swaps = relocate == "swap"
         self.quarter = seed % 4
         self.start = self.backend.show()
+        self.region = self.start.reservation
+        self.is_made = False
         self.held: dict[Slot, Held] = {}
         self.gates = Gates()
         self.writes()
@@ -213,7 +215,7 @@ class KexecSequences(RuleBasedStateMachine):
     def image(self, kind: str, place: int, kernel_pages: int) -> CaptureImage:
         """A whole image: for `crash` one that lacks low memory, and so does not come up."""
         if kind == "crash":
-            home = self.start.reservation or PhysRange.sized(4 * MIB, MIB)
+            home = self.region or PhysRange.sized(4 * MIB, MIB)
             window = PhysRange(home.start + (16 + place) * PAGE, home.start + 40 * PAGE)
             return capture_image(
                 window,
@@ -246,7 +248,7 @@ class KexecSequences(RuleBasedStateMachine):
             return REFUSALS[wrong], False
         if self.gates.busy:
             return "EBUSY", False
-        if kind == "crash" and not self.start.reservation:
+        if kind == "crash" and not self.region:
             return "EADDRNOTAVAIL", True
         if kind == "crash" and wrong == "no memory":
             return "EADDRNOTAVAIL", True  # the big one is outside of the reservation
@@ -264,10 +266,8 @@ class KexecSequences(RuleBasedStateMachine):
 
     def ram_pages(self) -> int:
         """totalram."""
-        reserved = self.start.reservation
-        return (
-            self.start.memory_map.whole_page_ram.size - (reserved.size if reserved else 0)
-        ) // PAGE
+        reserved = self.region.size if self.region else 0
+        return (self.start.memory_map.whole_page_ram.size - reserved) // PAGE
 
     def is_short_of_memory(self, table: SegmentTable) -> bool:
         """Fewer frames than the image has, with some to spare for lists and control pages."""
@@ -322,6 +322,63 @@ class KexecSequences(RuleBasedStateMachine):
             self.loads(other, None, place, 1)
             assert turn.kernel.frames.of(IMAGE) == self.backend.show().images
 
+    @rule(pages=st.sampled_from([0, 48, 64, 256]), bytes_more=st.sampled_from([0, 0, 0, 100]))
+    def makes_a_region(self, pages: int, bytes_more: int) -> None:
+        size = pages * PAGE + bytes_more
+        free = self.backend.show().free
+        try:
+            found = self.backend.make_region(size)
+        except KexecError as error:
+            if not pages or bytes_more:
+                assert error.code == "bad-region-size"
+            elif self.region:
+                assert error.code == "region-exists"
+            else:
+                assert error.code == "no-contiguous-memory"
+                assert all(span.size < size for span in free)
+            return
+        assert not self.region
+        assert found.span
+        assert found.size == found.span.size == size
+        assert free.covers(found.span)
+        self.region, self.is_made = found.span, True
+        pages_of_it = raw_pages(self.path, addresses(RangeSet((found.span,))))
+        assert set(pages_of_it.values()) == {bytes(PAGE)}, "what was there before is in it"
+
+    @rule()
+    def releases_the_region(self) -> None:
+        try:
+            self.backend.release_region()
+        except KexecError as error:
+            if self.region is None:
+                assert error.code == "no-region"
+            elif not self.is_made:
+                assert error.code == "region-exists"
+            else:
+                assert error.code == "region-in-use"
+                assert Slot.CRASH in self.held
+            return
+        assert self.is_made
+        assert Slot.CRASH not in self.held
+        self.region, self.is_made = None, False
+
+    @rule(left=st.sampled_from([0, 0, 48, 64, 1024]))
+    def shrinks_the_region(self, left: int) -> None:
+        """kexec_crash_size."""
+        size = self.region.size if self.region else 0
+        try:
+            self.backend.set_crash_size(left * PAGE)
+        except KexecError as error:
+            expected = "ENOENT" if Slot.CRASH in self.held else "EINVAL"
+            assert error.code == expected
+            assert expected == "ENOENT" or left * PAGE > size
+            return
+        assert Slot.CRASH not in self.held
+        assert left * PAGE <= size
+        if self.region:
+            self.region = PhysRange.sized(self.region.start, left * PAGE) if left else None
+            self.is_made = self.is_made and left > 0
+
     @rule()
     def another_process_opens_it(self) -> None:
         self.backend = SimulatedBackend.open(self.path)
@@ -358,6 +415,8 @@ class KexecSequences(RuleBasedStateMachine):
         if held.kind == "by normal":
             assert not first_difference(self.contents, core_pages(self.path / "vmcore"))
         self.held.clear()
+        if self.is_made:  # it ended with the kernel that had it
+            self.region, self.is_made = None, False
         self.writes()
 
     @precondition(lambda self: self.swaps and self.held)
@@ -390,14 +449,16 @@ class KexecSequences(RuleBasedStateMachine):
 
     def every_frame_has_one_owner(self, memory: bytes, images: Iterable[KImage]) -> None:
         shown, start = self.backend.show(), self.start
+        own = RangeSet((self.region,) if self.region else ())
+        at_boot = RangeSet((start.reservation,) if start.reservation else ())
         assert shown.in_use == start.in_use
         assert shown.kernel == start.kernel
-        assert shown.reservation == start.reservation
+        assert shown.reservation == self.region
         frames = [frame for image in images for frame in frames_of(memory, image)]
         assert len(set(frames)) == len(frames), "a frame in two places"
         taken = RangeSet.of(PhysRange.sized(frame, PAGE) for frame in frames)
         assert shown.images == taken, "lost, or taken by nobody"
-        assert shown.free == start.free - taken
+        assert shown.free == (start.free | at_boot) - own - taken
 
 
 def frames_of(memory: bytes, image: KImage) -> list[int]:

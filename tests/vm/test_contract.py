@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from pathlib import Path
 
+from .debian import Unavailable
 from .lab import VM
 from .product import site, text
+from .region_module import region_files
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
@@ -21,15 +24,21 @@ SCRIPT = """
 
 def test_a_real_kernel_answers_as_the_simulated_one(vm: VM) -> None:
     files = {f"/site/tests/contract/{path.name}": path for path in CONTRACT.glob("*.py")}
+    try:
+        module = region_files(vm.kernel)
+    except Unavailable as unavailable:
+        warnings.warn(f"crash regions are not asked for: {unavailable.reason}", stacklevel=1)
+        module = {}
     needed = [Path(str(importlib.import_module(name).__file__)).parent for name in PYTEST]
     result = vm.run(
         SCRIPT,
-        append="crashkernel=4M",
+        append="" if module else "crashkernel=4M",
         mem_mib=1024,
         python=True,
         site=[*site(), *needed],
         files={
             **files,
+            **module,
             "/site/tests/__init__.py": b"",
             "/site/py.py": Path(str(importlib.import_module("py").__file__)),
         },

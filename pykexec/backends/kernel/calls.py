@@ -11,7 +11,12 @@ from typing import Protocol
 
 from pykexec import libc
 from pykexec.errors import NotSupported
+from pykexec.host.module import MODULE_MAX
+from pykexec.images.compression import file_codec, unpacked
+from pykexec.images.contents import OpenFile
 
+CRASH_SIZE = (Path("/sys/kernel/kexec/crash_size"), Path("/sys/kernel/kexec_crash_size"))
+"""The first one from 6.18 on."""
 SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
 
@@ -39,6 +44,18 @@ class KernelCalls(Protocol):
 
     def panic(self) -> None:
         """The kernel is made to panic. Raises NotSupported where it has no way to ask for it."""
+        ...
+
+    def insert_module(self, file: OpenFile, parameters: str) -> None:
+        """A kernel module, compressed or not. Raises MissingCodec, BadCompression too."""
+        ...
+
+    def remove_module(self, name: str) -> None:
+        """delete_module(2)."""
+        ...
+
+    def set_crash_size(self, size: int) -> None:
+        """Shrink the crash region to `size` bytes. Raises NotSupported with the kernel's words."""
         ...
 
     def sync(self) -> None:
@@ -75,6 +92,27 @@ class ThisKernel:
             raise NotSupported(
                 f"{SYSRQ_TRIGGER}: {(error.strerror or str(error)).lower()}",
                 hint="the kernel needs CONFIG_MAGIC_SYSRQ=y",
+            ) from error
+
+    def insert_module(self, file: OpenFile, parameters: str) -> None:
+        codec = file_codec(file)
+        if codec is None:
+            libc.finit_module(file.fd, parameters)
+        else:
+            image = b"".join(unpacked(str(file.path), file.span(0, file.size), codec, MODULE_MAX))
+            libc.init_module(image, parameters)
+
+    def remove_module(self, name: str) -> None:
+        libc.delete_module(name)
+
+    def set_crash_size(self, size: int) -> None:
+        path = next(filter(Path.exists, CRASH_SIZE), CRASH_SIZE[-1])
+        try:
+            path.write_text(str(size))
+        except OSError as error:
+            raise NotSupported(
+                f"{path}: {(error.strerror or str(error)).lower()}",
+                hint="unload the crash image first (pykexec unload --crash), as root",
             ) from error
 
     def sync(self) -> None:

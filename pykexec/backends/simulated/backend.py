@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
+from pykexec.backends.region import CrashRegion, default_size, existing, present, size_refusal
 from pykexec.backends.simulated.allocators import Order, Policy
 from pykexec.backends.simulated.capture import SecondKernel
 from pykexec.backends.simulated.crash_size import shrink
@@ -21,13 +22,16 @@ from pykexec.backends.simulated.layout import Relocation
 from pykexec.backends.simulated.machine_folder import MachineFolder
 from pykexec.backends.simulated.machine_state import MachineState
 from pykexec.backends.simulated.new_machine import new_layout
+from pykexec.backends.simulated.region import forget as forget_region
+from pykexec.backends.simulated.region import make as make_region
+from pykexec.backends.simulated.region import release as release_region
 from pykexec.backends.simulated.show import MachineShow, show
 from pykexec.backends.simulated.switch import kernel_kexec, panic
 from pykexec.backends.simulated.syscall import kexec_load
 from pykexec.backends.simulated.turns import Turns
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import KexecState, Machine, Modules, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
@@ -128,6 +132,8 @@ class SimulatedBackend:
                 boot_params=Unknown("the simulated machine has no firmware"),
                 acpi_rsdp=Unknown("the simulated machine has no firmware"),
                 config=dict(KCONFIG),
+                kexec=KexecState(crash_size=layout.reserved.size),
+                modules=Modules(region_inserted=layout.region_made),
             )
 
     def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
@@ -197,6 +203,26 @@ class SimulatedBackend:
         with self.turns.turn() as turn:
             shrink(turn.kernel, size)
 
+    def make_region(self, size: int | None = None) -> CrashRegion:
+        """A crash region of `size` bytes, or of what a stub needs, as by the kernel module. Raises
+        BadRegionSize, RegionTooLarge, RegionExists, NoContiguousMemory, Busy."""
+        machine = self.machine()
+        wanted = default_size(machine) if size is None else size
+        if why := size_refusal(machine, wanted) or existing(machine):
+            raise why
+        with self.turns.turn() as turn:
+            make_region(turn.kernel, wanted)
+            turn.memory = True
+        return present(self.machine())
+
+    def release_region(self) -> CrashRegion:
+        """Give back what `make_region` took; the region as it was. Raises NoRegion, RegionInUse,
+        RegionExists, Busy."""
+        before = present(self.machine())
+        with self.turns.turn() as turn:
+            release_region(turn.kernel)
+        return before
+
     def status(self) -> dict[Slot, LoadState]:
         with self.turns.reading() as (state, _):
             return {
@@ -226,6 +252,7 @@ class SimulatedBackend:
         with self.folder.session(write=True) as session:
             kernel = SimulatedKernel(session.state, session.ram)
             second = way(kernel)
+            forget_region(kernel)
             vmcore = second.vmcore
             if vmcore:
                 fd = session.new_vmcore()

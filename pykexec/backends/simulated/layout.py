@@ -53,10 +53,12 @@ class Layout:
     vmcoreinfo: NoteArea
     """The VMCOREINFO note; bytes."""
     reservation: PhysRange | None
-    """crashkernel=; neither in use nor free."""
+    """The crash region; neither in use nor free."""
     release: str
     cmdline: str
     page_offset_base: int = PAGE_OFFSET_BASE
+    region_made: bool = False
+    """The reservation was made while the first kernel ran; it ends with that kernel."""
 
     def __post_init__(self) -> None:
         frames = self.memory_map.whole_page_ram

@@ -61,6 +61,7 @@ def encode(state: MachineState, pending: Pending) -> bytes:
         "cpus": [[notes.cpu, notes.addr, notes.size] for notes in layout.cpus],
         "vmcoreinfo": [layout.vmcoreinfo.addr, layout.vmcoreinfo.size],
         "reservation": frame_runs(layout.reserved),
+        "region_made": layout.region_made,
         "kernel_image": frame_runs(layout.kernel_image),
         "in_use": frame_runs(layout.in_use),
         "allocator": state.policy.value,
@@ -152,6 +153,7 @@ def decode_layout(top: Fields) -> Layout:
         release=top.text("release"),
         cmdline=top.text("cmdline"),
         page_offset_base=top.integer("page_offset_base"),
+        region_made="region_made" in top and top.boolean("region_made"),
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pykexec.abi.kexec import KEXEC_ARCH_MASK, KexecFileFlag, KexecFlag
+from pykexec.images.contents import OpenFile
 from pykexec.syscalls import SyscallError
 
 
@@ -74,6 +75,17 @@ class Calls:
 
     def panic(self) -> None:
         self.others.append("panic")
+
+    def insert_module(self, file: OpenFile, parameters: str) -> None:
+        if error := self.errors.get("insert_module"):
+            raise SyscallError("finit_module(fd=3, flags=0x0)", error)
+        self.others.append(f"insert {file.path.name} {parameters}")
+
+    def remove_module(self, name: str) -> None:
+        self.others.append(f"remove {name}")
+
+    def set_crash_size(self, size: int) -> None:
+        self.others.append(f"crash size {size}")
 
     def sync(self) -> None:
         self.others.append("sync")

@@ -1,0 +1,158 @@
+"""The crash region of this machine: made by the kernel module, shown, and released.
+
+One system call makes the region, and one releases it: whenever a process is interrupted or
+killed, there is a complete region or none, and nothing has to be put right afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import (
+    EAGAIN,
+    EBUSY,
+    EEXIST,
+    EFAULT,
+    EINVAL,
+    ENOENT,
+    ENOEXEC,
+    ENOMEM,
+    EPERM,
+    ERANGE,
+)
+from pathlib import Path
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.record import unload_command
+from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, refusal
+from pykexec.backends.region import (
+    CrashRegion,
+    NoContiguousMemory,
+    NoRegion,
+    Origin,
+    RegionExists,
+    RegionInUse,
+    RegionTooLarge,
+    default_size,
+    origin,
+    present,
+)
+from pykexec.errors import KexecError, NotSupported
+from pykexec.host.kallsyms import symbol_addresses
+from pykexec.host.lock import Busy
+from pykexec.host.module import NAME, REGION_SYMBOLS, read_module
+from pykexec.host.root import THIS_MACHINE, Folder
+from pykexec.images.contents import OpenFile
+from pykexec.machine import Machine, RegionModule
+from pykexec.syscalls import NOT_PERMITTED, SyscallError
+
+
+class WrongKernel(NotSupported):
+    """The module does not know this kernel's variables."""
+
+    code = "wrong-kernel"
+
+
+def show(machine: Machine) -> CrashRegion:
+    """What there is, and where nothing is, why none can be made."""
+    found = present(machine)
+    return replace(found, refusal=None if found.origin else refusal(machine, found.need))
+
+
+def make(
+    backend: KernelBackend,
+    size: int | None = None,
+    file: Path | None = None,
+    forced: bool = False,
+    root: Folder = THIS_MACHINE,
+) -> CrashRegion:
+    """A region of `size` bytes, or of what the stub needs; `root` is where the installed module
+    and /proc/kallsyms are. Raises what `refusal` gives, and NoContiguousMemory, Busy,
+    SyscallError."""
+    machine = backend.machine()
+    opened = OpenFile(file) if file else None
+    module = read_module(opened) if opened else None
+    wanted = default_size(machine) if size is None else size
+    if why := refusal(machine, wanted, module, forced):
+        raise why
+    if opened is None:
+        opened = OpenFile(root.locate(installed(machine).path))
+    found = symbol_addresses(REGION_SYMBOLS, root)
+    values = dict(zip(("region", "lock"), (found[name] for name in REGION_SYMBOLS), strict=True))
+    parameters = " ".join(f"{key}={value}" for key, value in {**values, "size": wanted}.items())
+    try:
+        backend.calls.insert_module(opened, parameters)
+    except SyscallError as error:
+        raise explained(error, wanted) from error
+    return show(backend.machine())
+
+
+def installed(machine: Machine) -> RegionModule:
+    """The one for the running kernel; `refusal` has seen it."""
+    module = machine.modules.region
+    if not isinstance(module, RegionModule):
+        raise NoModule(f"the kernel module {NAME} is not installed", hint="pykexec region build")
+    return module
+
+
+LOG = "dmesg | grep pykexec_region has the reason"
+
+
+def explained(error: SyscallError, size: int) -> KexecError:
+    """An errno of the module's, or of the loader of modules (kernel/module/main.c)."""
+    kinds: dict[int, tuple[type[KexecError], str, str]] = {
+        EBUSY: (RegionExists, "there is a crash region already", "pykexec region show"),
+        EEXIST: (RegionExists, f"the module {NAME} is inserted already", "pykexec region release"),
+        ENOMEM: (
+            NoContiguousMemory,
+            f"no {size >> 10} KiB of contiguous memory outside of the movable zone",
+            "free memory first, take a smaller size, or boot with crashkernel=",
+        ),
+        ERANGE: (RegionTooLarge, f"the module refuses a region of {size} bytes", LOG),
+        EFAULT: (WrongKernel, "this kernel's crashk_res or __kexec_lock is not as expected", LOG),
+        EAGAIN: (Busy, "another process holds the kexec lock", "wait until its load is done"),
+        EPERM: (
+            ModulesRefused,
+            "the kernel refuses to insert a module: lockdown, or a missing capability",
+            "run as root; where lockdown is active, sign the module with an enrolled key",
+        ),
+        **dict.fromkeys(
+            (ENOEXEC, ENOENT, EINVAL),
+            (WrongKernel, "the kernel refuses the module", "pykexec region build; dmesg says why"),
+        ),
+    }
+    if error.errno in kinds:
+        kind, message, hint = kinds[error.errno]
+    elif error.errno in NOT_PERMITTED:
+        kind, message = ModulesRefused, "the kernel refuses the module's signature"
+        hint = "sign it with a key that is enrolled (mokutil)"
+    else:
+        return error
+    return kind(f"{message} ({error.message})", hint=hint, errno=error.errno)
+
+
+def release(backend: KernelBackend) -> CrashRegion:
+    """Give the memory of a region that the module made back. Raises NoRegion, RegionInUse,
+    RegionExists for one of the boot, NotSupported, SyscallError."""
+    machine = backend.machine()
+    made = origin(machine)
+    if made is None and not machine.modules.region_inserted:
+        raise NoRegion("there is no crash region", hint="pykexec region make")
+    if made is Origin.BOOT:
+        raise RegionExists(
+            "the crash region was reserved at boot by crashkernel=",
+            hint="echo 0 > /sys/kernel/kexec_crash_size gives it back until the next boot",
+        )
+    if machine.kexec.crash_loaded:
+        raise RegionInUse("a crash image is loaded", hint=unload_command(Slot.CRASH))
+    before = show(machine)
+    if machine.modules.region_inserted:
+        backend.calls.remove_module(NAME)
+    else:  # the module was removed while an image was loaded
+        backend.calls.set_crash_size(0)
+    after = backend.machine()
+    if origin(after):
+        raise RegionInUse(
+            "an image was loaded meanwhile, and the region stayed", hint=unload_command(Slot.CRASH)
+        )
+    return replace(before, refusal=None)

@@ -1,0 +1,144 @@
+"""Whether a crash region can be made at run time, and why not: one decision for doctor, a dry
+run, a load and `pykexec region make`. Nothing acts here."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.backends.region import existing, size_refusal
+from pykexec.errors import KexecError, NotPermitted, NotSupported
+from pykexec.host.kallsyms import NoSymbol, SymbolsHidden
+from pykexec.host.module import NAME, REGION_SYMBOLS
+from pykexec.machine import Machine, RegionModule, Unknown
+from pykexec.memory.ranges import RangeSet
+from pykexec.placement.panic_modes import advised_boot
+
+TESTED = ("6.1", "6.12", "7.2")
+"""Kernel series on x86_64: the module writes to variables that the kernel does not export."""
+
+
+class NoModule(NotSupported):
+    """The module is not installed for the running kernel."""
+
+    code = "no-region-module"
+
+
+class ModuleOfAnotherKernel(NotSupported):
+    """Its vermagic names another release."""
+
+    code = "module-of-another-kernel"
+
+
+class UntestedKernel(NotSupported):
+    """A series that the module was never tried with."""
+
+    code = "untested-kernel"
+
+
+class ModulesRefused(NotPermitted):
+    """No privilege, modules_disabled, lockdown, or a signature that is missing."""
+
+    code = "modules-refused"
+
+
+def series(release: str) -> str:
+    """ "6.1" of "6.1.0-56-cloud-amd64"."""
+    found = re.match(r"\d+\.\d+", release)
+    return found[0] if found else release
+
+
+def refusal(
+    machine: Machine, size: int, module: RegionModule | None = None, forced: bool = False
+) -> KexecError | None:
+    """Why no region of `size` bytes can be made, before anything is tried; None where it can.
+
+    `module` is one that was named; else the installed one counts. `forced` allows kernels that
+    were not tested. What is unknown is left to the kernel.
+    """
+    rules = (
+        size_refusal(machine, size),
+        existing(machine),
+        module_refusal(machine, module),
+        None if forced else untested(machine),
+        permission(machine, module or machine.modules.region or None),
+        symbols(machine),
+    )
+    return next((rule for rule in rules if rule), None)
+
+
+def module_refusal(machine: Machine, named: RegionModule | None) -> KexecError | None:
+    module = named or machine.modules.region
+    if module is None or isinstance(module, Unknown):
+        why = f": {module}" if isinstance(module, Unknown) else ""
+        return NoModule(
+            f"the kernel module {NAME} is not installed for this kernel{why}",
+            hint=f"install the package pykexec-region-dkms, or run pykexec region build; "
+            f"or {advised_boot(machine)}",
+        )
+    release = machine.release
+    if module.release and release and module.release != release:
+        return ModuleOfAnotherKernel(
+            f"{module.path}: built for the kernel {module.release}, and {release} is running",
+            hint="pykexec region build",
+        )
+    return None
+
+
+def untested(machine: Machine) -> KexecError | None:
+    """Also where the release cannot be read: then nothing is known."""
+    release, architecture = machine.release, machine.architecture
+    if architecture == "x86_64" and release and series(release) in TESTED:
+        return None
+    return UntestedKernel(
+        f"the module was not tested with the kernel {release} on {architecture}",
+        hint=f"tested: {', '.join(TESTED)} on x86_64; --force inserts it all the same, or "
+        f"{advised_boot(machine)}",
+    )
+
+
+def permission(machine: Machine, module: RegionModule | None) -> KexecError | None:
+    """Why the kernel would not insert a module (kernel/module/main.c:may_init_module)."""
+    if machine.capabilities and "CAP_SYS_MODULE" not in machine.capabilities:
+        return ModulesRefused(
+            "inserting a kernel module takes CAP_SYS_MODULE",
+            hint="run as root, outside of containers",
+        )
+    if machine.modules.disabled:
+        return ModulesRefused(
+            "kernel.modules_disabled is 1: no module can be inserted",
+            hint=f"only a reboot clears it; or {advised_boot(machine)}",
+        )
+    unsigned = module is not None and module.signed is False
+    locked = machine.lockdown if machine.lockdown not in ("none", "") else None
+    if unsigned and (locked or machine.modules.signatures_required):
+        why = f"lockdown is {locked}" if locked else "module.sig_enforce is set"
+        return ModulesRefused(
+            f"{why}, and {NAME} is not signed",
+            hint="sign it with a key that is enrolled (mokutil), or " + advised_boot(machine),
+        )
+    return None
+
+
+def symbols(machine: Machine) -> KexecError | None:
+    if machine.symbols_hidden:
+        return SymbolsHidden(
+            "/proc/kallsyms hides the addresses that the module needs "
+            f"(kernel.kptr_restrict is {machine.sysctls.kptr_restrict})",
+            hint="sysctl kernel.kptr_restrict=1 as root, and put it back afterwards",
+        )
+    missing = set(REGION_SYMBOLS) - (machine.symbols or set(REGION_SYMBOLS))
+    if missing:
+        return NoSymbol(
+            f"/proc/kallsyms: has no symbol {min(missing)}",
+            hint="the kernel needs CONFIG_KALLSYMS_ALL=y, and 6.0 or later",
+        )
+    return None
+
+
+def can_be_made(machine: Machine) -> bool:
+    """Whether a load without a region makes one: nothing is there, and the module is at hand."""
+    return (
+        isinstance(machine.crash_kernel, RangeSet)
+        and not machine.crash_kernel
+        and isinstance(machine.modules.region, RegionModule)
+    )

@@ -1,0 +1,143 @@
+"""A crash region that is made and released while the kernel runs: what both kernels have in
+common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.backend import NothingLoaded
+from pykexec.errors import DoesNotFit, KexecError, UsageError
+from pykexec.host.module import NAME
+from pykexec.machine import Machine, RegionModule, Unknown
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement.panic_modes import typical_need
+
+REGION_MAX = 4 << 30
+"""Bytes, as in module/pykexec_region.c."""
+STEP = 64 << 10
+"""Bytes in which a default size is rounded up."""
+
+
+class Origin(StrEnum):
+    """How the region came to be."""
+
+    BOOT = "boot"
+    RUN_TIME = "run time"
+
+
+class RegionExists(KexecError):
+    """There is one a machine."""
+
+    code = "region-exists"
+
+
+class BadRegionSize(UsageError):
+    """No whole number of pages."""
+
+    code = "bad-region-size"
+
+
+class RegionTooLarge(DoesNotFit):
+    """More than the module makes, or than half of memory."""
+
+    code = "region-too-large"
+
+
+class NoContiguousMemory(DoesNotFit):
+    """No contiguous pages of this size."""
+
+    code = "no-contiguous-memory"
+
+
+class NoRegion(NothingLoaded):
+    """There is no crash region to release."""
+
+    code = "no-region"
+
+
+class RegionInUse(KexecError):
+    """A crash image is loaded into it."""
+
+    code = "region-in-use"
+
+
+@dataclass(frozen=True, slots=True)
+class CrashRegion:
+    """What there is. `span` is None without a region, and where its place is hidden."""
+
+    span: PhysRange | None
+    size: int
+    origin: Origin | None
+    need: int
+    """Bytes that this machine's stub needs."""
+    module: RegionModule | None = None
+    """Installed for the running kernel."""
+    refusal: KexecError | None = None
+    """Why none can be made; None where one can, or is there."""
+
+
+def default_size(machine: Machine) -> int:
+    """Bytes that this machine's stub needs, in whole steps."""
+    return align_up(typical_need(machine), STEP)
+
+
+def origin(machine: Machine) -> Origin | None:
+    """None without a region. The module refuses to be inserted where there is one already, so
+    with it the region is the module's; without it, what crashkernel= asked for came at boot."""
+    if not machine.crash_kernel and not machine.kexec.crash_size:
+        return None
+    if machine.modules.region_inserted:
+        return Origin.RUN_TIME
+    asked = re.search(r"(^|\s)crashkernel=", machine.cmdline or "")
+    return Origin.BOOT if asked else Origin.RUN_TIME
+
+
+def present(machine: Machine, refusal: KexecError | None = None) -> CrashRegion:
+    """By the facts."""
+    spans = machine.crash_kernel or None
+    module = machine.modules.region
+    return CrashRegion(
+        span=spans.ranges[-1] if spans else None,
+        size=spans.ranges[-1].size if spans else machine.kexec.crash_size or 0,
+        origin=origin(machine),
+        need=default_size(machine),
+        module=module if isinstance(module, RegionModule) else None,
+        refusal=refusal,
+    )
+
+
+def size_refusal(machine: Machine, size: int) -> KexecError | None:
+    """Why no region can have `size` bytes."""
+    if size <= 0 or size % PAGE_SIZE:
+        return BadRegionSize(
+            f"a crash region of {size} bytes: the size has to be a multiple of {PAGE_SIZE}",
+            hint=f"pykexec region make {max(align_up(size, PAGE_SIZE), PAGE_SIZE) >> 10}K",
+            size=size,
+        )
+    total = machine.totalram
+    if size > REGION_MAX or (not isinstance(total, Unknown) and size > total // 2):
+        return RegionTooLarge(
+            f"a crash region of {size >> 20} MiB is more than 4 GiB or half of the memory",
+            hint="a smaller size; --crash-by-normal needs some 64 KiB",
+            size=size,
+        )
+    return None
+
+
+def existing(machine: Machine) -> KexecError | None:
+    """The refusal where there is a region already."""
+    made = origin(machine)
+    if made is None and machine.modules.region_inserted:
+        return RegionExists(
+            f"the module {NAME} is inserted, and its region is gone",
+            hint="pykexec region release removes it",
+        )
+    if made is None:
+        return None
+    return RegionExists(
+        f"there is a crash region of {present(machine).size >> 10} KiB already, made at {made}",
+        hint="use it, or: pykexec region release",
+    )

@@ -1,0 +1,79 @@
+"""A crash region made and released while the first kernel runs, as the kernel module does it on a
+real machine: contiguous free frames become the reservation, and are free again afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.backend import Slot
+from pykexec.backends.kernel.record import unload_command
+from pykexec.backends.region import NoContiguousMemory, NoRegion, RegionExists, RegionInUse
+from pykexec.backends.simulated.frames import FREE, RESERVED
+from pykexec.backends.simulated.kernel import SimulatedKernel
+from pykexec.host.lock import Busy
+from pykexec.memory.hole import NoHole, locate_hole
+from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet
+
+FOUR_GIB = 1 << 32
+RELEASE = "pykexec region release"
+
+
+def make(kernel: SimulatedKernel, size: int) -> PhysRange:
+    """A region of `size` bytes, whole pages, below 4 GiB where there is room. Raises
+    NoContiguousMemory, RegionExists, Busy: the real kernel moves pages to have room, and this
+    one does not."""
+    refuse_busy(kernel)
+    kernel.boot_if_down()
+    if kernel.layout.reservation:
+        raise RegionExists("there is a crash region already", hint=RELEASE)
+    free = kernel.frames.of(FREE)
+    region = hole(free, size)
+    kernel.start = replace(
+        kernel.start,
+        layout=replace(kernel.layout, reservation=region, region_made=True),
+    )
+    kernel.frames.give((region,), RESERVED)
+    kernel.ram.zero(region.start, region.size)
+    return region
+
+
+def hole(free: RangeSet, size: int) -> PhysRange:
+    """The highest place below 4 GiB, else above."""
+    for window in (PhysRange(0, FOUR_GIB), ALL_MEMORY):
+        try:
+            return locate_hole(free, size, align=PAGE_SIZE, window=window)
+        except NoHole:
+            continue
+    raise NoContiguousMemory(
+        f"no {size >> 10} KiB of contiguous free memory",
+        hint="a smaller size, or a machine of which less is in use",
+    )
+
+
+def release(kernel: SimulatedKernel) -> None:
+    """Raises NoRegion, RegionInUse, RegionExists for one of the boot, Busy."""
+    refuse_busy(kernel)
+    layout = kernel.layout
+    if layout.reservation is None:
+        raise NoRegion("there is no crash region", hint="pykexec region make")
+    if not layout.region_made:
+        raise RegionExists(
+            "the crash region was reserved at boot", hint="machine create without --crashkernel"
+        )
+    if Slot.CRASH in kernel.images:
+        raise RegionInUse("a crash image is loaded", hint=unload_command(Slot.CRASH))
+    kernel.frames.free((layout.reservation,))
+    forget(kernel)
+
+
+def forget(kernel: SimulatedKernel) -> None:
+    """After a release, and after a switch: the next kernel knows nothing of the region."""
+    if kernel.layout.region_made:
+        gone = replace(kernel.layout, reservation=None, region_made=False)
+        kernel.start = replace(kernel.start, layout=gone)
+
+
+def refuse_busy(kernel: SimulatedKernel) -> None:
+    if kernel.gates.busy:
+        raise Busy("another process holds the kexec lock", hint="wait until it is done")

@@ -1,0 +1,99 @@
+"""The kernel module that makes a crash region: its file, and whether modules can be inserted."""
+
+from __future__ import annotations
+
+import re
+
+from pykexec.errors import KexecError, NotSupported
+from pykexec.host.root import Root, flag, number, text
+from pykexec.images.codecs import HEAD_SIZE, codec_of
+from pykexec.images.compression import unpacked
+from pykexec.images.contents import Built, OpenFile
+from pykexec.machine import Modules, RegionModule, Unknown
+
+NAME = "pykexec_region"
+REGION_SYMBOLS = ("crashk_res", "__kexec_lock")
+"""The kernel's variables that the module is told. Before 6.0 the lock is a mutex (kexec_mutex)."""
+MODULE_MAX = 16 << 20
+"""Bytes of a module, unpacked; with debug information it has 400 KiB."""
+PACKED_MAX = 4 << 20
+FOLDERS = ("updates/dkms", "updates", "extra", "weak-updates")
+"""Below /lib/modules/RELEASE: where DKMS and others install what the kernel did not bring."""
+SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
+SIGNED = b"~Module signature appended~\n"
+"""At the end of the file: include/linux/module_signature.h."""
+
+
+class NotAModule(NotSupported):
+    """A file that is not the module pykexec_region."""
+
+    code = "not-the-module"
+    usual_hint = "pykexec region build makes one for the running kernel"
+
+
+def modules(root: Root, release: str | Unknown) -> Modules:
+    """What decides whether the module can be inserted."""
+    enforced = text(root, "/sys/module/module/parameters/sig_enforce", 64)
+    return Modules(
+        disabled=flag(number(root, "/proc/sys/kernel/modules_disabled")),
+        signatures_required=enforced if isinstance(enforced, Unknown) else enforced == "Y",
+        region=installed(root, release),
+        region_inserted=root.exists(f"/sys/module/{NAME}"),
+    )
+
+
+def installed(root: Root, release: str | Unknown) -> RegionModule | Unknown | None:
+    """The module for this kernel, in the first of the folders that has it."""
+    if isinstance(release, Unknown):
+        return release
+    if not re.fullmatch(r"[\w.+~-]{1,64}", release):
+        return Unknown(f"not a file name: {release[:40]!r}")
+    for folder in FOLDERS:
+        path = f"/lib/modules/{release}/{folder}"
+        names = root.entries(path)
+        for name in (f"{NAME}{suffix}" for suffix in SUFFIXES):
+            if not isinstance(names, Unknown) and name in names:
+                return read_installed(root, f"{path}/{name}")
+    return None
+
+
+def read_installed(root: Root, path: str) -> RegionModule | Unknown:
+    """What the file says; Unknown where it is no such module."""
+    found = root.read(path, PACKED_MAX)
+    if isinstance(found, Unknown):
+        return found
+    try:
+        return described(path, found)
+    except NotAModule as error:
+        return Unknown(error.message)
+
+
+def read_module(file: OpenFile) -> RegionModule:
+    """The same of a file that was named. Raises NotAModule, UnreadableFile."""
+    if file.size > MODULE_MAX:
+        raise NotAModule(f"{file.path}: larger than {MODULE_MAX >> 20} MiB")
+    return described(str(file.path), file.read(0, file.size))
+
+
+def described(path: str, packed: bytes) -> RegionModule:
+    """Raises NotAModule. What cannot be unpacked here is left to the kernel: its facts are
+    Unknown."""
+    codec = codec_of(packed[:HEAD_SIZE])
+    image = packed
+    if codec:
+        try:
+            image = b"".join(unpacked(path, Built(packed), codec, MODULE_MAX))
+        except NotSupported as error:
+            return RegionModule(path, Unknown(error.message), Unknown(error.message))
+        except KexecError as error:
+            raise NotAModule(error.message) from error
+    name, vermagic = modinfo(image, b"name"), modinfo(image, b"vermagic")
+    if not image.startswith(b"\x7fELF") or name != NAME or not vermagic:
+        raise NotAModule(f"{path}: is not the kernel module {NAME}")
+    return RegionModule(path, vermagic.split()[0], image.endswith(SIGNED))
+
+
+def modinfo(image: bytes, key: bytes) -> str | None:
+    """A value of the section .modinfo: NUL-terminated strings KEY=VALUE."""
+    found = re.search(rb"\0" + key + rb"=([^\0]{1,256})\0", image)
+    return found[1].decode(errors="replace") if found else None

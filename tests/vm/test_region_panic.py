@@ -1,0 +1,156 @@
+"""A real panic of a kernel that was booted without crashkernel=: the region is made at run time,
+and the dump is whole. Two CPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from .lab import VM
+from .machine import Qmp, Result
+from .product import (
+    CAPTURE,
+    CAPTURE_APPEND,
+    PYKEXEC,
+    SETTLED,
+    assert_whole,
+    document,
+    site,
+    text,
+    verdict,
+)
+from .region_module import region_files
+
+PATTERN_MIB = 200
+BY_SYSRQ = "taskset 2 sh -c 'echo c > /proc/sysrq-trigger'"
+BY_NMI = """
+    echo 1 > /proc/sys/kernel/unknown_nmi_panic
+    host mark nmi
+"""
+LOAD = f"""{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
+        --append "{CAPTURE_APPEND}" --json"""
+BY_NORMAL = f"{LOAD} --crash-by-normal --crash-size 208M"
+MAKE = f"{PYKEXEC} region make {{size}} --backend kernel --json {{force}}"
+RELEASE = f"{PYKEXEC} region release --backend kernel --json"
+
+
+@dataclass(frozen=True)
+class Way:
+    """What makes the region and loads the image, how the panic comes, and what else is done."""
+
+    make: str
+    load: str
+    panic: str = BY_SYSRQ
+
+
+WAYS = {
+    "in-place, by NMI": Way(
+        f"{MAKE} > /out/made.json",
+        f"{BY_NORMAL} --mode in-place > /out/plan.json 2> /out/plan.err",
+        BY_NMI,
+    ),
+    "in-place, the module removed while armed": Way(
+        f"{MAKE} > /out/made.json",
+        f"""{BY_NORMAL} --mode in-place > /out/plan.json 2> /out/plan.err
+    rmmod pykexec_region
+    grep -q "Crash kernel" /proc/iomem""",
+    ),
+    "stub-swap, in a region made again": Way(
+        f"""{MAKE} > /out/first.json
+    {RELEASE} > /out/released.json
+    {MAKE} > /out/made.json""",
+        f"{BY_NORMAL} --mode stub-swap > /out/plan.json 2> /out/plan.err",
+    ),
+    "load --crash": Way(
+        f"{MAKE} > /out/made.json".replace("{size}", "208M"),
+        f"{LOAD} --crash > /out/plan.json 2> /out/plan.err",
+    ),
+    "kexec -p": Way(
+        f"{MAKE} > /out/made.json".replace("{size}", "192M"),
+        f"""kexec -c -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
+        > /out/kexec-tools.txt 2>&1""",
+    ),
+    "kexec -s -p": Way(
+        f"{MAKE} > /out/made.json".replace("{size}", "192M"),
+        f"""kexec -s -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
+        > /out/kexec-tools.txt 2>&1""",
+    ),
+}
+EVERY_KERNEL = ("in-place, by NMI", "stub-swap, in a region made again", "kexec -p")
+"""Which the others are tried with is the oldest series: there the rest is the same code."""
+
+FIRST = """
+    grep -q crashkernel /proc/cmdline && exit 9
+    python3 -m guest.pattern hold {mib} /out/frames
+    host mark "pattern laid out"
+    {make} || {{ cat /out/*.json; dmesg | grep pykexec_region; exit 1; }}
+    host mark "region made"
+    {load} || {{ cat /out/plan.json /out/plan.err /out/kexec-tools.txt; exit 1; }}
+    grep -q 1 /sys/kernel/kexec_crash_loaded
+    host mark "loaded"
+    {settled}
+    copyout /out
+    host mark "panic"
+    {panic}
+    sleep 60
+"""
+
+
+def by_nmi(said: str, qmp: Qmp) -> None:
+    """An NMI that nobody asked for, on every CPU at once."""
+    if said == "nmi":
+        qmp.nmi()
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def result(vm: VM, way: str, request: pytest.FixtureRequest) -> Result:
+    if vm.kernel.series != "6.1" and way not in EVERY_KERNEL:
+        pytest.skip("asked of the oldest series")
+    chosen = WAYS[way]
+    force = "--force"  # Debian's newest kernel may be of a series that was not tested yet
+    first = FIRST.format(
+        mib=PATTERN_MIB,
+        make=chosen.make.format(size="", force=force),
+        load=chosen.load,
+        settled=SETTLED,
+        panic=chosen.panic,
+    )
+    return vm.run(
+        first,
+        CAPTURE,
+        mem_mib=1536,
+        smp=2,
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile", "kexec"],
+        files=region_files(vm.kernel),
+        on_mark=by_nmi,
+        timeout_s=400,
+    ).expect(0)
+
+
+def test_the_dump_is_whole(result: Result) -> None:
+    assert_whole(verdict(result), PATTERN_MIB * 256)
+
+
+def test_notes_and_vmcoreinfo_are_there(result: Result) -> None:
+    info = document(result, "second/info.json")
+    assert len(info["cpus"]) == 2
+    assert "CRASHTIME" in info["vmcoreinfo"]
+
+
+def test_the_region_was_made_at_run_time(result: Result) -> None:
+    made = document(result, "first/made.json")
+    assert (made["change"], made["origin"]) == ("made", "run time")
+    assert int(made["region"]["end"], 16) <= 4 << 30
+
+
+def test_makedumpfile_filters_it(result: Result) -> None:
+    assert "The dumpfile is saved" in text(result, "second/makedumpfile")
