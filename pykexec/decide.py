@@ -34,7 +34,7 @@ def plan(
     image_type: str | None = None,
 ) -> Planned:
     """Decide and check, without any effect. Raises KexecError with the first refusal."""
-    return decide(identify(kernel, image_type), machine, request)
+    return decide(identify(kernel, image_type, request.profile), machine, request)
 
 
 def decide(image: KernelImage, machine: Machine, request: LoadRequest) -> Planned:

@@ -66,7 +66,7 @@ def file_load(
     kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
 ) -> FilePlan:
     """Identify, build the command line, hand over. Raises KexecError."""
-    image = identify(kernel)
+    image = identify(kernel, profile=request.profile)
     with backend.session():
         return hand_over(image, backend, request)
 

@@ -108,10 +108,12 @@ class CoreHeaders:
 Found = KernelImage | Initrd | ZeroPage | CoreHeaders | CoreFile
 
 
-def inspect_file(path: str | os.PathLike[str], image_type: str | None = None) -> Found:
+def inspect_file(
+    path: str | os.PathLike[str], image_type: str | None = None, profile: int | None = None
+) -> Found:
     """Raises KexecError: UnreadableFile, or what is wrong with a file that tries to be one."""
-    if image_type is not None:
-        return identify(path, image_type)
+    if image_type is not None or profile is not None:
+        return identify(path, image_type, profile)
     file = OpenFile(path)
     if is_zero_page(file):
         return zero_page(file.read(0, BOOT_PARAMS_SIZE))
@@ -220,14 +222,17 @@ class NoVmlinux(NotSupported):
 
 
 def extract_vmlinux(
-    path: str | os.PathLike[str], out: Path, image_type: str | None = None
+    path: str | os.PathLike[str],
+    out: Path,
+    image_type: str | None = None,
+    profile: int | None = None,
 ) -> KernelImage:
     """Write the ELF file that is packed in a bzImage (or wrapped otherwise) to a new file.
 
     Returns the image it was taken out of. Raises NoVmlinux, BadCompression, MissingCodec,
     or UnreadableFile where `out` exists or cannot be written.
     """
-    image = identify(path, image_type)
+    image = identify(path, image_type, profile)
     file = packed_vmlinux(image)
     try:
         write_new(out, file.span(0, file.size).chunks())

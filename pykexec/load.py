@@ -45,7 +45,7 @@ def load(
     image_type: str | None = None,
 ) -> LoadedPlan:
     """Plan and load. Whatever fails, nothing is left half done."""
-    image = identify(kernel, image_type)
+    image = identify(kernel, image_type, request.profile)
     with backend.session():
         machine = backend.machine()
         wishes = with_implied(image, request)

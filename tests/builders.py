@@ -312,14 +312,13 @@ def make_uki(
     cmdline: bytes = b"root=/dev/vda1 ro\0",
     extra: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
-    """Empty sections are left out."""
+    """What is empty is left out, but not in `extra`."""
     rows = [
         (b".linux", make_bzimage() if kernel is None else kernel),
         (b".initrd", initrd),
         (b".cmdline", cmdline),
-        *extra,
     ]
-    return make_pe([(b".text", b"\xf4" * 16), *(row for row in rows if row[1])])
+    return make_pe([(b".text", b"\xf4" * 16), *(row for row in rows if row[1]), *extra])
 
 
 def make_uimage(

@@ -30,6 +30,10 @@ def image(found: KernelImage) -> Document:
         "wrapped": list(found.wrapped),
         "initrd_inside": found.implied.initrd.size if found.implied.initrd else None,
         "cmdline_inside": found.implied.cmdline,
+        "profiles": [
+            {"number": item.number, "id": item.id, "title": item.title} for item in found.profiles
+        ],
+        "profile": found.profile,
         "boot": boot(found.boot),
     }
 

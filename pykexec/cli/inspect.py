@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.cli.params import PATH, Verb, output_options
+from pykexec.cli.params import PATH, Verb, output_options, profile_option
 
 if TYPE_CHECKING:
     from pykexec.cli.output import Kind
@@ -25,6 +25,7 @@ KINDS: dict[str, Kind] = {
 @click.command(cls=Verb, short_help="Say what a file is and what it asks for.")
 @click.argument("file", type=PATH)
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@profile_option
 @click.option(
     "--extract",
     nargs=2,
@@ -36,6 +37,7 @@ KINDS: dict[str, Kind] = {
 def command(
     file: Path,
     image_type: str | None,
+    profile: int | None,
     extract: tuple[str, Path] | None,
     as_json: bool,
     verbose: int,
@@ -47,8 +49,8 @@ def command(
 
     output = Output(as_json, verbose)
     if extract:
-        found: inspection.Found = inspection.extract_vmlinux(file, extract[1], image_type)
+        found: inspection.Found = inspection.extract_vmlinux(file, extract[1], image_type, profile)
         output.note(f"{extract[1]}: {extract[1].stat().st_size} bytes written")
     else:
-        found = inspection.inspect_file(file, image_type)
+        found = inspection.inspect_file(file, image_type, profile)
     output.show(KINDS[type(found).__name__], found)

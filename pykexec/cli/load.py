@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from pykexec.cli.params import ADDR, PATH, SIZE, Verb, output_options, target_options
+from pykexec.cli.params import (
+    ADDR,
+    PATH,
+    SIZE,
+    Verb,
+    output_options,
+    profile_option,
+    target_options,
+)
 
 
 @click.command(cls=Verb, short_help="Identify, plan, check and load a kernel.")
@@ -54,6 +62,7 @@ from pykexec.cli.params import ADDR, PATH, SIZE, Verb, output_options, target_op
 )
 @click.option("--hotplug", is_flag=True, help="With --crash: follow memory and CPU hotplug.")
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@profile_option
 @click.option("--entry", type=ADDR, metavar="ADDR", help="Start here and not at the purgatory.")
 @click.option("--no-checks", is_flag=True, help="The purgatory compares no digests.")
 @click.option(

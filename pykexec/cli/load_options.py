@@ -34,6 +34,7 @@ class LoadOptions:
     replaces: bool
     hotplug: bool
     image_type: str | None
+    profile: int | None
     entry: int | None
     no_checks: bool
     syscall: str
@@ -93,6 +94,7 @@ class LoadOptions:
             entry=self.entry,
             hotplug=self.hotplug,
             checks=not self.no_checks,
+            profile=self.profile,
         )
 
     def check(self) -> None:

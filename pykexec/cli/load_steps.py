@@ -30,9 +30,9 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
     if choice and choice.is_file:
         from pykexec.file_load import plan_file_load
 
-        expected = plan_file_load(identify(kernel), machine, given.request)
+        expected = plan_file_load(identify(kernel, profile=given.profile), machine, given.request)
         return FileLoadReport(where, expected, choice, loaded=False)
-    image = identify(kernel, given.image_type)
+    image = identify(kernel, given.image_type, given.profile)
     request = given.request
     prepared = None
     if given.backend == "kernel" and given.crash_by_normal:

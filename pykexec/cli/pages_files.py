@@ -25,6 +25,9 @@ def image(found: KernelImage, verbose: int = 0) -> list[Block]:
     ]
     if found.wrapped:
         facts.append(("inside", ", ".join(found.wrapped)))
+    if found.profiles:
+        facts.append(("profile", str(found.profile)))
+        facts.append(("profiles", "; ".join(map(str, found.profiles))))
     if found.implied.cmdline is not None:
         facts.append(("cmdline inside", found.implied.cmdline))
     if found.implied.initrd:

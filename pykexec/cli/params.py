@@ -90,6 +90,15 @@ def machine_option(command: F) -> F:
     )(command)
 
 
+def profile_option(command: F) -> F:
+    return click.option(
+        "--profile",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="This profile of a unified kernel image; else 0.",
+    )(command)
+
+
 def target_options(command: F) -> F:
     """--backend and --machine."""
     return click.option(

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from pykexec.cli.params import ADDR, PATH, SIZE, Verb, frames_options, output_options
+from pykexec.cli.params import (
+    ADDR,
+    PATH,
+    SIZE,
+    Verb,
+    frames_options,
+    output_options,
+    profile_option,
+)
 
 ONLY_WITH = {
     "mode": "qemu",
@@ -55,6 +63,7 @@ class Steps:
     help="With qemu: how the pages are moved; else the best that can be had.",
 )
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@profile_option
 @click.option(
     "--engine",
     type=click.Choice(["simulated", "qemu"]),
@@ -89,6 +98,7 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
         mem_min=options["mem_min"],
         mem_max=options["mem_max"],
         crash_size=options["crash_size"],
+        profile=options["profile"],
         mode=Mode(options["mode"]) if options["mode"] else None,
     )
     output = Output(options["as_json"], options["verbose"])

@@ -49,13 +49,17 @@ MAX_DEPTH = 3
 """Images inside images: a UKI in a gzip file has a compressed kernel at most."""
 
 
-def identify(path: str | os.PathLike[str], type_name: str | None = None) -> KernelImage:
-    """Parse `path`, as `type_name` if that is given.
+def identify(
+    path: str | os.PathLike[str], type_name: str | None = None, profile: int | None = None
+) -> KernelImage:
+    """Parse `path`, as `type_name` if that is given; `profile` is that of a UKI.
 
     Raises NotAnImage or UnservedImage with the reason of each type in `details`,
-    UnreadableFile, BadCompression, MissingCodec, or UsageError for a type that does not exist.
+    UnreadableFile, BadCompression, MissingCodec, or UsageError for a type or a profile that
+    does not exist.
     """
-    types = tuple(kind for kind in IMAGE_TYPES if type_name in (None, kind.name))
+    every = types_with(profile)
+    types = tuple(kind for kind in every if type_name in (None, kind.name))
     if not types:
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
         raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
@@ -71,7 +75,20 @@ def identify(path: str | os.PathLike[str], type_name: str | None = None) -> Kern
             f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}{is_a}",
             hint="a kernel is a file as /boot/vmlinuz is; a disk or a dump is none",
         )
-    return replace(parse(file, types), file=file.span(0, file.size))
+    image = parse(file, types, every=every)
+    if profile is not None and image.type != uki.UKI.name:
+        raise UsageError(
+            f"--profile: {file.path} is of type {image.type}, and has no profiles",
+            hint="it is for a unified kernel image (UKI)",
+        )
+    return replace(image, file=file.span(0, file.size))
+
+
+def types_with(profile: int | None) -> tuple[ImageType, ...]:
+    """All types, with the one that takes this profile of a UKI."""
+    if profile is None:
+        return IMAGE_TYPES
+    return tuple(uki.of_profile(profile) if kind is uki.UKI else kind for kind in IMAGE_TYPES)
 
 
 def parse(
@@ -79,15 +96,17 @@ def parse(
     types: tuple[ImageType, ...],
     packed: tuple[str, ...] = (),
     room: int = MAX_KEPT,
+    every: tuple[ImageType, ...] = IMAGE_TYPES,
 ) -> KernelImage:
-    """The image in a file, or in what the file holds; at most `room` bytes are unpacked.
-    `packed` is what the file was taken out of, outermost first."""
+    """The image in a file, or in what the file holds; at most `room` bytes are unpacked. What a
+    container holds may be of `every` type. `packed` is what the file was taken out of,
+    outermost first."""
     codec = file_codec(file)
     if codec:
         if len(packed) == MAX_DEPTH:
             raise packed_too_often(file)
         inner = unpack(file, codec, room)
-        image = parse(inner, types, (*packed, codec.name), room - inner.size)
+        image = parse(inner, types, (*packed, codec.name), room - inner.size, every)
         return replace(image, wrapped=(codec.name, *image.wrapped))
     tried: list[Tried] = []
     for kind in types:
@@ -95,7 +114,7 @@ def parse(
         if isinstance(found, KernelImage):
             return replace(found, inner=file)
         if isinstance(found, Inside):
-            return parse_inside(found, packed, room)
+            return parse_inside(found, packed, room, every)
         tried.append(Tried(kind.name, found))
         if found.close or found.unserved:
             break
@@ -109,15 +128,19 @@ def packed_too_often(file: OpenFile) -> NotAnImage:
     )
 
 
-def parse_inside(found: Inside, packed: tuple[str, ...], room: int) -> KernelImage:
+def parse_inside(
+    found: Inside, packed: tuple[str, ...], room: int, every: tuple[ImageType, ...]
+) -> KernelImage:
     """The image in a container, with what the container brings along."""
     if len(packed) == MAX_DEPTH:
         raise packed_too_often(found.file)
-    image = parse(found.file, IMAGE_TYPES, (*packed, found.how), room)
+    image = parse(found.file, every, (*packed, found.how), room, every)
     return replace(
         image,
         type=found.type or image.type,
         version=image.version or found.version,
         wrapped=(found.how, *image.wrapped),
         implied=found.implied if found.type else image.implied,
+        profiles=found.profiles or image.profiles,
+        profile=image.profile if found.profile is None else found.profile,
     )

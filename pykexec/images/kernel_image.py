@@ -153,6 +153,20 @@ class Implied:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """One profile of a UKI: its number from 0 on, and what its .profile section says of it."""
+
+    number: int
+    id: str | None
+    title: str | None
+
+    def __str__(self) -> str:
+        """The number, and ID: TITLE as far as there are any."""
+        names = ": ".join(name for name in (self.id, self.title) if name)
+        return f"{self.number} {names}" if names else str(self.number)
+
+
+@dataclass(frozen=True, slots=True)
 class KernelImage:
     """What a file is and what it asks for; nothing is placed yet."""
 
@@ -167,6 +181,10 @@ class KernelImage:
     wrapped: tuple[str, ...] = ()
     """What it was taken out of, outermost first: compressions and containers."""
     implied: Implied = Implied()
+    profiles: tuple[Profile, ...] = ()
+    """Of a UKI, all that it has."""
+    profile: int | None = None
+    """The number of the profile that was taken; None where there are none."""
     file: FileSpan | None = None
     """The whole file as it lies on the disk."""
     inner: OpenFile | None = None
@@ -212,6 +230,8 @@ class Inside:
     """The type that the whole has, where it is not that of the image inside."""
     implied: Implied = Implied()
     version: str | None = None
+    profiles: tuple[Profile, ...] = ()
+    profile: int | None = None
 
 
 Outcome = KernelImage | Inside | Refused

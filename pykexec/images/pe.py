@@ -39,19 +39,13 @@ class PeFile:
     truncated: str | None = None
     """The first section that does not lie inside the file, in words."""
 
-    def named(self, name: str) -> Section | None:
-        """The first of this name: a UKI may have several profiles."""
-        return next((item for item in self.sections if item.name == name), None)
-
-    def contents(self, name: str) -> FileSpan | None:
+    def contents(self, section: Section | None) -> FileSpan | None:
         """A section's bytes, if it has any."""
-        found = self.named(name)
-        return self.file.span(found.offset, found.size) if found and found.size else None
+        return self.file.span(section.offset, section.size) if section and section.size else None
 
-    def inner(self, name: str) -> InnerFile | None:
+    def inner(self, section: Section) -> InnerFile | None:
         """A section as a file, if it has any bytes."""
-        found = self.named(name)
-        return InnerFile(self.file, found.offset, found.size) if found and found.size else None
+        return InnerFile(self.file, section.offset, section.size) if section.size else None
 
 
 def read_pe(file: OpenFile) -> PeFile | Refused:

@@ -1,63 +1,157 @@
 """Unified kernel image: a PE file of systemd-stub with the kernel, its initrd and its
 command line in sections (UAPI Group Specifications, 5: Unified Kernel Image).
 
+A UKI may have profiles ("Multi-Profile UKIs" there; find_sections in systemd's
+src/boot/stub.c): what stands before the first .profile section is the base, each .profile begins
+a profile that overrides sections of the base, and without a wish profile 0 is taken. Of two
+sections of one name in the same profile the first counts.
+
 What the user says wins: --initrd replaces .ucode and .initrd, --append or --reuse-cmdline
-replaces .cmdline. .dtb is for machines that have one, and x86 is none.
+replaces .cmdline. .dtb and .dtbauto are for machines that have one, and x86 is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from pykexec.errors import UsageError
 from pykexec.images.contents import Contents, OpenFile, contents_bytes, joined_archives
-from pykexec.images.kernel_image import ImageType, Implied, Inside, Refused
-from pykexec.images.pe import PeFile, read_pe
+from pykexec.images.kernel_image import ImageType, Implied, Inside, Profile, Refused, printable
+from pykexec.images.pe import PeFile, Section, read_pe
 
 MAX_TEXT = 16 << 10
-"""Bytes of .cmdline and .uname."""
+"""Bytes of .cmdline, .uname and .profile."""
+PROFILE = ".profile"
+CONTROL_CHARACTERS = dict.fromkeys(range(0x20), " ")
+Sections = dict[str, Section]
 
 
-def parse(file: OpenFile) -> Inside | Refused:
-    """The kernel inside, with initrd and command line, or why this is no UKI."""
+class NoSuchProfile(UsageError):
+    """A --profile that the image does not have."""
+
+    code = "no-such-profile"
+
+
+def parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
+    """The kernel inside, with initrd and command line, or why this is no UKI. Raises
+    NoSuchProfile for a number that it does not have."""
     pe = read_pe(file)
     if isinstance(pe, Refused):
         return pe
-    if pe.named(".linux") is None:
+    if not any(item.name == ".linux" for item in pe.sections):
         return Refused("a PE file without a .linux section")
     if pe.truncated:
         return Refused(pe.truncated, close=True)
-    kernel = pe.inner(".linux")
+    base, *others = groups(pe.sections)
+    profiles = tuple(profile_of(pe, number, rows[0]) for number, rows in enumerate(others))
+    number = chosen(file, profiles, wanted)
+    sections = first_of_each(base)
+    if number is not None:
+        sections |= first_of_each(others[number])
+    if ".linux" not in sections:
+        return Refused(f"profile {number} has no .linux section", close=True)
+    return contents_of(pe, sections, profiles, number)
+
+
+def groups(sections: Iterable[Section]) -> list[list[Section]]:
+    """The base, then each profile with its .profile section in front."""
+    found: list[list[Section]] = [[]]
+    for item in sections:
+        if item.name == PROFILE:
+            found.append([])
+        found[-1].append(item)
+    return found
+
+
+def first_of_each(sections: Iterable[Section]) -> Sections:
+    found: Sections = {}
+    for item in sections:
+        found.setdefault(item.name, item)
+    return found
+
+
+def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) -> int | None:
+    """The number of the profile to take; None for the base alone, which is profile 0 of an
+    image without profiles. Raises NoSuchProfile."""
+    number = wanted or 0
+    if number < len(profiles):
+        return number
+    if not number:
+        return None
+    there = f"there are: {'; '.join(map(str, profiles))}" if profiles else "leave --profile out"
+    how_many = f"{len(profiles)} profiles" if profiles else "no profiles"
+    raise NoSuchProfile(
+        f"{file.path}: no profile {number}: this UKI has {how_many}",
+        hint=there,
+        profiles=[str(item) for item in profiles],
+    )
+
+
+def contents_of(
+    pe: PeFile, sections: Sections, profiles: tuple[Profile, ...], number: int | None
+) -> Inside | Refused:
+    kernel = pe.inner(sections[".linux"])
     if kernel is None:
         return Refused("its .linux section is empty", close=True)
-    cmdline = text(pe, ".cmdline")
-    version = text(pe, ".uname")
+    cmdline = text(pe, sections, ".cmdline")
+    version = text(pe, sections, ".uname")
     if isinstance(cmdline, Refused) or isinstance(version, Refused):
         return cmdline if isinstance(cmdline, Refused) else Refused(".uname is too long", True)
+    dtb = pe.contents(sections.get(".dtb") or sections.get(".dtbauto"))
     return Inside(
         file=kernel,
         how="uki",
         type="uki",
-        implied=Implied(initrd(pe), cmdline or None, pe.contents(".dtb")),
+        implied=Implied(initrd(pe, sections), cmdline or None, dtb),
         version=version or None,
+        profiles=profiles,
+        profile=number,
     )
 
 
-def text(pe: PeFile, name: str) -> str | Refused:
-    """A section that is one line of text, or ""."""
-    found = pe.contents(name)
+def text(pe: PeFile, sections: Sections, name: str) -> str | Refused:
+    """A section that is one line of text, or "". Control characters become blanks, as
+    systemd-stub has it."""
+    found = pe.contents(sections.get(name))
     if found is None:
         return ""
     if found.size > MAX_TEXT:
         return Refused(f"{name} has {found.size:#x} bytes, at most {MAX_TEXT:#x}", close=True)
-    raw = contents_bytes(found, MAX_TEXT).split(b"\0")[0].strip()
+    raw = contents_bytes(found, MAX_TEXT).split(b"\0")[0]
     try:
-        return raw.decode().replace("\n", " ")
+        return raw.decode().translate(CONTROL_CHARACTERS).strip()
     except UnicodeDecodeError:
         return Refused(f"{name} is not text", close=True)
 
 
-def initrd(pe: PeFile) -> Contents | None:
+def initrd(pe: PeFile, sections: Sections) -> Contents | None:
     """.ucode, which must come first, then .initrd."""
-    sections = (pe.contents(".ucode"), pe.contents(".initrd"))
-    return joined_archives(found for found in sections if found)
+    found = (pe.contents(sections.get(name)) for name in (".ucode", ".initrd"))
+    return joined_archives(item for item in found if item)
+
+
+def profile_of(pe: PeFile, number: int, section: Section) -> Profile:
+    """ID and TITLE, which are for people: what is no text or too long is left out."""
+    found = pe.contents(section)
+    raw = contents_bytes(found, MAX_TEXT) if found and found.size <= MAX_TEXT else b""
+    values = dict(assignments(raw.decode(errors="replace")))
+    return Profile(number, values.get("ID"), values.get("TITLE"))
+
+
+def assignments(lines: str) -> Iterator[tuple[str, str]]:
+    """KEY=VALUE as os-release(5) has them, quotes taken off."""
+    for line in lines.split("\0")[0].splitlines():
+        name, is_one, value = line.strip().partition("=")
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        shown = printable((value[1:-1] if quoted else value).encode())
+        if is_one and shown:
+            yield name, shown
+
+
+def of_profile(number: int) -> ImageType:
+    """The type that takes this profile."""
+    return ImageType(UKI.name, partial(parse, wanted=number))
 
 
 UKI = ImageType("uki", parse)

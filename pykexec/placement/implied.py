@@ -22,6 +22,8 @@ def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
     """Who was heard, a sentence each; `request` is the completed one."""
     implied = image.implied
     notes = []
+    if image.profile is not None and len(image.profiles) > 1:
+        notes.append(f"profile {image.profiles[image.profile]} of the {image.type} is used")
     if implied.initrd:
         inside = request.initrd is implied.initrd
         notes.append(

@@ -84,6 +84,8 @@ class LoadRequest:
     """For multiboot, in their order."""
     real_mode: bool = False
     """Start a bzImage by its real-mode entry."""
+    profile: int | None = None
+    """Which profile of a UKI; None for its default, 0."""
     capture_words: tuple[str, ...] = CAPTURE_WORDS
     """Added to a capture kernel's command line, besides elfcorehdr=."""
 

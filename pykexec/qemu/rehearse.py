@@ -72,7 +72,7 @@ def rehearse_in_qemu(
     """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and what the load is refused with."""
     chosen, tell = stage or QemuStage(), progress or NoProgress()
     qemu()
-    image = startable(identify(kernel, image_type))
+    image = startable(identify(kernel, image_type, request.profile))
     tell.step("making the guests")
     computer = first_computer(os.fspath(kernel), request, image_type, chosen)
     with running(computer) as session:

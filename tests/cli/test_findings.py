@@ -138,6 +138,24 @@ def test_inspect_every_type(run: Run, run_json: RunJson, name: str) -> None:
     assert re.findall(r"[<>(]", document.replace("(builder)", "").replace("(NBI)", "")) == []
 
 
+def test_inspect_a_profile(run: Run, run_json: RunJson) -> None:
+    Path("uki").write_bytes(FIXTURES["uki"])
+    for words, number, line in (([], 0, "root=/dev/vda1 ro"), (["--profile", "1"], 1, "reset")):
+        lines = run("inspect", "uki", *words).stdout.splitlines()
+        assert f"profile           {number}" in lines
+        assert "profiles          0 main: Normal; 1 reset" in lines
+        document = run_json("inspect", "uki", *words)
+        assert (document["profile"], document["cmdline_inside"]) == (number, line)
+        assert run_json("load", "uki", "--dry-run", *words)["cmdline"] == line
+    assert document["profiles"] == [
+        {"number": 0, "id": "main", "title": "Normal"},
+        {"number": 1, "id": "reset", "title": None},
+    ]
+    for verb in (["inspect"], ["load", "--dry-run"]):
+        error = run_json(*verb, "uki", "--profile", "2", status=2)["error"]
+        assert error["hint"] == "there are: 0 main: Normal; 1 reset"
+
+
 def test_inspect_an_image_that_may_lie_elsewhere(run: Run, run_json: RunJson) -> None:
     tag = struct.pack("<4I", 0x200000, 0xFFFFFFFF, 0x200000, 2)
     Path("k").write_bytes(make_multiboot(multiboot2_header((10, 0, tag)), addr=0x200000))

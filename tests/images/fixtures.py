@@ -27,7 +27,13 @@ FIXTURES: dict[str, bytes] = {
     "bzImage": make_bzimage(xloadflags=0),
     "beoboot": b"BeoB" + bytes(0x400),
     "nbi": b"\x36\x13\x03\x1b" + bytes(0x400),
-    "uki": make_uki(),
+    "uki": make_uki(
+        extra=(
+            (b".profile", b"ID=main\nTITLE='Normal'"),
+            (b".profile", b"ID=reset"),
+            (b".cmdline", b"reset"),
+        )
+    ),
     "zboot": make_zboot(),
     "uImage": make_uimage(),
     "arm64-image": make_arm64_image(),

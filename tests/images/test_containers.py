@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pykexec.backends.kernel.buffers import in_memory
-from pykexec.errors import NotSupported
+from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import Contents, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import ForeignImage, NotAnImage
@@ -76,9 +76,87 @@ def test_a_uki_with_a_compressed_or_another_kernel(tmp_path: Path) -> None:
     assert (image.implied.initrd, image.implied.cmdline) == (None, None)
 
 
-def test_its_first_profile_counts(tmp_path: Path) -> None:
+def test_the_first_of_two_sections_counts(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "k", make_uki(extra=((b".cmdline", b"second"),))))
     assert image.implied.cmdline == "root=/dev/vda1 ro"
+    assert (image.profiles, image.profile) == ((), None)
+
+
+def test_control_characters_are_blanks(tmp_path: Path) -> None:
+    image = identify(write(tmp_path, "k", make_uki(cmdline=b" a=1\tb\r\nc\n\0d")))
+    assert image.implied.cmdline == "a=1 b  c"
+
+
+OTHER = make_bzimage(b"\x90" * 0x4000, banner=b"other\0")
+PROFILES = (
+    (b".profile", b"ID=main\nTITLE='Normal start'\n"),
+    (b".ucode", b"ucod"),
+    (b".profile", b'# no ID\nTITLE="Factory\x1b reset"\0'),
+    (b".cmdline", b"systemd.factory_reset=1"),
+    (b".cmdline", b"never"),
+    (b".profile", b"ID=other\n"),
+    (b".linux", OTHER),
+    (b".initrd", b"OTHERS"),
+    (b".cmdline", b""),
+    (b".profile", b"\xff\xfe" * 9),
+    (b".profile", b"x" * 20000),
+)
+
+
+def in_profile(folder: Path, number: int | None, **change: Any) -> tuple[object, ...]:
+    image = identify(write(folder, "k", make_uki(**{"extra": PROFILES, **change})), profile=number)
+    initrd = image.implied.initrd
+    return (
+        image.profile,
+        image.implied.cmdline,
+        contents_bytes(initrd, 100) if initrd else None,
+        contents_bytes(image.payload, MIB)[0],
+    )
+
+
+def test_a_profile_overrides_the_base(tmp_path: Path) -> None:
+    """Section by section; one that is empty takes the base's away."""
+    line = "root=/dev/vda1 ro"
+    assert in_profile(tmp_path, None) == (0, line, b"ucodINITRD", 0xF4)
+    assert in_profile(tmp_path, 0) == in_profile(tmp_path, None)
+    assert in_profile(tmp_path, 1) == (1, "systemd.factory_reset=1", b"INITRD", 0xF4)
+    assert in_profile(tmp_path, 2) == (2, None, b"OTHERS", 0x90)
+    assert in_profile(tmp_path, 4) == (4, line, b"INITRD", 0xF4)
+
+
+def test_what_only_another_profile_has_is_not_used(tmp_path: Path) -> None:
+    assert in_profile(tmp_path, None, cmdline=b"", initrd=b"")[1:] == (None, b"ucod", 0xF4)
+    kernel = ((b".profile", b"ID=a"), (b".profile", b"ID=b"), (b".linux", KERNEL))
+    path = write(tmp_path, "k", make_pe([(b".text", b"x"), *kernel]))
+    assert identify(path, profile=1).linux.init_size == 0x100000
+    with pytest.raises(NotAnImage, match=r"not a uki: profile 0 has no \.linux section"):
+        identify(path)
+
+
+def test_also_in_a_compressed_uki_and_by_its_type(tmp_path: Path) -> None:
+    path = write(tmp_path, "k", pack(make_uki(extra=PROFILES), "gzip"))
+    for kind in (None, "uki"):
+        assert identify(path, kind, 1).implied.cmdline == "systemd.factory_reset=1"
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
+    path = write(tmp_path, "k", make_uki(extra=PROFILES))
+    with pytest.raises(UsageError) as caught:
+        identify(path, profile=5)
+    assert caught.value.code == "no-such-profile"
+    assert caught.value.message == f"{path}: no profile 5: this UKI has 5 profiles"
+    assert caught.value.hint == ("there are: 0 main: Normal start; 1 Factory? reset; 2 other; 3; 4")
+    assert [str(item) for item in identify(path).profiles] == caught.value.profiles
+
+
+def test_a_profile_of_what_has_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "k", make_uki())
+    assert identify(path, profile=0).implied.cmdline == "root=/dev/vda1 ro"
+    with pytest.raises(UsageError, match="no profile 1: this UKI has no profiles"):
+        identify(path, profile=1)
+    path = write(tmp_path, "k", KERNEL)
+    with pytest.raises(UsageError, match=r"--profile: .*k is of type bzImage64"):
+        identify(path, profile=0)
 
 
 @pytest.mark.parametrize(

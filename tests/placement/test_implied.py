@@ -68,3 +68,14 @@ def test_a_plain_kernel_implies_nothing(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "k", make_bzimage()))
     assert with_implied(image, LoadRequest()) == LoadRequest()
     assert planned(image, LoadRequest()).warnings == ()
+
+
+def test_which_profile_is_used_is_said(tmp_path: Path) -> None:
+    extra = ((b".profile", b"ID=main"), (b".profile", b"TITLE=Reset"), (b".cmdline", b"reset"))
+    path = write(tmp_path, "uki.efi", make_uki(extra=extra))
+    plan = planned(identify(path), LoadRequest())
+    assert plan.warnings[0] == "profile 0 main of the uki is used"
+    assert str(plan.cmdline) == "root=/dev/vda1 ro"
+    plan = planned(identify(path, profile=1), LoadRequest(profile=1))
+    assert plan.warnings[0] == "profile 1 Reset of the uki is used"
+    assert str(plan.cmdline) == "reset"
