@@ -256,6 +256,10 @@ class Machine:
     bootloader: BootLoader | Unknown = NOT_READ
     kdump_service: str | Unknown | None = NOT_READ
     """The configuration file of the distribution's kdump service; None without one."""
+    reload_rules: tuple[str, ...] | Unknown = NOT_READ
+    """Files of udev rules by which another program loads a crash image anew, and frees ours."""
+    kdump_units: tuple[str, ...] | Unknown = NOT_READ
+    """The enabled services of other programs that load a crash image."""
 
     @property
     def known_map(self) -> MemoryMap:

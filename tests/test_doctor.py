@@ -76,6 +76,8 @@ HEALTHY = Machine(
     iommu_groups=3,
     bootloader=BootLoader("/etc/default/grub", "update-grub"),
     kdump_service=None,
+    reload_rules=(),
+    kdump_units=(),
 )  # fmt: skip
 
 
@@ -272,6 +274,24 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(kexec(crash_loaded=True), kdump_service="/etc/default/kdump-tools"),
         Row("crash image", Level.WARN, "one is loaded already (/etc/default/kdump-tools is there)",
             "stop that service first: a crash load frees the old image even when it then fails"),
+    ),
+    (
+        "rules that reload",
+        replace(HEALTHY, reload_rules=(
+            "/usr/lib/udev/rules.d/50-kdump-tools.rules", "/etc/udev/rules.d/98-kexec.rules",
+        )),
+        Row("udev rules of others", Level.WARN,
+            "/usr/lib/udev/rules.d/50-kdump-tools.rules, /etc/udev/rules.d/98-kexec.rules: "
+            "a memory or CPU event may unload a crash image of ours",
+            "ln -s /dev/null /etc/udev/rules.d/50-kdump-tools.rules; "
+            "ln -s /dev/null /etc/udev/rules.d/98-kexec.rules"),
+    ),
+    (
+        "services that load",
+        replace(HEALTHY, kdump_units=("kdump-tools.service", "kdump.service")),
+        Row("kdump services of others", Level.WARN,
+            "kdump-tools.service, kdump.service: enabled, and may unload a crash image of ours",
+            "systemctl disable kdump-tools.service kdump.service"),
     ),
     (
         "kptr_restrict hides the symbols",

@@ -34,6 +34,11 @@ def part_name(path: str, offset: int, size: int) -> str:
     return f"{path}@{offset:#x}+{size:#x}"
 
 
+def link_name(path: str) -> str:
+    """What the target of a symbolic link is called in a captured machine."""
+    return f"{path}@link"
+
+
 @dataclass(frozen=True)
 class Captured:
     """A machine read earlier, by path; what was not read then is Unknown now."""
@@ -62,6 +67,10 @@ class Captured:
         folder, _, name = path.rpartition("/")
         names = self.entries(folder)
         return names if isinstance(names, Unknown) else name in names
+
+    def link(self, path: str) -> str | Unknown:
+        found = self.read(link_name(path))
+        return found if isinstance(found, Unknown) else os.fsdecode(found)
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
         found = self.read(path, FILE_MAX)
@@ -118,6 +127,11 @@ class Recorder:
             self.folders.setdefault(folder, found)
         elif isinstance(old, tuple):
             self.folders[folder] = tuple(sorted({*old, *([name] if found else [])}))
+        return found
+
+    def link(self, path: str) -> str | Unknown:
+        found = self.root.link(path)
+        self.keep(link_name(path), found if isinstance(found, Unknown) else os.fsencode(found))
         return found
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:

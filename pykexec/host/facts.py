@@ -12,6 +12,7 @@ from pykexec.host import (
     kexec,
     memory,
     module,
+    others,
 )
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.machine import NOT_READ, Machine, Unknown
@@ -78,6 +79,8 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         console=console.console(root, cmdline),
         bootloader=firmware.bootloader(root),
         kdump_service=firmware.kdump_service(root),
+        reload_rules=others.reload_rules(root),
+        kdump_units=others.kdump_units(root),
     )
 
 

@@ -59,6 +59,10 @@ class Root(Protocol):
         """Whether its folder lists it; Unknown where that cannot be read."""
         ...
 
+    def link(self, path: str) -> str | Unknown:
+        """Where a symbolic link leads, as it is written; "" for what is none."""
+        ...
+
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
         """The lines in which the regular expression is found, streamed."""
         ...
@@ -138,6 +142,14 @@ class Folder:
         folder, _, name = path.rpartition("/")
         names = self.entries(folder)
         return names if isinstance(names, Unknown) else name in names
+
+    def link(self, path: str) -> str | Unknown:
+        folder, _, name = path.rpartition("/")
+        try:
+            found = self.locate(folder) / name
+            return os.readlink(found) if found.is_symlink() else ""
+        except OSError as error:
+            return unreadable(path, error)
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
         wanted = re.compile(pattern.encode(), re.MULTILINE)

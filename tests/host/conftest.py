@@ -122,6 +122,8 @@ FILES: dict[str, str | bytes] = {
     "/sys/bus/pci/devices/0000:00:04.0/config": pci_config(0x2, 0x010000),
     "/boot/config-6.1.0-40-amd64": "CONFIG_KEXEC=y\n"
     '# CONFIG_KEXEC_JUMP is not set\nCONFIG_LOCALVERSION=""\n',
+    "/usr/lib/udev/rules.d/50-kdump-tools.rules": "PROGRAM=/usr/sbin/kdump-config try-reload\n",
+    "/etc/systemd/system/basic.target.wants/kdump-tools.service": "[Unit]\n",
     "/etc/default/grub": "GRUB_CMDLINE_LINUX_DEFAULT=quiet\n",
 }
 

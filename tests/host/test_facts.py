@@ -75,6 +75,8 @@ def test_complete_machine(tree: MakeTree) -> None:
     }
     assert machine.option("CONFIG_KEXEC_FILE") == "n"
     assert machine.architecture == "x86_64"
+    assert machine.reload_rules == ("/usr/lib/udev/rules.d/50-kdump-tools.rules",)
+    assert machine.kdump_units == ("kdump-tools.service",)
     assert machine.hugepages == (HugePagePool(2 << 20, 4, 0, 0, 0),)
     assert machine.hugepage_users == (HugePageUser(77, "qemu", 8 << 20),)
     assert machine.hugetlbfs_mounts == ("/dev/hugepages",)
