@@ -51,8 +51,8 @@ from pykexec.cli.params import (
 )
 @click.option(
     "--mode",
-    type=click.Choice(["in-place", "stub-swap", "kernel-swap", "flag"]),
-    help="How a crash by normal moves the pages.",
+    type=click.Choice(["panic", "in-place", "stub-swap", "kernel-swap", "flag"]),
+    help="How a crash by normal moves the pages; panic: any way that a panic starts.",
 )
 @click.option(
     "--replace",

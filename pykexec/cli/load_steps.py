@@ -78,7 +78,7 @@ def expected_mode(machine: Machine, request: LoadRequest) -> Prepared:
     from pykexec.backends.backend import Prepared
     from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 
-    choice = choose_modes(machine, request.mode)
+    choice = choose_modes(machine, request.mode, request.panic_only)
     mode = choice.modes[0]
     return Prepared(
         replace(request, mode=mode),

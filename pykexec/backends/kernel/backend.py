@@ -94,7 +94,7 @@ class KernelBackend:
     def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
         """The best mode whose memory can be had; `abandon` gives that back. Raises AlreadyStaged,
         NoMode, NoRoomForStage."""
-        choice = choose_modes(machine, request.mode)
+        choice = choose_modes(machine, request.mode, request.panic_only)
         self.bays.give_back_unused()
         self.make_way(request, choice.modes)
         try:

@@ -35,25 +35,28 @@ class ModeChoice:
         return "it was asked for" if self.asked_for else WHY[mode]
 
 
-def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
+def choose_modes(machine: Machine, requested: Mode | None, panic_only: bool = False) -> ModeChoice:
     """Raises NoMode when the one requested, or every one, lacks something. What is reserved is
-    for a panic: *kernel-swap*, which none starts, has to be asked for then."""
+    for a panic: *kernel-swap*, which none starts, has to be asked for then. With `panic_only`
+    it is never chosen."""
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
             hint="--backend simulated, or leave --mode out",
         )
-    lacking = {mode: lack for mode in PREFERENCE if (lack := what_lacks(mode, machine))}
+    wanted = tuple(mode for mode in PREFERENCE if mode in PANIC_MODES or not panic_only)
+    lacking = {mode: lack for mode in wanted if (lack := what_lacks(mode, machine))}
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
         return ModeChoice((requested,), asked_for=True)
-    possible = tuple(mode for mode in PREFERENCE if mode not in lacking)
+    possible = tuple(mode for mode in wanted if mode not in lacking)
     if modes := tuple(mode for mode in possible if mode in PANIC_MODES) or possible:
         why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
         return ModeChoice(modes, asked_for=False, lacking=why_not)
     raise NoMode(
-        "no way of a crash by normal works on this machine",
+        f"no way of a crash by normal{' that a panic starts' if panic_only else ''} "
+        "works on this machine",
         hint="; ".join(each_once(lacking)),
     )
 
