@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.errors import NotSupported, UsageError
-from pykexec.images.contents import Contents, OpenFile, joined_initrd
+from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
 
 if TYPE_CHECKING:
@@ -72,11 +72,12 @@ class LoadOptions:
 
     @cached_property
     def opened_modules(self) -> tuple[Module, ...]:
-        """Each file and its string, which begins with the file's name; raises UnreadableFile."""
+        """Each file and its string, which begins with the file's name; raises what
+        `module_contents` raises."""
+        from pykexec.images.module_file import module_contents
         from pykexec.placement.plan import Module
 
-        files = ((OpenFile(line.split(" ", 1)[0]), line) for line in self.modules)
-        return tuple(Module(file.span(0, file.size), line) for file, line in files)
+        return tuple(Module(module_contents(line), line) for line in self.modules)
 
     @property
     def request_without_initrd(self) -> LoadRequest:

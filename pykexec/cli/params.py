@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,17 @@ UNITS = {"": 0, "k": 10, "m": 20, "g": 30}
 LIMIT = 1 << 64
 
 
-PATH = click.Path(path_type=Path)
+class FileType(click.Path):
+    """A name, which is not empty: a script's variable that is not set would be the current
+    folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not os.fspath(value):
+            self.fail("an empty word is no file name", param, ctx)
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+PATH = FileType(path_type=Path)
 
 
 class AddrType(NumberType):

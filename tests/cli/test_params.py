@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 
 from pykexec.cli.params import ADDR, SIZE, AddrType
+from tests.cli.conftest import Run
 
 GOOD = [
     ("0", 0),
@@ -45,3 +48,32 @@ def test_a_size_is_not_zero() -> None:
     with pytest.raises(click.BadParameter, match="'0K': a size is at least 1"):
         SIZE.convert("0K", None, None)
     assert SIZE.convert("1", None, None) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["load", ""], "KERNEL"),
+        (["load", "bzImage", "--initrd="], "--initrd"),
+        (["load", "bzImage", "--initrd", "initrd", "--initrd", ""], "--initrd"),
+        (["load", "bzImage", "--dry-run", "--root", ""], "--root"),
+        (["load", "bzImage", "--machine", ""], "--machine"),
+        (["inspect", ""], "FILE"),
+        (["inspect", "bzImage", "--extract", "vmlinux", ""], "--extract"),
+        (["rehearse", "bzImage", "--initrd="], "--initrd"),
+        (["vmcore", "verify", ""], "FILE"),
+        (["machine", "create", ""], "DIR"),
+    ],
+)
+def test_an_empty_word_is_named(run: Run, words: list[str], name: str) -> None:
+    """A script whose variable is not set; Path("") is the current folder."""
+    before = sorted(Path().iterdir())
+    said = run(*words, status=2).stderr
+    assert said.startswith(f"pykexec: invalid value for '{name}': an empty word is no file name\n")
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("line", ["", " args"])
+def test_an_empty_module_is_named(run: Run, line: str) -> None:
+    said = run("load", "bzImage", "--dry-run", "--module", line, status=2).stderr
+    assert said.startswith(f"pykexec: --module: {line!r} begins with no file name\n")

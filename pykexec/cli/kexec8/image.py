@@ -57,8 +57,10 @@ def find_image(path: Path, type_name: str | None, args: str | None) -> KernelIma
 
 def of_type(image: KernelImage, path: Path, type_name: str) -> KernelImage:
     if type_name not in TYPES:
+        known = f"there are: {', '.join(sorted(TYPES))}"
         raise UnknownType(
-            f"Unsupported kernel type {type_name}", hint=f"there are: {', '.join(sorted(TYPES))}"
+            f"Unsupported kernel type {type_name}",
+            hint=known if type_name else f"--type is an empty word; {known}",
         )
     names = TYPES[type_name]
     if image.type in names:

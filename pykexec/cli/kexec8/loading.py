@@ -15,8 +15,9 @@ from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.decide import decide
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.file_load import hand_over
-from pykexec.images.contents import Contents, OpenFile
+from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
+from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
@@ -65,7 +66,6 @@ def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
 
 def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
     """A capture kernel gets the words that kexec-tools gives it, and no others."""
-    files = ((OpenFile(line.split(" ", 1)[0]), line) for line in asked.modules)
     return LoadRequest(
         kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
         initrd=initrd,
@@ -80,7 +80,7 @@ def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
         serial_port=asked.serial_port,
         rng_seed=os.urandom(len(LoadRequest.rng_seed)),
         real_mode=asked.real_mode,
-        modules=tuple(Module(file.span(0, file.size), line) for file, line in files),
+        modules=tuple(Module(module_contents(line), line) for line in asked.modules),
         capture_words=(),
     )
 

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Option
+from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Kind, Option
 from pykexec.errors import UsageError
 
 SHORT = "".join(short + ":" * bool(option.argument) for short, option in BY_SHORT.items())
 LONG = [option.long + "=" * bool(option.argument) for option in OPTIONS]
 ADDRESS_LIMIT = 1 << 64
+HELP = "pykexec-kexec --help"
+NEVER_EMPTY = {"FILE": "file name", '"FILE ARGS"': "file name"}
+"""Arguments of which an empty word is none (a script's variable that is not set), and what they
+are. A number and an image type say so themselves."""
 DECIMAL_ONLY = frozenset("0123456789")
 
 
@@ -54,19 +58,29 @@ class Words:
     def files(self, key: str) -> tuple[Path, ...]:
         return tuple(map(Path, self.all(key)))
 
+    @property
+    def kernel(self) -> Path | None:
+        return Path(self.operands[0]) if self.operands else None
+
 
 def parse(words: Sequence[str]) -> Words:
     """Raises BadCommandLine."""
     try:
         pairs, operands = getopt.gnu_getopt(list(words), SHORT, LONG)
     except getopt.GetoptError as error:
-        raise BadCommandLine(error.msg, hint="pykexec-kexec --help") from None
+        raise BadCommandLine(error.msg, hint=HELP) from None
     values: dict[str, list[str]] = {}
     seen = set()
     for name, argument in pairs:
         option = BY_LONG[name[2:]] if name.startswith("--") else BY_SHORT[name[1:]]
+        if not argument and option.kind is Kind.SERVED and option.argument in NEVER_EMPTY:
+            raise BadCommandLine(
+                f"--{option.long}: an empty word is no {NEVER_EMPTY[option.argument]}", hint=HELP
+            )
         values.setdefault(option.key, []).append(argument)
         seen.add(option.long)
+    if "" in operands:
+        raise BadCommandLine("the operand is an empty word, and no kernel", hint=HELP)
     return Words(
         {key: tuple(found) for key, found in values.items()},
         tuple(option for option in OPTIONS if option.long in seen),

@@ -104,7 +104,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         call=call(given),
         debug=given.has("debug"),
         sync=not given.has("no_sync"),
-        kernel=Path(given.operands[0]) if given.operands else None,
+        kernel=given.kernel,
         type=implied if given.one("type") is None else given.one("type"),
         append=given.all("append"),
         reuse_cmdline=given.has("reuse_cmdline"),

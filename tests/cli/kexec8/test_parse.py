@@ -110,6 +110,27 @@ def test_numbers_with_anything_behind_them(text: str) -> None:
         address("mem_min", text)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-l", "K", "--initrd="], "--initrd: an empty word is no file name"),
+        (["-l", "K", "--ramdisk", ""], "--ramdisk: an empty word is no file name"),
+        (["-l", "K", "--module="], "--module: an empty word is no file name"),
+        (["-l", "K", "--entry="], "Bad option value in --entry="),
+        (["-l", ""], "the operand is an empty word, and no kernel"),
+        (["-l", "K", ""], "the operand is an empty word, and no kernel"),
+    ],
+)
+def test_an_empty_word_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        wishes(words)
+    assert caught.value.message == message
+
+
+def test_an_empty_command_line_is_one() -> None:
+    assert wishes(["-l", "K", "--append=", "--dtb="]).append == ("",)
+
+
 def test_the_call() -> None:
     for word, call in {
         "-s": Call.FILE,

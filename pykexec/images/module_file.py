@@ -1,0 +1,24 @@
+"""The file of a multiboot module, as the image gets it: what is inside of a compressed one, as
+GRUB and kexec-tools (slurp_decompress_file in kexec-multiboot-x86.c and kexec-mb2-x86.c) have it.
+"""
+
+from __future__ import annotations
+
+from pykexec.errors import UsageError
+from pykexec.images.compression import file_codec, unpack
+from pykexec.images.contents import Contents, OpenFile
+
+
+def module_contents(line: str) -> Contents:
+    """The bytes of the file that a module's string "FILE ARGS" begins with. Raises UsageError
+    without a name, UnreadableFile, BadCompression, MissingCodec."""
+    name = line.split(" ", 1)[0]
+    if not name:
+        raise UsageError(
+            f"--module: {line!r} begins with no file name", hint='--module "FILE ARGS"'
+        )
+    file = OpenFile(name)
+    codec = file_codec(file)
+    if codec:
+        file = unpack(file, codec)
+    return file.span(0, file.size)
