@@ -100,7 +100,7 @@ def test_no_module_is_longer_than_its_room() -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("package", ["images", "placement"])
+@pytest.mark.parametrize("package", ["dump", "images", "placement"])
 def test_a_packages_map_names_each_of_its_modules(package: str) -> None:
     folder = PACKAGE / package
     named = set(re.findall(r"`(\w+)`", (folder / "__init__.py").read_text()))

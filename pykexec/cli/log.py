@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 
 def print_lines(dump: Dump, noescape: bool = False) -> None:
     """What comes before a damage is printed, and then the fault is raised."""
+    out = sys.stdout.buffer
     for record in records(dump):
         for line in record.lines():
-            if noescape:
-                click.echo(line)
-            else:
-                click.echo(safe(line))
+            out.write((line if noescape else safe(line).encode()) + b"\n")
 
 
 def print_document(dump: Dump) -> int:

@@ -32,6 +32,7 @@ Kind = Literal[
     "captured",
     "vmcore_info",
     "vmcore_verdict",
+    "crash_report",
     "doctor",
     "explanation",
     "diff",
@@ -44,6 +45,7 @@ ENDINGS = {
     **dict.fromkeys(("image", "initrd", "zero_page", "core_headers"), "_files"),
     **dict.fromkeys(("region", "region_build"), "_region"),
     **dict.fromkeys(("rehearsal", "machine", "captured", "diff"), "_findings"),
+    "crash_report": "_crash",
     **dict.fromkeys(("vmcore_info", "vmcore_verdict", "doctor", "explanation"), "_findings"),
 }
 """Of the modules that have the functions of a kind; the others are in the modules without."""

@@ -31,7 +31,10 @@ VERBS = {
     "rehearse": ("rehearse", "Load, crash, capture and verify, without touching this machine."),
     "machine": ("machine", "Simulated machines in folders, and facts of real ones."),
     "diff": ("diff", "What two plans place differently."),
-    "vmcore": ("vmcore", "Look at a dump, check that it is whole, and print its log."),
+    "vmcore": (
+        "vmcore",
+        "Look at a dump, check that it is whole, and report why the kernel crashed.",
+    ),
     "doctor": ("doctor", "Every precondition of this machine, with its evidence."),
     "explain": ("explain", "What the kernel checks, and what an errno or a code means."),
 }

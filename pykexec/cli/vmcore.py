@@ -1,4 +1,4 @@
-"""pykexec vmcore: what a dump is, whether it is whole, and what it says."""
+"""pykexec vmcore: what a dump is, whether it is whole, and why the kernel crashed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pykexec.cli.params import PATH, Verb, machine_option, output_options
 
 @click.group()
 def command() -> None:
-    """Look at a dump, check that it is whole, and print its log."""
+    """Look at a dump, check that it is whole, and report why the kernel crashed."""
 
 
 @command.command("info", cls=Verb, short_help="What is in a dump.")
@@ -80,3 +80,19 @@ def dmesg(ctx: click.Context, file: Path, noescape: bool, as_json: bool) -> None
     if as_json:
         ctx.exit(print_document(dump))
     print_lines(dump, noescape)
+
+
+@command.command("report", cls=Verb, short_help="Report why the kernel crashed.")
+@click.argument("file", type=PATH)
+@output_options
+def report(file: Path, as_json: bool, verbose: int) -> None:
+    """Report what the dump FILE tells about the crash, without debug symbols: the panic, the
+    registers and backtrace of each CPU, blocked tasks, memory, modules, and the end of the log.
+
+    What cannot be read is named with the reason. With -v registers and all modules are shown.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.dump.reader import open_dump
+    from pykexec.dump.report import make_report
+
+    Output(as_json, verbose).show("crash_report", make_report(open_dump(str(file))))

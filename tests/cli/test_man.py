@@ -94,6 +94,7 @@ TITLES = {
     "vmcore info": [],
     "vmcore verify": ["Of vmcore verify"],
     "vmcore dmesg": ["Of vmcore dmesg"],
+    "vmcore report": [],
     "doctor": ["Of machine capture and doctor"],
     "explain": ["Of explain"],
     "diff": [],

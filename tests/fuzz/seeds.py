@@ -17,7 +17,8 @@ from pykexec.images.contents import contents_bytes
 from pykexec.memory.ranges import PhysRange
 from tests.backends.simulated.images import capture_image, core_headers, load_bound, zero_page
 from tests.builders import MIB, make_bzimage, make_cpio, pack, words
-from tests.fuzz.targets import WHERE
+from tests.dump.builders import flattened, kdump
+from tests.fuzz.targets import KERNEL_DATA, WHERE, small_kernel
 from tests.host.conftest import FILES, IOMEM, KALLSYMS
 from tests.images.fixtures import FIXTURES
 from tests.test_vmcore_check import make_core
@@ -58,6 +59,15 @@ def window_memory() -> bytes:
         for part in image.table.segments
         if part.buf
     )
+
+
+def small_dumps() -> list[bytes]:
+    """A kernel in each kind of file."""
+    kernel = small_kernel()
+    return [
+        kernel.elf(), kdump(kernel.memory), kdump(kernel.memory, with_info=False),
+        flattened(kdump(kernel.memory)),
+    ]  # fmt: skip
 
 
 def captured() -> bytes:
@@ -113,6 +123,9 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "page_list": lambda: [words(2, 0x5000 | 1, 0x9000 | 8, 0xA000 | 8, 4)],
     "plan": golden_plans,
     "vmcore": lambda: [make_core()],
+    "dump_file": small_dumps,
+    "dump_memory": lambda: [bytes(small_kernel().memory.ram[KERNEL_DATA:])],
+    "vmcoreinfo": lambda: [small_kernel().memory.vmcoreinfo],
     "elfcorehdr": lambda: [loaded_machine()[1]],
     "boot_params": lambda: [
         zero_page(WHERE + 4096, [(0, 0x9F000, 1), (MIB, 64 * MIB, 1)]) + b"elfcorehdr=64M\0"

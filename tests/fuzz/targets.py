@@ -29,10 +29,14 @@ from pykexec.cli import documents, output, plain
 from pykexec.cli.inspect import KINDS
 from pykexec.cli.kexec8.wishes import wishes
 from pykexec.cli.reports import DoctorReport, ExplainReport
-from pykexec.crash.notes import Note
+from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.crash.vmcore import open_vmcore
 from pykexec.decide import decide
 from pykexec.doctor import diagnose
+from pykexec.dump.log import records
+from pykexec.dump.log_text import safe
+from pykexec.dump.reader import Dump, open_dump
+from pykexec.dump.report import make_report
 from pykexec.errors import KexecError, printable
 from pykexec.explain import verdicts
 from pykexec.host import capture
@@ -56,7 +60,11 @@ from pykexec.plan_diff import diff
 from pykexec.plan_document import read_plan
 from pykexec.vmcore_check import expected_of_plan, verify
 from tests.builders import MIB, make_machine
+from tests.dump.builders import PRSTATUS
+from tests.dump.builders import elf as elf_dump
+from tests.dump.kernel import PHYS_BASE, TEXT_SIZE, Kernel
 
+KERNEL_DATA = PHYS_BASE + 2 * TEXT_SIZE
 SECONDS = 10
 """Of a processor, for one input; most need a thousandth."""
 UNPACKED_MAX = 2 * MIB
@@ -236,6 +244,39 @@ def vmcore(data: bytes) -> None:
     show_found(inspect_file(path))
 
 
+def dump_file(data: bytes) -> None:
+    """Any file as a dump: its log, and everything that a report asks of it."""
+    path = str(written(data))
+    attempt(lambda: show_log(open_dump(path)))
+    attempt(lambda: show("crash_report", make_report(open_dump(path))))
+
+
+def show_log(dump: Dump) -> None:
+    for record in records(dump):
+        for line in record.lines():
+            assert safe(line).replace("\t", "").isprintable()
+
+
+@cache
+def small_kernel() -> Kernel:
+    return Kernel()
+
+
+def dump_memory(data: bytes) -> None:
+    """What a kernel's image holds behind its text: tables, lists, rings. VMCOREINFO is sound."""
+    kernel = small_kernel()
+    whole, ram = kernel.elf(), kernel.memory.ram
+    start = len(whole) - len(ram) + KERNEL_DATA
+    room = len(whole) - start
+    dump_file(whole[:start] + data[:room].ljust(room, b"\0"))
+
+
+def vmcoreinfo(data: bytes) -> None:
+    """Keys and values of VMCOREINFO, over a kernel that is sound."""
+    notes = PRSTATUS + Note(VMCOREINFO, 0, data).encoded
+    dump_file(elf_dump(small_kernel().memory, notes=notes))
+
+
 class Bytes:
     """Physical memory that starts with the input; everything behind it is notes."""
 
@@ -329,7 +370,8 @@ TARGETS: dict[str, Target] = {
     function.__name__: function
     for function in (
         bzimage, elf, multiboot, uimage, pe, any_file, compression, initrd, iomem_text,
-        memmap_texts, machine_file, ram_journal, page_list, plan, vmcore, elfcorehdr, boot_params,
+        memmap_texts, machine_file, ram_journal, page_list, plan, vmcore, dump_file, dump_memory,
+        vmcoreinfo, elfcorehdr, boot_params,
         stub, kallsyms, kcore, captured, stage_journal, load_record, kexec8_words,
     )
 }  # fmt: skip

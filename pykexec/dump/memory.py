@@ -1,0 +1,46 @@
+"""Memory in brief: the kernel's own counters, in bytes. What a CPU has not added to them yet is
+left out, some hundred KiB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.dump.linux import Linux
+from pykexec.errors import KexecError
+
+PAGE = 4096
+ZONE, NODE = "vm_zone_stat", "vm_node_stat"
+PAGES = {
+    "free": (ZONE, "zone_stat_item", "NR_FREE_PAGES"),
+    "anonymous": (NODE, "node_stat_item", "NR_ANON_MAPPED"),
+    "files": (NODE, "node_stat_item", "NR_FILE_PAGES"),
+    "shared": (NODE, "node_stat_item", "NR_SHMEM"),
+}
+BYTES = {
+    "reclaimable_slab": (NODE, "node_stat_item", "NR_SLAB_RECLAIMABLE_B"),
+    "slab": (NODE, "node_stat_item", "NR_SLAB_UNRECLAIMABLE_B"),
+}
+"""They count pages as well, whatever their names say (include/linux/vmstat.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`counters` as far as the kernel has them; `files` is the page cache with what is shared."""
+
+    total: int
+    counters: dict[str, int]
+
+
+def read_memory(linux: Linux) -> Memory:
+    """Raises KexecError where not even the total is known."""
+    total = linux.memory.u64(linux.symbols.address("_totalram_pages")) * PAGE
+    counters = {}
+    for name, (table, enum, item) in (PAGES | BYTES).items():
+        try:
+            number = linux.types.enumerators(enum)[item]
+            at = linux.symbols.address(table) + 8 * number
+            raw = linux.memory.read(at, 8)
+        except (KexecError, KeyError):
+            continue
+        counters[name] = max(int.from_bytes(raw, "little", signed=True), 0) * PAGE
+    return Memory(total, counters)

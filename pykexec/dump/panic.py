@@ -1,0 +1,65 @@
+"""Why the kernel crashed, by its log; and the log's last lines."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pykexec.dump.log import Record
+from pykexec.errors import KexecError
+
+LAST_LINES = 60
+PANIC = re.compile(rb"Kernel panic - not syncing: (.*)")
+CAUSE = re.compile(
+    rb"BUG: |Oops: |kernel BUG at |general protection fault|Unable to handle kernel|"
+    rb"watchdog: BUG: |NMI watchdog: Watchdog detected|INFO: task .* blocked for more|"
+    rb"Out of memory: |(?:divide error|invalid opcode|stack segment|double fault|int3): |"
+    rb"Kernel stack is corrupted|"
+    rb"mce: \[Hardware Error\]|Internal error: "
+)
+"""What the kernel prints before a panic whose own message says little ("Fatal exception")."""
+CAUSE_SECONDS = 10
+"""Before the panic at most: what is older has had no such end."""
+LINE_MAX = 1000
+
+
+@dataclass(frozen=True)
+class LogEnd:
+    """`message` of the panic and `cause` before it, None where the log has none; `nanoseconds`
+    since the boot of the last record. `problem` is where reading the log ended early."""
+
+    message: str | None
+    cause: str | None
+    nanoseconds: int | None
+    records: int
+    lines: tuple[bytes, ...]
+    problem: str | None
+
+
+def read_end(records: Iterable[Record]) -> LogEnd:
+    """All of the log is read, and its end kept."""
+    lines: deque[bytes] = deque(maxlen=LAST_LINES)
+    message, cause, cause_at, now, count = None, None, 0, None, 0
+    problem = None
+    try:
+        for record in records:
+            count += 1
+            now = record.nanoseconds if record.nanoseconds is not None else now
+            lines.extend(line[:LINE_MAX] for line in record.lines())
+            if message is not None:
+                continue
+            if found := PANIC.match(record.text):
+                message = decoded(found[1])
+                if (now or 0) - cause_at > CAUSE_SECONDS * 10**9:
+                    cause = None
+            elif CAUSE.match(record.text):
+                cause, cause_at = decoded(record.text.partition(b"\n")[0]), now or 0
+    except KexecError as error:
+        problem = error.message
+    return LogEnd(message, cause, now, count, tuple(lines), problem)
+
+
+def decoded(text: bytes) -> str:
+    return text[:LINE_MAX].decode("utf-8", "backslashreplace")

@@ -1,0 +1,277 @@
+"""One page about a crash: everything that a dump tells without debug symbols.
+
+Sections are read one after the other, each in limited time. One that cannot be read is None,
+one of which a part is missing says so; the reasons are in `problems`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import TypeVar
+
+from pykexec.dump.faults import UnknownKernel
+from pykexec.dump.linux import Linux
+from pykexec.dump.log import records
+from pykexec.dump.memory import Memory, read_memory
+from pykexec.dump.modules import Module, modules
+from pykexec.dump.panic import LogEnd, read_end
+from pykexec.dump.reader import Dump, uts_name
+from pykexec.dump.registers import Registers, cpu_registers
+from pykexec.dump.stacks import Frame, Unwinder
+from pykexec.dump.tasks import Task, current_tasks, largest, processes, threads
+from pykexec.errors import KexecError
+
+SECTION_SECONDS, ALL_SECONDS = 1.5, 4.0
+"""Of a processor."""
+LARGEST = 10
+BLOCKED_MAX = 100
+CPUS_SHOWN = 256
+INVALID_CPU = 0xFFFFFFFF
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """`uptime` in seconds: the time of the last record of the log. `crashed` in UTC, of a dump by
+    a capture kernel."""
+
+    release: str
+    version: str | None
+    hostname: str | None
+    hardware: str | None
+    cpus: int | None
+    crashed: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """What one ran. `task` is None where the kernel's tasks cannot be read, `registers` where the
+    CPU left none."""
+
+    number: int
+    task: Task | None
+    registers: Registers | None
+    frames: list[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A task in uninterruptible sleep."""
+
+    task: Task
+    frames: list[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """All that were read; `largest` with the pages of their memory."""
+
+    processes: int
+    threads: int
+    blocked: list[Blocked]
+    largest: list[tuple[Task, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """What was to capture this: `reserved` is [start, end) of the crash kernel's memory, None for
+    none; `entry` and `segments` of the image in the crash slot, None for none."""
+
+    reserved: tuple[int, int] | None
+    entry: int | None
+    segments: int | None
+
+
+@dataclass
+class Report:
+    """Sections in the order in which they are shown; None is unknown."""
+
+    dump: Dump
+    system: System | None = None
+    log: LogEnd | None = None
+    panic_cpu: int | None = None
+    taint: int | None = None
+    cpus: list[Cpu] | None = None
+    tasks: Tasks | None = None
+    memory: Memory | None = None
+    modules: list[Module] | None = None
+    armed: Armed | None = None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """(section, reason)."""
+
+    @property
+    def panic_task(self) -> Task | None:
+        """What ran on the CPU that panicked."""
+        found = [cpu.task for cpu in self.cpus or () if cpu.number == self.panic_cpu]
+        return found[0] if found else None
+
+
+class Maker:
+    """Makes a report of one dump."""
+
+    def __init__(self, dump: Dump) -> None:
+        self.dump, self.linux = dump, Linux(dump)
+        self.report = Report(dump)
+        self.end = time.process_time() + ALL_SECONDS
+        self.known_unwinder: Unwinder | None = None
+
+    def make(self) -> Report:
+        report = self.report
+        report.system = self.section("system", self.system)
+        report.log = self.section("log", self.log)
+        report.panic_cpu = self.section("panic", self.panic_cpu)
+        report.taint = self.section("taint", self.taint)
+        report.cpus = self.section("cpus", self.cpus)
+        report.tasks = self.section("tasks", self.tasks)
+        report.memory = self.section("memory", lambda: read_memory(self.linux))
+        report.modules = self.section("modules", self.modules)
+        report.armed = self.section("armed", self.armed)
+        return report
+
+    def section(self, name: str, read: Callable[[], T]) -> T | None:
+        """None, and the reason among the problems, for one that cannot be read."""
+        try:
+            now = time.process_time()
+            self.dump.kernel.until = min(now + SECTION_SECONDS, self.end)
+            return read()
+        except KexecError as error:
+            self.problem(name, error)
+            return None
+
+    def problem(self, name: str, error: KexecError | str) -> None:
+        self.report.problems.append((name, error if isinstance(error, str) else error.message))
+
+    @property
+    def unwinder(self) -> Unwinder:
+        if self.known_unwinder is None:
+            self.known_unwinder = Unwinder(self.linux)
+        return self.known_unwinder
+
+    def optional(self, name: str, read: Callable[[], T]) -> T | None:
+        """A part of a section."""
+        try:
+            return read()
+        except KexecError as error:
+            self.problem(name, error)
+            return None
+
+    def system(self) -> System:
+        dump, info = self.dump, self.dump.info
+        memory = dump.kernel
+
+        def name(field: int) -> str | None:
+            found = self.optional("system", lambda: uts_name(memory, info, field))
+            return None if found is None else found.decode("utf-8", "backslashreplace")
+
+        return System(
+            info.release,
+            name(VERSION),
+            name(NODENAME),
+            self.optional("system", self.hardware),
+            self.optional("system", lambda: len(self.linux.per_cpu_offsets)),
+            crash_time(info.values.get("CRASHTIME", "")),
+        )
+
+    def hardware(self) -> str | None:
+        """What an oops calls the hardware's name (lib/dump_stack.c)."""
+        at = self.linux.symbols.address("dump_stack_arch_desc_str")
+        found = self.linux.memory.text(at, 128)
+        return found.decode("utf-8", "backslashreplace") or None
+
+    def log(self) -> LogEnd:
+        end = read_end(records(self.dump))
+        if end.problem:
+            self.problem("log", end.problem)
+        return end
+
+    def panic_cpu(self) -> int | None:
+        """None where no CPU has panicked."""
+        found = self.linux.memory.u32(self.linux.symbols.address("panic_cpu"))
+        return None if found == INVALID_CPU else found
+
+    def taint(self) -> int:
+        return self.linux.memory.u64(self.linux.symbols.address("tainted_mask"))
+
+    def cpus(self) -> list[Cpu]:
+        """Notes are in the order of the CPUs; one that left none comes last or not at all."""
+        tasks = self.optional("cpus", lambda: current_tasks(self.linux)) or []
+        notes = [registers for _, registers in cpu_registers(self.dump)]
+        found = []
+        for number, (task, registers) in enumerate(zip_longest(tasks, notes)):
+            if number == CPUS_SHOWN:
+                self.problem("cpus", f"more than {CPUS_SHOWN} CPUs")
+                break
+            frames = self.frames_of(registers) if registers else []
+            found.append(Cpu(number, task, registers, frames))
+        if not found:
+            raise UnknownKernel("the dump has the registers of no CPU")
+        return found
+
+    def frames_of(self, registers: Registers) -> list[Frame]:
+        return self.optional("cpus", lambda: self.unwinder.of_registers(registers)) or []
+
+    def tasks(self) -> Tasks:
+        """Of damaged lists what comes before the damage."""
+        leaders: list[Task] = []
+        blocked: list[Task] = []
+        count = 0
+        try:
+            leaders.extend(processes(self.linux))
+        except KexecError as error:
+            if not leaders:
+                raise
+            self.problem("tasks", error)
+        try:
+            for task in threads(self.linux):
+                count += 1
+                if task.blocked and len(blocked) < BLOCKED_MAX:
+                    blocked.append(task)
+        except KexecError as error:
+            self.problem("tasks", error)
+        most = self.optional("tasks", lambda: largest(self.linux, leaders, LARGEST)) or []
+        shown = [Blocked(task, self.stack_of(task)) for task in blocked]
+        return Tasks(len(leaders), count, shown, most)
+
+    def stack_of(self, task: Task) -> list[Frame]:
+        return self.optional("tasks", lambda: self.unwinder.of_task(task)) or []
+
+    def modules(self) -> list[Module]:
+        found: list[Module] = []
+        try:
+            found.extend(modules(self.linux))
+        except KexecError as error:
+            if not found:
+                raise
+            self.problem("modules", error)
+        return found
+
+    def armed(self) -> Armed:
+        linux = self.linux
+        at = linux.symbols.address("crashk_res")
+        start, last = linux.number(at, "resource.start"), linux.number(at, "resource.end")
+        image = linux.memory.u64(linux.symbols.address("kexec_crash_image"))
+        return Armed(
+            (start, last + 1) if last > start else None,
+            linux.pointer(image, "kimage.start") if image else None,
+            linux.number(image, "kimage.nr_segments") if image else None,
+        )
+
+
+NODENAME, VERSION = 1, 3
+"""Of new_utsname."""
+
+
+def crash_time(text: str) -> datetime | None:
+    """CRASHTIME of VMCOREINFO, seconds of the epoch."""
+    if not text.isascii() or not text.isdigit() or len(text) > 11:
+        return None
+    return datetime.fromtimestamp(int(text), UTC)
+
+
+def make_report(dump: Dump) -> Report:
+    """All that can be read. Raises only what keeps the file itself from being read."""
+    return Maker(dump).make()

@@ -1,0 +1,178 @@
+"""Symbols of the kernel, out of its own kallsyms tables (scripts/kallsyms.c, kernel/kallsyms.c).
+
+VMCOREINFO names the tables since Linux 6.0. Names are packed by a table of 256 tokens; three
+rules for addresses are in use, and the one is taken by which a symbol that VMCOREINFO has
+too gets the address that it has there.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from pykexec.dump.faults import DamagedDump, UnknownKernel
+from pykexec.dump.paging import KernelMemory
+from pykexec.dump.vmcoreinfo import VmcoreInfo
+
+COUNT_MAX = 1 << 19
+"""A distribution's kernel has 90,000 to 190,000."""
+NAMES_MAX = 8 << 20
+"""Bytes of the packed names."""
+TEXT_MAX = 24 << 20
+"""Bytes of all names; those of 7.2 have 5 MiB."""
+TOKENS = 256
+TEXT = (("_stext", "_etext"), ("_sinittext", "_einittext"))
+BITS = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address as `name+offset`; `module` is "" in the kernel's image."""
+
+    name: str
+    offset: int
+    module: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.name}+{self.offset:#x}"
+        return f"{where} [{self.module}]" if self.module else where
+
+
+class Symbols:
+    """In the order of the tables, which is that of the addresses."""
+
+    def __init__(self, names: list[bytes], addresses: array[int]) -> None:
+        self.names, self.addresses = names, addresses
+        self.numbers = {name: at for at, name in reversed(list(enumerate(names)))}
+        """Of several of a name the first."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def find(self, name: str) -> int | None:
+        """The address of a symbol, None without one."""
+        at = self.numbers.get(name.encode())
+        return None if at is None else self.addresses[at]
+
+    def address(self, name: str) -> int:
+        """Raises UnknownKernel."""
+        found = self.find(name)
+        if found is None:
+            raise UnknownKernel(f"the kernel has no symbol {name}")
+        return found
+
+    def first(self, *names: str) -> int:
+        """Of symbols that kernels have had one after the other. Raises UnknownKernel."""
+        for name in names:
+            found = self.find(name)
+            if found is not None:
+                return found
+        raise UnknownKernel(f"the kernel has no symbol {' or '.join(names)}")
+
+    @cached_property
+    def text(self) -> tuple[range, ...]:
+        """The kernel's text, and that of its start, which is free memory later."""
+        spans = ((self.find(a), self.find(b)) for a, b in TEXT)
+        return tuple(range(a, b) for a, b in spans if a is not None and b is not None)
+
+    def place(self, addr: int) -> Place | None:
+        """The symbol that an address in the kernel's text belongs to."""
+        at = bisect_right(self.addresses, addr) - 1
+        if at < 0 or not any(addr in span for span in self.text):
+            return None
+        first = at
+        while first > 0 and self.addresses[first - 1] == self.addresses[at]:
+            first -= 1
+        name = self.names[first].decode("utf-8", "backslashreplace")
+        return Place(name, addr - self.addresses[at])
+
+
+def read_symbols(kernel: KernelMemory, info: VmcoreInfo) -> Symbols:
+    """All of them. Raises UnknownKernel, DamagedDump, NotInDump."""
+    count = kernel.u32(info.symbol("kallsyms_num_syms"))
+    if not 0 < count <= COUNT_MAX:
+        raise DamagedDump(f"kallsyms has {count} symbols")
+    tokens = read_tokens(kernel, info)
+    start, after = info.symbol("kallsyms_names"), info.symbol("kallsyms_token_table")
+    size = min(after - start, NAMES_MAX) if after > start else NAMES_MAX
+    names = list(unpacked(kernel.read(start, size), tokens, count))
+    return Symbols(names, read_addresses(kernel, info, names))
+
+
+def read_tokens(kernel: KernelMemory, info: VmcoreInfo) -> list[bytes]:
+    """What each byte of a packed name stands for."""
+    index = array("H", kernel.read(info.symbol("kallsyms_token_index"), 2 * TOKENS))
+    base = info.symbol("kallsyms_token_table")
+    table = kernel.read(base, max(index) + 1) + kernel.text(base + max(index) + 1, 512) + b"\0"
+    return [table[at : table.index(b"\0", at)] for at in index]
+
+
+def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
+    """Names without the letter of their type in front."""
+    at, room = 0, TEXT_MAX
+    try:
+        for _ in range(count):
+            size = data[at]
+            at += 1
+            if size & 0x80:  # since 6.1, for names that are longer
+                size = size & 0x7F | data[at] << 7
+                at += 1
+            end = at + size
+            name = b"".join([tokens[byte] for byte in data[at:end]])
+            at = end
+            room -= len(name)
+            if room < 0:
+                raise DamagedDump("the names of kallsyms have no end")
+            yield name[1:]
+    except IndexError:
+        raise DamagedDump("the names of kallsyms end early") from None
+
+
+def read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: list[bytes]) -> array[int]:
+    """By whichever of the rules is this kernel's."""
+    table = info.symbol("kallsyms_offsets")
+    offsets = array("i", kernel.read(table, 4 * len(names)))
+    known = known_symbols(info, names)
+    for rule in rules(kernel, info, table):
+        if all(rule(at, offsets[at]) == addr for at, addr in known):
+            return array("Q", [rule(at, offset) for at, offset in enumerate(offsets)])
+    raise UnknownKernel("the addresses of kallsyms follow none of the rules that are known")
+
+
+Rule = Callable[[int, int], int]
+"""The address of a symbol by its number and its signed offset."""
+
+
+def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...]:
+    """Those that a kernel with these keys may have."""
+    if not info.has("SYMBOL(kallsyms_relative_base)"):  # 7.x
+
+        def to_entry(at: int, offset: int) -> int:
+            return table + 4 * at + offset & BITS
+
+        return (to_entry,)
+    base = kernel.u64(info.symbol("kallsyms_relative_base"))
+
+    def absolute_per_cpu(at: int, offset: int) -> int:
+        return offset if offset >= 0 else base - 1 - offset & BITS
+
+    def to_base(at: int, offset: int) -> int:
+        return base + (offset & 0xFFFFFFFF) & BITS
+
+    return absolute_per_cpu, to_base
+
+
+def known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]:
+    """(number in the table, address) of symbols that VMCOREINFO has too."""
+    wanted = {
+        name.encode(): info.symbol(name)
+        for name in ("_stext", "init_uts_ns", "node_online_map", "prb")
+        if info.has(f"SYMBOL({name})")
+    }
+    found = [(at, wanted[name]) for at, name in enumerate(names) if name in wanted]
+    if not found:
+        raise DamagedDump("none of the symbols of VMCOREINFO is in kallsyms")
+    return found

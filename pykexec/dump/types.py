@@ -1,0 +1,205 @@
+"""Types of the kernel, out of its BTF (Documentation/bpf/btf.rst): where members are, how large
+structures are, and the values of enumerations."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+
+from pykexec.dump.faults import DamagedDump, UnknownKernel
+from pykexec.dump.paging import KernelMemory
+from pykexec.dump.symbols import Symbols
+
+MAGIC = 0xEB9F
+HEADER = struct.Struct("<HBBIIIII")
+TYPE, MEMBER, ENUM64 = struct.Struct("<III"), struct.Struct("<III"), struct.Struct("<III")
+ENUM, ARRAY = struct.Struct("<Ii"), struct.Struct("<III")
+SIZE_MAX = 32 << 20
+COUNT_MAX = 1 << 19
+DEPTH = 16
+"""Of structures in each other, and of typedefs."""
+KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_UNION, KIND_ENUM, KIND_FWD = range(1, 8)
+KIND_ENUM64 = 19
+TAIL = {1: 4, 3: 12, 14: 4, 17: 4}
+"""Bytes behind the three words of a type; and a member of those that have several:"""
+EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
+ALIASES = frozenset((8, 9, 10, 11, 18))
+"""typedef, volatile, const, restrict, type_tag: the type behind counts."""
+KINDS = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a member is, in bits from the start of the outermost structure. `bits` is 0 for what
+    is no bit field."""
+
+    bit: int
+    bits: int
+    type: int
+
+    @property
+    def offset(self) -> int:
+        """In bytes."""
+        return self.bit // 8
+
+
+class Types:
+    """BTF of the kernel's image; types have numbers, from 1."""
+
+    def __init__(self, data: bytes) -> None:
+        if len(data) < HEADER.size:
+            raise DamagedDump("BTF ends in its header")
+        magic, _, _, head, types, types_size, texts, texts_size = HEADER.unpack_from(data)
+        if magic != MAGIC or head + max(types + types_size, texts + texts_size) > len(data):
+            raise DamagedDump("BTF is none, or does not fit into its section")
+        self.data = data[head + types : head + types + types_size]
+        self.texts = data[head + texts : head + texts + texts_size]
+        self.offsets = array("I", (0,))
+        self.named: dict[int, int] = {}
+        """Offset of its name: the number of a structure or union."""
+        self.enums: dict[int, int] = {}
+        self.index()
+
+    def index(self) -> None:
+        """Where each type starts."""
+        data, at = self.data, 0
+        try:
+            while at < len(data):
+                name, info, _ = TYPE.unpack_from(data, at)
+                kind = info >> 24 & 31
+                if not 0 < kind <= KINDS or len(self.offsets) > COUNT_MAX:
+                    raise DamagedDump(f"BTF: type {len(self.offsets)} is of kind {kind}")
+                if kind in (KIND_STRUCT, KIND_UNION):
+                    self.named.setdefault(name, len(self.offsets))
+                elif kind in (KIND_ENUM, KIND_ENUM64):
+                    self.enums.setdefault(name, len(self.offsets))
+                self.offsets.append(at)
+                at += 12 + TAIL.get(kind, 0) + EACH.get(kind, 0) * (info & 0xFFFF)
+        except struct.error:
+            raise DamagedDump("BTF: the last type is cut off") from None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def text(self, at: int) -> str:
+        """A name; "" for what has none."""
+        end = self.texts.find(b"\0", at)
+        return self.texts[at : end if end >= 0 else at].decode("latin-1")
+
+    def head(self, number: int) -> tuple[str, int, int, int, bool]:
+        """(name, kind, members, size or type, whether members may be bit fields)."""
+        if not 0 < number < len(self.offsets):
+            raise DamagedDump(f"BTF: there is no type {number}")
+        name, info, size = TYPE.unpack_from(self.data, self.offsets[number])
+        return self.text(name), info >> 24 & 31, info & 0xFFFF, size, bool(info >> 31)
+
+    def struct(self, name: str) -> int:
+        """The number of a structure or union. Raises UnknownKernel."""
+        return self.lookup(self.named, name, "structure")
+
+    def lookup(self, table: dict[int, int], name: str, what: str) -> int:
+        where = self.texts.find(b"\0" + name.encode() + b"\0") + 1
+        found = table.get(where) if where else None
+        if found is None:
+            raise UnknownKernel(f"BTF has no {what} {name}")
+        return found
+
+    def resolved(self, number: int) -> int:
+        """What a typedef, const or volatile stands for."""
+        for _ in range(DEPTH):
+            _, kind, _, target, _ = self.head(number)
+            if kind not in ALIASES:
+                return number
+            number = target
+        raise DamagedDump("BTF: a typedef has no end")
+
+    def size_of(self, number: int) -> int:
+        """Bytes of a value."""
+        total = 1
+        for _ in range(DEPTH):
+            number = self.resolved(number)
+            _, kind, _, size, _ = self.head(number)
+            if kind == KIND_PTR:
+                return total * 8
+            if kind != KIND_ARRAY:
+                return total * size
+            element, count = self.array(number)
+            number, total = element, total * count
+        raise DamagedDump("BTF: an array has no end")
+
+    def array(self, number: int) -> tuple[int, int]:
+        """(type of its elements, how many) of an array."""
+        number = self.resolved(number)
+        if self.head(number)[1] != KIND_ARRAY:
+            raise UnknownKernel(f"BTF: type {number} is no array")
+        element, _, count = ARRAY.unpack_from(self.data, self.offsets[number] + 12)
+        return element, count
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a member, "task_struct.__state"."""
+        try:
+            self.member(path)
+        except UnknownKernel:
+            return False
+        return True
+
+    def member(self, path: str) -> Member:
+        """A member of a named structure, also in one without a name inside of it; dots lead on
+        into members that are structures. Raises UnknownKernel."""
+        name, *members = path.split(".")
+        number, bit, found = self.struct(name), 0, None
+        for step in members:
+            found = self.search(self.resolved(number), step, DEPTH)
+            if found is None:
+                raise UnknownKernel(f"BTF: {name} has no member {'.'.join(members)}")
+            bit += found.bit
+            number = found.type
+        assert found, "a path has a member"
+        return Member(bit, found.bits, found.type)
+
+    def search(self, number: int, name: str, depth: int) -> Member | None:
+        _, kind, count, _, fields = self.head(number)
+        if kind not in (KIND_STRUCT, KIND_UNION) or not depth:
+            return None
+        inside = []
+        start = self.offsets[number] + 12
+        for at in range(start, start + 12 * count, 12):
+            if at + 12 > len(self.data):
+                raise DamagedDump("BTF: a structure is cut off")
+            text, kind_of, place = MEMBER.unpack_from(self.data, at)
+            bit, bits = (place & 0xFFFFFF, place >> 24) if fields else (place, 0)
+            found = self.text(text)
+            if found == name:
+                return Member(bit, bits, kind_of)
+            if not found:
+                inside.append((bit, kind_of))
+        for bit, kind_of in inside:
+            deeper = self.search(self.resolved(kind_of), name, depth - 1)
+            if deeper:
+                return Member(bit + deeper.bit, deeper.bits, deeper.type)
+        return None
+
+    def offset(self, path: str) -> int:
+        """Bytes from the start of a structure to a member."""
+        return self.member(path).offset
+
+    def enumerators(self, name: str) -> dict[str, int]:
+        """All values of an enumeration."""
+        number = self.lookup(self.enums, name, "enumeration")
+        _, kind, count, _, _ = self.head(number)
+        start, each = self.offsets[number] + 12, 8 if kind == KIND_ENUM else 12
+        raw = self.data[start : start + each * count]
+        if len(raw) < each * count:
+            raise DamagedDump("BTF: an enumeration is cut off")
+        if kind == KIND_ENUM:
+            return {self.text(at): value for at, value in ENUM.iter_unpack(raw)}
+        return {self.text(at): low | high << 32 for at, low, high in ENUM64.iter_unpack(raw)}
+
+
+def read_types(kernel: KernelMemory, symbols: Symbols) -> Types:
+    """Of the section .BTF, which CONFIG_DEBUG_INFO_BTF puts into the image."""
+    start, end = symbols.address("__start_BTF"), symbols.address("__stop_BTF")
+    if not 0 < end - start <= SIZE_MAX:
+        raise DamagedDump(f"BTF has {end - start} bytes")
+    return Types(kernel.read(start, end - start))

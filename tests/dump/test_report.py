@@ -1,0 +1,275 @@
+"""A report of a small kernel that is built here: every section, in whole and damaged dumps."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pykexec.cli.documents_crash import crash_report
+from pykexec.dump.log import Record
+from pykexec.dump.panic import read_end
+from pykexec.dump.reader import open_dump
+from pykexec.dump.report import Report, make_report
+from pykexec.dump.taint import taint_words
+from tests.builders import write
+from tests.documents import validate
+from tests.dump.builders import LINES, TEXT, Line, Memory, add_ring, elf
+from tests.dump.kernel import Kernel, Numbers, Rules, Task
+
+PANICKED = [
+    "vpanic+0x10", "panic+0x10", "drv_read+0x10 [drv]", "asm_exc_page_fault+0x10", "sys_wait+0x5",
+    "entry_SYSCALL_64+0x10",
+]  # fmt: skip
+
+
+def report_of(folder: Path, kernel: Kernel, data: bytes | None = None) -> Report:
+    report = make_report(open_dump(str(write(folder, "dump", data or kernel.elf()))))
+    validate(json.loads(json.dumps(crash_report(report))))
+    return report
+
+
+def reasons(report: Report) -> dict[str, str]:
+    return dict(report.problems)
+
+
+@pytest.mark.parametrize("rules", ["per-cpu", "base", "entry"])
+@pytest.mark.parametrize("numbers", ["6.1", "6.12", "7.x"])
+def test_every_section(rules: Rules, numbers: Numbers, tmp_path: Path) -> None:
+    """For each rule of kallsyms, and each form of ORC and of a process's counters."""
+    report = report_of(tmp_path, Kernel(rules=rules, numbers=numbers))
+    assert report.problems == []
+    assert report.system
+    assert report.system.release == "6.1.0-built"
+    assert report.system.hardware == "Built Machine 1.0"
+    assert (report.system.cpus, report.panic_cpu, report.taint) == (2, 1, 0x1200)
+    assert report.log
+    assert (report.log.message, report.log.cause) == ("built", None)
+    assert report.cpus
+    assert [str(frame) for frame in report.cpus[1].frames] == PANICKED
+    assert [str(frame) for frame in report.cpus[0].frames] == ["0x401000"], "it was in user space"
+    interrupted = [frame.registers is not None for frame in report.cpus[1].frames]
+    assert interrupted == [False, False, False, False, True, False]
+    tasks = report.tasks
+    assert tasks
+    assert (tasks.processes, tasks.threads) == (6, 7)
+    assert [item.task.comm for item in tasks.blocked] == ["a) (b\x1b[m"]
+    assert [str(frame) for frame in tasks.blocked[0].frames] == [
+        "schedule+0x10", "do_wait+0x10", "sys_wait+0x10", "entry_SYSCALL_64+0x10"
+    ]  # fmt: skip
+    assert [(task.pid, pages) for task, pages in tasks.largest] == [(9, 5010), (1, 307)]
+    assert report.memory
+    assert report.memory.total == 4096000
+    assert report.memory.counters == {
+        "free": 600 * 4096, "anonymous": 0, "reclaimable_slab": 20 * 4096
+    }  # fmt: skip
+    assert report.modules
+    assert [(module.name, module.size, module.taint) for module in report.modules] == [
+        ("drv", 0x800, "O")
+    ]
+    assert report.armed
+    assert (report.armed.reserved, report.armed.segments) == ((0x1000000, 0x1010000), 5)
+
+
+def test_states_are_those_of_ps(tmp_path: Path) -> None:
+    states = (
+        (0, 0, "R"), (1, 0, "S"), (0x2001, 0, "S"), (2, 0, "D"), (0x102, 0, "D"), (0x402, 0, "I"),
+        (4, 0, "T"), (8, 0, "t"), (0, 0x10, "X"), (0, 0x20, "Z"), (0x40, 0, "P"), (0x8000, 0, "D"),
+        (0x1000, 0, "D"), (0x80, 0x20, "Z"),
+    )  # fmt: skip
+    from pykexec.dump.tasks import state_letter
+
+    for state, exit_state, letter in states:
+        assert state_letter(state, exit_state) == letter, hex(state)
+
+
+def test_a_stack_without_rules_is_guessed(tmp_path: Path) -> None:
+    """As the kernel marks them: addresses in text that lie on the stack."""
+    kernel = Kernel(tasks=(Task(1, b"init"), Task(5, b"lost", 2, calls=(0x010, 0x410, 0x510))))
+    report = report_of(tmp_path, kernel)
+    assert report.tasks
+    frames = [str(frame) for frame in report.tasks.blocked[0].frames]
+    assert frames[:4] == [
+        "_stext+0x10",
+        "? do_wait+0x10",
+        "? sys_wait+0x10",
+        "? asm_exc_page_fault+0xf0",
+    ]
+
+
+def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
+    """Before 6.0: the log is there, and everything else is marked unknown, with the reason."""
+    memory = Memory()
+    add_ring(memory)
+    report = report_of(tmp_path, Kernel(), elf(memory))
+    assert report.log
+    assert report.log.message == "built"
+    assert report.system
+    assert report.system.hardware is None
+    assert not any((report.tasks, report.memory, report.modules, report.armed, report.taint))
+    for section in ("panic", "taint", "tasks", "memory", "modules", "armed"):
+        assert reasons(report)[section] == "VMCOREINFO has no SYMBOL(kallsyms_num_syms)"
+    assert report.cpus
+    assert report.cpus[0].registers, "they are in the notes"
+
+
+def test_memory_of_no_kernel(tmp_path: Path) -> None:
+    report = report_of(tmp_path, Kernel(), elf(Memory(), notes=bytes(8)))
+    assert not any((report.system, report.log, report.cpus))
+    assert "there is no VMCOREINFO" in reasons(report)["system"]
+
+
+# --- damage ------------------------------------------------------------------------------------
+
+
+def damaged(kernel: Kernel, addr: int, data: bytes) -> Kernel:
+    kernel.poke(addr, data)
+    return kernel
+
+
+def test_a_list_of_tasks_in_a_circle(tmp_path: Path) -> None:
+    """The third task leads back to the second: those before it are there."""
+    kernel = Kernel()
+    second, third = (task.address + 8 for task in kernel.tasks[1:3])
+    kernel.word(third, second)
+    report = report_of(tmp_path, kernel)
+    assert report.tasks
+    assert report.tasks.processes == 3
+    assert "is a circle, or has no end" in reasons(report)["tasks"]
+
+
+def test_a_list_of_threads_in_a_circle(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.word(kernel.tasks[5].address + 80, kernel.tasks[4].address + 80)
+    report = report_of(tmp_path, kernel)
+    assert report.tasks
+    assert report.tasks.processes == 6
+    assert "task_struct.thread_node" in reasons(report)["tasks"]
+
+
+def test_a_list_of_modules_that_leads_nowhere(tmp_path: Path) -> None:
+    kernel = Kernel()
+    kernel.word(kernel.module + 8, 0x1000)
+    report = report_of(tmp_path, kernel)
+    assert report.modules
+    assert len(report.modules) == 1
+    assert "no address of the kernel" in reasons(report)["modules"]
+
+
+def test_a_stack_that_leads_back_to_itself(tmp_path: Path) -> None:
+    """A frame pointer that points at its own frame ends the trace."""
+    kernel = Kernel()
+    notes = kernel.notes
+    kernel.word(kernel.stack_bp + 8, TEXT + 0x210)
+    kernel.word(kernel.stack_bp, kernel.stack_bp)
+    data = elf(kernel.memory, notes=notes + kernel.memory.note)
+    report = report_of(tmp_path, kernel, data)
+    assert report.cpus
+    assert len(report.cpus[1].frames) < 80
+
+
+@pytest.mark.parametrize(
+    ("symbol", "value", "section"),
+    [
+        ("kallsyms_num_syms", 0xFFFFFFFF, "tasks"),
+        ("kallsyms_num_syms", 400, "tasks"),
+        ("kallsyms_num_syms", 0, "tasks"),
+        ("__start_BTF", 0, "tasks"),
+        ("nr_cpu_ids", 1 << 30, "cpus"),
+        ("nr_cpu_ids", 0, "cpus"),
+    ],
+)
+def test_counts_that_lie(symbol: str, value: int, section: str, tmp_path: Path) -> None:
+    kernel = Kernel()
+    addr = kernel.symbols.get(symbol) or int(kernel.memory.info[f"SYMBOL({symbol})"], 16)
+    kernel.poke(addr, struct.pack("<I", value))
+    report = report_of(tmp_path, kernel)
+    assert section in reasons(report)
+    assert report.log
+    assert report.log.message == "built"
+
+
+def test_a_dump_that_is_cut_off(tmp_path: Path) -> None:
+    """Whatever its length, there is a report or one line."""
+    kernel = Kernel()
+    whole = kernel.elf()
+    for keep in range(kernel.memory.used, 4096, -16384):
+        report = report_of(tmp_path, Kernel(), whole[:keep])
+        assert report.problems
+
+
+# --- the log's end -----------------------------------------------------------------------------
+
+
+def end_of(*texts: str, seconds: int = 1) -> tuple[str | None, str | None]:
+    rows = [Record(text.encode(), (100 + at * seconds) * 10**9) for at, text in enumerate(texts)]
+    end = read_end(rows)
+    return end.message, end.cause
+
+
+BUG = "BUG: kernel NULL pointer dereference, address: 0000000000000000"
+
+
+def test_the_cause_of_a_panic() -> None:
+    """For an oops the panic itself says little."""
+    panic = "Kernel panic - not syncing: Fatal exception"
+    assert end_of("hello", BUG, "more", panic) == ("Fatal exception", BUG)
+    assert end_of(BUG, panic, seconds=60) == ("Fatal exception", None), "of a minute before"
+    assert end_of("hello", BUG, "more") == (None, BUG), "panic_on_oops with an image: no panic"
+    assert end_of("NMI watchdog: Perf NMI watchdog permanently disabled", panic)[1] is None
+    lockup = "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [sh:55]"
+    assert end_of(lockup, "Kernel panic - not syncing: softlockup: hung tasks")[1] == lockup
+    assert end_of("---[ end Kernel panic - not syncing: x ]---") == (None, None)
+
+
+def test_taint_in_words() -> None:
+    assert taint_words(0) == []
+    assert taint_words(1 << 9 | 1 << 12) == [
+        "W: the kernel issued a warning", "O: an out-of-tree module was loaded"
+    ]  # fmt: skip
+    assert taint_words(1 << 40 | 1) == ["P: a proprietary module was loaded",
+                                        "unknown bits 0x10000000000"]  # fmt: skip
+
+
+# --- the verb ----------------------------------------------------------------------------------
+
+
+def test_the_page(tmp_path: Path) -> None:
+    lines = (*LINES[:4], Line(b"bell \x07 and \x1b[31m", 4), LINES[4])
+    dump = write(tmp_path, "dump", Kernel(lines=lines).elf())
+    done = subprocess.run(
+        [sys.executable, "-m", "pykexec", "vmcore", "report", str(dump), "-v"], capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    assert all(char.isprintable() or char == "\n" for char in text)
+    for part in (
+        "panic      built\n",
+        "panicked   CPU 1, init (PID 1)\n",
+        "           O: an out-of-tree module was loaded\n",
+        "a) (b\\x1b[m (PID 7)\n    schedule+0x10\n",
+        "    drv_read+0x10 [drv]\n",
+        "armed      crash kernel of 5 segments, entry 0x5000; 64 KiB reserved at 0x1000000\n",
+        "bell \\x07 and \\x1b[31m",
+    ):
+        assert part in text, part
+
+
+def test_the_document(tmp_path: Path) -> None:
+    dump = write(tmp_path, "dump", Kernel().elf())
+    done = subprocess.run(
+        [sys.executable, "-m", "pykexec", "vmcore", "report", str(dump), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    document = json.loads(done.stdout)
+    validate(document)
+    assert document["panic"] == {
+        "message": "built", "cause": None, "cpu": 1,
+        "task": {"pid": 1, "tgid": 1, "parent": 1, "comm": "init", "state": "S"},
+    }  # fmt: skip
+    assert document["problems"] == []
