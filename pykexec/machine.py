@@ -186,6 +186,24 @@ class PciDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Iommus:
+    """Those of /sys/class/iommu, e.g. "dmar0", and the memory that they use."""
+
+    names: tuple[str, ...]
+    reserved: RangeSet
+    """Ranges that firmware lets devices use: RMRRs of DMAR, IVMDs of IVRS."""
+    tables: RangeSet
+    """Their tables and queues, but for page tables."""
+    why_unknown: str | None
+    """Why `tables` is empty; None where it has all of them."""
+
+    @property
+    def memory(self) -> RangeSet:
+        """All that is known to be in use."""
+        return self.reserved | self.tables
+
+
+@dataclass(frozen=True, slots=True)
 class BootLoader:
     """The file that holds the kernel command line, and what makes a change take effect."""
 
@@ -251,6 +269,7 @@ class Machine:
     pci_devices: tuple[PciDevice, ...] | Unknown = NOT_READ
     iommu_groups: int | Unknown = NOT_READ
     """Groups in /sys/kernel/iommu_groups; 0 where no IOMMU translates."""
+    iommus: Iommus | Unknown = NOT_READ
     console: SerialConsole | Unknown | None = NOT_READ
     """Of the running kernel; None where it has no serial one."""
     bootloader: BootLoader | Unknown = NOT_READ
@@ -269,6 +288,11 @@ class Machine:
             f"the memory map of {self.name}",
             "as root, or with --machine DIR or --root FILE of a captured machine",
         )
+
+    @property
+    def hardware_memory(self) -> RangeSet:
+        """What is known to be used by the hardware itself, whoever owns the pages."""
+        return RangeSet() if isinstance(self.iommus, Unknown) else self.iommus.memory
 
     @property
     def is_i386(self) -> bool:

@@ -42,7 +42,8 @@ def iommu(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if found:
-        return ok(name, f"{found} groups in /sys/kernel/iommu_groups")
+        what = f"{found} groups in /sys/kernel/iommu_groups"
+        return ok(name, f"{what}; mode in-place leaves its tables alone, stub-swap may move them")
     return warn(
         name,
         "none translates: nothing keeps a device out of the capture kernel's memory",

@@ -131,3 +131,9 @@ def virtual(root: Root, loads: tuple[KcoreLoad, ...], addr: int, size: int) -> b
         if load.holds(addr, size):
             return root.part(KCORE, load.offset + addr - load.vaddr, size)
     return Unknown(f"{KCORE}: does not have {size:#x} bytes at virtual {addr:#x}")
+
+
+def physical(root: Root, loads: tuple[KcoreLoad, ...], addr: int, size: int) -> bytes | Unknown:
+    """`size` bytes of RAM at a physical address, through the direct map."""
+    base = page_offset_base(loads)
+    return base if isinstance(base, Unknown) else virtual(root, loads, base + addr, size)

@@ -77,6 +77,12 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
             hint="--mem-min and --mem-max beside what crashkernel= reserved",
             window=whole,
         )
+    if request.mode is Mode.STUB_SWAP and (used := machine.hardware_memory.within(whole)):
+        raise WindowRefused(
+            f"the window {whole} holds memory that an IOMMU uses, at {used.ranges[0]}",
+            hint="--mem-min and --mem-max beside it, or --mode in-place",
+            window=whole,
+        )
     return whole
 
 

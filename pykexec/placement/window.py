@@ -63,6 +63,7 @@ def capture_window(
     ours = (machine.crash_kernel or RangeSet()) | RangeSet.of(
         [request.headers_at] if request.headers_at else []
     )
+    ours |= machine.hardware_memory
     ram = memory_map.whole_page_ram.within(DESTINATIONS) - ours
     spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())
     for free, bounds in (

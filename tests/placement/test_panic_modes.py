@@ -16,7 +16,7 @@ from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, Sysctls, Unknown
+from pykexec.machine import Iommus, Machine, Sysctls, Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
@@ -109,6 +109,24 @@ def test_stub_swap_warns_of_what_it_cannot_spare(kernel: KernelImage) -> None:
     assert f"{SLEEPERS_TEXT} lies in the window" in in_text.warnings
     in_place = replace(request, mode=Mode.IN_PLACE, stage=IN_PLACE)
     assert not [text for text in plan_load(kernel, machine(), in_place).warnings if "sleep" in text]
+
+
+@pytest.mark.parametrize("part", ["reserved", "tables"])
+def test_a_window_keeps_off_the_memory_of_an_iommu(kernel: KernelImage, part: str) -> None:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, crash_size=128 * MIB)
+    favourite = plan_load(kernel, machine(), request).window
+    assert favourite
+    used = RangeSet((PhysRange.sized(favourite.start + 64 * MIB, 4 * KIB),))
+    reserved, tables = (used if part == name else RangeSet() for name in ("reserved", "tables"))
+    aware = replace(machine(), iommus=Iommus(("dmar0",), reserved, tables, None))
+    window = plan_load(kernel, aware, request).window
+    assert window
+    assert not used.overlaps(window)
+    asked = replace(request, mem_min=favourite.start, mem_max=favourite.end - 1, crash_size=None)
+    with pytest.raises(WindowRefused, match="memory that an IOMMU uses"):
+        plan_load(kernel, aware, asked)
+    in_place = replace(asked, mode=Mode.IN_PLACE)
+    assert plan_load(kernel, aware, in_place).window == favourite
 
 
 def test_a_window_on_the_stubs_own_memory_is_refused(kernel: KernelImage) -> None:

@@ -119,6 +119,9 @@ WARN_REBOOT = (
     "a plain reboot may now start the capture kernel: init scripts run kexec -e when an image "
     "is loaded"
 )
+MOVED_TABLES = (
+    "the window may hold tables of an IOMMU, and after the exchange devices would write anywhere"
+)
 WARN_STUB_SWAP = (
     "after a panic the other CPUs sleep in the first kernel's text: an NMI, SMI or machine "
     "check there meets page tables that the window may hold by then"
@@ -132,7 +135,7 @@ def mode_warnings(mode: Mode, machine: Machine) -> tuple[str, ...]:
             WARN_REBOOT,
             f"only pykexec exec starts it, no panic does; {reserve(machine)}",
         ),
-        Mode.STUB_SWAP: (WARN_STUB_SWAP,),
+        Mode.STUB_SWAP: (WARN_STUB_SWAP, *iommu_warnings(machine)),
     }
     return (*own.get(mode, ()), dma_warning(mode, machine))
 
@@ -144,7 +147,22 @@ def dma_warning(mode: Mode, machine: Machine) -> str:
         if mode is Mode.IN_PLACE
         else "the window was in use until the switch"
     )
-    return f"DMA: {bus_masters(machine)}, {iommu(machine)}; {where}"
+    return f"DMA: {bus_masters(machine)}, {iommu(mode, machine)}; {where}"
+
+
+def iommu_warnings(machine: Machine) -> tuple[str, ...]:
+    """What *stub-swap* cannot promise: devices go on after a panic, by tables in memory that the
+    stub may move (only a kexec without a panic switches translation off)."""
+    found = machine.iommus
+    if isinstance(found, Unknown):
+        if machine.iommu_groups == 0:
+            return ()
+        return (f"{MOVED_TABLES}: which IOMMUs there are is {found}",)
+    if not found.names and not machine.iommu_groups:
+        return ()
+    if found.why_unknown is not None:
+        return (f"{MOVED_TABLES}: where they lie is unknown: {found.why_unknown}",)
+    return (f"{MOVED_TABLES}: its root tables are avoided, page tables can lie anywhere",)
 
 
 def bus_masters(machine: Machine) -> str:
@@ -158,7 +176,9 @@ def bus_masters(machine: Machine) -> str:
     return f"{len(found)} bus-mastering devices: {', '.join(found)}" if found else "no bus master"
 
 
-def iommu(machine: Machine) -> str:
+def iommu(mode: Mode, machine: Machine) -> str:
     if isinstance(machine.iommu_groups, Unknown):
         return f"IOMMU {machine.iommu_groups}"
+    if machine.iommu_groups and mode is Mode.STUB_SWAP:
+        return "an IOMMU translates, but by tables that the window may hold"
     return "an IOMMU translates" if machine.iommu_groups else "no IOMMU"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pykexec.backends.kernel.modes import NoMode, choose_modes, mode_warnings
-from pykexec.machine import BootLoader, Machine, Unknown
+from pykexec.machine import BootLoader, Iommus, Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import Mode
@@ -138,3 +138,37 @@ def test_the_reason_for_what_was_asked_for() -> None:
     choice = choose_modes(reserved(SWAPS), Mode.STUB_SWAP)
     assert choice.modes == (Mode.STUB_SWAP,)
     assert choice.why(Mode.STUB_SWAP) == "it was asked for"
+
+
+NO_IOMMU = Iommus((), RangeSet(), RangeSet(), "no such file")
+HIDDEN = Iommus(("dmar0",), RangeSet(), RangeSet(), "regset: no such file")
+SHOWN = Iommus(("dmar0",), RangeSet(), RangeSet((PhysRange(0x1000, 0x2000),)), None)
+
+
+@pytest.mark.parametrize(
+    ("iommus", "groups", "warning"),
+    [
+        (NO_IOMMU, 0, None),
+        (Unknown("not there"), 0, None),
+        (HIDDEN, 12, "where they lie is unknown: regset: no such file"),
+        (HIDDEN, 0, "where they lie is unknown: regset: no such file"),
+        (SHOWN, 12, "its root tables are avoided, page tables can lie anywhere"),
+        (Unknown("not there"), Unknown("nor this"), "which IOMMUs there are is unknown: not there"),
+        (Unknown("not there"), 12, "which IOMMUs there are is unknown: not there"),
+        (NO_IOMMU, 12, "where they lie is unknown: no such file"),
+    ],
+)
+def test_an_iommu_does_not_reassure_for_stub_swap(
+    iommus: Iommus | Unknown, groups: int | Unknown, warning: str | None
+) -> None:
+    machine = replace(SWAPS, iommus=iommus, iommu_groups=groups, pci_devices=())
+    said = mode_warnings(Mode.STUB_SWAP, machine)
+    assert "an IOMMU translates;" not in " ".join(said)
+    assert [text.rpartition("anywhere: ")[2] for text in said if "tables of an IOMMU" in text] == (
+        [warning] if warning else []
+    )
+    for other in (Mode.IN_PLACE, Mode.KERNEL_SWAP):
+        assert not any("tables of an IOMMU" in text for text in mode_warnings(other, machine))
+    if groups == 12:
+        assert "an IOMMU translates; " in mode_warnings(Mode.IN_PLACE, machine)[-1]
+        assert "but by tables that the window may hold" in said[-1]
