@@ -234,6 +234,8 @@ class Machine:
     """Virtual address of the direct map's first byte; KASLR moves it."""
     boot_params: bytes | Unknown = NOT_READ
     acpi_rsdp: int | Unknown = NOT_READ
+    acpi_rsdp_table: bytes | Unknown = NOT_READ
+    """What lies there: 20 bytes of ACPI 1.0, 36 since."""
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
     architecture: str | Unknown = NOT_READ

@@ -16,6 +16,7 @@ from pykexec.host import (
     others,
 )
 from pykexec.host.root import THIS_MACHINE, Root, text
+from pykexec.host.rsdp import rsdp_table
 from pykexec.machine import NOT_READ, Machine, Unknown
 
 
@@ -37,6 +38,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     state = kexec.kexec_state(root)
     params = firmware.boot_params(root)
     efi = firmware.efi(root)
+    rsdp, lockdown = firmware.acpi_rsdp(params, efi, cmdline), kexec.lockdown(root, config)
     table = kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
@@ -54,7 +56,8 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         vmcoreinfo=kernel.vmcoreinfo(root),
         page_offset_base=kernel_map.page_offset_base(loads),
         boot_params=params,
-        acpi_rsdp=firmware.acpi_rsdp(params, efi, cmdline),
+        acpi_rsdp=rsdp,
+        acpi_rsdp_table=rsdp_table(root, rsdp, lockdown),
         config=config,
         architecture=kernel.architecture(root),
         memfree=memory.memory_size(meminfo, "MemFree"),
@@ -64,7 +67,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         hugetlbfs_mounts=memory.hugetlbfs_mounts(root),
         efi=efi,
         secure_boot=firmware.secure_boot(root, params, efi),
-        lockdown=kexec.lockdown(root, config),
+        lockdown=lockdown,
         capabilities=kexec.capabilities(root),
         seccomp=kexec.seccomp(root),
         kexec=state,

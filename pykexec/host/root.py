@@ -22,6 +22,8 @@ READ_MAX = 4 << 20
 LINES_MAX = 64 << 20
 """Bytes of /proc/kallsyms that are looked through."""
 ENTRIES_MAX = 1 << 16
+MEMORY = "/dev/mem"
+"""Of this machine the only device that is read."""
 
 
 class BadRoot(KexecError):
@@ -91,7 +93,9 @@ class Folder:
 
     def open(self, path: str) -> int:
         fd = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        is_memory = path == MEMORY and self.path == Path("/") and stat.S_ISCHR(mode)
+        if not stat.S_ISREG(mode) and not is_memory:
             os.close(fd)
             raise PermissionError(0, "not a regular file")
         return fd

@@ -1,7 +1,8 @@
 """Image files: what is this file, and what does it ask for.
 
 `identify` tries the image types in order. Each is a module: `bzimage`, `bzimage32`, `vmlinux`,
-`elf`, `multiboot`; containers of those: `uki`, `uimage`, `zboot`; `foreign` are only described.
+`elf`, `multiboot` with
+`multiboot_requests`; containers of those: `uki`, `uimage`, `zboot`; `foreign` are only described.
 What none of them takes is named by `what_is_it`, from `signatures`, `elf_kind` and `pe_kind`, and
 the error is made by `refusal`.
 They read a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and

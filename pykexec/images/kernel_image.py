@@ -122,6 +122,8 @@ class MultibootBoot:
     framebuffer: bool = False
     """Whether it asks for a video mode."""
     relocation: Relocation | None = None
+    required: tuple[int, ...] = ()
+    """Types of information that the image does not start without (version 2)."""
 
 
 @dataclass(frozen=True, slots=True)

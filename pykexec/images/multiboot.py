@@ -13,7 +13,6 @@ from typing import Any
 
 from pykexec.abi.elf import ELFMAG, EM_386, EM_486, EM_X86_64
 from pykexec.abi.multiboot import (
-    HEADER_TAG_OPTIONAL,
     MULTIBOOT2_ARCHITECTURE_I386,
     MULTIBOOT2_HEADER_ALIGN,
     MULTIBOOT2_HEADER_MAGIC,
@@ -46,16 +45,10 @@ from pykexec.images.kernel_image import (
     Refused,
     Relocation,
 )
+from pykexec.images.multiboot_requests import refused_tag, requested, required
 from pykexec.memory.ranges import align_up
 
 WORD = (1 << 32) - 1
-ANSWERED = frozenset(
-    (
-        *(InfoTag.CMDLINE, InfoTag.BOOT_LOADER_NAME, InfoTag.MODULE, InfoTag.BASIC_MEMINFO),
-        *(InfoTag.MMAP, InfoTag.FRAMEBUFFER, InfoTag.LOAD_BASE_ADDR),
-    )
-)
-"""What an information request may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,11 @@ def parse_1(file: OpenFile) -> KernelImage | Refused:
         if (header.magic + header.flags + header.checksum) & WORD:
             continue
         if unknown := header.flags & MULTIBOOT_DEMANDS & ~MULTIBOOT_KNOWN:
-            return Refused(f"its header demands flags {unknown:#x}, which nobody knows", close=True)
+            return Refused(
+                f"it requires flags {unknown:#x} of its header, which are not in the specification",
+                unserved=True,
+                hint="start it by a boot loader that knows them",
+            )
         kludge = header.flags & HeaderFlag.MULTIBOOT_AOUT_KLUDGE
         loaded = by_kludge(file, head, at) if kludge else by_elf(file)
         if isinstance(loaded, Refused):
@@ -103,9 +100,13 @@ def parse_2(file: OpenFile) -> KernelImage | Refused:
         if sum(words) & WORD:
             continue
         if header.architecture != MULTIBOOT2_ARCHITECTURE_I386:
-            return Refused(f"architecture {header.architecture}, expected 0 (i386)", close=True)
-        tags = header_tags(head, at, header.header_length)
-        return tags if isinstance(tags, Refused) else with_tags(file, at, tags)
+            return Refused(
+                f"it is for architecture {header.architecture}, expected 0 (i386)",
+                unserved=True,
+                hint="a kernel for x86",
+            )
+        found = header_tags(head, at, header.header_length)
+        return found if isinstance(found, Refused) else with_tags(file, at, found)
     return Refused("no multiboot 2 header with a good checksum in the first 32 KiB")
 
 
@@ -184,9 +185,20 @@ def by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | R
     return Loaded((part,), entry)
 
 
-def header_tags(head: bytes, at: int, length: int) -> dict[int, bytes] | Refused:
-    """The bodies of the tags that count; refused for one that is unknown and not optional."""
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The bodies of the header tags, the information that is required, and all that is asked
+    for."""
+
+    bodies: dict[int, bytes]
+    required: frozenset[int]
+    requested: frozenset[int]
+
+
+def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
+    """Refused for a tag that is not optional and cannot be served."""
     end, found = at + length, dict[int, bytes]()
+    needed, asked = frozenset[int](), frozenset[int]()
     if length < multiboot2_header.sizeof() or end > len(head):
         return Refused(f"header_length {length:#x}: it ends behind the first 32 KiB", close=True)
     where, head_size = at + multiboot2_header.sizeof(), multiboot2_header_tag.sizeof()
@@ -195,30 +207,21 @@ def header_tags(head: bytes, at: int, length: int) -> dict[int, bytes] | Refused
         if tag.size < head_size or where + tag.size > end:
             return Refused(f"tag {tag.type} of {tag.size:#x} bytes at {where:#x}", close=True)
         if tag.type == HeaderTag.END:
-            return found
-        if tag.type not in tuple(HeaderTag) and not tag.flags & HEADER_TAG_OPTIONAL:
-            return Refused(f"it demands tag {tag.type}, which nobody knows", close=True)
+            return Tags(found, needed, asked)
         body = head[where + head_size : where + tag.size]
-        if why := unanswered(tag.type, tag.flags, body):
-            return Refused(why, close=True)
+        if refused := refused_tag(tag.type, tag.flags, body):
+            return refused
+        needed |= required(tag.type, tag.flags, body)
+        if tag.type == HeaderTag.INFORMATION_REQUEST:
+            asked |= requested(body)
         found[tag.type] = body
         where = align_up(where + tag.size, MULTIBOOT_TAG_ALIGN)
     return Refused("its tags have no end", close=True)
 
 
-def unanswered(kind: int, flags: int, body: bytes) -> str | None:
-    """A demand for information that kexec cannot give: the firmware is gone."""
-    if kind == HeaderTag.EFI_BS and not flags & HEADER_TAG_OPTIONAL:
-        return "it demands EFI boot services, which the first kernel has ended"
-    if kind != HeaderTag.INFORMATION_REQUEST or flags & HEADER_TAG_OPTIONAL:
-        return None
-    wanted = {int.from_bytes(body[n : n + 4], "little") for n in range(0, len(body) & ~3, 4)}
-    missing = sorted(wanted - ANSWERED)
-    return f"it demands information of types {missing}" if missing else None
-
-
-def with_tags(file: OpenFile, at: int, tags: dict[int, bytes]) -> KernelImage | Refused:
+def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     """What the tags of a version 2 header add up to."""
+    tags = found.bodies
     sizes = {
         HeaderTag.ADDRESS: address_tag.sizeof(),
         HeaderTag.ENTRY_ADDRESS: 4,
@@ -246,8 +249,9 @@ def with_tags(file: OpenFile, at: int, tags: dict[int, bytes]) -> KernelImage | 
         version=2,
         entry=loaded.entry if entry is None else entry,
         parts=loaded.parts,
-        framebuffer=HeaderTag.FRAMEBUFFER in tags,
+        framebuffer=HeaderTag.FRAMEBUFFER in tags or InfoTag.FRAMEBUFFER in found.requested,
         relocation=relocation,
+        required=tuple(sorted(found.required)),
     )
     return image(file, "multiboot2", boot)
 

@@ -11,14 +11,16 @@ from pykexec.abi.multiboot import (
     MULTIBOOT2_BOOTLOADER_MAGIC,
     MULTIBOOT_BOOTLOADER_MAGIC,
     FramebufferType,
+    InfoTag,
 )
 from pykexec.images.contents import Built
-from pykexec.images.kernel_image import KernelImage, MultibootBoot
+from pykexec.images.kernel_image import KernelImage, MultibootBoot, UnservedImage
+from pykexec.images.multiboot_requests import name_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement import layout
-from pykexec.placement.multiboot_info import Framebuffer, Information, LoadedModule
+from pykexec.placement.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
 from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob
@@ -31,7 +33,8 @@ WHY_LOW = "as low as there is room"
 def plan_multiboot(
     image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
 ) -> PlacementPlan:
-    """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    """Raises UnservedImage for information that this machine does not show, PlaceTaken,
+    DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)
     below = layout.BELOW_4G.end
@@ -47,13 +50,16 @@ def plan_multiboot(
         why = f"{WHY_LOW} below 4 GiB, at a page's start"
         placed.append(Placed(name, span, why, module.contents, Source.FILE))
     screen, warnings = framebuffer(boot, machine)
+    rsdp = machine.acpi_rsdp_table
+    refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
     told = Information(
         cmdline=f"{image.path} {load.line}".strip(),
         memory_map=load.memory_map,
         modules=tuple(modules),
         framebuffer=screen,
         memory_info=boot.memory_info,
-        load_base=boot.parts[0].addr + moved if boot.relocation else None,
+        load_base=boot.parts[0].addr + moved if wants_base(boot) else None,
+        rsdp=None if isinstance(rsdp, Unknown) else rsdp,
     )
     encode = told.version_1 if boot.version == 1 else told.version_2
     info = load.space.take(MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
@@ -62,6 +68,37 @@ def plan_multiboot(
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
     job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
     return load.plan(placed, purgatory, job, WHY_LOW, warnings=warnings)
+
+
+def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]) -> None:
+    """Raises UnservedImage where the image requires information that this machine does not
+    show; `lacking` has the reason, or None where it is there."""
+    for kind in boot.required:
+        if why := lacking.get(kind):
+            raise UnservedImage(
+                f"{image.path}: this image requires information of type {name_of(kind)}: {why}",
+                hint="as root, with /dev/mem; or start it by a boot loader",
+                type=image.type,
+            )
+
+
+def missing_screen(warnings: tuple[str, ...]) -> str | None:
+    return warnings[0] if warnings else None
+
+
+def no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
+    """Why a copy of the RSDP cannot be given, by its tag."""
+    if isinstance(table, Unknown):
+        return dict.fromkeys((InfoTag.ACPI_OLD, InfoTag.ACPI_NEW), f"it is {table}")
+    tags = rsdp_tags(table)
+    return {
+        InfoTag.ACPI_OLD: None if InfoTag.ACPI_OLD in tags else "the firmware has no RSDT",
+        InfoTag.ACPI_NEW: None if InfoTag.ACPI_NEW in tags else "the firmware has ACPI 1.0",
+    }
+
+
+def wants_base(boot: MultibootBoot) -> bool:
+    return boot.relocation is not None or InfoTag.LOAD_BASE_ADDR in boot.required
 
 
 def distance(space: Space, boot: MultibootBoot) -> int:

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 
 from pykexec import __version__
+from pykexec.abi.acpi import RSDP_V1_SIZE
 from pykexec.abi.multiboot import (
     MULTIBOOT_TAG_ALIGN,
     FramebufferType,
@@ -29,6 +30,8 @@ from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import align_up
 from pykexec.placement import layout
 
+RSDT_AT = 16
+"""The address of the RSDT in a root pointer."""
 LOADER = f"pykexec {__version__}"
 MEMORY_TYPES = {
     RangeType.RAM: MemoryType.MULTIBOOT_MEMORY_AVAILABLE,
@@ -72,6 +75,8 @@ class Information:
     framebuffer: Framebuffer | None
     memory_info: bool
     load_base: int | None
+    rsdp: bytes | None = None
+    """The ACPI root pointer, 20 or 36 bytes."""
 
     @property
     def mem_lower(self) -> int:
@@ -145,6 +150,7 @@ class Information:
         tags.append(tag(InfoTag.BOOT_LOADER_NAME, text(LOADER)))
         if self.framebuffer:
             tags.append(tag(InfoTag.FRAMEBUFFER, framebuffer_body(self.framebuffer)))
+        tags += [tag(kind, raw) for kind, raw in rsdp_tags(self.rsdp or b"").items()]
         for module in self.modules:
             place = module_tag.build({"mod_start": module.start, "mod_end": module.end})
             tags.append(tag(InfoTag.MODULE, place + text(module.line)))
@@ -174,6 +180,16 @@ def tag(kind: InfoTag, body: bytes) -> bytes:
     size = info_tag.sizeof() + len(body)
     built: bytes = info_tag.build({"type": kind, "size": size}) + body
     return built.ljust(align_up(size, MULTIBOOT_TAG_ALIGN), b"\0")
+
+
+def rsdp_tags(table: bytes) -> dict[InfoTag, bytes]:
+    """The copies that can be given of this root pointer: its first part as ACPI 1.0 has it,
+    where it has an RSDT, and the whole of a later one."""
+    if not table:
+        return {}
+    old = table[:RSDP_V1_SIZE]
+    tags = {InfoTag.ACPI_OLD: old} if any(old[RSDT_AT:]) else {}
+    return tags | ({InfoTag.ACPI_NEW: table} if len(table) > RSDP_V1_SIZE else {})
 
 
 def framebuffer_body(screen: Framebuffer) -> bytes:

@@ -47,7 +47,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     root = tree({})
     machine = read_machine(root)
     unknown = [name for name, fact in vars(machine).items() if isinstance(fact, Unknown)]
-    assert unknown == ["acpi_rsdp", "sme_mask", "iommus"]
+    assert unknown == ["acpi_rsdp", "acpi_rsdp_table", "sme_mask", "iommus"]
     assert machine.name == str(root.path)
     assert not isinstance(machine.memory_map, Unknown)
     assert machine.memory_map.ram == RangeSet(

@@ -16,6 +16,7 @@ from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage, UnservedImage
+from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
@@ -48,6 +49,7 @@ ORACLE_MAP = MemoryMap.of(
     ]
 )
 """The machine of the reference's golden vectors."""
+INFO = names.MULTIBOOT_INFO
 INITRD = Built(bytes(0x300001))
 MACHINE = make_machine(ORACLE_MAP)
 
@@ -388,6 +390,49 @@ def test_the_framebuffer(tmp_path: Path, boot_params: bytes | None, warning: str
     assert all((warning or "") in text for text in plan.warnings)
     if boot_params is TEXT:
         assert struct.unpack_from("<QIIIBB", tags[8]) == (0xB8000, 160, 80, 25, 16, 2)
+
+
+RSDP_1 = b"RSD PTR \x00OEMID \x00" + struct.pack("<I", 0x7FFE0000)
+RSDP_2 = RSDP_1[:15] + b"\x02" + RSDP_1[16:] + struct.pack("<IQI", 36, 0x7FFE1000, 0)
+NO_RSDT = RSDP_2[:16] + bytes(4) + RSDP_2[20:]
+
+
+@pytest.mark.parametrize(
+    ("table", "given"),
+    [
+        (RSDP_1, {14: RSDP_1}),
+        (RSDP_2, {14: RSDP_2[:20], 15: RSDP_2}),
+        (NO_RSDT, {15: NO_RSDT}),
+        (Unknown("not read"), {}),
+    ],
+)
+@pytest.mark.parametrize("required", [None, 14, 15])
+def test_the_acpi_tags(
+    tmp_path: Path, table: bytes | Unknown, given: dict[int, bytes], required: int | None
+) -> None:
+    """Given to every image where they are known; an image that requires one which is not is
+    refused, and not called damaged."""
+    wish = () if required is None else ((1, 0, struct.pack("<I", required)),)
+    image = image_of(tmp_path, make_multiboot(multiboot2_header(*wish)))
+    machine = replace(MACHINE, acpi_rsdp_table=table)
+    if required is None or required in given:
+        tags = dict(tags_of(bytes_of(plan_load(image, machine, LoadRequest()), INFO)))
+        assert {kind: tags[kind] for kind in (14, 15) if kind in tags} == given
+        return
+    with pytest.raises(UnservedImage, match=f"requires information of type {required} ") as caught:
+        plan_load(image, machine, LoadRequest())
+    assert "RSDP" in caught.value.message
+
+
+def test_a_required_framebuffer(tmp_path: Path) -> None:
+    wish = (1, 0, struct.pack("<2I", 8, 21))
+    image = image_of(tmp_path, make_multiboot(multiboot2_header(wish)))
+    plan = plan_load(image, replace(MACHINE, boot_params=TEXT), LoadRequest())
+    tags = dict(tags_of(bytes_of(plan, INFO)))
+    assert 8 in tags
+    assert tags[21] == struct.pack("<I", 0x100000)
+    with pytest.raises(UnservedImage, match=r"type 8 \(framebuffer\): .* unknown: not read"):
+        plan_load(image, MACHINE, LoadRequest())
 
 
 # -- what is refused
