@@ -105,14 +105,19 @@ def no_kexec_at_all(machine: Machine) -> bool:
 
 
 def load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
-    """The sysctl that counts this load, and what it has left. A crash by normal whose mode is
-    not decided yet is counted when it is a panic mode for certain."""
-    panic = request.kind is ImageKind.CRASH or request.mode in PANIC_MODES
-    if request.kind is ImageKind.CRASH_BY_NORMAL and request.mode is None:
-        panic = bool(machine.crash_kernel)
-    if panic:
+    """The sysctl that counts this load, and what it has left."""
+    if goes_into_the_crash_slot(machine, request):
         return "kexec_load_limit_panic", machine.kexec.load_limit_panic
     return "kexec_load_limit_reboot", machine.kexec.load_limit_reboot
+
+
+def goes_into_the_crash_slot(machine: Machine, request: LoadRequest) -> bool:
+    """A crash by normal whose mode is not decided yet takes a panic mode where memory is
+    reserved for one."""
+    if request.kind is ImageKind.CRASH or request.mode in PANIC_MODES or request.panic_only:
+        return True
+    undecided = request.kind is ImageKind.CRASH_BY_NORMAL and request.mode is None
+    return undecided and bool(machine.crash_kernel)
 
 
 def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...]:

@@ -116,6 +116,13 @@ OFF = kexec(load_disabled=True)
         (kexec(load_limit_reboot=0), LoadRequest(), None, NotPermitted, "limit_reboot is 0"),
         (kexec(load_limit_panic=0), CRASH, None, NotPermitted, "limit_panic is 0"),
         (kexec(load_limit_panic=0), PANIC, None, NotPermitted, "limit_panic is 0"),
+        (
+            kexec(load_limit_panic=0),
+            replace(BY_NORMAL, panic_only=True),
+            None,
+            NotPermitted,
+            "limit_panic is 0",
+        ),
     ],
 )
 def test_what_is_known_to_be_refused_is_refused_before_any_call(
