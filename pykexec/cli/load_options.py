@@ -39,6 +39,7 @@ class LoadOptions:
     image_type: str | None
     profile: int | None
     entry: int | None
+    no_initrd_check: bool
     no_checks: bool
     syscall: str
     backend: str
@@ -98,6 +99,7 @@ class LoadOptions:
             replaces=self.replaces,
             entry=self.entry,
             hotplug=self.hotplug,
+            initrd_check=not self.no_initrd_check,
             checks=not self.no_checks,
             profile=self.profile,
         )
@@ -122,6 +124,10 @@ class LoadOptions:
                 "--crash-size is for --crash-by-normal",
             ),
             (self.replaces and not self.crash_by_normal, "--replace is for --crash-by-normal"),
+            (
+                self.no_initrd_check and not (self.crash or self.crash_by_normal),
+                "--no-initrd-check is for --crash and --crash-by-normal: others are only warned",
+            ),
             (self.hotplug and not self.crash, "--hotplug is for --crash"),
             (
                 bool(self.cmdline_remove) and not self.reuse_cmdline,
