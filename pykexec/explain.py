@@ -60,7 +60,7 @@ CHECKS = (
     KernelCheck(LOAD, "A8", "the segment array can be read", "EFAULT", "a fault of the program"),
     KernelCheck(LOAD, "B", "nobody else works on kexec", "EBUSY", BUSY_FIX),
     KernelCheck(LOAD, "E", "the entry of a crash image is in the reserved region",
-                "EADDRNOTAVAIL", "boot with crashkernel=; without one no crash image loads",
+                "EADDRNOTAVAIL", "pykexec region make, or boot with crashkernel=",
                 ("reservation-entry",)),
     KernelCheck(LOAD, "F1", "mem and memsz are whole pages, below the limit, and do not wrap",
                 "EADDRNOTAVAIL", "whole pages below 2^46", ("alignment", "destination-limit")),

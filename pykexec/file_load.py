@@ -27,7 +27,6 @@ from pykexec.placement.cmdline import (
 )
 from pykexec.placement.estimate import crash_size
 from pykexec.placement.implied import with_implied
-from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import why_load_is_refused
@@ -61,8 +60,6 @@ class FilePlan:
     flags: KexecFileFlag
     cmdline: CommandLine
     warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """What of the initrd could not be read, and why."""
 
 
 def file_load(
@@ -94,9 +91,8 @@ def plan_file_load(
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
 ) -> FilePlan:
-    """Without effect, and the whole decision of a dry run. Raises NotSupported for an image that
-    no loader of the kernel takes, NothingReserved, UsageError for a command line that does not
-    fit, and what check_initrd raises."""
+    """Pure, and the whole decision of a dry run. Raises NotSupported for an image that no loader
+    of the kernel takes, NothingReserved, UsageError for a command line that does not fit."""
     refused = why_load_is_refused(machine)
     file = bzimage_file(image, f"a bzImage: {refused}" if refused else "--syscall load")
     request = with_implied(image, request)
@@ -114,25 +110,16 @@ def plan_file_load(
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
     slot = Slot.CRASH if crash else Slot.NORMAL
-    checked = check_initrd(image, request)
-    others = size_and_word_warnings(image, machine, request, line) if crash else ()
-    return FilePlan(
-        image=image,
-        file=file,
-        initrd=request.initrd,
-        slot=slot,
-        flags=flags,
-        cmdline=line,
-        warnings=(*checked.warnings, *others),
-        notes=checked.notes,
-    )
+    warnings = size_and_word_warnings(image, machine, request, line) if crash else ()
+    return FilePlan(image, file, request.initrd, slot, flags, line, warnings)
 
 
 def refuse_without_region(machine: Machine) -> None:
     """kexec_file_load(2) would answer EADDRNOTAVAIL. Unknown refuses nothing."""
     if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
         raise NothingReserved(
-            "no memory is reserved for a crash kernel", hint="boot with crashkernel=256M"
+            "there is no crash region",
+            hint="pykexec region make 256M, or boot with crashkernel=256M",
         )
 
 

@@ -16,8 +16,10 @@ from pykexec.machine import (
     Iommus,
     KexecState,
     Machine,
+    Modules,
     NoteArea,
     PciDevice,
+    RegionModule,
     Sysctls,
     Unknown,
 )
@@ -40,6 +42,9 @@ SYSCTLS = Sysctls(
 )  # fmt: skip
 NIC = PciDevice("0000:00:03.0", 0x020000, True, "virtio-pci")
 BRIDGE = PciDevice("0000:00:01.0", 0x060400, True, "")
+MODULES = Modules(
+    disabled=False, signatures_required=False, region=None, region_inserted=False
+)  # fmt: skip
 HEALTHY = Machine(
     "healthy",
     memory_map=MemoryMap.of([MemoryRange(PhysRange(MIB, GIB), RangeType.RAM)]),
@@ -66,12 +71,13 @@ HEALTHY = Machine(
     efi=None,
     secure_boot=False,
     lockdown="none",
-    capabilities=frozenset({"CAP_SYS_BOOT", "CAP_SYS_ADMIN"}),
+    capabilities=frozenset({"CAP_SYS_BOOT", "CAP_SYS_ADMIN", "CAP_SYS_MODULE"}),
     seccomp=False,
     kexec=STATE,
     sysctls=SYSCTLS,
-    symbols=frozenset({"kexec_image", "relocate_kernel"}),
+    symbols=frozenset({"kexec_image", "relocate_kernel", "crashk_res", "__kexec_lock"}),
     symbols_hidden=False,
+    modules=MODULES,
     cpu_flags=frozenset({"lm"}),
     pci_devices=(BRIDGE, NIC),
     iommu_groups=3,
@@ -81,6 +87,13 @@ HEALTHY = Machine(
     reload_rules=(),
     kdump_units=(),
 )  # fmt: skip
+
+
+WITHOUT = replace(
+    HEALTHY, cmdline="quiet", crash_kernel=RangeSet(), kexec=replace(STATE, crash_size=0)
+)
+MODULE = RegionModule("/lib/modules/pykexec_region.ko", "6.1.0-40-amd64", signed=False)
+WITH_MODULE = replace(WITHOUT, modules=replace(MODULES, region=MODULE))
 
 
 def row(machine: Machine, name: str) -> Row:
@@ -256,7 +269,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(HEALTHY, release="7.3.4"),
         Row("pages at a kexec", Level.WARN,
             "copied: Linux 7.3.4 is 6.14 or later; CONFIG_KEXEC_JUMP is not set",
-            "mode kernel-swap is not possible; boot with crashkernel=64K for the others"),
+            "mode kernel-swap is not possible; the others need a crash region"),
     ),
     (
         "this kernel swaps when asked to",
@@ -322,15 +335,47 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "a reservation that is large enough",
         HEALTHY,
-        Row("crashkernel reservation", Level.OK,
-            "64 KiB (0x10000 bytes); a stub needs 44 KiB"),
+        Row("crash region", Level.OK, "64 KiB, made at boot; a stub needs 44 KiB"),
     ),
     (
-        "nothing is reserved",
-        kexec(crash_size=0),
-        Row("crashkernel reservation", Level.WARN,
-            "0x0 bytes; a stub needs 44 KiB, so a panic cannot start one",
-            "add crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
+        "there is no crash region",
+        WITHOUT,
+        Row("crash region", Level.WARN, "there is none, so a panic cannot start an image",
+            "pykexec region make (it needs the kernel module, see pykexec region show); or add "
+            "crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
+    ),
+    (
+        "and no module",
+        WITHOUT,
+        Row("region module", Level.WARN,
+            "the kernel module pykexec_region is not installed for this kernel",
+            "install the package pykexec-region-dkms, or run pykexec region build; or add "
+            "crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
+    ),
+    (
+        "the module can make one",
+        WITH_MODULE,
+        Row("crash region", Level.WARN, "there is none, so a panic cannot start an image",
+            "pykexec region make"),
+    ),
+    (
+        "the module is at hand",
+        WITH_MODULE,
+        Row("region module", Level.OK,
+            "/lib/modules/pykexec_region.ko (not signed) can make a crash region on "
+            "6.1.0-40-amd64"),
+    ),
+    (
+        "the module is not signed, and has to be",
+        replace(WITH_MODULE, lockdown="integrity"),
+        Row("region module", Level.WARN, "lockdown is integrity, and pykexec_region is not signed",
+            "sign it with a key that is enrolled (mokutil), or add crashkernel=64K in "
+            "/etc/default/grub, then update-grub, then reboot"),
+    ),
+    (
+        "a region that was made at run time",
+        replace(HEALTHY, cmdline="quiet", modules=replace(MODULES, region_inserted=True)),
+        Row("crash region", Level.OK, "64 KiB, made at run time; a stub needs 44 KiB"),
     ),
     (
         "64K is too small for 64 GiB without 1 GiB pages",
@@ -339,8 +384,8 @@ ROWS: list[tuple[str, Machine, Row]] = [
             memory_map=MemoryMap.of([MemoryRange(PhysRange(MIB, 64 * GIB), RangeType.RAM)]),
             bootloader=Unknown("no boot loader"),
         ),
-        Row("crashkernel reservation", Level.WARN,
-            "0x10000 bytes; a stub needs 296 KiB, so a panic cannot start one",
+        Row("crash region", Level.WARN,
+            "64 KiB; a stub needs 296 KiB, so a panic cannot start one",
             "boot with crashkernel=320K"),
     ),
     (

@@ -35,11 +35,11 @@ class LoadOptions:
     crash_size: int | None
     mode: str | None
     replaces: bool
+    region: str | None
     hotplug: bool
     image_type: str | None
     profile: int | None
     entry: int | None
-    no_initrd_check: bool
     no_checks: bool
     syscall: str
     backend: str
@@ -56,6 +56,11 @@ class LoadOptions:
         if self.crash_by_normal:
             return ImageKind.CRASH_BY_NORMAL
         return ImageKind.CRASH if self.crash else ImageKind.NORMAL
+
+    @property
+    def may_make_region(self) -> bool:
+        """Whether the load makes a crash region, if one is missing."""
+        return self.crash_by_normal and self.backend == "kernel" and self.region != "never"
 
     @cached_property
     def initrd(self) -> Contents | None:
@@ -99,7 +104,6 @@ class LoadOptions:
             replaces=self.replaces,
             entry=self.entry,
             hotplug=self.hotplug,
-            initrd_check=not self.no_initrd_check,
             checks=not self.no_checks,
             profile=self.profile,
         )
@@ -125,8 +129,8 @@ class LoadOptions:
             ),
             (self.replaces and not self.crash_by_normal, "--replace is for --crash-by-normal"),
             (
-                self.no_initrd_check and not (self.crash or self.crash_by_normal),
-                "--no-initrd-check is for --crash and --crash-by-normal: others are only warned",
+                self.region is not None and not (self.crash_by_normal and self.backend == "kernel"),
+                "--region is for --crash-by-normal with --backend kernel",
             ),
             (self.hotplug and not self.crash, "--hotplug is for --crash"),
             (

@@ -13,6 +13,7 @@ from pykexec.cli.reports import FileLoadReport, LoadReport, Target
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Prepared
+    from pykexec.load import LoadedPlan
     from pykexec.machine import Machine
     from pykexec.placement.plan import LoadRequest
     from pykexec.placement.syscall_choice import SyscallChoice
@@ -22,12 +23,11 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
     """Decide and check as `load` does, with the facts of the machine that is meant."""
     from pykexec.decide import decide
     from pykexec.images.identify import identify
-    from pykexec.placement.implied import with_implied
-    from pykexec.placement.initrd import check_initrd
 
     where, machine = target.dry_run(
         given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
     )
+    machine = expected_region(given, machine, output)
     choice = syscall_of(given, machine)
     if choice and choice.is_file:
         from pykexec.file_load import plan_file_load
@@ -36,12 +36,11 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
         return FileLoadReport(where, expected, choice, loaded=False)
     image = identify(kernel, given.image_type, given.profile)
     request = given.request
-    checked = check_initrd(image, with_implied(image, request))
     prepared = None
     if given.backend == "kernel" and given.crash_by_normal:
         prepared = expected_mode(machine, request)
         request = prepared.request
-    planned = decide(image, machine, request, checked)
+    planned = decide(image, machine, request)
     return LoadReport(where, planned, machine, prepared=prepared, syscall=choice)
 
 
@@ -54,8 +53,37 @@ def load(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileL
         return by_file(kernel, given, choice)
     from pykexec.load import load as flow
 
-    done = flow(kernel, backend, given.request, given.image_type)
+    def run() -> LoadedPlan:
+        return flow(kernel, backend, given.request, given.image_type)
+
+    if given.may_make_region:
+        from pykexec.backends.kernel.region import with_region
+
+        done = with_region(target.as_kernel(backend), given.request_without_initrd.mode, run)
+        machine = made_region(machine, backend.machine(), output)
+    else:
+        done = run()
     return LoadReport(where, done.planned, machine, done, done.prepared, choice)
+
+
+def made_region(before: Machine, after: Machine, output: Output) -> Machine:
+    """The machine with its region, which is noted where it is new."""
+    if after.crash_kernel and not before.crash_kernel:
+        size = after.crash_kernel.size >> 10
+        output.note(f"made a crash region of {size} KiB; pykexec region release gives it back")
+    return after
+
+
+def expected_region(given: LoadOptions, machine: Machine, output: Output) -> Machine:
+    """With the region that the load would make."""
+    if not given.may_make_region:
+        return machine
+    from pykexec.backends.kernel.region import with_expected_region
+
+    found = with_expected_region(machine, given.request_without_initrd.mode)
+    if found is not machine:
+        output.note("the load would make a crash region first; its address is a guess")
+    return found
 
 
 def by_file(kernel: Path, given: LoadOptions, choice: SyscallChoice) -> FileLoadReport:

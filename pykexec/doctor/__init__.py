@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from pykexec.doctor import devices, kernel, loaded, memory, others, panic, permission
+from pykexec.doctor import devices, kernel, loaded, memory, others, panic, permission, region
 from pykexec.doctor.loaded import Ours as Ours
 from pykexec.doctor.row import Level as Level
 from pykexec.doctor.row import Row as Row
@@ -23,6 +23,7 @@ def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:
         loaded.rows(machine, ours),
         others.rows(machine),
         memory.rows(machine),
+        region.rows(machine),
         panic.rows(machine),
         devices.rows(machine),
     )

@@ -102,7 +102,7 @@ def moves(machine: Machine) -> Row:
     return warn(
         name,
         f"copied: {found.why}",
-        "mode kernel-swap is not possible; boot with crashkernel=64K for the others",
+        "mode kernel-swap is not possible; the others need a crash region",
     )
 
 

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.doctor.row import Row, fail, in_mib, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.panic_modes import advised_boot, typical_need
-
-KIB = 1 << 10
 
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield memory_map(machine)
-    yield reservation(machine)
     yield available(machine)
     yield huge_pages(machine)
     yield vmcoreinfo(machine)
@@ -33,21 +29,6 @@ def memory_map(machine: Machine) -> Row:
     if source == "/proc/iomem":
         return ok(name, what)
     return warn(name, what, "run as root: the kernel's own ranges are not in it")
-
-
-def reservation(machine: Machine) -> Row:
-    """Whether a panic can reach an image of ours."""
-    name, size = "crashkernel reservation", machine.kexec.crash_size
-    if isinstance(size, Unknown):
-        return unknown(name, size)
-    need = typical_need(machine)
-    if size >= need:
-        return ok(name, f"{in_mib(size)} ({size:#x} bytes); a stub needs {need // KIB} KiB")
-    return warn(
-        name,
-        f"{size:#x} bytes; a stub needs {need // KIB} KiB, so a panic cannot start one",
-        advised_boot(machine),
-    )
 
 
 def available(machine: Machine) -> Row:

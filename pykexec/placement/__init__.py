@@ -1,5 +1,4 @@
-"""Parsed image + memory map = plan = segment table. Everything here is pure, but for `initrd`,
-which reads the initrd's headers to say whether it can serve the kernel.
+"""Parsed image + memory map = plan = segment table. Everything here is pure.
 
 `plan_load` asks one planner. A normal load has one for each kind of image: `linux_x86_64`,
 `linux_i386`, `linux_real_mode`, `elf_image`, `multiboot`; they share `normal_load`. A capture

@@ -195,7 +195,7 @@ def entry_in_reservation(
         "reservation-entry",
         inside,
         f"entry {table.entry:#x} {'is' if inside else 'is not'} in the reserved region",
-        None if inside else "crashkernel= on the kernel's command line (EADDRNOTAVAIL)",
+        None if inside else "a crash region: pykexec region make, or crashkernel= (EADDRNOTAVAIL)",
     )
 
 

@@ -160,6 +160,14 @@ def advised_boot(machine: Machine) -> str:
     return boot_with(machine, align_up(typical_need(machine), RESERVATION_STEP) >> 10)
 
 
+def advised_region(machine: Machine) -> str:
+    """Both ways to a crash region: at run time by the kernel module, and at boot."""
+    return (
+        "pykexec region make (it needs the kernel module, see pykexec region show); "
+        f"or {advised_boot(machine)}"
+    )
+
+
 def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges: int) -> PhysRange:
     """At the end of the reserved region: the kernel takes its control pages from the start.
 

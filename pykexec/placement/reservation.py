@@ -64,8 +64,8 @@ def reserved_region(machine: Machine) -> PhysRange:
     )
     if not reserved:
         raise NothingReserved(
-            "no memory is reserved for a crash kernel",
-            hint="boot with crashkernel=256M, or use --crash-by-normal",
+            "there is no crash region",
+            hint="pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal",
         )
     if why := in_the_way(reserved):
         raise RegionInTheWay(why, hint="crashkernel= without an address after @")

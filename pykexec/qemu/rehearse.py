@@ -8,7 +8,7 @@ import os
 import pkgutil
 import platform
 from base64 import b64decode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from pykexec.images.contents import Contents
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import PhysRange, align_down
-from pykexec.placement.initrd import check_initrd
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.plan import LoadRequest, Mode
 from pykexec.plan_document import backup_map_of, number, span_of
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, Session, qemu, running
@@ -74,7 +73,6 @@ def rehearse_in_qemu(
     chosen, tell = stage or QemuStage(), progress or NoProgress()
     qemu()
     image = startable(identify(kernel, image_type, request.profile))
-    check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
     computer = first_computer(os.fspath(kernel), request, image_type, chosen)
     with running(computer) as session:
@@ -117,7 +115,6 @@ def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
         "--type": image_type,
     }
     words = [f"{name}={value}" for name, value in wishes.items() if value is not None]
-    words.append("--no-initrd-check")  # it was asked for here, of the user's own file
     return [*words, *(f"--append={text}" for text in request.append)]
 
 

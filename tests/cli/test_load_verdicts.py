@@ -110,7 +110,7 @@ VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
         {},
         "bzImage --crash --syscall file",
         6,
-        "no memory is reserved for a crash kernel",
+        "there is no crash region",
     ),
     "a confidential guest": (
         {"proc/cpuinfo": "flags\t: fpu lm hypervisor sev sev_es\n"},

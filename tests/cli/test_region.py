@@ -30,7 +30,7 @@ def test_a_crash_image_is_loaded_into_it_and_a_panic_starts_it(run: Run) -> None
     """What was made ends with the kernel that had it."""
     run("machine", "create", "m", "--memory", "256M", "--used", "0")
     load = ("load", "bzImage", "--machine", "m", "--crash")
-    assert "no memory is reserved" in run(*load, status=6).stderr
+    assert "there is no crash region" in run(*load, status=6).stderr
     run("region", "make", "48M", "--machine", "m")
     run(*load)
     assert "crash image is loaded" in run("region", "release", "--machine", "m", status=1).stderr

@@ -165,8 +165,11 @@ def test_the_highest_region_is_used_and_all_are_left_out(kernel: KernelImage) ->
 def test_without_a_reservation_it_says_what_to_do(kernel: KernelImage) -> None:
     with pytest.raises(NothingReserved) as caught:
         crash_plan(kernel, make_machine(ORACLE_MAP))
-    assert caught.value.message == "no memory is reserved for a crash kernel"
-    assert caught.value.hint == "boot with crashkernel=256M, or use --crash-by-normal"
+    assert caught.value.message == "there is no crash region"
+    assert (
+        caught.value.hint
+        == "pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal"
+    )
 
 
 def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:

@@ -88,7 +88,7 @@ def result(vm: VM) -> Result:
 @pytest.mark.parametrize(
     ("name", "status", "message"),
     [
-        ("no-reservation", 6, "pykexec: no memory is reserved for a crash kernel"),
+        ("no-reservation", 6, "pykexec: there is no crash region"),
         ("no-panic-mode", 5, "pykexec: mode in-place: nothing is reserved for a crash kernel"),
         ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
         ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),

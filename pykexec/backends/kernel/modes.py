@@ -9,11 +9,12 @@ from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.encryption import Encryption, memory_encryption
-from pykexec.placement.panic_modes import advised_boot
-from pykexec.placement.plan import PANIC_MODES, Mode
+from pykexec.placement.panic_modes import advised_region
+from pykexec.placement.plan import Mode
 from pykexec.placement.reservation import in_the_way
 
-PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
+PANIC_PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP)
+PREFERENCE = (*PANIC_PREFERENCE, Mode.KERNEL_SWAP)
 """Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
 
 
@@ -36,28 +37,32 @@ class ModeChoice:
 
 
 def choose_modes(machine: Machine, requested: Mode | None, panic_only: bool = False) -> ModeChoice:
-    """Raises NoMode when the one requested, or every one, lacks something. What is reserved is
-    for a panic: *kernel-swap*, which none starts, has to be asked for then. With `panic_only`
-    it is never chosen."""
+    """Raises NoMode when the one requested, or every one, lacks something. *kernel-swap* has to be
+    requested, since no panic starts it; with `panic_only` it is not even advised."""
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
             hint="--backend simulated, or leave --mode out",
         )
-    wanted = tuple(mode for mode in PREFERENCE if mode in PANIC_MODES or not panic_only)
+    wanted = PANIC_PREFERENCE if panic_only else PREFERENCE
     lacking = {mode: lack for mode in wanted if (lack := what_lacks(mode, machine))}
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
         return ModeChoice((requested,), asked_for=True)
-    possible = tuple(mode for mode in wanted if mode not in lacking)
-    if modes := tuple(mode for mode in possible if mode in PANIC_MODES) or possible:
+    if modes := tuple(mode for mode in PANIC_PREFERENCE if mode not in lacking):
         why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
         return ModeChoice(modes, asked_for=False, lacking=why_not)
+    if panic_only or Mode.KERNEL_SWAP in lacking:
+        raise NoMode(
+            f"no way of a crash by normal{' that a panic starts' if panic_only else ''} "
+            "works on this machine",
+            hint="; ".join(each_once(lacking)),
+        )
+    why, remedy = lacking[Mode.IN_PLACE]
     raise NoMode(
-        f"no way of a crash by normal{' that a panic starts' if panic_only else ''} "
-        "works on this machine",
-        hint="; ".join(each_once(lacking)),
+        f"no panic could start a crash by normal: {why}",
+        hint=f"{remedy}; --mode kernel-swap works, but only pykexec exec starts it",
     )
 
 
@@ -66,10 +71,6 @@ def each_once(lacking: dict[Mode, tuple[str, str]]) -> Iterator[str]:
     for what in dict.fromkeys(what for what, _ in lacking.values()):
         yield f"{', '.join(mode for mode in lacking if lacking[mode][0] == what)}: {what}"
     yield from dict.fromkeys(remedy for _, remedy in lacking.values())
-
-
-def reserve(machine: Machine) -> str:
-    return f"{advised_boot(machine)}, and a panic can start it"
 
 
 WHY = {
@@ -94,7 +95,7 @@ def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
     if moves.swap_flags is None:
         if moves.plain is Move.UNKNOWN:
             return f"whether this kernel swaps is not known: {moves.why}", "run as root"
-        return f"this kernel copies at a kexec ({moves.why})", reserve(machine)
+        return f"this kernel copies at a kexec ({moves.why})", advised_region(machine)
     if machine.symbols_hidden is True:
         return (
             "/proc/kallsyms hides its addresses, so the backup pages cannot be read back",
@@ -109,9 +110,9 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
     if isinstance(machine.crash_kernel, Unknown):
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
-        return "nothing is reserved for a crash kernel", reserve(machine)
+        return "there is no crash region", advised_region(machine)
     if why := in_the_way(machine.crash_kernel):
-        return why, reserve(machine)
+        return why, advised_region(machine)
     return None
 
 
@@ -133,7 +134,7 @@ def mode_warnings(mode: Mode, machine: Machine) -> tuple[str, ...]:
     own = {
         Mode.KERNEL_SWAP: (
             WARN_REBOOT,
-            f"only pykexec exec starts it, no panic does; {reserve(machine)}",
+            f"only pykexec exec starts it, no panic does; {advised_region(machine)}",
         ),
         Mode.STUB_SWAP: (WARN_STUB_SWAP, *iommu_warnings(machine)),
     }

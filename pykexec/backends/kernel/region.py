@@ -6,6 +6,8 @@ killed, there is a complete region or none, and nothing has to be put right afte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from errno import (
     EAGAIN,
@@ -20,12 +22,15 @@ from errno import (
     ERANGE,
 )
 from pathlib import Path
+from typing import TypeVar
 
+from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.record import unload_command
-from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, refusal
+from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, is_wanted, refusal
 from pykexec.backends.region import (
+    STEP,
     CrashRegion,
     NoContiguousMemory,
     NoRegion,
@@ -43,8 +48,14 @@ from pykexec.host.lock import Busy
 from pykexec.host.module import NAME, REGION_SYMBOLS, read_module
 from pykexec.host.root import THIS_MACHINE, Folder
 from pykexec.images.contents import OpenFile
-from pykexec.machine import Machine, RegionModule
+from pykexec.machine import Machine, RegionModule, Unknown
+from pykexec.memory.hole import locate_hole
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement.panic_modes import ReservationTooSmall
+from pykexec.placement.plan import Mode
 from pykexec.syscalls import NOT_PERMITTED, SyscallError
+
+Done = TypeVar("Done")
 
 
 class WrongKernel(NotSupported):
@@ -93,6 +104,42 @@ def installed(machine: Machine) -> RegionModule:
     if not isinstance(module, RegionModule):
         raise NoModule(f"the kernel module {NAME} is not installed", hint="pykexec region build")
     return module
+
+
+def with_region(backend: KernelBackend, mode: Mode | None, run: Callable[[], Done]) -> Done:
+    """The outcome of a load, for which a region is made where there is none and the module is at
+    hand; a load that fails gives it back. Where a large image needs more than most, the region is
+    made once more. Raises what `make` and the load raise."""
+    if not is_wanted(backend.machine(), mode):
+        return run()
+    size: int | None = None
+    for last in (False, True):
+        with backend.session():
+            make(backend, size)
+        try:
+            return run()
+        except BaseException as error:
+            with suppress(KexecError), backend.session():
+                release(backend)
+            if last or not isinstance(error, ReservationTooSmall):
+                raise
+            need = error.facts["need"]
+            assert isinstance(need, int)
+            size = align_up(need, STEP)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
+    """What a load would find, for a dry run: with the region that it would make, at a place that is
+    only assumed. Raises what `refusal` gives."""
+    if not is_wanted(machine, mode) or isinstance(machine.memory_map, Unknown):
+        return machine
+    size = default_size(machine)
+    if why := refusal(machine, size):
+        raise why
+    room = machine.memory_map.whole_page_ram - (machine.kernel_image or RangeSet())
+    region = locate_hole(room, size, align=PAGE_SIZE, window=PhysRange(16 << 20, 4 << 30))
+    return replace(machine, crash_kernel=RangeSet((region,)))
 
 
 LOG = "dmesg | grep pykexec_region has the reason"

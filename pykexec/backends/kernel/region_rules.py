@@ -12,6 +12,7 @@ from pykexec.host.module import NAME, REGION_SYMBOLS
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.panic_modes import advised_boot
+from pykexec.placement.plan import PANIC_MODES, Mode
 
 TESTED = ("6.1", "6.12", "7.2")
 """Kernel series on x86_64: the module writes to variables that the kernel does not export."""
@@ -135,10 +136,12 @@ def symbols(machine: Machine) -> KexecError | None:
     return None
 
 
-def can_be_made(machine: Machine) -> bool:
-    """Whether a load without a region makes one: nothing is there, and the module is at hand."""
+def is_wanted(machine: Machine, mode: Mode | None) -> bool:
+    """Whether a load makes a region: a panic is to start the image, there is no region, and the
+    module is at hand."""
     return (
-        isinstance(machine.crash_kernel, RangeSet)
+        (mode is None or mode in PANIC_MODES)
+        and isinstance(machine.crash_kernel, RangeSet)
         and not machine.crash_kernel
         and isinstance(machine.modules.region, RegionModule)
     )

@@ -35,7 +35,6 @@ def reserved(machine: Machine) -> Machine:
     [
         (reserved(SWAPS), (Mode.IN_PLACE, Mode.STUB_SWAP), ()),
         (reserved(COPIES), (Mode.IN_PLACE, Mode.STUB_SWAP), (Mode.KERNEL_SWAP,)),
-        (SWAPS, (Mode.KERNEL_SWAP,), (Mode.IN_PLACE, Mode.STUB_SWAP)),
     ],
 )
 def test_best_first(machine: Machine, modes: tuple[Mode, ...], lacking: tuple[Mode, ...]) -> None:
@@ -56,25 +55,38 @@ def test_any_mode_that_a_panic_starts_is_never_kernel_swap() -> None:
     with pytest.raises(NoMode, match="crash by normal that a panic starts works on") as caught:
         choose_modes(SWAPS, None, panic_only=True)
     assert caught.value.hint == (
-        "in-place, stub-swap: nothing is reserved for a crash kernel; "
-        "boot with crashkernel=64K, and a panic can start it"
+        "in-place, stub-swap: there is no crash region; pykexec region make (it needs the kernel "
+        "module, see pykexec region show); or boot with crashkernel=64K"
     )
 
 
 def test_a_region_that_the_stub_would_exchange_is_none() -> None:
     low = replace(SWAPS, crash_kernel=RangeSet((PhysRange(0x80000, 0x90000),)))
-    choice = choose_modes(low, None)
-    assert choice.modes == (Mode.KERNEL_SWAP,)
-    assert dict(choice.lacking)[Mode.IN_PLACE].endswith("is in memory that the stub exchanges")
+    with pytest.raises(NoMode, match="is in memory that the stub exchanges"):
+        choose_modes(low, None)
+
+
+def test_kernel_swap_is_never_chosen_by_itself() -> None:
+    """No panic starts it: who wants it has to ask for it."""
+    with pytest.raises(NoMode) as caught:
+        choose_modes(SWAPS, None)
+    assert caught.value.message == (
+        "no panic could start a crash by normal: there is no crash region"
+    )
+    assert str(caught.value.hint).endswith(
+        "or boot with crashkernel=64K; --mode kernel-swap works, but only pykexec exec starts it"
+    )
+    assert "pykexec region make" in str(caught.value.hint)
 
 
 def test_nothing_works_and_each_reason_is_said() -> None:
     with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
         choose_modes(COPIES, None)
     assert caught.value.hint == (
-        "in-place, stub-swap: nothing is reserved for a crash kernel; kernel-swap: this kernel "
+        "in-place, stub-swap: there is no crash region; kernel-swap: this kernel "
         "copies at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not set); "
-        "boot with crashkernel=64K, and a panic can start it"
+        "pykexec region make (it needs the kernel module, see pykexec region show); "
+        "or boot with crashkernel=64K"
     )
     assert caught.value.exit_status == 5
 
@@ -85,8 +97,8 @@ def test_the_remedy_names_the_file_to_change() -> None:
     grub = BootLoader("/etc/default/grub", "update-grub")
     machine = replace(SWAPS, memory_map=ram, bootloader=grub)
     remedy = (
-        "add crashkernel=320K in /etc/default/grub, then update-grub, then reboot, and a panic "
-        "can start it"
+        "pykexec region make (it needs the kernel module, see pykexec region show); "
+        "or add crashkernel=320K in /etc/default/grub, then update-grub, then reboot"
     )
     assert mode_warnings(Mode.KERNEL_SWAP, machine)[1].endswith(remedy)
     with pytest.raises(NoMode) as caught:
@@ -97,7 +109,7 @@ def test_the_remedy_names_the_file_to_change() -> None:
 @pytest.mark.parametrize(
     ("machine", "mode", "message"),
     [
-        (SWAPS, Mode.IN_PLACE, "mode in-place: nothing is reserved for a crash kernel"),
+        (SWAPS, Mode.IN_PLACE, "mode in-place: there is no crash region"),
         (COPIES, Mode.KERNEL_SWAP, "mode kernel-swap: this kernel copies at a kexec"),
         (
             replace(SWAPS, symbols_hidden=True),

@@ -6,18 +6,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from errno import EAGAIN, EBUSY, EEXIST, EFAULT, EKEYREJECTED, ENOEXEC, ENOMEM, EPERM, ERANGE
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pykexec.backends.kernel import region
 from pykexec.backends.kernel.backend import KernelBackend
-from pykexec.backends.kernel.region import make, release, show
+from pykexec.backends.kernel.region import make, release, show, with_expected_region
 from pykexec.backends.kernel.region_rules import TESTED, refusal, series
 from pykexec.backends.region import Origin
 from pykexec.errors import KexecError
 from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Modules, RegionModule, Sysctls
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.panic_modes import ReservationTooSmall
+from pykexec.placement.plan import Mode
 from tests.backends.kernel.calls import Calls
 from tests.builders import make_machine, make_module
 
@@ -175,6 +179,81 @@ def test_what_the_kernel_refuses(
     assert (caught.value.code, caught.value.exit_status) == (code, status)
     assert caught.value.hint
     assert "finit_module(" in caught.value.message
+
+
+class Life:
+    """A machine on which insert and remove do what they say."""
+
+    def __init__(self, tmp_path: Path, machine: Machine = READY) -> None:
+        self.calls = Calls()
+        self.machine = machine
+        self.backend = KernelBackend(self.calls, tmp_path, self.facts)
+
+    def facts(self) -> Machine:
+        words = [line.split()[0] for line in self.calls.others]
+        there = words.count("insert") > words.count("remove")
+        return with_region(self.machine) if there else self.machine
+
+    def sizes(self) -> list[str]:
+        return [line.rpartition(" ")[2] for line in self.calls.others]
+
+
+@pytest.fixture
+def life(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
+    """The module is in the captured root, and not on this machine."""
+    monkeypatch.setattr(region, "make", partial(make, root=root))
+    return Life(tmp_path)
+
+
+def test_a_load_makes_the_region_that_it_needs(life: Life) -> None:
+    assert region.with_region(life.backend, None, lambda: "loaded") == "loaded"
+    assert life.sizes() == ["size=65536"]
+
+
+def test_a_load_that_fails_or_is_interrupted_gives_it_back(life: Life) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        region.with_region(life.backend, Mode.IN_PLACE, interrupted)
+    assert life.sizes() == ["size=65536", "pykexec_region"]
+
+
+def test_a_large_image_gets_a_larger_region(life: Life) -> None:
+    answers = iter([ReservationTooSmall("small", hint="", need=70_000), None])
+
+    def run() -> str:
+        if error := next(answers):
+            raise error
+        return "loaded"
+
+    assert region.with_region(life.backend, None, run) == "loaded"
+    assert life.sizes() == ["size=65536", "pykexec_region", "size=131072"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "mode"),
+    [
+        (READY, Mode.KERNEL_SWAP),
+        (with_region(READY, inserted=False), None),
+        (of_modules(region=None)(READY), None),
+    ],
+)
+def test_a_load_that_makes_none(tmp_path: Path, machine: Machine, mode: Mode | None) -> None:
+    """Not wanted, there already, or no module."""
+    life = Life(tmp_path, machine)
+    assert region.with_region(life.backend, mode, lambda: "loaded") == "loaded"
+    assert life.calls.others == []
+    assert with_expected_region(machine, mode) is machine
+
+
+def test_a_dry_run_plans_with_the_region_that_a_load_would_make() -> None:
+    found = with_expected_region(READY, None).crash_kernel
+    assert isinstance(found, RangeSet)
+    assert found.size == 65536
+    assert READY.known_map.ram.covers(found.ranges[0])
+    with pytest.raises(KexecError, match="kallsyms hides the addresses"):
+        with_expected_region(replace(READY, symbols_hidden=True), None)
 
 
 def test_release_removes_the_module(tmp_path: Path) -> None:
