@@ -218,6 +218,10 @@ class Machine:
     name: str
     memory_map: MemoryMap | Unknown = NOT_READ
     memory_map_source: str = ""
+    firmware_map: MemoryMap | Unknown = NOT_READ
+    """The map as the firmware gave it; mem= and memmap= of the running kernel are not in it."""
+    out_of_reach: RangeSet | Unknown = NOT_READ
+    """RAM that the maps list where no x86 processor reaches; it is in neither of them."""
     kernel_image: RangeSet | Unknown = NOT_READ
     """Kernel code, rodata, data and bss of the running kernel."""
     per_cpu: RangeSet | Unknown = NOT_READ
@@ -316,4 +320,5 @@ class Machine:
             self,
             memory_map=assumed_map(self.totalram),
             memory_map_source=f"assumed from MemTotal ({self.memory_map.why})",
+            firmware_map=NOT_READ,
         )

@@ -115,10 +115,18 @@ def facts_of(document: dict[str, Any]) -> PlanFacts:
         {
             "flag": tuple(str(text(flag)) for flag in document["flags"]),
             "memory": tuple(f"{span_of(m)} {text(m['type'])}" for m in document["memory_map"]),
+            "memory of the next kernel": next_memory(document),
             "rule": tuple(f"{text(c['rule'])}: {verdict(c['ok'])}" for c in document["checks"]),
         },
         tuple(piece(item) for item in (*document["segments"], *document.get("stage", ()))),
     )
+
+
+def next_memory(document: dict[str, Any]) -> tuple[str, ...]:
+    """Of a normal load; a capture kernel's follows from its window and its headers."""
+    if document["image"] != "normal":
+        return ()
+    return tuple(f"{span_of(m)} {text(m['type'])}" for m in document.get("next_memory_map", ()))
 
 
 def bound_facts(document: dict[str, Any]) -> dict[str, str | None]:

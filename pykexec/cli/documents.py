@@ -128,6 +128,7 @@ def load(report: LoadReport) -> Document:
         "window": span(plan.window) if plan.window else None,
         "segments": [segment(*pair) for pair in enumerate(report.planned.table.segments)],
         "memory_map": map_entries(plan.memory_map),
+        "next_memory_map": map_entries(plan.next_map),
         "reservation": reservation(report),
         "checks": [check(item) for item in report.planned.checks],
     }

@@ -43,6 +43,7 @@ def load(report: LoadReport, verbose: int = 0) -> list[Block]:
         page.append(Facts(bound_facts(report.done.bound)))
     if verbose:
         page += [Reasons(table), checks(report.planned.checks), words(plan.cmdline)]
+        page.append(next_memory(plan))
         if plan.estimate:
             page.append(terms(plan.estimate))
     return page
@@ -168,6 +169,15 @@ def words(line: CommandLine) -> Table:
     rows = [(word.text, str(word.origin)) for word in line.words]
     rows += [(item.text, f"{item.origin}, dropped: {item.why}") for item in line.dropped]
     return Table(("word", "from"), rows, 2)
+
+
+def next_memory(plan: PlacementPlan) -> Table:
+    """The memory map that the next kernel is given."""
+    rows = [
+        (str(item.range), size(item.range.size), str(item.type)) for item in plan.next_map.ranges
+    ]
+    rows = rows or [("none: it is given no map", "", "")]
+    return Table(("memory of the next kernel", "", "type"), rows)
 
 
 def terms(estimate: Estimate) -> Table:

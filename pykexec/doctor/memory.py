@@ -26,6 +26,9 @@ def memory_map(machine: Machine) -> Row:
     source, ram = machine.memory_map_source, found.ram
     pieces = "1 range" if len(ram) == 1 else f"{len(ram)} ranges"
     what = f"{in_mib(ram.size)} of RAM in {pieces} ({source})"
+    if machine.out_of_reach:
+        what += f"; {machine.out_of_reach.size:#x} bytes above 2^52 are left out"
+        return warn(name, what, "no x86 processor has more address bits: the map is damaged")
     if source == "/proc/iomem":
         return ok(name, what)
     return warn(name, what, "run as root: the kernel's own ranges are not in it")

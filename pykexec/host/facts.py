@@ -33,7 +33,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     cmdline = command_line(root)
     config = kernel.config(root, release)
     lines = memory.iomem_lines(root)
-    memory_map, source = memory.memory_map(root, lines, cmdline)
+    maps = memory.memory_maps(root, lines, cmdline)
     meminfo = memory.meminfo(root)
     state = kexec.kexec_state(root)
     params = firmware.boot_params(root)
@@ -44,8 +44,10 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     loads = kernel_map.kcore_loads(root)
     return Machine(
         name=root.name,
-        memory_map=memory_map,
-        memory_map_source=source,
+        memory_map=maps.running,
+        memory_map_source=maps.source,
+        firmware_map=maps.firmware,
+        out_of_reach=maps.out_of_reach,
         kernel_image=memory.kernel_image(lines),
         per_cpu=kernel_map.per_cpu_areas(root, table, cpus, loads),
         crash_kernel=memory.crash_kernel(lines, state.crash_size),

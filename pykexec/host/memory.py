@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from pykexec.host.root import Root, numbers, text
 from pykexec.machine import HugePagePool, HugePageUser, Unknown
@@ -15,6 +16,7 @@ MEMMAP = "/sys/firmware/memmap"
 POOLS = "/sys/kernel/mm/hugepages"
 KERNEL_IMAGE = ("Kernel code", "Kernel rodata", "Kernel data", "Kernel bss")
 MEMMAP_ENTRIES_MAX = 4096
+"""More than E820_MAX_ENTRIES with the most NUMA nodes (asm/e820/types.h: 3200)."""
 PROCESSES_MAX = 32768
 
 
@@ -29,10 +31,39 @@ def iomem_lines(root: Root) -> tuple[iomem.IomemLine, ...] | Unknown:
     return lines
 
 
-def memory_map(
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """The memory that the running kernel has and where that was read, what the firmware said, and
+    the RAM that either lists out of a processor's reach."""
+
+    running: MemoryMap | Unknown
+    source: str
+    firmware: MemoryMap | Unknown
+    out_of_reach: RangeSet | Unknown
+
+
+def memory_maps(
     root: Root, lines: tuple[iomem.IomemLine, ...] | Unknown, cmdline: str | Unknown
+) -> Maps:
+    """Both maps, within what a processor reaches."""
+    firmware = firmware_map(root)
+    running, source = memory_map(lines, firmware, cmdline)
+    both = [found for found in (running, firmware) if not isinstance(found, Unknown)]
+    beyond = RangeSet.of(span for found in both for span in found.out_of_reach)
+    lost = beyond if both else Unknown("there is no memory map")
+    return Maps(reachable(running), source, reachable(firmware), lost)
+
+
+def reachable(found: MemoryMap | Unknown) -> MemoryMap | Unknown:
+    return found if isinstance(found, Unknown) else found.reachable
+
+
+def memory_map(
+    lines: tuple[iomem.IomemLine, ...] | Unknown,
+    firmware: MemoryMap | Unknown,
+    cmdline: str | Unknown,
 ) -> tuple[MemoryMap | Unknown, str]:
-    """The map, and which file it is from.
+    """The running kernel's map, and which file it is from.
 
     The firmware's map, readable by all, is second best: with add_efi_memmap the
     kernel knows RAM that is not in it (Documentation/admin-guide/kernel-parameters).
@@ -42,7 +73,6 @@ def memory_map(
         if found.ram:
             return found, IOMEM
         lines = Unknown(f"{IOMEM}: has no System RAM")
-    firmware = firmware_map(root)
     if isinstance(firmware, Unknown):
         return Unknown(f"{lines.why}; {firmware.why}"), ""
     if isinstance(cmdline, str) and "add_efi_memmap" in cmdline.split():
@@ -55,8 +85,10 @@ def firmware_map(root: Root) -> MemoryMap | Unknown:
     names = root.entries(MEMMAP)
     if isinstance(names, Unknown):
         return names
+    if len(names) > MEMMAP_ENTRIES_MAX:
+        return Unknown(f"{MEMMAP}: more than {MEMMAP_ENTRIES_MAX} entries")
     entries: list[tuple[str, str, str]] = []
-    for name in names[:MEMMAP_ENTRIES_MAX]:
+    for name in names:
         values = [
             text(root, f"{MEMMAP}/{name}/{field}", 4096) for field in ("start", "end", "type")
         ]

@@ -40,6 +40,8 @@ class MemoryRange:
 
 
 MEMORY_TYPES = tuple(RangeType)
+REACHABLE = PhysRange(0, 1 << 52)
+"""What a physical address of x86 can name, with the most bits that the architecture has."""
 NO_MEMORY = RangeSet()
 DRIVER_RAM = "System RAM (driver)"
 """How a document calls `MemoryMap.driver_ram`."""
@@ -90,6 +92,21 @@ class MemoryMap:
     def old_memory(self) -> RangeSet:
         """What a dump of this machine shows, in whole pages."""
         return (self.ram | self.driver_ram).inward(PAGE_SIZE)
+
+    @property
+    def reachable(self) -> MemoryMap:
+        """Without what lies where no processor reaches, which only a damaged map has."""
+        inside = (
+            MemoryRange(span, item.type)
+            for item in self.ranges
+            if (span := item.range.intersect(REACHABLE))
+        )
+        return MemoryMap(tuple(inside), self.driver_ram.within(REACHABLE))
+
+    @property
+    def out_of_reach(self) -> RangeSet:
+        """RAM that `reachable` lacks."""
+        return (self.ram | self.driver_ram).without(REACHABLE)
 
     @property
     def firmware(self) -> tuple[MemoryRange, ...]:

@@ -48,7 +48,7 @@ def plan_elf(
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
     job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
-    plan = load.plan((*parts, told), purgatory, job, WHY_LOW)
+    plan = load.plan((*parts, told), purgatory, job, WHY_LOW, map_given=False)
     return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan
 
 

@@ -40,7 +40,7 @@ def plan_linux_i386(
             type=image.type,
         )
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
-    params = boot_params_for(boot, machine, request, load.line, load.memory_map)
+    params = boot_params_for(boot, machine, request, load.line, load.next_map)
     below = purgatory_end(boot)
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
     params_at = take_low(load.space, BOOT_PARAMS, params.size)

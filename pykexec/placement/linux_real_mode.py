@@ -118,6 +118,7 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
         purgatory,
         segment.job(setup_at.start),
         f"as high as there is room below {below:#x}",
+        map_given=False,
         warnings=tuple(warnings(load.line)),
     )
 

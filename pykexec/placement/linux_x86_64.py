@@ -36,7 +36,7 @@ def plan_linux_x86_64(
 ) -> PlacementPlan:
     """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
-    told = boot_params_for(boot, machine, request, load.line, load.memory_map)
+    told = boot_params_for(boot, machine, request, load.line, load.next_map)
     params = replace(told, efi=efi_handover(machine, boot.xloadflags))
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
     at = place_boot(load.space, image, request, params.size)

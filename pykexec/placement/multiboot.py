@@ -54,7 +54,7 @@ def plan_multiboot(
     refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
     told = Information(
         cmdline=f"{image.path} {load.line}".strip(),
-        memory_map=load.memory_map,
+        memory_map=load.next_map,
         modules=tuple(modules),
         framebuffer=screen,
         memory_info=boot.memory_info,
@@ -66,8 +66,9 @@ def plan_multiboot(
     why, raw = f"{WHY_LOW}; EBX points here", Built(encode(info.start))
     placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
+    map_given = boot.memory_info or boot.version == 2
     job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
-    return load.plan(placed, purgatory, job, WHY_LOW, warnings=warnings)
+    return load.plan(placed, purgatory, job, WHY_LOW, map_given=map_given, warnings=warnings)
 
 
 def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]) -> None:

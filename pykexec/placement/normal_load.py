@@ -16,6 +16,7 @@ from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement import layout
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.console import stub_console
+from pykexec.placement.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.plan import PURGATORY, Boot, LoadRequest, Placed, PlacementPlan
 from pykexec.placement.purgatory import StubJob, entry_of, stub_memsz, with_purgatory
 from pykexec.placement.segment import Source
@@ -34,6 +35,9 @@ class NormalLoad:
     machine: Machine
     request: LoadRequest
     memory_map: MemoryMap
+    """The running kernel's, in which everything is placed."""
+    next_map: MemoryMap
+    """What the next kernel is given; nothing is placed where it has no RAM."""
     window: PhysRange | None
     space: Space
     line: CommandLine
@@ -49,13 +53,14 @@ class NormalLoad:
         """`cmdline_size` is the longest command line that the image takes, in bytes without
         its NUL; None where there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
         memory_map, window = machine.known_map, requested_window(request)
-        free = memory_map.whole_page_ram.within(layout.DESTINATIONS)
+        given = next_memory_map(machine)
+        free = (memory_map.whole_page_ram & given.whole_page_ram).within(layout.DESTINATIONS)
         space = Space(free.within(window) if window else free)
         running = running_line(machine, request.reuse_cmdline)
         line = command_line(request.append, running, request.cmdline_remove)
         if cmdline_size is not None:
             check_length(line, cmdline_size)
-        return cls(image, machine, request, memory_map, window, space, line)
+        return cls(image, machine, request, memory_map, given, window, space, line)
 
     @property
     def from_32(self) -> bool:
@@ -102,9 +107,11 @@ class NormalLoad:
         why: str,
         *,
         boot: Boot | None = None,
+        map_given: bool = True,
         warnings: tuple[str, ...] = (),
     ) -> PlacementPlan:
-        """The things and the purgatory, whose place is explained by `why`."""
+        """The things and the purgatory, whose place is explained by `why`. `map_given` is false
+        for an image that is given no memory map."""
         console = stub_console(self.machine, self.request.serial_port)
         job = replace(
             job,
@@ -122,10 +129,10 @@ class NormalLoad:
             boot=boot,
             flags=KexecFlag(0),
             cmdline=self.line,
-            next_map=self.memory_map,
+            next_map=self.next_map if map_given else MemoryMap(()),
             window=self.window,
             console=console,
-            warnings=warnings,
+            warnings=(*warnings, *(next_map_warnings(self.machine) if map_given else ())),
         )
 
 

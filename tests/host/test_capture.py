@@ -33,6 +33,18 @@ MACHINES: list[tuple[str, dict[str, str | bytes | None]]] = [
 ]
 
 
+def test_the_firmwares_map_is_captured_too(tree: MakeTree) -> None:
+    """A plan that is made elsewhere hands on the same map."""
+    paths = [path for path in FILES if path.startswith("/sys/firmware/memmap/")]
+    assert paths
+    root = tree({})
+    captured = capture(root)
+    assert set(paths) <= set(captured.files)
+    again = read_machine(decode(encode(captured), "file"))
+    assert again.firmware_map == read_machine(root).firmware_map
+    assert not isinstance(again.firmware_map, Unknown)
+
+
 def nameless(machine: Machine) -> Machine:
     return replace(machine, name="")
 

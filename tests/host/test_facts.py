@@ -7,6 +7,7 @@ import pytest
 
 from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
 from pykexec.crash.notes import Note
+from pykexec.doctor import diagnose
 from pykexec.host.capture import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel import gunzip
@@ -291,6 +292,55 @@ def test_unknown(
     tree: MakeTree, changes: dict[str, str | bytes | None], fact: str, why: str
 ) -> None:
     assert getattr(read_machine(tree(changes)), fact) == Unknown(why)
+
+
+def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
+    """mem= of the running kernel is in the one and not in the other."""
+    cut: dict[str, str | bytes | None] = {
+        "/proc/iomem": "00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n"
+    }
+    machine = read_machine(tree(cut))
+    assert machine.memory_map_source == "/proc/iomem"
+    assert machine.known_map.ram.ranges[-1].end == 0x20000000
+    assert not isinstance(machine.firmware_map, Unknown)
+    assert machine.firmware_map.ram.ranges[-1].end > 0x20000000
+    assert machine.out_of_reach == RangeSet()
+
+
+def test_a_firmware_map_of_too_many_entries_is_unknown(tree: MakeTree) -> None:
+    names = [f"/sys/firmware/memmap/{number}/type" for number in range(4097)]
+    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).firmware_map
+    assert found == Unknown("/sys/firmware/memmap: more than 4096 entries")
+
+
+def test_ram_where_no_processor_reaches_is_left_out(tree: MakeTree) -> None:
+    iomem = "00100000-3fffffff : System RAM\n100000000-fffffffffffffffe : System RAM\n"
+    machine = read_machine(tree({"/proc/iomem": iomem}))
+    assert machine.known_map.ram.ranges[-1] == PhysRange(1 << 32, 1 << 52)
+    assert machine.out_of_reach == RangeSet((PhysRange(1 << 52, (1 << 64) - 1),))
+    (row,) = [row for row in diagnose(machine) if row.name == "memory map"]
+    assert "above 2^52 are left out" in row.evidence
+
+
+@pytest.mark.parametrize("size", ["0", "400001", "ffffffff"])
+def test_a_note_that_no_capture_kernel_takes(tree: MakeTree, size: str) -> None:
+    found = read_machine(tree({"/sys/kernel/vmcoreinfo": f"2000 {size}\n"})).vmcoreinfo
+    assert found == Unknown(f"/sys/kernel/vmcoreinfo: not an address and a size: '2000 {size}'")
+
+
+def test_a_number_has_64_bits(tree: MakeTree) -> None:
+    path = "/sys/devices/system/cpu/cpu0/crash_notes_size"
+    found = read_machine(tree({path: "18446744073709551616\n"})).cpus
+    assert found == Unknown(f"{path}: not a number: '18446744073709551616'")
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [("a  b\n", "a  b"), (" a b \t\n", " a b \t"), ("a\n\n", "a\n"), ("a", "a"), ("\n", "")],
+)
+def test_the_command_line_is_what_the_kernel_has(tree: MakeTree, file: str, line: str) -> None:
+    """All but the newline of cmdline_proc_show: IMA measures it."""
+    assert read_machine(tree({"/proc/cmdline": file})).cmdline == line
 
 
 def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:

@@ -101,3 +101,15 @@ def test_what_is_reserved_by_one_entry_is_not_ram() -> None:
 
 def test_touching_ranges_of_one_type_are_one() -> None:
     assert MemoryMap.of(ram((0, 5), (5, 9))).ranges == tuple(ram((0, 9)))
+
+
+def test_what_no_processor_reaches_is_cut_off() -> None:
+    top = (1 << 64) - 1
+    found = firmware_memmap.memory_map(
+        [("0x1000", "0x1fff", "System RAM"), ("0x8000", hex(top), "System RAM")]
+    )
+    assert found.ram.ranges[-1] == PhysRange.from_inclusive(0x8000, top)
+    assert found.reachable.ram.ranges == (PhysRange(0x1000, 0x2000), PhysRange(0x8000, 1 << 52))
+    assert found.out_of_reach == RangeSet((PhysRange(1 << 52, 1 << 64),))
+    assert found.reachable.out_of_reach == RangeSet()
+    assert found.reachable.reachable == found.reachable

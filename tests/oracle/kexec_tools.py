@@ -54,17 +54,22 @@ class OracleLoad:
         return next(s for s in self.segments if s.mem <= addr < s.mem + s.memsz)
 
 
-def machine_tree(root: Path, memory_map: MemoryMap, cmdline: str) -> Path:
-    """A folder with the /proc and /sys of a machine with this memory."""
+def machine_tree(
+    root: Path, memory_map: MemoryMap, cmdline: str, running: MemoryMap | None = None
+) -> Path:
+    """A folder with the /proc and /sys of a machine with this memory; `running` is what its
+    kernel made of it, where that differs."""
     memmap = root / "sys/firmware/memmap"
     (root / "proc").mkdir(parents=True)
     iomem = ""
+    for item in (running or memory_map).ranges:
+        start, last = item.range.start, item.range.end - 1
+        iomem += f"{start:08x}-{last:08x} : {LABELS[item.type][0]}\n"
     for number, item in enumerate(memory_map.ranges):
         entry = memmap / str(number)
         entry.mkdir(parents=True)
         start, last = item.range.start, item.range.end - 1
-        in_iomem, in_memmap = LABELS[item.type]
-        iomem += f"{start:08x}-{last:08x} : {in_iomem}\n"
+        in_memmap = LABELS[item.type][1]
         (entry / "start").write_text(f"{start:#x}\n")
         (entry / "end").write_text(f"{last:#x}\n")
         (entry / "type").write_text(f"{in_memmap}\n")

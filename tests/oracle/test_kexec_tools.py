@@ -252,3 +252,25 @@ def test_every_difference_is_still_one(both: Both) -> None:
     ours, theirs = both.params, both.their_params.buf
     same = [span for span in ON_PURPOSE if ours[slice(*span)] == theirs[slice(*span)]]
     assert set(same) <= {(EXT_CMDLINE_PTR, EXT_CMDLINE_PTR + 4)}
+
+
+CUT = MemoryMap.of(
+    [*ram((0x1000, 0x9FC00), (MIB, 640 * MIB)), *reserved((0x9FC00, 0xA0000), (0xF0000, MIB))]
+)
+"""What mem=640M leaves in /proc/iomem."""
+
+
+def test_after_mem_the_next_kernel_is_given_all_of_memory(
+    debian_kernel: Path, kexec: Program, shim: Path, tmp_path: Path
+) -> None:
+    tree = machine_tree(tmp_path / "machine", PC, "mem=640M", CUT)
+    theirs = kexec_load(kexec, shim, tree, str(debian_kernel), "--append=ro")
+    ours = plan(debian_kernel, read_machine(Folder(tree)), LoadRequest(append=("ro",)))
+    their_page = next(s.buf for s in theirs.segments if s.buf[0x202:0x206] == b"HdrS")
+    (params,) = [item for item in ours.plan if item.name == names.BOOT_PARAMS]
+    our_page = all_bytes(params.contents)
+    count = our_page[E820_ENTRIES]
+    assert their_page[E820_ENTRIES] == count == len(PC.ranges)
+    behind_first = slice(E820_TABLE + E820_SIZE, E820_TABLE + count * E820_SIZE)
+    assert our_page[behind_first] == their_page[behind_first]
+    assert all(item.range.end <= 640 * MIB for item in ours.plan)

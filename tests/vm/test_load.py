@@ -138,6 +138,29 @@ def test_the_doctor_knows_this_machine(result: Result) -> None:
     assert rows["schema"] == "pykexec.doctor/1"
 
 
+def test_mem_of_the_first_kernel_is_not_the_next_ones(vm: VM) -> None:
+    """By both system calls the next kernel is given what the firmware told the first one."""
+    first = f"""
+        grep MemTotal /proc/meminfo > /out/memory
+        {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
+            --append "console=ttyS0 panic=1 quiet" --json > /out/plan.json
+        copyout /out
+        {PYKEXEC} exec --backend kernel --yes
+    """
+    second = """
+        cat /sys/firmware/memmap/*/start > /out/starts
+        grep MemTotal /proc/meminfo > /out/memory
+        copyout /out
+        exit 7
+    """
+    result = vm.run(first, second, append="mem=640M", python=True, site=site()).expect(7)
+    before, after = (int(text(result, f"{name}/memory").split()[1]) for name in ("first", "second"))
+    assert before < 640 << 10
+    assert after > 900 << 10
+    given = document(result, "first/plan.json")["next_memory_map"]
+    assert sorted(item["start"] for item in given) == sorted(text(result, "second/starts").split())
+
+
 def test_efi_goes_on_in_the_next_kernel(vm: VM) -> None:
     first = f"""
         {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\

@@ -1,0 +1,66 @@
+"""The memory map that a normal load hands to the next kernel.
+
+/proc/iomem is what the running kernel made of it: mem=, memmap= and the like are applied. The
+next kernel gets the firmware's, as kexec_file_load hands on e820_table_kexec
+(arch/x86/kernel/kexec-bzimage64.c:setup_e820_entries), and finds everything else itself: drivers
+add their RAM again, and quirks reserve theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.map import MemoryMap, MemoryRange
+from pykexec.memory.ranges import RangeSet
+from pykexec.placement.cmdline import key_of, split_words
+
+EFI_MEMMAP = "add_efi_memmap"
+"""With it the kernel adds RAM that only EFI's map has (e820.c:do_add_efi_memmap)."""
+ALTERING = frozenset(("mem", "memmap"))
+
+
+def next_memory_map(machine: Machine) -> MemoryMap:
+    """The firmware's map, and with add_efi_memmap what the running kernel knows beside it; the
+    running kernel's where the firmware's is unknown. Raises NotSupported where that is too."""
+    running, firmware = machine.known_map, machine.firmware_map
+    if isinstance(firmware, Unknown):
+        return MemoryMap(running.ranges)
+    if not has_word(machine, EFI_MEMMAP):
+        return firmware
+    described = RangeSet.of(item.range for item in firmware.ranges)
+    beside = (
+        MemoryRange(span, item.type)
+        for item in running.ranges
+        for span in RangeSet((item.range,)) - described
+    )
+    return MemoryMap.of((*firmware.ranges, *beside))
+
+
+def next_map_warnings(machine: Machine) -> Iterator[str]:
+    """Where the map that is handed on is known to lack something."""
+    firmware = machine.firmware_map
+    if isinstance(firmware, Unknown):
+        words = altering_words(machine)
+        if words:
+            yield (
+                f"the next kernel is given the memory map of /proc/iomem, which "
+                f"{' '.join(words)} of the running kernel altered; the firmware's is {firmware}"
+            )
+    if machine.out_of_reach:
+        yield (
+            f"RAM above 2^52, which no x86 processor reaches, is left out of the memory map: "
+            f"{machine.out_of_reach.ranges[0]}"
+        )
+
+
+def altering_words(machine: Machine) -> tuple[str, ...]:
+    """Words of the running kernel's command line that change what /proc/iomem shows."""
+    line = machine.cmdline
+    words = () if isinstance(line, Unknown) else split_words(line)
+    return tuple(word for word in words if key_of(word) in ALTERING)
+
+
+def has_word(machine: Machine, wanted: str) -> bool:
+    line = machine.cmdline
+    return not isinstance(line, Unknown) and wanted in split_words(line)
