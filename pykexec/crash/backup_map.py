@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -89,9 +90,21 @@ class BackupMap:
         start = self.now(span.start)
         if start is None:
             return None
-        for addr in range(span.start - span.start % PAGE_SIZE + PAGE_SIZE, span.end, PAGE_SIZE):
-            if self.now(addr) != start + addr - span.start:
+        distance = start - span.start
+        at = span.start
+        first = max(bisect_right(self.runs, at, key=lambda run: run.dest) - 1, 0)
+        for run in islice(self.runs, first, None):
+            both = run.dest_range.intersect(span)
+            if run.dest >= span.end:
+                break
+            if both is None:
+                continue
+            stays = at == both.start or distance == 0
+            if run.in_place or run.source - run.dest != distance or not stays:
                 return None
+            at = both.end
+        if at < span.end and distance:
+            return None
         return PhysRange.sized(start, span.size)
 
 

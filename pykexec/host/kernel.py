@@ -12,6 +12,8 @@ from pykexec.machine import NoteArea, Sysctls, Unknown
 
 CONFIG_MAX = 8 << 20
 """Bytes of a kernel configuration, unpacked; real ones have 300 KiB."""
+NOTE_MAX = 4 << 20
+"""Bytes of a note that a capture kernel takes (fs/proc/vmcore.c: kmalloc)."""
 VMCOREINFO = ("/sys/kernel/kexec/vmcoreinfo", "/sys/kernel/vmcoreinfo")
 
 TELLING_SYMBOLS = (
@@ -116,7 +118,7 @@ def vmcoreinfo(root: Root) -> NoteArea | Unknown:
         found = text(root, path, 4096)
         if isinstance(found, str):
             match = re.fullmatch(r"(?:0x)?([0-9a-f]{1,16}) (?:0x)?([0-9a-f]{1,8})", found)
-            if match and int(match[2], 16):
+            if match and 0 < int(match[2], 16) <= NOTE_MAX:
                 return NoteArea(int(match[1], 16), int(match[2], 16))
             return Unknown(f"{path}: not an address and a size: {found[:40]!r}")
     assert isinstance(found, Unknown)

@@ -24,6 +24,7 @@ LINES_MAX = 64 << 20
 ENTRIES_MAX = 1 << 16
 MEMORY = "/dev/mem"
 """Of this machine the only device that is read."""
+ADDRESSES = 1 << 64
 
 
 class BadRoot(KexecError):
@@ -200,14 +201,17 @@ def text(root: Root, path: str, limit: int = READ_MAX) -> str | Unknown:
 
 
 def number(root: Root, path: str, base: int = 10) -> int | Unknown:
-    """A file that holds one number; base 16 with or without 0x."""
+    """A file that holds one number of 64 bits; base 16 with or without 0x."""
     found = text(root, path, 4096)
     if isinstance(found, Unknown):
         return found
     try:
-        return int(found, base)
+        value = int(found, base)
     except ValueError:
+        value = -ADDRESSES
+    if not -ADDRESSES < value < ADDRESSES:
         return Unknown(f"{path}: not a number: {found[:40]!r}")
+    return value
 
 
 def numbers(root: Root, paths: Iterable[str], base: int = 10) -> tuple[int, ...] | Unknown:

@@ -44,20 +44,24 @@ def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Pla
 def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, ...]:
     """While there are more than `limit`, a gap becomes the zero-filled tail of the segment
     before it: the memory that the kernel hands over is the same."""
-    folded = list(pieces)
-    while len(folded) > limit:
-        at = next((i for i in range(1, len(folded)) if may_fold(*folded[i - 1 : i + 1])), None)
-        if at is None:
-            low = sum(item.name == LOW for item in folded)
-            raise TooManySegments(
-                f"{len(folded)} segments are needed, kexec_load takes {limit}",
-                hint="a window inside one piece of RAM: each gap in it costs a segment, "
-                f"and memory below 1 MiB has {low} of them",
-                count=len(folded),
-            )
-        before, gap = folded[at - 1 : at + 1]
-        whole = replace(before, range=PhysRange(before.range.start, gap.range.end))
-        folded[at - 1 : at + 1] = [whole]
+    folded: list[Placed] = []
+    excess = len(pieces) - limit
+    for piece in pieces:
+        if excess > 0 and folded and may_fold(folded[-1], piece):
+            before = folded[-1]
+            whole = PhysRange(before.range.start, piece.range.end)
+            folded[-1] = replace(before, range=whole)
+            excess -= 1
+        else:
+            folded.append(piece)
+    if excess > 0:
+        low = sum(item.name == LOW for item in folded)
+        raise TooManySegments(
+            f"{len(folded)} segments are needed, kexec_load takes {limit}",
+            hint="a window inside one piece of RAM: each gap in it costs a segment, "
+            f"and memory below 1 MiB has {low} of them",
+            count=len(folded),
+        )
     return tuple(folded)
 
 

@@ -48,6 +48,8 @@ SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
 """Of 2 MiB: a window of 256 MiB."""
+WINDOW_MAX = 128 * layout.GIB
+"""Bytes; each huge page of a stage is a number in the plan."""
 RESERVATION_STEP = 64 << 10
 """Bytes in which a reservation is advised: one is enough for small machines."""
 PIECES_PER_THING = 2
@@ -70,6 +72,13 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
     if whole is None:
         raise DoesNotFit(
             f"the window {window} holds no huge page", hint="--mem-min and --mem-max further apart"
+        )
+    if whole.size > WINDOW_MAX:
+        raise WindowRefused(
+            f"the window {whole} has {whole.size >> 30} GiB, one in huge pages "
+            f"{WINDOW_MAX >> 30} GiB at most",
+            hint="a smaller --crash-size",
+            window=whole,
         )
     if (machine.crash_kernel or RangeSet()).overlaps(whole):
         raise WindowRefused(

@@ -13,7 +13,7 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown, known
 from pykexec.memory.map import MemoryMap, RangeType
-from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import layout
 
 CONTROL_PAGES = 3
@@ -94,7 +94,7 @@ def reservation_need(
         (
             Need("control code", CONTROL_PAGES),
             Need("page tables: P4D", 1 if "la57" in flags else 0),
-            Need("page tables: PUD", len(touched(spans, PUD_SPAN))),
+            Need("page tables: PUD", touched(spans, PUD_SPAN)),
             Need("page tables: PMD", pmd_pages(spans, "pdpe1gb" in flags)),
             Need("VMCOREINFO", 1),
             Need("stub", align_up(stub_size, PAGE_SIZE) // PAGE_SIZE),
@@ -116,16 +116,17 @@ def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
     return mapped | memory_map.driver_ram
 
 
-def touched(spans: RangeSet, block: int) -> set[int]:
-    """Which aligned blocks of so many bytes any of the ranges touches."""
-    return {
-        start for span in spans for start in range(align_down(span.start, block), span.end, block)
-    }
+def touched(spans: RangeSet, block: int) -> int:
+    """How many aligned blocks of `block` bytes any of the ranges touches."""
+    count, behind = 0, 0
+    for span in spans:
+        end = align_up(span.end, block) // block
+        count += end - max(span.start // block, behind)
+        behind = end
+    return count
 
 
 def pmd_pages(spans: RangeSet, has_1g_pages: bool) -> int:
     """A page for each GiB touched that is not one whole 1-GiB leaf."""
     every = touched(spans, PMD_SPAN)
-    if not has_1g_pages:
-        return len(every)
-    return sum(not spans.covers(PhysRange.sized(start, PMD_SPAN)) for start in every)
+    return every - spans.inward(PMD_SPAN).size // PMD_SPAN if has_1g_pages else every

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.reservation import reservation_need
+from pykexec.placement.reservation import pmd_pages, reservation_need, touched
 
 GIB = 1 << 30
 KIB = 1 << 10
@@ -71,3 +73,29 @@ def test_the_stub_counts_in_whole_pages() -> None:
         reservation_need(ram((MIB, GIB)), frozenset(), size).size for size in (4096, 8 * 4096 + 1)
     )
     assert nine - one == 32 * KIB
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30)), max_size=8).map(
+    lambda pairs: RangeSet.of(PhysRange.sized(start, size) for start, size in pairs)
+)
+
+
+@given(spans=SPANS, block=st.integers(1, 12))
+def test_blocks_are_counted_as_one_by_one(spans: RangeSet, block: int) -> None:
+    naive = {addr // block for span in spans for addr in range(span.start, span.end)}
+    assert touched(spans, block) == len(naive)
+
+
+@given(spans=SPANS)
+def test_leaves_are_counted_as_one_by_one(spans: RangeSet) -> None:
+    big = RangeSet.of(PhysRange(s.start * GIB // 8, s.end * GIB // 8) for s in spans)
+    blocks = {at // 8 for span in spans for at in range(span.start, span.end)}
+    split = [n for n in blocks if not big.covers(PhysRange.sized(n * GIB, GIB))]
+    assert pmd_pages(big, False) == len(blocks)
+    assert pmd_pages(big, True) == len(split)
+
+
+def test_all_of_memory_is_one_range() -> None:
+    whole = RangeSet((PhysRange(0, 1 << 64),))
+    assert touched(whole, GIB) == 1 << 34
+    assert pmd_pages(whole, True) == 0

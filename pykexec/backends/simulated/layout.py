@@ -38,6 +38,12 @@ class Relocation(StrEnum):
 RELEASES = {Relocation.SWAP: "6.1.0-simulated", Relocation.COPY: "6.14.0-simulated"}
 
 
+def check_end(end: int) -> None:
+    """Of the highest RAM. Raises BadLayout."""
+    if end > MAX_MEMORY:
+        raise BadLayout(f"RAM ends at {end:#x}, a simulated machine at {MAX_MEMORY:#x} at most")
+
+
 @dataclass(frozen=True)
 class Layout:
     """The first kernel's memory: whole frames, except where a field says otherwise."""
@@ -64,10 +70,7 @@ class Layout:
         frames = self.memory_map.whole_page_ram
         if not frames:
             raise BadLayout("the machine has no RAM")
-        if self.size > MAX_MEMORY:
-            raise BadLayout(
-                f"RAM ends at {self.size:#x}, a simulated machine at {MAX_MEMORY:#x} at most"
-            )
+        check_end(self.size)
         taken = RangeSet()
         for what, spans in (
             ("the frames in use", self.in_use),

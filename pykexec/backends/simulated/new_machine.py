@@ -18,6 +18,7 @@ from pykexec.backends.simulated.layout import (
     BadLayout,
     Layout,
     Relocation,
+    check_end,
 )
 from pykexec.crash.notes import CPU_NOTE_SIZE, VMCOREINFO_NOTE_SIZE
 from pykexec.errors import DoesNotFit, UsageError
@@ -107,6 +108,8 @@ def machine_map(known: Machine, memory: int) -> MemoryMap:
     """A captured map, its first page kept from use; else that of a BIOS PC."""
     if isinstance(known.memory_map, Unknown):
         return bios_map(memory)
+    if known.memory_map.ram:
+        check_end(known.memory_map.ram.ranges[-1].end)
     first_page = MemoryRange(PhysRange(0, PAGE_SIZE), RangeType.RESERVED)
     return MemoryMap.of((*known.memory_map.ranges, first_page))
 
