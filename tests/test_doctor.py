@@ -349,7 +349,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         WITHOUT,
         Row("region module", Level.WARN,
             "the kernel module pykexec_region is not installed for this kernel",
-            "install the package pykexec-region-dkms, or run pykexec region build; or add "
+            "pykexec region build, or DKMS with the source in share/pykexec/module; or add "
             "crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
     ),
     (

@@ -134,6 +134,12 @@ def release(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
     help="Folder of the module's source, instead of the one that came with pykexec.",
 )
 @click.option(
+    "--headers",
+    type=PATH,
+    metavar="DIR",
+    help="Build against these kernel headers; needs --output.",
+)
+@click.option(
     "--output",
     "target_file",
     type=PATH,
@@ -141,14 +147,26 @@ def release(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
     help="Write the module to FILE, instead of installing it for the running kernel.",
 )
 @output_options
-def build(source: Path | None, target_file: Path | None, as_json: bool, verbose: int) -> None:
+def build(
+    source: Path | None,
+    headers: Path | None,
+    target_file: Path | None,
+    as_json: bool,
+    verbose: int,
+) -> None:
     """Build the kernel module for the running kernel, and install it.
 
     Needs make, the compiler of the kernel and its headers (Debian: linux-headers-$(uname -r)).
     """
     from pykexec.cli.output import Output
     from pykexec.cli.reports import BuiltReport
+    from pykexec.errors import UsageError
     from pykexec.host.module_build import build as build_module
 
-    built = build_module(source, target_file)
+    if headers and not target_file:
+        raise UsageError(
+            "--headers may be of another kernel, for which nothing is installed",
+            hint="--output FILE",
+        )
+    built = build_module(source, headers, target_file)
     Output(as_json, verbose).show("region_build", BuiltReport(built))

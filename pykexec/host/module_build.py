@@ -38,18 +38,21 @@ class BuildFailed(KexecError):
     code = "build-failed"
 
 
-def build(source: Path | None = None, target: Path | None = None) -> RegionModule:
+def build(
+    source: Path | None = None, headers: Path | None = None, target: Path | None = None
+) -> RegionModule:
     """Build in a temporary folder, and put the file in place at once: `target`, or where
     `pykexec region make` looks for it. Raises NoSource, NoHeaders, BuildFailed, NotPermitted."""
     release = os.uname().release
-    headers = Path("/lib/modules") / release / "build"
+    modules = Path("/lib/modules") / release
+    headers = (headers or modules / "build").absolute()
     if not headers.is_dir():
         raise NoHeaders(
-            f"{headers}: no headers of the running kernel",
+            f"{headers}: there are no kernel headers",
             hint=f"install them (Debian: linux-headers-{release}), with make and a compiler",
         )
     found = source or find_source()
-    place = target or headers.parent / "updates" / f"{NAME}.ko"
+    place = target or modules / "updates" / f"{NAME}.ko"
     with TemporaryDirectory(prefix="pykexec-") as folder:
         for name in FILES:
             copy(found / name, Path(folder) / name)

@@ -73,7 +73,7 @@ def module_refusal(machine: Machine, named: RegionModule | None) -> KexecError |
         why = f": {module}" if isinstance(module, Unknown) else ""
         return NoModule(
             f"the kernel module {NAME} is not installed for this kernel{why}",
-            hint=f"install the package pykexec-region-dkms, or run pykexec region build; "
+            hint="pykexec region build, or DKMS with the source in share/pykexec/module; "
             f"or {advised_boot(machine)}",
         )
     release = machine.release

@@ -23,7 +23,7 @@ from typing import Any
 from .region_life import IOMEM, state
 
 PR_CAPBSET_DROP, CAP_SYS_MODULE = 24, 16
-KILLS = 8
+KILLS = 5
 LARGE = "192M"
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 PYKEXEC = (sys.executable, "-m", "pykexec")
