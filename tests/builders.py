@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, setup_header
+from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, setup_header
 from pykexec.images.contents import Built
 from pykexec.machine import CpuNotes, Machine, NoteArea, SerialConsole, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType

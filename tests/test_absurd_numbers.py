@@ -16,12 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pykexec.backends.simulated.layout import BadLayout, Relocation
-from pykexec.backends.simulated.new_machine import new_layout
+from pykexec.backends.simulated.kernel.layout import BadLayout, Relocation
+from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.crash.backup_map import BackupMap, BackupRun
-from pykexec.decide import decide
-from pykexec.doctor import diagnose
 from pykexec.errors import KexecError
+from pykexec.flows.doctor import diagnose
+from pykexec.flows.plan import decide
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.images.identify import identify

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from tests.test_layers import PACKAGE, layer, modules
 
 LAYERS = {
-    "memory", "machine", "images", "crash", "dump", "placement", "host", "backends", "decide",
-    "load", "file_load", "inspection", "rehearse", "doctor", "explain", "vmcore_check",
-    "vmcore_pages", "plan_document", "plan_diff",
-}  # fmt: skip
+    *("memory", "machine", "images", "crash", "placement", "host"),
+    *("documents", "dump", "backends", "flows"),
+}
 """Those that judge what a user has given. The command line's own faults point at --help."""
 SIMULATED = PACKAGE / "backends" / "simulated"
 """Says what a kernel would say, which gives no hints."""
@@ -21,7 +20,7 @@ OURS = "no input leads there: a fault of this program"
 WITHOUT = {
     ("images/contents.py", "OpenFile.__init__"): SYSTEM,
     ("images/contents.py", "OpenFile.read_into"): SYSTEM,
-    ("inspection.py", "extract_vmlinux"): SYSTEM,
+    ("flows/inspect.py", "extract_vmlinux"): SYSTEM,
     ("host/capture.py", "write_capture"): SYSTEM,
     ("host/kcore.py", "refusal"): SYSTEM,
     ("memory/ranges.py", "PhysRange.__post_init__"): OURS,

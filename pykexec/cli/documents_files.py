@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pykexec.cli.documents import Document, fact, kernel, span
 
 if TYPE_CHECKING:
+    from pykexec.flows.inspect import CoreHeaders, ZeroPage
     from pykexec.images.initrd import Initrd
     from pykexec.images.kernel_image import Boot, KernelImage
-    from pykexec.inspection import CoreHeaders, ZeroPage
 
 NUMBERS_IN_HEX = frozenset(
     (

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
         ExplainReport,
         MachineReport,
     )
-    from pykexec.crash.core_file import CoreFile
-    from pykexec.doctor import Row
-    from pykexec.explain import KernelCheck, Verdict
-    from pykexec.plan_diff import Piece, PlanDiff
-    from pykexec.rehearse import Rehearsal
-    from pykexec.vmcore_check import VmcoreVerdict
-    from pykexec.vmcore_pages import PatternCount
+    from pykexec.dump.core_file import CoreFile
+    from pykexec.dump.vmcore_check import VmcoreVerdict
+    from pykexec.dump.vmcore_pages import PatternCount
+    from pykexec.flows.diff import Piece, PlanDiff
+    from pykexec.flows.doctor import Row
+    from pykexec.flows.explain import KernelCheck, Verdict
+    from pykexec.flows.rehearse.simulated import Rehearsal
 
 
 def rehearsal(report: Rehearsal) -> Document:
@@ -55,7 +55,7 @@ def patterns(count: PatternCount) -> Document:
 
 def vmcore_info(core: CoreFile) -> Document:
     """pykexec.vmcore/1: what is in a dump, unchecked."""
-    from pykexec.vmcore_check import covered, direct_offsets, without_contents
+    from pykexec.dump.vmcore_check import covered, direct_offsets, without_contents
 
     offsets = direct_offsets(core)
     return {

@@ -87,11 +87,11 @@ class Output:
             return
         page = twin("pages", kind)(value, self.verbose)
         if sys.stdout.isatty():
-            from pykexec.cli.render import draw
+            from pykexec.cli.out.render import draw
 
             draw(page)
         else:
-            from pykexec.cli.plain import text
+            from pykexec.cli.out.plain import text
 
             for line in text(page):
                 click.echo(printable(line))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pykexec.cli.blocks import Block, Facts, Reasons, Segments, Table
+from pykexec.cli.out.blocks import Block, Facts, Reasons, Segments, Table
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Prepared
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Target,
         UnloadReport,
     )
+    from pykexec.flows.rehearse.simulated import LoadFacts
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.ranges import PhysRange
     from pykexec.placement.bind import BoundPlan
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pykexec.placement.kernel_rules import Check
     from pykexec.placement.plan import Placed, PlacementPlan
     from pykexec.placement.segment import SegmentTable
-    from pykexec.rehearse import LoadFacts
 
 Pairs = list[tuple[str, str]]
 

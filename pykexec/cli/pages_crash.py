@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.cli.blocks import Block, Facts, Lines, Table
+from pykexec.cli.out.blocks import Block, Facts, Lines, Table
 from pykexec.cli.pages import Pairs, many, size
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.cli.blocks import Block, Facts, Table
+from pykexec.cli.out.blocks import Block, Facts, Table
 from pykexec.cli.pages import many, size
 
 if TYPE_CHECKING:
+    from pykexec.flows.inspect import CoreHeaders, ZeroPage
     from pykexec.images.initrd import Initrd
     from pykexec.images.kernel_image import KernelImage
-    from pykexec.inspection import CoreHeaders, ZeroPage
 
 
 def image(found: KernelImage, verbose: int = 0) -> list[Block]:

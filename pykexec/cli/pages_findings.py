@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.cli.blocks import Block, Facts, Lines, Remedies, Segments, Table
+from pykexec.cli.out.blocks import Block, Facts, Lines, Remedies, Segments, Table
 from pykexec.cli.pages import Pairs, bound_facts, checks, kernel, many, size, verdict
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         ExplainReport,
         MachineReport,
     )
-    from pykexec.crash.core_file import CoreFile
+    from pykexec.dump.core_file import CoreFile
+    from pykexec.dump.vmcore_check import VmcoreVerdict
+    from pykexec.flows.diff import Piece, PlanDiff
+    from pykexec.flows.rehearse.simulated import Rehearsal
     from pykexec.memory.ranges import PhysRange
-    from pykexec.plan_diff import Piece, PlanDiff
-    from pykexec.rehearse import Rehearsal
-    from pykexec.vmcore_check import VmcoreVerdict
 
 GOOD, BAD = "bold green", "bold red"
 LEVEL_STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "magenta"}
@@ -45,7 +45,7 @@ def rehearsal(report: Rehearsal, verbose: int = 0) -> list[Block]:
 
 
 def rehearsal_facts(report: Rehearsal) -> Pairs:
-    from pykexec.rehearse import Stage
+    from pykexec.flows.rehearse.simulated import Stage
 
     load, stage = report.load, report.stage
     more = (
@@ -79,7 +79,7 @@ def vmcore_info(core: CoreFile, verbose: int = 0) -> list[Block]:
 
 
 def vmcore_facts(core: CoreFile) -> Pairs:
-    from pykexec.vmcore_check import covered, direct_offsets, page_count, without_contents
+    from pykexec.dump.vmcore_check import covered, direct_offsets, page_count, without_contents
 
     memory, offsets, hollow = covered(core), direct_offsets(core), without_contents(core)
     info = core.vmcoreinfo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.cli.blocks import Block, Facts
+from pykexec.cli.out.blocks import Block, Facts
 from pykexec.cli.pages import Pairs, size, target
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = import_module(f"pykexec.cli.{VERBS[name][0]}").command
+        command: click.Command = import_module(f"pykexec.cli.verbs.{VERBS[name][0]}").command
         return command
 
     def resolve_command(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from pykexec.backends.region import CrashRegion
     from pykexec.backends.simulated.backend import Switched
     from pykexec.backends.simulated.show import MachineShow
-    from pykexec.decide import Planned
-    from pykexec.doctor import Row
-    from pykexec.explain import ErrorKind, KernelCheck, Verdict
-    from pykexec.file_load import FilePlan
-    from pykexec.load import LoadedPlan
+    from pykexec.flows.doctor import Row
+    from pykexec.flows.explain import ErrorKind, KernelCheck, Verdict
+    from pykexec.flows.file_load import FilePlan
+    from pykexec.flows.load import LoadedPlan
+    from pykexec.flows.plan import Planned
     from pykexec.machine import Machine, RegionModule
     from pykexec.placement.syscall_choice import SyscallChoice
 
@@ -169,7 +169,7 @@ class DoctorReport:
     @property
     def problems(self) -> tuple[Row, ...]:
         """What a load does not survive."""
-        from pykexec.doctor import problems
+        from pykexec.flows.doctor import problems
 
         return tuple(problems(self.rows))
 

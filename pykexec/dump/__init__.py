@@ -7,6 +7,9 @@ names what the kernel exports for dump tools, `paging` translates its addresses,
 puts these together. On it: `log` (`log_ring`, `log_records`, and `log_text` for
 those who read it), `symbols` and `types` with `linux` to ask them, `tasks`, `modules`,
 `registers`, `stacks` by the rules of `orc`, `memory`, `taint`, `panic`; `report` is all of it.
+Whether a dump is whole: `vmcore_check`, which reads an ELF core as a `core_file` and its
+pages by `vmcore_pages`. `vmcore` is the other side: the file that the capture kernel of a
+simulated machine shows.
 What is wrong with a dump is in `faults`, how its pages are packed in `page_codecs`.
 
 Modules on the way from the file to the log import neither dataclasses nor typing: they

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
-from pykexec.abi.bootparam import BootParamsField
+from pykexec.abi.x86.bootparam import BootParamsField
 from pykexec.host.root import Root, number, numbers, text
 from pykexec.machine import BootLoader, Efi, EfiRuntimeRange, Unknown
 

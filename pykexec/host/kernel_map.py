@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.abi.x86_64 import START_KERNEL_MAP
+from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.host.root import Root
 from pykexec.machine import CpuNotes, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pykexec.abi.arm64_image import (
+from pykexec.abi.arm64.image import (
     ARM64_MAGIC,
     ARM64_MAGIC_AT,
     ARM64_PAGE_SIZES,

@@ -7,22 +7,13 @@ import os
 from dataclasses import replace
 
 from pykexec.errors import UsageError
-from pykexec.images import (
-    bzimage,
-    bzimage32,
-    elf,
-    foreign,
-    multiboot,
-    uimage,
-    uki,
-    vmlinux,
-    zboot,
-)
+from pykexec.images import elf, foreign, uimage, uki, zboot
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
 from pykexec.images.refusal import Tried, refusal
 from pykexec.images.what_is_it import Role, what_is_it
+from pykexec.images.x86 import bzimage, bzimage32, multiboot, vmlinux
 
 IMAGE_TYPES: tuple[ImageType, ...] = (
     multiboot.MULTIBOOT2,

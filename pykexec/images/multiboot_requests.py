@@ -3,7 +3,7 @@ not optional and cannot be given is a refusal, and the refusal of a good image."
 
 from __future__ import annotations
 
-from pykexec.abi.multiboot import HEADER_TAG_OPTIONAL, HeaderTag, InfoTag
+from pykexec.abi.x86.multiboot import HEADER_TAG_OPTIONAL, HeaderTag, InfoTag
 from pykexec.images.kernel_image import Refused
 
 ALWAYS_GIVEN = frozenset(

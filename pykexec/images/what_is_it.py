@@ -20,10 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from pykexec.abi.arm64_image import ARM64_MAGIC, ARM64_MAGIC_AT, RISCV_MAGIC, RISCV_MAGIC_AT
-from pykexec.abi.bootparam import HDRS_MAGIC
+from pykexec.abi.arm64.image import ARM64_MAGIC, ARM64_MAGIC_AT, RISCV_MAGIC, RISCV_MAGIC_AT
 from pykexec.abi.elf import ELFMAG
-from pykexec.abi.multiboot import (
+from pykexec.abi.pe import MZ_MAGIC, ZBOOT_MAGIC
+from pykexec.abi.uimage import IH_ARCHS, IH_MAGIC, IH_TYPE_KERNEL, IH_TYPES
+from pykexec.abi.x86.bootparam import HDRS_MAGIC
+from pykexec.abi.x86.multiboot import (
     MULTIBOOT2_HEADER_ALIGN,
     MULTIBOOT2_HEADER_MAGIC,
     MULTIBOOT2_SEARCH,
@@ -31,8 +33,6 @@ from pykexec.abi.multiboot import (
     MULTIBOOT_HEADER_MAGIC,
     MULTIBOOT_SEARCH,
 )
-from pykexec.abi.pe import MZ_MAGIC, ZBOOT_MAGIC
-from pykexec.abi.uimage import IH_ARCHS, IH_MAGIC, IH_TYPE_KERNEL, IH_TYPES
 from pykexec.errors import KexecError
 from pykexec.images import elf_kind, pe_kind
 from pykexec.images.compression import MAX_UNPACKED, file_codec, unpacked

@@ -12,11 +12,11 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.boot_params import BootParams, boot_params_for
 from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 
 ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
 

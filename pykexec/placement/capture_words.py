@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pykexec.placement.cmdline import Dropped, key_of, memparse, split_words
-from pykexec.placement.layout import KIB, MIB
+from pykexec.placement.x86.layout import KIB, MIB
 
 TAKES_MEMORY = "would take memory of the capture kernel"
 CAPS_MEMORY = "would cap the memory of the capture kernel"

@@ -10,11 +10,10 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement import estimate, layout
+from pykexec.placement import estimate
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
     ELFCOREHDR,
     PURGATORY,
@@ -23,16 +22,18 @@ from pykexec.placement.plan import (
     Placed,
     PlacementPlan,
 )
-from pykexec.placement.purgatory import (
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+from pykexec.placement.window import capture_window, requested_window
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.linux64 import place_boot, placed_boot
+from pykexec.placement.x86.stub import (
     MAX_REGIONS,
     StubJob,
     entry_of,
     stub_memsz,
     with_purgatory,
 )
-from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
-from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
 
 WHY_HEADERS = "room for the worst case; zero until the backup pages are known"

@@ -19,11 +19,10 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import estimate, layout
+from pykexec.placement import estimate
 from pykexec.placement.capture import capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import low_memory
-from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
     BACKUP,
     ELFCOREHDR,
@@ -32,17 +31,19 @@ from pykexec.placement.plan import (
     Placed,
     PlacementPlan,
 )
-from pykexec.placement.purgatory import (
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+from pykexec.placement.window import requested_window
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.linux64 import place_boot, placed_boot
+from pykexec.placement.x86.reservation import NothingReserved, reserved_region
+from pykexec.placement.x86.stub import (
     MAX_REGIONS,
     StubJob,
     entry_of,
     stub_memsz,
     with_purgatory,
 )
-from pykexec.placement.reservation import NothingReserved, reserved_region
-from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
-from pykexec.placement.window import requested_window
 from pykexec.purgatory import Exchange
 
 WHY_HEADERS = "notes, and each range of the first kernel's memory"

@@ -10,8 +10,8 @@ from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
 from pykexec.errors import DoesNotFit
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.layout import LOW_MEMORY
 from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
+from pykexec.placement.x86.layout import LOW_MEMORY
 
 WHY_LOW = "the capture kernel's real-mode trampoline needs RAM here"
 WHY_FILL = "RAM of the capture kernel; what is in no segment is lost from the dump"

@@ -12,9 +12,9 @@ from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import layout
 from pykexec.placement.plan import KERNEL, ImageKind, PlacementPlan, segment_table
 from pykexec.placement.segment import Segment, SegmentTable
+from pykexec.placement.x86 import layout
 
 Numbered = list[tuple[int, Segment]]
 """Segments with their places in the table, as a refusal names them."""

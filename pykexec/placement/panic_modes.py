@@ -20,12 +20,11 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement import estimate, layout
+from pykexec.placement import estimate
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.linux_x86_64 import place_boot, placed_boot
 from pykexec.placement.plan import (
     ELFCOREHDR,
     PURGATORY,
@@ -34,12 +33,14 @@ from pykexec.placement.plan import (
     Placed,
     PlacementPlan,
 )
-from pykexec.placement.purgatory import StubJob, stub_memsz
-from pykexec.placement.reservation import boot_with, reservation_need, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused, capture_window
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.linux64 import place_boot, placed_boot
+from pykexec.placement.x86.reservation import boot_with, reservation_need, reserved_region
+from pykexec.placement.x86.stub import StubJob, stub_memsz
 from pykexec.purgatory import Exchange, Region
 
 WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the capture kernel"

@@ -46,7 +46,7 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
             hint="--module is for multiboot images",
         )
     if request.real_mode:
-        from pykexec.placement.linux_real_mode import plan_real_mode
+        from pykexec.placement.x86.real_mode import plan_real_mode
 
         return plan_real_mode(image, machine, request)
     if isinstance(image.boot, ForeignImage):
@@ -82,18 +82,18 @@ def plan_normal(
     """By what is to be booted, which each planner gets as what it is."""
     match boot:
         case LinuxX86Boot():
-            from pykexec.placement.linux_x86_64 import plan_linux_x86_64
+            from pykexec.placement.x86.linux64 import plan_linux_x86_64
 
             return plan_linux_x86_64(image, boot, machine, request)
         case Linux32Boot():
-            from pykexec.placement.linux_i386 import plan_linux_i386
+            from pykexec.placement.x86.linux32 import plan_linux_i386
 
             return plan_linux_i386(image, boot, machine, request)
         case ElfBoot():
-            from pykexec.placement.elf_image import plan_elf
+            from pykexec.placement.x86.elf_image import plan_elf
 
             return plan_elf(image, boot, machine, request)
         case MultibootBoot():
-            from pykexec.placement.multiboot import plan_multiboot
+            from pykexec.placement.x86.multiboot import plan_multiboot
 
             return plan_multiboot(image, boot, machine, request)

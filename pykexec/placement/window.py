@@ -9,14 +9,14 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.layout import (
+from pykexec.placement.plan import LoadRequest
+from pykexec.placement.x86.layout import (
     ABOVE_16_MIB,
     BELOW_4G,
     DESTINATIONS,
     LOAD_PHYSICAL_ADDR,
     WINDOW_ALIGN,
 )
-from pykexec.placement.plan import LoadRequest
 
 
 class WindowRefused(DoesNotFit):

@@ -6,9 +6,9 @@ import time
 from base64 import b64encode
 from dataclasses import asdict
 
-from pykexec.crash.core_file import open_core
+from pykexec.dump.core_file import open_core
+from pykexec.dump.vmcore_pages import count_patterns
 from pykexec.qemu.guest import line_to_host
-from pykexec.vmcore_pages import count_patterns
 
 VMCORE = "/proc/vmcore"
 

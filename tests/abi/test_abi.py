@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.abi import bootparam, elf
+from pykexec.abi import elf
 from pykexec.abi.kexec import Ind, KexecFlag, flag_names
+from pykexec.abi.x86 import bootparam
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
 

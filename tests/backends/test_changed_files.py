@@ -14,9 +14,9 @@ import pytest
 
 from pykexec.backends.backend import Loaded, LoadState, Slot
 from pykexec.backends.simulated import SimulatedBackend
+from pykexec.flows.load import load
 from pykexec.images.contents import Contents, OpenFile, UnreadableFile, joined_initrd
 from pykexec.images.digest_ahead import WORTHWHILE, DigestAhead, digest_ahead
-from pykexec.load import load
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan
 from pykexec.placement.segment import SegmentTable
 from tests.backends.kernel.rig import ModelBackend, Rig

@@ -13,7 +13,7 @@ import pytest
 from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.pattern import pattern_page
-from pykexec.doctor import diagnose, problems
+from pykexec.flows.doctor import diagnose, problems
 from pykexec.host.capture import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.contents import contents_bytes
@@ -32,8 +32,8 @@ from tests.builders import (
 )
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
+from tests.dump.test_vmcore_check import A, B, C, make_core
 from tests.images.fixtures import FIXTURES
-from tests.test_vmcore_check import A, B, C, make_core
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_rehearse_json(run_json: RunJson) -> None:
 def test_rehearse_finds_a_page_that_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One page is not what it says it is: the verdict is bad."""
     monkeypatch.setattr(
-        "pykexec.rehearse.pattern_page",
+        "pykexec.flows.rehearse.simulated.pattern_page",
         lambda addr: pattern_page(addr + (0x1000 if addr == 0x2000 else 0)),
     )
     result = run(*REHEARSE, status=3)

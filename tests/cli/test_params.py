@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pykexec.cli.params import ADDR, SIZE, AddrType
+from pykexec.cli.verbs.params import ADDR, SIZE, AddrType
 from tests.cli.conftest import Run
 
 GOOD = [

@@ -54,7 +54,7 @@ print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=
     )
     heavy, ours = result.stderr.splitlines()
     assert heavy == "[]"
-    assert "pykexec.load'" not in ours
+    assert "pykexec.flows.load'" not in ours
     assert "pykexec.machine'" not in ours
 
 
@@ -82,7 +82,7 @@ def test_completion_imports_click_alone() -> None:
     )
     assert result.stdout == "plain,load\n"
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert not imported & {"rich", "construct", "elftools", "pykexec.load"}
+    assert not imported & {"rich", "construct", "elftools", "pykexec.flows.load"}
 
 
 def test_the_help_lines_are_those_of_the_verbs() -> None:
@@ -171,7 +171,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pykexec.crash.core_file.open_core", stop)
+    monkeypatch.setattr("pykexec.dump.core_file.open_core", stop)
     result = run("vmcore", "info", "bzImage", status=INTERRUPTED)
     assert "pykexec: interrupted\n" in result.stderr
 

@@ -157,14 +157,14 @@ def test_control_characters_are_escapes() -> None:
 
 
 def test_a_cell_of_the_map_is_never_empty() -> None:
-    cell_range = import_module("pykexec.cli.render").cell_range
+    cell_range = import_module("pykexec.cli.out.render").cell_range
     around = PhysRange(0x1000, 0x1010)
     assert all(cell_range(around, at, 78).size >= 1 for at in range(78))
 
 
 def test_a_long_table_is_plain() -> None:
     """A dump has ten thousand PT_LOADs, and rich takes a millisecond for each."""
-    render = import_module("pykexec.cli.render")
+    render = import_module("pykexec.cli.out.render")
     rows = [("0x1000", "0x2000")] * (render.ROWS_MAX + 1)
     assert "│" not in str(render.grid(("start", "end"), rows))
     assert isinstance(render.grid(("start", "end"), rows[:-1]), render.RichTable)

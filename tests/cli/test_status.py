@@ -12,7 +12,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
 from pykexec.cli import documents
 from pykexec.cli.reports import Target
-from pykexec.cli.status import look
+from pykexec.cli.verbs.status import look
 from pykexec.host.lock import Busy, exclusive
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.placement.plan import Mode

@@ -14,7 +14,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.backends.region import CrashRegion, Origin, origin
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.backends.simulated.gates import Gates, Lockdown
+from pykexec.backends.simulated.kernel.gates import Gates, Lockdown
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
 

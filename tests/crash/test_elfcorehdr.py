@@ -15,7 +15,7 @@ from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.elfcorehdr import OldMemory, TooManyHeaders, old_memory
 from pykexec.crash.notes import CORE, CPU_NOTE_SIZE, VMCOREINFO, Note, moved_note, parse_notes
-from pykexec.crash.vmcore import NOTE_MAX, VmcoreNotInitialized, open_vmcore
+from pykexec.dump.vmcore import NOTE_MAX, VmcoreNotInitialized, open_vmcore
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 

@@ -18,10 +18,10 @@ from pykexec.memory.ranges import PhysRange
 from tests.backends.simulated.images import capture_image, core_headers, load_bound, zero_page
 from tests.builders import MIB, make_bzimage, make_cpio, pack, words
 from tests.dump.builders import flattened, kdump
+from tests.dump.test_vmcore_check import make_core
 from tests.fuzz.targets import KERNEL_DATA, WHERE, small_kernel
 from tests.host.conftest import FILES, IOMEM, KALLSYMS
 from tests.images.fixtures import FIXTURES
-from tests.test_vmcore_check import make_core
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 WINDOW, LOW = PhysRange.sized(WHERE, 60 * 4096), (PhysRange(0x1000, 0x3000),)

@@ -16,29 +16,34 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from pykexec.abi.bootparam import BOOT_PARAMS_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.bootparam import BOOT_PARAMS_SIZE
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import RecordFile
 from pykexec.backends.page_list import read_page_list
-from pykexec.backends.simulated.machine_file import decode, encode
-from pykexec.backends.simulated.ram import Ram, apply_journal
-from pykexec.backends.simulated.stub_run import run_stub
-from pykexec.backends.simulated.zero_page import read_zero_page
-from pykexec.cli import documents, output, plain
-from pykexec.cli.inspect import KINDS
+from pykexec.backends.simulated.kernel.ram import Ram, apply_journal
+from pykexec.backends.simulated.second.stub_run import run_stub
+from pykexec.backends.simulated.second.zero_page import read_zero_page
+from pykexec.backends.simulated.store.machine_file import decode, encode
+from pykexec.cli import documents, output
 from pykexec.cli.kexec8.wishes import wishes
+from pykexec.cli.out import plain
 from pykexec.cli.reports import DoctorReport, ExplainReport
+from pykexec.cli.verbs.inspect import KINDS
 from pykexec.crash.notes import VMCOREINFO, Note
-from pykexec.crash.vmcore import open_vmcore
-from pykexec.decide import decide
-from pykexec.doctor import diagnose
+from pykexec.documents.plan import read_plan
 from pykexec.dump.log import records
 from pykexec.dump.log_text import safe
 from pykexec.dump.reader import Dump, open_dump
 from pykexec.dump.report import make_report
+from pykexec.dump.vmcore import open_vmcore
+from pykexec.dump.vmcore_check import expected_of_plan, verify
 from pykexec.errors import KexecError, printable
-from pykexec.explain import verdicts
+from pykexec.flows.diff import diff
+from pykexec.flows.doctor import diagnose
+from pykexec.flows.explain import verdicts
+from pykexec.flows.inspect import Found, inspect_file
+from pykexec.flows.plan import decide
 from pykexec.host import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kallsyms import symbol_addresses
@@ -51,14 +56,10 @@ from pykexec.images.contents import CHUNK, Built, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.initrd import looks_like_initrd, read_initrd
 from pykexec.images.kernel_image import KernelImage
-from pykexec.inspection import Found, inspect_file
 from pykexec.machine import CpuNotes, Machine
 from pykexec.memory import firmware_memmap, iomem
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import ImageKind, LoadRequest
-from pykexec.plan_diff import diff
-from pykexec.plan_document import read_plan
-from pykexec.vmcore_check import expected_of_plan, verify
 from tests.builders import MIB, make_machine
 from tests.dump.builders import PRSTATUS
 from tests.dump.builders import elf as elf_dump

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pykexec.abi.bootparam import SETUP_HEADER_OFFSET, setup_header
+from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, setup_header
+from pykexec.flows.inspect import packed_vmlinux
 from pykexec.images.identify import identify
-from pykexec.inspection import packed_vmlinux
 from tests.fuzz.damage import damage
 from tests.fuzz.targets import TARGETS, attempt, survive, written
 from tests.vm import supplies

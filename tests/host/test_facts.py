@@ -7,7 +7,7 @@ import pytest
 
 from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
 from pykexec.crash.notes import Note
-from pykexec.doctor import diagnose
+from pykexec.flows.doctor import diagnose
 from pykexec.host.capture import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel import gunzip

@@ -9,7 +9,7 @@ import pytest
 from elftools.common.exceptions import ELFError
 from elftools.construct import ArrayError
 
-from pykexec.abi.bootparam import setup_header
+from pykexec.abi.x86.bootparam import setup_header
 from pykexec.images.contents import OpenFile, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import NotAnImage

@@ -20,11 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.backends.simulated.frames import IMAGE
-from pykexec.backends.simulated.gates import Gates, Lockdown
-from pykexec.backends.simulated.kimage import KImage
-from pykexec.backends.simulated.layout import Relocation
-from pykexec.backends.simulated.relocate import relocate_kernel
+from pykexec.backends.simulated.kernel.frames import IMAGE
+from pykexec.backends.simulated.kernel.gates import Gates, Lockdown
+from pykexec.backends.simulated.kernel.kimage import KImage
+from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.second.relocate import relocate_kernel
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.images.contents import Built, FileSpan, OpenFile
 from pykexec.memory.ranges import PhysRange, RangeSet

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.backends.simulated.kernel import SimulatedKernel
-from pykexec.backends.simulated.kimage import KImage
-from pykexec.backends.simulated.layout import Layout, Relocation
-from pykexec.backends.simulated.ram import Ram, apply_journal
-from pykexec.backends.simulated.relocate import relocate_kernel
+from pykexec.backends.simulated.kernel.kimage import KImage
+from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.backends.simulated.kernel.ram import Ram, apply_journal
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
+from pykexec.backends.simulated.second.relocate import relocate_kernel
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType

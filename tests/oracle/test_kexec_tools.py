@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.decide import Planned, plan
+from pykexec.flows.plan import Planned, plan
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.images.contents import Contents, joined_initrd

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.decide import decide
+from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange

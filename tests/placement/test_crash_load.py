@@ -21,10 +21,10 @@ from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.reservation import NothingReserved, RegionInTheWay
+from pykexec.placement.x86.reservation import NothingReserved, RegionInTheWay
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
-from tests.placement.test_linux_x86_64 import ORACLE_MAP
+from tests.placement.x86.test_linux64 import ORACLE_MAP
 
 REGION = PhysRange.from_inclusive(0x6F000000, 0x7EFFFFFF)
 DIRECT_MAP = 0xFFFF888000000000

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pykexec.backends.kernel.modes import NoMode, choose_modes
-from pykexec.decide import decide
-from pykexec.doctor import Level, diagnose
+from pykexec.flows.doctor import Level, diagnose
+from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange

@@ -17,7 +17,7 @@ from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap
 from pykexec.placement.plan import LoadRequest, Module, PlacementPlan
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.purgatory import StubJob
+from pykexec.placement.x86.stub import StubJob
 from tests.builders import (
     MIB,
     make_bzimage,

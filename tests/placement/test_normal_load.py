@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pykexec.abi.bootparam import screen_info
-from pykexec.abi.elf_boot import ELF_BOOT_MAGIC
 from pykexec.abi.kexec import KexecFlag
+from pykexec.abi.x86.bootparam import screen_info
+from pykexec.abi.x86.elf_boot import ELF_BOOT_MAGIC
 from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
@@ -20,11 +20,11 @@ from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
-from pykexec.placement.elf_image import ip_checksum
 from pykexec.placement.kernel_rules import check_plan, refuse_broken
 from pykexec.placement.plan import ImageKind, LoadRequest, Module, PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.syscall_choice import Syscall, choose_syscall
+from pykexec.placement.x86.elf_image import ip_checksum
 from tests.builders import (
     GIB,
     MIB,

@@ -57,7 +57,7 @@ def test_the_fill_and_the_order_give_the_seeds_nine_rows() -> None:
 
 
 def test_the_print_is_the_seeds_table() -> None:
-    from pykexec.cli.plain import segment_table
+    from pykexec.cli.out.plain import segment_table
 
     golden = Path(__file__).parents[1] / "golden" / "seed-table.txt"
     assert "\n".join(segment_table(seed_table())) + "\n" == golden.read_text()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pykexec.doctor import Level, diagnose
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
+from pykexec.flows.doctor import Level, diagnose
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 from pykexec.placement.syscall_choice import Syscall, choose_syscall

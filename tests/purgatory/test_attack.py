@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.purgatory import StubJob, stub_memsz, tables_offset
+from pykexec.placement.x86.stub import StubJob, stub_memsz, tables_offset
 from pykexec.purgatory import (
     EXCHANGE_SIZE,
     PARAMS_OFFSET,

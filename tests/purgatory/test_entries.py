@@ -11,7 +11,7 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 
 from unicorn import x86_const as x86
 
-from pykexec.placement.purgatory import identity_map
+from pykexec.placement.x86.stub import identity_map
 from pykexec.purgatory import (
     STUB_MEMSZ,
     STUB_SIZE,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.flows.rehearse.qemu import capture_initrd, everything, guest_tree
 from pykexec.images.contents import Built, OpenFile
 from pykexec.images.initrd import read_initrd
 from pykexec.qemu.guest import MOUNTS, NotInAGuest, only_in_a_guest
 from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import NoPython, interpreter, loadable, python_tree
-from pykexec.qemu.rehearse import capture_initrd, everything, guest_tree
 from tests.builders import make_cpio
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from pykexec.crash.core_file import open_core
+from pykexec.dump.core_file import open_core
 from pykexec.errors import KexecError
+from pykexec.flows.rehearse.qemu import QemuStage, listen, verdict
+from pykexec.flows.rehearse.simulated import NoProgress
 from pykexec.images.identify import identify
 from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
-from pykexec.qemu.rehearse import QemuStage, listen, verdict
-from pykexec.rehearse import NoProgress
 from tests.builders import make_bzimage, pack
 from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
 

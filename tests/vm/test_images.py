@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykexec import __version__
-from pykexec.inspection import extract_vmlinux
+from pykexec.flows.inspect import extract_vmlinux
 from tests.builders import make_uimage, make_uki, pack
 
 from .debian import sh

@@ -11,7 +11,7 @@ from pykexec.machine import Machine, Unknown
 from pykexec.placement.encryption import Encryption, memory_encryption
 from pykexec.placement.panic_modes import advised_region
 from pykexec.placement.plan import Mode
-from pykexec.placement.reservation import in_the_way
+from pykexec.placement.x86.reservation import in_the_way
 
 PANIC_PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP)
 PREFERENCE = (*PANIC_PREFERENCE, Mode.KERNEL_SWAP)

@@ -15,13 +15,13 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement import layout
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.fill import low_memory
 from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.plan import LoadRequest, Mode
 from pykexec.placement.stage import StageFrames
 from pykexec.placement.window import requested_window
+from pykexec.placement.x86 import layout
 
 SINGLES = 2
 """Pages beside the image: one for the low memory, one for the headers."""

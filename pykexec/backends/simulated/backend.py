@@ -11,24 +11,24 @@ from pathlib import Path
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
 from pykexec.backends.region import CrashRegion, default_size, existing, present, size_refusal
-from pykexec.backends.simulated.allocators import Order, Policy
-from pykexec.backends.simulated.capture import SecondKernel
-from pykexec.backends.simulated.crash_size import shrink
-from pykexec.backends.simulated.gates import Gates
-from pykexec.backends.simulated.json_fields import choose
-from pykexec.backends.simulated.kernel import SimulatedKernel
-from pykexec.backends.simulated.kimage import bind
-from pykexec.backends.simulated.layout import Relocation
-from pykexec.backends.simulated.machine_folder import MachineFolder
-from pykexec.backends.simulated.machine_state import MachineState
-from pykexec.backends.simulated.new_machine import new_layout
+from pykexec.backends.simulated.kernel.allocators import Order, Policy
+from pykexec.backends.simulated.kernel.crash_size import shrink
+from pykexec.backends.simulated.kernel.gates import Gates
+from pykexec.backends.simulated.kernel.kimage import bind
+from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
+from pykexec.backends.simulated.kernel.syscall import kexec_load
 from pykexec.backends.simulated.region import forget as forget_region
 from pykexec.backends.simulated.region import make as make_region
 from pykexec.backends.simulated.region import release as release_region
+from pykexec.backends.simulated.second.capture import SecondKernel
+from pykexec.backends.simulated.second.switch import kernel_kexec, panic
 from pykexec.backends.simulated.show import MachineShow, show
-from pykexec.backends.simulated.switch import kernel_kexec, panic
-from pykexec.backends.simulated.syscall import kexec_load
-from pykexec.backends.simulated.turns import Turns
+from pykexec.backends.simulated.store.json_fields import choose
+from pykexec.backends.simulated.store.machine_folder import MachineFolder
+from pykexec.backends.simulated.store.machine_state import MachineState
+from pykexec.backends.simulated.store.new_machine import new_layout
+from pykexec.backends.simulated.store.turns import Turns
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import KexecState, Machine, Modules, Unknown

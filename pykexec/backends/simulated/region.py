@@ -9,8 +9,8 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import unload_command
 from pykexec.backends.region import NoContiguousMemory, NoRegion, RegionExists, RegionInUse
-from pykexec.backends.simulated.frames import FREE, RESERVED
-from pykexec.backends.simulated.kernel import SimulatedKernel
+from pykexec.backends.simulated.kernel.frames import FREE, RESERVED
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.host.lock import Busy
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pykexec.backends.simulated.frames import FREE, IMAGE, IN_USE, KERNEL
-from pykexec.backends.simulated.kernel import SimulatedKernel
+from pykexec.backends.simulated.kernel.frames import FREE, IMAGE, IN_USE, KERNEL
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 

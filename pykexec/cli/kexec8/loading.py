@@ -12,17 +12,17 @@ from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
 from pykexec.cli.kexec8.kernel import DropInKernel
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.wishes import Call, Wishes
-from pykexec.decide import decide
 from pykexec.errors import NotPermitted, NotSupported
-from pykexec.file_load import hand_over
+from pykexec.flows.file_load import hand_over
+from pykexec.flows.plan import decide
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
-from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
+from pykexec.placement.x86.reservation import NothingReserved
 from pykexec.syscalls import SyscallError
 
 FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))

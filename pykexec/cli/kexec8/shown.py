@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pykexec.decide import Planned
+from pykexec.flows.plan import Planned
 from pykexec.memory.map import MemoryMap, RangeType
-from pykexec.placement.boot_params import E820_TYPES
+from pykexec.placement.x86.boot_params import E820_TYPES
 
 RANGE_TYPES = {
     RangeType.RAM: 0,

@@ -16,11 +16,11 @@ from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.stage import AlreadyStaged
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import KexecError
-from pykexec.file_load import file_load
+from pykexec.flows.file_load import file_load
+from pykexec.flows.load import load
 from pykexec.host.lock import Busy, exclusive
 from pykexec.images.contents import OpenFile
 from pykexec.images.identify import identify
-from pykexec.load import load
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode

@@ -16,8 +16,8 @@ from pykexec.backends.kernel.staged import StageChanged
 from pykexec.cli import documents, pages
 from pykexec.cli.reports import LoadReport, Target
 from pykexec.errors import KexecError
+from pykexec.flows.load import LoadedPlan, load
 from pykexec.images.contents import Built
-from pykexec.load import LoadedPlan, load
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 from pykexec.purgatory import Region
 from pykexec.syscalls import SyscallError

@@ -9,8 +9,8 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from pykexec.abi.bootparam import BootParamsField
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
+from pykexec.abi.x86.bootparam import BootParamsField
 from pykexec.backends.backend import Loaded
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.crash import elfcorehdr

@@ -26,8 +26,8 @@ from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
+from pykexec.flows.load import load
 from pykexec.libc import kexec_load, library, raw_syscall
-from pykexec.load import load
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 from pykexec.syscalls import SyscallError
 

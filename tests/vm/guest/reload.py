@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
+from pykexec.flows.load import load
 from pykexec.images.contents import joined_initrd
-from pykexec.load import load
 from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 
 Segments = Sequence[tuple[int, int, int, int]]

@@ -16,12 +16,12 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.errors import KexecError
-from pykexec.load import load
+from pykexec.flows.load import load
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.reservation import reservation_need
+from pykexec.placement.x86.reservation import reservation_need
 
 from .pattern import PAGE, physical
 

@@ -1,0 +1,1 @@
+"""Bytes as arm64's headers have them."""

@@ -1,0 +1,1 @@
+"""Bytes as x86's headers have them."""

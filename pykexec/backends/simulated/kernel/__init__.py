@@ -1,0 +1,1 @@
+"""The first kernel: its system call, its images, its frames."""

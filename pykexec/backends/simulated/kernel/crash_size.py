@@ -1,0 +1,37 @@
+"""/sys/kernel/kexec_crash_size: the reservation made smaller while the first kernel runs.
+
+kernel/kexec_core.c:crash_shrink_memory (kernel-contract 6.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from errno import EBUSY, EINVAL, ENOENT
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.backend import Slot
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.syscalls import SyscallError
+
+
+def shrink(kernel: SimulatedKernel, size: int) -> None:
+    """Leave `size` bytes of the reservation, in whole pages; its tail is free memory then.
+
+    Raises SyscallError: busy, a crash image is loaded, or it would have to grow.
+    """
+    call = f'write(kexec_crash_size, "{size}", {len(str(size))})'
+    if kernel.gates.busy:
+        raise SyscallError(call, EBUSY, "another kexec call is under way", hint="try again")
+    if Slot.CRASH in kernel.images:
+        why = "a crash image is loaded"
+        raise SyscallError(call, ENOENT, why, hint="pykexec unload --crash")
+    old = kernel.layout.reservation
+    left = align_up(size, PAGE_SIZE)
+    if left == (old.size if old else 0):
+        return
+    if old is None or left > old.size:
+        raise SyscallError(call, EINVAL, "a reservation cannot grow")
+    kept = PhysRange.sized(old.start, left) if left else None
+    kernel.start = replace(kernel.start, layout=replace(kernel.layout, reservation=kept))
+    kernel.frames.free((PhysRange(old.start + left, old.end),))

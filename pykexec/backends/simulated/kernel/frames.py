@@ -1,0 +1,57 @@
+"""Physical frames: whose each one is. One byte a frame, whatever the machine's size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.simulated.kernel.layout import Layout
+from pykexec.memory.ranges import PhysRange, RangeSet
+
+NO_RAM, FREE, IN_USE, KERNEL, RESERVED, IMAGE = range(6)
+"""Owners. NO_RAM is also a frame that is RAM only in part."""
+
+
+class Frames:
+    """Changed by an allocator; everything else reads."""
+
+    def __init__(self, layout: Layout) -> None:
+        pages = -(-layout.size // PAGE_SIZE)
+        self.owners = bytearray(pages)
+        self.give(layout.memory_map.whole_page_ram, FREE)
+        self.give(layout.in_use, IN_USE)
+        self.give(layout.kernel, KERNEL)
+        self.give(layout.reserved, RESERVED)
+
+    def give(self, spans: Iterable[PhysRange], owner: int) -> None:
+        """Whole frames to one owner."""
+        for span in spans:
+            first, last = span.start // PAGE_SIZE, span.end // PAGE_SIZE
+            self.owners[first:last] = bytes((owner,)) * (last - first)
+
+    def of(self, owner: int) -> RangeSet:
+        """All frames of an owner."""
+        return RangeSet(tuple(PhysRange(a * PAGE_SIZE, b * PAGE_SIZE) for a, b in self.runs(owner)))
+
+    def runs(self, owner: int) -> Iterator[tuple[int, int]]:
+        """[first, end) frame numbers of each run, ascending."""
+        for run in re.finditer(b"[\\x%02x]+" % owner, bytes(self.owners)):
+            yield run.start(), run.end()
+
+    def count(self, owner: int) -> int:
+        return self.owners.count(owner)
+
+    def is_free(self, pfn: int) -> bool:
+        return pfn < len(self.owners) and self.owners[pfn] == FREE
+
+    def take(self, pfn: int, count: int = 1) -> None:
+        """For an image; the frames are free."""
+        self.owners[pfn : pfn + count] = bytes((IMAGE,)) * count
+
+    def free(self, spans: Iterable[PhysRange]) -> None:
+        """What an image held is free again."""
+        self.give(spans, FREE)
+
+    def give_back(self, pfn: int) -> None:
+        self.owners[pfn] = FREE

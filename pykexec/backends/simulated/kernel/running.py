@@ -1,0 +1,105 @@
+"""The first kernel while a command runs: the one thing here that changes in place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.page_list import BadPageList
+from pykexec.backends.simulated.kernel.allocators import Allocator, Order
+from pykexec.backends.simulated.kernel.first_kernel import boot
+from pykexec.backends.simulated.kernel.frames import FREE, IMAGE, Frames
+from pykexec.backends.simulated.kernel.kimage import KImage
+from pykexec.backends.simulated.kernel.kimage_normal import SWAP_PAGE
+from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.backends.simulated.kernel.ram import Ram
+from pykexec.backends.simulated.store.machine_state import MachineState, Phase
+from pykexec.memory.map import RangeType
+from pykexec.memory.ranges import RangeSet
+
+GIB = 1 << 30
+PUD_SPAN = 512 * GIB
+
+
+class SimulatedKernel:
+    """State, memory and frames together. `order` overrides the allocator, for tests."""
+
+    def __init__(self, state: MachineState, ram: Ram, order: Order | None = None) -> None:
+        self.ram = ram
+        self.order = order or state.policy.order
+        self.start = state
+        self.gates = state.gates
+        self.loads = state.loads
+        self.phase = state.phase
+        self.images: dict[Slot, KImage] = dict(state.images)
+        self.frames = Frames(state.layout)
+        for slot, image in self.images.items():
+            held = image.frames(ram)
+            if held - self.frames.of(FREE):
+                raise BadPageList(f"the page list of the {slot} image has frames of others")
+            self.frames.give(held, IMAGE)
+
+    @property
+    def layout(self) -> Layout:
+        return self.start.layout
+
+    @property
+    def swaps(self) -> bool:
+        """Whether relocate_kernel exchanges pages, and so whether it knows the flag."""
+        return self.start.relocate is Relocation.SWAP
+
+    def how_moved(self, image: KImage) -> Relocation:
+        """An image that was loaded by the flag is exchanged, whatever other images are."""
+        return Relocation.SWAP if image.by_normal else self.start.relocate
+
+    @property
+    def state(self) -> MachineState:
+        """As it is now, to be kept."""
+        return replace(
+            self.start,
+            gates=self.gates,
+            loads=self.loads,
+            phase=self.phase,
+            images=dict(self.images),
+        )
+
+    def boot_if_down(self) -> None:
+        """After a switch, the first kernel is there again with the next load."""
+        if self.phase is not Phase.FIRST_KERNEL:
+            boot(self.layout, self.ram)
+            self.phase = Phase.FIRST_KERNEL
+
+    def allocator(self) -> Allocator:
+        """For one load."""
+        self.loads += 1
+        return Allocator(self.frames, self.order, Random(f"{self.start.seed}:{self.loads}"))
+
+    def free(self, slot: Slot) -> None:
+        """kimage_free; every frame is back afterwards."""
+        image = self.images.pop(slot, None)
+        if image:
+            self.frames.free(image.frames(self.ram))
+
+    def control_orders(self, segments: RangeSet, *, crash: bool) -> tuple[tuple[int, str], ...]:
+        """Blocks from the control code page to machine_kexec_prepare and the vmcoreinfo copy,
+        as (order, what for): kernel-contract 6.3.
+
+        A CPU without 1 GiB pages, 4-level paging. 6.14 took the PGD out of the control
+        code page.
+        """
+        known = self.layout.memory_map
+        acpi = known.of_type(RangeType.ACPI) | known.of_type(RangeType.NVS)
+        mapped = known.ram | acpi | segments
+        code = (1 if self.swaps else 0, "control code page")
+        tables = blocks_touched(mapped, PUD_SPAN) + blocks_touched(mapped, GIB)
+        tables += 0 if self.swaps else 1
+        page_tables = ((0, "page table"),) * tables
+        if crash:
+            return code, *page_tables, (0, "vmcoreinfo copy")
+        return code, (0, SWAP_PAGE), *page_tables
+
+
+def blocks_touched(spans: RangeSet, size: int) -> int:
+    """How many aligned blocks of `size` bytes the spans meet."""
+    return RangeSet.of(span.outward(size) for span in spans).size // size

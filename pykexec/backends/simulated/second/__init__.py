@@ -1,0 +1,1 @@
+"""What happens after the switch: relocation, stub, capture kernel."""

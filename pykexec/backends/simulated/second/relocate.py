@@ -1,0 +1,63 @@
+"""relocate_kernel: the page list carried out, by exchange or by copy.
+
+arch/x86/kernel/relocate_kernel_64.S:swap_pages. Runs in which both sides advance are
+moved at once; the result is that of page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.simulated.kernel.kimage import KImage
+from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
+from pykexec.crash.backup_map import BackupRun
+from pykexec.errors import CheckFailed
+
+
+class SwitchFailed(CheckFailed):
+    """The machine hangs or resets between the two kernels; there is no dump."""
+
+    code = "switch-failed"
+
+
+def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
+    """Bring every page to its destination. Raises SwitchFailed, BadPageList."""
+    if image.swap_page is None:
+        return
+    pairs = image.page_list(ram).pairs
+    try:
+        for run in runs(pairs):
+            if relocate is Relocation.COPY:
+                ram.copy(run.dest, run.source, run.size)
+            else:
+                ram.swap(run.dest, run.source, run.size)
+    except NotMemory as error:
+        raise SwitchFailed(
+            f"relocate_kernel: {error.message}: the machine hangs",
+            hint="a segment lies outside of RAM; the kernel does not check that",
+        ) from error
+    if relocate is Relocation.SWAP:
+        leave_in_swap_page(image.swap_page, pairs, ram)
+
+
+def leave_in_swap_page(swap_page: int, pairs: tuple[tuple[int, int], ...], ram: Ram) -> None:
+    """The swap page keeps the last page of the image that went through it."""
+    for dest, _ in pairs[-1:]:
+        ram.copy(swap_page, dest, PAGE_SIZE)
+
+
+def runs(pairs: Iterable[tuple[int, int]]) -> Iterator[BackupRun]:
+    """The list in its order, joined where both sides advance and do not meet."""
+    dest = source = size = 0
+    for page_dest, page_source in pairs:
+        follows = page_dest == dest + size and page_source == source + size
+        if size and follows and abs(dest - source) > size:
+            size += PAGE_SIZE
+            continue
+        if size and dest != source:
+            yield BackupRun(dest, source, size)
+        dest, source, size = page_dest, page_source, PAGE_SIZE
+    if size and dest != source:
+        yield BackupRun(dest, source, size)

@@ -1,0 +1,58 @@
+"""From the first kernel to the second: notes, relocation, stub, start."""
+
+from __future__ import annotations
+
+from errno import EBUSY, EPERM
+
+from pykexec.backends.backend import NothingLoaded, Slot
+from pykexec.backends.simulated.kernel import first_kernel
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
+from pykexec.backends.simulated.second.capture import SecondKernel, start_kernel
+from pykexec.backends.simulated.second.relocate import SwitchFailed, relocate_kernel
+from pykexec.backends.simulated.second.stub_run import run_stub
+from pykexec.backends.simulated.store.machine_state import Phase
+from pykexec.syscalls import SyscallError
+
+
+def panic(kernel: SimulatedKernel) -> SecondKernel:
+    """panic() and __crash_kexec: runs kexec_crash_image, never the normal one. While
+    somebody has the kexec lock it runs none at all. Raises as `switch` does, NothingLoaded."""
+    image = kernel.images.get(Slot.CRASH)
+    if image is None:
+        raise NothingLoaded(
+            "no crash image is loaded: a panic just ends this machine",
+            hint="load one with --crash-by-normal, or --crash",
+        )
+    if kernel.gates.busy:
+        raise SwitchFailed(
+            "another kexec call is under way: a panic meets its lock, and just ends this machine"
+        )
+    first_kernel.panic(kernel.layout, kernel.ram)
+    return switch(kernel, Slot.CRASH)
+
+
+def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
+    """reboot(LINUX_REBOOT_CMD_KEXEC): runs kexec_image. No CPU notes are written.
+    Raises as `switch` does, SyscallError, NothingLoaded."""
+    call = "reboot(LINUX_REBOOT_CMD_KEXEC)"
+    if not kernel.gates.cap_sys_boot:
+        raise SyscallError(call, EPERM, "CAP_SYS_BOOT is missing", hint="run as root")
+    if kernel.gates.busy:
+        raise SyscallError(call, EBUSY, "another kexec call is under way", hint="try again")
+    if Slot.NORMAL not in kernel.images:
+        raise NothingLoaded("no image is loaded to be started (EINVAL)", hint="load one first")
+    return switch(kernel, Slot.NORMAL)
+
+
+def switch(kernel: SimulatedKernel, slot: Slot) -> SecondKernel:
+    """machine_kexec. Afterwards no image is loaded, and memory is the second kernel's.
+
+    Raises SwitchFailed, VmcoreNotInitialized, BadPageList.
+    """
+    image = kernel.images[slot]
+    relocate_kernel(image, kernel.ram, kernel.how_moved(image))
+    handed = run_stub(kernel.ram, image.start)
+    second = start_kernel(kernel.ram, handed, must_capture=slot is Slot.CRASH)
+    kernel.images.clear()
+    kernel.phase = Phase.SWITCHED
+    return second

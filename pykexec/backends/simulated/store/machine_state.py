@@ -1,0 +1,37 @@
+"""Everything about a simulated machine but the bytes in its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pykexec.backends.backend import Slot
+from pykexec.backends.simulated.kernel.allocators import Policy
+from pykexec.backends.simulated.kernel.gates import Gates
+from pykexec.backends.simulated.kernel.kimage import KImage
+from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+
+
+class Phase(StrEnum):
+    """Which kernel has the machine."""
+
+    FIRST_KERNEL = "first kernel"
+    SWITCHED = "switched"
+    """A second kernel ran, and memory is as it left it. The next load boots the first
+    kernel again."""
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """What machine.json holds."""
+
+    layout: Layout
+    policy: Policy = Policy.RANDOM
+    relocate: Relocation = Relocation.SWAP
+    seed: int = 0
+    loads: int = 0
+    """Loads so far; each one allocates in another order."""
+    gates: Gates = field(default_factory=Gates)
+    images: Mapping[Slot, KImage] = field(default_factory=dict)
+    phase: Phase = Phase.FIRST_KERNEL

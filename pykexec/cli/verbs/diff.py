@@ -1,0 +1,29 @@
+"""pykexec diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pykexec.cli.verbs.params import PATH, Verb, output_options
+
+
+@click.command(cls=Verb, short_help="What two plans place differently.")
+@click.argument("a", type=PATH, metavar="A.json")
+@click.argument("b", type=PATH, metavar="B.json")
+@output_options
+@click.pass_context
+def command(ctx: click.Context, /, a: Path, b: Path, as_json: bool, verbose: int) -> None:
+    """Compare two documents of load --json: fields, segments, checks.
+
+    Exit status 3 when they differ.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.errors import CheckFailed
+    from pykexec.flows.diff import diff
+
+    found = diff(a, b)
+    Output(as_json, verbose).show("diff", found)
+    if not found.same:
+        ctx.exit(CheckFailed.exit_status)

@@ -1,0 +1,55 @@
+"""pykexec explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.cli.verbs.params import PATH, Verb, output_options
+
+if TYPE_CHECKING:
+    from pykexec.cli.reports import ExplainReport
+
+
+@click.command(cls=Verb, short_help="What the kernel checks, and what an errno or a code means.")
+@click.argument("word", metavar="ERRNO-or-CODE")
+@click.option(
+    "--plan",
+    type=PATH,
+    metavar="FILE",
+    help="A document of load --json: which rule it would break.",
+)
+@output_options
+def command(word: str, plan: Path | None, as_json: bool, verbose: int) -> None:
+    """Say which checks of the kernel answer an errno (EPERM, or its number), in their
+    order; or what one of pykexec's own error codes means."""
+    from dataclasses import replace
+
+    from pykexec.cli.output import Output
+    from pykexec.documents.plan import read_plan
+    from pykexec.flows.explain import verdicts
+
+    report = explain(word)
+    if plan:
+        report = replace(report, plan=verdicts(read_plan(plan)))
+    Output(as_json, verbose).show("explanation", report)
+
+
+def explain(word: str) -> ExplainReport:
+    """Raises UsageError for a word that is neither."""
+    from pykexec.cli.reports import ExplainReport
+    from pykexec.errors import UsageError
+    from pykexec.flows.explain import explain_code, explain_errno
+
+    try:
+        return ExplainReport(word.upper(), explain_errno(word))
+    except UsageError:
+        kind = explain_code(word.lower())
+    if kind is None:
+        raise UsageError(
+            f"{word[:40]!r} is neither an errno nor one of our codes",
+            hint="e.g. EADDRNOTAVAIL, or the code of a JSON error document",
+        )
+    return ExplainReport(word.lower(), kind_of_error=kind)

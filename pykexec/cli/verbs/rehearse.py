@@ -1,0 +1,127 @@
+"""pykexec rehearse."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pykexec.cli.verbs.params import (
+    ADDR,
+    PATH,
+    SIZE,
+    Verb,
+    frames_options,
+    output_options,
+    profile_option,
+)
+
+ONLY_WITH = {
+    "mode": "qemu",
+    "seed": "simulated",
+    "allocator": "simulated",
+    "relocate": "simulated",
+}
+"""Options that one engine has no use for."""
+QUIET = 1.0
+"""Seconds in which nobody needs to be told anything."""
+
+
+class Steps:
+    """Progress, a line a step, once it has taken a while; for a terminal."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    def step(self, text: str) -> None:
+        if time.monotonic() - self.start >= QUIET:
+            click.echo(f"pykexec: {text}", err=True)
+
+
+@click.command(
+    cls=Verb, short_help="Load, crash, capture and verify, without touching this machine."
+)
+@click.argument("kernel", type=PATH)
+@click.option(
+    "--initrd",
+    "initrds",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="As in load; with qemu it is unpacked, and its /init replaced.",
+)
+@click.option("--append", multiple=True, metavar="TEXT", help="As in load.")
+@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Lowest address to use.")
+@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Highest address to use, inclusive.")
+@click.option("--crash-size", type=SIZE, metavar="SIZE", help="Memory of the capture kernel.")
+@click.option(
+    "--mode",
+    type=click.Choice(["in-place", "stub-swap"]),
+    help="With qemu: how the pages are moved; else the best that can be had.",
+)
+@click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@profile_option
+@click.option(
+    "--engine",
+    type=click.Choice(["simulated", "qemu"]),
+    default="simulated",
+    show_default=True,
+    help="The simulated kernel (seconds), or KERNEL itself, twice (a minute or two).",
+)
+@click.option(
+    "--memory", type=SIZE, default=1 << 30, metavar="SIZE", help="Of the machine.  [default: 1G]"
+)
+@frames_options
+@output_options
+@click.pass_context
+def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
+    """A crash by normal of KERNEL from end to end, on a machine made for it.
+
+    Every frame in use is filled with a page that says where it belongs; after the panic
+    each must be in the dump at its own address, once and only once. Exit status 3 when
+    one is not. --engine qemu reserves 64 KiB and needs qemu-system-x86_64, no KVM and no
+    privilege.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.errors import CheckFailed
+    from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
+    from pykexec.images.contents import joined_initrd
+    from pykexec.placement.plan import LoadRequest, Mode
+
+    check_engine(ctx, options["engine"])
+    request = LoadRequest(
+        initrd=joined_initrd(options["initrds"]),
+        append=options["append"],
+        mem_min=options["mem_min"],
+        mem_max=options["mem_max"],
+        crash_size=options["crash_size"],
+        profile=options["profile"],
+        mode=Mode(options["mode"]) if options["mode"] else None,
+    )
+    output = Output(options["as_json"], options["verbose"])
+    progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()
+    memory, used, image_type = options["memory"], options["used"], options["image_type"]
+    if options["engine"] == "qemu":
+        from pykexec.flows.rehearse.qemu import QemuStage, rehearse_in_qemu
+
+        report = rehearse_in_qemu(kernel, request, image_type, QemuStage(memory, used), progress)
+    else:
+        stage = Stage(memory, used, *(options[key] for key in ("allocator", "relocate", "seed")))
+        report = rehearse(kernel, request, image_type, stage, progress)
+    output.warn(report.load.warnings)
+    output.show("rehearsal", report)
+    if not report.good:
+        ctx.exit(CheckFailed.exit_status)
+
+
+def check_engine(ctx: click.Context, engine: str) -> None:
+    """An option that would have no effect is refused (UsageError)."""
+    from pykexec.errors import UsageError
+
+    for name, only in ONLY_WITH.items():
+        given = ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if given and only != engine:
+            raise UsageError(f"--{name} is for --engine {only}", hint="pykexec rehearse --help")

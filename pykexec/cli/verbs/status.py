@@ -1,0 +1,69 @@
+"""pykexec status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.cli.verbs.params import Verb, output_options, target_options
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Backend, LoadState, Slot
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.cli.reports import StagedReport, StatusReport, Target
+
+
+@click.command(cls=Verb, short_help="Say what is loaded.")
+@target_options
+@output_options
+def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
+    """Say what is loaded: the normal image, the crash image, and what pykexec has staged.
+
+    What is staged is looked at again: its addresses, its digests, and whether the kernel still
+    has the image that starts it. Exit status 3 when nothing is loaded (unknown is not loaded),
+    when the stage is damaged, or when another program has loaded over it.
+    """
+    from pykexec.cli.output import Output
+    from pykexec.cli.verbs import target
+    from pykexec.errors import CheckFailed
+
+    output = Output(as_json, verbose)
+    report = look(*target.chosen(backend, machine_dir, output))
+    output.show("status", report)
+    if not report.anything or (report.staged and report.staged.problem):
+        raise click.exceptions.Exit(CheckFailed.exit_status)
+
+
+def look(where: Target, acting: Backend) -> StatusReport:
+    """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
+    not finished yet is no damage. Raises Busy."""
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.cli.reports import StatusReport
+
+    if not isinstance(acting, KernelBackend) or acting.records.read() is None:
+        return StatusReport(where, acting.status())
+    with acting.session():
+        slots = acting.status()
+        return StatusReport(where, slots, staged(acting, slots))
+
+
+def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
+    """What pykexec noted, and whether it is so."""
+    from pykexec.backends.backend import LoadState
+    from pykexec.backends.kernel.stage import NotStaged
+    from pykexec.backends.kernel.staged import StageChanged
+    from pykexec.cli.reports import StagedReport
+
+    record = acting.records.read()
+    if record is None:
+        return None
+    problem = None
+    if slots[record.slot] is LoadState.NOT_LOADED:
+        problem = f"the {record.slot} image is not loaded any more: it was freed by others"
+    try:
+        acting.check()
+    except (StageChanged, NotStaged) as error:
+        problem = error.message
+    return StagedReport(record, acting.staged.page_count(), problem)

@@ -1,0 +1,98 @@
+"""Which backend and which machine a command is about."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pykexec.cli.reports import Target
+from pykexec.errors import UsageError
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Backend
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.backends.simulated import SimulatedBackend
+    from pykexec.cli.output import Output
+    from pykexec.machine import Machine
+
+
+def own_machine() -> Path:
+    """$XDG_STATE_HOME/pykexec/machine: the simulated machine that is used without --machine."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "pykexec" / "machine"
+
+
+def check_machine_option(backend: str, folder: Path | None) -> None:
+    """--machine says nothing to the real kernel."""
+    if backend == "kernel" and folder is not None:
+        raise UsageError(
+            "--machine would be ignored: it is for the simulated backend",
+            hint="leave one of --machine and --backend kernel out",
+        )
+
+
+def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, Backend]:
+    """The backend that will act. Without --machine the simulated one is a machine of its
+    own, created on first use."""
+    check_machine_option(backend, folder)
+    if backend == "kernel":
+        return Target("kernel", "this machine"), kernel_backend()
+    return simulated(folder, output)
+
+
+def kernel_backend() -> KernelBackend:
+    """The real one."""
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.backends.kernel.calls import ThisKernel
+
+    return KernelBackend(ThisKernel())
+
+
+def as_kernel(acting: Backend) -> KernelBackend:
+    """The backend that was chosen by --backend kernel."""
+    from pykexec.backends.kernel.backend import KernelBackend
+
+    assert isinstance(acting, KernelBackend)
+    return acting
+
+
+def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
+    """The machine in `folder`, or the one of our own."""
+    from pykexec.backends.simulated import SimulatedBackend
+    from pykexec.backends.simulated.store.machine_folder import STATE, NotEmpty
+
+    path = folder or own_machine()
+    if folder is None and not (path / STATE).exists():
+        with suppress(NotEmpty):  # another pykexec was first
+            SimulatedBackend.create(path)
+            output.note(f"created the simulated machine {path}")
+    return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
+
+
+def dry_run(
+    backend: str, folder: Path | None, root: Path | None, output: Output, symbols: bool
+) -> tuple[Target, Machine]:
+    """The facts that a dry run plans with: a simulated machine's, a captured one's, or
+    those of this machine; where no memory map can be read, an assumed one. `symbols`:
+    whether the plan depends on kernel symbols, which take a while to read."""
+    from pykexec.host.facts import read_machine
+    from pykexec.host.root import THIS_MACHINE
+
+    check_machine_option(backend, folder)
+    if folder is not None:
+        found, opened = simulated(folder, output)
+        return found, opened.machine()
+    if root:
+        from pykexec.host.capture import open_root
+
+        facts = read_machine(open_root(root), symbols)
+    else:
+        facts = read_machine(THIS_MACHINE, symbols)
+    planned = facts.with_assumed_map()
+    if planned is not facts:
+        output.note(f"the memory map is {planned.memory_map_source}: addresses are a guess")
+    source = f", map of {facts.memory_map_source}" if planned is facts else ", assumed map"
+    return Target(backend, f"{facts.name}{source}"), planned

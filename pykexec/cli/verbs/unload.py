@@ -1,0 +1,31 @@
+"""pykexec unload."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pykexec.cli.verbs.params import Verb, output_options, target_options
+
+
+@click.command(cls=Verb, short_help="Free what was loaded.")
+@click.option("--crash", is_flag=True, help="The image that a panic starts.")
+@target_options
+@output_options
+def command(
+    crash: bool, backend: str, machine_dir: Path | None, as_json: bool, verbose: int
+) -> None:
+    """Free the loaded image, and give back every page that was taken for it."""
+    from pykexec.backends.backend import Slot
+    from pykexec.cli.output import Output
+    from pykexec.cli.reports import UnloadReport
+    from pykexec.cli.verbs import target
+
+    output = Output(as_json, verbose)
+    where, acting = target.chosen(backend, machine_dir, output)
+    slot = Slot.CRASH if crash else Slot.NORMAL
+    with acting.session():
+        was = acting.status()[slot]
+        acting.unload(slot)
+    output.show("unload", UnloadReport(where, slot, was), f"the {slot} image is freed")

@@ -1,0 +1,172 @@
+"""A dump as a file: headers and notes of an ELF core, each read only after a look at
+the file's size. struct and not pyelftools: a dump can have 65,535 program headers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from pykexec.abi.elf import (
+    EHDR,
+    ELFCLASS64,
+    ELFDATA2LSB,
+    ELFMAG,
+    EM_X86_64,
+    ET_CORE,
+    NT_PRSTATUS,
+    PHDR,
+    PR_PID_OFFSET,
+    PR_REG_COUNT,
+    PR_REG_OFFSET,
+    PT_LOAD,
+    PT_NOTE,
+)
+from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.crash.notes import CORE, VMCOREINFO, Note, parse_notes, vmcoreinfo_values
+from pykexec.dump.vmcore import NOTE_MAX
+from pykexec.errors import KexecError, NotSupported
+from pykexec.images.contents import OpenFile
+
+RIP = PR_REG_OFFSET + 16 * 8
+"""rip in pr_reg of struct elf_prstatus (user_regs_struct, x86_64)."""
+FORMATS = {
+    b"KDUMP   ": "a kdump-compressed file",
+    b"DISKDUMP": "a diskdump file",
+    b"makedump": "a flattened makedumpfile stream",
+}
+
+
+COPY_AGAIN = "it is damaged, or a part of it is missing: copy it again"
+
+
+class NotACore(KexecError):
+    """No ELF core file of x86_64, or one whose own headers are cut off."""
+
+    code = "not-a-core"
+    usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"
+
+
+@dataclass(frozen=True, slots=True)
+class CpuState:
+    """One NT_PRSTATUS: the process that a CPU ran (0 for idle), and where."""
+
+    pid: int
+    ip: int
+
+
+@dataclass(frozen=True)
+class CoreFile:
+    """Headers in the order of the file; nothing in them is checked against another."""
+
+    file: OpenFile
+    headers: tuple[ProgramHeader, ...]
+    notes: tuple[Note, ...]
+    headers_size: int = 0
+    """Bytes from the start of the file up to the end of its program headers."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.file.size
+
+    @property
+    def loads(self) -> tuple[ProgramHeader, ...]:
+        """The PT_LOADs that list memory (p_memsz) or have bytes in the file (p_filesz)."""
+        loads = (item for item in self.headers if item.p_type == PT_LOAD)
+        return tuple(item for item in loads if item.p_memsz or item.p_filesz)
+
+    @cached_property
+    def cpus(self) -> tuple[CpuState, ...]:
+        """In the order of the notes, which is that of the CPUs."""
+        return tuple(
+            CpuState(
+                int.from_bytes(note.desc[PR_PID_OFFSET : PR_PID_OFFSET + 4], "little"),
+                int.from_bytes(note.desc[RIP : RIP + 8], "little"),
+            )
+            for note in self.notes
+            if note.name == CORE
+            and note.type == NT_PRSTATUS
+            and len(note.desc) >= PR_REG_OFFSET + PR_REG_COUNT * 8
+        )
+
+    @cached_property
+    def vmcoreinfo(self) -> dict[str, str] | None:
+        """The keys of VMCOREINFO; None where there is no such note."""
+        for note in self.notes:
+            if note.name == VMCOREINFO:
+                return vmcoreinfo_values(note.desc)
+        return None
+
+
+def is_core(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that it is an ELF core. Raises UnreadableFile."""
+    file = OpenFile(path)
+    if file.size < EHDR.size:
+        return False
+    ident, e_type = EHDR.unpack(file.read(0, EHDR.size))[:2]
+    return bool(ident[:4] == ELFMAG and e_type == ET_CORE)
+
+
+def open_core(path: str | os.PathLike[str]) -> CoreFile:
+    """Raises UnreadableFile, NotACore, or NotSupported for another format of dumps."""
+    file = OpenFile(path)
+    if file.size < EHDR.size:
+        raise NotACore(f"{path}: {file.size} bytes, an ELF header has {EHDR.size}")
+    head = file.read(0, EHDR.size)
+    for magic, what in FORMATS.items():
+        if head.startswith(magic):
+            raise NotSupported(
+                f"{path}: {what}, only ELF dumps are read here",
+                hint="makedumpfile -E writes one; crash and drgn read the others",
+            )
+    phoff, phnum = check_header(path, head)
+    if phoff + phnum * PHDR.size > file.size:
+        raise NotACore(
+            f"{path}: cut off: {phnum} program headers at {phoff:#x}, the file ends at "
+            f"{file.size:#x}",
+            hint=COPY_AGAIN,
+        )
+    table = file.read(phoff, phnum * PHDR.size)
+    headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
+    return CoreFile(file, headers, read_notes(path, file, headers), phoff + len(table))
+
+
+def check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
+    """e_phoff and e_phnum of a header that is what it has to be."""
+    ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
+    expected = (
+        (ident[:4] == ELFMAG, f"expected the magic {ELFMAG!r}, found {ident[:4]!r}"),
+        (ident[4] == ELFCLASS64, f"expected ELFCLASS64, found class {ident[4]}"),
+        (ident[5] == ELFDATA2LSB, f"expected ELFDATA2LSB, found encoding {ident[5]}"),
+        (e_type == ET_CORE, f"expected e_type ET_CORE, found {e_type}"),
+        (machine == EM_X86_64, f"expected e_machine EM_X86_64, found {machine}"),
+        (phentsize == PHDR.size, f"expected e_phentsize {PHDR.size}, found {phentsize}"),
+        (phnum > 0, "there are no program headers"),
+    )
+    for good, why in expected:
+        if not good:
+            raise NotACore(f"{path}: not an ELF core file of x86_64: {why}")
+    return phoff, phnum
+
+
+def read_notes(
+    path: str | os.PathLike[str], file: OpenFile, headers: tuple[ProgramHeader, ...]
+) -> tuple[Note, ...]:
+    """All notes of all PT_NOTEs."""
+    notes: list[Note] = []
+    room = NOTE_MAX
+    for item in headers:
+        if item.p_type != PT_NOTE:
+            continue
+        if item.p_offset + item.p_filesz > file.size:
+            raise NotACore(
+                f"{path}: cut off: a PT_NOTE ends at {item.p_offset + item.p_filesz:#x}, the file "
+                f"at {file.size:#x}",
+                hint=COPY_AGAIN,
+            )
+        room -= item.p_filesz
+        if room < 0:
+            raise NotACore(f"{path}: more than {NOTE_MAX:#x} bytes of notes", hint=COPY_AGAIN)
+        notes += parse_notes(file.read(item.p_offset, item.p_filesz))
+    return tuple(notes)

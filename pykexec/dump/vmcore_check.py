@@ -1,0 +1,283 @@
+"""Is this dump whole: the headers of an ELF core against each other, against the file,
+and against what a machine or a bound plan says must be in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from pykexec.abi.elf import PT_NOTE
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.documents.plan import BadPlan, backup_map_of, number, read_plan, span_of, whole
+from pykexec.dump.core_file import CoreFile, open_core
+from pykexec.dump.vmcore_pages import (
+    PatternCount,
+    count_patterns,
+    direct_loads,
+    is_kernel_text,
+)
+from pykexec.images.contents import data_extents
+from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
+from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
+from pykexec.placement.kernel_rules import Check
+
+NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
+"""Without them no dump tool can start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What must be in a dump (whole pages), and the RAM outside of which nothing may be."""
+
+    pages: RangeSet
+    ram: RangeSet
+    cpus: int | None = None
+    """CPUs that must have left their registers; None for at least one."""
+
+
+@dataclass(frozen=True)
+class VmcoreVerdict:
+    """`patterns` is None where no page of the dump describes itself."""
+
+    core: CoreFile
+    checks: tuple[Check, ...]
+    patterns: PatternCount | None
+
+    @property
+    def whole(self) -> bool:
+        """Unknown is not broken."""
+        return all(check.ok is not False for check in self.checks)
+
+
+def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
+    """Every rule. Raises NotACore, NotSupported or UnreadableFile where there is no dump."""
+    return judge(open_core(path), expected)
+
+
+def judge(
+    core: CoreFile, expected: Expected | None = None, counted: PatternCount | None = None
+) -> VmcoreVerdict:
+    """`counted` are the pages that describe themselves, where another kernel has read them."""
+    sound = (inside_file(core), file_pieces(core))
+    checks = [
+        cpu_notes(core, expected),
+        vmcoreinfo(core),
+        sound[0],
+        disjoint(core),
+        sound[1],
+        *(() if counted else (file_holes(core),)),
+        page_offset(core),
+        coverage(core, expected),
+    ]
+    patterns = None
+    if all(check.ok for check in sound):  # else the same bytes may be there a thousand times
+        patterns = counted or count_patterns(core)
+        checks.append(pattern_pages(patterns))
+    return VmcoreVerdict(core, tuple(checks), patterns if patterns != PatternCount() else None)
+
+
+def covered(core: CoreFile) -> RangeSet:
+    """Physical memory whose bytes are in the file: p_filesz of each PT_LOAD, as far as the file
+    goes. What wraps around is left out."""
+    return RangeSet.of(span for item in direct_loads(core) if (span := contents_of(item, core)))
+
+
+def contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
+    """The part of a PT_LOAD that the file holds; None for none of it."""
+    size = min(item.p_filesz, item.p_memsz, max(0, core.size - item.p_offset))
+    if not size or item.p_paddr + size > 1 << 64:
+        return None
+    return PhysRange.sized(item.p_paddr, size)
+
+
+def without_contents(core: CoreFile) -> RangeSet:
+    """Memory that a PT_LOAD lists (p_memsz) and the file does not hold. /proc/vmcore has none;
+    makedumpfile -E lists the pages so that it leaves out."""
+    listed = (
+        item.paddr_range
+        for item in direct_loads(core)
+        if item.p_memsz and item.p_paddr + item.p_memsz <= 1 << 64
+    )
+    return RangeSet.of(listed) - covered(core)
+
+
+def page_count(spans: RangeSet) -> int:
+    """Pages of which at least a byte is in `spans`."""
+    return RangeSet.of(span.outward(PAGE_SIZE) for span in spans).size // PAGE_SIZE
+
+
+def cpu_notes(core: CoreFile, expected: Expected | None) -> Check:
+    found = len(core.cpus)
+    wanted = expected.cpus if expected else None
+    detail = f"registers of {found} CPU{'' if found == 1 else 's'}"
+    if wanted is not None:
+        detail += f" of {wanted}"
+    return Check("cpu-notes", found >= (1 if wanted is None else wanted), detail)
+
+
+def vmcoreinfo(core: CoreFile) -> Check:
+    if core.vmcoreinfo is None:
+        return Check("vmcoreinfo", False, "no VMCOREINFO note")
+    missing = [key for key in NEEDED_KEYS if key not in core.vmcoreinfo]
+    if missing:
+        return Check("vmcoreinfo", False, f"VMCOREINFO has no {' and no '.join(missing)}")
+    release = core.vmcoreinfo["OSRELEASE"]
+    return Check("vmcoreinfo", True, f"{len(core.vmcoreinfo)} keys, release {release}")
+
+
+def inside_file(core: CoreFile) -> Check:
+    if not core.loads:
+        return Check("file-size", False, "no memory in it: there is no PT_LOAD")
+    for item in core.loads:
+        end = item.p_offset + item.p_filesz
+        if end > core.size:
+            detail = f"memory at {item.p_paddr:#x} ends at {end:#x} of a file of {core.size:#x}"
+            return Check("file-size", False, f"cut off: {detail}")
+        if item.p_filesz > item.p_memsz:
+            detail = f"p_filesz {item.p_filesz:#x} above p_memsz {item.p_memsz:#x}"
+            return Check("file-size", False, f"memory at {item.p_paddr:#x}: {detail}")
+        if max(item.p_paddr, item.p_offset) + item.p_memsz > 1 << 64:
+            return Check("file-size", False, f"memory at {item.p_paddr:#x} wraps around")
+    return Check("file-size", True, f"all {len(core.loads)} PT_LOADs end inside the file")
+
+
+def disjoint(core: CoreFile) -> Check:
+    """Each address once: in order, and no two that meet."""
+    loads = [item for item in core.loads if not is_kernel_text(item)]
+    for a, b in pairwise(loads):
+        if b.p_paddr < a.p_paddr:
+            detail = f"{b.p_paddr:#x} follows {a.p_paddr:#x}"
+            return Check("paddr-order", False, f"not sorted by physical address: {detail}")
+        if a.p_paddr + a.p_memsz > b.p_paddr:
+            detail = f"{a.p_paddr:#x}..{a.p_paddr + a.p_memsz:#x} and {b.p_paddr:#x}"
+            return Check("paddr-order", False, f"shown twice: {detail}")
+    return Check("paddr-order", True, "sorted by physical address, none shown twice")
+
+
+def file_pieces(core: CoreFile) -> Check:
+    """No bytes of the file stand for two addresses, or for an address and a header."""
+    pieces = [(i.p_offset, i.p_filesz, f"memory at {i.p_paddr:#x}") for i in direct_loads(core)]
+    pieces += [(i.p_offset, i.p_filesz, "a note") for i in core.headers if i.p_type == PT_NOTE]
+    pieces += [(0, core.headers_size, "the headers")]
+    used = sorted((at, at + size, what) for at, size, what in pieces if size)
+    for a, b in pairwise(used):
+        if a[1] > b[0] and "memory" in a[2] + b[2]:
+            return Check("file-pieces", False, f"{a[2]} and {b[2]} are the same bytes of the file")
+    return Check("file-pieces", True, "each piece of memory has bytes of its own")
+
+
+def file_holes(core: CoreFile) -> Check:
+    """Holes of the file read as zeros, and count as contents: a copy may have made them of
+    pages that are zero. A dump that is nothing else was never written."""
+    held = [item for item in direct_loads(core) if item.p_filesz]
+    holes = [item for item in held if is_hole(item, core)]
+    if not holes:
+        return Check("file-holes", True, "no PT_LOAD is one hole in the file")
+    detail = f"{len(holes)} of {len(held)} PT_LOADs are holes in the file, which read as zeros"
+    return Check("file-holes", len(holes) < len(held), f"{detail}: {holes[0].p_paddr:#x} is one")
+
+
+def is_hole(item: ProgramHeader, core: CoreFile) -> bool:
+    """Whether a PT_LOAD inside the file has no byte on the disk."""
+    end = item.p_offset + item.p_filesz
+    return end <= core.size and not any(data_extents(core.file.fd, item.p_offset, end))
+
+
+def page_offset(core: CoreFile) -> Check:
+    """makedumpfile derives page_offset from any one PT_LOAD."""
+    offsets = direct_offsets(core)
+    if not offsets:
+        return Check("page-offset", None, "no PT_LOAD of the direct map")
+    if len(offsets) > 1:
+        found = ", ".join(f"{value:#x}" for value in offsets[:3])
+        return Check("page-offset", False, f"p_vaddr - p_paddr is not one value: {found}")
+    return Check("page-offset", True, f"p_vaddr - p_paddr is {offsets[0]:#x} everywhere")
+
+
+def direct_offsets(core: CoreFile) -> list[int]:
+    """Every p_vaddr - p_paddr of the direct map; one in a good dump."""
+    return sorted({(item.p_vaddr - item.p_paddr) % (1 << 64) for item in direct_loads(core)})
+
+
+def coverage(core: CoreFile, expected: Expected | None) -> Check:
+    """All that must be there is, nothing that is not RAM, and nothing that is only listed."""
+    found, hollow = covered(core), without_contents(core)
+    empty = f"{page_count(hollow)} pages are listed without contents (p_filesz below p_memsz)"
+    lost = expected.pages - found if expected else RangeSet()
+    if lost:
+        detail = f"{page_count(lost)} pages are missing, the first at {lost.ranges[0].start:#x}"
+        return Check("coverage", False, f"{detail}; {empty}" if hollow else detail)
+    if hollow:
+        return Check("coverage", False, f"{empty}, the first at {hollow.ranges[0].start:#x}")
+    pages = found.size // PAGE_SIZE
+    if expected is None:
+        return Check(
+            "coverage", None, f"{pages} pages; what should be there is unknown",
+            "--machine DIR, or --plan FILE of the load",
+        )  # fmt: skip
+    strange = found - expected.ram
+    if strange:
+        return Check("coverage", False, f"{strange.ranges[0]} is shown and is no RAM")
+    return Check("coverage", True, f"{pages} pages, all that must be there among them")
+
+
+def pattern_pages(count: PatternCount) -> Check:
+    if count == PatternCount():
+        return Check("pattern-pages", None, "no page describes itself")
+    detail = f"{count.right} pages are at their own address"
+    if not count.whole:
+        bad = f"{count.lost} are not, {count.broken} are damaged, the first at {count.first_bad:#x}"
+        return Check("pattern-pages", False, f"{detail}; {bad}")
+    return Check("pattern-pages", True, detail)
+
+
+BOUND = "the document of a load, and not that of a dry run"
+
+
+def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
+    """From the document of `load --json`: all whole-page RAM but the reservation, the frames
+    that were free before the load and hold the image in place, and the huge pages of a
+    stage. Raises BadPlan."""
+    document = read_plan(path)
+    if document.get("state") != "bound":
+        raise BadPlan(
+            f"{path}: the plan is not bound: where the old pages went is not in it",
+            hint=BOUND,
+        )
+    try:
+        return expected_of_document(document)
+    except (KeyError, TypeError, ValueError, BadRange) as error:
+        raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300], hint=BOUND) from error
+
+
+def expected_of_document(document: dict[str, Any]) -> Expected:
+    """What `expected_of_plan` reads, from a document that may be anything."""
+    entries = document["memory_map"]
+    added = [span_of(item) for item in entries if item["type"] == DRIVER_RAM]
+    ranges = [
+        MemoryRange(span_of(item), RangeType(item["type"]))
+        for item in entries
+        if item["type"] != DRIVER_RAM
+    ]
+    ram = MemoryMap.of(ranges, RangeSet.of(added)).old_memory
+    reserved = document.get("reservation")
+    if reserved:
+        ram = ram - RangeSet.of(span_of(item) for item in reserved)
+    exchanged = backup_map_of(document)
+    in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)
+    return Expected(ram - in_place - staged_in(document, exchanged), ram)
+
+
+def staged_in(document: dict[str, Any], exchanged: BackupMap) -> RangeSet:
+    """The huge pages in which the image of a panic mode waits: a dump does not show them."""
+    pieces = [(number(item["mem"]), whole(item["memsz"])) for item in document.get("stage", ())]
+    if not pieces:
+        return RangeSet()
+    waiting = RangeSet.of(PhysRange.sized(*piece) for piece in pieces) - exchanged.destinations
+    sources = (run.source_range for run in exchanged)
+    return RangeSet.of(span.outward(HUGE_PAGE_SIZE) for span in (*waiting, *sources))

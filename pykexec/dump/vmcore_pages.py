@@ -1,0 +1,101 @@
+"""The pages of a dump that say where they belong, against where it shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
+from pykexec.crash.elfcorehdr import ProgramHeader
+from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
+from pykexec.dump.core_file import CoreFile
+from pykexec.images.contents import data_extents
+from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
+
+CHUNK = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class PatternCount:
+    """Self-describing pages, counted by the address that they name."""
+
+    right: int = 0
+    """Shown at their own address."""
+    copies: int = 0
+    """Shown at another address too: what a backup frame holds, seen at that frame."""
+    lost: int = 0
+    """Shown only at another address."""
+    broken: int = 0
+    """They start as such a page does, and are none."""
+    first_bad: int | None = None
+    """Physical address of the first one lost or broken."""
+
+    @property
+    def whole(self) -> bool:
+        return not self.lost and not self.broken
+
+
+def direct_loads(core: CoreFile) -> list[ProgramHeader]:
+    """By physical address, without the second view of the kernel's text."""
+    loads = (item for item in core.loads if not is_kernel_text(item))
+    return sorted(loads, key=lambda item: item.p_paddr)
+
+
+def is_kernel_text(item: ProgramHeader) -> bool:
+    """Text is shown once more at its own addresses; what has none says -1."""
+    return item.p_vaddr >= START_KERNEL_MAP and item.p_vaddr != (1 << 64) - 1
+
+
+def count_patterns(core: CoreFile) -> PatternCount:
+    """Every self-describing page against the address at which the dump shows it. Those that
+    are right come in order, and are kept as runs: a dump may have a hundred million."""
+    runs: list[PhysRange] = []
+    elsewhere: set[int] = set()
+    broken, first_broken = 0, None
+    for addr, page in self_describing(core):
+        named = named_addr(page)
+        if page != pattern_page(named):
+            broken += 1
+            first_broken = addr if first_broken is None else first_broken
+        elif named != addr:
+            elsewhere.add(named)
+        elif runs and runs[-1].end == addr:
+            runs[-1] = PhysRange(runs[-1].start, addr + PAGE_SIZE)
+        else:
+            runs.append(PhysRange.sized(addr, PAGE_SIZE))
+    right = RangeSet.of(runs)
+    lost = [named for named in elsewhere if named not in right]
+    bad = min([*lost, *([] if first_broken is None else [first_broken])], default=None)
+    copies = len(elsewhere) - len(lost)
+    return PatternCount(right.size // PAGE_SIZE, copies, len(lost), broken, bad)
+
+
+def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
+    """(physical address, contents) of the whole pages that start with the magic; holes of
+    the file are not read."""
+    for item in direct_loads(core):
+        for start, data in whole_pages(core, item):
+            at = data.find(MAGIC)
+            while at >= 0:
+                if at % PAGE_SIZE == 0:
+                    yield start + at, data[at : at + PAGE_SIZE]
+                at = data.find(MAGIC, at + 1 if at % PAGE_SIZE else at + PAGE_SIZE)
+
+
+def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
+    """(physical address, bytes) of the pages of a PT_LOAD that are not all in holes."""
+    pages = (
+        PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None
+    )
+    if pages is None:
+        return
+    shift = item.p_offset - item.p_paddr
+    done = pages.start
+    for start, end in data_extents(core.file.fd, pages.start + shift, pages.end + shift):
+        done = max(done, align_down(start - shift, PAGE_SIZE))
+        last = min(align_up(end - shift, PAGE_SIZE), pages.end)
+        while done < last:
+            step = min(CHUNK, last - done)
+            yield done, core.file.read(done + shift, step)
+            done += step

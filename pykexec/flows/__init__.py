@@ -1,0 +1,1 @@
+"""One flow a file: what a command does, from its wishes to its result."""

@@ -1,0 +1,35 @@
+"""Every precondition of a machine, as a row: what was found, and what would change it.
+
+Pure: a captured machine is diagnosed as a real one is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from pykexec.flows.doctor import devices, kernel, loaded, memory, others, panic, permission, region
+from pykexec.flows.doctor.loaded import Ours as Ours
+from pykexec.flows.doctor.row import Level as Level
+from pykexec.flows.doctor.row import Row as Row
+from pykexec.machine import Machine
+
+
+def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:
+    """All rows, always the same ones, in the order in which a load would stumble over them."""
+    areas = (
+        permission.rows(machine),
+        kernel.rows(machine),
+        loaded.rows(machine, ours),
+        others.rows(machine),
+        memory.rows(machine),
+        region.rows(machine),
+        panic.rows(machine),
+        devices.rows(machine),
+    )
+    return tuple(chain.from_iterable(areas))
+
+
+def problems(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows for which the command ends with status 3."""
+    return (row for row in rows if row.level is Level.FAIL)

@@ -1,0 +1,70 @@
+"""What writes to memory beside the CPUs, and what the CPUs do to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.flows.doctor.row import Row, fail, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.encryption import memory_encryption
+
+SHOWN = 6
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield bus_masters(machine)
+    yield iommu(machine)
+    yield encryption(machine)
+    yield paging(machine)
+
+
+def bus_masters(machine: Machine) -> Row:
+    """They go on writing after a panic: nobody shuts them down."""
+    name, found = "bus masters", machine.pci_devices
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    masters = [device for device in found if device.bus_master and not device.is_bridge]
+    lost = [device.address for device in masters if not device.driver]
+    shown = ", ".join(
+        f"{device.address} ({device.driver or 'no driver'})" for device in masters[:SHOWN]
+    )
+    more = f" and {len(masters) - SHOWN} more" if len(masters) > SHOWN else ""
+    what = f"{len(masters)} devices may write to memory: {shown}{more}" if masters else "none"
+    if lost:
+        return warn(
+            name, what, f"nothing quiesces {', '.join(lost[:SHOWN])}: unbound, but still enabled"
+        )
+    return ok(name, what)
+
+
+def iommu(machine: Machine) -> Row:
+    name, found = "IOMMU", machine.iommu_groups
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found:
+        what = f"{found} groups in /sys/kernel/iommu_groups"
+        return ok(name, f"{what}; mode in-place leaves its tables alone, stub-swap may move them")
+    return warn(
+        name,
+        "none translates: nothing keeps a device out of the capture kernel's memory",
+        "mode in-place (memory that no device was given); or intel_iommu=on, amd_iommu=on",
+    )
+
+
+def encryption(machine: Machine) -> Row:
+    """Whether the stub can run, and reads what the first kernel wrote."""
+    name, found = "memory encryption", memory_encryption(machine)
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found is None:
+        return ok(name, "neither SME nor a confidential guest")
+    return fail(name, found.why_no_dump, found.remedy)
+
+
+def paging(machine: Machine) -> Row:
+    name, flags = "page tables", machine.cpu_flags
+    if isinstance(flags, Unknown):
+        return unknown(name, flags)
+    levels = "five levels (la57)" if "la57" in flags else "four levels"
+    leafs = "1 GiB pages" if "pdpe1gb" in flags else "no 1 GiB pages: 4 KiB of reservation a GiB"
+    return ok(name, f"{levels}, {leafs}")

@@ -1,0 +1,129 @@
+"""What the running kernel was built with, and what it shows of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.abi.kexec import KexecFlag
+from pykexec.backends.kernel.relocation import Move, relocation
+from pykexec.errors import KexecError
+from pykexec.flows.doctor.row import Level, Row, fail, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.plan import LoadRequest
+from pykexec.placement.syscall_choice import ANOTHER_KERNEL, choose_syscall, no_kexec_at_all
+
+OPTIONS = (
+    ("CONFIG_CRASH_DUMP", Level.WARN, "no crash image loads, from Linux 6.9 on"),
+    ("CONFIG_PROC_VMCORE", Level.WARN, "as a capture kernel this one has no /proc/vmcore"),
+    ("CONFIG_HUGETLBFS", Level.WARN, "a crash by normal has no memory of its own"),
+    ("CONFIG_RELOCATABLE", Level.WARN, "as a capture kernel this one runs at one address only"),
+)
+"""Option, what its lack means for a load, and for the user."""
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield architecture(machine)
+    yield system_call(machine)
+    yield kexec_load(machine)
+    yield kexec_file_load(machine)
+    for name, level, without in OPTIONS:
+        yield option(machine, name, level, without)
+    yield moves(machine)
+    yield symbols(machine)
+    yield kcore(machine)
+
+
+def architecture(machine: Machine) -> Row:
+    name, found = "architecture", machine.architecture
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if found == "x86_64":
+        return ok(name, found)
+    if machine.is_i386:
+        return warn(name, found, "only normal loads, of images with a 32-bit entry")
+    return fail(name, found, "images for x86_64 can be planned and rehearsed here, not loaded")
+
+
+def system_call(machine: Machine) -> Row:
+    """What a load without options would do: the function decides that the load itself asks."""
+    name = "system call"
+    if isinstance(machine.config, Unknown) and isinstance(machine.kexec.in_kernel, Unknown):
+        return unknown(name, machine.config)
+    try:
+        choice = choose_syscall(machine, LoadRequest(), None)
+    except KexecError as error:
+        return fail(name, error.message, error.hint or "")
+    return ok(name, f"{choice.syscall}: {choice.why}")
+
+
+def kexec_load(machine: Machine) -> Row:
+    """The remedy is what is left, and nothing where the row above has said it."""
+    name, value = "CONFIG_KEXEC", machine.option("CONFIG_KEXEC")
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    if no_kexec_at_all(machine):
+        return fail(name, "is not set: no kexec_load", ANOTHER_KERNEL)
+    return warn(name, "is not set: no kexec_load", "crash by normal needs a kernel that has it")
+
+
+def kexec_file_load(machine: Machine) -> Row:
+    name, value = "CONFIG_KEXEC_FILE", machine.option("CONFIG_KEXEC_FILE")
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    if no_kexec_at_all(machine):
+        return fail(name, "is not set: no kexec_file_load", ANOTHER_KERNEL)
+    return warn(
+        name, "is not set: no kexec_file_load", "a locked-down kernel then loads nothing at all"
+    )
+
+
+def option(machine: Machine, name: str, level: Level, without: str) -> Row:
+    value = machine.option(name)
+    if isinstance(value, Unknown):
+        return unknown(name, value)
+    if value == "y":
+        return ok(name, "y")
+    return Row(name, level, "is not set", without)
+
+
+def moves(machine: Machine) -> Row:
+    """Whether the old pages survive a kexec: what mode kernel-swap needs."""
+    name, found = "pages at a kexec", relocation(machine)
+    if found.swap_flags == KexecFlag(0):
+        return ok(name, f"swapped: {found.why}")
+    if found.swap_flags:
+        return ok(name, f"swapped with KEXEC_PRESERVE_CONTEXT: {found.why}")
+    if Move.UNKNOWN in (found.plain, found.preserve_context):
+        return Row(name, Level.UNKNOWN, found.why)
+    return warn(
+        name,
+        f"copied: {found.why}",
+        "mode kernel-swap is not possible; the others need a crash region",
+    )
+
+
+def symbols(machine: Machine) -> Row:
+    """Mode kernel-swap reads kexec_image back."""
+    name = "/proc/kallsyms"
+    names, hidden, restrict = machine.symbols, machine.symbols_hidden, machine.sysctls.kptr_restrict
+    if isinstance(names, Unknown):
+        return unknown(name, names)
+    if hidden:
+        fix = "sysctl kernel.kptr_restrict=1" if restrict == 2 else "run as root (CAP_SYSLOG)"
+        return warn(name, f"shows no addresses (kernel.kptr_restrict is {restrict})", fix)
+    if "kexec_image" not in names:
+        return warn(
+            name, "does not list kexec_image", "mode kernel-swap needs CONFIG_KALLSYMS_ALL=y"
+        )
+    return ok(name, "shows the address of kexec_image")
+
+
+def kcore(machine: Machine) -> Row:
+    name, found = "/proc/kcore", machine.page_offset_base
+    if isinstance(found, Unknown):
+        return unknown(name, found, "the ELF core headers need the place of the direct map")
+    return ok(name, "tells where the direct map begins")

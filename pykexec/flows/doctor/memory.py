@@ -1,0 +1,88 @@
+"""The memory map, what is reserved, huge pages, and the notes. Rows go into issues, so
+they never say *where* anything lies: that is what KASLR hides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.flows.doctor.row import Row, fail, in_mib, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield memory_map(machine)
+    yield available(machine)
+    yield huge_pages(machine)
+    yield vmcoreinfo(machine)
+    yield crash_notes(machine)
+    yield rsdp(machine)
+
+
+def memory_map(machine: Machine) -> Row:
+    name, found = "memory map", machine.memory_map
+    if isinstance(found, Unknown):
+        return unknown(name, found, "run as root")
+    source, ram = machine.memory_map_source, found.ram
+    pieces = "1 range" if len(ram) == 1 else f"{len(ram)} ranges"
+    what = f"{in_mib(ram.size)} of RAM in {pieces} ({source})"
+    if machine.out_of_reach:
+        what += f"; {machine.out_of_reach.size:#x} bytes above 2^52 are left out"
+        return warn(name, what, "no x86 processor has more address bits: the map is damaged")
+    if source == "/proc/iomem":
+        return ok(name, what)
+    return warn(name, what, "run as root: the kernel's own ranges are not in it")
+
+
+def available(machine: Machine) -> Row:
+    """The image is held twice until the switch, and no load may have half of RAM."""
+    name, free, total = "memory", machine.memavailable, machine.totalram
+    if isinstance(free, Unknown):
+        return unknown(name, free)
+    if isinstance(total, Unknown):
+        return unknown(name, total)
+    what = f"{in_mib(free)} available of {in_mib(total)}; a load has at most {in_mib(total // 2)}"
+    if free < total // 4:
+        return warn(name, what, "free memory first, or load right after boot")
+    return ok(name, what)
+
+
+def huge_pages(machine: Machine) -> Row:
+    """pykexec raises the pool by what it takes; others' pages stay theirs."""
+    name, pools = "2 MiB huge pages", machine.hugepages
+    if isinstance(pools, Unknown):
+        return unknown(name, pools)
+    pool = next((pool for pool in pools if pool.page_size == HUGE_PAGE_SIZE), None)
+    if pool is None:
+        return fail(name, "no pool of them", "the kernel needs CONFIG_HUGETLBFS=y")
+    what = f"{pool.total} in the pool, {pool.free} free, {pool.reserved} reserved"
+    if isinstance(machine.hugepage_users, Unknown) or not machine.hugepage_users:
+        return ok(name, what)
+    users = ", ".join(
+        f"{user.name} [{user.pid}] {in_mib(user.size)}" for user in machine.hugepage_users[:5]
+    )
+    return ok(name, f"{what}; used by {users}")
+
+
+def vmcoreinfo(machine: Machine) -> Row:
+    name, found = "VMCOREINFO", machine.vmcoreinfo
+    if isinstance(found, Unknown):
+        return unknown(name, found, "a dump without it needs the kernel's vmlinux to be read")
+    return ok(name, f"{found.size} bytes")
+
+
+def crash_notes(machine: Machine) -> Row:
+    name, found = "crash notes of the CPUs", machine.cpus
+    if isinstance(found, Unknown):
+        return unknown(name, found, "run as root; the kernel needs CONFIG_CRASH_DUMP=y")
+    return ok(name, f"{len(found)} CPUs, {found[0].size} bytes each")
+
+
+def rsdp(machine: Machine) -> Row:
+    """A BIOS machine needs none; an EFI machine's capture kernel has no other way."""
+    name, found = "ACPI RSDP", machine.acpi_rsdp
+    if not isinstance(found, Unknown):
+        return ok(name, "was handed over")
+    if machine.efi is None:
+        return ok(name, "found by each kernel below 1 MiB (BIOS)")
+    return unknown(name, found, "run as root, or --append acpi_rsdp=ADDR")

@@ -1,0 +1,42 @@
+"""What other programs do to an image of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.flows.doctor.row import Row, ok, unknown, warn
+from pykexec.machine import Machine, Unknown
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield reload_rules(machine)
+    yield kdump_units(machine)
+
+
+def reload_rules(machine: Machine) -> Row:
+    """They unload whatever crash image is loaded, and then load their own, or fail to."""
+    name, found = "udev rules of others", machine.reload_rules
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if not found:
+        return ok(name, "none reloads a crash image")
+    masks = (f"ln -s /dev/null /etc/udev/rules.d/{path.rpartition('/')[2]}" for path in found)
+    return warn(
+        name,
+        f"{', '.join(found)}: a memory or CPU event may unload a crash image of ours",
+        "; ".join(masks),
+    )
+
+
+def kdump_units(machine: Machine) -> Row:
+    """They load at boot; and unload when they stop, whosever image it is."""
+    name, found = "kdump services of others", machine.kdump_units
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if not found:
+        return ok(name, "none is enabled")
+    return warn(
+        name,
+        f"{', '.join(found)}: enabled, and may unload a crash image of ours",
+        f"systemctl disable {' '.join(found)}",
+    )

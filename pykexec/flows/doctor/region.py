@@ -1,0 +1,59 @@
+"""The crash region, through which a panic reaches an image: whether there is one, how it was made,
+and whether one can be made while the kernel runs. No row says where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.backends.kernel.region_rules import refusal
+from pykexec.backends.region import default_size, origin
+from pykexec.flows.doctor.row import Row, in_mib, ok, unknown, warn
+from pykexec.machine import Machine, RegionModule, Unknown
+from pykexec.placement.panic_modes import advised_boot, advised_region, typical_need
+
+KIB = 1 << 10
+
+
+def rows(machine: Machine) -> Iterator[Row]:
+    yield region(machine)
+    yield module(machine)
+
+
+def region(machine: Machine) -> Row:
+    """Whether a panic can reach an image of ours."""
+    name, size = "crash region", machine.kexec.crash_size
+    if isinstance(size, Unknown):
+        return unknown(name, size)
+    need = typical_need(machine)
+    if size >= need:
+        return ok(
+            name, f"{in_mib(size)}, made at {origin(machine)}; a stub needs {need // KIB} KiB"
+        )
+    if size:
+        return warn(
+            name,
+            f"{in_mib(size)}; a stub needs {need // KIB} KiB, so a panic cannot start one",
+            advised_boot(machine),
+        )
+    fix = "pykexec region make" if can_be_made(machine) else advised_region(machine)
+    return warn(name, "there is none, so a panic cannot start an image", fix)
+
+
+def can_be_made(machine: Machine) -> bool:
+    """Only what is known to be there counts."""
+    module = machine.modules.region
+    return isinstance(module, RegionModule) and not refusal(machine, default_size(machine))
+
+
+def module(machine: Machine) -> Row:
+    """Needed only where no region was reserved at boot."""
+    name, found = "region module", machine.modules.region
+    if origin(machine):
+        return ok(name, "not needed: there is a crash region")
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    if why := refusal(machine, default_size(machine)):
+        return warn(name, why.message, why.hint or "")
+    assert found
+    signed = "signed" if found.signed else "not signed"
+    return ok(name, f"{found.path} ({signed}) can make a crash region on {machine.release}")

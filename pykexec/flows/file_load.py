@@ -1,0 +1,133 @@
+"""The short flow of kexec_file_load(2): the kernel reads the files and places everything.
+
+What would be handed over is decided first (`plan_file_load`), which is all that a dry run does.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from pykexec.abi.kexec import KexecFileFlag
+from pykexec.backends.backend import Slot
+from pykexec.images.contents import Contents, OpenFile
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.images.unwrapped import bzimage_file
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.capture import capture_line, capture_warnings
+from pykexec.placement.cmdline import (
+    CommandLine,
+    check_length,
+    command_line,
+    file_load_limit,
+    running_line,
+)
+from pykexec.placement.estimate import crash_size
+from pykexec.placement.implied import with_implied
+from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.syscall_choice import why_load_is_refused
+from pykexec.placement.x86.reservation import NothingReserved
+
+NO_FILE_FLAGS = KexecFileFlag(0)
+
+
+class FileLoadBackend(Protocol):
+    """A backend whose kernel reads files."""
+
+    def machine(self) -> Machine: ...
+
+    def session(self) -> AbstractContextManager[None]: ...
+
+    def file_load(
+        self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
+    ) -> None:
+        """kexec_file_load(2); `cmdline` without its NUL."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """What kexec_file_load(2) is given; where it goes is the kernel's secret."""
+
+    image: KernelImage
+    file: OpenFile
+    """The bzImage itself, unpacked where the user's file is a container of one."""
+    initrd: Contents | None
+    slot: Slot
+    flags: KexecFileFlag
+    cmdline: CommandLine
+    warnings: tuple[str, ...] = ()
+
+
+def file_load(
+    kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
+) -> FilePlan:
+    """Identify, build the command line, hand over. Raises KexecError."""
+    image = identify(kernel, profile=request.profile)
+    with backend.session():
+        return hand_over(image, backend, request)
+
+
+def hand_over(
+    image: KernelImage,
+    backend: FileLoadBackend,
+    request: LoadRequest,
+    more_flags: KexecFileFlag = NO_FILE_FLAGS,
+) -> FilePlan:
+    """The same for a parsed image, inside of a session of the backend; `more_flags` besides
+    those that the request needs."""
+    planned = plan_file_load(image, backend.machine(), request, more_flags)
+    line = planned.cmdline.encoded[:-1]
+    backend.file_load(planned.file, planned.initrd, line, planned.flags)
+    return planned
+
+
+def plan_file_load(
+    image: KernelImage,
+    machine: Machine,
+    request: LoadRequest,
+    more_flags: KexecFileFlag = NO_FILE_FLAGS,
+) -> FilePlan:
+    """Pure, and the whole decision of a dry run. Raises NotSupported for an image that no loader
+    of the kernel takes, NothingReserved, UsageError for a command line that does not fit."""
+    refused = why_load_is_refused(machine)
+    file = bzimage_file(image, f"a bzImage: {refused}" if refused else "--syscall load")
+    request = with_implied(image, request)
+    crash = request.kind is ImageKind.CRASH
+    if crash:
+        refuse_without_region(machine)
+        line = capture_line(machine, request)
+    else:
+        running = running_line(machine, request.reuse_cmdline)
+        line = command_line(request.append, running, request.cmdline_remove)
+    check_length(line, file_load_limit(image.linux.cmdline_size), "kexec_file_load")
+    flags = more_flags
+    if crash:
+        flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
+    if request.initrd is None:
+        flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
+    slot = Slot.CRASH if crash else Slot.NORMAL
+    warnings = size_and_word_warnings(image, machine, request, line) if crash else ()
+    return FilePlan(image, file, request.initrd, slot, flags, line, warnings)
+
+
+def refuse_without_region(machine: Machine) -> None:
+    """kexec_file_load(2) would answer EADDRNOTAVAIL. Unknown refuses nothing."""
+    if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
+        raise NothingReserved(
+            "there is no crash region",
+            hint="pykexec region make 256M, or boot with crashkernel=256M",
+        )
+
+
+def size_and_word_warnings(
+    image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
+) -> tuple[str, ...]:
+    """Of a capture kernel in the reserved region, which an unprivileged reader does not see."""
+    guess = crash_size(image.linux, request.initrd, request.append)
+    reserved = machine.crash_kernel
+    size = reserved.ranges[-1].size if reserved else guess.size
+    return capture_warnings(size, guess, line, request.append)

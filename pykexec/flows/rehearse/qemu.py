@@ -1,0 +1,215 @@
+"""A rehearsal with real kernels: two initramfs, one QEMU, and a verdict on what was said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pkgutil
+import platform
+from base64 import b64decode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pykexec
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.documents.plan import backup_map_of, number, span_of
+from pykexec.dump.core_file import CoreFile, open_core
+from pykexec.dump.vmcore_check import Expected, expected_of_document, judge
+from pykexec.dump.vmcore_pages import PatternCount
+from pykexec.errors import CheckFailed, KexecError, NotSupported
+from pykexec.flows.rehearse.simulated import LoadFacts, NoProgress, Progress, Rehearsal
+from pykexec.images.contents import Contents
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.images.x86.bzimage import BZIMAGE64
+from pykexec.memory.ranges import PhysRange, align_down
+from pykexec.placement.plan import LoadRequest, Mode
+from pykexec.qemu.guest import INITRD, KERNEL, WISHES
+from pykexec.qemu.machine import Computer, Session, qemu, running
+from pykexec.qemu.newc import Tree
+from pykexec.qemu.python import interpreter, python_tree
+
+APPEND = "console=ttyS0 panic=1 quiet"
+"""For both kernels: what each of them says before it dies is on the console."""
+CODECS = ("encodings.ascii", "encodings.latin_1")
+"""Imported by name, when text is in them."""
+LIMIT_BASE, LIMIT_PER_GIB = 300, 180
+"""Seconds that all may take; about five times what it takes on an idle machine."""
+
+
+class NoFirstKernel(KexecError):
+    """The machine of a rehearsal ended before there was a panic."""
+
+    code = "no-first-kernel"
+
+
+class NoDump(CheckFailed):
+    """After the panic no capture kernel has read the dump to its end."""
+
+    code = "no-dump"
+
+
+@dataclass(frozen=True, slots=True)
+class QemuStage:
+    """The machine to rehearse on; sizes in bytes, `used` in percent of the memory."""
+
+    memory: int = 1 << 30
+    used: int = 40
+    cpus: int = 2
+    reserved: int = 64 << 10
+    """crashkernel="""
+
+
+def rehearse_in_qemu(
+    kernel: str | os.PathLike[str],
+    request: LoadRequest,
+    image_type: str | None = None,
+    stage: QemuStage | None = None,
+    progress: Progress | None = None,
+) -> Rehearsal:
+    """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and what the load is refused with."""
+    chosen, tell = stage or QemuStage(), progress or NoProgress()
+    qemu()
+    image = startable(identify(kernel, image_type, request.profile))
+    tell.step("making the guests")
+    computer = first_computer(os.fspath(kernel), request, image_type, chosen)
+    with running(computer) as session:
+        said = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
+    return verdict(image, chosen, said)
+
+
+def first_computer(
+    kernel: str, request: LoadRequest, image_type: str | None, stage: QemuStage
+) -> Computer:
+    """With everything in its initramfs that both kernels need."""
+    tree, variables = guest_tree("first", everything())
+    append = f"{APPEND} {variables}"
+    options = [f"--append={append}", *load_options(request, image_type)]
+    fill = max(PAGE_SIZE, align_down(stage.memory * stage.used // 100, PAGE_SIZE))
+    tree.write(KERNEL, Path(kernel).read_bytes())
+    tree.write(INITRD, capture_initrd(request.initrd))
+    tree.write(WISHES, json.dumps({"fill": fill, "load": options}))
+    words = f"{append} crashkernel={stage.reserved}"
+    return Computer(kernel, tree.archive(), words, stage.memory, stage.cpus)
+
+
+def startable(image: KernelImage) -> KernelImage:
+    """What QEMU's -kernel starts, on a machine whose Python runs in it."""
+    if platform.machine() != "x86_64":
+        raise NotSupported(
+            "--engine qemu puts this machine's Python into x86_64 guests",
+            hint="rehearse on an x86_64 machine, or with --engine simulated",
+        )
+    if image.type != BZIMAGE64.name or image.wrapped:
+        found = " in ".join((image.type, *image.wrapped))
+        raise NotSupported(
+            f"--engine qemu starts a {BZIMAGE64.name}, and this is a {found}",
+            hint="give the kernel's own bzImage, as it is in /boot",
+        )
+    return image
+
+
+def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
+    """The wishes as words for `pykexec load`; the initrd is made elsewhere."""
+    wishes = {
+        "--mode": request.mode,
+        "--mem-min": request.mem_min,
+        "--mem-max": request.mem_max,
+        "--crash-size": request.crash_size,
+        "--type": image_type,
+    }
+    words = [f"{name}={value}" for name, value in wishes.items() if value is not None]
+    return [*words, *(f"--append={text}" for text in request.append)]
+
+
+def everything() -> list[str]:
+    """All of pykexec, and what `python -m` needs."""
+    found = pkgutil.walk_packages(pykexec.__path__, "pykexec.")
+    return [*(item.name for item in found), "runpy"]
+
+
+def guest_tree(role: str, modules: list[str]) -> tuple[Tree, str]:
+    """The files of a guest with pykexec.qemu.ROLE as process 1, and the variables for it, which
+    the kernel takes from its command line: before /dev is there, Python finds no random seed."""
+    tree, library_path = python_tree([f"pykexec.qemu.{role}", *CODECS, *modules])
+    for folder in ("proc", "sys", "dev", "run", "tmp"):
+        tree.folder(folder)
+    start = f"from pykexec.qemu.{role} import main\nmain()\n"
+    tree.write("/init", f"#!{interpreter()}\n{start}", 0o755)
+    return tree, f"LD_LIBRARY_PATH={library_path} PYTHONHASHSEED=0"
+
+
+def capture_initrd(before: Contents | None) -> bytes:
+    """Ours, packed; behind an initrd of the user's, whose /init it replaces."""
+    tree, _ = guest_tree("capture", [])
+    theirs = b"".join(bytes(chunk) for chunk in before.chunks()) if before else b""
+    return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
+
+
+def listen(session: Session, limit: float, tell: Progress) -> dict[str, Any]:
+    """All that the guests say, up to the dump."""
+    said: dict[str, Any] = {}
+    for message in session.messages(limit):
+        if "step" in message:
+            tell.step(message["step"])
+        said |= message
+        if "refused" in said or ("dump" in said and "filled" in said):
+            break
+    if "refused" in said and "filled" not in said:
+        raise refusal(said)
+    if "refused" in said or "dump" not in said or "filled" not in said:
+        raise no_answer(said, session, limit)
+    return said
+
+
+def refusal(said: dict[str, Any]) -> KexecError:
+    """What the load in the guest ended with, as if it had been here."""
+    fault = said["refused"]
+    error = KexecError(fault["message"], hint=fault["hint"])
+    error.code, error.exit_status = fault["code"], said["status"]
+    return error
+
+
+def no_answer(said: dict[str, Any], session: Session, limit: float) -> KexecError:
+    """Which kernel failed, and how."""
+    kind, who = (NoDump, "capture") if "filled" in said else (NoFirstKernel, "first")
+    if "refused" in said:
+        how = f"says: {said['refused']['message']}"
+    elif session.timed_out:
+        how = f"is not done after {limit:.0f} seconds"
+    else:
+        how = "ended the machine"
+    hint = f"the last on its console: {session.last_words}"
+    return kind(f"the {who} kernel {how}", hint=hint, console=session.last_lines)
+
+
+def verdict(image: KernelImage, stage: QemuStage, said: dict[str, Any]) -> Rehearsal:
+    """Every rule, with what the plan says must be in the dump."""
+    plan = said["plan"]
+    expected = expected_of_document(plan)
+    wanted = Expected(expected.pages, expected.ram, said["cpus"])
+    dump = judge(core_of(said["dump"]), wanted, PatternCount(**said["dump"]["patterns"]))
+    headers = plan["elfcorehdr"]
+    facts = LoadFacts(
+        image,
+        Mode(plan["mode"]),
+        span_of(plan["window"]) if plan["window"] else None,
+        backup_map_of(plan),
+        PhysRange.sized(number(headers["addr"]), headers["size"]),
+        headers["program_headers"],
+        tuple(said["warnings"]),
+    )
+    return Rehearsal("qemu", stage, facts, said["filled"], dump)
+
+
+def core_of(dump: dict[str, Any]) -> CoreFile:
+    """The dump without its memory: a file of the same headers and the same size."""
+    fd = os.memfd_create("vmcore")
+    try:
+        os.write(fd, b64decode(dump["head"]))
+        os.truncate(fd, dump["size"])
+        return open_core(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)

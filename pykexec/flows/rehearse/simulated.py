@@ -1,0 +1,169 @@
+"""The whole of a crash by normal, on a machine that is thrown away afterwards:
+
+load -> fill every frame in use with a page that says where it belongs -> panic -> capture
+     -> every such page is readable at its own address, once and only once
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.pattern import pattern_page
+from pykexec.dump.vmcore_check import Expected, VmcoreVerdict, verify
+from pykexec.dump.vmcore_pages import PatternCount
+from pykexec.flows.load import LoadedPlan, load
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.kernel_rules import Check
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.segment import SegmentTable
+
+if TYPE_CHECKING:
+    from pykexec.flows.rehearse.qemu import QemuStage
+
+FILL_PAGES = 256
+"""Pages that are written at once: 1 MiB."""
+
+
+class Progress(Protocol):
+    """Told what comes next."""
+
+    def step(self, text: str) -> None: ...
+
+
+class NoProgress:
+    """Nobody looks."""
+
+    def step(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The machine to rehearse on; `memory` in bytes, `used` in percent of it."""
+
+    memory: int = 1 << 30
+    used: int = 40
+    allocator: str = "random"
+    relocate: str = "swap"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadFacts:
+    """What is to be said of a crash by normal that was loaded, whichever kernel did it."""
+
+    image: KernelImage
+    mode: Mode | None
+    window: PhysRange | None
+    backup_map: BackupMap
+    headers_at: PhysRange
+    program_headers: int
+    warnings: tuple[str, ...] = ()
+    table: SegmentTable | None = None
+    """None where a real kernel has it, which was given no more than the stub."""
+
+    @classmethod
+    def of(cls, done: LoadedPlan) -> LoadFacts:
+        plan, bound = done.planned.plan, done.bound
+        assert bound, "a crash by normal has ELF core headers"
+        return cls(
+            plan.image,
+            plan.mode,
+            plan.window,
+            bound.backup_map,
+            bound.headers_at,
+            bound.program_headers,
+            plan.warnings,
+            done.planned.table,
+        )
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What came of it; counts are pages."""
+
+    engine: str
+    stage: Stage | QemuStage
+    load: LoadFacts
+    filled: int
+    """Frames in use when the machine crashed."""
+    dump: VmcoreVerdict
+
+    @property
+    def patterns(self) -> PatternCount:
+        return self.dump.patterns or PatternCount()
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The dump's, and whether all that was filled is there."""
+        right = self.patterns.right
+        detail = f"{right} of {self.filled} pages are readable at their original address, once"
+        return (*self.dump.checks, Check("every-old-page", right == self.filled, detail))
+
+    @property
+    def good(self) -> bool:
+        """Here nothing may be unknown."""
+        return all(check.ok for check in self.checks)
+
+
+def rehearse(
+    kernel: str | os.PathLike[str],
+    request: LoadRequest,
+    image_type: str | None = None,
+    stage: Stage | None = None,
+    progress: Progress | None = None,
+) -> Rehearsal:
+    """Raises KexecError where the load is refused, or the capture kernel does not come up."""
+    chosen, tell = stage or Stage(), progress or NoProgress()
+    wanted = replace(request, kind=ImageKind.CRASH_BY_NORMAL)
+    with tempfile.TemporaryDirectory(prefix="pykexec-") as folder:
+        backend = SimulatedBackend.create(
+            Path(folder) / "machine",
+            chosen.memory,
+            seed=chosen.seed,
+            used=chosen.used,
+            allocator=chosen.allocator,
+            relocate=chosen.relocate,
+        )
+        tell.step("loading")
+        facts = LoadFacts.of(load(kernel, backend, wanted, image_type))
+        frames = backend.show().in_use
+        expected = expected_of_machine(backend)
+        tell.step("filling memory")
+        fill(backend, frames)
+        tell.step("panic, and the capture kernel")
+        backend.crash()
+        tell.step("reading the dump")
+        dump = verify(backend.folder.vmcore, expected)
+        return Rehearsal("simulated", chosen, facts, frames.size // PAGE_SIZE, dump)
+
+
+def expected_of_machine(backend: SimulatedBackend) -> Expected:
+    """What a dump of this machine must show: what its first kernel has in use, and wrote."""
+    shown, cpus = backend.show(), backend.machine().cpus
+    ram = shown.memory_map.whole_page_ram
+    if shown.reservation:
+        ram = ram.without(shown.reservation)
+    return Expected(
+        shown.in_use | shown.kernel, ram, None if isinstance(cpus, Unknown) else len(cpus)
+    )
+
+
+def fill(backend: SimulatedBackend, frames: RangeSet) -> None:
+    """Every one of these frames says where it belongs."""
+    with backend.folder.session(write=True) as session:
+        for span in frames:
+            for addr in range(span.start, span.end, FILL_PAGES * PAGE_SIZE):
+                end = min(span.end, addr + FILL_PAGES * PAGE_SIZE)
+                pages = (pattern_page(at) for at in range(addr, end, PAGE_SIZE))
+                session.ram.write(addr, b"".join(pages))
+        session.commit(session.state)

@@ -1,0 +1,1 @@
+"""What an image on x86 needs around it."""

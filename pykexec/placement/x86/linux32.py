@@ -1,0 +1,114 @@
+"""A Linux kernel by its 32-bit entry: kexec-bzImage.c's order and windows.
+
+Everything lies where a 32-bit kernel reaches it: boot_params below 640 KiB, the kernel as
+low as it may, the initrd below initrd_addr_max.
+"""
+
+from __future__ import annotations
+
+from pykexec.errors import DoesNotFit
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
+from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.normal_load import NormalLoad
+from pykexec.placement.plan import (
+    BOOT_PARAMS,
+    INITRD,
+    KERNEL_32,
+    LoadRequest,
+    Placed,
+    PlacementPlan,
+)
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.boot_params import boot_params_for
+from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+
+
+def plan_linux_i386(
+    image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """Raises UnservedImage for one without a 32-bit entry, DoesNotFit, UsageError, NotSupported
+    for an unknown memory map."""
+    if boot.entry_offset is None:
+        raise UnservedImage(
+            f"{image.path}: this image starts in real mode only: it has no 32-bit entry "
+            "(code32_start), and cannot be relocated",
+            hint="pykexec-kexec --real-mode -l starts it by its real-mode entry",
+            type=image.type,
+        )
+    load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
+    params = boot_params_for(boot, machine, request, load.line, load.next_map)
+    below = purgatory_end(boot)
+    purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
+    params_at = take_low(load.space, BOOT_PARAMS, params.size)
+    kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
+    initrd = rest[0].range if rest else None
+    size = request.initrd.size if request.initrd else 0
+    told = Placed(
+        BOOT_PARAMS,
+        params_at,
+        "as low as there is room, below 640 KiB; ESI points here",
+        Built(params.encode(params_at.start, initrd, size)),
+        Source.BUILT,
+    )
+    placed = (told, kernel, *rest)
+    job = StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
+    why = f"as high as there is room below {below:#x}"
+    return load.plan(placed, purgatory, job, why)
+
+
+def take_low(space: Space, name: str, size: int) -> PhysRange:
+    """As low as there is room, below 640 KiB."""
+    end = layout.LOW_MEMORY.end
+    return space.take(name, size, lowest=layout.BOOT_PARAMS_MIN, below=end, from_top=False)
+
+
+def purgatory_end(boot: Linux32Boot) -> int:
+    """Out of the way of a kernel that cannot move."""
+    return layout.PURGATORY_END_32 if boot.relocatable else layout.LOW_MEMORY.end
+
+
+def kernel_and_initrd(
+    image: KernelImage, boot: Linux32Boot, request: LoadRequest, space: Space
+) -> tuple[Placed, ...]:
+    """Both at their places, the initrd where there is one. Raises DoesNotFit."""
+    kernel = kernel_place(space, boot)
+    placed = Placed(KERNEL_32, kernel, why_kernel(boot), image.payload, Source.FILE)
+    if request.initrd is None:
+        return (placed,)
+    end = boot.initrd_addr_max + 1
+    initrd = space.take(INITRD, request.initrd.size, lowest=layout.MIB, below=end)
+    why = f"as high as there is room below {end:#x} (initrd_addr_max)"
+    return placed, Placed(INITRD, initrd, why, request.initrd, Source.FILE)
+
+
+def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
+    """At or above where it is linked, or there and nowhere else. Raises DoesNotFit, PlaceTaken."""
+    if boot.relocatable:
+        end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
+        if boot.load_addr >= end:
+            raise DoesNotFit(
+                f"{KERNEL_32} belongs at {boot.load_addr:#x} or above, and must end below {end:#x}",
+                hint="its header is damaged, or it is for the 64-bit entry (--type bzImage64)",
+            )
+        return space.take(
+            KERNEL_32,
+            boot.memory,
+            align=boot.kernel_alignment,
+            lowest=boot.load_addr,
+            below=end,
+            from_top=False,
+        )
+    return space.take_at(KERNEL_32, PhysRange.sized(boot.load_addr, boot.memory))
+
+
+def why_kernel(boot: Linux32Boot) -> str:
+    if not boot.relocatable:
+        return f"it runs only at {boot.load_addr:#x}"
+    return (
+        f"as low as there is room at or above {boot.load_addr:#x}, aligned to "
+        f"{boot.kernel_alignment:#x}; it needs {boot.memory:#x} bytes"
+    )

@@ -1,0 +1,94 @@
+"""A Linux x86_64 kernel by its 64-bit entry: what a boot of it needs, where each thing goes, and
+why. A capture kernel is placed by the same rules.
+
+Order, alignment and windows are kexec-tools' (kexec-bzImage64.c:do_bzImage64_load): from the
+top down, purgatory first. Everything whose bytes depend on an address is built after all
+addresses are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
+from pykexec.machine import Machine
+from pykexec.placement.normal_load import NormalLoad
+from pykexec.placement.plan import (
+    BOOT_PARAMS,
+    INITRD,
+    KERNEL,
+    Boot,
+    LoadRequest,
+    Placed,
+    PlacementPlan,
+)
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.boot_params import BootParams, boot_params_for
+from pykexec.placement.x86.efi import efi_handover
+from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+
+
+def plan_linux_x86_64(
+    image: KernelImage, boot: LinuxX86Boot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
+    told = boot_params_for(boot, machine, request, load.line, load.next_map)
+    params = replace(told, efi=efi_handover(machine, boot.xloadflags))
+    purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
+    at = place_boot(load.space, image, request, params.size)
+    placed = placed_boot(image, request, at, params)
+    job = StubJob(at.boot_params.start, at.entry)
+    return load.plan(placed, purgatory, job, "as high as there is room", boot=at)
+
+
+def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
+    """Top down: boot_params, kernel, initrd."""
+    boot = image.linux
+    params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
+    kernel = space.take(
+        KERNEL,
+        boot.init_size,
+        align=boot.kernel_alignment,
+        lowest=max(layout.KERNEL_MIN, boot.pref_address),
+        from_top=not boot.lowest,
+    )
+    initrd = (
+        space.take(INITRD, request.initrd.size, lowest=layout.INITRD_MIN)
+        if request.initrd
+        else None
+    )
+    return Boot(params, kernel, initrd, kernel.start + boot.entry_offset)
+
+
+def placed_boot(
+    image: KernelImage, request: LoadRequest, boot: Boot, params: BootParams
+) -> tuple[Placed, ...]:
+    """The things of a boot, with their bytes."""
+    initrd = request.initrd
+    encoded = params.encode(boot.boot_params.start, boot.initrd, initrd.size if initrd else 0)
+    why = "as high as there is room; RSI points here"
+    placed = [
+        Placed(BOOT_PARAMS, boot.boot_params, why, Built(encoded), Source.BUILT),
+        Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
+    ]
+    if boot.initrd:
+        why = "as high as there is room, at or above 16 MiB"
+        placed.append(Placed(INITRD, boot.initrd, why, initrd, Source.FILE))
+    return tuple(placed)
+
+
+def why_kernel(boot: LinuxX86Boot) -> str:
+    aligned = f"aligned to {boot.kernel_alignment >> 20} MiB"
+    if boot.lowest:
+        return (
+            f"at or as near above {boot.pref_address:#x} as there is room, {aligned}; "
+            f"{boot.init_size:#x} bytes with its bss"
+        )
+    return (
+        f"as high as there is room, {aligned}; "
+        f"init_size {boot.init_size:#x} is what it unpacks into"
+    )

@@ -1,0 +1,166 @@
+"""Multiboot 1 and 2: the image where it is linked (or where its relocatable tag allows),
+modules at whole pages, and one segment of boot information. kexec-multiboot-x86.c and
+kexec-mb2-x86.c give the order: image, purgatory, modules, information, from the bottom up.
+"""
+
+from __future__ import annotations
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.bootparam import VIDEO_CAPABILITY_64BIT_BASE, VideoType, screen_info
+from pykexec.abi.x86.multiboot import (
+    MULTIBOOT2_BOOTLOADER_MAGIC,
+    MULTIBOOT_BOOTLOADER_MAGIC,
+    FramebufferType,
+    InfoTag,
+)
+from pykexec.images.contents import Built
+from pykexec.images.kernel_image import KernelImage, MultibootBoot, UnservedImage
+from pykexec.images.multiboot_requests import name_of
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.hole import locate_hole
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
+from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.segment import Source
+from pykexec.placement.space import Space
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
+from pykexec.placement.x86.stub import StubJob
+
+WHY_LOW = "as low as there is room"
+
+
+def plan_multiboot(
+    image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
+) -> PlacementPlan:
+    """Raises UnservedImage for information that this machine does not show, PlaceTaken,
+    DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    refuse_initrd(image, request)
+    load = NormalLoad.begin(image, machine, request)
+    below = layout.BELOW_4G.end
+    moved = distance(load.space, boot)
+    placed = [*load.take_parts(boot.parts, moved)]
+    count = max(len(placed) + len(request.modules) + 1, MAX_PARTS)
+    purgatory = load.take_purgatory(count, below=below, from_top=False)
+    modules = []
+    for number, module in enumerate(request.modules):
+        name = f"{MODULE} {number}"
+        span = load.space.take(name, max(module.contents.size, 1), below=below, from_top=False)
+        modules.append(LoadedModule(span.start, span.start + module.contents.size, module.line))
+        why = f"{WHY_LOW} below 4 GiB, at a page's start"
+        placed.append(Placed(name, span, why, module.contents, Source.FILE))
+    screen, warnings = framebuffer(boot, machine)
+    rsdp = machine.acpi_rsdp_table
+    refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
+    told = Information(
+        cmdline=f"{image.path} {load.line}".strip(),
+        memory_map=load.next_map,
+        modules=tuple(modules),
+        framebuffer=screen,
+        memory_info=boot.memory_info,
+        load_base=boot.parts[0].addr + moved if wants_base(boot) else None,
+        rsdp=None if isinstance(rsdp, Unknown) else rsdp,
+    )
+    encode = told.version_1 if boot.version == 1 else told.version_2
+    info = load.space.take(MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
+    why, raw = f"{WHY_LOW}; EBX points here", Built(encode(info.start))
+    placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))
+    magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
+    map_given = boot.memory_info or boot.version == 2
+    job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
+    return load.plan(placed, purgatory, job, WHY_LOW, map_given=map_given, warnings=warnings)
+
+
+def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]) -> None:
+    """Raises UnservedImage where the image requires information that this machine does not
+    show; `lacking` has the reason, or None where it is there."""
+    for kind in boot.required:
+        if why := lacking.get(kind):
+            raise UnservedImage(
+                f"{image.path}: this image requires information of type {name_of(kind)}: {why}",
+                hint="as root, with /dev/mem; or start it by a boot loader",
+                type=image.type,
+            )
+
+
+def missing_screen(warnings: tuple[str, ...]) -> str | None:
+    return warnings[0] if warnings else None
+
+
+def no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
+    """Why a copy of the RSDP cannot be given, by its tag."""
+    if isinstance(table, Unknown):
+        return dict.fromkeys((InfoTag.ACPI_OLD, InfoTag.ACPI_NEW), f"it is {table}")
+    tags = rsdp_tags(table)
+    return {
+        InfoTag.ACPI_OLD: None if InfoTag.ACPI_OLD in tags else "the firmware has no RSDT",
+        InfoTag.ACPI_NEW: None if InfoTag.ACPI_NEW in tags else "the firmware has ACPI 1.0",
+    }
+
+
+def wants_base(boot: MultibootBoot) -> bool:
+    return boot.relocation is not None or InfoTag.LOAD_BASE_ADDR in boot.required
+
+
+def distance(space: Space, boot: MultibootBoot) -> int:
+    """How far the image is moved. Its relocatable tag says where it may go; below 1 MiB only
+    where it may go nowhere else."""
+    wish = boot.relocation
+    if wish is None:
+        return 0
+    start = boot.parts[0].addr
+    allowed = PhysRange.from_inclusive(wish.low, wish.high)
+    found = locate_hole(
+        space.free,
+        align_up(boot.parts[-1].end - start, PAGE_SIZE),
+        align=wish.align,
+        window=allowed.intersect(layout.ABOVE_1_MIB) or allowed,
+        from_top=wish.from_top,
+        name="the multiboot image",
+    )
+    return found.start - start
+
+
+TEXT_MEMORY = 0xB8000
+
+
+def framebuffer(
+    boot: MultibootBoot, machine: Machine
+) -> tuple[Framebuffer | None, tuple[str, ...]]:
+    """The screen as the running kernel was given it; nobody sets another mode."""
+    if not boot.framebuffer:
+        return None, ()
+    if isinstance(machine.boot_params, Unknown):
+        why = f"the image asks for a framebuffer, and the screen is {machine.boot_params}"
+        return None, (why,)
+    found = read_screen(machine.boot_params)
+    if found is None:
+        return None, ("the image asks for a framebuffer, and this machine has none",)
+    return found, ()
+
+
+def read_screen(running: bytes) -> Framebuffer | None:
+    """From struct screen_info at the start of boot_params."""
+    if len(running) < screen_info.sizeof():
+        return None
+    found = screen_info.parse(running)
+    kind = found.orig_video_isVGA
+    if kind in (VideoType.VIDEO_TYPE_TEXT, VideoType.VIDEO_TYPE_VGAC):
+        columns, lines = found.orig_video_cols, found.orig_video_lines
+        return Framebuffer(TEXT_MEMORY, 2 * columns, columns, lines, 16, FramebufferType.EGA_TEXT)
+    if kind not in (VideoType.VIDEO_TYPE_VLFB, VideoType.VIDEO_TYPE_EFI) or not found.lfb_base:
+        return None
+    high = found.ext_lfb_base if found.capabilities & VIDEO_CAPABILITY_64BIT_BASE else 0
+    colors = (
+        *(found.red_pos, found.red_size, found.green_pos, found.green_size),
+        *(found.blue_pos, found.blue_size),
+    )
+    return Framebuffer(
+        found.lfb_base | high << 32,
+        found.lfb_linelength,
+        found.lfb_width,
+        found.lfb_height,
+        found.lfb_depth,
+        FramebufferType.RGB,
+        bytes(colors),
+    )

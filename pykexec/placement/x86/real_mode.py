@@ -1,0 +1,162 @@
+"""A bzImage by its real-mode entry: Documentation/arch/x86/boot.rst, "The Real-mode Kernel
+Header", and its sample of a boot loader.
+
+The image's own setup code asks the BIOS for the memory map and all else, and goes on to the
+32-bit entry. For it there is one segment below 640 KiB, heap and stack included; kernel and
+initrd lie as for the 32-bit entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pykexec.abi.x86.bootparam import (
+    LOADER_TYPE_KEXEC,
+    SETUP_HEADER_OFFSET,
+    VID_MODE_NORMAL,
+    LoadFlag,
+    setup_header,
+)
+from pykexec.errors import DoesNotFit, NotSupported, UsageError
+from pykexec.images.contents import Built, contents_bytes
+from pykexec.images.kernel_image import KernelImage, Linux32Boot
+from pykexec.machine import Efi, Machine
+from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.normal_load import NormalLoad
+from pykexec.placement.plan import SETUP_CODE, ImageKind, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.segment import Source
+from pykexec.placement.x86 import layout
+from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take_low
+from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+from pykexec.purgatory import real_mode_code
+
+OLDEST_PROTOCOL = 0x202
+"""Before it the setup code runs nowhere but at 0x90000."""
+SETUP_MAX = 0x8000
+"""boot.rst: the memory of the setup code's own sectors."""
+HEAP_END = 0xE000
+"""boot.rst: end of heap and stack, and the command line is here, all in one segment."""
+HEAP_END_PTR = HEAP_END - 0x200
+SEGMENT_SIZE = 0x10000
+PARAGRAPH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SetupSegment:
+    """Setup code, heap and stack, command line, and the code that enters real mode."""
+
+    setup: bytes
+    """As it is in the file."""
+    cmdline: CommandLine
+
+    @property
+    def code_offset(self) -> int:
+        """Raises DoesNotFit."""
+        line = self.cmdline.encoded
+        if HEAP_END + len(line) > SEGMENT_SIZE:
+            raise DoesNotFit(
+                f"the command line has {len(line) - 1} bytes, "
+                f"{SEGMENT_SIZE - HEAP_END - 1} fit behind the stack of real mode",
+                hint="fewer words, or leave --real-mode out",
+            )
+        return align_up(HEAP_END + len(line), PARAGRAPH)
+
+    @property
+    def size(self) -> int:
+        return self.code_offset + len(real_mode_code())
+
+    def encode(self, at: int, entry: int, initrd: PhysRange | None, initrd_size: int) -> bytes:
+        """The bytes for this address; `entry` is the address of the 32-bit entry."""
+        size: int = setup_header.sizeof()
+        header = setup_header.parse(self.setup[SETUP_HEADER_OFFSET:][:size].ljust(size, b"\0"))
+        header.vid_mode = VID_MODE_NORMAL
+        header.type_of_loader = LOADER_TYPE_KEXEC
+        header.loadflags |= LoadFlag.CAN_USE_HEAP
+        header.heap_end_ptr = HEAP_END_PTR
+        header.code32_start = entry
+        header.cmd_line_ptr = at + HEAP_END
+        ramdisk = (initrd.start, initrd_size) if initrd else (0, 0)
+        header.ramdisk_image, header.ramdisk_size = ramdisk
+        end = 0x202 + self.setup[0x201]
+        known = setup_header.build(header)[: end - SETUP_HEADER_OFFSET]
+        image = bytearray(self.setup.ljust(self.code_offset, b"\0"))
+        image[SETUP_HEADER_OFFSET : SETUP_HEADER_OFFSET + len(known)] = known
+        line = self.cmdline.encoded
+        image[HEAP_END : HEAP_END + len(line)] = line
+        return bytes(image) + real_mode_code()
+
+    def job(self, at: int) -> StubJob:
+        """What the stub enters: code_offset bytes behind `at`, in 32-bit mode."""
+        code = at + self.code_offset
+        return StubJob(0, code, rax=HEAP_END, rbx=at // PARAGRAPH, rdi=code, entry_32=True)
+
+
+def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+    """Raises UsageError where the image has no setup code, NotSupported on a machine without
+    a BIOS, DoesNotFit."""
+    boot, setup = boot_and_setup(image, machine, request)
+    load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
+    segment = SetupSegment(setup, load.line)
+    below = purgatory_end(boot)
+    purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
+    setup_at = take_low(load.space, SETUP_CODE, segment.size)
+    kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
+    entry = kernel.range.start + (boot.entry_offset or 0)
+    initrd = rest[0].range if rest else None
+    size = request.initrd.size if request.initrd else 0
+    low = Placed(
+        SETUP_CODE,
+        setup_at,
+        "as low as there is room, below 640 KiB; the code at its end enters real mode",
+        Built(segment.encode(setup_at.start, entry, initrd, size)),
+        Source.BUILT,
+    )
+    return load.plan(
+        (low, kernel, *rest),
+        purgatory,
+        segment.job(setup_at.start),
+        f"as high as there is room below {below:#x}",
+        map_given=False,
+        warnings=tuple(warnings(load.line)),
+    )
+
+
+LEAVE_OUT = "leave --real-mode out"
+
+
+def boot_and_setup(
+    image: KernelImage, machine: Machine, request: LoadRequest
+) -> tuple[Linux32Boot, bytes]:
+    """What is entered, and its setup code as it is in the file."""
+    boot = image.boot
+    if not isinstance(boot, Linux32Boot) or boot.setup is None:
+        raise UsageError(
+            f"--real-mode: {image.path} is of type {image.type}, and has no real-mode entry",
+            hint="it is for a bzImage",
+        )
+    if request.kind is not ImageKind.NORMAL:
+        raise UsageError(
+            "--real-mode: a capture kernel runs in reserved memory, and real mode below 1 MiB",
+            hint=LEAVE_OUT,
+        )
+    if isinstance(machine.efi, Efi):
+        raise NotSupported(
+            "--real-mode: this machine was started by EFI, and has no BIOS to be asked",
+            hint=LEAVE_OUT,
+        )
+    if boot.protocol < OLDEST_PROTOCOL or boot.setup.size > SETUP_MAX:
+        version = f"{boot.protocol >> 8}.{boot.protocol & 255:02}"
+        raise NotSupported(
+            f"--real-mode: protocol 2.02 and {SETUP_MAX:#x} bytes of setup code are served, "
+            f"{image.path} has {version} and {boot.setup.size:#x}",
+            hint="--entry-32bit",
+        )
+    return boot, contents_bytes(boot.setup, SETUP_MAX)
+
+
+def warnings(line: CommandLine) -> Iterator[str]:
+    """The BIOS's own drivers know nothing of what the running kernel did to their devices."""
+    if not line.has("edd"):
+        yield "the setup code reads from disks by the BIOS, which may wait forever: edd=off"

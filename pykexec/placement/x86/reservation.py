@@ -1,0 +1,132 @@
+"""The region that crashkernel= reserved, and how small it may be: what the kernel takes from it,
+and the stub's pages.
+
+kernel/kexec_core.c:kimage_alloc_crash_control_pages carves from the region's start and
+skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract 6.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.errors import DoesNotFit
+from pykexec.machine import Machine, Unknown, known
+from pykexec.memory.map import MemoryMap, RangeType
+from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement.x86 import layout
+
+CONTROL_PAGES = 3
+"""Up to 6.13 two pages aligned to 8 KiB, so one may be lost; later one, and one for the PGD."""
+PUD_SPAN, PMD_SPAN = 512 * layout.GIB, layout.GIB
+MAPPED = (RangeType.RAM, RangeType.ACPI, RangeType.NVS)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that takes pages of the region."""
+
+    name: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationNeed:
+    """The terms, and their sum in bytes."""
+
+    terms: tuple[Need, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(term.pages for term in self.terms) * PAGE_SIZE
+
+
+class NothingReserved(DoesNotFit):
+    """No Crash kernel region to load into."""
+
+    code = "nothing-reserved"
+
+
+class RegionInTheWay(DoesNotFit):
+    """The stub would exchange itself: its region is below 640 KiB, where a capture kernel's
+    trampoline has to be."""
+
+    code = "region-in-the-way"
+
+
+def reserved_region(machine: Machine) -> PhysRange:
+    """The highest: kimage's own, where crashkernel=SIZE,high brought a second one. Raises
+    NothingReserved, RegionInTheWay, NotSupported where it is unknown."""
+    reserved = known(
+        machine.crash_kernel,
+        f"the reserved region of {machine.name}",
+        "as root: /proc/iomem hides addresses from others",
+    )
+    if not reserved:
+        raise NothingReserved(
+            "there is no crash region",
+            hint="pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal",
+        )
+    if why := in_the_way(reserved):
+        raise RegionInTheWay(why, hint="crashkernel= without an address after @")
+    return reserved.ranges[-1]
+
+
+def in_the_way(reserved: RangeSet) -> str | None:
+    """Why no capture kernel is started from there: crashkernel=64K@512K, where a kernel allows
+    it."""
+    if not (low := reserved.within(layout.LOW_MEMORY)):
+        return None
+    return f"the reserved region {low.ranges[0]} is in memory that the stub exchanges"
+
+
+def reservation_need(
+    memory_map: MemoryMap, cpu_flags: frozenset[str] | Unknown, stub_size: int
+) -> ReservationNeed:
+    """For a stub of `stub_size` bytes on such a machine; unknown CPU flags count as none.
+
+    Seen on 6.1 without 1-GiB pages, with a segment of one page: 28 KiB with 1 GiB of RAM,
+    32 KiB with 2 GiB.
+    """
+    flags = cpu_flags or frozenset[str]()
+    spans = mapped_ranges(memory_map)
+    return ReservationNeed(
+        (
+            Need("control code", CONTROL_PAGES),
+            Need("page tables: P4D", 1 if "la57" in flags else 0),
+            Need("page tables: PUD", touched(spans, PUD_SPAN)),
+            Need("page tables: PMD", pmd_pages(spans, "pdpe1gb" in flags)),
+            Need("VMCOREINFO", 1),
+            Need("stub", align_up(stub_size, PAGE_SIZE) // PAGE_SIZE),
+        )
+    )
+
+
+def boot_with(machine: Machine, kib: int) -> str:
+    """How to get a reservation of so many KiB on this machine: the boot loader's file."""
+    place = machine.bootloader
+    if isinstance(place, Unknown):
+        return f"boot with crashkernel={kib}K"
+    return f"add crashkernel={kib}K in {place.file}, then {place.apply}, then reboot"
+
+
+def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
+    """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
+    mapped = RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
+    return mapped | memory_map.driver_ram
+
+
+def touched(spans: RangeSet, block: int) -> int:
+    """How many aligned blocks of `block` bytes any of the ranges touches."""
+    count, behind = 0, 0
+    for span in spans:
+        end = align_up(span.end, block) // block
+        count += end - max(span.start // block, behind)
+        behind = end
+    return count
+
+
+def pmd_pages(spans: RangeSet, has_1g_pages: bool) -> int:
+    """A page for each GiB touched that is not one whole 1-GiB leaf."""
+    every = touched(spans, PMD_SPAN)
+    return every - spans.inward(PMD_SPAN).size // PMD_SPAN if has_1g_pages else every
