@@ -12,6 +12,7 @@ from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
 from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it
 
 DAMAGED = "it is damaged, or of another type (--type)"
+REASONS = "-v (pykexec-kexec: -d) lists why no type takes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +45,5 @@ def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()
     message = f"{file.path}: not a kernel image of any known type{inside}"
     if known:
         message = f"{file.path}: it looks like {known.what}, and no type takes it{inside}"
-        return NotAnImage(message, hint=f"{known.hint}; -v says why", details=details)
-    return NotAnImage(message, hint=f"{A_KERNEL}; -v says why it is none", details=details)
+        return NotAnImage(message, hint=f"{known.hint}; {REASONS}", details=details)
+    return NotAnImage(message, hint=f"{A_KERNEL}; {REASONS}", details=details)

@@ -15,6 +15,8 @@ from pykexec.errors import KexecError, UsageError
 from pykexec.images.contents import CHUNK, UnreadableFile
 from pykexec.images.identify import IMAGE_TYPES, identify
 from pykexec.images.kernel_image import NotAnImage
+from pykexec.images.refusal import REASONS
+from pykexec.images.what_is_it import A_KERNEL
 from tests.builders import make_bzimage, pack, write
 from tests.images.fixtures import FIXTURES
 
@@ -45,7 +47,7 @@ def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
     with pytest.raises(NotAnImage) as caught:
         identify(path)
     assert caught.value.message == f"{path}: not a kernel image of any known type"
-    assert caught.value.hint == "a kernel is a file as /boot/vmlinuz is; -v says why it is none"
+    assert caught.value.hint == f"{A_KERNEL}; {REASONS}"
     reasons = dict(line.split(": ", 1) for line in caught.value.details)
     assert set(reasons) == set(FIXTURES)
 
