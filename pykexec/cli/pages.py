@@ -9,6 +9,7 @@ from pykexec.cli.out.blocks import Block, Facts, Reasons, Segments, Table
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Prepared
+    from pykexec.backends.kernel.record import LoadRecord
     from pykexec.cli.reports import (
         FileLoadReport,
         LoadReport,
@@ -217,10 +218,21 @@ def staged_facts(ours: StagedReport) -> Pairs:
     return [
         ("staged", f"crash by normal, mode {record.mode} ({record.slot} slot), since {since}"),
         ("kernel", record.kernel),
+        ("initrd", modules(record)),
         ("window", f"{record.window} ({size(record.window.size)})"),
         ("pages", f"{many(ours.huge_pages, 'huge page')} of ours"),
         ("check", ours.problem or "every address and every digest is as it was"),
     ]
+
+
+def modules(record: LoadRecord) -> str:
+    """Whether initrd and kernel belong together."""
+    if record.modules_match is None:
+        return "whether it belongs to the kernel is unknown: no modules were seen in it"
+    if record.modules_match:
+        return f"has the modules of {record.release}, the kernel's release"
+    found = ", ".join(record.modules)
+    return f"of another kernel: its modules are of {found}, the kernel is {record.release}"
 
 
 def started(report: StartedReport, verbose: int = 0) -> list[Block]:

@@ -48,6 +48,7 @@ class LoadReport:
     def warnings(self) -> tuple[str, ...]:
         bound = self.done.bound if self.done else None
         return (
+            *self.planned.plan.initrd.warnings,
             *self.planned.plan.warnings,
             *(self.prepared.warnings if self.prepared else ()),
             *self.gap,
@@ -67,6 +68,11 @@ class LoadReport:
             return ()
         return (f"nothing was armed while this was prepared: {replaced.gap}",)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For -v."""
+        return self.planned.plan.initrd.notes
+
 
 @dataclass(frozen=True)
 class FileLoadReport:
@@ -85,6 +91,11 @@ class FileLoadReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         return self.plan.warnings
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For -v."""
+        return self.plan.notes
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from pykexec.placement.cmdline import (
 )
 from pykexec.placement.estimate import crash_size
 from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.syscall_choice import why_load_is_refused
 from pykexec.placement.x86.reservation import NothingReserved
@@ -60,6 +61,8 @@ class FilePlan:
     flags: KexecFileFlag
     cmdline: CommandLine
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What of the initrd could not be read, and why."""
 
 
 def file_load(
@@ -91,8 +94,9 @@ def plan_file_load(
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
 ) -> FilePlan:
-    """Pure, and the whole decision of a dry run. Raises NotSupported for an image that no loader
-    of the kernel takes, NothingReserved, UsageError for a command line that does not fit."""
+    """Without effect, and the whole decision of a dry run. Raises NotSupported for an image that
+    no loader of the kernel takes, NothingReserved, UsageError for a command line that does not
+    fit, and what check_initrd raises."""
     refused = why_load_is_refused(machine)
     file = bzimage_file(image, f"a bzImage: {refused}" if refused else "--syscall load")
     request = with_implied(image, request)
@@ -110,8 +114,18 @@ def plan_file_load(
     if request.initrd is None:
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
     slot = Slot.CRASH if crash else Slot.NORMAL
-    warnings = size_and_word_warnings(image, machine, request, line) if crash else ()
-    return FilePlan(image, file, request.initrd, slot, flags, line, warnings)
+    checked = check_initrd(image, request)
+    others = size_and_word_warnings(image, machine, request, line) if crash else ()
+    return FilePlan(
+        image=image,
+        file=file,
+        initrd=request.initrd,
+        slot=slot,
+        flags=flags,
+        cmdline=line,
+        warnings=(*checked.warnings, *others),
+        notes=checked.notes,
+    )
 
 
 def refuse_without_region(machine: Machine) -> None:

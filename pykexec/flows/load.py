@@ -21,6 +21,7 @@ from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
 from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
 from pykexec.placement.panic_modes import armed_table
 from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.stage import StageFrames
@@ -46,14 +47,15 @@ def load(
 ) -> LoadedPlan:
     """Plan and load. Whatever fails, nothing is left half done."""
     image = identify(kernel, image_type, request.profile)
+    wishes = with_implied(image, request)
+    initrd = check_initrd(image, wishes)
     with backend.session():
         machine = backend.machine()
-        wishes = with_implied(image, request)
         prepared = Prepared(replace(wishes, rng_seed=os.urandom(RNG_SEED_SIZE)))
         if request.kind is ImageKind.CRASH_BY_NORMAL:
             prepared = backend.prepare(image, machine, prepared.request)
         try:
-            planned = decide(image, machine, prepared.request)
+            planned = decide(image, machine, prepared.request, initrd)
             if planned.plan.stage:
                 return arm(backend, machine, planned, prepared, planned.plan.stage)
             loaded = backend.load(planned.table, planned.plan)

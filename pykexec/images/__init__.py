@@ -7,6 +7,7 @@ What none of them takes is named by `what_is_it`, from `signatures`, `elf_kind` 
 the error is made by `refusal`.
 They read a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and
 each becomes a `kernel_image`. `contents` are bytes that nobody holds; `digest_ahead` has their
-digest begun; `initrd` looks into one; `module_file` is what a
-multiboot image gets of one; `unwrapped` is a bzImage for kexec_file_load(2).
+digest begun; `initrd` looks into one, by its `cpio` headers; `initrd_check` says what is wrong with
+one, with `stream_end` for what is compressed; `module_file` is what a multiboot image gets of one;
+`unwrapped` is a bzImage for kexec_file_load(2).
 """

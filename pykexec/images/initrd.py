@@ -7,35 +7,17 @@ the stream is unpacked piece by piece, and thrown away.
 
 from __future__ import annotations
 
-import struct
-from binascii import unhexlify
 from dataclasses import dataclass
 
-from pykexec.errors import KexecError
 from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
 from pykexec.images.compression import MAX_UNPACKED, unpacked
 from pykexec.images.contents import OpenFile
+from pykexec.images.cpio import NEWC_MAGICS, NotAnInitrd, file_entries
 
-NEWC_MAGICS = (b"070701", b"070702")
-NEWC_HEADER = 110
-NEWC_FIELDS = struct.Struct(">13I")
-"""Behind the magic, each as eight hex digits."""
-FILESIZE, NAMESIZE = 6, 11
-"""Which of the 13."""
-TRAILER = b"TRAILER!!!"
-MAX_ENTRIES = 1_000_000
-MAX_NAME = 4096
 PADDING = 4096
 """Zeros between archives; more of them are the end."""
 SLACK = 64 << 20
 """More than one step of a decoder: our own limit is met first."""
-
-
-class NotAnInitrd(KexecError):
-    """No cpio archive where one was expected, or one that is damaged."""
-
-    code = "not-an-initrd"
-    usual_hint = "make it anew (update-initramfs -u, dracut -f), or copy it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +106,5 @@ def after_padding(file: OpenFile, at: int) -> int:
 
 def cpio_end(file: OpenFile, start: int) -> tuple[int, int]:
     """Where the archive at `start` ends, and how many entries it has."""
-    at, count = start, 0
-    while count < MAX_ENTRIES:
-        if at + NEWC_HEADER > file.size:
-            raise NotAnInitrd(f"{file.path}: the archive at {start:#x} ends early, no TRAILER!!!")
-        header = file.read(at, NEWC_HEADER)
-        if not header.startswith(NEWC_MAGICS):
-            raise NotAnInitrd(f"{file.path}: no cpio header at {at:#x}, found {header[:6]!r}")
-        try:
-            fields = NEWC_FIELDS.unpack(unhexlify(header[6:]))
-        except ValueError:
-            raise NotAnInitrd(f"{file.path}: a cpio header at {at:#x} is damaged") from None
-        name_size, size = fields[NAMESIZE], fields[FILESIZE]
-        end = start + (at - start + NEWC_HEADER + name_size + 3 & ~3)
-        if not 0 < name_size <= MAX_NAME or end + size > file.size:
-            raise NotAnInitrd(f"{file.path}: the entry at {at:#x} goes past the file's end")
-        name = file.read(at + NEWC_HEADER, name_size).rstrip(b"\0")
-        if name == TRAILER:
-            return end, count
-        at, count = end + (size + 3 & ~3), count + 1
-    raise NotAnInitrd(f"{file.path}: more than {MAX_ENTRIES} entries in one archive")
+    ends = [end for _, end in file_entries(file, start)]
+    return ends[-1], len(ends) - 1  # the trailer is no entry

@@ -37,7 +37,7 @@ from pykexec.errors import KexecError
 from pykexec.images import elf_kind, pe_kind
 from pykexec.images.compression import MAX_UNPACKED, file_codec, unpacked
 from pykexec.images.contents import OpenFile
-from pykexec.images.initrd import NEWC_MAGICS
+from pykexec.images.cpio import NEWC_MAGICS
 from pykexec.images.signatures import COPY_AGAIN, SIGNATURES, TAKE_KERNEL
 
 HEAD = 0x10080

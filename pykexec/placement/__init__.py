@@ -1,4 +1,5 @@
-"""Parsed image + memory map = plan = segment table. Everything here is pure.
+"""Parsed image + memory map = plan = segment table. Everything here is pure, but for `initrd`,
+which reads the initrd's headers to say whether it can serve the kernel.
 
 `plan_load` asks one planner. A normal load has one for each kind of image: `linux64`,
 `linux32`, `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. A capture

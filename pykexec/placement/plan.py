@@ -68,6 +68,8 @@ class LoadRequest:
     entry: int | None = None
     direct: bool = False
     """Start an ELF file at its own entry and not at the purgatory."""
+    initrd_check: bool = True
+    """Whether a crash load is refused for what its initrd is; else it is warned."""
     hotplug: bool = False
     """Let the kernel keep the headers of a crash load up to date itself."""
     checks: bool = True
@@ -90,6 +92,21 @@ class LoadRequest:
     """Which profile of a UKI; None for its default, 0."""
     capture_words: tuple[str, ...] = CAPTURE_WORDS
     """Added to a capture kernel's command line, besides elfcorehdr=."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitrdVerdict:
+    """What placement/initrd.py found: `release` is the kernel's own, None where it is unknown;
+    `modules` are the releases whose modules are in the initrd, as far as they were read."""
+
+    warnings: tuple[str, ...] = ()
+    release: str | None = None
+    modules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What could not be read, and why."""
+
+
+NOT_CHECKED = InitrdVerdict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +160,7 @@ class PlacementPlan:
     estimate: Estimate | None = None
     console: StubConsole = SILENT
     warnings: tuple[str, ...] = ()
+    initrd: InitrdVerdict = NOT_CHECKED
 
     def __iter__(self) -> Iterator[Placed]:
         return iter(self.placed)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pykexec.cli.program import program
-from tests.builders import make_bzimage
+from tests.builders import make_bzimage, make_cpio
 from tests.documents import validate
 
 Run = Callable[..., Result]
@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PYKEXEC_BACKEND", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "bzImage").write_bytes(make_bzimage())
-    (tmp_path / "initrd").write_bytes(b"070701" + bytes(5000))
+    (tmp_path / "initrd").write_bytes(make_cpio(("init", bytes(4752))) + bytes(14))
     return tmp_path
 
 

@@ -201,6 +201,15 @@ def test_rehearse(run: Run, golden: Golden) -> None:
     golden("rehearse.txt", run(*REHEARSE).stdout)
 
 
+def test_rehearse_asks_what_a_load_asks(run: Run, run_json: RunJson) -> None:
+    """Of an initrd that is given; without one a rehearsal is no less whole."""
+    assert "an initrd" not in run(*REHEARSE).stderr
+    error = run_json(*REHEARSE, "--initrd", "bzImage", status=1)["error"]
+    assert error["code"] == "unusable-initrd"
+    nevertheless = run(*REHEARSE, "--initrd", "bzImage", "--no-initrd-check")
+    assert "bzImage: not an initrd" in nevertheless.stderr
+
+
 def test_rehearse_json(run_json: RunJson) -> None:
     document = run_json(*REHEARSE, "--allocator", "lowest", "--used", "20")
     assert document["good"] is True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.builders import make_bzimage, make_multiboot, make_uki
+from tests.builders import make_bzimage, make_cpio, make_multiboot, make_uki, pack
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 
@@ -207,8 +208,57 @@ def test_a_multiboot_image_with_modules(run: Run, run_json: RunJson, machine: st
         assert refused.stderr.startswith(f"pykexec: {message}\n")
 
 
+BY_NORMAL_32 = ["--crash-by-normal", "--crash-size", "32M"]
+CRASHES = [BY_NORMAL_32, [*BY_NORMAL_32, "--dry-run"]]
+
+
+@pytest.mark.parametrize("words", CRASHES)
+def test_an_initrd_of_another_kernel(
+    run: Run, run_json: RunJson, machine: str, words: list[str]
+) -> None:
+    """Dry run and load give one answer."""
+    Path("other").write_bytes(pack(make_cpio(("init", b""), ("lib/modules/5.9/a", b"")), "xz"))
+    load = ["load", "bzImage", "--initrd", "other", "--machine", machine]
+    told = "other: an initrd of another kernel: its modules are of 5.9, the kernel is 6.1.0-test"
+    error = run_json(*load, *words, status=1)["error"]
+    assert (error["code"], error["message"]) == ("initrd-of-another-kernel", told)
+    assert f"warning: {told}\n" in run(*load, *words, "--no-initrd-check").stderr
+    assert f"warning: {told}\n" in run(*load, "--dry-run").stderr
+    refused = run(*load, "--dry-run", "--no-initrd-check", status=2)
+    assert "--no-initrd-check is for --crash and --crash-by-normal" in refused.stderr
+
+
+def test_a_wrong_initrd_is_refused_before_anything_is_taken(
+    run: Run, run_json: RunJson, machine: str
+) -> None:
+    before = run_json("machine", "show", machine)
+    error = run_json(
+        "load",
+        "bzImage",
+        "--initrd",
+        "bzImage",
+        "--crash-by-normal",
+        "--machine",
+        machine,
+        status=1,
+    )["error"]
+    assert error["code"] == "unusable-initrd"
+    assert run_json("machine", "show", machine) == before
+
+
+def test_what_cannot_be_unpacked_is_a_note_for_v(
+    run: Run, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("packed").write_bytes(pack(make_cpio(("init", b"")), "zstd"))
+    for name in ("zstandard", "compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    load = ["load", "bzImage", "--initrd", "packed", "--dry-run", "--machine", machine]
+    assert run(*load).stderr == ""
+    assert "note: packed: it is compressed with zstd" in run(*load, "-v").stderr
+
+
 def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
-    Path("uki").write_bytes(make_uki())
+    Path("uki").write_bytes(make_uki(initrd=make_cpio(("init", b""))))
     words = ["load", "uki", "--dry-run", "--machine", machine]
     plain = run(*words)
     assert "initrd" in plain.stdout

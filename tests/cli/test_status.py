@@ -10,7 +10,7 @@ import pytest
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
-from pykexec.cli import documents
+from pykexec.cli import documents, pages
 from pykexec.cli.reports import Target
 from pykexec.cli.verbs.status import look
 from pykexec.host.lock import Busy, exclusive
@@ -85,6 +85,34 @@ STATES = {
         "nothing is staged",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("release", "modules", "match", "told"),
+    [
+        ("6.1.0", ("6.1.0",), True, "has the modules of 6.1.0, the kernel's release"),
+        ("6.1.0", ("5.9", "6.1.0"), True, "has the modules of 6.1.0, the kernel's release"),
+        ("6.1.0", ("5.9",), False,
+         "of another kernel: its modules are of 5.9, the kernel is 6.1.0"),
+        ("6.1.0", (), None,
+         "whether it belongs to the kernel is unknown: no modules were seen in it"),
+        (None, ("5.9",), None,
+         "whether it belongs to the kernel is unknown: no modules were seen in it"),
+    ],
+)  # fmt: skip
+def test_whose_modules_the_initrd_has(
+    backend: KernelBackend,
+    release: str | None,
+    modules: tuple[str, ...],
+    match: bool | None,
+    told: str,
+) -> None:
+    with exclusive(backend.folder):
+        backend.records.write(replace(RECORD, release=release, modules=modules))
+    report = look(HERE, backend)
+    assert documents.status(report)["staged"]["modules_match"] is match
+    assert report.staged
+    assert ("initrd", told) in pages.staged_facts(report.staged)
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
+from pykexec.images.cpio import NotAnInitrd
 from pykexec.images.initrd import (
     Archive,
     Initrd,
-    NotAnInitrd,
     looks_like_initrd,
     read_initrd,
 )

@@ -38,6 +38,15 @@ class LoadRecord:
     entry: int = 0
     segments: tuple[LoadedSegment, ...] = ()
     """What kexec_load(2) was given; () until it has returned."""
+    release: str | None = None
+    """Of the kernel that was loaded; None where it is unknown."""
+    modules: tuple[str, ...] = ()
+    """Releases whose modules are in its initrd, as far as they were read."""
+
+    @property
+    def modules_match(self) -> bool | None:
+        """Whether the kernel finds modules of its own in its initrd; None where it is unknown."""
+        return self.release in self.modules if self.release and self.modules else None
 
 
 class RecordFile(StateFile[LoadRecord]):
@@ -58,6 +67,8 @@ class RecordFile(StateFile[LoadRecord]):
             "entry": value.entry,
             "segments": [(item.bufsz, item.mem, item.memsz) for item in value.segments],
             "sums": value.sums,
+            "release": value.release,
+            "modules": value.modules,
         }
 
     def decode(self, found: dict[str, Any]) -> LoadRecord:
@@ -71,6 +82,8 @@ class RecordFile(StateFile[LoadRecord]):
             entry=whole(found["entry"]),
             segments=tuple(LoadedSegment(*map(whole, item)) for item in found["segments"]),
             sums=tuple((whole(a), whole(n), str(digest)) for a, n, digest in found["sums"]),
+            release=None if found.get("release") is None else str(found["release"]),
+            modules=tuple(map(str, found.get("modules", ()))),
         )
 
 

@@ -116,4 +116,6 @@ def record_of(plan: PlacementPlan, slot: Slot) -> LoadRecord:
         since=int(time.time()),
         window=plan.window,
         headers=plan.headers,
+        release=plan.initrd.release,
+        modules=plan.initrd.modules,
     )

@@ -20,6 +20,8 @@ from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
+from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import ImageKind, LoadRequest, Module
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
 from pykexec.placement.x86.reservation import NothingReserved
@@ -76,6 +78,7 @@ def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
         entry=asked.entry,
         direct=asked.args == "none",
         hotplug=asked.hotplug,
+        initrd_check=False,
         checks=asked.checks,
         serial_port=asked.serial_port,
         rng_seed=os.urandom(len(LoadRequest.rng_seed)),
@@ -155,8 +158,10 @@ def by_table(
 ) -> None:
     if asked.force_dtb:
         say([f"{NAME}: note: --force-dtb has no effect: it is for kexec_file_load"])
-    planned = decide(image, machine, request)
-    say(f"{NAME}: warning: {warning}" for warning in planned.plan.warnings)
+    checked = check_initrd(image, with_implied(image, request))
+    planned = decide(image, machine, request, checked)
+    warnings = (*checked.warnings, *planned.plan.warnings)
+    say(f"{NAME}: warning: {warning}" for warning in warnings)
     if asked.debug:
         say(shown.planned(planned))
     kernel.load(planned.table, planned.plan)

@@ -69,6 +69,9 @@ from pykexec.cli.verbs.params import (
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
 @profile_option
 @click.option("--entry", type=ADDR, metavar="ADDR", help="Start here and not at the purgatory.")
+@click.option(
+    "--no-initrd-check", is_flag=True, help="Only warn where a crash load's initrd cannot work."
+)
 @click.option("--no-checks", is_flag=True, help="The purgatory compares no digests.")
 @click.option(
     "--syscall",
@@ -103,4 +106,6 @@ def command(kernel: Path, **options: Any) -> None:
     step = load_steps.dry_run if given.dry_run else load_steps.load
     report = step(kernel, given, output)
     output.warn(report.warnings)
+    for note in report.notes if given.verbose else ():
+        output.note(note)
     output.show(report.kind, report, report.effect)

@@ -40,6 +40,7 @@ class LoadOptions:
     image_type: str | None
     profile: int | None
     entry: int | None
+    no_initrd_check: bool
     no_checks: bool
     syscall: str
     backend: str
@@ -104,6 +105,7 @@ class LoadOptions:
             replaces=self.replaces,
             entry=self.entry,
             hotplug=self.hotplug,
+            initrd_check=not self.no_initrd_check,
             checks=not self.no_checks,
             profile=self.profile,
         )
@@ -131,6 +133,10 @@ class LoadOptions:
             (
                 self.region is not None and not (self.crash_by_normal and self.backend == "kernel"),
                 "--region is for --crash-by-normal with --backend kernel",
+            ),
+            (
+                self.no_initrd_check and not (self.crash or self.crash_by_normal),
+                "--no-initrd-check is for --crash and --crash-by-normal: others are only warned",
             ),
             (self.hotplug and not self.crash, "--hotplug is for --crash"),
             (

@@ -23,6 +23,8 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
     """Decide and check as `load` does, with the facts of the machine that is meant."""
     from pykexec.flows.plan import decide
     from pykexec.images.identify import identify
+    from pykexec.placement.implied import with_implied
+    from pykexec.placement.initrd import check_initrd
 
     where, machine = target.dry_run(
         given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
@@ -36,11 +38,12 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
         return FileLoadReport(where, expected, choice, loaded=False)
     image = identify(kernel, given.image_type, given.profile)
     request = given.request
+    checked = check_initrd(image, with_implied(image, request))
     prepared = None
     if given.backend == "kernel" and given.crash_by_normal:
         prepared = expected_mode(machine, request)
         request = prepared.request
-    planned = decide(image, machine, request)
+    planned = decide(image, machine, request, checked)
     return LoadReport(where, planned, machine, prepared=prepared, syscall=choice)
 
 

@@ -62,6 +62,7 @@ class Steps:
     type=click.Choice(["in-place", "stub-swap"]),
     help="With qemu: how the pages are moved; else the best that can be had.",
 )
+@click.option("--no-initrd-check", is_flag=True, help="As in load.")
 @click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
 @profile_option
 @click.option(
@@ -100,6 +101,7 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
         crash_size=options["crash_size"],
         profile=options["profile"],
         mode=Mode(options["mode"]) if options["mode"] else None,
+        initrd_check=not options["no_initrd_check"],
     )
     output = Output(options["as_json"], options["verbose"])
     progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import platform
 from base64 import b64decode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.images.x86.bzimage import BZIMAGE64
 from pykexec.memory.ranges import PhysRange, align_down
-from pykexec.placement.plan import LoadRequest, Mode
+from pykexec.placement.initrd import check_initrd
+from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, Session, qemu, running
 from pykexec.qemu.newc import Tree
@@ -73,6 +74,7 @@ def rehearse_in_qemu(
     chosen, tell = stage or QemuStage(), progress or NoProgress()
     qemu()
     image = startable(identify(kernel, image_type, request.profile))
+    check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
     computer = first_computer(os.fspath(kernel), request, image_type, chosen)
     with running(computer) as session:
@@ -121,6 +123,7 @@ def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
         "--type": image_type,
     }
     words = [f"{name}={value}" for name, value in wishes.items() if value is not None]
+    words.append("--no-initrd-check")  # it was asked for here, of the user's own file
     return [*words, *(f"--append={text}" for text in request.append)]
 
 

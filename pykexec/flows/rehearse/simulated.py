@@ -82,7 +82,7 @@ class LoadFacts:
             bound.backup_map,
             bound.headers_at,
             bound.program_headers,
-            plan.warnings,
+            (*(plan.initrd.warnings if plan.request.initrd else ()), *plan.warnings),
             done.planned.table,
         )
 

@@ -31,7 +31,12 @@ RECORD = LoadRecord(
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     records = RecordFile(tmp_path)
     assert records.read() is None
-    for record in (RECORD, replace(RECORD, entry=0x1000, segments=(LoadedSegment(5, 0x1000, 8),))):
+    segments = (LoadedSegment(5, 0x1000, 8),)
+    for record in (
+        RECORD,
+        replace(RECORD, entry=0x1000, segments=segments),
+        replace(RECORD, release="6.1.0", modules=("5.10", "6.1.0")),
+    ):
         records.write(record)
         assert records.read() == record
     assert records.path.stat().st_mode & 0o777 == 0o600
@@ -62,6 +67,16 @@ def test_anything_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> Non
     records.path.write_text(json.dumps(document | change))
     with pytest.raises(BadRecord, match="not a record of pykexec"):
         records.read()
+
+
+def test_a_record_of_before_modules_were_noted_is_read(tmp_path: Path) -> None:
+    """An upgrade must not disarm the machine."""
+    records = RecordFile(tmp_path)
+    records.write(RECORD)
+    document = json.loads(records.path.read_text())
+    del document["release"], document["modules"]
+    records.path.write_text(json.dumps(document))
+    assert records.read() == RECORD
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])

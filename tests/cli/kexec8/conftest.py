@@ -16,7 +16,7 @@ from pykexec.cli.kexec8.program import run
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.memory.ranges import PhysRange
 from tests.backends.kernel.calls import Calls
-from tests.builders import MIB, make_bzimage, make_machine, write
+from tests.builders import MIB, make_bzimage, make_cpio, make_machine, write
 
 REGION = PhysRange(256 * MIB, 512 * MIB)
 CONFIG = {"CONFIG_KEXEC": "y", "CONFIG_KEXEC_FILE": "y"}
@@ -69,7 +69,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with `bzImage` and `initrd` in it."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "bzImage", make_bzimage())
-    write(tmp_path, "initrd", b"070701" + bytes(5000))
+    write(tmp_path, "initrd", make_cpio(("init", bytes(4752))) + bytes(14))
     return tmp_path
 
 

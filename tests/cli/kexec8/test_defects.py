@@ -192,7 +192,7 @@ def test_u10_core_headers_of_32_bits_are_not_promised(kexec: Kexec, calls: Calls
     said = kexec("-c -p bzImage --elf32-core-headers")
     assert "--elf32-core-headers has no effect: they have 64 bits" in said.err
     assert core_headers(calls.loads[0])[4] == 2
-    assert kexec("-c -p bzImage --elf64-core-headers").err == ""
+    assert kexec("-c -p bzImage --initrd=initrd --elf64-core-headers").err == ""
 
 
 @pytest.mark.parametrize("codec", ["xz", "lzma", "gzip", "bzip2", "zstd"])
@@ -362,7 +362,7 @@ def test_words_that_take_the_capture_kernels_memory_are_dropped(
     kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
 ) -> None:
     kernel.made = replace(kernel.made, cmdline="root=/dev/vda1 log_buf_len=16M crashkernel=256M")
-    said = kexec(call, "-p", "bzImage", "--reuse-cmdline")
+    said = kexec(call, "-p", "bzImage", "--initrd=initrd", "--reuse-cmdline")
     given = (calls.lines or [calls.loads[0].params])[0]
     assert b"root=/dev/vda1" in given
     assert b"log_buf_len" not in given

@@ -42,6 +42,15 @@ def test_load(kexec: Kexec, calls: Calls) -> None:
     assert calls.others == []
 
 
+@pytest.mark.parametrize("words", ["-c -l", "-s -l", "-a -l", "-c -p", "-s -p", "-a -p"])
+def test_a_wrong_initrd_is_loaded_with_a_warning(kexec: Kexec, calls: Calls, words: str) -> None:
+    """As kexec-tools loads it; said once, whichever call it is that loads."""
+    said = kexec(f"{words} bzImage --initrd=bzImage --append=ro")
+    assert len(calls.loads) + len(calls.files) == 1
+    assert said.err.count("\n") == said.err.count("pykexec-kexec: warning: ")
+    assert said.err.count("bzImage: not an initrd, it is a Linux kernel (bzImage)") == 1
+
+
 def test_load_panic(kexec: Kexec, calls: Calls) -> None:
     """The command line is the caller's, and elfcorehdr=: no words of ours."""
     kexec("-c -p bzImage --append=maxcpus=1")

@@ -1,0 +1,208 @@
+"""What is wrong with the files that are given as an initrd, and whose kernel's modules are in it.
+
+The kernel unpacks archives one after the other, each plain or compressed (init/initramfs.c:
+unpack_to_rootfs); what it cannot unpack it takes for the image of a RAM disk, and mounts it if it
+knows the file system (init/do_mounts_rd.c:identify_ramdisk_image).
+
+Read are headers, the end, and MAX_SCANNED unpacked bytes at most: an initrd may have 200 MB.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pykexec.errors import NotSupported
+from pykexec.images.codecs import HEAD_SIZE, LZ4_FRAME_MAGIC, Codec, codec_of
+from pykexec.images.compression import MAX_UNPACKED, BadCompression, unpacked
+from pykexec.images.contents import Contents, FileSpan, InnerFile, Joined, OpenFile
+from pykexec.images.cpio import (
+    NEWC_MAGICS,
+    Entry,
+    NotAnInitrd,
+    Stream,
+    file_entries,
+    stream_entries,
+)
+from pykexec.images.digest_ahead import DigestAhead
+from pykexec.images.initrd import after_padding
+from pykexec.images.stream_end import ends_well
+from pykexec.images.what_is_it import HEAD, Role, identity_of
+
+MAX_SCANNED = 96 << 20
+"""Unpacked bytes of one file in which modules are looked for."""
+MAX_RELEASES = 64
+"""Kernels whose modules are told apart; a hostile archive has a million of them."""
+MODULES = re.compile(rb"(?:\./|/)?(?:usr/)?lib/modules/([^/]+)(/)?")
+INIT = re.compile(rb"(?:\./|/)?init")
+RAM_DISKS = (
+    (0, b"-rom1fs-", "romfs"),
+    (0, b"\x45\x3d\xcd\x28", "cramfs"),
+    (0x200, b"\x45\x3d\xcd\x28", "cramfs"),
+    (0, b"hsqs", "squashfs"),
+    (0x410, b"\x7f\x13", "minix"),
+    (0x410, b"\x8f\x13", "minix"),
+    (0x438, b"\x53\xef", "ext2"),
+)
+"""Offset, magic and name of the file systems that identify_ramdisk_image knows."""
+AN_INITRD = "an initrd is a cpio archive of format newc, compressed or not (/boot/initrd.img)"
+COPY_AGAIN = "it is damaged, or a part of it is missing: make it anew, or copy it again"
+TWO_FILES = "the kernel is the operand, and --initrd names the initrd that belongs to it"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`fatal` where no Linux kernel can use the file."""
+
+    what: str
+    hint: str
+    fatal: bool = True
+
+
+@dataclass
+class Examined:
+    """What was found in all files of an initrd."""
+
+    names: list[str] = field(default_factory=list)
+    """Of the files."""
+    faults: list[Fault] = field(default_factory=list)
+    releases: set[str] = field(default_factory=set)
+    """Of the kernels whose modules are in it, as far as names were read."""
+    has_init: bool = False
+    complete: bool = True
+    """Whether every name was read."""
+    unread: list[str] = field(default_factory=list)
+    """Why no names were read of an archive: a package is missing."""
+
+    def add(self, entry: Entry) -> None:
+        if INIT.fullmatch(entry.name):
+            self.has_init = True
+        found = MODULES.match(entry.name)
+        if found and (found[2] or stat.S_ISDIR(entry.mode)) and len(self.releases) < MAX_RELEASES:
+            self.releases.add(found[1].decode(errors="backslashreplace"))
+
+
+def examine(initrd: Contents, wanted: str | None) -> Examined:
+    """`wanted` is the release of the kernel: names are read until its modules are found, and
+    none without one. Raises UnreadableFile."""
+    found = Examined()
+    for file in files_of(initrd):
+        found.names.append(str(file.path))
+        examine_file(file, wanted, found)
+    return found
+
+
+def files_of(contents: Contents) -> Iterator[OpenFile]:
+    """The files that are joined in it; padding is none."""
+    match contents:
+        case DigestAhead():
+            yield from files_of(contents.contents)
+        case Joined():
+            for part in contents.parts:
+                yield from files_of(part)
+        case FileSpan():
+            yield InnerFile(contents.file, contents.offset, contents.size)
+
+
+def examine_file(file: OpenFile, wanted: str | None, found: Examined) -> None:
+    at, archives = 0, 0
+    try:
+        while (at := after_padding(file, at)) < file.size:
+            head = file.read(at, min(HEAD_SIZE, file.size - at))
+            codec = codec_of(head)
+            if head.startswith(NEWC_MAGICS):
+                at = plain_archive(file, at, found)
+            elif codec:
+                examine_stream(file, at, codec, wanted, found)
+                return
+            elif archives and not any(head):
+                return
+            else:
+                break
+            archives += 1
+    except NotAnInitrd as error:
+        found.faults.append(Fault(error.message, COPY_AGAIN))
+        return
+    if at < file.size or not archives:
+        found.complete = False
+        found.faults.append(rest_of(file, at) if archives else foreign(file))
+
+
+def plain_archive(file: OpenFile, at: int, found: Examined) -> int:
+    """Where it ends. Every header is read: contents are skipped, and cost nothing."""
+    for entry, end in file_entries(file, at):
+        found.add(entry)
+        at = end
+    return at
+
+
+def examine_stream(
+    file: OpenFile, at: int, codec: Codec, wanted: str | None, found: Examined
+) -> None:
+    """A compressed archive, which is taken for the last one."""
+    if codec.magic == LZ4_FRAME_MAGIC:
+        what = f"{file.path}: packed by lz4 in its usual format, which the kernel does not read"
+        found.faults.append(Fault(what, "lz4 -l packs it in the one that the kernel reads"))
+        return
+    where = f"{file.path}: in the {codec.name} stream at {at:#x}"
+    stream = Stream(unpacked(str(file.path), file.span(at, file.size - at), codec, MAX_UNPACKED))
+    try:
+        head = stream.read(0, HEAD)
+        if not head.startswith(NEWC_MAGICS):
+            found.complete = False
+            found.faults.append(of_head(head, f"{file.path}, unpacked ({codec.name})"))
+            return
+        if read_names(stream, where, wanted, found):
+            return
+        found.complete = False
+        if ends_well(file, at, codec) is False:
+            for _ in stream.pieces:  # to the end, or to what is wrong there
+                pass
+    except (BadCompression, NotAnInitrd) as error:
+        found.complete = False
+        found.faults.append(Fault(error.message, COPY_AGAIN))
+    except NotSupported as error:  # its blocks can be looked at, and nothing in them
+        found.complete = False
+        found.unread.append(error.message)
+        if ends_well(file, at, codec) is False:
+            what = f"{file.path}: the {codec.name} stream at {at:#x} ends early"
+            found.faults.append(Fault(what, COPY_AGAIN))
+
+
+def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) -> bool:
+    """Whether all names of the stream were read; not where the release was found, or not among
+    the first MAX_SCANNED bytes."""
+    for entry in stream_entries(stream, where):
+        found.add(entry)
+        if wanted is None or wanted in found.releases or stream.end > MAX_SCANNED:
+            return False
+    return True
+
+
+def rest_of(file: OpenFile, at: int) -> Fault:
+    """What follows the last archive: the kernel complains of it, and keeps the archives."""
+    what = f"{file.path}: what follows the archives at {at:#x} is neither cpio nor compressed"
+    return Fault(what, "the kernel leaves it out", fatal=False)
+
+
+def foreign(file: OpenFile) -> Fault:
+    return of_head(file.read(0, min(HEAD, file.size)), str(file.path))
+
+
+def of_head(head: bytes, name: str) -> Fault:
+    """Of a file that is no archive, by its first HEAD bytes."""
+    for at, magic, system in RAM_DISKS:
+        if head.startswith(magic, at):
+            what = f"{name}: the image of a file system ({system}), which the kernel takes as a RAM"
+            needs = f"the kernel needs CONFIG_BLK_DEV_RAM, {system} built in, and root=/dev/ram0"
+            return Fault(f"{what} disk and not as an initramfs", needs, fatal=False)
+    if not any(head):
+        return Fault(f"{name}: it begins with nothing but zeros", AN_INITRD, fatal=False)
+    known = identity_of(head)
+    if known is None:
+        what = f"{name}: not recognised as an initrd: neither cpio nor compressed"
+        return Fault(what, AN_INITRD, fatal=False)
+    hint = TWO_FILES if known.role is Role.KERNEL else AN_INITRD
+    return Fault(f"{name}: not an initrd, it is {known.what}", hint)
