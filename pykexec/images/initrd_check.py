@@ -35,7 +35,8 @@ MAX_SCANNED = 96 << 20
 """Unpacked bytes of one file in which modules are looked for."""
 MAX_RELEASES = 64
 """Kernels whose modules are told apart; a hostile archive has a million of them."""
-MODULES = re.compile(rb"(?:\./|/)?(?:usr/)?lib/modules/([^/]+)(/)?")
+MODULES = re.compile(rb"(?:\./|/)?(?:usr/)?lib/modules/(\d+\.\d[^/]*)(/)?")
+"""The release begins with VERSION.PATCHLEVEL (the kernel's Makefile); other folders are none."""
 INIT = re.compile(rb"(?:\./|/)?init")
 RAM_DISKS = (
     (0, b"-rom1fs-", "romfs"),
@@ -89,7 +90,8 @@ def examine(initrd: Contents, wanted: str | None) -> Examined:
     none without one. Raises UnreadableFile."""
     found = Examined()
     for file in files_of(initrd):
-        found.names.append(str(file.path))
+        if str(file.path) not in found.names:  # sections of a UKI are of one file
+            found.names.append(str(file.path))
         examine_file(file, wanted, found)
     return found
 

@@ -55,6 +55,7 @@ from pykexec.images.compression import unpacked
 from pykexec.images.contents import CHUNK, Built, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.initrd import looks_like_initrd, read_initrd
+from pykexec.images.initrd_check import examine
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import CpuNotes, Machine
 from pykexec.memory import firmware_memmap, iomem
@@ -188,6 +189,8 @@ def compression(data: bytes) -> None:
 def initrd(data: bytes) -> None:
     file = OpenFile(written(data))
     looks_like_initrd(file)
+    found = examine(file.span(0, file.size), "6.1.0")
+    assert all(fault.what and fault.hint for fault in found.faults)
     show("initrd", read_initrd(file, UNPACKED_MAX))
 
 
