@@ -36,7 +36,7 @@ MAPS_KEPT = 64
 PAGES_KEPT = 512
 NOTES_MAX = 16 << 20
 INFO_MAX = 1 << 20
-SCAN_SECONDS = 60
+SCAN_SECONDS = 30
 """For VMCOREINFO in a file that does not name it: a microsecond or a few a page."""
 HEAD_BYTES = 64
 

@@ -25,7 +25,7 @@ class Dump:
     def __init__(self, memory: ElfMemory | KdumpMemory, flattened: bool, size: int) -> None:
         self.memory, self.flattened, self.file_size = memory, flattened, size
         self.info_source = "note"
-        self.known_info: VmcoreInfo | None = None
+        self.known_info: VmcoreInfo | UnknownKernel | None = None
         self.known_kernel: KernelMemory | None = None
 
     @property
@@ -41,9 +41,14 @@ class Dump:
     @property
     def info(self) -> VmcoreInfo:
         """VMCOREINFO of its note, else of the first place in memory that is one. Raises
-        UnknownKernel."""
+        UnknownKernel; memory is searched once."""
         if self.known_info is None:
-            self.known_info = self.noted_info() or self.scanned_info()
+            try:
+                self.known_info = self.noted_info() or self.scanned_info()
+            except UnknownKernel as error:
+                self.known_info = error
+        if isinstance(self.known_info, UnknownKernel):
+            raise self.known_info
         return self.known_info
 
     def noted_info(self) -> VmcoreInfo | None:

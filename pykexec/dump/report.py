@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -134,13 +135,17 @@ class Maker:
 
     def section(self, name: str, read: Callable[[], T]) -> T | None:
         """None, and the reason among the problems, for one that cannot be read."""
+        self.limit_time()
         try:
-            now = time.process_time()
-            self.dump.kernel.until = min(now + SECTION_SECONDS, self.end)
             return read()
         except KexecError as error:
             self.problem(name, error)
             return None
+
+    def limit_time(self) -> None:
+        """For one section. Without a kernel whose memory could be read there is little to limit."""
+        with suppress(KexecError):
+            self.dump.kernel.until = min(time.process_time() + SECTION_SECONDS, self.end)
 
     def problem(self, name: str, error: KexecError | str) -> None:
         self.report.problems.append((name, error if isinstance(error, str) else error.message))

@@ -18,7 +18,7 @@ from pykexec.dump.report import Report, make_report
 from pykexec.dump.taint import taint_words
 from tests.builders import write
 from tests.documents import validate
-from tests.dump.builders import LINES, TEXT, Line, Memory, add_ring, elf
+from tests.dump.builders import LINES, PRSTATUS, TEXT, Line, Memory, add_ring, elf
 from tests.dump.kernel import Kernel, Numbers, Rules, Task
 
 PANICKED = [
@@ -118,9 +118,17 @@ def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
 
 
 def test_memory_of_no_kernel(tmp_path: Path) -> None:
-    report = report_of(tmp_path, Kernel(), elf(Memory(), notes=bytes(8)))
-    assert not any((report.system, report.log, report.cpus))
+    """The registers are there all the same, and memory is searched once."""
+    dump = open_dump(str(write(tmp_path, "dump", elf(Memory(), notes=PRSTATUS))))
+    searched = []
+    find = dump.memory.find
+    dump.memory.find = lambda needle: searched.append(needle) or find(needle)  # type: ignore
+    report = make_report(dump)
+    assert not any((report.system, report.log, report.tasks))
     assert "there is no VMCOREINFO" in reasons(report)["system"]
+    assert report.cpus
+    assert report.cpus[0].registers
+    assert len(searched) == 1
 
 
 # --- damage ------------------------------------------------------------------------------------
