@@ -33,6 +33,8 @@ Kind = Literal[
     "vmcore_info",
     "vmcore_verdict",
     "crash_report",
+    "dump_info",
+    "dump_verdict",
     "doctor",
     "explanation",
     "diff",
@@ -46,6 +48,7 @@ ENDINGS = {
     **dict.fromkeys(("region", "region_build"), "_region"),
     **dict.fromkeys(("rehearsal", "machine", "captured", "diff"), "_findings"),
     "crash_report": "_crash",
+    **dict.fromkeys(("dump_info", "dump_verdict"), "_dump"),
     **dict.fromkeys(("vmcore_info", "vmcore_verdict", "doctor", "explanation"), "_findings"),
 }
 """Of the modules that have the functions of a kind; the others are in the modules without."""

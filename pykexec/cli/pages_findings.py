@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         MachineReport,
     )
     from pykexec.dump.core_file import CoreFile
+    from pykexec.dump.dump_check import DumpVerdict
     from pykexec.dump.vmcore_check import VmcoreVerdict
     from pykexec.flows.diff import Piece, PlanDiff
     from pykexec.flows.rehearse.simulated import Rehearsal
@@ -104,7 +105,7 @@ def vmcore_verdict(verdict: VmcoreVerdict, verbose: int = 0) -> list[Block]:
     return [*vmcore_info(verdict.core, verbose), checks(verdict.checks), line]
 
 
-def whole_line(verdict: VmcoreVerdict) -> str:
+def whole_line(verdict: VmcoreVerdict | DumpVerdict) -> str:
     broken = [item.rule for item in verdict.checks if item.ok is False]
     unknown = [item.rule for item in verdict.checks if item.ok is None]
     if broken:

@@ -8,9 +8,10 @@ puts these together. On it: `log` (`log_ring`, `log_records`, and `log_text` for
 those who read it), `symbols` and `types` with `linux` to ask them, `tasks`, `modules`,
 `registers`, `stacks` by the rules of `orc`, `memory`, `taint`, `panic`; `report` is all of it.
 Whether a dump is whole: `vmcore_check`, which reads an ELF core as a `core_file` and its
-pages by `vmcore_pages`. `vmcore` is the other side: the file that the capture kernel of a
-simulated machine shows.
-What is wrong with a dump is in `faults`, how its pages are packed in `page_codecs`.
+pages by `vmcore_pages`, and `dump_check` for the other kinds. `vmcore` is the other side: the
+file that the capture kernel of a simulated machine shows.
+What is wrong with a dump is in `faults`, how its pages are packed in `page_codecs`, and which
+pages it has in `page_map`.
 
 Modules on the way from the file to the log import neither dataclasses nor typing: they
 are a quarter of the time that printing a log takes.

@@ -60,6 +60,8 @@ class KdumpMemory:
         self.read_sub_header(version, mapnr)
         self.bitmap: int = (1 + sub + blocks // 2) * block
         """File offset of the second bitmap."""
+        self.bitmap_room: int = blocks // 2 * block
+        """Bytes of each; the first one is in front, and has all RAM."""
         there = max(0, file.size - self.bitmap)
         self.bitmap_size: int = min(blocks // 2 * self.block, (self.pages + 7) // 8, there)
         self.descriptors: int = (1 + sub + blocks) * block

@@ -23,7 +23,7 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
     quicker. Raises DamagedDump, MissingPackage."""
     try:
         if flags & ZLIB:
-            return zlib.decompressobj().decompress(data, first or size)
+            return inflated(data, size, first)
         if flags & LZO:
             from pykexec.dump import lzo
 
@@ -37,6 +37,15 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
     except (zlib.error, ValueError, IndexError) as error:
         raise DamagedDump(f"a page does not unpack: {error}") from error
     return data
+
+
+def inflated(data: bytes, size: int, first: int) -> bytes:
+    """Up to the checksum at the end, if more than the start is wanted."""
+    stream = zlib.decompressobj()
+    page = stream.decompress(data, first or size)
+    if not first and (stream.decompress(stream.unconsumed_tail, 1) or not stream.eof):
+        raise ValueError("it is longer than a page, or its end is missing")
+    return page
 
 
 def unpack_zstd(data: bytes, size: int) -> bytes:

@@ -32,6 +32,7 @@ from pykexec.cli.reports import DoctorReport, ExplainReport
 from pykexec.cli.verbs.inspect import KINDS
 from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.documents.plan import read_plan
+from pykexec.dump.dump_check import verify_dump
 from pykexec.dump.log import records
 from pykexec.dump.log_text import safe
 from pykexec.dump.reader import Dump, open_dump
@@ -249,10 +250,11 @@ def vmcore(data: bytes) -> None:
 
 
 def dump_file(data: bytes) -> None:
-    """Any file as a dump: its log, and everything that a report asks of it."""
+    """Any file as a dump: its log, everything that a report asks of it, and whether it is whole."""
     path = str(written(data))
     attempt(lambda: show_log(open_dump(path)))
     attempt(lambda: show("crash_report", make_report(open_dump(path))))
+    attempt(lambda: show("dump_verdict", verify_dump(open_dump(path))))
 
 
 def show_log(dump: Dump) -> None:

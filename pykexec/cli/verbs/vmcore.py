@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pykexec.cli.verbs.params import PATH, Verb, machine_option, output_options
+
+if TYPE_CHECKING:
+    from pykexec.dump.dump_check import DumpVerdict
+    from pykexec.dump.vmcore_check import VmcoreVerdict
 
 
 @click.group()
@@ -18,11 +23,18 @@ def command() -> None:
 @click.argument("file", type=PATH)
 @output_options
 def info(file: Path, as_json: bool, verbose: int) -> None:
-    """Say what is in the dump FILE; with -v every key and every PT_LOAD."""
+    """Show what is in the dump FILE; with -v every key and every piece of memory."""
     from pykexec.cli.output import Output
     from pykexec.dump.core_file import open_core
+    from pykexec.dump.dump_check import contents_of
+    from pykexec.dump.reader import open_dump
+    from pykexec.errors import NotSupported
 
-    Output(as_json, verbose).show("vmcore_info", open_core(file))
+    output = Output(as_json, verbose)
+    try:
+        output.show("vmcore_info", open_core(file))
+    except NotSupported:  # kdump-compressed, or flattened
+        output.show("dump_info", contents_of(open_dump(str(file))))
 
 
 @command.command("verify", cls=Verb, short_help="Is this dump whole?")
@@ -40,15 +52,18 @@ def verify(
     verbose: int,
 ) -> None:
     """Check the dump FILE: notes, VMCOREINFO, addresses, the file's length, and with
-    --machine or --plan that all memory is there which has to be.
+    --machine or --plan that all memory is there which has to be. Of a compressed dump the
+    pages' descriptors are checked, and some pages are unpacked.
 
     Exit status 3 when something is wrong with it.
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
+    from pykexec.dump.dump_check import verify_dump
+    from pykexec.dump.reader import open_dump
     from pykexec.dump.vmcore_check import expected_of_plan
     from pykexec.dump.vmcore_check import verify as check
-    from pykexec.errors import CheckFailed, UsageError
+    from pykexec.errors import CheckFailed, NotSupported, UsageError
     from pykexec.flows.rehearse.simulated import expected_of_machine
 
     if machine_dir and plan:
@@ -56,8 +71,14 @@ def verify(
     expected = expected_of_plan(plan) if plan else None
     if machine_dir:
         expected = expected_of_machine(SimulatedBackend.open(machine_dir))
-    verdict = check(file, expected)
-    Output(as_json, verbose).show("vmcore_verdict", verdict)
+    output = Output(as_json, verbose)
+    verdict: VmcoreVerdict | DumpVerdict
+    try:
+        verdict = check(file, expected)
+        output.show("vmcore_verdict", verdict)
+    except NotSupported:  # kdump-compressed, or flattened
+        verdict = verify_dump(open_dump(str(file)), expected)
+        output.show("dump_verdict", verdict)
     if not verdict.whole:
         ctx.exit(CheckFailed.exit_status)
 

@@ -1,0 +1,150 @@
+"""What a compressed, filtered or flattened dump holds, and whether that is whole as far as it
+can be told: which pages were filtered on purpose, and which are lost, the file does not say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.dump.flattened import Flattened
+from pykexec.dump.kdump_memory import KdumpMemory
+from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
+from pykexec.dump.reader import Dump
+from pykexec.dump.registers import cpu_registers
+from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected
+from pykexec.dump.vmcoreinfo import VmcoreInfo
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.kernel_rules import Check
+
+SAMPLES = 1024
+"""Pages that are unpacked: all would take minutes."""
+
+
+@dataclass(frozen=True)
+class DumpContents:
+    """`memory` is in the file; `left_out` is listed as memory, and is not. `level` is that of
+    makedumpfile, None where the file does not say."""
+
+    dump: Dump
+    memory: RangeSet
+    left_out: RangeSet
+    info: VmcoreInfo | None
+    cpus: list[tuple[int, int]]
+    """(PID, instruction pointer) of each CPU that left registers."""
+
+    @property
+    def level(self) -> int | None:
+        memory = self.dump.memory
+        return memory.level if isinstance(memory, KdumpMemory) else None
+
+
+@dataclass(frozen=True)
+class DumpVerdict:
+    """Contents, and every rule."""
+
+    contents: DumpContents
+    checks: tuple[Check, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Unknown is not broken."""
+        return all(check.ok is not False for check in self.checks)
+
+
+def contents_of(dump: Dump) -> DumpContents:
+    """Raises DamagedDump, UnreadableDump."""
+    there = RangeSet.of(PhysRange(*run) for run in held(dump.memory))
+    every = RangeSet.of(PhysRange(*run) for run in listed(dump.memory))
+    cpus = [(pid, found.values["rip"]) for pid, found in cpu_registers(dump)]
+    return DumpContents(dump, there, every - there, dump.noted_info(), cpus)
+
+
+def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
+    """Every rule. Raises DamagedDump, UnreadableDump."""
+    contents = contents_of(dump)
+    return DumpVerdict(
+        contents,
+        (
+            cpu_notes(contents, expected),
+            vmcoreinfo(contents),
+            complete(dump),
+            file_size(dump),
+            page_contents(dump),
+            filtered(contents),
+            coverage(contents, expected),
+        ),
+    )
+
+
+def cpu_notes(contents: DumpContents, expected: Expected | None) -> Check:
+    found = len(contents.cpus)
+    wanted = expected.cpus if expected else None
+    of = "" if wanted is None else f" of {wanted}"
+    detail = f"registers of {found} CPU{'' if found == 1 else 's'}{of}"
+    return Check("cpu-notes", found >= (1 if wanted is None else wanted), detail)
+
+
+def vmcoreinfo(contents: DumpContents) -> Check:
+    info = contents.info
+    if info is None:
+        return Check("vmcoreinfo", False, "no VMCOREINFO note")
+    missing = [key for key in NEEDED_KEYS if not info.has(key)]
+    if missing:
+        return Check("vmcoreinfo", False, f"VMCOREINFO has no {' and no '.join(missing)}")
+    return Check("vmcoreinfo", True, f"{len(info.values)} keys, release {info.release}")
+
+
+def complete(dump: Dump) -> Check:
+    """What the writer itself left as a sign that it came to its end."""
+    memory = dump.memory
+    if isinstance(memory.file, Flattened) and memory.file.cut:
+        return Check("complete", False, "cut off: the mark at the end of the stream is missing")
+    if isinstance(memory, KdumpMemory) and memory.incomplete:
+        return Check("complete", False, "makedumpfile marked it as incomplete: no room was left")
+    return Check("complete", True, "nothing says that it is incomplete")
+
+
+def file_size(dump: Dump) -> Check:
+    missing = first_missing(dump.memory)
+    if missing:
+        return Check("file-size", False, f"cut off or damaged: {missing}")
+    return Check("file-size", True, "the file has every page that its tables list")
+
+
+def page_contents(dump: Dump) -> Check:
+    if not isinstance(dump.memory, KdumpMemory):
+        return Check("page-contents", None, "the pages are not compressed")
+    done, wrong = unreadable_page(dump.memory, held(dump.memory), SAMPLES)
+    if wrong:
+        return Check("page-contents", False, wrong)
+    return Check("page-contents", True, f"{done} pages, evenly spread, can be unpacked")
+
+
+def filtered(contents: DumpContents) -> Check:
+    pages = contents.left_out.size // PAGE_SIZE
+    if not pages:
+        return Check("filtered", True, "all memory that is listed is in the file")
+    level = "" if contents.level is None else f"dump level {contents.level}: "
+    detail = f"{level}{pages} pages are left out, on purpose or not"
+    return Check("filtered", None, detail)
+
+
+def coverage(contents: DumpContents, expected: Expected | None) -> Check:
+    """All that must be there is listed; of what is left out the file does not tell why."""
+    pages = contents.memory.size // PAGE_SIZE
+    if expected is None:
+        return Check(
+            "coverage", None, f"{pages} pages; what should be there is unknown",
+            "--machine DIR, or --plan FILE of the load",
+        )  # fmt: skip
+    lost = expected.pages - contents.memory - contents.left_out
+    if lost:
+        detail = (
+            f"{lost.size // PAGE_SIZE} pages are not listed, the first at {lost.ranges[0].start:#x}"
+        )
+        return Check("coverage", False, detail)
+    gone = expected.pages - contents.memory
+    if not gone:
+        return Check("coverage", True, f"{pages} pages, all that must be there among them")
+    detail = f"{pages} pages; {gone.size // PAGE_SIZE} that must be there are left out"
+    return Check("coverage", False if contents.level == 0 else None, detail)

@@ -1,0 +1,163 @@
+"""Compressed and flattened dumps: one thing is wrong, and one rule says so."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykexec.dump.dump_check import DumpVerdict, contents_of, verify_dump
+from pykexec.dump.page_map import held, listed, ones
+from pykexec.dump.reader import open_dump
+from pykexec.dump.vmcore_check import Expected
+from pykexec.memory.ranges import PhysRange, RangeSet
+from tests.builders import write
+from tests.documents import validate
+from tests.dump.builders import PAGE, Memory, elf, flattened, kdump
+
+LEVEL = PAGE + 8
+"""Where the sub-header has the dump level."""
+
+
+def verdict(folder: Path, data: bytes, expected: Expected | None = None) -> DumpVerdict:
+    return verify_dump(open_dump(str(write(folder, "dump", data))), expected)
+
+
+def broken(found: DumpVerdict) -> list[str]:
+    return [check.rule for check in found.checks if check.ok is False]
+
+
+def unknown(found: DumpVerdict) -> list[str]:
+    return [check.rule for check in found.checks if check.ok is None]
+
+
+@pytest.mark.parametrize("data", [kdump(Memory()), flattened(kdump(Memory()))])
+def test_a_whole_dump(data: bytes, tmp_path: Path) -> None:
+    found = verdict(tmp_path, data)
+    assert (broken(found), unknown(found)) == ([], ["coverage"])
+    assert found.contents.memory == RangeSet.of([PhysRange(0, Memory().size)])
+
+
+def test_a_flattened_elf_core(tmp_path: Path) -> None:
+    found = verdict(tmp_path, flattened(elf(Memory())))
+    assert (broken(found), unknown(found)) == ([], ["page-contents", "coverage"])
+
+
+def odd(frame: int) -> bool:
+    return frame % 3 != 2
+
+
+def filtered_dump(level: int = 31) -> bytes:
+    """Every third page is RAM, by the first bitmap, and not in the file."""
+    data = bytearray(kdump(Memory(), keep=odd))
+    frames = Memory().size // PAGE
+    data[2 * PAGE : 2 * PAGE + frames // 8] = b"\xff" * (frames // 8)
+    struct.pack_into("<i", data, LEVEL, level)
+    return bytes(data)
+
+
+def test_a_filtered_dump(tmp_path: Path) -> None:
+    """What is left out is counted, and why is not known."""
+    found = verdict(tmp_path, filtered_dump())
+    assert (broken(found), unknown(found)) == ([], ["filtered", "coverage"])
+    frames = Memory().size // PAGE
+    assert found.contents.left_out.size // PAGE == frames // 3
+    (check,) = (check for check in found.checks if check.rule == "filtered")
+    assert check.detail == f"dump level 31: {frames // 3} pages are left out, on purpose or not"
+
+
+def test_what_must_be_in_it(tmp_path: Path) -> None:
+    """Of a filtered dump it is unknown whether that is lost, of one of level 0 it is."""
+    every = RangeSet.of([PhysRange(0, Memory().size)])
+    more = RangeSet.of([PhysRange(0, Memory().size + PAGE)])
+    assert broken(verdict(tmp_path, kdump(Memory()), Expected(every, every))) == []
+    assert broken(verdict(tmp_path, kdump(Memory()), Expected(more, more))) == ["coverage"]
+    assert broken(verdict(tmp_path, filtered_dump(), Expected(every, every))) == []
+    assert broken(verdict(tmp_path, filtered_dump(0), Expected(every, every))) == ["coverage"]
+    assert broken(verdict(tmp_path, kdump(Memory()), Expected(every, every, 1))) == []
+    assert broken(verdict(tmp_path, kdump(Memory()), Expected(every, every, 2))) == ["cpu-notes"]
+
+
+def changed(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def damages() -> dict[str, tuple[bytes, list[str]]]:
+    whole = kdump(Memory())
+    stream = flattened(whole, end=False)
+    descriptors = 4 * PAGE
+    noisy = kdump(Memory(), pack=lambda page: zlib.compress(page)[:-6] + bytes(6))
+    return {
+        "marked incomplete": (changed(whole, 424, struct.pack("<I", 1 | 8)), ["complete"]),
+        "no mark at the end": (stream, ["complete"]),
+        "a descriptor past the end": (
+            changed(whole, descriptors + 24 * 7, struct.pack("<Q", 1 << 40)),
+            ["file-size", "page-contents"],
+        ),
+        "a page that is too large": (
+            changed(whole, descriptors + 24 * 7 + 8, struct.pack("<I", PAGE + 1)),
+            ["file-size", "page-contents"],
+        ),
+        "pages that do not unpack": (noisy, ["page-contents"]),
+        "no VMCOREINFO": (kdump(Memory(), with_info=False), ["vmcoreinfo"]),
+    }
+
+
+@pytest.mark.parametrize("kind", damages())
+def test_one_thing_is_wrong(kind: str, tmp_path: Path) -> None:
+    data, rules = damages()[kind]
+    assert broken(verdict(tmp_path, data)) == rules
+
+
+def test_a_dump_whose_end_is_missing(tmp_path: Path) -> None:
+    found = verdict(tmp_path, kdump(Memory())[: -(8 << 10)])
+    assert "file-size" in broken(found)
+
+
+@given(bits=st.integers(0, 1 << 200))
+def test_runs_of_ones(bits: int) -> None:
+    found = {at for start, end in ones(bits) for at in range(start, end)}
+    assert found == {at for at in range(201) if bits >> at & 1}
+    runs = list(ones(bits))
+    assert all(a[1] < b[0] for a, b in pairwise(runs)), "none touch"
+
+
+def test_an_elf_file_whose_loads_overlap(tmp_path: Path) -> None:
+    """Text is there twice, and once without contents: nothing is missing."""
+    data = bytearray(elf(Memory()))
+    dump = open_dump(str(write(tmp_path, "dump", bytes(data))))
+    dump.memory.spans = [(0, 4096, 1024, 4096), (4096, 8192, 4096, 1 << 50)]  # type: ignore[union-attr]
+    assert held(dump.memory) == [(0, 1024)]
+    assert listed(dump.memory) == [(0, 4096), (4096, 8192)]
+    assert [check.ok for check in verify_dump(dump).checks if check.rule == "file-size"] == [True]
+
+
+# --- the verbs -------------------------------------------------------------------------------
+
+
+def pykexec(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pykexec", "vmcore", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_info_and_verify(tmp_path: Path) -> None:
+    path = write(tmp_path, "dump", filtered_dump())
+    for words, status in ((("info", path), 0), (("verify", path), 0)):
+        done = pykexec(*words)
+        assert (done.returncode, done.stderr) == (status, "")
+        assert "left out    341 pages in 341 ranges" in done.stdout
+        document = json.loads(pykexec(*words, "--json").stdout)
+        validate(document)
+        assert document["level"] == 31
+    assert "whole, as far as it can be told (unknown: filtered, coverage)" in done.stdout
+    short = write(tmp_path, "short", filtered_dump()[: -(9 << 10)])
+    assert pykexec("verify", short).returncode == 3
+    assert contents_of(open_dump(str(path))).level == 31
