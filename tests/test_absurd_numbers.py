@@ -28,7 +28,7 @@ from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from tests.builders import MIB, make_bzimage, make_machine, write
 
 LINES = 400_000

@@ -26,7 +26,6 @@ WITHOUT = {
     ("memory/ranges.py", "PhysRange.__post_init__"): OURS,
     ("placement/bind.py", "bind"): OURS,
     ("placement/panic_modes.py", "armed_table"): OURS,
-    ("backends/kernel/staged.py", "record_of"): OURS,
 }
 
 

@@ -12,7 +12,9 @@ from pykexec.errors import CheckFailed
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
+from pykexec.placement.granted import Granted
+from pykexec.placement.plan import Plan
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import SegmentTable
 from pykexec.purgatory import Region
 
@@ -49,33 +51,6 @@ class Loaded:
     """The VMCOREINFO note as it was read at the load."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """An armed image gave way to the one that is loaded; `gap` is why it was unloaded before the
-    new one was ready, "" where it stayed armed until the kernel was given that."""
-
-    gap: str = ""
-
-    @property
-    def stayed_armed(self) -> bool:
-        return not self.gap
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request with what only this backend could add, and why it is so."""
-
-    request: LoadRequest
-    why: str = ""
-    """The reason for the mode."""
-    lacking: tuple[tuple[Mode, str], ...] = ()
-    """What other modes lacked."""
-    warnings: tuple[str, ...] = ()
-    """What the mode does not promise."""
-    replaced: Replaced | None = None
-    """None where nothing was armed."""
-
-
 class Backend(Protocol):
     """Only a backend acts."""
 
@@ -90,16 +65,15 @@ class Backend(Protocol):
         """What changes the machine happens inside: one pykexec at a time."""
         ...
 
-    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
-        """For a crash by normal: the mode, and memory of the backend's own where the mode
-        needs some. Takes it: `abandon` gives it back."""
+    def granted(
+        self, image: KernelImage, machine: Machine, request: LoadRequest
+    ) -> AbstractContextManager[Granted]:
+        """What this backend supplies for a load: for a crash by normal the mode, and memory of
+        its own where the mode needs some. If the block raises, all of it is given back, and so
+        is an image that relies on it."""
         ...
 
-    def abandon(self) -> None:
-        """Give back what `prepare` took, when nothing was loaded."""
-        ...
-
-    def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
+    def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         """kexec_load(2). Raises KexecError as the kernel's errno says. `plan` is what the
         table was made from, for a backend that keeps a record of it."""
         ...

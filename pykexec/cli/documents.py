@@ -107,14 +107,16 @@ def map_entries(memory_map: MemoryMap) -> list[Document]:
 def load(report: LoadReport) -> Document:
     """pykexec.plan/1; `state` is "bound" once the backup pages are known."""
     from pykexec.abi.kexec import flag_names
+    from pykexec.placement.plan import mode_of
 
     plan = report.planned.plan
+    mode = mode_of(plan)
     bound = report.done.bound if report.done else None
     document = {
         "schema": "pykexec.plan/1",
         "backend": report.target.backend,
         "image": str(plan.request.kind),
-        "mode": str(plan.mode) if plan.mode else None,
+        "mode": str(mode) if mode else None,
         "state": "bound" if bound else "requested",
         "entry": hex(plan.entry),
         "flags": flag_names(plan.flags),
@@ -147,20 +149,21 @@ def reservation(report: LoadReport) -> list[Document] | None:
 
 def kernel_fields(report: LoadReport) -> Document:
     """What only the real kernel's loads have."""
+    from pykexec.placement.plan import PanicPlan
+
+    plan = report.planned.plan
     found: Document = {}
     if report.syscall:
         found["syscall"] = syscall(report.syscall)
-    if report.prepared and report.prepared.lacking:
-        found["lacking"] = [
-            {"mode": str(mode), "why": why} for mode, why in report.prepared.lacking
-        ]
-    if report.prepared and report.prepared.replaced:
-        gap = report.prepared.replaced.gap
+    if report.granted and report.granted.lacking:
+        found["lacking"] = [{"mode": str(mode), "why": why} for mode, why in report.granted.lacking]
+    if report.granted and report.granted.replaced:
+        gap = report.granted.replaced.gap
         found["replaced"] = {"stayed_armed": not gap, "why": gap or None}
-    if report.planned.plan.stage:
+    if isinstance(plan, PanicPlan):
         from pykexec.cli import pages
 
-        waiting = enumerate(pages.staged(report.planned.plan))
+        waiting = enumerate(pages.staged(plan))
         found["stage"] = [segment(no, item.segment) for no, item in waiting]
     return found
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pykexec.cli.out.blocks import Block, Facts, Reasons, Segments, Table
 
 if TYPE_CHECKING:
-    from pykexec.backends.backend import Prepared
     from pykexec.backends.kernel.record import LoadRecord
     from pykexec.cli.reports import (
         FileLoadReport,
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.estimate import Estimate
+    from pykexec.placement.granted import Granted
     from pykexec.placement.kernel_rules import Check
-    from pykexec.placement.plan import Placed, PlacementPlan
+    from pykexec.placement.plan import ByNormalPlan, Placed, Plan
     from pykexec.placement.segment import SegmentTable
 
 Pairs = list[tuple[str, str]]
@@ -38,6 +38,8 @@ VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
 
 def load(report: LoadReport, verbose: int = 0) -> list[Block]:
     """The table, what it is and where it went; with -v every reason."""
+    from pykexec.placement.plan import CapturePlan
+
     plan, table = report.planned.plan, report.planned.table
     page: list[Block] = [*segments(plan, table), Facts(load_facts(report, verbose))]
     if report.done and report.done.bound:
@@ -45,23 +47,24 @@ def load(report: LoadReport, verbose: int = 0) -> list[Block]:
     if verbose:
         page += [Reasons(table), checks(report.planned.checks), words(plan.cmdline)]
         page.append(next_memory(plan))
-        if plan.estimate:
+        if isinstance(plan, CapturePlan):
             page.append(terms(plan.estimate))
     return page
 
 
-def segments(plan: PlacementPlan, table: SegmentTable) -> list[Block]:
+def segments(plan: Plan, table: SegmentTable) -> list[Block]:
     """What the kernel is given; for a panic mode that is the stub alone, and what waits in huge
     pages is above it."""
+    from pykexec.placement.plan import PanicPlan
     from pykexec.placement.segment import SegmentTable
 
-    if plan.stage is None:
+    if not isinstance(plan, PanicPlan):
         return [Segments(table, around=plan.window or whole_span(table))]
     waiting = SegmentTable(tuple(item.segment for item in staged(plan)), plan.entry)
     return [Segments(waiting, STAGE_HEAD, plan.stage.window), Segments(table, STUB_HEAD)]
 
 
-def staged(plan: PlacementPlan) -> list[Placed]:
+def staged(plan: Plan) -> list[Placed]:
     """Everything but the stub, by address."""
     from pykexec.placement.plan import PURGATORY
 
@@ -79,19 +82,21 @@ def whole_span(table: SegmentTable) -> PhysRange | None:
 
 def load_facts(report: LoadReport, verbose: int = 0) -> Pairs:
     from pykexec.abi.kexec import flag_names
+    from pykexec.placement.plan import ByNormalPlan, mode_of
 
     plan = report.planned.plan
+    mode = mode_of(plan)
     facts = [
-        ("image", str(plan.request.kind) + (f", mode {plan.mode}" if plan.mode else "")),
+        ("image", str(plan.request.kind) + (f", mode {mode}" if mode else "")),
         ("kernel", kernel(plan.image)),
         ("entry", f"{plan.entry:#x}"),
         ("flags", " | ".join(flag_names(plan.flags)) or "0"),
     ]
     if plan.window:
         facts.append(("window", f"{plan.window} ({size(plan.window.size)})"))
-    if report.prepared and plan.mode:
-        facts += mode_facts(report.prepared)
-    if plan.mode:
+    if report.granted and mode:
+        facts += mode_facts(report.granted)
+    if isinstance(plan, ByNormalPlan):
         facts.append(("cost", cost(plan)))
     facts.append(("cmdline", str(plan.cmdline)))
     if verbose:
@@ -111,11 +116,11 @@ def target(where: Target) -> str:
     return f"{where.backend}, {where.machine}"
 
 
-def mode_facts(prepared: Prepared) -> Pairs:
+def mode_facts(granted: Granted) -> Pairs:
     """Why this mode, and what the others lacked."""
-    facts = [("mode", f"{prepared.request.mode}: {prepared.why}")]
-    facts += [(f"not {mode}", lack) for mode, lack in prepared.lacking]
-    if replaced := prepared.replaced:
+    facts = [("mode", f"{granted.mode}: {granted.why}")]
+    facts += [(f"not {mode}", lack) for mode, lack in granted.lacking]
+    if replaced := granted.replaced:
         how = (
             f"unloaded first: {replaced.gap}" if replaced.gap else "armed until this one was loaded"
         )
@@ -123,17 +128,16 @@ def mode_facts(prepared: Prepared) -> Pairs:
     return facts
 
 
-def cost(plan: PlacementPlan) -> str:
+def cost(plan: ByNormalPlan) -> str:
     """What a crash by normal holds of this machine's memory until it is unloaded."""
     from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
-    from pykexec.placement.plan import ELFCOREHDR
+    from pykexec.placement.plan import ELFCOREHDR, PanicPlan
 
-    if plan.stage:
+    if isinstance(plan, PanicPlan):
         pages = plan.stage.ours.size // HUGE_PAGE_SIZE
         return f"{size(plan.stage.ours.size)} in {many(pages, 'huge page')}"
     pages = sum(item.range.size for item in plan if item.name != ELFCOREHDR)
-    headers = plan.headers.size if plan.headers else 0
-    return f"{size(pages + headers)}, and the kernel's page lists"
+    return f"{size(pages + plan.headers.size)}, and the kernel's page lists"
 
 
 def bound_facts(bound: BoundPlan | LoadFacts) -> Pairs:
@@ -172,7 +176,7 @@ def words(line: CommandLine) -> Table:
     return Table(("word", "from"), rows, 2)
 
 
-def next_memory(plan: PlacementPlan) -> Table:
+def next_memory(plan: Plan) -> Table:
     """The memory map that the next kernel is given."""
     rows = [
         (str(item.range), size(item.range.size), str(item.type)) for item in plan.next_map.ranges

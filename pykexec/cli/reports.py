@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pykexec.cli.output import Kind
 
 if TYPE_CHECKING:
-    from pykexec.backends.backend import LoadState, Prepared, Slot
+    from pykexec.backends.backend import LoadState, Slot
     from pykexec.backends.kernel.record import LoadRecord
     from pykexec.backends.region import CrashRegion
     from pykexec.backends.simulated.backend import Switched
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pykexec.flows.load import LoadedPlan
     from pykexec.flows.plan import Planned
     from pykexec.machine import Machine, RegionModule
+    from pykexec.placement.granted import Granted
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
@@ -33,14 +34,14 @@ class Target:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`machine` is what was planned for; `done` is None after a dry run, `prepared`
-    without a crash by normal."""
+    """`machine` is what was planned for; `done` is None after a dry run, `granted`
+    for a dry run on the simulated kernel."""
 
     target: Target
     planned: Planned
     machine: Machine
     done: LoadedPlan | None = None
-    prepared: Prepared | None = None
+    granted: Granted | None = None
     syscall: SyscallChoice | None = None
     kind: ClassVar[Kind] = "load"
 
@@ -50,7 +51,7 @@ class LoadReport:
         return (
             *self.planned.plan.initrd.warnings,
             *self.planned.plan.warnings,
-            *(self.prepared.warnings if self.prepared else ()),
+            *(self.granted.warnings if self.granted else ()),
             *self.gap,
             *(bound.warnings if bound else ()),
         )
@@ -63,7 +64,7 @@ class LoadReport:
     @property
     def gap(self) -> tuple[str, ...]:
         """A replacement that left the machine unarmed for a while."""
-        replaced = self.prepared.replaced if self.prepared else None
+        replaced = self.granted.replaced if self.granted else None
         if replaced is None or replaced.stayed_armed:
             return ()
         return (f"nothing was armed while this was prepared: {replaced.gap}",)

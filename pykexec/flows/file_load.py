@@ -28,7 +28,7 @@ from pykexec.placement.cmdline import (
 from pykexec.placement.estimate import crash_size
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.syscall_choice import why_load_is_refused
 from pykexec.placement.x86.reservation import NothingReserved
 

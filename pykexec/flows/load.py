@@ -1,6 +1,6 @@
 """The whole flow of a load, on one page:
 
-bytes -> KernelImage -> PlacementPlan -> SegmentTable -> checks (all that: decide.py)
+bytes -> KernelImage -> Plan -> SegmentTable -> checks (all that: flows/plan.py)
       -> Backend.load -> Loaded -> BackupMap -> ELF core headers -> Backend.bind_headers
 
 For a panic mode the backup map is known first: the headers are bound, the image is put
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from pykexec.backends.backend import Backend, Loaded, Prepared, StagingBackend
+from pykexec.backends.backend import Backend, Loaded, StagingBackend
 from pykexec.errors import NotSupported
 from pykexec.flows.plan import Planned, decide
 from pykexec.images.identify import identify
@@ -20,13 +20,12 @@ from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.fill import low_memory
+from pykexec.placement.granted import Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.panic_modes import armed_table
-from pykexec.placement.plan import ImageKind, LoadRequest
-from pykexec.placement.stage import StageFrames
-
-RNG_SEED_SIZE = 32
+from pykexec.placement.plan import PanicPlan, SwitchPlan
+from pykexec.placement.request import LoadRequest
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LoadedPlan:
 
     planned: Planned
     loaded: Loaded
-    prepared: Prepared
+    granted: Granted
     bound: BoundPlan | None = None
 
 
@@ -47,54 +46,49 @@ def load(
 ) -> LoadedPlan:
     """Plan and load. Whatever fails, nothing is left half done."""
     image = identify(kernel, image_type, request.profile)
-    wishes = with_implied(image, request)
-    initrd = check_initrd(image, wishes)
+    complete = with_implied(image, request)
+    initrd = check_initrd(image, complete)
     with backend.session():
         machine = backend.machine()
-        prepared = Prepared(replace(wishes, rng_seed=os.urandom(RNG_SEED_SIZE)))
-        if request.kind is ImageKind.CRASH_BY_NORMAL:
-            prepared = backend.prepare(image, machine, prepared.request)
-        try:
-            planned = decide(image, machine, prepared.request, initrd)
-            if planned.plan.stage:
-                return arm(backend, machine, planned, prepared, planned.plan.stage)
+        with backend.granted(image, machine, complete) as granted:
+            planned = decide(image, machine, complete, granted, initrd)
+            if isinstance(planned.plan, PanicPlan):
+                return arm(backend, machine, planned, planned.plan, granted)
             loaded = backend.load(planned.table, planned.plan)
-        except BaseException:
-            if request.kind is ImageKind.CRASH_BY_NORMAL:
-                backend.abandon()
-            raise
-        return bind_loaded(backend, machine, planned, prepared, loaded)
+            bound = bind_loaded(backend, machine, planned, loaded)
+        return LoadedPlan(planned, loaded, granted, bound)
 
 
 def bind_loaded(
-    backend: Backend, machine: Machine, planned: Planned, prepared: Prepared, loaded: Loaded
-) -> LoadedPlan:
-    """With the headers, when the load has backup pages; unloaded again when they cannot be."""
-    if planned.plan.mode is None or loaded.backup_map is None:
-        return LoadedPlan(planned, loaded, prepared)
-    ours = planned.plan.request.headers_at
-    left_out = RangeSet((ours,)) if ours else None
+    backend: Backend, machine: Machine, planned: Planned, loaded: Loaded
+) -> BoundPlan | None:
+    """The finished headers in their place, where the load has backup pages; it is unloaded again
+    when they cannot be had."""
+    plan = planned.plan
+    if not isinstance(plan, SwitchPlan) or loaded.backup_map is None:
+        return None
+    ours = RangeSet((plan.headers_at,)) if plan.headers_at else None
     try:
-        bound = bind(planned.plan, machine, loaded.backup_map, loaded.vmcoreinfo_note, left_out)
+        bound = bind(plan, machine, loaded.backup_map, loaded.vmcoreinfo_note, ours)
         backend.bind_headers(bound.headers_at.start, bound.sealed)
     except BaseException:
         backend.unload(loaded.slot)
         raise
-    return LoadedPlan(planned, loaded, prepared, bound)
+    return bound
 
 
 def arm(
-    backend: Backend, machine: Machine, planned: Planned, prepared: Prepared, stage: StageFrames
+    backend: Backend, machine: Machine, planned: Planned, plan: PanicPlan, granted: Granted
 ) -> LoadedPlan:
     """Everything that the stub has a digest of is in its place before the stub is loaded."""
     if not isinstance(backend, StagingBackend):
         raise NotSupported(
-            f"the {backend.name} backend has no stage for {planned.plan.mode}",
+            f"the {backend.name} backend has no stage for {plan.mode}",
             hint="--backend kernel, or another --mode",
         )
-    exchanges = stage.exchanges(low_memory(planned.plan.memory_map))
+    exchanges = plan.stage.exchanges(low_memory(plan.memory_map))
     note = backend.read_vmcoreinfo(machine)
-    bound = bind(planned.plan, machine, exchanges, note, stage.ours)
+    bound = bind(plan, machine, exchanges, note, plan.stage.ours)
     table = armed_table(bound, machine, backend.fill_stage(bound))
-    loaded = replace(backend.load(table, planned.plan), backup_map=exchanges)
-    return LoadedPlan(replace(planned, table=table), loaded, prepared, bound)
+    loaded = replace(backend.load(table, plan), backup_map=exchanges)
+    return LoadedPlan(replace(planned, table=table), loaded, granted, bound)

@@ -1,6 +1,6 @@
 """The first half of a load, without any effect; all that a dry run needs.
 
-bytes -> KernelImage -> PlacementPlan -> SegmentTable -> checks
+bytes -> KernelImage -> Plan -> SegmentTable -> checks
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ from dataclasses import dataclass, replace
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
+from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
-from pykexec.placement.plan import (
-    NOT_CHECKED,
-    InitrdVerdict,
-    LoadRequest,
-    PlacementPlan,
-    segment_table,
-)
+from pykexec.placement.plan import NOT_CHECKED, InitrdVerdict, Plan, segment_table
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import SegmentTable
 
 
@@ -29,7 +25,7 @@ from pykexec.placement.segment import SegmentTable
 class Planned:
     """Everything that is known before anything happens."""
 
-    plan: PlacementPlan
+    plan: Plan
     table: SegmentTable
     checks: tuple[Check, ...]
 
@@ -42,18 +38,20 @@ def plan(
 ) -> Planned:
     """Decide and check, without any effect. Raises KexecError with the first refusal."""
     image = identify(kernel, image_type, request.profile)
-    return decide(image, machine, request, check_initrd(image, with_implied(image, request)))
+    complete = with_implied(image, request)
+    return decide(image, machine, complete, initrd=check_initrd(image, complete))
 
 
 def decide(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,
+    granted: Granted = DRY_RUN,
     initrd: InitrdVerdict = NOT_CHECKED,
 ) -> Planned:
-    """The plan of a parsed image, with every rule of the kernel checked; `initrd` is what
-    check_initrd said, which reads files and is asked once."""
-    decided = replace(plan_load(image, machine, with_implied(image, request)), initrd=initrd)
+    """The plan of a parsed image and a complete request, with every rule of the kernel checked;
+    `initrd` is the verdict of check_initrd, which reads files and is asked once."""
+    decided = replace(plan_load(image, machine, request, granted), initrd=initrd)
     checks = check_plan(decided, machine)
     refuse_broken(checks)
     return Planned(decided, segment_table(decided), checks)

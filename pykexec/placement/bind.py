@@ -15,7 +15,7 @@ from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.machine import Machine, NoteArea, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import PlacementPlan
+from pykexec.placement.plan import CapturePlan, Plan
 from pykexec.purgatory import SEAL_SIZE, Seal
 
 
@@ -29,7 +29,7 @@ class HeadersTooLong(DoesNotFit):
 class BoundPlan:
     """The plan, where old pages will be, and the finished ELF core headers."""
 
-    plan: PlacementPlan
+    plan: Plan
     backup_map: BackupMap
     headers_at: PhysRange
     headers: bytes
@@ -45,7 +45,7 @@ class BoundPlan:
 
 
 def bind(
-    plan: PlacementPlan,
+    plan: Plan,
     machine: Machine,
     backup_map: BackupMap,
     vmcoreinfo_note: bytes,
@@ -57,9 +57,9 @@ def bind(
     headers where the note's pages do not stay together. `left_out` is memory of our
     own. Raises TooManyHeaders, HeadersTooLong, or NotSupported for an unknown fact.
     """
+    if not isinstance(plan, CapturePlan):
+        raise NotSupported("only a capture kernel has ELF core headers")
     where = plan.headers
-    if where is None:
-        raise NotSupported("this plan has no ELF core headers")
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
     loads = elfcorehdr.old_memory(plan.memory_map.old_memory, backup_map, ours)
     areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)

@@ -15,7 +15,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 
 ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
@@ -25,6 +25,7 @@ def capture_params(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,
+    rng_seed: bytes,
     ram: RangeSet,
     headers: PhysRange,
     copies: Iterable[PhysRange] = (),
@@ -33,7 +34,7 @@ def capture_params(
     copies of old memory, which must not lie in its free RAM (contract 7.1)."""
     line = capture_command_line(image, machine, request, headers.start)
     e820 = capture_e820(machine.known_map, ram, RangeSet.of((headers, *copies)))
-    return boot_params_for(image.linux, machine, request, line, e820)
+    return boot_params_for(image.linux, machine, rng_seed, line, e820)
 
 
 def capture_command_line(

@@ -14,14 +14,9 @@ from pykexec.placement import estimate
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.plan import (
-    ELFCOREHDR,
-    PURGATORY,
-    LoadRequest,
-    Mode,
-    Placed,
-    PlacementPlan,
-)
+from pykexec.placement.granted import Granted
+from pykexec.placement.plan import ELFCOREHDR, PURGATORY, Placed, SwitchPlan
+from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import capture_window, requested_window
@@ -40,23 +35,24 @@ WHY_HEADERS = "room for the worst case; zero until the backup pages are known"
 
 
 def plan_crash_by_normal(
-    image: KernelImage, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
+    image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+) -> SwitchPlan:
     """For the modes in which the kernel moves the pages: *flag*, with the headers in a
     segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
     memory_map = machine.known_map
     guess = estimate.crash_size(image.linux, request.initrd, request.append)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
-    window = capture_window(machine, memory_map, request, image.linux, wanted)
+    window = capture_window(machine, memory_map, request, image.linux, wanted, granted.headers_at)
     ram = memory_map.whole_page_ram.within(layout.DESTINATIONS).within(window)
     low = low_memory(memory_map)
     space = Space(ram)
     inside = None
-    if request.mode in (None, Mode.FLAG):
+    mode = granted.mode or request.mode or Mode.FLAG
+    if mode is Mode.FLAG:
         size = worst_case_headers(machine, ram.size, len(ram))
         inside = space.take(ELFCOREHDR, size, lowest=layout.BOOT_PARAMS_MIN)
-    headers = inside or request.headers_at or assumed_headers(memory_map, ram | low)
-    params = capture_params(image, machine, request, ram | low, headers)
+    headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low)
+    params = capture_params(image, machine, request, granted.rng_seed, ram | low, headers)
     purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
     boot = place_boot(space, image, request, params.size)
     things = [*placed_boot(image, request, boot, params)]
@@ -71,23 +67,25 @@ def plan_crash_by_normal(
         checks=request.checks,
         serial_port=console.port,
     )
-    return PlacementPlan(
+    return SwitchPlan(
         image=image,
         request=request,
         memory_map=memory_map,
         placed=fill(with_purgatory(things, purgatory, job), ram, low),
         entry=entry_of(request, purgatory),
         boot=boot,
-        flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else request.flags,
+        flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else granted.flags,
         cmdline=params.cmdline,
         next_map=params.e820,
-        mode=request.mode or Mode.FLAG,
+        mode=mode,
+        headers=headers,
+        headers_at=granted.headers_at,
         window=window,
         estimate=guess,
         console=console,
         warnings=(
             *capture_warnings(ram.size, guess, params.cmdline, request.append),
-            *(() if inside or request.headers_at else (ASSUMED,)),
+            *(() if inside or granted.headers_at else (ASSUMED,)),
         ),
     )
 

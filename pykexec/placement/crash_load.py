@@ -23,14 +23,9 @@ from pykexec.placement import estimate
 from pykexec.placement.capture import capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import low_memory
-from pykexec.placement.plan import (
-    BACKUP,
-    ELFCOREHDR,
-    PURGATORY,
-    LoadRequest,
-    Placed,
-    PlacementPlan,
-)
+from pykexec.placement.granted import Granted
+from pykexec.placement.plan import BACKUP, ELFCOREHDR, PURGATORY, CrashPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
@@ -50,7 +45,9 @@ WHY_HEADERS = "notes, and each range of the first kernel's memory"
 WHY_BACKUP = "the stub exchanges it with the pages that the trampoline needs"
 
 
-def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+def plan_crash(
+    image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+) -> CrashPlan:
     """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
     memory_map = machine.known_map
     region = crash_region(machine, request)
@@ -62,7 +59,7 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
     usable = low_memory(memory_map) | usable_regions(machine, region)
     copies = [backup] if backup else []
-    params = capture_params(image, machine, request, usable, headers, copies)
+    params = capture_params(image, machine, request, granted.rng_seed, usable, headers, copies)
     stub_size = stub_memsz(MAX_REGIONS, len(low))
     purgatory = space.take(PURGATORY, stub_size, lowest=layout.PURGATORY_MIN)
     boot = place_boot(space, image, request, params.size)
@@ -85,13 +82,14 @@ def plan_crash(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
         flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR
-    return PlacementPlan(
+    return CrashPlan(
         image=image,
         request=request,
         memory_map=memory_map,
         placed=with_purgatory(placed, purgatory, job),
         entry=entry_of(request, purgatory),
         boot=boot,
+        headers=headers,
         flags=flags,
         cmdline=params.cmdline,
         next_map=params.e820,

@@ -6,11 +6,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pykexec.images.kernel_image import KernelImage
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.request import LoadRequest
 
 
 def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:
-    """The request, with what only the image has an opinion about. Twice is as once."""
+    """The request, with what only the image has an opinion about.
+    Applied to its own result it changes nothing."""
     implied = image.implied
     initrd = request.initrd or implied.initrd
     own = request.append or request.reuse_cmdline or implied.cmdline is None

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pykexec.errors import KexecError
 from pykexec.images.initrd_check import Examined, examine
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxX86Boot
-from pykexec.placement.plan import ImageKind, InitrdVerdict, LoadRequest
+from pykexec.placement.plan import InitrdVerdict
+from pykexec.placement.request import ImageKind, LoadRequest
 
 RELEASE = re.compile(r"\d+\.\d+\S*")
 SHOWN = 3

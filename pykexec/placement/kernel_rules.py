@@ -12,7 +12,8 @@ from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import KERNEL, ImageKind, PlacementPlan, segment_table
+from pykexec.placement.plan import KERNEL, PanicPlan, Plan, segment_table
+from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.placement.x86 import layout
 
@@ -43,22 +44,23 @@ def label(number: int, segment: Segment) -> str:
     return f"segment {number} ({segment.name})"
 
 
-def check_plan(plan: PlacementPlan, machine: Machine) -> tuple[Check, ...]:
+def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
     """Every rule, in the kernel's order, then the boot protocol's. What waits in a stage is
     not the kernel's to check, and still has to be RAM and where a kernel can run."""
-    kind = ImageKind.CRASH if plan.stage else plan.request.kind
+    staged = isinstance(plan, PanicPlan)
+    kind = ImageKind.CRASH if staged else plan.request.kind
     given = check_table(
         segment_table(plan),
         totalram=machine.totalram,
         memory_map=plan.memory_map,
-        window=None if plan.stage else plan.window,
+        window=None if staged else plan.window,
         kind=kind,
         reservation=machine.crash_kernel,
     )
-    if not plan.stage:
+    if not staged:
         return given
-    staged = [(number, item.segment) for number, item in enumerate(plan)]
-    return (*given, in_ram(staged, plan.memory_map), above_16_mib(staged))
+    waiting = [(number, item.segment) for number, item in enumerate(plan)]
+    return (*given, in_ram(waiting, plan.memory_map), above_16_mib(waiting))
 
 
 def refuse_broken(checks: tuple[Check, ...]) -> None:

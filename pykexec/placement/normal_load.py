@@ -16,7 +16,8 @@ from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.console import stub_console
 from pykexec.placement.next_map import next_map_warnings, next_memory_map
-from pykexec.placement.plan import PURGATORY, Boot, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.plan import PURGATORY, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
@@ -106,11 +107,12 @@ class NormalLoad:
         job: StubJob,
         why: str,
         *,
-        boot: Boot | None = None,
+        starts: str = "image",
         map_given: bool = True,
         warnings: tuple[str, ...] = (),
-    ) -> PlacementPlan:
-        """The things and the purgatory, whose place is explained by `why`. `map_given` is false
+    ) -> NormalPlan:
+        """The things and the purgatory, whose place is explained by `why`; `starts` names what it
+        starts. `map_given` is false
         for an image that is given no memory map."""
         console = stub_console(self.machine, self.request.serial_port)
         job = replace(
@@ -119,14 +121,12 @@ class NormalLoad:
             from_32=self.from_32,
             serial_port=console.port,
         )
-        starts = "kernel" if boot else "image"
-        return PlacementPlan(
+        return NormalPlan(
             image=self.image,
             request=self.request,
             memory_map=self.memory_map,
             placed=with_purgatory(placed, purgatory, job, why, starts),
             entry=entry_of(self.request, purgatory),
-            boot=boot,
             flags=KexecFlag(0),
             cmdline=self.line,
             next_map=self.next_map if map_given else MemoryMap(()),

@@ -25,14 +25,9 @@ from pykexec.placement.bind import BoundPlan
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill, low_memory
-from pykexec.placement.plan import (
-    ELFCOREHDR,
-    PURGATORY,
-    LoadRequest,
-    Mode,
-    Placed,
-    PlacementPlan,
-)
+from pykexec.placement.granted import Granted
+from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
+from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
@@ -63,7 +58,9 @@ class ReservationTooSmall(DoesNotFit):
     code = "reservation-too-small"
 
 
-def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> PhysRange:
+def panic_window(
+    image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
+) -> PhysRange:
     """Where a *stub-swap* window goes, in whole huge pages; one *in-place* is as large. Raises
     WindowRefused, DoesNotFit."""
     guess = estimate.crash_size(image.linux, request.initrd, request.append)
@@ -87,7 +84,7 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
             hint="--mem-min and --mem-max beside what crashkernel= reserved",
             window=whole,
         )
-    if request.mode is Mode.STUB_SWAP and (used := machine.hardware_memory.within(whole)):
+    if mode is Mode.STUB_SWAP and (used := machine.hardware_memory.within(whole)):
         raise WindowRefused(
             f"the window {whole} holds memory that an IOMMU uses, at {used.ranges[0]}",
             hint="--mem-min and --mem-max beside it, or --mode in-place",
@@ -96,19 +93,22 @@ def panic_window(image: KernelImage, machine: Machine, request: LoadRequest) -> 
     return whole
 
 
-def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+def plan_panic(
+    image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+) -> PanicPlan:
     """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
     memory_map = machine.known_map
-    frames = request.stage or assumed_stage(image, machine, request, memory_map)
+    mode = granted.mode or request.mode or Mode.IN_PLACE
+    frames = granted.stage or assumed_stage(image, machine, request, mode)
     low = low_memory(memory_map)
     ram = RangeSet((frames.window,))
-    params = capture_params(image, machine, request, ram | low, frames.headers)
+    params = capture_params(image, machine, request, granted.rng_seed, ram | low, frames.headers)
     boot = place_boot(Space(ram), image, request, params.size)
     things = placed_boot(image, request, boot, params)
     scattered = len(low) + len(frames.image)
     stub = stub_place(machine, memory_map, region_count(things), scattered)
     guess = estimate.crash_size(image.linux, request.initrd, request.append)
-    return PlacementPlan(
+    return PanicPlan(
         image=image,
         request=request,
         memory_map=memory_map,
@@ -122,20 +122,21 @@ def plan_panic(image: KernelImage, machine: Machine, request: LoadRequest) -> Pl
         flags=KexecFlag.KEXEC_ON_CRASH,
         cmdline=params.cmdline,
         next_map=params.e820,
-        mode=request.mode,
+        mode=mode,
+        headers=frames.headers,
         window=frames.window,
         estimate=guess,
         console=stub_console(machine, request.serial_port),
         stage=frames,
         warnings=(
             *capture_warnings(frames.window.size, guess, params.cmdline, request.append),
-            *sleeper_warnings(request.mode, frames.window, machine),
-            *(() if request.stage else (ASSUMED,)),
+            *sleeper_warnings(mode, frames.window, machine),
+            *(() if granted.stage else (ASSUMED,)),
         ),
     )
 
 
-def sleeper_warnings(mode: Mode | None, window: PhysRange, machine: Machine) -> tuple[str, ...]:
+def sleeper_warnings(mode: Mode, window: PhysRange, machine: Machine) -> tuple[str, ...]:
     """In *stub-swap* the window should have neither the code nor the stacks of the other CPUs:
     one that wakes (QEMU does wake them at times) goes on with whatever lies there then."""
     if mode is not Mode.STUB_SWAP:
@@ -198,13 +199,13 @@ def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges:
 
 
 def assumed_stage(
-    image: KernelImage, machine: Machine, request: LoadRequest, memory_map: MemoryMap
+    image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> StageFrames:
     """For a dry run: huge pages somewhere; the real ones are known at the load only."""
-    window = panic_window(image, machine, request)
+    window = panic_window(image, machine, request, mode)
     reserved = machine.crash_kernel or RangeSet()
-    free = memory_map.whole_page_ram - reserved - RangeSet((window,))
-    pages = window.size // HUGE_PAGE_SIZE if request.mode is Mode.STUB_SWAP else 0
+    free = machine.known_map.whole_page_ram - reserved - RangeSet((window,))
+    pages = window.size // HUGE_PAGE_SIZE if mode is Mode.STUB_SWAP else 0
     where = locate_hole(
         free,
         (pages + 2) * HUGE_PAGE_SIZE,
@@ -225,8 +226,8 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
     `staged_regions` made it."""
     plan = bound.plan
     stub = plan.named(PURGATORY)
-    if stub is None or plan.stage is None or plan.boot is None:
-        raise NotSupported(f"mode {plan.mode} has no stub of its own")
+    if stub is None or not isinstance(plan, PanicPlan):
+        raise NotSupported("only the image of a panic mode waits in a stage")
     job = StubJob(
         boot_params=plan.boot.boot_params.start,
         entry=plan.boot.entry,

@@ -1,97 +1,21 @@
-"""What is asked of a load, and the decision: which thing goes where, and why."""
+"""The decision of a load: which thing goes where, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.cmdline import CAPTURE_WORDS, CommandLine
+from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.console import SILENT, StubConsole
 from pykexec.placement.estimate import Estimate
-from pykexec.placement.segment import NO_FLAGS, Segment, SegmentTable, Source
+from pykexec.placement.request import LoadRequest, Mode
+from pykexec.placement.segment import Segment, SegmentTable, Source
 from pykexec.placement.stage import StageFrames
-
-
-class ImageKind(StrEnum):
-    """What is loaded, as JSON and the output spell it."""
-
-    NORMAL = "normal"
-    CRASH = "crash"
-    CRASH_BY_NORMAL = "crash-by-normal"
-
-
-class Mode(StrEnum):
-    """Who moves the pages of a crash by normal (design: four ways, one plan)."""
-
-    FLAG = "flag"
-    KERNEL_SWAP = "kernel-swap"
-    STUB_SWAP = "stub-swap"
-    IN_PLACE = "in-place"
-
-
-PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))
-"""Those that a panic starts, from a tiny reservation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A file that a multiboot image is given, and its string: "FILE args"."""
-
-    contents: Contents
-    line: str
-
-
-@dataclass(frozen=True)
-class LoadRequest:
-    """The user's wishes; addresses and sizes in bytes, None where there is no wish."""
-
-    kind: ImageKind = ImageKind.NORMAL
-    initrd: Contents | None = None
-    append: tuple[str, ...] = ()
-    reuse_cmdline: bool = False
-    cmdline_remove: tuple[str, ...] = ()
-    mem_min: int | None = None
-    mem_max: int | None = None
-    """Inclusive, as kexec-tools has it."""
-    crash_size: int | None = None
-    mode: Mode | None = None
-    panic_only: bool = False
-    """Where no mode is asked for: only one that a panic starts."""
-    replaces: bool = False
-    """A crash by normal that is armed gives way to this one."""
-    entry: int | None = None
-    direct: bool = False
-    """Start an ELF file at its own entry and not at the purgatory."""
-    initrd_check: bool = True
-    """Whether a crash load is refused for what its initrd is; else it is warned."""
-    hotplug: bool = False
-    """Let the kernel keep the headers of a crash load up to date itself."""
-    checks: bool = True
-    """Whether the stub compares digests."""
-    serial_port: int | None = None
-    """For the stub's words; None is the running kernel's console."""
-    rng_seed: bytes = bytes(32)
-    """Zeros in a dry run, so that two are alike; drawn for a real load."""
-    flags: KexecFlag = NO_FLAGS
-    """What the backend's kernel has to be told besides, e.g. KEXEC_PRESERVE_CONTEXT."""
-    headers_at: PhysRange | None = None
-    """Memory outside of the image for the ELF core headers, when a backend has some."""
-    stage: StageFrames | None = None
-    """Huge pages in which the image of a panic mode waits."""
-    modules: tuple[Module, ...] = ()
-    """For multiboot, in their order."""
-    real_mode: bool = False
-    """Start a bzImage by its real-mode entry."""
-    profile: int | None = None
-    """Which profile of a UKI; None for its default, 0."""
-    capture_words: tuple[str, ...] = CAPTURE_WORDS
-    """Added to a capture kernel's command line, besides elfcorehdr=."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +63,9 @@ class Boot:
     """Address of the kernel's entry."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlacementPlan:
-    """The decision. `placed` is in address order; `window` is where all of it had to fit."""
+    """What every decision holds; `placed` is in address order."""
 
     image: KernelImage
     request: LoadRequest
@@ -152,12 +76,8 @@ class PlacementPlan:
     cmdline: CommandLine
     next_map: MemoryMap
     """The memory map that the next kernel is given; empty for an image that is given none."""
-    mode: Mode | None = None
-    window: PhysRange | None = None
-    boot: Boot | None = None
-    stage: StageFrames | None = None
-    """Where the image waits for a panic; then the stub is the only segment."""
-    estimate: Estimate | None = None
+    window: PhysRange | None
+    """Where all of it had to fit, beside memory below 1 MiB; None without a bound."""
     console: StubConsole = SILENT
     warnings: tuple[str, ...] = ()
     initrd: InitrdVerdict = NOT_CHECKED
@@ -168,11 +88,48 @@ class PlacementPlan:
     def named(self, name: str) -> Placed | None:
         return next((item for item in self.placed if item.name == name), None)
 
-    @property
-    def headers(self) -> PhysRange | None:
-        """Where the ELF core headers lie or will lie."""
-        inside = self.named(ELFCOREHDR)
-        return inside.range if inside else self.request.headers_at
+
+@dataclass(frozen=True, kw_only=True)
+class NormalPlan(PlacementPlan):
+    """A load that exec starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapturePlan(PlacementPlan):
+    """What the three ways to load a capture kernel share."""
+
+    window: PhysRange
+    boot: Boot
+    estimate: Estimate
+    headers: PhysRange
+    """Where the ELF core headers lie, or will lie."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrashPlan(CapturePlan):
+    """A load into the crash region."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchPlan(CapturePlan):
+    """A crash by normal whose pages the kernel exchanges when it starts the image."""
+
+    mode: Mode
+    headers_at: PhysRange | None
+    """Memory outside of the image that holds the headers; None where a segment does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanicPlan(CapturePlan):
+    """A crash by normal that waits in huge pages; the stub is its only segment."""
+
+    mode: Mode
+    stage: StageFrames
+
+
+ByNormalPlan = SwitchPlan | PanicPlan
+Plan = NormalPlan | CrashPlan | ByNormalPlan
+"""The decision, by kind of load."""
 
 
 PURGATORY = "purgatory"
@@ -190,7 +147,13 @@ CAPTURE_MEMORY = "memory of the capture kernel"
 LOW = "memory below 1 MiB"
 
 
-def segment_table(plan: PlacementPlan) -> SegmentTable:
+def mode_of(plan: Plan) -> Mode | None:
+    """How the pages of a crash by normal are moved; None for any other load."""
+    return plan.mode if isinstance(plan, ByNormalPlan) else None
+
+
+def segment_table(plan: Plan) -> SegmentTable:
     """The plan as kexec_load(2) takes it, in address order; what is staged is not given to it."""
-    given = (item for item in plan if not plan.stage or item.name == PURGATORY)
+    staged = isinstance(plan, PanicPlan)
+    given = (item for item in plan if not staged or item.name == PURGATORY)
     return SegmentTable(tuple(item.segment for item in given), plan.entry, plan.flags)

@@ -16,8 +16,10 @@ from pykexec.images.kernel_image import (
 from pykexec.machine import Machine
 from pykexec.placement.capture import size_advised
 from pykexec.placement.encryption import refuse_confidential
+from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
-from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest, PlacementPlan
+from pykexec.placement.plan import NormalPlan, Plan
+from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
 
 
 class ForeignArchitecture(NotSupported):
@@ -26,14 +28,17 @@ class ForeignArchitecture(NotSupported):
     code = "foreign-image"
 
 
-def plan_load(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
-    """Which thing goes where, and why. Pure. Raises DoesNotFit, UsageError or NotSupported."""
-    plan = planned(image, machine, request)
+def plan_load(
+    image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted = DRY_RUN
+) -> Plan:
+    """Which thing goes where, and why. Pure. `request` is complete (`implied.with_implied`).
+    Raises DoesNotFit, UsageError or NotSupported."""
+    plan = planned(image, machine, request, granted)
     notes = implied_notes(image, request)
     return replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
 
 
-def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
     refuse_confidential(machine)
     if machine.is_i386 and is_64_bit(image):
         raise NotSupported(
@@ -56,15 +61,26 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest) -> Place
             type=image.type,
         )
     if request.kind is ImageKind.NORMAL:
-        return plan_normal(image, image.boot, machine, request)
-    if request.kind is ImageKind.CRASH:
-        from pykexec.placement.crash_load import plan_crash as planner
-    elif request.mode in PANIC_MODES:
-        from pykexec.placement.panic_modes import plan_panic as planner
-    else:
-        from pykexec.placement.crash_by_normal import plan_crash_by_normal as planner
+        return plan_normal(image, image.boot, machine, request, granted)
     with size_advised(image, request):
-        return planner(image, machine, request)
+        return plan_capture(image, machine, request, granted)
+
+
+def plan_capture(
+    image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+) -> Plan:
+    """A capture kernel, by where it waits."""
+    if request.kind is ImageKind.CRASH:
+        from pykexec.placement.crash_load import plan_crash
+
+        return plan_crash(image, machine, request, granted)
+    if (granted.mode or request.mode) in PANIC_MODES:
+        from pykexec.placement.panic_modes import plan_panic
+
+        return plan_panic(image, machine, request, granted)
+    from pykexec.placement.crash_by_normal import plan_crash_by_normal
+
+    return plan_crash_by_normal(image, machine, request, granted)
 
 
 def is_64_bit(image: KernelImage) -> bool:
@@ -78,17 +94,18 @@ def plan_normal(
     boot: LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot,
     machine: Machine,
     request: LoadRequest,
-) -> PlacementPlan:
+    granted: Granted,
+) -> NormalPlan:
     """By what is to be booted, which each planner gets as what it is."""
     match boot:
         case LinuxX86Boot():
             from pykexec.placement.x86.linux64 import plan_linux_x86_64
 
-            return plan_linux_x86_64(image, boot, machine, request)
+            return plan_linux_x86_64(image, boot, machine, request, granted)
         case Linux32Boot():
             from pykexec.placement.x86.linux32 import plan_linux_i386
 
-            return plan_linux_i386(image, boot, machine, request)
+            return plan_linux_i386(image, boot, machine, request, granted)
         case ElfBoot():
             from pykexec.placement.x86.elf_image import plan_elf
 

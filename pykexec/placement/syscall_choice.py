@@ -13,7 +13,7 @@ from enum import Enum
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
 from pykexec.machine import Machine
-from pykexec.placement.plan import PANIC_MODES, ImageKind, LoadRequest
+from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
 
 LOCKED = ("integrity", "confidentiality")
 ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"

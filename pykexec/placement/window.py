@@ -9,7 +9,7 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.x86.layout import (
     ABOVE_16_MIB,
     BELOW_4G,
@@ -45,9 +45,14 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
 
 
 def capture_window(
-    machine: Machine, memory_map: MemoryMap, request: LoadRequest, boot: LinuxX86Boot, size: int
+    machine: Machine,
+    memory_map: MemoryMap,
+    request: LoadRequest,
+    boot: LinuxX86Boot,
+    size: int,
+    headers_at: PhysRange | None = None,
 ) -> PhysRange:
-    """Where the capture kernel will live.
+    """Where the capture kernel will live; not at `headers_at`.
 
     With both bounds and no --crash-size it is all between them. Otherwise `size` bytes
     are chosen inside: below 4 GiB when there is room, from the top, off what other CPUs
@@ -60,9 +65,7 @@ def capture_window(
         if not request.crash_size or request.crash_size >= asked.size:
             return asked
     inside = asked or ABOVE_16_MIB
-    ours = (machine.crash_kernel or RangeSet()) | RangeSet.of(
-        [request.headers_at] if request.headers_at else []
-    )
+    ours = (machine.crash_kernel or RangeSet()) | RangeSet.of([headers_at] if headers_at else [])
     ours |= machine.hardware_memory
     ram = memory_map.whole_page_ram.within(DESTINATIONS) - ours
     spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())

@@ -17,7 +17,8 @@ from pykexec.backends.simulated import SimulatedBackend
 from pykexec.flows.load import load
 from pykexec.images.contents import Contents, OpenFile, UnreadableFile, joined_initrd
 from pykexec.images.digest_ahead import WORTHWHILE, DigestAhead, digest_ahead
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan
+from pykexec.placement.plan import Plan
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from tests.backends.kernel.rig import ModelBackend, Rig
 from tests.builders import MIB, make_bzimage, write
@@ -149,7 +150,7 @@ def test_what_is_armed_stays_so(tmp_path: Path, initrd: Path) -> None:
 class HookedSimulation(SimulatedBackend):
     changed: Callable[[], None]
 
-    def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
+    def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         self.changed()
         return super().load(table, plan)
 

@@ -19,8 +19,9 @@ from pykexec.host.facts import read_machine
 from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify
 from pykexec.machine import NoteArea
-from pykexec.placement.plan import BOOT_PARAMS, LoadRequest
+from pykexec.placement.plan import BOOT_PARAMS
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import LoadRequest
 from tests.builders import (
     make_bzimage,
     make_cpio,

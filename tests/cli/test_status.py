@@ -15,7 +15,7 @@ from pykexec.cli.reports import Target
 from pykexec.cli.verbs.status import look
 from pykexec.host.lock import Busy, exclusive
 from pykexec.machine import KexecState, Machine, Unknown
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
 from tests.documents import validate

@@ -26,7 +26,7 @@ from pykexec.machine import (
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.encryption import BY_FILE
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -28,8 +28,8 @@ from pykexec.images.kernel_image import KernelImage, NotAnImage
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
-from pykexec.placement.plan import LoadRequest
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import LoadRequest
 from tests.builders import (
     MIB,
     make_bzimage,

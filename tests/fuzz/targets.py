@@ -61,7 +61,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import CpuNotes, Machine
 from pykexec.memory import firmware_memmap, iomem
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import MIB, make_machine
 from tests.dump.builders import PRSTATUS
 from tests.dump.builders import elf as elf_dump

@@ -15,8 +15,8 @@ from pykexec.images.contents import Contents, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import ForeignImage, NotAnImage
 from pykexec.images.unwrapped import bzimage_file
-from pykexec.placement.plan import ImageKind, LoadRequest
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import (
     MIB,
     make_arm64_image,

@@ -16,7 +16,7 @@ from pykexec.host.root import Folder
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.memory.map import MemoryMap
 from pykexec.placement import plan as names
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Segment
 from tests.builders import GIB, MIB, ram, reserved, write
 from tests.vm.supplies import Program

@@ -14,7 +14,7 @@ from pykexec.placement.capture_words import (
     word_costs,
 )
 from pykexec.placement.estimate import Estimate, Term
-from pykexec.placement.plan import ImageKind, LoadRequest
+from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import GIB, KIB, MIB, make_machine
 
 CAPTURE = LoadRequest(kind=ImageKind.CRASH, reuse_cmdline=True, capture_words=("nr_cpus=1",))

@@ -12,7 +12,8 @@ from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.console import stub_console
-from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
+from pykexec.placement.plan import PURGATORY
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.purgatory import parse_params
 from tests.builders import make_bzimage, make_machine, write
 

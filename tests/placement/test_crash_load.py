@@ -19,8 +19,9 @@ from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
+from pykexec.placement.plan import CrashPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.x86.reservation import NothingReserved, RegionInTheWay
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
@@ -40,12 +41,14 @@ def machine(*regions: PhysRange) -> Machine:
     return make_machine(ORACLE_MAP, crash_kernel=regions or (REGION,))
 
 
-def crash_plan(kernel: KernelImage, on: Machine | None = None, **wishes: object) -> PlacementPlan:
+def crash_plan(kernel: KernelImage, on: Machine | None = None, **wishes: object) -> CrashPlan:
     request = LoadRequest(kind=ImageKind.CRASH, initrd=Built(bytes(0x300001)))
-    return plan_load(kernel, on or machine(), replace(request, **wishes))  # type: ignore[arg-type]
+    plan = plan_load(kernel, on or machine(), replace(request, **wishes))  # type: ignore[arg-type]
+    assert isinstance(plan, CrashPlan)
+    return plan
 
 
-def bytes_of(plan: PlacementPlan, name: str) -> bytes:
+def bytes_of(plan: CrashPlan, name: str) -> bytes:
     item = plan.named(name)
     assert item is not None
     assert item.contents is not None

@@ -15,8 +15,9 @@ from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap
-from pykexec.placement.plan import LoadRequest, Module, PlacementPlan
+from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import LoadRequest, Module
 from pykexec.placement.x86.stub import StubJob
 from tests.builders import (
     MIB,

@@ -20,7 +20,8 @@ from pykexec.placement.initrd import (
     check_initrd,
     release_of,
 )
-from pykexec.placement.plan import NOT_CHECKED, ImageKind, LoadRequest
+from pykexec.placement.plan import NOT_CHECKED
+from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import (
     make_bzimage,
     make_cpio,

@@ -7,7 +7,8 @@ import pytest
 from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import RuleBroken, check_table, refuse_broken
-from pykexec.placement.plan import KERNEL, ImageKind
+from pykexec.placement.plan import KERNEL
+from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
 from tests.builders import GIB, MIB, pc_map, segment
 

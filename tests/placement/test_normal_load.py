@@ -21,8 +21,9 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan, refuse_broken
-from pykexec.placement.plan import ImageKind, LoadRequest, Module, PlacementPlan
+from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest, Module
 from pykexec.placement.syscall_choice import Syscall, choose_syscall
 from pykexec.placement.x86.elf_image import ip_checksum
 from tests.builders import (

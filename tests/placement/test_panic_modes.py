@@ -22,6 +22,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, HeadersTooLong, bind
 from pykexec.placement.fill import low_memory
+from pykexec.placement.granted import Granted
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.panic_modes import (
     SLEEPERS,
@@ -30,8 +31,9 @@ from pykexec.placement.panic_modes import (
     armed_table,
     staged_regions,
 )
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode, PlacementPlan, segment_table
+from pykexec.placement.plan import PanicPlan, segment_table
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused
 from pykexec.placement.x86.reservation import RegionInTheWay
@@ -61,11 +63,17 @@ def machine(size: int = 64 * KIB, panic: int = 10) -> Machine:
     return replace(make_machine(crash_kernel=[region]), sysctls=Sysctls(panic=panic))
 
 
-def planned(kernel: KernelImage, stage: StageFrames | None, mode: Mode) -> PlacementPlan:
-    request = LoadRequest(
-        kind=ImageKind.CRASH_BY_NORMAL, mode=mode, initrd=Built(INITRD), stage=stage
-    )
-    return plan_load(kernel, machine(), request)
+def planned(kernel: KernelImage, stage: StageFrames | None, mode: Mode) -> PanicPlan:
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, initrd=Built(INITRD))
+    return panic_plan(kernel, machine(), request, stage)
+
+
+def panic_plan(
+    kernel: KernelImage, on: Machine, request: LoadRequest, stage: StageFrames | None
+) -> PanicPlan:
+    plan = plan_load(kernel, on, request, Granted(request.mode, stage=stage))
+    assert isinstance(plan, PanicPlan)
+    return plan
 
 
 def bound(kernel: KernelImage, stage: StageFrames, mode: Mode) -> BoundPlan:
@@ -98,17 +106,18 @@ def test_a_stub_that_would_exchange_itself_is_refused(kernel: KernelImage, mode:
 
 
 def test_stub_swap_warns_of_what_it_cannot_spare(kernel: KernelImage) -> None:
-    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, stage=SWAP)
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP)
     stack = RangeSet((PhysRange.sized(WINDOW.start, 16 * KIB),))
-    on_it = plan_load(kernel, replace(machine(), per_cpu=stack), request)
+    on_it = panic_plan(kernel, replace(machine(), per_cpu=stack), request, SWAP)
     assert f"{SLEEPERS} lie in the window" in on_it.warnings
-    unknown = plan_load(kernel, replace(machine(), per_cpu=Unknown("no kallsyms")), request)
+    unaware = replace(machine(), per_cpu=Unknown("no kallsyms"))
+    unknown = panic_plan(kernel, unaware, request, SWAP)
     assert f"{SLEEPERS} may lie in the window: unknown: no kallsyms" in unknown.warnings
     text = RangeSet((PhysRange.sized(WINDOW.end - 64 * KIB, 16 * KIB),))
-    in_text = plan_load(kernel, replace(machine(), kernel_image=text), request)
+    in_text = panic_plan(kernel, replace(machine(), kernel_image=text), request, SWAP)
     assert f"{SLEEPERS_TEXT} lies in the window" in in_text.warnings
-    in_place = replace(request, mode=Mode.IN_PLACE, stage=IN_PLACE)
-    assert not [text for text in plan_load(kernel, machine(), in_place).warnings if "sleep" in text]
+    in_place = panic_plan(kernel, machine(), replace(request, mode=Mode.IN_PLACE), IN_PLACE)
+    assert not [text for text in in_place.warnings if "sleep" in text]
 
 
 @pytest.mark.parametrize("part", ["reserved", "tables"])
@@ -250,8 +259,8 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     added = PhysRange.sized(8 << 30, 256 * MIB)
     stage = replace(stage, headers=PhysRange.sized(added.start + 4 * HUGE, HUGE))
     on = replace(machine(), memory_map=MemoryMap.of(pc_map().ranges, RangeSet((added,))))
-    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode, stage=stage)
-    plan = plan_load(kernel, on, request)
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=mode)
+    plan = panic_plan(kernel, on, request, stage)
     assert all(check.ok for check in check_plan(plan, on))
     assert plan.next_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
     armed = bind(plan, on, stage.exchanges(low_memory(pc_map())), NOTE, stage.ours)
@@ -274,16 +283,14 @@ def test_in_place_leaves_its_own_window_out(kernel: KernelImage) -> None:
 
 def test_a_dry_run_assumes_a_stage(kernel: KernelImage) -> None:
     plan = planned(kernel, None, Mode.STUB_SWAP)
-    assert plan.stage is not None
-    assert plan.window is not None
     assert not plan.stage.ours.overlaps(plan.window)
     assert len(plan.stage.image) == plan.window.size // HUGE
 
 
 def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> None:
-    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE, stage=IN_PLACE)
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)
     with pytest.raises(ReservationTooSmall) as caught:
-        plan_load(kernel, machine(16 * KIB), request)
+        panic_plan(kernel, machine(16 * KIB), request, IN_PLACE)
     assert caught.value.message == (
         "the reserved region has 16 KiB, the stub and the kernel's own pages need 32 KiB on "
         "this machine"

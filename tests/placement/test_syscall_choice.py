@@ -10,7 +10,7 @@ import pytest
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
 from pykexec.flows.doctor import Level, diagnose
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.syscall_choice import Syscall, choose_syscall
 from tests.builders import make_machine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from pykexec import libc
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFileFlag, KexecFlag
-from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Replaced, Slot
+from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.bays import Bay, Bays
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
@@ -32,7 +33,9 @@ from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.plan import PANIC_MODES, LoadRequest, Mode, PlacementPlan
+from pykexec.placement.granted import RNG_SEED_SIZE, Granted, Replaced
+from pykexec.placement.plan import ByNormalPlan, Plan
+from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from pykexec.purgatory import Region
 from pykexec.syscalls import SyscallError
@@ -91,33 +94,53 @@ class KernelBackend:
         with exclusive(self.folder):
             yield
 
-    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
-        """The best mode whose memory can be had; `abandon` gives that back. Raises AlreadyStaged,
-        NoMode, NoRoomForStage."""
+    @contextmanager
+    def granted(
+        self, image: KernelImage, machine: Machine, request: LoadRequest
+    ) -> Iterator[Granted]:
+        """Raises AlreadyStaged, NoMode, NoRoomForStage."""
+        seed = os.urandom(RNG_SEED_SIZE)
+        if request.kind is not ImageKind.CRASH_BY_NORMAL:
+            yield Granted(rng_seed=seed)
+            return
+        found = self.take_best(image, machine, request)
+        try:
+            yield replace(found, rng_seed=seed)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def take_best(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
+        """The best mode whose memory can be had, with that memory; `abandon` gives it back."""
         choice = choose_modes(machine, request.mode, request.panic_only)
         self.bays.give_back_unused()
         self.make_way(request, choice.modes)
         try:
-            return self.prepare_one(choice, image, machine, request)
+            return self.take_first(choice, image, machine, request)
         except BaseException:
             self.taking = None
             raise
 
-    def prepare_one(
+    def take_first(
         self, choice: ModeChoice, image: KernelImage, machine: Machine, request: LoadRequest
-    ) -> Prepared:
+    ) -> Granted:
         """The first of the modes whose memory can be had."""
         lacking = list(choice.lacking)
         for mode in choice.modes:
             try:
-                ready = self.take(image, machine, replace(request, mode=mode))
+                found = self.take(image, machine, request, mode)
             except stage.NoRoomForStage as error:
                 if mode is choice.modes[-1]:
                     raise self.with_what_was_lost(error) from error
                 lacking.append((mode, error.message))
             else:
-                why, warnings = choice.why(mode), mode_warnings(mode, machine)
-                return Prepared(ready, why, tuple(lacking), warnings, self.replaced)
+                return replace(
+                    found,
+                    why=choice.why(mode),
+                    lacking=tuple(lacking),
+                    warnings=mode_warnings(mode, machine),
+                    replaced=self.replaced,
+                )
         raise AssertionError("choose_modes gives at least one mode")
 
     def make_way(self, request: LoadRequest, modes: Sequence[Mode]) -> None:
@@ -152,14 +175,16 @@ class KernelBackend:
             return "another program had freed it"
         return None
 
-    def take(self, image: KernelImage, machine: Machine, request: LoadRequest) -> LoadRequest:
-        """With the memory of its mode: beside what is armed, or in its place where there is not
+    def take(
+        self, image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
+    ) -> Granted:
+        """The memory of a mode: beside what is armed, or in its place where there is not
         enough for both. Raises NoRoomForStage."""
-        from pykexec.backends.kernel.stage_plan import prepared_request
+        from pykexec.backends.kernel.stage_plan import granted_pages
 
         bay = self.bay
         try:
-            return prepared_request(image, machine, request, bay.pages, bay.journal)
+            return granted_pages(image, machine, request, mode, bay.pages, bay.journal)
         except stage.NoRoomForStage as error:
             if self.replaced is None or not self.replaced.stayed_armed:
                 raise
@@ -170,7 +195,7 @@ class KernelBackend:
             self.taking = bay = armed
         if not isinstance(machine.memavailable, Unknown):
             machine = replace(machine, memavailable=machine.memavailable + freed)
-        return prepared_request(image, machine, request, bay.pages, bay.journal)
+        return granted_pages(image, machine, request, mode, bay.pages, bay.journal)
 
     def with_what_was_lost(self, error: stage.NoRoomForStage) -> stage.NoRoomForStage:
         """The same, where what was armed had to go for nothing."""
@@ -180,7 +205,7 @@ class KernelBackend:
         return stage.NoRoomForStage(message, hint=error.hint, details=error.details, **error.facts)
 
     def abandon(self) -> None:
-        """Give back what `prepare` took, after a load that failed. An interrupt is heard when
+        """Give back what `take_best` took, after a load that failed. An interrupt is heard when
         kexec_load(2) has returned: then there is an image that relies on it, and goes first. What
         was armed stays armed, unless the kernel has freed it for the one that failed."""
         replaced = self.handed_over
@@ -192,13 +217,14 @@ class KernelBackend:
         if left and (left.slot is replaced or self.status()[left.slot] is LoadState.NOT_LOADED):
             self.bays.used.give_back()
 
-    def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
+    def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         """kexec_load(2); for kernel-swap also the page list, read back and checked."""
         slot = Slot.CRASH if table.flags & KexecFlag.KEXEC_ON_CRASH else Slot.NORMAL
-        if not plan or not plan.mode:
+        by_normal = plan if isinstance(plan, ByNormalPlan) else None
+        if by_normal is None:
             self.refuse_replacing(slot)
-        if plan and plan.mode and not self.records.read():
-            self.records.write(record_of(plan, slot))
+        elif not self.records.read():
+            self.records.write(record_of(by_normal, slot))
         with syscall_segments(table) as segments:
             flags = int(table.flags) | libc.numbers().kexec_arch
             self.announce(table.entry, segments, flags)
@@ -208,12 +234,12 @@ class KernelBackend:
             except SyscallError:
                 self.handed_over = None
                 raise
-        if not plan or not plan.mode:
+        if by_normal is None:
             return Loaded(slot)
         given = tuple(LoadedSegment(item.bufsz, item.mem, item.memsz) for item in table.segments)
         self.staged.remember(entry=table.entry, segments=given)
         self.retire()
-        if plan.mode is not Mode.KERNEL_SWAP:
+        if by_normal.mode is not Mode.KERNEL_SWAP:
             return Loaded(slot)
         try:
             backup_map = self.backup_map(given, table.entry)

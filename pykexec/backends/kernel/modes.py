@@ -10,7 +10,7 @@ from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.encryption import Encryption, memory_encryption
 from pykexec.placement.panic_modes import advised_region
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 from pykexec.placement.x86.reservation import in_the_way
 
 PANIC_PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP)

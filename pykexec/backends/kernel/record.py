@@ -14,7 +14,7 @@ from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.state_file import StateFile, whole
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 
 
 class BadRecord(KexecError):

@@ -52,7 +52,7 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.panic_modes import ReservationTooSmall
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 from pykexec.syscalls import NOT_PERMITTED, SyscallError
 
 Done = TypeVar("Done")

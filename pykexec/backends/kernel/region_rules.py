@@ -12,7 +12,7 @@ from pykexec.host.module import NAME, REGION_SYMBOLS
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.panic_modes import advised_boot
-from pykexec.placement.plan import PANIC_MODES, Mode
+from pykexec.placement.request import PANIC_MODES, Mode
 
 TESTED = ("6.1", "6.12", "7.2")
 """Kernel series on x86_64: the module writes to variables that the kernel does not export."""

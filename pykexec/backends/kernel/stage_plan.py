@@ -1,8 +1,6 @@
-"""Which huge pages a mode needs, and the request that knows their addresses."""
+"""Which huge pages a mode needs, and their addresses."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
@@ -17,8 +15,9 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.fill import low_memory
+from pykexec.placement.granted import Granted
 from pykexec.placement.panic_modes import panic_window
-from pykexec.placement.plan import LoadRequest, Mode
+from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.stage import StageFrames
 from pykexec.placement.window import requested_window
 from pykexec.placement.x86 import layout
@@ -27,26 +26,27 @@ SINGLES = 2
 """Pages beside the image: one for the low memory, one for the headers."""
 
 
-def prepared_request(
+def granted_pages(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,
+    mode: Mode,
     pages: HugePageSystem,
     journal: Journal,
-) -> LoadRequest:
-    """Takes the huge pages of `request.mode`. Raises NoRoomForStage, and then holds none."""
+) -> Granted:
+    """Take the huge pages that `mode` needs. Raises NoRoomForStage, and then holds none."""
     limit = search_limit(0 if isinstance(machine.memavailable, Unknown) else machine.memavailable)
-    if request.mode is Mode.KERNEL_SWAP:
+    if mode is Mode.KERNEL_SWAP:
         size, avoid = headers_room(image, machine, request)
         count = align_up(size, HUGE_PAGE_SIZE) // HUGE_PAGE_SIZE
         taken = stage.take(pages, journal, Wanted(run=count, avoid=avoid), limit)
         flags = relocation(machine).swap_flags or KexecFlag(0)
-        return replace(request, headers_at=taken.run, flags=flags)
+        return Granted(mode, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
     low = low_memory(machine.known_map)
-    window = panic_window(image, machine, request)
+    window = panic_window(image, machine, request, mode)
     count = window.size // HUGE_PAGE_SIZE
-    if request.mode is Mode.IN_PLACE:
+    if mode is Mode.IN_PLACE:
         wanted = Wanted(
             run=count,
             singles=SINGLES,
@@ -56,10 +56,10 @@ def prepared_request(
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
             raise NoRoomForStage("no adjacent huge pages", hint="--mode stub-swap")
-        return replace(request, stage=frames_of(taken, taken.run))
+        return Granted(mode, stage=frames_of(taken, taken.run))
     off = reserved | low | RangeSet((window,))
     wanted = Wanted(singles=count + SINGLES, avoid=off)
-    return replace(request, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
+    return Granted(mode, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
 
 
 def places_in_place(request: LoadRequest, memory_map: MemoryMap) -> tuple[PhysRange, ...]:

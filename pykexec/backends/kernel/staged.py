@@ -13,9 +13,9 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
-from pykexec.errors import CheckFailed, NotSupported
+from pykexec.errors import CheckFailed
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.plan import PlacementPlan
+from pykexec.placement.plan import ByNormalPlan, PanicPlan
 from pykexec.purgatory import Region
 
 CHECK_CHUNK = 1 << 20
@@ -46,7 +46,7 @@ class StagedImage:
         with which it is all compared once more."""
         from pykexec.placement.panic_modes import staged_regions
 
-        self.records.write(record_of(bound.plan, Slot.CRASH))
+        self.records.write(record_of(panic_plan(bound), Slot.CRASH))
         regions = tuple(staged_regions(bound, self.unmoved().write))
         sums = tuple((item.addr, item.size, item.sha256.hex()) for item in regions)
         self.compare(self.unmoved(), sums)
@@ -106,9 +106,13 @@ class StagedImage:
         return len(found.index) if found else 0
 
 
-def record_of(plan: PlacementPlan, slot: Slot) -> LoadRecord:
-    if plan.mode is None or plan.window is None or plan.headers is None:
-        raise NotSupported("a load without a mode has no record")
+def panic_plan(bound: BoundPlan) -> PanicPlan:
+    """The plan of an image that waits in a stage."""
+    assert isinstance(bound.plan, PanicPlan), "only the image of a panic mode waits in a stage"
+    return bound.plan
+
+
+def record_of(plan: ByNormalPlan, slot: Slot) -> LoadRecord:
     return LoadRecord(
         slot=slot,
         mode=plan.mode,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Prepared, Slot
+from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
 from pykexec.backends.region import CrashRegion, default_size, existing, present, size_refusal
 from pykexec.backends.simulated.kernel.allocators import Order, Policy
 from pykexec.backends.simulated.kernel.crash_size import shrink
@@ -34,7 +34,9 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import KexecState, Machine, Modules, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.plan import LoadRequest, Mode, PlacementPlan
+from pykexec.placement.granted import RNG_SEED_SIZE, Granted
+from pykexec.placement.plan import Plan
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from pykexec.purgatory import Region
 
@@ -136,18 +138,22 @@ class SimulatedBackend:
                 modules=Modules(region_inserted=layout.region_made),
             )
 
-    def prepare(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Prepared:
-        """Mode *flag*: the headers are a segment, and nothing is needed besides."""
+    @contextmanager
+    def granted(
+        self, image: KernelImage, machine: Machine, request: LoadRequest
+    ) -> Iterator[Granted]:
+        """Mode *flag*: the headers are a segment, and no other memory is needed."""
+        seed = os.urandom(RNG_SEED_SIZE)
+        if request.kind is not ImageKind.CRASH_BY_NORMAL:
+            yield Granted(rng_seed=seed)
+            return
         if request.mode not in (None, Mode.FLAG):
             raise NotSupported(
                 f"mode {request.mode} is for the real kernel",
                 hint="--mode flag, which the simulated kernel knows",
             )
         why = "the simulated kernel knows KEXEC_CRASH_BY_NORMAL"
-        return Prepared(replace(request, mode=Mode.FLAG), why)
-
-    def abandon(self) -> None:
-        """`prepare` took nothing."""
+        yield Granted(Mode.FLAG, why, rng_seed=seed)
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         """The note as it lies in memory."""
@@ -158,9 +164,9 @@ class SimulatedBackend:
 
     def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
         """No mode of ours has a stage."""
-        raise NotSupported(f"mode {bound.plan.mode} is for the real kernel")
+        raise NotSupported("an image waits in a stage on the real kernel only")
 
-    def load(self, table: SegmentTable, plan: PlacementPlan | None = None) -> Loaded:
+    def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         """kexec_load(2). Raises SyscallError, and what reading the contents raises."""
         with self.turns.turn() as turn:
             kernel, ram = turn.kernel, turn.session.ram

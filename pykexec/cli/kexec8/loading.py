@@ -20,9 +20,10 @@ from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
+from pykexec.placement.granted import RNG_SEED_SIZE, Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
-from pykexec.placement.plan import ImageKind, LoadRequest, Module
+from pykexec.placement.request import ImageKind, LoadRequest, Module
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
 from pykexec.placement.x86.reservation import NothingReserved
 from pykexec.syscalls import SyscallError
@@ -81,7 +82,6 @@ def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
         initrd_check=False,
         checks=asked.checks,
         serial_port=asked.serial_port,
-        rng_seed=os.urandom(len(LoadRequest.rng_seed)),
         real_mode=asked.real_mode,
         modules=tuple(Module(module_contents(line), line) for line in asked.modules),
         capture_words=(),
@@ -158,8 +158,10 @@ def by_table(
 ) -> None:
     if asked.force_dtb:
         say([f"{NAME}: note: --force-dtb has no effect: it is for kexec_file_load"])
-    checked = check_initrd(image, with_implied(image, request))
-    planned = decide(image, machine, request, checked)
+    complete = with_implied(image, request)
+    checked = check_initrd(image, complete)
+    granted = Granted(rng_seed=os.urandom(RNG_SEED_SIZE))
+    planned = decide(image, machine, complete, granted, checked)
     warnings = (*checked.warnings, *planned.plan.warnings)
     say(f"{NAME}: warning: {warning}" for warning in warnings)
     if asked.debug:

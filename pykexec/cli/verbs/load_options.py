@@ -13,7 +13,7 @@ from pykexec.images.digest_ahead import digest_ahead
 
 if TYPE_CHECKING:
     # Not at run time: a large initrd is read while all this is imported.
-    from pykexec.placement.plan import ImageKind, LoadRequest, Module
+    from pykexec.placement.request import ImageKind, LoadRequest, Module
 
 ANY_PANIC = "panic"
 """For --mode: the best of those that a panic starts."""
@@ -52,7 +52,7 @@ class LoadOptions:
 
     @property
     def kind(self) -> ImageKind:
-        from pykexec.placement.plan import ImageKind
+        from pykexec.placement.request import ImageKind
 
         if self.crash_by_normal:
             return ImageKind.CRASH_BY_NORMAL
@@ -82,14 +82,14 @@ class LoadOptions:
         """Each file and its string, which begins with the file's name; raises what
         `module_contents` raises."""
         from pykexec.images.module_file import module_contents
-        from pykexec.placement.plan import Module
+        from pykexec.placement.request import Module
 
         return tuple(Module(module_contents(line), line) for line in self.modules)
 
     @property
     def request_without_initrd(self) -> LoadRequest:
         """The wishes that need no large file to be read."""
-        from pykexec.placement.plan import LoadRequest, Mode
+        from pykexec.placement.request import LoadRequest, Mode
 
         return LoadRequest(
             kind=self.kind,

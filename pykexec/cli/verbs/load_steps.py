@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,10 @@ from pykexec.cli.verbs import target
 from pykexec.cli.verbs.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from pykexec.backends.backend import Prepared
     from pykexec.flows.load import LoadedPlan
     from pykexec.machine import Machine
-    from pykexec.placement.plan import LoadRequest
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.request import LoadRequest
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
@@ -23,6 +22,7 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
     """Decide and check as `load` does, with the facts of the machine that is meant."""
     from pykexec.flows.plan import decide
     from pykexec.images.identify import identify
+    from pykexec.placement.granted import DRY_RUN
     from pykexec.placement.implied import with_implied
     from pykexec.placement.initrd import check_initrd
 
@@ -37,14 +37,13 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
         expected = plan_file_load(identify(kernel, profile=given.profile), machine, given.request)
         return FileLoadReport(where, expected, choice, loaded=False)
     image = identify(kernel, given.image_type, given.profile)
-    request = given.request
-    checked = check_initrd(image, with_implied(image, request))
-    prepared = None
+    request = with_implied(image, given.request)
+    checked = check_initrd(image, request)
+    granted = None
     if given.backend == "kernel" and given.crash_by_normal:
-        prepared = expected_mode(machine, request)
-        request = prepared.request
-    planned = decide(image, machine, request, checked)
-    return LoadReport(where, planned, machine, prepared=prepared, syscall=choice)
+        granted = expected_mode(machine, request)
+    planned = decide(image, machine, request, granted or DRY_RUN, checked)
+    return LoadReport(where, planned, machine, granted=granted, syscall=choice)
 
 
 def load(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileLoadReport:
@@ -66,7 +65,7 @@ def load(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | FileL
         machine = made_region(machine, backend.machine(), output)
     else:
         done = run()
-    return LoadReport(where, done.planned, machine, done, done.prepared, choice)
+    return LoadReport(where, done.planned, machine, done, done.granted, choice)
 
 
 def made_region(before: Machine, after: Machine, output: Output) -> Machine:
@@ -107,16 +106,11 @@ def syscall_of(given: LoadOptions, machine: Machine) -> SyscallChoice | None:
     return choose_syscall(machine, given.request_without_initrd, asked, given.image_type)
 
 
-def expected_mode(machine: Machine, request: LoadRequest) -> Prepared:
+def expected_mode(machine: Machine, request: LoadRequest) -> Granted:
     """The mode that a load would try first; whether its memory can be had is not tried."""
-    from pykexec.backends.backend import Prepared
     from pykexec.backends.kernel.modes import choose_modes, mode_warnings
+    from pykexec.placement.granted import Granted
 
     choice = choose_modes(machine, request.mode, request.panic_only)
     mode = choice.modes[0]
-    return Prepared(
-        replace(request, mode=mode),
-        choice.why(mode),
-        choice.lacking,
-        mode_warnings(mode, machine),
-    )
+    return Granted(mode, choice.why(mode), choice.lacking, mode_warnings(mode, machine))

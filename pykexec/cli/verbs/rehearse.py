@@ -90,7 +90,7 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
     from pykexec.errors import CheckFailed
     from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
     from pykexec.images.contents import joined_initrd
-    from pykexec.placement.plan import LoadRequest, Mode
+    from pykexec.placement.request import LoadRequest, Mode
 
     check_engine(ctx, options["engine"])
     request = LoadRequest(

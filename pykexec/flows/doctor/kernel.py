@@ -9,7 +9,7 @@ from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import KexecError
 from pykexec.flows.doctor.row import Level, Row, fail, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.plan import LoadRequest
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.syscall_choice import ANOTHER_KERNEL, choose_syscall, no_kexec_at_all
 
 OPTIONS = (

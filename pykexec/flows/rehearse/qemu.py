@@ -26,7 +26,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.images.x86.bzimage import BZIMAGE64
 from pykexec.memory.ranges import PhysRange, align_down
 from pykexec.placement.initrd import check_initrd
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, Session, qemu, running
 from pykexec.qemu.newc import Tree

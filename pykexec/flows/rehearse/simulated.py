@@ -23,7 +23,8 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.plan import mode_of
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LoadFacts:
         assert bound, "a crash by normal has ELF core headers"
         return cls(
             plan.image,
-            plan.mode,
+            mode_of(plan),
             plan.window,
             bound.backup_map,
             bound.headers_at,

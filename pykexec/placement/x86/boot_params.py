@@ -26,7 +26,6 @@ from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
-from pykexec.placement.plan import LoadRequest
 from pykexec.placement.x86.efi import EFI_INFO_SIZE, EfiHandover
 
 INHERITED = (
@@ -142,12 +141,12 @@ class BootParams:
 def boot_params_for(
     boot: LinuxX86Boot | Linux32Boot,
     machine: Machine,
-    request: LoadRequest,
+    rng_seed: bytes,
     line: CommandLine,
     e820: MemoryMap,
 ) -> BootParams:
     """What every Linux is told, by either entry; EFI is not handed over."""
-    seed = SetupData(SetupType.SETUP_RNG_SEED, request.rng_seed)
+    seed = SetupData(SetupType.SETUP_RNG_SEED, rng_seed)
     return BootParams(
         setup_header=boot.setup_header,
         cmdline=line,

@@ -17,7 +17,8 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
-from pykexec.placement.plan import BOOT_NOTES, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.plan import BOOT_NOTES, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
@@ -29,7 +30,7 @@ MOVE_ALIGN = layout.WINDOW_ALIGN
 
 def plan_elf(
     image: KernelImage, boot: ElfBoot, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
+) -> NormalPlan:
     """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)

@@ -11,15 +11,10 @@ from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.granted import Granted
 from pykexec.placement.normal_load import NormalLoad
-from pykexec.placement.plan import (
-    BOOT_PARAMS,
-    INITRD,
-    KERNEL_32,
-    LoadRequest,
-    Placed,
-    PlacementPlan,
-)
+from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL_32, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
@@ -28,8 +23,8 @@ from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
 
 
 def plan_linux_i386(
-    image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
+    image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest, granted: Granted
+) -> NormalPlan:
     """Raises UnservedImage for one without a 32-bit entry, DoesNotFit, UsageError, NotSupported
     for an unknown memory map."""
     if boot.entry_offset is None:
@@ -40,7 +35,7 @@ def plan_linux_i386(
             type=image.type,
         )
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
-    params = boot_params_for(boot, machine, request, load.line, load.next_map)
+    params = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
     below = purgatory_end(boot)
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
     params_at = take_low(load.space, BOOT_PARAMS, params.size)

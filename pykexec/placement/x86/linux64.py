@@ -13,16 +13,10 @@ from dataclasses import replace
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Machine
+from pykexec.placement.granted import Granted
 from pykexec.placement.normal_load import NormalLoad
-from pykexec.placement.plan import (
-    BOOT_PARAMS,
-    INITRD,
-    KERNEL,
-    Boot,
-    LoadRequest,
-    Placed,
-    PlacementPlan,
-)
+from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL, Boot, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
@@ -32,17 +26,17 @@ from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
 
 
 def plan_linux_x86_64(
-    image: KernelImage, boot: LinuxX86Boot, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
+    image: KernelImage, boot: LinuxX86Boot, machine: Machine, request: LoadRequest, granted: Granted
+) -> NormalPlan:
     """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
-    told = boot_params_for(boot, machine, request, load.line, load.next_map)
+    told = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
     params = replace(told, efi=efi_handover(machine, boot.xloadflags))
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
     at = place_boot(load.space, image, request, params.size)
     placed = placed_boot(image, request, at, params)
     job = StubJob(at.boot_params.start, at.entry)
-    return load.plan(placed, purgatory, job, "as high as there is room", boot=at)
+    return load.plan(placed, purgatory, job, "as high as there is room", starts="kernel")
 
 
 def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:

@@ -20,7 +20,8 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
-from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
@@ -32,7 +33,7 @@ WHY_LOW = "as low as there is room"
 
 def plan_multiboot(
     image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
-) -> PlacementPlan:
+) -> NormalPlan:
     """Raises UnservedImage for information that this machine does not show, PlaceTaken,
     DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)

@@ -25,7 +25,8 @@ from pykexec.machine import Efi, Machine
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.normal_load import NormalLoad
-from pykexec.placement.plan import SETUP_CODE, ImageKind, LoadRequest, Placed, PlacementPlan
+from pykexec.placement.plan import SETUP_CODE, NormalPlan, Placed
+from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take_low
@@ -93,7 +94,7 @@ class SetupSegment:
         return StubJob(0, code, rax=HEAP_END, rbx=at // PARAGRAPH, rdi=code, entry_32=True)
 
 
-def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> PlacementPlan:
+def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> NormalPlan:
     """Raises UsageError where the image has no setup code, NotSupported on a machine without
     a BIOS, DoesNotFit."""
     boot, setup = boot_and_setup(image, machine, request)

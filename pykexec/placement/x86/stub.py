@@ -10,7 +10,8 @@ from pykexec import purgatory
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.images.contents import Built
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.plan import PURGATORY, LoadRequest, Placed
+from pykexec.placement.plan import PURGATORY, Placed
+from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Region, StubFlag
 

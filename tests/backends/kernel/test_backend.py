@@ -23,8 +23,8 @@ from pykexec.images.contents import OpenFile
 from pykexec.images.identify import identify
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import NO_FLAGS, SegmentTable
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD

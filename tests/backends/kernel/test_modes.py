@@ -10,7 +10,7 @@ from pykexec.backends.kernel.modes import NoMode, choose_modes, mode_warnings
 from pykexec.machine import BootLoader, Iommus, Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 from tests.builders import make_machine
 
 REGION = RangeSet.of([PhysRange(0x38000000, 0x38010000)])

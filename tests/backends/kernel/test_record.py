@@ -15,7 +15,7 @@ from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.record import BadRecord, LoadRecord, RecordFile
 from pykexec.errors import NotPermitted
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 
 RECORD = LoadRecord(
     Slot.CRASH,

@@ -21,7 +21,7 @@ from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Modules, RegionModule, Sysctls
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.panic_modes import ReservationTooSmall
-from pykexec.placement.plan import Mode
+from pykexec.placement.request import Mode
 from tests.backends.kernel.calls import Calls
 from tests.builders import make_machine, make_module
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pykexec.backends.backend import Prepared, Slot
+from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.stage import AlreadyStaged, NoRoomForStage
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.cli import documents, pages
@@ -18,7 +18,8 @@ from pykexec.cli.reports import LoadReport, Target
 from pykexec.errors import KexecError
 from pykexec.flows.load import LoadedPlan, load
 from pykexec.images.contents import Built
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.granted import Granted
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.purgatory import Region
 from pykexec.syscalls import SyscallError
 from tests.backends.kernel.rig import HugeMemory, Killed, ModelBackend, ModelCalls, Rig
@@ -35,8 +36,8 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def arm(rig: Rig, *wishes: Any, **more: Any) -> Prepared:
-    return loaded(rig, *wishes, **more).prepared
+def arm(rig: Rig, *wishes: Any, **more: Any) -> Granted:
+    return loaded(rig, *wishes, **more).granted
 
 
 def loaded(
@@ -131,7 +132,7 @@ def test_a_better_mode_counts_more_than_the_gap(rig: Rig) -> None:
     rig.memory.buddy[40:] = [0x20000000 + number * 4 * MIB for number in range(60)]
     arm(rig, "one", None)
     done = arm(rig, "two", None)
-    assert done.request.mode is Mode.IN_PLACE
+    assert done.mode is Mode.IN_PLACE
     assert done.replaced is not None
     assert not done.replaced.stayed_armed
 
@@ -161,7 +162,7 @@ def test_what_became_of_the_old_one_is_reported(rig: Rig, frames: int) -> None:
     arm(rig, "one")
     backend = rig.backend()
     done = loaded(rig, "two", backend=backend)
-    report = LoadReport(Target("kernel", "test"), done.planned, backend.read(), done, done.prepared)
+    report = LoadReport(Target("kernel", "test"), done.planned, backend.read(), done, done.granted)
     document = documents.load(report)
     validate(document)
     facts = dict(pages.load_facts(report))

@@ -18,15 +18,9 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.fill import TooManySegments, fold
 from pykexec.placement.kernel_rules import check_plan
-from pykexec.placement.plan import (
-    ImageKind,
-    LoadRequest,
-    Mode,
-    Placed,
-    PlacementPlan,
-    segment_table,
-)
+from pykexec.placement.plan import Placed, SwitchPlan, segment_table
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.window import WindowRefused, check_window
 from pykexec.purgatory import parse_params, parse_tables
 from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
@@ -64,9 +58,11 @@ def test_a_normal_load_is_placed_as_kexec_tools_does(kernel: KernelImage) -> Non
     assert all(check.ok for check in check_plan(plan, make_machine(ORACLE_MAP)))
 
 
-def crash_plan(kernel: KernelImage, **wishes: object) -> PlacementPlan:
+def crash_plan(kernel: KernelImage, **wishes: object) -> SwitchPlan:
     request = LoadRequest(kind=CRASH, initrd=Built(bytes(0x100001)))
-    return plan_load(kernel, make_machine(), replace(request, **wishes))  # type: ignore[arg-type]
+    plan = plan_load(kernel, make_machine(), replace(request, **wishes))  # type: ignore[arg-type]
+    assert isinstance(plan, SwitchPlan)
+    return plan
 
 
 def test_memory_that_no_segment_may_end_in_is_not_chosen(kernel: KernelImage) -> None:
@@ -84,7 +80,7 @@ def test_a_window_from_low_memory_on_has_each_page_once(kernel: KernelImage, low
     plan = crash_plan(kernel, mem_min=low, mem_max=0x17FFFFFF)
     covered = RangeSet.of(item.range for item in plan)
     assert covered.ranges == (PhysRange(0x1000, 0x9F000), PhysRange(MIB, 0x18000000))
-    assert plan.next_map.ram == covered.without(plan.headers or covered.ranges[0])
+    assert plan.next_map.ram == covered.without(plan.headers)
     assert all(check.ok for check in check_plan(plan, make_machine()))
 
 
@@ -101,7 +97,6 @@ def test_the_segments_tile_window_and_low_memory(kernel: KernelImage) -> None:
 def test_the_capture_kernel_is_given_its_window_and_no_more(kernel: KernelImage) -> None:
     plan = crash_plan(kernel, mem_min=0x20000000, mem_max=0x27FFFFFF)
     headers = plan.headers
-    assert headers is not None
     given = plan.next_map.of_type(RangeType.RAM)
     covered = RangeSet.of(item.range for item in plan)
     assert given == covered.without(headers), "all its RAM is in a segment; not the headers"
@@ -111,8 +106,6 @@ def test_the_capture_kernel_is_given_its_window_and_no_more(kernel: KernelImage)
 
 def test_without_bounds_the_window_is_chosen(kernel: KernelImage) -> None:
     plan = crash_plan(kernel)
-    assert plan.window is not None
-    assert plan.estimate is not None
     assert plan.window.size == plan.estimate.size
     assert plan.window.end <= 4 * GIB
     assert plan.window.start >= 16 * MIB
@@ -171,7 +164,6 @@ def test_the_stub_checks_loaded_bytes_and_not_the_headers(kernel: KernelImage) -
     kernel_at = plan.named(names.KERNEL)
     assert kernel_at is not None
     assert params.entry == kernel_at.range.start + 0x200
-    assert plan.headers is not None
     assert params.seal == plan.headers.end - 48
 
 

@@ -14,8 +14,9 @@ from pykexec.images.contents import Built
 from pykexec.machine import Efi, Machine
 from pykexec.memory.map import MemoryMap
 from pykexec.placement import plan as names
-from pykexec.placement.plan import ImageKind, LoadRequest, PlacementPlan
+from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.syscall_choice import Syscall, choose_syscall
 from pykexec.purgatory import real_mode_code
 from tests.builders import GIB, MIB, make_bzimage, make_machine, make_vmlinux, ram
@@ -162,7 +163,7 @@ def test_only_kexec_load_can(tmp_path: Path) -> None:
 
 
 def test_a_module_is_for_multiboot(tmp_path: Path) -> None:
-    from pykexec.placement.plan import Module
+    from pykexec.placement.request import Module
 
     with pytest.raises(UsageError, match="--module would be ignored"):
         planned(tmp_path, make_bzimage(), modules=(Module(Built(b"x"), "x"),))

@@ -28,7 +28,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.flows.load import load
 from pykexec.libc import kexec_load, library, raw_syscall
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.syscalls import SyscallError
 
 from .pattern import PAGE

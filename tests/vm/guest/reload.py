@@ -14,7 +14,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.flows.load import load
 from pykexec.images.contents import joined_initrd
-from pykexec.placement.plan import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 
 Segments = Sequence[tuple[int, int, int, int]]
 

@@ -19,8 +19,9 @@ from pykexec.errors import KexecError
 from pykexec.flows.load import load
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.plan import PURGATORY, ImageKind, LoadRequest, Mode
+from pykexec.placement.plan import PURGATORY
 from pykexec.placement.plan_load import plan_load
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.x86.reservation import reservation_need
 
 from .pattern import PAGE, physical
@@ -107,8 +108,8 @@ def moved(backend: KernelBackend) -> dict[str, Any]:
     """A piece of memory that the window fills is put offline: its pages go elsewhere."""
     before = memory()
     done = load(KERNEL, backend, request(Mode.IN_PLACE, 256 * MIB))
-    assert done.prepared.request.stage is not None
-    window = done.prepared.request.stage.window
+    assert done.granted.stage is not None
+    window = done.granted.stage.window
     size = int((MEMORY_BLOCKS / "block_size_bytes").read_text(), 16)
     number = align_up(window.start, size) // size
     state = MEMORY_BLOCKS / f"memory{number}" / "state"
@@ -183,8 +184,8 @@ def fragmented(backend: KernelBackend) -> dict[str, Any]:
         backend.unload(Slot.CRASH)
     return {
         "refusal": refusal,
-        "mode": str(done.prepared.request.mode),
-        "lacking": [[str(mode), why] for mode, why in done.prepared.lacking],
+        "mode": str(done.granted.mode),
+        "lacking": [[str(mode), why] for mode, why in done.granted.lacking],
         "pool": memory()["pool"] - before["pool"],
     }
 

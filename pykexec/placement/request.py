@@ -1,0 +1,78 @@
+"""What is asked of a load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pykexec.images.contents import Contents
+from pykexec.placement.cmdline import CAPTURE_WORDS
+
+
+class ImageKind(StrEnum):
+    """What is loaded, as JSON and the output spell it."""
+
+    NORMAL = "normal"
+    CRASH = "crash"
+    CRASH_BY_NORMAL = "crash-by-normal"
+
+
+class Mode(StrEnum):
+    """Which program moves the pages of a crash by normal, and when."""
+
+    FLAG = "flag"
+    KERNEL_SWAP = "kernel-swap"
+    STUB_SWAP = "stub-swap"
+    IN_PLACE = "in-place"
+
+
+PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))
+"""Those that a panic starts, from a tiny reservation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A file that a multiboot image is given, and its string: "FILE args"."""
+
+    contents: Contents
+    line: str
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What the user asked for, and nothing else. Addresses and sizes are in bytes; None leaves the
+    decision to pykexec."""
+
+    kind: ImageKind = ImageKind.NORMAL
+    initrd: Contents | None = None
+    append: tuple[str, ...] = ()
+    reuse_cmdline: bool = False
+    cmdline_remove: tuple[str, ...] = ()
+    mem_min: int | None = None
+    mem_max: int | None = None
+    """Inclusive, as kexec-tools has it."""
+    crash_size: int | None = None
+    mode: Mode | None = None
+    panic_only: bool = False
+    """Where no mode is asked for: only one that a panic starts."""
+    replaces: bool = False
+    """A crash by normal that is armed gives way to this one."""
+    entry: int | None = None
+    direct: bool = False
+    """Start an ELF file at its own entry and not at the purgatory."""
+    initrd_check: bool = True
+    """Refuse a crash load whose initrd cannot work; otherwise only warn."""
+    hotplug: bool = False
+    """Let the kernel keep the headers of a crash load up to date itself."""
+    checks: bool = True
+    """Whether the stub compares digests."""
+    serial_port: int | None = None
+    """For the stub's words; None is the running kernel's console."""
+    modules: tuple[Module, ...] = ()
+    """For multiboot, in their order."""
+    real_mode: bool = False
+    """Start a bzImage by its real-mode entry."""
+    profile: int | None = None
+    """Which profile of a UKI; None for its default, 0."""
+    capture_words: tuple[str, ...] = CAPTURE_WORDS
+    """Added to a capture kernel's command line, besides elfcorehdr=."""
