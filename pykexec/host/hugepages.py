@@ -13,6 +13,7 @@ import mmap
 import os
 from array import array
 from contextlib import suppress
+from errno import ENOMEM, ENOSPC
 from pathlib import Path
 
 from pykexec import libc
@@ -20,8 +21,9 @@ from pykexec.abi.hugetlb import HUGE_PAGE_SIZE, PM_ENTRY_BYTES, PM_PFRAME_MASK, 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.host.lock import RUN_FOLDER
+from pykexec.host.memory import hugepage_mappers
 from pykexec.host.root import THIS_MACHINE, Folder, number
-from pykexec.machine import Unknown
+from pykexec.machine import HugePageUser, Unknown
 
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 GIB_POOL = "/sys/kernel/mm/hugepages/hugepages-1048576kB"
@@ -85,6 +87,22 @@ class HugePages:
         """Ask for a pool of this size; returns the size it got, which may be less."""
         self.order(f"{POOL}/nr_hugepages", count)
         return self.pool()
+
+    def surplus(self) -> int:
+        """Pages beyond the pool, which go when they are freed."""
+        return self.count("surplus_hugepages")
+
+    def overcommit(self) -> int:
+        """How many of those there may be."""
+        return self.count("nr_overcommit_hugepages")
+
+    def set_overcommit(self, count: int) -> None:
+        self.order(f"{POOL}/nr_overcommit_hugepages", count)
+
+    def users(self) -> tuple[HugePageUser, ...]:
+        """Other processes that have huge pages, or a mapping that reserves some."""
+        found = hugepage_mappers(self.root)
+        return () if isinstance(found, Unknown) else found
 
     def compact(self) -> None:
         """Have the kernel move pages together (CONFIG_COMPACTION); it may decline."""
@@ -150,8 +168,25 @@ class HugePages:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self.file, flags, 0o600)
 
+    def reserve(self, first: int, count: int) -> bool:
+        """Have the kernel reserve pages [first, first + count) of the file, all or none: a shared
+        mapping does that, and the file keeps it (Documentation/mm/hugetlbfs_reserv.rst)."""
+        fd = self.open()
+        try:
+            end = (first + count) * HUGE_PAGE_SIZE
+            if os.fstat(fd).st_size < end:
+                os.ftruncate(fd, end)
+            mmap.mmap(fd, count * HUGE_PAGE_SIZE, offset=first * HUGE_PAGE_SIZE).close()
+        except OSError as error:
+            if error.errno in (ENOMEM, ENOSPC):
+                return False
+            raise
+        finally:
+            os.close(fd)
+        return True
+
     def allocate(self, first: int, count: int) -> None:
-        """Back pages [first, first + count) of the file with pages of the pool."""
+        """Back pages [first, first + count) of the file, which were reserved."""
         fd = self.open()
         try:
             libc.fallocate(fd, 0, first * HUGE_PAGE_SIZE, count * HUGE_PAGE_SIZE)

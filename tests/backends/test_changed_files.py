@@ -21,9 +21,9 @@ from pykexec.placement.plan import Plan
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from tests.backends.kernel.rig import ModelBackend, Rig
-from tests.builders import MIB, make_bzimage, write
+from tests.builders import MIB, make_bzimage, make_cpio, write
 
-OLD, NEW = b"070701" + b"old" * 5000, b"070701" + b"new" * 5000
+OLD, NEW = (make_cpio(("init", word * 5000)) for word in (b"old", b"new"))
 
 
 def overwritten(path: Path) -> None:
@@ -41,7 +41,7 @@ def through_a_mapping(path: Path) -> None:
     """A writer whose time was set before the file was opened."""
     before = path.stat()
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        memory[6:9] = b"new"
+        memory[600:603] = b"new"
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 

@@ -84,7 +84,7 @@ def stage_journal() -> dict[str, object]:
     kept = [[1 << 32, 0], [(1 << 32) + (2 << 20), 1]]
     return {
         "schema": "pykexec.stage/1", "raised": 2, "before": 0, "after": 2, "kept": kept, "run": run,
-        "gib_pages": None,
+        "gib_pages": None, "overcommit": 3,
     }  # fmt: skip
 
 

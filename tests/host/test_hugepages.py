@@ -15,6 +15,7 @@ from pykexec.backends.kernel.stage import release, reopen, take
 from pykexec.errors import KexecError, NotPermitted
 from pykexec.host.hugepages import FramesHidden, HugePages, NoHugePages, frame_address
 from pykexec.host.lock import Busy, exclusive
+from pykexec.machine import HugePageUser
 
 from .conftest import MakeTree
 
@@ -89,6 +90,32 @@ def test_order_that_is_refused(tree: MakeTree, tmp_path: Path) -> None:
     (root.path / POOL.lstrip("/") / "nr_hugepages").mkdir()
     with pytest.raises(NotPermitted, match=f"{POOL}/nr_hugepages: is a directory"):
         HugePages(tmp_path, root).set_pool(1)
+
+
+def test_who_has_huge_pages(tree: MakeTree, tmp_path: Path) -> None:
+    """Also a mapping that nobody has touched: it has reserved its pages."""
+    anonymous = "7f0000000000-7f0000600000 rw-p 00000000 00:0f 5      /anon_hugepage (deleted)\n"
+    other = "7f0000000000-7f0000600000 rw-p 00000000 00:0f 5          /tmp/x\n"
+    root = tree(
+        {
+            "/proc/88/status": "Name:\tthief\nHugetlbPages:\t       0 kB\n",
+            "/proc/88/maps": anonymous * 2 + other,
+            "/proc/77/maps": other,
+            f"/proc/{os.getpid()}/status": "Name:\tself\nHugetlbPages:\t    8192 kB\n",
+        }
+    )
+    assert HugePages(tmp_path, root).users() == (
+        HugePageUser(88, "thief", 12 << 20),
+        HugePageUser(77, "qemu", 8 << 20),
+    )
+
+
+def test_overcommit(tree: MakeTree, tmp_path: Path) -> None:
+    root = tree({f"{POOL}/nr_overcommit_hugepages": "3\n"})
+    pages = HugePages(tmp_path, root)
+    assert pages.overcommit() == 3
+    pages.set_overcommit(9)
+    assert pages.overcommit() == 9
 
 
 def test_unmount_where_nothing_is_mounted(tmp_path: Path) -> None:

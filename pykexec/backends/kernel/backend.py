@@ -189,7 +189,10 @@ class KernelBackend:
             if self.replaced is None or not self.replaced.stayed_armed:
                 raise
             armed = self.bays.used
-            freed = armed.staged.page_count() * HUGE_PAGE_SIZE
+            held = armed.staged.page_count()
+            if error.needed_more_than(held):
+                raise
+            freed = held * HUGE_PAGE_SIZE
             self.unload(Slot.CRASH)
             self.replaced = Replaced(error.message)
             self.taking = bay = armed
@@ -199,7 +202,7 @@ class KernelBackend:
 
     def with_what_was_lost(self, error: stage.NoRoomForStage) -> stage.NoRoomForStage:
         """The same, where what was armed had to go for nothing."""
-        if self.replaced is None:
+        if self.replaced is None or self.replaced.stayed_armed:
             return error
         message = f"{error.message}, and what was armed is unloaded"
         return stage.NoRoomForStage(message, hint=error.hint, details=error.details, **error.facts)

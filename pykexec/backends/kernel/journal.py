@@ -25,7 +25,8 @@ class Taken:
     """`raised` pages were added to the pool so far. While it is being changed, `before` and
     `after` are its size then and what is asked for. `kept` are (physical address, page of
     the file); empty until the choice is made. `gib_pages` is how many pages of 1 GiB there
-    were before we had one more, None while there are as many as there were."""
+    were before we had one more, None while there are as many as there were. `overcommit` is how
+    many surplus pages there might be before we allowed more, None while that is as it was."""
 
     raised: int = 0
     before: int | None = None
@@ -33,6 +34,7 @@ class Taken:
     kept: tuple[tuple[int, int], ...] = ()
     run: PhysRange | None = None
     gib_pages: int | None = None
+    overcommit: int | None = None
 
     def changing(self, before: int, after: int) -> Taken:
         """Written before the pool is changed."""
@@ -67,6 +69,7 @@ class Journal(StateFile[Taken]):
             kept=tuple((whole(addr), whole(index)) for addr, index in found["kept"]),
             run=PhysRange(whole(run["start"]), whole(run["end"])) if run else None,
             gib_pages=whole_or_none(found["gib_pages"]),
+            overcommit=whole_or_none(found.get("overcommit")),
         )
 
 

@@ -14,11 +14,18 @@ from pykexec.abi.hugetlb import GIB_PAGE_SIZE, HUGE_PAGE_SIZE
 from pykexec.backends.kernel.journal import Journal, Taken
 from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
 from pykexec.errors import DoesNotFit, KexecError
+from pykexec.machine import HugePageUser
 from pykexec.memory.ranges import RangeSet
 from pykexec.syscalls import SyscallError
 
 STEP_MIN = 16
 """Pages by which a search grows, at least."""
+LOST_MAX = 512
+"""Pages that others may take during a search before it is given up."""
+ROOM_MIN = 32
+"""Pages that others may take in one step, at least: they are that quick."""
+NAMED_MAX = 3
+"""Processes that a refusal names."""
 GIB = GIB_PAGE_SIZE // HUGE_PAGE_SIZE
 """Pages in a page of 1 GiB."""
 
@@ -28,12 +35,17 @@ class HugePageSystem(Protocol):
 
     def pool(self) -> int: ...
     def set_pool(self, count: int) -> int: ...
+    def surplus(self) -> int: ...
+    def overcommit(self) -> int: ...
+    def set_overcommit(self, count: int) -> None: ...
+    def users(self) -> tuple[HugePageUser, ...]: ...
     def compact(self) -> None: ...
     def gib_pages(self) -> int | None: ...
     def set_gib_pages(self, count: int) -> None: ...
     def split_gib_page(self) -> None: ...
     def mount(self) -> None: ...
     def unmount(self) -> None: ...
+    def reserve(self, first: int, count: int) -> bool: ...
     def allocate(self, first: int, count: int) -> None: ...
     def give_back(self, index: int) -> None: ...
     def remove_file(self) -> None: ...
@@ -52,6 +64,11 @@ class NoRoomForStage(DoesNotFit):
     """Memory has not enough huge pages, or not enough of them side by side."""
 
     code = "no-room-for-stage"
+
+    def needed_more_than(self, pages: int) -> bool:
+        """Whether it would lack memory even if it had so many pages more."""
+        needed, limit = self.facts.get("needed"), self.facts.get("limit")
+        return isinstance(needed, int) and isinstance(limit, int) and needed > limit + pages
 
 
 class NotStaged(KexecError):
@@ -135,7 +152,7 @@ def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) ->
     if wanted.pages > limit:
         raise NoRoomForStage(
             f"{wanted.pages} huge pages are needed, {limit} may be taken",
-            hint="a smaller window, or more free memory",
+            hint="a smaller window, or more free memory" + held_by(pages.users()),
             needed=wanted.pages,
             limit=limit,
         )
@@ -156,11 +173,13 @@ def search(
     up, memory is compacted once, and then one GiB of it is emptied."""
     frames: list[int] = []
     asked, compacted = wanted.pages, False
+    lost = 0
     while True:
-        grown = resize(pages, journal, asked - len(frames))
+        first, may_lose = len(frames), min(LOST_MAX, limit - asked) - lost
+        grown, taken = obtain(pages, journal, first, asked - first, may_lose)
+        lost += taken
         if grown:
-            allocate(pages, len(frames), grown)
-            frames += pages.frames(len(frames), grown)
+            frames += pages.frames(first, grown)
         found = choose(frames, wanted)
         if isinstance(found, Choice):
             return frames, found
@@ -173,7 +192,7 @@ def search(
     scattered = found.longest_run < wanted.run
     if scattered and limit >= GIB and (other := search_a_gib(pages, journal, wanted, len(frames))):
         return other
-    raise no_room(wanted, found, len(frames))
+    raise no_room(wanted, found, len(frames), pages.users())
 
 
 def search_a_gib(
@@ -188,8 +207,9 @@ def search_a_gib(
     grown = split_a_gib(pages, journal)
     if not grown:
         return None
-    allocate(pages, 0, grown)
-    frames = pages.frames(0, grown)
+    got = reserve(pages, 0, grown)
+    allocate(pages, 0, got)
+    frames = pages.frames(0, got)
     found = choose(frames, wanted)
     return (frames, found) if isinstance(found, Choice) else None
 
@@ -207,8 +227,66 @@ def split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
     return settle(pages, journal, pending).raised - taken.raised
 
 
+def obtain(
+    pages: HugePageSystem, journal: Journal, first: int, count: int, may_lose: int
+) -> tuple[int, int]:
+    """Back `count` more pages of the file, from `first` on; says how many it got, and how many
+    others took meanwhile. That is made up for until they have `may_lose`, with more room for them
+    each time; what was obtained is kept."""
+    got = lost = 0
+    room = max(count, ROOM_MIN)
+    while got < count:
+        room = min(room, max(0, may_lose - lost))
+        more, taken = grow(pages, journal, first + got, count - got, room)
+        allocate(pages, first + got, more)
+        got, lost, room = got + more, lost + taken, 2 * room
+        if not taken or lost >= may_lose:
+            break
+    return got, lost
+
+
+def grow(
+    pages: HugePageSystem, journal: Journal, first: int, count: int, room: int
+) -> tuple[int, int]:
+    """Reserve up to `count` pages that did not exist before, and have the pool keep them; says how
+    many, and how many others took meanwhile, which is at most `room`.
+
+    A page that enters the pool is anybody's: mmap(2) with MAP_HUGETLB needs no privilege. So none
+    enters it: surplus pages are allowed for a moment, and those that a mapping of our file needs
+    are made for it, and reserved under the lock under which they become visible
+    (mm/hugetlb.c:gather_surplus_pages). Others may use that moment too: with room for both they
+    do not take ours.
+    Then nr_hugepages takes ours out of the surplus, and makes up for idle pages that the mapping
+    used (set_max_huge_pages).
+    """
+    taken = journal.read() or Taken()
+    before, surplus, allowed = pages.pool(), pages.surplus(), pages.overcommit()
+    pending = replace(taken.changing(before, before + count), overcommit=allowed)
+    journal.write(pending)
+    pages.set_overcommit(max(allowed, surplus + count + room))
+    got = reserve(pages, first, count)
+    pages.set_overcommit(allowed)
+    now = pages.set_pool(before + got)
+    journal.write(replace(pending.settled(now), overcommit=None))
+    return got, max(0, now + pages.surplus() - before - surplus - got)
+
+
+def reserve(pages: HugePageSystem, first: int, count: int) -> int:
+    """All at once, which is the quickest, or as many as there are; says how many."""
+    got, step = 0, count
+    while got < count and step:
+        step = min(step, count - got)
+        if pages.reserve(first + got, step):
+            got += step
+        else:
+            step //= 2
+    return got
+
+
 def allocate(pages: HugePageSystem, first: int, count: int) -> None:
-    """Out of the pool. Raises NoRoomForStage where it has them, but not for us."""
+    """What was reserved. Raises NoRoomForStage where this process does not get it."""
+    if not count:
+        return
     try:
         pages.allocate(first, count)
     except SyscallError as error:
@@ -220,22 +298,33 @@ def allocate(pages: HugePageSystem, first: int, count: int) -> None:
         ) from error
 
 
-def no_room(wanted: Wanted, found: Shortage, taken: int) -> NoRoomForStage:
-    """What was missing, and what would help."""
+def no_room(
+    wanted: Wanted, found: Shortage, taken: int, users: tuple[HugePageUser, ...]
+) -> NoRoomForStage:
+    """What was missing, what would help, and who has huge pages."""
+    holders = held_by(users)
     if found.longest_run < wanted.run:
         return NoRoomForStage(
             f"no {wanted.run} adjacent huge pages: the longest run has {found.longest_run}, "
             f"of {taken} pages looked at",
-            hint="load right after boot, free memory (drop_caches), or take --mode stub-swap",
+            hint="load right after boot, free memory (drop_caches), or take --mode stub-swap"
+            + holders,
             needed=wanted.run,
             longest_run=found.longest_run,
         )
     return NoRoomForStage(
         f"{found.usable} huge pages can be used, {wanted.pages} are needed",
-        hint="free memory, or load right after boot",
+        hint="free memory, or load right after boot" + holders,
         needed=wanted.pages,
         usable=found.usable,
     )
+
+
+def held_by(users: tuple[HugePageUser, ...]) -> str:
+    """The largest of them, as the end of a hint."""
+    named = [f"{user.name} [{user.pid}] {user.size >> 20} MiB" for user in users[:NAMED_MAX]]
+    more = [f"{len(users) - NAMED_MAX} more"] if len(users) > NAMED_MAX else []
+    return f"; huge pages are held by {', '.join((*named, *more))}" if named else ""
 
 
 def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice) -> Stage:
@@ -265,10 +354,12 @@ def resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
 
 def settle(pages: HugePageSystem, journal: Journal, taken: Taken) -> Taken:
     """What of a change is ours, however far it went; a GiB that was not split is given back."""
+    if taken.overcommit is not None:
+        pages.set_overcommit(taken.overcommit)
     now = pages.gib_pages() or 0
     if taken.gib_pages is not None and now > taken.gib_pages:
         pages.set_gib_pages(now - 1)
-    settled = replace(taken.settled(pages.pool()), gib_pages=None)
+    settled = replace(taken.settled(pages.pool()), gib_pages=None, overcommit=None)
     journal.write(settled)
     return settled
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
-from pykexec.machine import KexecState, Machine, NoteArea
+from pykexec.machine import HugePageUser, KexecState, Machine, NoteArea
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.purgatory import Region
@@ -32,6 +32,13 @@ class HugeMemory:
     idle: list[int] = field(default_factory=list)
     used: set[int] = field(default_factory=set)
     steps: int = 0
+    surplus: int = 0
+    overcommit: int = 0
+    thief_is_quick: int = 0
+    """How often it comes between two steps of ours."""
+    thief_wants: int = 1
+    """Pages at once."""
+    stolen: list[int] = field(default_factory=list)
     kill_at: int = 0
     """The step at which the program is killed; 0 for never."""
 
@@ -43,18 +50,55 @@ class HugeMemory:
         self.steps += 1
         if self.kill_at and self.steps >= self.kill_at:
             raise Killed
+        self.others()
+
+    @property
+    def total(self) -> int:
+        return len(self.idle) + len(self.used)
 
     @property
     def pool(self) -> int:
-        return len(self.idle) + len(self.used)
+        """persistent_huge_pages."""
+        return self.total - self.surplus
 
     def set_pool(self, count: int) -> int:
+        """set_max_huge_pages."""
+        while self.surplus and self.pool < count:
+            self.surplus -= 1
         while self.pool < count and self.buddy:
             self.idle.append(self.buddy.pop(0))
+            self.others()
         while self.pool > count and self.idle:
-            self.buddy.insert(0, self.idle.pop())
+            self.buddy.append(self.idle.pop())
+        self.surplus += max(0, self.pool - count)
         self.buddy.sort()
         return self.pool
+
+    def take(self, count: int) -> list[int] | None:
+        """hugetlb_acct_memory: all that are wanted, for whoever asks, or none."""
+        new = max(0, count - len(self.idle))
+        if new > len(self.buddy) or (new and self.surplus + new > self.overcommit):
+            return None
+        self.surplus += new
+        found = [*self.idle, *self.buddy[:new]][:count]
+        del self.idle[:count], self.buddy[:new]
+        self.used.update(found)
+        return found
+
+    def free(self, frame: int) -> None:
+        """free_huge_folio: to the system as long as there is any surplus."""
+        self.used.remove(frame)
+        if self.surplus:
+            self.surplus -= 1
+            self.buddy.append(frame)
+            self.buddy.sort()
+        else:
+            self.idle.append(frame)
+
+    def others(self) -> None:
+        """Another process, which looks for huge pages all the time."""
+        for _ in range(self.thief_is_quick):
+            self.stolen += self.take(self.thief_wants) or []
 
 
 @dataclass
@@ -73,6 +117,21 @@ class Pages:
     def set_pool(self, count: int) -> int:
         self.memory.step()
         return self.memory.set_pool(count)
+
+    def surplus(self) -> int:
+        return self.memory.surplus
+
+    def overcommit(self) -> int:
+        return self.memory.overcommit
+
+    def set_overcommit(self, count: int) -> None:
+        self.memory.step()
+        self.memory.overcommit = count
+        self.memory.step()
+
+    def users(self) -> tuple[HugePageUser, ...]:
+        size = len(self.memory.stolen) * HUGE_PAGE_SIZE
+        return (HugePageUser(77, "thief", size),) if size else ()
 
     def compact(self) -> None:
         pass
@@ -94,20 +153,23 @@ class Pages:
         self.memory.step()
         self.mounted = False
 
+    def reserve(self, first: int, count: int) -> bool:
+        self.memory.step()
+        found = self.memory.take(count)
+        self.file |= dict(zip(range(first, first + count), found or (), strict=False))
+        self.memory.step()
+        return found is not None
+
     def allocate(self, first: int, count: int) -> None:
         for index in range(first, first + count):
             self.memory.step()
-            frame = self.memory.idle.pop(0)
-            self.memory.used.add(frame)
-            self.file[index] = frame
-            self.contents[frame] = bytearray()
+            self.contents[self.file[index]] = bytearray()
 
     def give_back(self, index: int) -> None:
         self.memory.step()
         frame = self.file.pop(index)
-        del self.contents[frame]
-        self.memory.used.remove(frame)
-        self.memory.idle.append(frame)
+        self.contents.pop(frame, None)
+        self.memory.free(frame)
 
     def remove_file(self) -> None:
         for index in list(self.file):
@@ -199,4 +261,4 @@ class Rig:
         """Nothing is taken, mounted or noted."""
         left = [*(self.folder / "run").rglob("*.json")]
         taken = [pages for pages in self.pages if pages.file or pages.mounted]
-        return not (left or taken or self.memory.pool)
+        return not (left or taken or self.memory.total or self.memory.overcommit)

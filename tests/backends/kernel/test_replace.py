@@ -127,6 +127,20 @@ def test_without_memory_for_both_the_old_one_goes_first(rig: Rig) -> None:
     check(rig)
 
 
+@pytest.mark.parametrize("mode", [Mode.IN_PLACE, None])
+def test_what_can_never_fit_leaves_what_is_armed(rig: Rig, mode: Mode | None) -> None:
+    """Neither beside it nor in its place."""
+    arm(rig, "one")
+    wanted = LoadRequest(
+        kind=ImageKind.CRASH_BY_NORMAL, crash_size=600 * MIB, mode=mode, replaces=True
+    )
+    with pytest.raises(NoRoomForStage, match=r"huge pages are needed, \d+ may be taken$"):
+        load(rig.folder / "vmlinuz", rig.backend(), wanted)
+    assert is_armed(rig, "one")
+    assert rig.calls.unloads == []
+    check(rig)
+
+
 def test_a_better_mode_counts_more_than_the_gap(rig: Rig) -> None:
     """Scattered pages beside it would do for stub-swap: that would stay so for months."""
     rig.memory.buddy[40:] = [0x20000000 + number * 4 * MIB for number in range(60)]
