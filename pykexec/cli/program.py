@@ -22,21 +22,21 @@ HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
 """As a shell shows a process that SIGHUP, SIGPIPE or SIGTERM ended."""
 
 VERBS = {
-    "load": ("load", "Identify, plan, check and load a kernel."),
-    "unload": ("unload", "Free what was loaded."),
+    "load": ("load", "Plan, check and load a kernel."),
+    "unload": ("unload", "Unload an image and free its memory."),
     "exec": ("execute", "Start the loaded image."),
     "region": ("region", "Make, show and release a crash region at run time."),
-    "status": ("status", "Say what is loaded."),
-    "inspect": ("inspect", "Say what a file is and what it asks for."),
-    "rehearse": ("rehearse", "Load, crash, capture and verify, without touching this machine."),
-    "machine": ("machine", "Simulated machines in folders, and facts of real ones."),
-    "diff": ("diff", "What two plans place differently."),
+    "status": ("status", "Show what is loaded."),
+    "inspect": ("inspect", "Show what a file is and what it needs."),
+    "rehearse": ("rehearse", "Try a crash dump from load to verification, on another machine."),
+    "machine": ("machine", "Manage simulated machines, and capture the facts of this one."),
+    "diff": ("diff", "Compare two plans."),
     "vmcore": (
         "vmcore",
-        "Look at a dump, check that it is whole, and report why the kernel crashed.",
+        "Read a dump: its log, the reason of the crash, its completeness.",
     ),
-    "doctor": ("doctor", "Every precondition of this machine, with its evidence."),
-    "explain": ("explain", "What the kernel checks, and what an errno or a code means."),
+    "doctor": ("doctor", "Check whether this machine is ready, and how to make it so."),
+    "explain": ("explain", "Explain an errno of the kernel or an error code."),
 }
 """Verb: its module in this package and its line in --help (so that --help needs no module)."""
 
@@ -210,8 +210,8 @@ def silence() -> int:
 )
 @click.version_option(__version__, prog_name="pykexec", message="%(prog)s %(version)s")
 def program() -> None:
-    """kexec and kdump: what goes where and why, before anything happens.
+    """Load kernels with kexec, and take crash dumps without reserved memory.
 
-    The backend is simulated unless --backend kernel (or PYKEXEC_BACKEND=kernel) says
-    otherwise.
+    Every load is planned and checked before anything happens. Commands act on a
+    simulated kernel unless --backend kernel (or PYKEXEC_BACKEND=kernel) is given.
     """

@@ -9,15 +9,15 @@ import click
 from pykexec.cli.verbs.params import PATH, Verb, output_options
 
 
-@click.command(cls=Verb, short_help="What two plans place differently.")
+@click.command(cls=Verb, short_help="Compare two plans.")
 @click.argument("a", type=PATH, metavar="A.json")
 @click.argument("b", type=PATH, metavar="B.json")
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, a: Path, b: Path, as_json: bool, verbose: int) -> None:
-    """Compare two documents of load --json: fields, segments, checks.
+    """Compare the fields, segments and checks of two plans (load --json).
 
-    Exit status 3 when they differ.
+    The exit status is 3 if they differ.
     """
     from pykexec.cli.output import Output
     from pykexec.errors import CheckFailed

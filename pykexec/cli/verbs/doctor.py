@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from pykexec.flows.doctor import Ours
 
 
-@click.command(cls=Verb, short_help="Every precondition of this machine, with its evidence.")
+@click.command(cls=Verb, short_help="Check whether this machine is ready, and how to make it so.")
 @click.option(
     "--root",
     type=PATH,
     metavar="PATH",
-    help="A captured machine, a folder or a file.",
+    help="Examine a captured machine (file or folder).",
 )
 @output_options
 @click.pass_context
 def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) -> None:
-    """Say of every precondition whether it is met, what was read, and what would help.
+    """Check every precondition of a load: show what was read, and how to mend what is missing.
 
-    Exit status 3 when a load would fail.
+    The exit status is 3 if a load would fail.
     """
     from pykexec.cli.output import Output
     from pykexec.cli.reports import DoctorReport

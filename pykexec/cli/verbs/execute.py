@@ -17,15 +17,15 @@ QUESTION = "Start it now? Nothing is unmounted, no service is stopped, and this 
 
 
 @click.command(cls=Verb, short_help="Start the loaded image.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @target_options
 @output_options
 def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
-    """Start the image that is loaded, at once.
+    """Start the loaded image immediately.
 
-    On the real kernel everything is checked first, the network is never touched, and
-    nothing happens where it is unknown whether an image is loaded. For a crash by normal
-    that a panic starts, this is that panic. `systemctl kexec` stops services first.
+    On the real kernel everything is checked first, and nothing happens if it is unknown
+    whether an image is loaded. The network is not shut down. An image that a panic starts
+    is started by causing that panic. To stop services first, use `systemctl kexec`.
     """
     from pykexec.backends.backend import LoadState, Slot
     from pykexec.cli.output import Output

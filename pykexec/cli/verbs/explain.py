@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from pykexec.cli.reports import ExplainReport
 
 
-@click.command(cls=Verb, short_help="What the kernel checks, and what an errno or a code means.")
+@click.command(cls=Verb, short_help="Explain an errno of the kernel or an error code.")
 @click.argument("word", metavar="ERRNO-or-CODE")
 @click.option(
     "--plan",
     type=PATH,
     metavar="FILE",
-    help="A document of load --json: which rule it would break.",
+    help="Show which rule the plan in FILE (load --json) would break.",
 )
 @output_options
 def command(word: str, plan: Path | None, as_json: bool, verbose: int) -> None:
-    """Say which checks of the kernel answer an errno (EPERM, or its number), in their
-    order; or what one of pykexec's own error codes means."""
+    """List the checks of the kernel that fail with an errno (EPERM, or its number), in their
+    order; or explain an error code of pykexec."""
     from dataclasses import replace
 
     from pykexec.cli.output import Output

@@ -22,16 +22,16 @@ KINDS: dict[str, Kind] = {
 """How each class of inspection.Found is shown."""
 
 
-@click.command(cls=Verb, short_help="Say what a file is and what it asks for.")
+@click.command(cls=Verb, short_help="Show what a file is and what it needs.")
 @click.argument("file", type=PATH)
-@click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@click.option("--type", "image_type", metavar="TYPE", help="Treat the file as an image of TYPE.")
 @profile_option
 @click.option(
     "--extract",
     nargs=2,
     type=(click.Choice(["vmlinux"]), PATH),
     metavar="vmlinux OUT",
-    help="Write the kernel that is packed in it to a new file.",
+    help="Write the packed kernel to the new file OUT.",
 )
 @output_options
 def command(
@@ -42,8 +42,10 @@ def command(
     as_json: bool,
     verbose: int,
 ) -> None:
-    """Say what FILE is, and what it asks for: a kernel image, an initrd, a zero page (boot_params),
-    ELF core headers, or a dump."""
+    """Show what FILE is and what it needs.
+
+    FILE is a kernel image, an initrd, a zero page (boot_params), ELF core headers, or a dump.
+    """
     from pykexec.cli.output import Output
     from pykexec.flows import inspect as inspection
 

@@ -18,7 +18,7 @@ from pykexec.cli.verbs.params import (
 )
 
 
-@click.command(cls=Verb, short_help="Identify, plan, check and load a kernel.")
+@click.command(cls=Verb, short_help="Plan, check and load a kernel.")
 @click.argument("kernel", type=PATH)
 @click.option(
     "--initrd",
@@ -26,33 +26,43 @@ from pykexec.cli.verbs.params import (
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="An initrd; several are joined in their order.",
+    help="Load FILE as the initrd. Repeatable; the files are concatenated.",
 )
 @click.option(
     "--module",
     "modules",
     multiple=True,
     metavar='"FILE ARGS"',
-    help="A file for a multiboot image, and its string; repeatable.",
+    help="Pass a file and its arguments to a multiboot image. Repeatable.",
 )
 @click.option(
-    "--append", multiple=True, metavar="TEXT", help="Words for the command line; may be repeated."
+    "--append", multiple=True, metavar="TEXT", help="Add TEXT to the command line. Repeatable."
 )
-@click.option("--reuse-cmdline", is_flag=True, help="Start from the running kernel's command line.")
 @click.option(
-    "--cmdline-remove", multiple=True, metavar="KEY", help="Leave this key of it out; repeatable."
+    "--reuse-cmdline", is_flag=True, help="Start with the command line of the running kernel."
 )
-@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Lowest address to use.")
-@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Highest address to use, inclusive.")
-@click.option("--crash", is_flag=True, help="A crash kernel, into the reserved region.")
-@click.option("--crash-by-normal", is_flag=True, help="A crash kernel, without a reserved region.")
 @click.option(
-    "--crash-size", type=SIZE, metavar="SIZE", help="Memory of the capture kernel; else estimated."
+    "--cmdline-remove",
+    multiple=True,
+    metavar="KEY",
+    help="Drop KEY from the reused command line. Repeatable.",
+)
+@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Place nothing below ADDR.")
+@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Place nothing above ADDR (inclusive).")
+@click.option("--crash", is_flag=True, help="Load a capture kernel into the crash region.")
+@click.option(
+    "--crash-by-normal", is_flag=True, help="Load a capture kernel without memory reserved for it."
+)
+@click.option(
+    "--crash-size",
+    type=SIZE,
+    metavar="SIZE",
+    help="Give the capture kernel SIZE of memory, instead of an estimate.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["panic", "in-place", "stub-swap", "kernel-swap", "flag"]),
-    help="How a crash by normal moves the pages; panic: any way that a panic starts.",
+    help="Choose how a crash by normal moves the pages; panic is any mode that a panic starts.",
 )
 @click.option(
     "--replace",
@@ -65,34 +75,38 @@ from pykexec.cli.verbs.params import (
     type=click.Choice(["auto", "never"]),
     help="Whether a crash by normal makes a crash region where there is none.  [default: auto]",
 )
-@click.option("--hotplug", is_flag=True, help="With --crash: follow memory and CPU hotplug.")
-@click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@click.option(
+    "--hotplug", is_flag=True, help="With --crash, let the kernel follow memory and CPU hotplug."
+)
+@click.option("--type", "image_type", metavar="TYPE", help="Treat the file as an image of TYPE.")
 @profile_option
-@click.option("--entry", type=ADDR, metavar="ADDR", help="Start here and not at the purgatory.")
+@click.option("--entry", type=ADDR, metavar="ADDR", help="Start at ADDR instead of the purgatory.")
 @click.option(
     "--no-initrd-check", is_flag=True, help="Only warn where a crash load's initrd cannot work."
 )
-@click.option("--no-checks", is_flag=True, help="The purgatory compares no digests.")
+@click.option("--no-checks", is_flag=True, help="Skip digest verification in purgatory.")
 @click.option(
     "--syscall",
     type=click.Choice(["auto", "load", "file"]),
     default="auto",
     show_default=True,
-    help="kexec_load(2) or kexec_file_load(2).",
+    help="Use kexec_load(2) or kexec_file_load(2).",
 )
 @target_options
 @click.option(
     "--root",
     type=PATH,
     metavar="PATH",
-    help="With --dry-run: the machine of a captured /proc and /sys, a folder or a file.",
+    help="With --dry-run, plan for a captured machine (file or folder).",
 )
-@click.option("--dry-run", is_flag=True, help="Stop after the checks: no privilege, no effect.")
+@click.option(
+    "--dry-run", is_flag=True, help="Plan and check only. Needs no privilege and changes nothing."
+)
 @output_options
 def command(kernel: Path, **options: Any) -> None:
-    """Identify KERNEL, decide where everything goes, check it, and load it.
+    """Load KERNEL, after deciding where everything goes and checking the plan.
 
-    Addresses and sizes are decimal or 0x hex, with K, M or G behind them if you like.
+    Give addresses and sizes in decimal or 0x hexadecimal, with an optional suffix K, M or G.
     """
     from pykexec.cli.verbs.load_options import LoadOptions
 

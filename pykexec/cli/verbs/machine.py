@@ -12,17 +12,19 @@ from pykexec.cli.verbs.params import PATH, SIZE, Verb, frames_options, output_op
 
 @click.group()
 def command() -> None:
-    """Simulated machines in folders, and facts of real ones."""
+    """Manage simulated machines, and capture the facts of this one."""
 
 
-@command.command("create", cls=Verb, short_help="A new simulated machine.")
+@command.command("create", cls=Verb, short_help="Create a simulated machine.")
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--memory", type=SIZE, metavar="SIZE", help="RAM.  [default: 1G]")
+@click.option("--memory", type=SIZE, metavar="SIZE", help="RAM of the machine.  [default: 1G]")
 @frames_options
-@click.option("--crashkernel", type=SIZE, metavar="SIZE", help="Reserved at its boot.")
+@click.option(
+    "--crashkernel", type=SIZE, metavar="SIZE", help="Size of the crash region reserved at boot."
+)
 @click.option(
     "--from", "captured", type=PATH, metavar="CAPTURED",
-    help="The memory map of a captured machine.",
+    help="Use the memory map of the captured machine CAPTURED.",
 )  # fmt: skip
 @output_options
 def create(
@@ -33,7 +35,7 @@ def create(
     verbose: int,
     **options: Any,
 ) -> None:
-    """Make a simulated machine in DIR, a folder of its own."""
+    """Create a simulated machine in the new folder DIR."""
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.errors import UsageError
 
@@ -65,19 +67,19 @@ def show_machine(folder: Path, as_json: bool, verbose: int, done: str = "") -> N
     Output(as_json, verbose).show("machine", MachineReport(str(folder), shown), done)
 
 
-@command.command("show", cls=Verb, short_help="Whose each frame of it is.")
+@command.command("show", cls=Verb, short_help="Show the owner of every frame.")
 @click.argument("folder", type=PATH, metavar="DIR")
 @output_options
 def show(folder: Path, as_json: bool, verbose: int) -> None:
-    """Say whose each frame of the simulated machine in DIR is; with -v run by run."""
+    """Show the owner of every frame of the simulated machine in DIR; with -v, list the runs."""
     show_machine(folder, as_json, verbose)
 
 
-@command.command("crash", cls=Verb, short_help="Panic: the crash image takes over.")
+@command.command("crash", cls=Verb, short_help="Make a simulated machine panic.")
 @click.argument("folder", type=PATH, metavar="DIR")
 @output_options
 def crash(folder: Path, as_json: bool, verbose: int) -> None:
-    """Let the simulated machine in DIR panic. Its dump is DIR/vmcore afterwards."""
+    """Make the simulated machine in DIR panic. Its dump is then in DIR/vmcore."""
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
     from pykexec.cli.reports import StartedReport, Target
@@ -87,12 +89,17 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
     Output(as_json, verbose).show("started", report, "the machine crashed")
 
 
-@command.command("capture", cls=Verb, short_help="The facts of this machine, in a file.")
+@command.command("capture", cls=Verb, short_help="Write the facts of this machine to a file.")
 @click.argument("file", type=PATH, metavar="FILE")
-@click.option("--root", type=PATH, metavar="PATH", help="Of this folder instead of /.")
+@click.option(
+    "--root",
+    type=PATH,
+    metavar="PATH",
+    help="Read the /proc and /sys of this folder instead of the running machine's.",
+)
 @output_options
 def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
-    """Write the facts of this machine to FILE, a new one, for --root elsewhere."""
+    """Write the facts of this machine to the new file FILE, for --root on another machine."""
     from pykexec.cli.output import Output
     from pykexec.cli.reports import CapturedReport
     from pykexec.host.capture import capture as read_all

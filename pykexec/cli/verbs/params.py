@@ -97,7 +97,7 @@ def machine_option(command: F) -> F:
         "machine_dir",
         metavar="DIR",
         type=PATH,
-        help="A simulated machine (pykexec machine create).",
+        help="Use the simulated machine in DIR (see machine create).",
     )(command)
 
 
@@ -106,7 +106,7 @@ def profile_option(command: F) -> F:
         "--profile",
         type=click.IntRange(min=0),
         metavar="N",
-        help="This profile of a unified kernel image; else 0.",
+        help="Use profile N of a unified kernel image, instead of 0.",
     )(command)
 
 
@@ -119,23 +119,23 @@ def target_options(command: F) -> F:
         show_default=True,
         envvar="PYKEXEC_BACKEND",
         show_envvar=True,
-        help="Who answers kexec_load(2).",
+        help="Act on the simulated or the real kernel.",
     )(machine_option(command))
 
 
 def output_options(command: F) -> F:
     """--json and -v, last in --help."""
-    command = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(
         command
     )
-    return click.option("-v", "--verbose", count=True, help="Say why, too.")(command)
+    return click.option("-v", "--verbose", count=True, help="Show the reasons as well.")(command)
 
 
 def frames_options(command: F) -> F:
     """Of a machine that is made: whose its frames are, and what its kernel does with them."""
     options = (
         click.option(
-            "--seed", type=int, default=0, show_default=True, help="Where everything lies in it."
+            "--seed", type=int, default=0, show_default=True, help="Seed for the memory layout."
         ),
         click.option(
             "--used",
@@ -143,21 +143,21 @@ def frames_options(command: F) -> F:
             default=40,
             show_default=True,
             metavar="PERCENT",
-            help="How much of it is in use.",
+            help="Share of the memory that is in use.",
         ),
         click.option(
             "--allocator",
             type=click.Choice(["random", "lowest", "highest", "fragmented"]),
             default="random",
             show_default=True,
-            help="Which free frames its kernel gives out.",
+            help="Which free frames the simulated kernel allocates.",
         ),
         click.option(
             "--relocate",
             type=click.Choice(["swap", "copy"]),
             default="swap",
             show_default=True,
-            help="What its kernel does with the pages of an image.",
+            help="Whether the simulated kernel exchanges or copies pages.",
         ),
     )
     for option in reversed(options):

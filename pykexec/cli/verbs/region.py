@@ -42,8 +42,8 @@ def make(
 ) -> None:
     """Make a crash region of SIZE, as crashkernel=SIZE would at the next boot.
 
-    Without SIZE it is as large as a crash by normal needs on this machine. The kernel module
-    pykexec_region makes it; load --crash and kexec-tools can use the region too.
+    By default the region is as large as a crash by normal needs on this machine. The kernel
+    module pykexec_region makes it; load --crash and kexec-tools can use the region too.
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
@@ -74,7 +74,7 @@ def make(
 def show(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
     """Show the crash region, how it was made, and what a crash by normal needs.
 
-    Exit status 3 when there is none.
+    The exit status is 3 if there is none.
     """
     from pykexec.cli.output import Output
     from pykexec.cli.reports import RegionReport

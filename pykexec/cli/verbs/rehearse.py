@@ -42,7 +42,7 @@ class Steps:
 
 
 @click.command(
-    cls=Verb, short_help="Load, crash, capture and verify, without touching this machine."
+    cls=Verb, short_help="Try a crash dump from load to verification, on another machine."
 )
 @click.argument("kernel", type=PATH)
 @click.option(
@@ -51,40 +51,45 @@ class Steps:
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="As in load; with qemu it is unpacked, and its /init replaced.",
+    help="As for load; with qemu, its /init is replaced.",
 )
-@click.option("--append", multiple=True, metavar="TEXT", help="As in load.")
-@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Lowest address to use.")
-@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Highest address to use, inclusive.")
-@click.option("--crash-size", type=SIZE, metavar="SIZE", help="Memory of the capture kernel.")
+@click.option("--append", multiple=True, metavar="TEXT", help="As for load.")
+@click.option("--mem-min", type=ADDR, metavar="ADDR", help="Place nothing below ADDR.")
+@click.option("--mem-max", type=ADDR, metavar="ADDR", help="Place nothing above ADDR (inclusive).")
+@click.option(
+    "--crash-size", type=SIZE, metavar="SIZE", help="Give the capture kernel SIZE of memory."
+)
 @click.option(
     "--mode",
     type=click.Choice(["in-place", "stub-swap"]),
-    help="With qemu: how the pages are moved; else the best that can be had.",
+    help="With qemu, use this mode instead of the best one.",
 )
-@click.option("--no-initrd-check", is_flag=True, help="As in load.")
-@click.option("--type", "image_type", metavar="TYPE", help="Take the file as this image type.")
+@click.option("--no-initrd-check", is_flag=True, help="As for load.")
+@click.option("--type", "image_type", metavar="TYPE", help="Treat the file as an image of TYPE.")
 @profile_option
 @click.option(
     "--engine",
     type=click.Choice(["simulated", "qemu"]),
     default="simulated",
     show_default=True,
-    help="The simulated kernel (seconds), or KERNEL itself, twice (a minute or two).",
+    help="Use the simulated kernel (seconds) or boot KERNEL in QEMU (a minute or two).",
 )
 @click.option(
-    "--memory", type=SIZE, default=1 << 30, metavar="SIZE", help="Of the machine.  [default: 1G]"
+    "--memory",
+    type=SIZE,
+    default=1 << 30,
+    metavar="SIZE",
+    help="RAM of the machine.  [default: 1G]",
 )
 @frames_options
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
-    """A crash by normal of KERNEL from end to end, on a machine made for it.
+    """Rehearse a crash by normal of KERNEL from end to end, on a machine made for it.
 
-    Every frame in use is filled with a page that says where it belongs; after the panic
-    each must be in the dump at its own address, once and only once. Exit status 3 when
-    one is not. --engine qemu reserves 64 KiB and needs qemu-system-x86_64, no KVM and no
-    privilege.
+    Every frame in use is filled with a page that contains its own address. After the panic,
+    each must be in the dump at that address, exactly once; otherwise the exit status is 3.
+    --engine qemu reserves 64 KiB and needs qemu-system-x86_64, but neither KVM nor root.
     """
     from pykexec.cli.output import Output
     from pykexec.errors import CheckFailed

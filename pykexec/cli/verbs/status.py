@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from pykexec.cli.reports import StagedReport, StatusReport, Target
 
 
-@click.command(cls=Verb, short_help="Say what is loaded.")
+@click.command(cls=Verb, short_help="Show what is loaded.")
 @target_options
 @output_options
 def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
-    """Say what is loaded: the normal image, the crash image, and what pykexec has staged.
+    """Show the normal image, the crash image, and what pykexec keeps in memory for them.
 
-    What is staged is looked at again: its addresses, its digests, and whether the kernel still
-    has the image that starts it. Exit status 3 when nothing is loaded (unknown is not loaded),
-    when the stage is damaged, or when another program has loaded over it.
+    For a crash by normal, verify the addresses and digests of what waits in huge pages, and
+    that the kernel still holds the image that starts it. The exit status is 3 if nothing is
+    loaded or it is unknown, if a verification fails, or if another program has replaced the
+    image.
     """
     from pykexec.cli.output import Output
     from pykexec.cli.verbs import target

@@ -9,14 +9,14 @@ import click
 from pykexec.cli.verbs.params import Verb, output_options, target_options
 
 
-@click.command(cls=Verb, short_help="Free what was loaded.")
-@click.option("--crash", is_flag=True, help="The image that a panic starts.")
+@click.command(cls=Verb, short_help="Unload an image and free its memory.")
+@click.option("--crash", is_flag=True, help="Unload the crash image.")
 @target_options
 @output_options
 def command(
     crash: bool, backend: str, machine_dir: Path | None, as_json: bool, verbose: int
 ) -> None:
-    """Free the loaded image, and give back every page that was taken for it."""
+    """Unload the image, and free every page that was allocated for it."""
     from pykexec.backends.backend import Slot
     from pykexec.cli.output import Output
     from pykexec.cli.reports import UnloadReport

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Look at a dump, check that it is whole, and report why the kernel crashed."""
+    """Read a dump: its log, the reason of the crash, its completeness."""
 
 
-@command.command("info", cls=Verb, short_help="What is in a dump.")
+@command.command("info", cls=Verb, short_help="Show what is in a dump.")
 @click.argument("file", type=PATH)
 @output_options
 def info(file: Path, as_json: bool, verbose: int) -> None:
-    """Show what is in the dump FILE; with -v every key and every piece of memory."""
+    """Show what is in the dump FILE; with -v, every key and every piece of memory."""
     from pykexec.cli.output import Output
     from pykexec.dump.core_file import open_core
     from pykexec.dump.dump_check import contents_of
@@ -37,10 +37,12 @@ def info(file: Path, as_json: bool, verbose: int) -> None:
         output.show("dump_info", contents_of(open_dump(str(file))))
 
 
-@command.command("verify", cls=Verb, short_help="Is this dump whole?")
+@command.command("verify", cls=Verb, short_help="Check that a dump is complete.")
 @click.argument("file", type=PATH)
 @machine_option
-@click.option("--plan", type=PATH, metavar="FILE", help="The document of load --json.")
+@click.option(
+    "--plan", type=PATH, metavar="FILE", help="Compare with the plan in FILE (load --json)."
+)
 @output_options
 @click.pass_context
 def verify(
@@ -51,11 +53,11 @@ def verify(
     as_json: bool,
     verbose: int,
 ) -> None:
-    """Check the dump FILE: notes, VMCOREINFO, addresses, the file's length, and with
-    --machine or --plan that all memory is there which has to be. Of a compressed dump the
-    pages' descriptors are checked, and some pages are unpacked.
+    """Check the notes, VMCOREINFO, the addresses and the length of the dump FILE.
 
-    Exit status 3 when something is wrong with it.
+    With --machine or --plan, also check that it contains all memory that it has to contain.
+    In a compressed dump the descriptors of all pages are checked, and some pages unpacked.
+    The exit status is 3 if a check fails.
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
@@ -86,7 +88,7 @@ def verify(
 @command.command("dmesg", cls=Verb, short_help="Print the log of the kernel that crashed.")
 @click.argument("file", type=PATH)
 @click.option("--noescape", is_flag=True, help="Write control characters as they are.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def dmesg(ctx: click.Context, file: Path, noescape: bool, as_json: bool) -> None:
     """Print the log of the kernel that crashed, as dmesg(1) prints that of the running one.
@@ -107,10 +109,11 @@ def dmesg(ctx: click.Context, file: Path, noescape: bool, as_json: bool) -> None
 @click.argument("file", type=PATH)
 @output_options
 def report(file: Path, as_json: bool, verbose: int) -> None:
-    """Report what the dump FILE tells about the crash, without debug symbols: the panic, the
-    registers and backtrace of each CPU, blocked tasks, memory, modules, and the end of the log.
+    """Report the cause of the crash in the dump FILE, without debug symbols.
 
-    What cannot be read is named with the reason. With -v registers and all modules are shown.
+    The report contains the panic, the backtrace of each CPU, blocked tasks, memory, modules
+    and the end of the log; with -v also the registers and all modules. A section that cannot
+    be read is named with the reason.
     """
     from pykexec.cli.output import Output
     from pykexec.dump.reader import open_dump
