@@ -1,6 +1,7 @@
-"""The units under a real systemd: armed at boot, armed anew when the stage was damaged, memory
-came, a kernel was installed or a load had failed, disarmed on stop and then left alone; and the
-panic that follows leaves a dump."""
+"""The units under a real systemd, with the configuration file that is shipped: armed at boot;
+armed anew when the stage was damaged, memory or a processor came, a kernel was installed, another
+program unloaded the image, or a load had failed; disarmed on stop and then left alone. Hostile
+values in the configuration reach pykexec as they are, and the panic that follows leaves a dump."""
 
 from __future__ import annotations
 
@@ -12,14 +13,25 @@ import pytest
 from .debian import sh
 from .initramfs import GUEST, Tree
 from .lab import VM, drives
-from .machine import NO_STATUS, Machine, Result
+from .machine import NO_STATUS, Machine, Qmp, Result
 from .product import document, site, text
 from .python import compile_tree
 from .supplies import Kernel, qemu
 from .system import LABEL, debian_system
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
-PYKEXEC = '#!/bin/sh\nPYTHONPATH=/site exec python3 -m pykexec "$@"\n'
+PYKEXEC = r"""#!/bin/sh
+printf '%s\0' "$@" > "/lab/words-$1"
+readlink /proc/self/ns/mnt > "/lab/mounts-$1"
+PYTHONPATH=/site exec python3 -m pykexec "$@"
+"""
+"""It keeps the words that it was last given, and in which mount namespace that was."""
+HOSTILE = (
+    'a "b  c" it\'s $HOME ${KERNEL} $(touch /lab/ran) `touch /lab/ran` '
+    "; touch /lab/ran & %v %% \\n x"
+)
+"""For the command line of the capture kernel; in no shell that reads it is it one word."""
+LINES = "one\ntwo; touch /lab/ran"
 LAB_UNIT = """
 [Unit]
 After=pykexec-crash.service multi-user.target
@@ -39,6 +51,12 @@ addr = KernelBackend(ThisKernel()).records.read().sums[0][0] + 0x1234
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """
 
+
+def quoted(value: str) -> str:
+    """For systemd's EnvironmentFile=: in single quotes, those inside in double ones."""
+    return "'" + value.replace("'", "'\"'\"'") + "'"
+
+
 SHARED = r"""#!/bin/sh -x
 stty -F /dev/ttyS1 raw -echo
 unit=pykexec-crash.service
@@ -52,19 +70,26 @@ nothing() {
 """
 
 FIRST_BOOT = r"""
-armed() { systemctl show -p InvocationID $unit; }
+armed() { cat /run/pykexec/loaded.json /run/pykexec/second/loaded.json 2> /dev/null | cksum; }
+busy() {
+    [ -e /run/pykexec/changed ] || systemctl --quiet is-active pykexec-rearm.service ||
+        systemctl list-jobs | grep -q pykexec
+}
 quiet() {
     for second in $(seq 300); do
         sleep 1
-        systemctl list-jobs | grep -q pykexec || break
+        busy || break
     done
 }
 again() {
     quiet
-    [ "$(armed)" != "$before" ] && systemctl is-active $unit > /lab/$1
+    [ "$(armed)" != "$before" ] && [ "$(cat /sys/kernel/kexec_crash_loaded)" = 1 ] &&
+        systemctl is-active $unit > /lab/$1
     host mark "$1"
 }
-systemctl is-active $unit pykexec-check.timer > /lab/at-boot
+systemctl is-active $unit pykexec-check.timer pykexec-rearm.path > /lab/at-boot
+readlink /proc/1/ns/mnt > /lab/mounts
+uname -r > /lab/release
 journalctl --no-pager --unit $unit
 pykexec status --backend kernel --json > /lab/at-boot.json
 host mark at-boot
@@ -76,7 +101,7 @@ PYTHONPATH=/site python3 /lab/wild.py
 check
 again after-damage
 before=$(armed)
-loads() { journalctl --output cat --unit $unit | grep -c '^Starting '; }
+loads() { journalctl --output cat --unit $unit | grep -c '^Reloaded '; }
 was=$(loads)
 for action in online offline; do udevadm trigger --subsystem-match=memory --action=$action; done
 udevadm settle
@@ -85,13 +110,66 @@ ls -d /sys/devices/system/memory/memory* | wc -l > /lab/blocks
 echo $(($(loads) - was)) > /lab/loads
 host mark "$(cat /lab/loads) loads for $(cat /lab/blocks) blocks of memory"
 before=$(armed)
+was=$(loads)
+(while sleep 1; do memory; done) &
+storm=$!
+(while sleep 0.3; do cat /sys/kernel/kexec_crash_loaded; done > /lab/samples) &
+sampler=$!
+for second in $(seq 120); do
+    sleep 1
+    [ $(loads) -gt $was ] && break
+done
+[ "$(armed)" != "$before" ] && echo $second > /lab/seconds-in-a-storm
+kill $storm $sampler
+host mark "armed after $second s in a storm that goes on"
+quiet
+before=$(armed)
+udevadm trigger --settle --action=add --subsystem-match=cpu
+quiet
+[ "$(armed)" = "$before" ] && echo unchanged > /lab/processors-at-boot-are-nothing-new
+host mark processor
+for second in $(seq 60); do
+    [ -e /sys/devices/system/cpu/cpu2 ] && break
+    sleep 1
+done
+udevadm settle
+again after-processor
+ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l > /lab/processors
+before=$(armed)
+echo 1 > /sys/devices/system/cpu/cpu2/online
+again after-online
+before=$(armed)
 kernel
 again after-update
-sed -i.kept 's|^KERNEL=.*|KERNEL=/nowhere|' /etc/default/pykexec
-systemctl restart $unit
+before=$(armed)
+/usr/sbin/kdump-config try-reload
+cat /sys/kernel/kexec_crash_loaded > /lab/what-try-reload-left
+memory
+again after-try-reload
+cp /etc/default/pykexec /etc/default/pykexec.kept
+anew() {
+    systemctl stop pykexec-rearm.service
+    systemctl restart $unit
+}
+for value in words lines; do
+    cp /lab/hostile-$value /etc/default/pykexec
+    anew
+    systemctl is-active $unit > /lab/with-$value
+    cp /lab/words-load /lab/given-$value
+done
+host mark "hostile values"
+cp /lab/hostile-initrd /etc/default/pykexec
+anew
+cp /etc/default/pykexec.kept /etc/default/pykexec
+mv /var/lib/kdump/initrd.img-$(uname -r) /var/lib/kdump/kept
+anew
+journalctl --no-pager --output cat --unit $unit > /lab/journal
+mv /var/lib/kdump/kept /var/lib/kdump/initrd.img-$(uname -r)
+echo KERNEL=/nowhere >> /etc/default/pykexec
+anew
 nothing > /lab/failed
-mv /etc/default/pykexec.kept /etc/default/pykexec
 systemctl disable $unit
+mv /etc/default/pykexec.kept /etc/default/pykexec
 memory
 quiet
 nothing > /lab/failed-and-disabled
@@ -157,15 +235,15 @@ def installed(kernel: Kernel) -> Tree:
     units = "/etc/systemd/system"
     for path in UNITS.glob("pykexec-*"):
         tree.copy(path, f"{units}/{path.name}")
-    for unit in ("pykexec-crash.service", "pykexec-check.timer"):
+    for unit in ("pykexec-crash.service", "pykexec-check.timer", "pykexec-rearm.path"):
         (target,) = re.findall(r"^WantedBy=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
         tree.link(f"{units}/{target}.wants/{unit}", f"{units}/{unit}")
     tree.copy(UNITS / "98-pykexec.rules", "/etc/udev/rules.d/98-pykexec.rules")
     tree.write("/etc/kernel/postinst.d/zz-pykexec", (UNITS / "zz-pykexec").read_bytes(), 0o755)
-    defaults = (UNITS / "pykexec.default").read_text()
-    defaults = defaults.replace("KERNEL=/vmlinuz", f"KERNEL=/boot/vmlinuz-{kernel.release}")
-    defaults = defaults.replace("root=/dev/vda1 ro", f"root=LABEL={LABEL} rw console=ttyS0 panic=5")
-    tree.write("/etc/default/pykexec", defaults)
+    tree.copy(UNITS / "pykexec.default", "/etc/default/pykexec")
+    tree.write("/lab/hostile-words", f"APPEND={quoted(HOSTILE)}\n")
+    tree.write("/lab/hostile-lines", f"APPEND={quoted(LINES)}\n")
+    tree.write("/lab/hostile-initrd", f"INITRD={quoted(HOSTILE)}\n")
     tree.write("/lab/run", SHARED + FIRST_BOOT, 0o755)
     tree.write("/lab/second-boot", SHARED + SECOND_BOOT, 0o755)
     tree.write("/lab/shutdown.sh", SHARED + SHUTDOWN, 0o755)
@@ -174,6 +252,14 @@ def installed(kernel: Kernel) -> Tree:
         tree.write(f"{units}/{name}.service", unit)
         tree.link(f"{units}/graphical.target.wants/{name}.service", f"{units}/{name}.service")
     return tree
+
+
+def add_processor(mark: str, qmp: Qmp) -> None:
+    """As a hypervisor's administrator does it, when the guest is ready. The guest brings it online:
+    at the NMI of a panic QEMU has one that never was start at the reset vector."""
+    if mark == "processor":
+        where = {"socket-id": 2, "core-id": 0, "thread-id": 0}
+        qmp("device_add", {"driver": "qemu64-x86_64-cpu", "id": "another", **where})
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +276,9 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
         append=f"root=LABEL={LABEL} rw crashkernel=64K",
         mem_mib=1536,
         smp=2,
-        arguments=tuple(drives([disk])),
+        arguments=(*drives([disk]), "-smp", "2,sockets=3,maxcpus=3"),
     )
-    result = machine.run(folder, timeout_s=900).expect(NO_STATUS)
+    result = machine.run(folder, timeout_s=900, on_mark=add_processor).expect(NO_STATUS)
     machine.run(folder / "second boot", timeout_s=600).expect(NO_STATUS)
     for name in ("/lab", "/var/crash"):
         sh("debugfs", "-R", f"rdump {name} {folder}", disk, why="the disk cannot be read")
@@ -200,8 +286,12 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return result
 
 
+def release(lived: Result) -> str:
+    return text(lived, "lab/release")
+
+
 def test_it_is_armed_at_boot(lived: Result) -> None:
-    assert text(lived, "lab/at-boot").split() == ["active", "active"]
+    assert text(lived, "lab/at-boot").split() == ["active", "active", "active"]
     staged = document(lived, "lab/at-boot.json")["staged"]
     assert (staged["mode"], staged["problem"]) == ("in-place", None)
 
@@ -211,7 +301,11 @@ def test_a_check_leaves_what_is_good(lived: Result) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", ["after-damage", "after-hotplug", "after-update", "after-failure"]
+    "event",
+    [
+        *("after-damage", "after-hotplug", "after-processor", "after-online", "after-update"),
+        *("after-try-reload", "after-failure"),
+    ],
 )
 def test_it_is_armed_anew(lived: Result, event: str) -> None:
     assert text(lived, f"lab/{event}") == "active"
@@ -222,6 +316,53 @@ def test_a_storm_of_events_arms_a_few_times(lived: Result) -> None:
     blocks = int(text(lived, "lab/blocks"))
     assert blocks > 8
     assert 1 <= int(text(lived, "lab/loads")) <= blocks // 2
+
+
+def test_a_storm_that_goes_on_does_not_put_it_off(lived: Result) -> None:
+    """An event a second; the wait is five seconds, and the load takes some."""
+    assert int(text(lived, "lab/seconds-in-a-storm")) <= 60
+
+
+def test_it_stays_armed_while_it_is_armed_anew(lived: Result) -> None:
+    samples = text(lived, "lab/samples").split()
+    assert len(samples) > 10
+    assert set(samples) == {"1"}
+
+
+def test_a_processor_that_comes_is_no_processor_at_boot(lived: Result) -> None:
+    assert text(lived, "lab/processors-at-boot-are-nothing-new") == "unchanged"
+    assert text(lived, "lab/processors") == "3"
+
+
+def test_another_program_unloads_it(lived: Result) -> None:
+    """As README warns; armed anew at the next event (above), or check."""
+    assert text(lived, "lab/what-try-reload-left") == "0"
+
+
+@pytest.mark.parametrize(("name", "value"), [("words", HOSTILE), ("lines", LINES)])
+def test_no_shell_reads_the_configuration(lived: Result, name: str, value: str) -> None:
+    words = (lived.files / f"lab/given-{name}").read_text().split("\0")
+    assert f"--append={value}" in words
+    assert words[0] == "load"
+    assert words[-3:-1] == ["--", f"/boot/vmlinuz-{release(lived)}"]
+    assert not (lived.files / "lab/ran").exists()
+
+
+@pytest.mark.parametrize("name", ["words", "lines"])
+def test_hostile_values_are_armed(lived: Result, name: str) -> None:
+    assert text(lived, f"lab/with-{name}") == "active"
+
+
+def test_where_there_is_no_initrd_the_journal_says_what_makes_it(lived: Result) -> None:
+    said = text(lived, "lab/journal")
+    assert f"There is no initrd {HOSTILE}, with which" in said
+    assert f"There is no initrd /var/lib/kdump/initrd.img-{release(lived)}, with which" in said
+    assert f"\n  /etc/kernel/postinst.d/kdump-tools {release(lived)}\n" in said
+
+
+@pytest.mark.parametrize("verb", ["load", "status", "unload"])
+def test_no_command_has_a_mount_namespace_of_its_own(lived: Result, verb: str) -> None:
+    assert text(lived, f"lab/mounts-{verb}") == text(lived, "lab/mounts")
 
 
 @pytest.mark.parametrize("when", ["failed", "failed-and-disabled"])
@@ -235,6 +376,14 @@ def test_doctor_knows_our_image(lived: Result) -> None:
     crash = rows["crash image"]
     assert crash["level"] == "ok"
     assert crash["evidence"].startswith("ours: crash by normal, mode in-place, since 20")
+
+
+def test_doctor_names_the_rules_that_would_unload_it(lived: Result) -> None:
+    rows = {row["name"]: row for row in document(lived, "lab/doctor.json")["rows"]}
+    found = rows["udev rules of others"]
+    assert found["level"] == "warn"
+    assert found["evidence"].startswith("/usr/lib/udev/rules.d/50-kdump-tools.rules: ")
+    assert rows["kdump services of others"]["level"] == "ok"
 
 
 NOTHING = ["inactive", "0", "0"]
