@@ -53,8 +53,6 @@ class LoadRequest:
     """Inclusive, as kexec-tools has it."""
     crash_size: int | None = None
     mode: Mode | None = None
-    panic_only: bool = False
-    """Where no mode is asked for: only one that a panic starts."""
     replaces: bool = False
     """A crash by normal that is armed gives way to this one."""
     entry: int | None = None

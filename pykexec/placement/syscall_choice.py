@@ -13,7 +13,7 @@ from enum import Enum
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
 from pykexec.machine import Machine
-from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
+from pykexec.placement.request import ImageKind, LoadRequest, Mode
 
 LOCKED = ("integrity", "confidentiality")
 ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"
@@ -106,18 +106,14 @@ def no_kexec_at_all(machine: Machine) -> bool:
 
 def load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
     """The sysctl that counts this load, and what it has left."""
-    if goes_into_the_crash_slot(machine, request):
+    if goes_into_the_crash_slot(request):
         return "kexec_load_limit_panic", machine.kexec.load_limit_panic
     return "kexec_load_limit_reboot", machine.kexec.load_limit_reboot
 
 
-def goes_into_the_crash_slot(machine: Machine, request: LoadRequest) -> bool:
-    """A crash by normal whose mode is not decided yet takes a panic mode where memory is
-    reserved for one."""
-    if request.kind is ImageKind.CRASH or request.mode in PANIC_MODES or request.panic_only:
-        return True
-    undecided = request.kind is ImageKind.CRASH_BY_NORMAL and request.mode is None
-    return undecided and bool(machine.crash_kernel)
+def goes_into_the_crash_slot(request: LoadRequest) -> bool:
+    """Every crash image but that of kernel-swap, which is never chosen where no mode is given."""
+    return request.kind is not ImageKind.NORMAL and request.mode is not Mode.KERNEL_SWAP
 
 
 def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...]:

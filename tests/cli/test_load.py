@@ -122,16 +122,9 @@ def test_this_machine_unprivileged(run: Run) -> None:
     assert "dry run, nothing loaded\n" in result.stdout
 
 
-def test_any_mode_that_a_panic_starts(run_json: RunJson, machine: str) -> None:
-    """The simulated kernel has one, the flag of the proposal."""
-    words = ("--crash-by-normal", "--crash-size", "32M", "--mode", "panic", "--dry-run")
-    assert run_json("load", "bzImage", "--machine", machine, *words)["mode"] == "flag"
-
-
 REFUSED = [
     ("--crash --crash-by-normal", 2, "--crash and --crash-by-normal exclude each other"),
     ("--mode flag", 2, "--mode is for --crash-by-normal"),
-    ("--mode panic", 2, "--mode is for --crash-by-normal"),
     ("--crash --crash-size 64M", 2, "--crash-size is for --crash-by-normal"),
     ("--hotplug", 2, "--hotplug is for --crash"),
     ("--replace", 2, "--replace is for --crash-by-normal"),

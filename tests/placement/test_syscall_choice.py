@@ -118,7 +118,7 @@ OFF = kexec(load_disabled=True)
         (kexec(load_limit_panic=0), PANIC, None, NotPermitted, "limit_panic is 0"),
         (
             kexec(load_limit_panic=0),
-            replace(BY_NORMAL, panic_only=True),
+            BY_NORMAL,
             None,
             NotPermitted,
             "limit_panic is 0",

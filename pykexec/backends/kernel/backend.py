@@ -112,7 +112,7 @@ class KernelBackend:
 
     def take_best(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
         """The best mode whose memory can be had, with that memory; `abandon` gives it back."""
-        choice = choose_modes(machine, request.mode, request.panic_only)
+        choice = choose_modes(machine, request.mode)
         self.bays.give_back_unused()
         self.make_way(request, choice.modes)
         try:

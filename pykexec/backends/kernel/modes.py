@@ -36,16 +36,15 @@ class ModeChoice:
         return "it was asked for" if self.asked_for else WHY[mode]
 
 
-def choose_modes(machine: Machine, requested: Mode | None, panic_only: bool = False) -> ModeChoice:
+def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
     """Raises NoMode when the one requested, or every one, lacks something. *kernel-swap* has to be
-    requested, since no panic starts it; with `panic_only` it is not even advised."""
+    requested, since no panic starts it."""
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
             hint="--backend simulated, or leave --mode out",
         )
-    wanted = PANIC_PREFERENCE if panic_only else PREFERENCE
-    lacking = {mode: lack for mode in wanted if (lack := what_lacks(mode, machine))}
+    lacking = {mode: lack for mode in PREFERENCE if (lack := what_lacks(mode, machine))}
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
@@ -53,10 +52,9 @@ def choose_modes(machine: Machine, requested: Mode | None, panic_only: bool = Fa
     if modes := tuple(mode for mode in PANIC_PREFERENCE if mode not in lacking):
         why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
         return ModeChoice(modes, asked_for=False, lacking=why_not)
-    if panic_only or Mode.KERNEL_SWAP in lacking:
+    if Mode.KERNEL_SWAP in lacking:
         raise NoMode(
-            f"no way of a crash by normal{' that a panic starts' if panic_only else ''} "
-            "works on this machine",
+            "no way of a crash by normal works on this machine",
             hint="; ".join(each_once(lacking)),
         )
     why, remedy = lacking[Mode.IN_PLACE]

@@ -61,8 +61,8 @@ from pykexec.cli.verbs.params import (
 )
 @click.option(
     "--mode",
-    type=click.Choice(["panic", "in-place", "stub-swap", "kernel-swap", "flag"]),
-    help="Choose how a crash by normal moves the pages; panic is any mode that a panic starts.",
+    type=click.Choice(["in-place", "stub-swap", "kernel-swap", "flag"]),
+    help="Choose how a crash by normal moves the pages.",
 )
 @click.option(
     "--replace",

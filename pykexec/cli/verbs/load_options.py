@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     # Not at run time: a large initrd is read while all this is imported.
     from pykexec.placement.request import ImageKind, LoadRequest, Module
 
-ANY_PANIC = "panic"
-"""For --mode: the best of those that a panic starts."""
-
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -100,8 +97,7 @@ class LoadOptions:
             mem_min=self.mem_min,
             mem_max=self.mem_max,
             crash_size=self.crash_size,
-            mode=Mode(self.mode) if self.mode not in (None, ANY_PANIC) else None,
-            panic_only=self.mode == ANY_PANIC,
+            mode=Mode(self.mode) if self.mode else None,
             replaces=self.replaces,
             entry=self.entry,
             hotplug=self.hotplug,
@@ -167,7 +163,7 @@ class LoadOptions:
                 "--replace is for the real kernel",
                 hint="--backend kernel; in the simulated one a load replaces what is loaded",
             )
-        if self.backend == "simulated" and self.mode not in (None, ANY_PANIC, "flag"):
+        if self.backend == "simulated" and self.mode not in (None, "flag"):
             raise NotSupported(
                 f"mode {self.mode} is for the real kernel",
                 hint="--backend kernel, or --mode flag, which the simulated kernel knows",

@@ -111,6 +111,6 @@ def expected_mode(machine: Machine, request: LoadRequest) -> Granted:
     from pykexec.backends.kernel.modes import choose_modes, mode_warnings
     from pykexec.placement.granted import Granted
 
-    choice = choose_modes(machine, request.mode, request.panic_only)
+    choice = choose_modes(machine, request.mode)
     mode = choice.modes[0]
     return Granted(mode, choice.why(mode), choice.lacking, mode_warnings(mode, machine))

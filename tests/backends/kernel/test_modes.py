@@ -48,18 +48,6 @@ def test_where_memory_is_reserved_kernel_swap_has_to_be_asked_for() -> None:
     assert choose_modes(reserved(SWAPS), Mode.KERNEL_SWAP).modes == (Mode.KERNEL_SWAP,)
 
 
-def test_any_mode_that_a_panic_starts_is_never_kernel_swap() -> None:
-    """A service that arms for a panic must not load an image that only a reboot starts."""
-    choice = choose_modes(reserved(SWAPS), None, panic_only=True)
-    assert (choice.modes, choice.asked_for) == ((Mode.IN_PLACE, Mode.STUB_SWAP), False)
-    with pytest.raises(NoMode, match="crash by normal that a panic starts works on") as caught:
-        choose_modes(SWAPS, None, panic_only=True)
-    assert caught.value.hint == (
-        "in-place, stub-swap: there is no crash region; pykexec region make (it needs the kernel "
-        "module, see pykexec region show); or boot with crashkernel=64K"
-    )
-
-
 def test_a_region_that_the_stub_would_exchange_is_none() -> None:
     low = replace(SWAPS, crash_kernel=RangeSet((PhysRange(0x80000, 0x90000),)))
     with pytest.raises(NoMode, match="is in memory that the stub exchanges"):
