@@ -196,7 +196,9 @@ def add_ring(
     return len(kept)
 
 
-def add_records(memory: Memory, before: Iterable[Line], after: Iterable[Line], name: str) -> None:
+def add_records(
+    memory: Memory, before: Iterable[Line], after: Iterable[Line], name: str, gap: int = 256
+) -> None:
     """The buffer of 3.5 to 5.9: `after` has wrapped to its start. `name` is printk_log or log."""
     buffer = bytearray(4096)
     memory.info |= {
@@ -207,7 +209,7 @@ def add_records(memory: Memory, before: Iterable[Line], after: Iterable[Line], n
         f"OFFSET({name}.dict_len)": "12",
     }
     end = place(buffer, 0, after)
-    first = end + 256 if end else 0
+    first = end + gap if end else 0
     at = place(buffer, first, before)
     memory.symbol("log_first_idx", memory.word(first, 4))
     memory.symbol("log_next_idx", memory.word(end or at, 4))

@@ -60,6 +60,7 @@ class Kernel:
     rules: Rules = "per-cpu"
     numbers: Numbers = "6.12"
     lines: Iterable[Line] = LINES
+    interrupted_cs: int = 0x10
     memory: Memory = field(init=False)
     symbols: dict[str, int] = field(default_factory=dict)
 
@@ -234,7 +235,7 @@ class Kernel:
         table = self.put(struct.pack("<QI4xQ", self.put(symtab), 2, strings))
         self.word(addr + 120, table)
         self.link_to(self.put(bytes(16), "modules"), [addr + 8])
-        ips, entries = self.orc_table({MODULE_TEXT: (16, 0, "SP", "UNDEFINED", "CALL")})
+        ips, entries = self.orc_table({MODULE_TEXT: (16, 0, "BP", "UNDEFINED", "CALL")})
         self.poke(addr + 128, struct.pack("<I4xQQ", 1, ips, entries))
 
     def add_orc(self) -> None:
@@ -325,15 +326,16 @@ class Kernel:
         )
 
     def panic_stack(self) -> int:
-        """vpanic's caller is found by rbp; then panic, drv_read, and a page fault."""
+        """vpanic's caller is found by rbp, drv_read's by the rbp that panic has saved."""
         regs = [0] * 21
         regs[4] = 0x1234
         inner = self.put(bytes(8 * 4), align=16)
-        regs[16], regs[17], regs[19] = TEXT + 0x505, 0x10, inner
+        regs[16], regs[17], regs[19] = TEXT + 0x505, self.interrupted_cs, inner
         self.word(inner, 0xAAAA)
         self.word(inner + 8, TEXT + 0x610)
         words = [0, TEXT + 0x310, 0x77, TEXT + MODULE_TEXT + 0x110, 0, TEXT + 0x710, *regs]
         sp = self.put(struct.pack(f"<{len(words)}q", *(signed(word) for word in words)), align=16)
+        self.word(sp + 16, sp + 32)
         self.stack_bp = sp
         return sp - 0x40
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec.dump.faults import DamagedDump, UnknownKernel
@@ -61,6 +61,8 @@ def test_the_ring(tmp_path: Path) -> None:
     newest=st.booleans(),
     first=st.sampled_from([0, 1, IDS - 20, 1 << 40]),
 )
+@example(sizes=[120] * 9, newest=True, first=5)
+@example(sizes=[120] * 9, newest=False, first=5)
 def test_a_ring_that_went_around(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], newest: bool, first: int
 ) -> None:
@@ -81,8 +83,9 @@ def test_what_no_writer_has_finished_is_left_out(tmp_path: Path) -> None:
         memory.ram[descs + number * 24 : descs + number * 24 + 8] = struct.pack(
             "<Q", state << 62 | 16 + number
         )
+    memory.ram[descs + 3 * 24] ^= 8  # of the record that had this place before
     assert [record.text for record in read(tmp_path, memory)] == [
-        LINES[0].text, LINES[3].text, LINES[4].text
+        LINES[0].text, LINES[4].text
     ]  # fmt: skip
 
 
@@ -150,6 +153,18 @@ def test_records_in_a_circle_end(tmp_path: Path) -> None:
         read(tmp_path, memory)
 
 
+def test_records_are_not_read_twice(tmp_path: Path) -> None:
+    """The end is in the middle of a record, and behind it are those that were read first."""
+    memory = Memory()
+    add_records(memory, LINES[:3], LINES[3:], "printk_log", gap=0)
+    where = int(memory.info["SYMBOL(log_next_idx)"], 16) - DIRECT
+    memory.ram[where] -= 4
+    found: list[Record] = []
+    with pytest.raises(DamagedDump, match="a record of the log at"):
+        found.extend(records(open_dump(str(write(tmp_path, "dump", elf(memory))))))
+    assert len(found) == len(LINES)
+
+
 def test_plain_text_before_3_5(tmp_path: Path) -> None:
     text = b"<6>[    0.000000] Linux\n<4>second\n"
     memory = Memory()
@@ -173,6 +188,7 @@ def test_what_a_terminal_obeys_is_escaped() -> None:
     assert safe(b"a\tb \x1b[31m \xc3\xbc \xff \xc2\x9b \x7f") == (
         "a\tb \\x1b[31m ü \\xff \\xc2\\x9b \\x7f"
     )
+    assert safe(b"plain \x1b[31m") == "plain \\x1b[31m"
     assert escaped_as_kexec_tools(b"a\tb\n\x1b \xc3 \x7f") == b"a\tb\n\\x1b \\xc3 \\x7f"
 
 

@@ -147,6 +147,19 @@ def test_what_a_file_leaves_out_at_the_end_of_a_load_is_zeros(tmp_path: Path) ->
         dump.memory.read(memory.size - 8, 16)
 
 
+def test_memory_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
+    """As the kernel's text is in /proc/vmcore."""
+    memory = filled()
+    data = elf(memory)
+    twice = bytearray(data[:64] + data[64 + 56 : 64 + 112] + data[64 + 56 : 64 + 112] + data[176:])
+    struct.pack_into("<QQ", twice, 64 + 32, 8192, 8192)
+    note = struct.unpack_from("<Q", data, 64 + 8)[0]
+    assert note == 176
+    dump = opened(tmp_path, bytes(twice))
+    assert dump.memory.size == memory.size
+    assert dump.memory.read(8000, 400) == memory.ram[8000:8400]
+
+
 def test_a_file_that_ends_early(tmp_path: Path) -> None:
     memory = filled()
     for data in (elf(memory), kdump(memory)):

@@ -101,6 +101,22 @@ def test_a_stack_without_rules_is_guessed(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fault_of_user_space_is_the_end(tmp_path: Path) -> None:
+    report = report_of(tmp_path, Kernel(interrupted_cs=0x33))
+    assert report.cpus
+    assert [str(frame) for frame in report.cpus[1].frames] == PANICKED[:4]
+
+
+def test_a_call_that_is_the_last_instruction_of_its_function(tmp_path: Path) -> None:
+    """It returns to the next function's first; rule and name are those of the call."""
+    task = Task(5, b"x", 2, calls=(0x110, 0x200, 0x510, 0x610))
+    report = report_of(tmp_path, Kernel(tasks=(Task(1, b"init"), task)))
+    assert report.tasks
+    assert [str(frame) for frame in report.tasks.blocked[0].frames] == [
+        "schedule+0x10", "schedule+0x100", "sys_wait+0x10", "entry_SYSCALL_64+0x10"
+    ]  # fmt: skip
+
+
 def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
     """Before 6.0: the log is there, and everything else is marked unknown, with the reason."""
     memory = Memory()
