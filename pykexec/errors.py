@@ -13,7 +13,7 @@ def printable(text: str) -> str:
 
 
 def escaped(char: str) -> str:
-    """A byte that was no UTF-8 (os.fsdecode) as \\xNN, for that is what it is."""
+    r"""A byte that was no UTF-8 (os.fsdecode) as \xNN, for that is what it is."""
     byte = ord(char) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(char)[1:-1]
 

@@ -50,7 +50,7 @@ SURROGATE = "\\ud"
 
 
 def unicode_only(value: object) -> object:
-    """With what no Unicode text has, bytes of a command line or of a file's name, as \\xNN: strict
+    r"""With what no Unicode text has, bytes of a command line or of a file's name, as \xNN: strict
     readers refuse a document with a lone surrogate."""
     match value:
         case dict():

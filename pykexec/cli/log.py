@@ -44,7 +44,7 @@ def print_document(dump: Dump) -> int:
 
 
 def document(record: Record) -> Document:
-    """`text` is UTF-8; other bytes in it are \\xNN. null is what this kind of log does not keep."""
+    r"""`text` is UTF-8; other bytes are \xNN. null is what this kind of log does not keep."""
     return {
         "sequence": record.sequence,
         "nanoseconds": record.nanoseconds,

@@ -119,6 +119,8 @@ class StagedReport:
 
 @dataclass(frozen=True)
 class StatusReport:
+    """The state of both slots, and what pykexec staged for one of them."""
+
     target: Target
     slots: dict[Slot, LoadState]
     staged: StagedReport | None = None
@@ -170,11 +172,15 @@ class RegionReport:
 
 @dataclass(frozen=True)
 class BuiltReport:
+    """The module that was built."""
+
     module: RegionModule
 
 
 @dataclass(frozen=True)
 class DoctorReport:
+    """One row for each precondition of `machine`."""
+
     machine: str
     rows: tuple[Row, ...]
 

@@ -200,10 +200,11 @@ class KdumpMemory:
         for number in range((self.bitmap_size + RANK_BYTES - 1) // RANK_BYTES):
             bits = self.bits(number)
             for at, byte in enumerate(bits):
-                while byte:
-                    low = byte & -byte
+                left = byte
+                while left:
+                    low = left & -left
                     if not most:
                         return
                     most -= 1
                     yield (number * RANK_BYTES + at) * 8 + low.bit_length() - 1
-                    byte ^= low
+                    left ^= low

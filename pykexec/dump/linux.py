@@ -85,7 +85,7 @@ class Linux:
         return self.memory.u64(addr + self.offset(path))
 
     def text(self, addr: int, path: str) -> str:
-        """A character array: bytes that are no UTF-8 as \\xNN."""
+        r"""A character array: bytes that are no UTF-8 as \xNN."""
         raw = self.memory.text(addr + self.offset(path), self.size(path))
         return raw.decode("utf-8", "backslashreplace")
 

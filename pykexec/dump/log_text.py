@@ -7,7 +7,7 @@ SPACES = b"\t\n\v\f\r"
 
 
 def safe(line: bytes) -> str:
-    """As dmesg(1) shows it: UTF-8 stays, control characters but the tab and bytes that are no
+    r"""As dmesg(1) shows it: UTF-8 stays, control characters but the tab and bytes that are no
     UTF-8 become \\xNN."""
     text = line.decode("utf-8", "backslashreplace")
     if line.isascii() and not line.translate(None, PRINTABLE + b"\t"):
@@ -21,7 +21,7 @@ def escaped(char: str) -> str:
 
 
 def escaped_as_kexec_tools(text: bytes) -> bytes:
-    """util_lib/elf_info.c: all that is neither isprint() nor isspace() in the C locale as \\xNN."""
+    r"""util_lib/elf_info.c: all that is neither isprint() nor isspace() in the C locale as \xNN."""
     if not text.translate(None, PRINTABLE + SPACES):
         return text
     return b"".join(

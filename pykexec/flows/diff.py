@@ -69,6 +69,8 @@ class PieceDiff:
 
 @dataclass(frozen=True)
 class PlanDiff:
+    """Where two plans differ."""
+
     fields: tuple[FieldDiff, ...]
     pieces: tuple[PieceDiff, ...]
 

@@ -73,7 +73,7 @@ def of_early(root: Root, key: str, value: str) -> SerialConsole | None:
     if key == "earlycon":
         return of_uart(value, source)
     match = EARLYPRINTK.fullmatch(value) if key == "earlyprintk" else None
-    if not match and key == "earlyprintk" and value.split(",")[0] == "serial":
+    if not match and key == "earlyprintk" and value.split(",", maxsplit=1)[0] == "serial":
         return of_tty(root, 0, None, source)
     if not match:
         return None

@@ -81,7 +81,7 @@ def wrong_compression(number: int, inner: OpenFile) -> str | None:
         return f"unknown compression {number}"
     codec = file_codec(inner)
     found = codec.name.split(" ")[0] if codec else "none"
-    if said != "none" and found != said:
+    if said not in ("none", found):
         return f"its header says {said}, its first bytes say {found}"
     return None
 

@@ -141,7 +141,7 @@ def profile_of(pe: PeFile, number: int, section: Section) -> Profile:
 
 def assignments(lines: str) -> Iterator[tuple[str, str]]:
     """KEY=VALUE as os-release(5) has them, quotes taken off."""
-    for line in lines.split("\0")[0].splitlines():
+    for line in lines.split("\0", maxsplit=1)[0].splitlines():
         name, is_one, value = line.strip().partition("=")
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         shown = printable((value[1:-1] if quoted else value).encode())

@@ -67,7 +67,7 @@ FIRST = f"""
 
 @pytest.fixture(scope="module")
 def result(vm: VM) -> Result:
-    if vm.kernel.series != "6.1" and vm.kernel.series != "6.12":
+    if vm.kernel.series not in {"6.1", "6.12"}:
         pytest.skip(f"{vm.kernel.series} copies at a kexec: the refusal is tested apart")
     return vm.run(
         FIRST,

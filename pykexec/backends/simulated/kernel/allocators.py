@@ -49,7 +49,8 @@ def fragmented(frames: Frames, rng: Random) -> Iterator[int]:
     pieces: list[tuple[int, int]] = []
     crumbs: list[tuple[int, int]] = []
     span = LONGEST_FRAGMENT - SHORTEST_FRAGMENT + 1
-    for first, end in frames.runs(FREE):
+    for start, end in frames.runs(FREE):
+        first = start
         while end - first >= 2 * SHORTEST_FRAGMENT:
             length = SHORTEST_FRAGMENT + int(rng.random() * span)
             if end - first - length < SHORTEST_FRAGMENT:
