@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,6 +191,37 @@ def test_real_stage(real: HugePages, tmp_path: Path) -> None:
     release(real, journal)
     assert real.pool() == before
     assert not real.mount_point.exists()
+
+
+THIEF = """
+import mmap, signal
+flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000  # MAP_HUGETLB
+held = []
+print("ready", flush=True)
+while len(held) < 32:
+    try:
+        held.append(mmap.mmap(-1, 2 << 20, flags))
+    except OSError:
+        pass
+signal.pause()
+"""
+
+
+def test_real_stage_beside_a_process_that_takes_all_it_can(real: HugePages, tmp_path: Path) -> None:
+    """It gets every page that is idle in the pool for a moment."""
+    journal = Journal(tmp_path)
+    before = real.pool(), real.overcommit()
+    with subprocess.Popen([sys.executable, "-c", THIEF], stdout=subprocess.PIPE) as thief:
+        try:
+            assert thief.stdout
+            assert thief.stdout.readline() == b"ready\n"
+            for _ in range(3):
+                stage = take(real, journal, Wanted(singles=6), limit=64)
+                assert len(set(stage.singles)) == 6
+                release(real, journal)
+        finally:
+            thief.kill()
+    assert (real.pool(), real.overcommit()) == before
 
 
 def test_real_run(real: HugePages, tmp_path: Path) -> None:

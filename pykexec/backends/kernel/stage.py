@@ -202,12 +202,14 @@ def search_a_gib(
     scattered over memory are not moved by compaction, but they are for a page of 1 GiB."""
     if pages.gib_pages() is None:
         return None
-    pages.remove_file()
     resize(pages, journal, -taken)
+    pages.remove_file()
     grown = split_a_gib(pages, journal)
     if not grown:
         return None
     got = reserve(pages, 0, grown)
+    if not got:
+        return None
     allocate(pages, 0, got)
     frames = pages.frames(0, got)
     found = choose(frames, wanted)
@@ -328,12 +330,13 @@ def held_by(users: tuple[HugePageUser, ...]) -> str:
 
 
 def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice) -> Stage:
-    """Give back all pages but the chosen ones."""
+    """Give back all pages but the chosen ones. The pool shrinks first: they are surplus then, and
+    go to the system and not to whoever waits for idle pages of the pool."""
     chosen = choice.frames
+    resize(pages, journal, len(chosen) - len(frames))
     for index, frame in enumerate(frames):
         if frame not in chosen:
             pages.give_back(index)
-    resize(pages, journal, len(chosen) - len(frames))
     kept = tuple((frame, index) for index, frame in enumerate(frames) if frame in chosen)
     taken = journal.read() or Taken()
     taken = Taken(raised=taken.raised, kept=kept, run=choice.run)
@@ -369,7 +372,7 @@ def release(pages: HugePageSystem, journal: Journal) -> None:
     taken = journal.read()
     if taken is None:
         return
-    pages.remove_file()
     resize(pages, journal, -settle(pages, journal, taken).raised)
+    pages.remove_file()
     pages.unmount()
     journal.remove()

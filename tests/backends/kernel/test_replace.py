@@ -161,7 +161,7 @@ def test_a_load_that_lost_what_was_armed_says_so(rig: Rig) -> None:
     def lost(index: int) -> None:
         """Whoever needs memory is quicker than we are."""
         taken(index)
-        rig.memory.idle.clear()
+        rig.memory.buddy.clear()
 
     rig.pages[0].give_back = lost  # type: ignore[method-assign]
     with pytest.raises(NoRoomForStage, match="and what was armed is unloaded"):
