@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,48 @@ def test_no_import_runs_to_the_right() -> None:
         if RANK[name] > RANK[layer(path)]
     ]
     assert wrong == []
+
+
+def name_of(path: Path) -> str:
+    """pykexec.cli for pykexec/cli/__init__.py, and so on."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything but what stands under TYPE_CHECKING."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not only_for_types(child):
+            yield from run_time_nodes(child)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module to the modules that it names, wherever in it."""
+    paths = {name_of(path): path for path in modules()}
+    graph = {}
+    for name, path in paths.items():
+        named = set()
+        for node in run_time_nodes(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named |= {item.name for item in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                whole = {f"{node.module}.{item.name}" for item in node.names}
+                named |= whole & paths.keys() or {node.module}
+        graph[name] = named & paths.keys() - {name}
+    return graph
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Nor three in a circle. What imports only what was taken away before is in none."""
+    graph = import_graph()
+    while free := {name for name, named in graph.items() if not named & graph.keys()}:
+        graph = {name: named for name, named in graph.items() if name not in free}
+    assert sorted(graph) == []
 
 
 def only_in(names: set[str]) -> set[str]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.dump.log import Record, records
+from pykexec.dump.log import records
+from pykexec.dump.log_record import Record
 from pykexec.dump.log_text import safe
 from pykexec.errors import KexecError
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import click
 
-from pykexec.cli import STDOUT
+from pykexec.cli.streams import STDOUT
 from pykexec.errors import printable
 
 Kind = Literal[

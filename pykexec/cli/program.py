@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from pykexec import __version__
-from pykexec.cli import INTERRUPTED, STDOUT, interrupted
+from pykexec.cli.streams import INTERRUPTED, STDOUT, interrupted
 from pykexec.errors import KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pykexec.dump.faults import DamagedDump
-from pykexec.dump.log import Record
+from pykexec.dump.log_record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pykexec.dump.log import Record
+from pykexec.dump.log_record import Record
 from pykexec.errors import KexecError
 
 LAST_LINES = 60

@@ -12,8 +12,8 @@ import click
 import pytest
 
 import pykexec
-from pykexec.cli import INTERRUPTED
 from pykexec.cli.program import CLOSED_PIPE, HUNG_UP, TERMINATED, program
+from pykexec.cli.streams import INTERRUPTED
 from pykexec.errors import (
     CheckFailed,
     DoesNotFit,

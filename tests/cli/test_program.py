@@ -14,8 +14,8 @@ from typing import Any
 import click
 import pytest
 
-from pykexec.cli import INTERRUPTED
 from pykexec.cli.program import CLOSED_PIPE, VERBS, program
+from pykexec.cli.streams import INTERRUPTED
 from pykexec.errors import KexecError
 from pykexec.syscalls import SyscallError
 from tests.cli.conftest import Run, RunJson
@@ -69,7 +69,9 @@ except SystemExit:
     print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=sys.stderr)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stderr == "['pykexec.cli', 'pykexec.cli.program', 'pykexec.errors']\n"
+    assert result.stderr == (
+        "['pykexec.cli', 'pykexec.cli.program', 'pykexec.cli.streams', 'pykexec.errors']\n"
+    )
 
 
 def test_completion_imports_click_alone() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli import INTERRUPTED
 from pykexec.cli.program import HUNG_UP, TERMINATED
+from pykexec.cli.streams import INTERRUPTED
 from pykexec.cli.verbs import rehearse
 from tests.cli.conftest import INTERRUPTIBLE, Run
 

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykexec.dump.faults import DamagedDump, UnknownKernel
-from pykexec.dump.log import Record, records
+from pykexec.dump.log import records
+from pykexec.dump.log_record import Record
 from pykexec.dump.log_text import escaped_as_kexec_tools, safe
 from pykexec.dump.reader import open_dump
 from tests.builders import write

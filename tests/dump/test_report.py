@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.cli.documents_crash import crash_report
-from pykexec.dump.log import Record
+from pykexec.dump.log_record import Record
 from pykexec.dump.panic import read_end
 from pykexec.dump.reader import open_dump
 from pykexec.dump.report import Report, make_report

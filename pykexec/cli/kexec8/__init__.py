@@ -7,14 +7,12 @@ initrd is read while the rest is imported, and an interrupt is heard in words fr
 
 import sys
 
-NAME, FAILED = "pykexec-kexec", 255
-"""What every line of it begins with, and the exit status of most that goes wrong."""
+from pykexec.cli.kexec8.name import FAILED, NAME
+from pykexec.cli.streams import guard_streams, interrupted
 
 
 def main() -> None:
     """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
-    from pykexec.cli import guard_streams, interrupted
-
     try:
         guard_streams()
         from pykexec.cli.kexec8.program import run, this_kernel

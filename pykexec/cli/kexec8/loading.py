@@ -7,9 +7,10 @@ from dataclasses import replace
 from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
 
 from pykexec.abi.kexec import KexecFileFlag
-from pykexec.cli.kexec8 import NAME, shown
+from pykexec.cli.kexec8 import shown
 from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
 from pykexec.cli.kexec8.kernel import DropInKernel
+from pykexec.cli.kexec8.name import NAME
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.errors import NotPermitted, NotSupported

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from pykexec.cli import interrupted
-from pykexec.cli.kexec8 import FAILED, NAME
+from pykexec.cli.kexec8.name import FAILED, NAME
 from pykexec.cli.kexec8.say import refuse, say
 from pykexec.cli.kexec8.wishes import Call, Do, Wishes, wishes
+from pykexec.cli.streams import interrupted
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.cli.kexec8 import FAILED, NAME
+from pykexec.cli.kexec8.name import FAILED, NAME
 from pykexec.errors import DoesNotFit, KexecError, UsageError, printable
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tests.builders import make_bzimage, write
 LOAD = """
 import sys
 from pathlib import Path
-from pykexec.cli import guard_streams
+from pykexec.cli.streams import guard_streams
 from pykexec.cli.kexec8.kernel import DropInKernel
 from pykexec.cli.kexec8.program import run
 from tests.backends.kernel.calls import Calls
