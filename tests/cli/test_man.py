@@ -77,26 +77,26 @@ def sections() -> dict[str, set[str]]:
 
 
 TITLES = {
-    "load": ["Of load", "Of load, unload, exec and status"],
-    "unload": ["Of unload", "Of load, unload, exec and status"],
-    "exec": ["Of exec", "Of load, unload, exec and status"],
-    "status": ["Of load, unload, exec and status"],
-    "region make": ["Of region", "Of load, unload, exec and status"],
-    "region show": ["Of load, unload, exec and status"],
-    "region release": ["Of load, unload, exec and status"],
-    "region build": ["Of region"],
-    "inspect": ["Of inspect"],
-    "rehearse": ["Of rehearse"],
-    "machine create": ["Of machine create"],
+    "load": ["Options for load", "Options for load, unload, exec and status"],
+    "unload": ["Options for unload", "Options for load, unload, exec and status"],
+    "exec": ["Options for exec", "Options for load, unload, exec and status"],
+    "status": ["Options for load, unload, exec and status"],
+    "region make": ["Options for region", "Options for load, unload, exec and status"],
+    "region show": ["Options for load, unload, exec and status"],
+    "region release": ["Options for load, unload, exec and status"],
+    "region build": ["Options for region"],
+    "inspect": ["Options for inspect"],
+    "rehearse": ["Options for rehearse"],
+    "machine create": ["Options for machine create"],
     "machine show": [],
     "machine crash": [],
-    "machine capture": ["Of machine capture and doctor"],
+    "machine capture": ["Options for machine capture and doctor"],
     "vmcore info": [],
-    "vmcore verify": ["Of vmcore verify"],
-    "vmcore dmesg": ["Of vmcore dmesg"],
+    "vmcore verify": ["Options for vmcore verify"],
+    "vmcore dmesg": ["Options for vmcore dmesg"],
     "vmcore report": [],
-    "doctor": ["Of machine capture and doctor"],
-    "explain": ["Of explain"],
+    "doctor": ["Options for machine capture and doctor"],
+    "explain": ["Options for explain"],
     "diff": [],
 }
 
@@ -105,7 +105,7 @@ def test_every_verb_has_its_options_under_its_title() -> None:
     found = sections()
     assert {path for path, _ in commands()} == set(TITLES)
     for path, command in commands():
-        there = found["Of every verb"].union(*(found[title] for title in TITLES[path]))
+        there = found["Options for every command"].union(*(found[title] for title in TITLES[path]))
         wanted = {name for name in options(command) if name.startswith("--")}
         assert wanted - there == set(), path
 

@@ -38,8 +38,8 @@ def test_the_same_options() -> None:
 
 
 def test_each_under_its_title() -> None:
-    body = page().partition(".SS Without effect")[2].partition(".SH ")[0]
-    without, _, refused = body.partition(".SS Refused")
+    body = page().partition(".SS Options without effect")[2].partition(".SH ")[0]
+    without, _, refused = body.partition(".SS Options that are refused")
     named = {kind: {f"--{o.long}" for o in OPTIONS if o.kind is kind} for kind in Kind}
     assert options(refused) - OF_PYKEXEC == named[Kind.REFUSED]
     assert options(without) == (named[Kind.NOTED] | named[Kind.ALREADY]) - {"--no-ifdown"}
