@@ -16,8 +16,8 @@ DISK_MIB = 256
 
 BUSY = f"""
     while :; do
-        dd if=/dev/zero of=/dev/vdc bs=1M count={DISK_MIB} conv=fsync 2> /dev/null
-        dd if=/dev/vdc of=/dev/null bs=1M count={DISK_MIB} iflag=direct 2> /dev/null
+        dd if=/dev/zero of=/dev/vdc bs=1M count={DISK_MIB} conv=fsync 2> /dev/null || true
+        dd if=/dev/vdc of=/dev/null bs=1M count={DISK_MIB} iflag=direct 2> /dev/null || true
     done &
     python3 -c '
 while True:
@@ -29,7 +29,7 @@ while True:
 FIRST = f"""
     python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
     {BUSY}
-    sleep {{wait}}
+    sleep $WAIT
     {PYKEXEC} region make --backend kernel --force --json > /out/made.json
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
         --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err || {{
@@ -52,7 +52,7 @@ def test_a_dump_is_whole_whatever_the_machine_was_doing(
     with open(disk, "wb") as file:
         file.truncate((DISK_MIB + 16) << 20)
     result = vm.run(
-        FIRST.format(wait=number),
+        f"WAIT={number}\n{FIRST}",
         CAPTURE,
         mem_mib=1536,
         smp=2,
