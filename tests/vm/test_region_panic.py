@@ -69,12 +69,12 @@ WAYS = {
         f"{LOAD} --crash > /out/plan.json 2> /out/plan.err",
     ),
     "kexec -p": Way(
-        f"{MAKE} > /out/made.json".replace("{size}", "192M"),
+        f"{MAKE} > /out/made.json".replace("{size}", "{whole}"),
         f"""kexec -c -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
         > /out/kexec-tools.txt 2>&1""",
     ),
     "kexec -s -p": Way(
-        f"{MAKE} > /out/made.json".replace("{size}", "192M"),
+        f"{MAKE} > /out/made.json".replace("{size}", "{whole}"),
         f"""kexec -s -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
         > /out/kexec-tools.txt 2>&1""",
     ),
@@ -119,10 +119,11 @@ def result(vm: VM, way: str, request: pytest.FixtureRequest) -> Result:
     if vm.kernel.series != "6.1" and way not in EVERY_KERNEL:
         pytest.skip("asked of the oldest series")
     chosen = WAYS[way]
+    whole = "192M" if vm.kernel.series == "6.1" else "256M"  # newer kernels need more themselves
     force = "--force"  # Debian's newest kernel may be of a series that was not tested yet
     first = FIRST.format(
         mib=PATTERN_MIB,
-        make=chosen.make.format(size="", force=force),
+        make=chosen.make.format(size="", whole=whole, force=force),
         load=chosen.load,
         settled=SETTLED,
         panic=chosen.panic,
