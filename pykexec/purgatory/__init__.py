@@ -1,11 +1,13 @@
 """The machine code between two kernels, and the records by which it is told what to do.
 
-`stub.S` is the code and explains itself; `stub.bin` is what scripts/build-stub makes of it.
-`real_mode.S` follows it where a kernel is entered in real mode.
+`job` has the records, which are the same on every architecture. In `x86_64`, `stub.S` is the code
+and explains itself; `stub.bin` is what scripts/build-stub makes of it. `real_mode.S` follows it
+where a kernel is entered in real mode, and `paging` builds the page tables that it needs where a
+32-bit kernel enters it.
 Here is the other side: values to bytes for the loader, bytes to values for whoever reads a
 loaded stub back (the simulated kernel does what the stub would do).
 
-The layouts are declared once, in `records` and `stub`, and a test compares them with the
+The layouts are declared once, in `job` and `x86_64/stub`, and a test compares them with the
 symbols of the built ELF file. They are in `struct` and not in construct: a crash image can
 have thousands of exchanges, construct is some 70 times slower on arrays, and its import alone
 costs more than all of this.
@@ -13,7 +15,7 @@ costs more than all of this.
 Addresses are physical, sizes are bytes, everything is little endian.
 """
 
-from pykexec.purgatory.records import (
+from pykexec.purgatory.job import (
     EXCHANGE_SIZE,
     REGION_SIZE,
     SEAL_SIZE,
@@ -30,7 +32,7 @@ from pykexec.purgatory.records import (
     sha256,
     tables,
 )
-from pykexec.purgatory.stub import (
+from pykexec.purgatory.x86_64.stub import (
     LAST_PORT,
     MAGIC,
     PARAMS_OFFSET,

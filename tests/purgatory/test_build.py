@@ -17,10 +17,10 @@ from pykexec.purgatory import (
     STUB_SIZE,
     StubFlag,
     StubParams,
+    job,
     real_mode_code,
-    records,
-    stub,
 )
+from pykexec.purgatory.x86_64 import stub
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,9 +113,9 @@ def test_the_parameters_are_where_the_assembler_put_them(symbols: dict[str, int]
 @pytest.mark.parametrize(
     ("layout", "names"),
     [
-        (records.REGION.format, ["REGION_ADDR", "REGION_SIZE", "REGION_SHA256", "REGION_BYTES"]),
+        (job.REGION.format, ["REGION_ADDR", "REGION_SIZE", "REGION_SHA256", "REGION_BYTES"]),
         (
-            records.EXCHANGE.format,
+            job.EXCHANGE.format,
             ["EXCHANGE_DEST", "EXCHANGE_SOURCE", "EXCHANGE_SIZE", "EXCHANGE_BYTES"],
         ),
     ],

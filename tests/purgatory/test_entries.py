@@ -11,7 +11,6 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 
 from unicorn import x86_const as x86
 
-from pykexec.placement.x86.stub import identity_map
 from pykexec.purgatory import (
     STUB_MEMSZ,
     STUB_SIZE,
@@ -21,6 +20,7 @@ from pykexec.purgatory import (
     stub_image,
     tables,
 )
+from pykexec.purgatory.x86_64.paging import identity_map
 
 from .emulated import BOOT_PARAMS, COM1, ENTRY, SECOND, STUB, End, Pc
 

@@ -57,7 +57,7 @@ def test_the_first_kernel_finds_all_that_it_starts(first: Tree) -> None:
 
 SHOW = """
 import pkgutil, sys, pykexec.qemu.first
-assert pkgutil.get_data("pykexec.purgatory", "stub.bin")
+assert pkgutil.get_data("pykexec.purgatory.x86_64", "stub.bin")
 print(*(m.__file__ for m in sys.modules.values() if getattr(m, "__file__", None)))
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -14,16 +13,11 @@ from pykexec.placement.plan import PURGATORY, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Region, StubFlag
+from pykexec.purgatory.x86_64.paging import PAGE_TABLES_SIZE, identity_map
 
 MAX_REGIONS = 4
 """What the stub checks of a Linux: kernel, initrd, boot_params, ELF core headers."""
 TABLES_ALIGN = 16
-
-PAGE_TABLES_SIZE = 6 * PAGE_SIZE
-PRESENT_WRITABLE, LARGE = 0x3, 0x80
-LARGE_PAGE = 1 << 21
-ENTRIES = 512
-"""In one page of page tables."""
 
 
 def stub_memsz(n_regions: int, n_exchanges: int = 0, from_32: bool = False) -> int:
@@ -55,16 +49,6 @@ def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
         for item in placed
         if item.contents and item.contents.size and item.digested
     )
-
-
-def identity_map(at: int) -> bytes:
-    """Page tables that lie at `at` and map the first 4 GiB, all that a 32-bit kernel's image
-    is made of, in 2 MiB pages: one page of each upper level, then four directories."""
-    upper = [at + PAGE_SIZE | PRESENT_WRITABLE]
-    gigabytes = [at + number * PAGE_SIZE | PRESENT_WRITABLE for number in range(2, 6)]
-    pages = [addr | LARGE | PRESENT_WRITABLE for addr in range(0, 1 << 32, LARGE_PAGE)]
-    levels = (upper + [0] * (ENTRIES - 1), gigabytes + [0] * (ENTRIES - 4), pages)
-    return b"".join(struct.pack(f"<{len(level)}Q", *level) for level in levels)
 
 
 @dataclass(frozen=True)

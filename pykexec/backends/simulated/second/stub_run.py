@@ -1,6 +1,6 @@
 """What the stub in a loaded image does, read from its bytes and done by us.
 
-pykexec/purgatory/stub.S is the code; a page at the entry that is not that code is not
+pykexec/purgatory/x86_64/stub.S is the code; a page at the entry that is not that code is not
 trusted to do anything.
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from enum import IntFlag
 
 from pykexec.errors import KexecError
-from pykexec.purgatory.records import (
+from pykexec.purgatory.job import (
     EXCHANGE_SIZE,
     REGION_SIZE,
     SHA256_SIZE,
@@ -161,7 +161,7 @@ def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
 
 def load_blob(name: str) -> bytes:
     """A built file of this package. Raises KexecError where it was left out of the installation."""
-    blob = pkgutil.get_data("pykexec.purgatory", name)  # also from a zip file
+    blob = pkgutil.get_data(__package__, name)  # also from a zip file
     if not blob:
         raise KexecError(f"{name} is missing from this installation of pykexec")
     return blob

@@ -94,7 +94,7 @@
 	.text
 
 /* ------------------------------------------------------------------------
- * The head: fixed offsets, known to pykexec/purgatory/stub.py.
+ * The head: fixed offsets, known to pykexec/purgatory/x86_64/stub.py.
  */
 	.globl	stub
 stub:
