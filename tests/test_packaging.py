@@ -108,7 +108,9 @@ def test_every_file_is_installed(target: Path) -> None:
     files = [path for path in (ROOT / "pykexec").rglob("*") if path.is_file()]
     files = [path.relative_to(ROOT) for path in files if "__pycache__" not in path.parts]
     assert Path("pykexec/py.typed") in files
-    assert {Path(f"pykexec/purgatory/{name}.bin") for name in ("stub", "real_mode")} <= set(files)
+    assert {Path(f"pykexec/purgatory/x86_64/{name}.bin") for name in ("stub", "real_mode")} <= set(
+        files
+    )
     assert [path for path in files if not (target / path).exists()] == []
 
 
@@ -118,7 +120,7 @@ def test_wheel(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     prefix = f"pykexec-{pykexec.__version__}"
     assert "pykexec/py.typed" in names
-    assert {f"pykexec/purgatory/{name}.bin" for name in ("stub", "real_mode")} <= set(names)
+    assert {f"pykexec/purgatory/x86_64/{name}.bin" for name in ("stub", "real_mode")} <= set(names)
     for page in (ROOT / "man").glob("*.8"):
         assert f"{prefix}.data/data/share/man/man8/{page.name}" in names
     for file in (

@@ -64,10 +64,13 @@ def test_the_committed_blob_is_what_the_source_builds() -> None:
 
 @pytest.mark.parametrize("name", ["stub", "real_mode"])
 def test_a_blob_does_not_depend_on_where_it_is_built(copy: Path, name: str) -> None:
-    blob = copy / "pykexec" / "purgatory" / f"{name}.bin"
+    blob = copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin"
     blob.unlink()
     assert build(copy).returncode == 0
-    assert blob.read_bytes() == (ROOT / "pykexec" / "purgatory" / f"{name}.bin").read_bytes()
+    assert (
+        blob.read_bytes()
+        == (ROOT / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin").read_bytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_a_blob_does_not_depend_on_where_it_is_built(copy: Path, name: str) -> N
 def test_check_says_so_when_the_source_has_moved_on(
     copy: Path, name: str, old: str, new: str
 ) -> None:
-    source = copy / "pykexec" / "purgatory" / f"{name}.S"
+    source = copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.S"
     source.write_text(source.read_text().replace(old, new))
     checked = build(copy, "--check")
     assert checked.returncode == 1
@@ -86,7 +89,7 @@ def test_check_says_so_when_the_source_has_moved_on(
 
 @pytest.mark.parametrize("name", ["stub", "real_mode"])
 def test_check_says_so_when_the_blob_is_missing(copy: Path, name: str) -> None:
-    (copy / "pykexec" / "purgatory" / f"{name}.bin").unlink()
+    (copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin").unlink()
     assert build(copy, "--check").returncode == 1
 
 
