@@ -49,18 +49,18 @@ def find_image(path: Path, type_name: str | None, args: str | None) -> KernelIma
         return identify(path, PLAIN_ELF[image.type])
     if args == "linux" and isinstance(image.boot, ElfBoot):
         raise UsageError(
-            f"--args-linux: {path} is of type {image.type}, and no Linux kernel",
-            hint="--args-elf or --args-none",
+            f"--args-linux: {path} is of type {image.type}, not a Linux kernel",
+            hint="use --args-elf or --args-none",
         )
     return image
 
 
 def of_type(image: KernelImage, path: Path, type_name: str) -> KernelImage:
     if type_name not in TYPES:
-        known = f"there are: {', '.join(sorted(TYPES))}"
+        known = f"known types: {', '.join(sorted(TYPES))}"
         raise UnknownType(
             f"Unsupported kernel type {type_name}",
-            hint=known if type_name else f"--type is an empty word; {known}",
+            hint=known if type_name else f"--type is empty; {known}",
         )
     names = TYPES[type_name]
     if image.type in names:

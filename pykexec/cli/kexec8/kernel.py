@@ -80,7 +80,7 @@ class DropInKernel(KernelBackend):
         loaded. Raises NothingLoaded, StageChanged."""
         state = self.status()[Slot.NORMAL]
         if state is not LoadState.LOADED:
-            raise NothingLoaded(f"the normal image is {state}", hint="kexec -l first")
+            raise NothingLoaded(f"the normal image is {state}", hint="load an image with -l first")
         record = self.records.read()
         if record and record.slot is Slot.NORMAL:
             self.check()

@@ -58,7 +58,7 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
                     raise
                 why = error.message
         if asked.debug:
-            say([f"{NAME}: kexec_load(2) is used: {why}"])
+            say([f"{NAME}: using kexec_load(2): {why}"])
         by_table(asked, image, kernel, request, machine)
 
 
@@ -96,8 +96,8 @@ def check_panic(asked: Wishes, machine: Machine) -> None:
     reserved = machine.crash_kernel
     if not isinstance(reserved, Unknown) and not reserved:
         raise NothingReserved(
-            "no memory is reserved for a crash kernel",
-            hint="boot with crashkernel=256M, or: pykexec load --crash-by-normal",
+            "there is no crash region",
+            hint="boot with crashkernel=256M, or use pykexec load --crash-by-normal",
         )
     if asked.hotplug and isinstance(machine.kexec.crash_elfcorehdr_size, Unknown):
         raise NotSupported(
@@ -122,17 +122,22 @@ def why_kexec_load(
             raise NotPermitted(f"{refused}, and {needs[0]} needs it", hint=f"without {needs[0]}")
         return f"{needs[0]} needs it"
     if not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
-        return f"kexec_file_load takes no {image.type}"
+        return f"kexec_file_load cannot load an image of type {image.type}"
     if machine.option("CONFIG_KEXEC_FILE") == "n":
-        return "this kernel has no kexec_file_load (CONFIG_KEXEC_FILE)"
+        return "this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set"
     return None
 
 
 def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
     if not asked.checks:
-        say([f"{NAME}: note: --no-checks has no effect: with -s the kernel's purgatory checks"])
+        say(
+            [
+                f"{NAME}: note: --no-checks has no effect: with -s the purgatory of the kernel "
+                "always checks"
+            ]
+        )
     if asked.serial_port is not None:
-        say([f"{NAME}: note: --serial has no effect: the kernel's purgatory writes to no port"])
+        say([f"{NAME}: note: --serial has no effect: the purgatory of the kernel prints nothing"])
     done = hand_over(image, kernel, request, file_flags(asked))
     say(f"{NAME}: warning: {warning}" for warning in done.warnings)
 
@@ -158,7 +163,7 @@ def by_table(
     machine: Machine,
 ) -> None:
     if asked.force_dtb:
-        say([f"{NAME}: note: --force-dtb has no effect: it is for kexec_file_load"])
+        say([f"{NAME}: note: --force-dtb has no effect without kexec_file_load"])
     complete = with_implied(image, request)
     checked = check_initrd(image, complete)
     granted = Granted(rng_seed=os.urandom(RNG_SEED_SIZE))

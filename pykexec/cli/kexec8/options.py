@@ -10,10 +10,10 @@ from enum import Enum
 class Kind(Enum):
     """What becomes of an option here."""
 
-    SERVED = "does what it says"
-    ALREADY = "what it asks for is so anyway"
-    NOTED = "without meaning here: accepted, and said so on stderr"
-    REFUSED = "refused, with the reason"
+    SERVED = "has its effect"
+    ALREADY = "asks for what is always the case"
+    NOTED = "has no effect: accepted, with a note on stderr"
+    REFUSED = "is an error, with the reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,52 +38,52 @@ class Option:
 
 
 NEXT = "after 2.0.32"
-NO_SCREEN = "the purgatory of pykexec touches no screen"
+NO_SCREEN = "the purgatory of pykexec does not write to the screen"
 OWN_SERIAL = (
-    "the purgatory of pykexec always writes to a serial port, that of the running kernel's console "
-    "or of --serial"
+    "the purgatory of pykexec always writes to a serial port: the console of the running "
+    "kernel, or --serial"
 )
-NO_XEN = "it is for Xen, which takes another kernel alive by tools of its own"
+NO_XEN = "live update of Xen is done by Xen's own tools"
 NO_WAY_BACK = (
-    "the purgatory of pykexec hands on no way back (kexec_jump_back_entry=), which the running "
-    "kernel leaves only with CONFIG_KEXEC_JUMP; Debian's 6.1, 6.12 and 7.2 are built without"
+    "the purgatory of pykexec does not pass on kexec_jump_back_entry=, and the running "
+    "kernel needs CONFIG_KEXEC_JUMP, which is not set in Debian's 6.1, 6.12 and 7.2"
 )
-NOTHING_TO_RETURN_TO = "pykexec starts no kernel that could jump back (--load-preserve-context)"
+NOTHING_TO_RETURN_TO = "pykexec does not start kernels that can jump back (--load-preserve-context)"
 
 GENERAL = (
-    Option("help", "h", help="Print this help."),
-    Option("version", "v", help="Print the version."),
-    Option("force", "f", help="Load and start at once, without shutdown(8)."),
-    Option("no-checks", "i", help="The purgatory compares no digests."),
+    Option("help", "h", help="Print this help and exit."),
+    Option("version", "v", help="Print the version and exit."),
+    Option("force", "f", help="Load the new kernel and start it without shutdown(8)."),
+    Option("no-checks", "i", help="Skip digest verification in purgatory."),
     Option(
         "no-ifdown",
         "x",
-        help="Don't bring down network interfaces.",
+        help="Do not bring down network interfaces.",
         kind=Kind.ALREADY,
         why="the network is never touched",
     ),
-    Option("no-sync", "y", help="Don't sync file systems before a start."),
-    Option("load", "l", help="Load the new kernel, and no more."),
+    Option("no-sync", "y", help="Do not sync file systems before starting the kernel."),
+    Option("load", "l", help="Load the new kernel without starting it."),
     Option("load-panic", "p", help="Load the new kernel for use on panic."),
-    Option("unload", "u", help="Free the loaded kernel; with -p the one for a panic."),
+    Option("unload", "u", help="Unload the kernel; with -p, the kernel for a panic."),
     Option("exec", "e", help="Start the loaded kernel."),
     Option(
         "exec-live-update",
-        help="Start a loaded Xen.",
+        help="Start a loaded Xen hypervisor.",
         kind=Kind.REFUSED,
         why=NO_XEN,
         since="2.0.21",
     ),
-    Option("type", "t", "TYPE", help="The new kernel is of this type."),
-    Option("mem-min", argument="ADDR", help="Lowest address to load into."),
-    Option("mem-max", argument="ADDR", help="Highest address to load into, inclusive."),
+    Option("type", "t", "TYPE", help="Treat the new kernel as an image of TYPE."),
+    Option("mem-min", argument="ADDR", help="Place nothing below ADDR."),
+    Option("mem-max", argument="ADDR", help="Place nothing above ADDR (inclusive)."),
     Option(
         "reuseinitrd",
         help="Reuse the initrd of the first boot.",
         kind=Kind.REFUSED,
-        why="not implemented on this architecture: x86 gives its initrd's memory back",
+        why="not implemented on this architecture: x86 kernels free the memory of their initrd",
     ),
-    Option("print-ckr-size", help="Print the size of the crash kernel's region.", since="2.0.12"),
+    Option("print-ckr-size", help="Print the size of the crash region.", since="2.0.12"),
     Option(
         "load-preserve-context",
         help="Load a kernel that can jump back to this one.",
@@ -98,28 +98,28 @@ GENERAL = (
     ),
     Option(
         "load-live-update",
-        help="Load a Xen over the running one.",
+        help="Load a Xen hypervisor to replace the running one.",
         kind=Kind.REFUSED,
         why=NO_XEN,
         since="2.0.21",
     ),
-    Option("entry", argument="ADDR", help="Start here and not at the purgatory."),
-    Option("kexec-file-syscall", "s", field="file", help="Only kexec_file_load(2).", since="2.0.8"),
-    Option("kexec-syscall", "c", field="classic", help="Only kexec_load(2)."),
+    Option("entry", argument="ADDR", help="Start at ADDR instead of the purgatory."),
+    Option("kexec-file-syscall", "s", field="file", help="Use kexec_file_load(2).", since="2.0.8"),
+    Option("kexec-syscall", "c", field="classic", help="Use kexec_load(2)."),
     Option(
         "kexec-syscall-auto",
         "a",
         field="auto",
-        help="The first, and the second where needed (default).",
+        help="Use kexec_file_load(2), or kexec_load(2) if needed (default).",
         since="2.0.17",
     ),
-    Option("debug", "d", help="Say what goes where, and what the kernel is given."),
-    Option("status", "S", help="1 if an image for a panic (-l: a normal one) is loaded."),
-    Option("hotplug", help="Let the kernel keep its ELF core headers up to date.", since="2.0.28"),
-    Option("no-cma", help="No contiguous memory for a loaded file.", since=NEXT),
+    Option("debug", "d", help="Print what is loaded where, and the arguments of kexec_load(2)."),
+    Option("status", "S", help="Exit with 1 if an image for a panic (-l: a normal one) is loaded."),
+    Option("hotplug", help="Let the kernel follow memory and CPU hotplug.", since="2.0.28"),
+    Option("no-cma", help="Do not use contiguous memory for a loaded file.", since=NEXT),
     Option(
         "force-dtb",
-        help="kexec_file_load(2) passes the device tree on, ACPI or not.",
+        help="Pass on the device tree even if there is ACPI.",
         since=NEXT,
     ),
 )
@@ -130,70 +130,78 @@ X86 = (
         "command-line",
         argument="STRING",
         field="append",
-        help="Words for the command line.",
+        help="Add STRING to the command line.",
         repeatable=True,
     ),
     Option("append", argument="STRING", help="The same.", repeatable=True),
-    Option("reuse-cmdline", help="Start from the running kernel's command line."),
-    Option("initrd", argument="FILE", help="An initrd; several are joined.", repeatable=True),
+    Option("reuse-cmdline", help="Start with the command line of the running kernel."),
+    Option(
+        "initrd",
+        argument="FILE",
+        help="Load FILE as the initrd. Repeatable; the files are concatenated.",
+        repeatable=True,
+    ),
     Option("ramdisk", argument="FILE", field="initrd", help="The same.", repeatable=True),
     Option(
         "module",
         argument='"FILE ARGS"',
-        help="A file for a multiboot image, and its string.",
+        help="Pass a file and its arguments to a multiboot image.",
         repeatable=True,
     ),
     Option("entry-32bit", help="Start a bzImage by its 32-bit entry."),
-    Option("real-mode", help="Start a bzImage by its real-mode entry: it asks the BIOS again."),
-    Option("args-linux", help="Start an ELF file by the Linux protocol."),
+    Option("real-mode", help="Start a bzImage by its real-mode entry, which queries the BIOS."),
+    Option("args-linux", help="Start an ELF file by the Linux boot protocol."),
     Option("args-elf", help="Pass ELF boot notes to an ELF file."),
-    Option("args-none", help="Start an ELF file directly."),
-    Option("noefi", help="Don't hand EFI on to the next kernel."),
+    Option("args-none", help="Start an ELF file directly, without the purgatory."),
+    Option("noefi", help="Do not pass on EFI services to the new kernel."),
     Option("reset-vga", help="Reset a VGA device.", kind=Kind.NOTED, why=NO_SCREEN),
-    Option("console-vga", help="Messages on the VGA.", kind=Kind.NOTED, why=NO_SCREEN),
+    Option("console-vga", help="Write messages to the VGA.", kind=Kind.NOTED, why=NO_SCREEN),
     Option(
-        "console-serial", help="Messages on the serial port.", kind=Kind.ALREADY, why=OWN_SERIAL
+        "console-serial",
+        help="Write messages to the serial port.",
+        kind=Kind.ALREADY,
+        why=OWN_SERIAL,
     ),
     Option(
         "serial",
         argument="PORT",
-        help="The port for messages: ttyS0 to ttyS3, or 0xPORT.",
+        help="Write messages to PORT: ttyS0 to ttyS3, or 0xPORT.",
     ),
     Option(
         "serial-baud",
         argument="RATE",
-        help="Its speed.",
+        help="Set the speed of the serial port.",
         kind=Kind.NOTED,
-        why="the serial port keeps the speed that it has",
+        why="the speed of the serial port is not changed",
     ),
     Option(
         "elf32-core-headers",
-        help="ELF core headers of 32 bits.",
+        help="Use 32-bit ELF core headers.",
         kind=Kind.NOTED,
-        why="they have 64 bits on x86_64, as kexec-tools makes them too",
+        why="on x86_64 the headers are 64-bit, as in kexec-tools",
     ),
     Option(
         "elf64-core-headers",
-        help="ELF core headers of 64 bits.",
+        help="Use 64-bit ELF core headers.",
         kind=Kind.ALREADY,
-        why="they have 64 bits",
+        why="the headers are always 64-bit",
     ),
     Option(
         "pass-memmap-cmdline",
-        help="Tell a capture kernel its memory by memmap=.",
+        help="Pass the memory of a capture kernel in memmap=.",
         kind=Kind.NOTED,
-        why="its memory is in boot_params, which every kernel with a 64-bit entry reads",
+        why="the memory map is in boot_params, which every kernel with a 64-bit entry reads",
     ),
     Option(
         "reuse-video-type",
-        help="Take over the type of the screen.",
+        help="Pass on the type of the screen.",
         kind=Kind.ALREADY,
-        why="all of screen_info is taken over",
+        why="the whole screen_info is always passed on",
     ),
     Option(
         "dtb",
         argument="FILE",
-        help="A device tree.",
+        help="Pass FILE as the device tree.",
         kind=Kind.NOTED,
         why="x86 boots without a device tree",
     ),

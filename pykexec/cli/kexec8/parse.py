@@ -14,7 +14,7 @@ from pykexec.errors import UsageError
 SHORT = "".join(short + ":" * bool(option.argument) for short, option in BY_SHORT.items())
 LONG = [option.long + "=" * bool(option.argument) for option in OPTIONS]
 ADDRESS_LIMIT = 1 << 64
-HELP = "pykexec-kexec --help"
+HELP = "see pykexec-kexec --help"
 NEVER_EMPTY = {"FILE": "file name", '"FILE ARGS"': "file name"}
 """Arguments of which an empty word is none (a script's variable that is not set), and what they
 are. A number and an image type say so themselves."""
@@ -75,12 +75,12 @@ def parse(words: Sequence[str]) -> Words:
         option = BY_LONG[name[2:]] if name.startswith("--") else BY_SHORT[name[1:]]
         if not argument and option.kind is Kind.SERVED and option.argument in NEVER_EMPTY:
             raise BadCommandLine(
-                f"--{option.long}: an empty word is no {NEVER_EMPTY[option.argument]}", hint=HELP
+                f"--{option.long}: empty {NEVER_EMPTY[option.argument]}", hint=HELP
             )
         values.setdefault(option.key, []).append(argument)
         seen.add(option.long)
     if "" in operands:
-        raise BadCommandLine("the operand is an empty word, and no kernel", hint=HELP)
+        raise BadCommandLine("the kernel operand is empty", hint=HELP)
     return Words(
         {key: tuple(found) for key, found in values.items()},
         tuple(option for option in OPTIONS if option.long in seen),
@@ -102,6 +102,6 @@ def address(key: str, text: str) -> int:
         name = key.replace("_", "-")
         raise BadCommandLine(
             f"Bad option value in --{name}={text}",
-            hint="a decimal, 0x hexadecimal or 0 octal number",
+            hint="give a decimal, hexadecimal (0x) or octal (0) number",
         )
     return number

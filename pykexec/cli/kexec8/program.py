@@ -118,7 +118,7 @@ def status(asked: Wishes, kernel: DropInKernel) -> int:
     if state is LoadState.UNKNOWN:
         raise NotSupported(
             f"it is unknown whether the {slot} image is loaded",
-            hint="/sys/kernel/kexec_loaded and kexec_crash_loaded are there with CONFIG_KEXEC",
+            hint="/sys/kernel/kexec_loaded and kexec_crash_loaded need CONFIG_KEXEC",
         )
     return LOADED if state is LoadState.LOADED else 0
 
@@ -132,7 +132,7 @@ def region_size(kernel: DropInKernel) -> int:
         return reserved.ranges[-1].size if reserved else 0
     size = kernel.machine().kexec.crash_size
     if isinstance(size, Unknown):
-        raise NotSupported(f"the reserved region is {reserved}", hint="as root")
+        raise NotSupported(f"the crash region is {reserved}", hint="run as root")
     return size
 
 
@@ -175,6 +175,6 @@ def find_shutdown(folders: Sequence[Path]) -> Path:
         if os.access(found, os.X_OK) and found.is_file():
             return found
     raise NotSupported(
-        f"there is no shutdown in {', '.join(map(str, folders))}",
-        hint="-l to load, and then reboot as this system does",
+        f"no shutdown program found in {', '.join(map(str, folders))}",
+        hint="load with -l, then reboot in the way of this system",
     )

@@ -9,14 +9,14 @@ from pykexec.cli.kexec8.options import GENERAL, X86, Kind, Option
 
 SPEAKS = "2.0.32"
 """The kexec-tools whose options these are."""
-VERSION = f"kexec-tools {SPEAKS} (its command line, by pykexec {__version__})"
+VERSION = f"kexec-tools {SPEAKS} (command line implemented by pykexec {__version__})"
 COLUMN = 31
 
 
 def usage() -> Iterator[str]:
     yield VERSION
     yield "Usage: kexec [OPTION]... [kernel]"
-    yield "Start a new kernel from the running one; KERNEL alone: load it, then shutdown -r now"
+    yield "Load a new kernel from the running one; by default also run shutdown -r now to start it"
     yield ""
     yield from lines(GENERAL)
     yield ""

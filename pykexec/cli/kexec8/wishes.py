@@ -134,7 +134,7 @@ def verb(given: Words) -> Do:
         if given.has(do.value):
             return do
     if len(given.operands) > 1:
-        raise BadCommandLine(f"one kernel, and not also {given.operands[1]}")
+        raise BadCommandLine(f"more than one kernel is given: also {given.operands[1]}")
     if given.has("print_ckr_size"):
         return Do.REGION_SIZE
     if given.has("status"):
@@ -159,7 +159,7 @@ def exclude(given: Words, contradicted: bool, option: str) -> None:
         other = next((name for name in ("exec", "force") if given.has(name)), None)
         what = f"--{other}" if other and other != option else given.operands[0]
         raise BadCommandLine(
-            f"--{option} and {what} exclude each other", hint="two calls, one after the other"
+            f"--{option} and {what} exclude each other", hint="run the program twice"
         )
 
 
@@ -171,12 +171,15 @@ def refuse(given: Words) -> None:
 
 def hint(name: str) -> str:
     hints = {
-        "load-preserve-context": "to read this kernel's memory in the next one: pykexec load "
-        "--crash-by-normal",
-        "load-jump-back-helper": "in a kernel that kexec-tools has started so, its own kexec",
-        "reuseinitrd": "--initrd with the file of the initrd",
+        "load-preserve-context": (
+            "to read the memory of this kernel in the next one, use pykexec load --crash-by-normal"
+        ),
+        "load-jump-back-helper": (
+            "in a kernel that kexec-tools has started with it, use the kexec of kexec-tools"
+        ),
+        "reuseinitrd": "use --initrd with the file of the initrd",
     }
-    return hints.get(name, "man pykexec-kexec")
+    return hints.get(name, "see man pykexec-kexec")
 
 
 def call(given: Words) -> Call:
@@ -196,7 +199,7 @@ def serial_port(asked: str | None) -> int | None:
     if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", asked) and 0 < int(asked, 16) <= LAST_PORT:
         return int(asked, 16)
     raise BadCommandLine(
-        f"Bad serial port base '{asked}'", hint="ttyS0 to ttyS3, or an I/O port like 0x3f8"
+        f"Bad serial port base '{asked}'", hint="use ttyS0 to ttyS3, or an I/O port such as 0x3f8"
     )
 
 
@@ -213,14 +216,14 @@ def notes(given: Words) -> Iterator[str]:
         if option.kind is Kind.NOTED:
             yield f"--{option.long} has no effect: {option.why}"
     if len(given.all("append")) > 1:
-        yield "the command lines given are joined in their order"
+        yield "all command lines are joined in their order"
 
 
 def check_load(made: Wishes) -> None:
     if made.kernel is None:
-        raise NoKernel("No kernel specified", hint="pykexec-kexec --help")
+        raise NoKernel("No kernel specified", hint="see pykexec-kexec --help")
     if made.hotplug and not made.panic:
-        raise BadCommandLine("--hotplug is for --load-panic")
+        raise BadCommandLine("--hotplug requires --load-panic")
     if made.call is Call.FILE:
         ignored = {
             "--mem-min": made.mem_min is not None,
@@ -234,5 +237,6 @@ def check_load(made: Wishes) -> None:
         for name, there in ignored.items():
             if there:
                 raise BadCommandLine(
-                    f"{name} would be ignored: with -s the kernel places the image", hint="-c or -a"
+                    f"{name} has no effect with -s: the kernel places the image",
+                    hint="use -c or -a",
                 )

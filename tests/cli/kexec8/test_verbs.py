@@ -175,7 +175,7 @@ def test_a_kernel_alone(kexec: Kexec, calls: Calls, kernel: MadeUp, files: Path)
     set_loaded(kernel)
     calls.shutdown_folders = (files / "not", files)
     said = kexec("bzImage", status=255)
-    assert f"there is no shutdown in {files}/not, {files}\n" in said.err
+    assert f"no shutdown program found in {files}/not, {files}\n" in said.err
     assert calls.nothing
     write(files, "shutdown", b"").chmod(0o755)
     kexec("bzImage")
@@ -238,7 +238,7 @@ TEXTS = {
     ),
     "-s -l bzImage --real-mode": (
         1,
-        "pykexec-kexec: --real-mode would be ignored: with -s the kernel places the image",
+        "pykexec-kexec: --real-mode has no effect with -s: the kernel places the image",
     ),
     "-c -p bzImage --real-mode": (
         1,
@@ -247,8 +247,8 @@ TEXTS = {
     ),
     "-l bzImage --reuseinitrd": (
         1,
-        "pykexec-kexec: --reuseinitrd: not implemented on this architecture: x86 gives its "
-        "initrd's memory back",
+        "pykexec-kexec: --reuseinitrd: not implemented on this architecture: x86 kernels "
+        "free the memory of their initrd",
     ),
 }
 
