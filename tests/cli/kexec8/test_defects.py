@@ -146,7 +146,10 @@ def test_u5_debug_changes_no_flag(kexec: Kexec, calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("option", "why"),
     [
-        ("--load-preserve-context", "the purgatory of pykexec does not pass on kexec_jump_back_entry="),
+        (
+            "--load-preserve-context",
+            "the purgatory of pykexec does not pass on kexec_jump_back_entry=",
+        ),
         ("--load-jump-back-helper", "pykexec does not start kernels that can jump back"),
     ],
 )
