@@ -11,45 +11,22 @@ import mmap
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from errno import errorcode
 
 from pykexec.abi.kexec import (
-    KEXEC_ARCH_386,
-    KEXEC_ARCH_X86_64,
     LINUX_REBOOT_CMD_KEXEC,
     LINUX_REBOOT_MAGIC1,
     LINUX_REBOOT_MAGIC2,
     KexecFileFlag,
     kexec_load_text,
 )
+from pykexec.arch import ARCHITECTURES, Arch, SyscallNumbers, arch_named
 from pykexec.errors import NotSupported
 from pykexec.syscalls import SyscallError
 
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 
-
-@dataclass(frozen=True, slots=True)
-class SyscallNumbers:
-    """Of one architecture, arch/*/include/generated/uapi/asm/unistd*.h."""
-
-    kexec_load: int
-    kexec_file_load: int
-    """-1: there is none, and the kernel answers ENOSYS."""
-    reboot: int
-    init_module: int
-    delete_module: int
-    finit_module: int
-    kexec_arch: int = KEXEC_ARCH_X86_64
-    """For the flags of kexec_load: all images are for x86, and a kernel takes its own only."""
-
-
-NUMBERS = {
-    "i686": SyscallNumbers(283, -1, 88, 128, 129, 350, kexec_arch=KEXEC_ARCH_386),
-    "x86_64": SyscallNumbers(246, 320, 169, 175, 176, 313),
-    "aarch64": SyscallNumbers(104, 294, 142, 105, 106, 273),
-}
 
 library = ctypes.CDLL(None, use_errno=True)
 library.syscall.restype = ctypes.c_long
@@ -64,16 +41,23 @@ class SegmentRecord(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_size_t) for name in ("buf", "bufsz", "mem", "memsz"))
 
 
-def numbers() -> SyscallNumbers:
-    """For the running kernel; over a 64-bit one a 32-bit Python would reach the compat
-    entry, whose records are others."""
-    machine = os.uname().machine
-    if machine not in NUMBERS or (sys.maxsize < 1 << 32 and machine != "i686"):
+def running_arch() -> Arch:
+    """The architecture of the running kernel. Over a 64-bit kernel a 32-bit Python would reach the
+    compat entry, whose records differ. Raises NotSupported."""
+    uname = os.uname().machine
+    arch = arch_named(uname)
+    if arch is None or (sys.maxsize < 1 << 32 and arch.bits != 32):
         raise NotSupported(
-            f"kexec system calls of {machine} are not known here",
-            hint=f"known: {', '.join(NUMBERS)}, with a Python of as many bits",
+            f"kexec system calls of {uname} are not known here",
+            hint=f"known: {', '.join(item.name for item in ARCHITECTURES)}, "
+            "with a Python of as many bits",
         )
-    return NUMBERS[machine]
+    return arch
+
+
+def numbers() -> SyscallNumbers:
+    """Those of the running kernel. Raises NotSupported."""
+    return running_arch().syscalls
 
 
 def raw_syscall(*arguments: object) -> int:

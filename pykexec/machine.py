@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
+from pykexec.arch import I386, Arch, arch_named
 from pykexec.errors import NotSupported
 from pykexec.memory.assumed import assumed_map
 from pykexec.memory.map import MemoryMap
@@ -301,9 +302,14 @@ class Machine:
         return RangeSet() if isinstance(self.iommus, Unknown) else self.iommus.memory
 
     @property
+    def arch(self) -> Arch | None:
+        """The architecture of the running kernel; None where it is unknown, or not known here."""
+        return arch_named(self.architecture) if isinstance(self.architecture, str) else None
+
+    @property
     def is_i386(self) -> bool:
-        """Whether the kernel that runs is a 32-bit one of x86."""
-        return self.architecture in ("i386", "i486", "i586", "i686")
+        """Whether the running kernel is a 32-bit kernel of x86."""
+        return self.arch is I386
 
     def option(self, name: str) -> str | Unknown:
         """A build option: "y", "m", its value, or "n" where the configuration lacks it."""

@@ -15,6 +15,7 @@ LAYERS = (
     ("errors",),
     ("syscalls",),
     ("abi",),
+    ("arch",),
     ("memory",),
     ("machine",),
     ("images",),

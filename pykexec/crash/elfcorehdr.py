@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pykexec.abi.elf import (
     EHDR,
     EI_IDENT,
-    EM_X86_64,
     ET_CORE,
     EV_CURRENT,
     PF_R,
@@ -23,6 +22,7 @@ from pykexec.abi.elf import (
     PT_LOAD,
     PT_NOTE,
 )
+from pykexec.arch import X86_64, Arch
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import DoesNotFit
 from pykexec.machine import NoteArea
@@ -82,11 +82,12 @@ def build(
     *,
     page_offset_base: int,
     copied_note: bytes = b"",
+    arch: Arch = X86_64,
 ) -> bytes:
     """The headers that will lie at `addr`, with `copied_note` right behind them.
 
-    Raises TooManyHeaders. p_vaddr is the direct map: makedumpfile derives
-    page_offset from it.
+    `arch` is that of the first kernel. p_vaddr is the direct map: makedumpfile derives
+    page_offset from it. Raises TooManyHeaders.
     """
     areas, pieces = list(notes), list(loads)
     phnum = len(areas) + len(pieces) + bool(copied_note)
@@ -97,7 +98,7 @@ def build(
     pack = PHDR.pack
     parts = [
         EHDR.pack(
-            EI_IDENT, ET_CORE, EM_X86_64, EV_CURRENT, 0, EHDR.size, 0, 0,
+            EI_IDENT, ET_CORE, arch.elf_machine, EV_CURRENT, 0, EHDR.size, 0, 0,
             EHDR.size, PHDR.size, phnum, 0, 0, 0,
         )
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.notes import moved_note, parse_notes
@@ -74,6 +75,7 @@ def bind(
         loads,
         page_offset_base=base,
         copied_note=copied,
+        arch=machine.arch or X86_64,
     )
     room = where.size - SEAL_SIZE
     if len(headers) > room:

@@ -229,7 +229,7 @@ class KernelBackend:
         elif not self.records.read():
             self.records.write(record_of(by_normal, slot))
         with syscall_segments(table) as segments:
-            flags = int(table.flags) | libc.numbers().kexec_arch
+            flags = int(table.flags) | libc.running_arch().kexec_arch
             self.announce(table.entry, segments, flags)
             self.handed_over = slot
             try:
@@ -367,7 +367,7 @@ def free_image(calls: KernelCalls, slot: Slot) -> None:
     crash = slot is Slot.CRASH
     try:
         flags = KexecFlag.KEXEC_ON_CRASH if crash else KexecFlag(0)
-        calls.kexec_load(0, [], int(flags) | libc.numbers().kexec_arch)
+        calls.kexec_load(0, [], int(flags) | libc.running_arch().kexec_arch)
     except SyscallError as error:
         if error.errno not in (EPERM, EACCES, ENOSYS):
             raise

@@ -1,0 +1,91 @@
+"""One frozen value for each architecture: the numbers that code for any architecture asks for.
+
+What an architecture needs beyond numbers (boot protocol, images, purgatory) is code, in folders of
+its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SyscallNumbers:
+    """arch/*/include/generated/uapi/asm/unistd*.h; -1 where the kernel has none (ENOSYS)."""
+
+    kexec_load: int
+    kexec_file_load: int
+    reboot: int
+    init_module: int
+    delete_module: int
+    finit_module: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """Sizes in bytes."""
+
+    name: str
+    """As uname -m prints it, and QEMU and Debian's packages of cross tools spell it."""
+    unames: frozenset[str]
+    """Everything that uname -m may print for it."""
+    bits: int
+    elf_machine: int
+    """e_machine of its ELF files (include/uapi/linux/elf-em.h)."""
+    syscalls: SyscallNumbers
+    page_size: int
+    huge_page_size: int
+    """What one entry of the last but one level of page tables maps."""
+    destination_limit: int
+    """The highest address of a segment's end, inclusive (KEXEC_DESTINATION_MEMORY_LIMIT)."""
+    prstatus_size: int
+    """struct elf_prstatus, in NT_PRSTATUS."""
+
+    @property
+    def kexec_arch(self) -> int:
+        """KEXEC_ARCH_*, the upper half of the flags of kexec_load(2)."""
+        return self.elf_machine << 16
+
+
+X86_64 = Arch(
+    name="x86_64",
+    unames=frozenset({"x86_64"}),
+    bits=64,
+    elf_machine=62,
+    syscalls=SyscallNumbers(246, 320, 169, 175, 176, 313),
+    page_size=4096,
+    huge_page_size=2 << 20,
+    destination_limit=(1 << 46) - 1,
+    prstatus_size=336,
+)
+I386 = Arch(
+    name="i686",
+    unames=frozenset({"i386", "i486", "i586", "i686"}),
+    bits=32,
+    elf_machine=3,
+    syscalls=SyscallNumbers(283, -1, 88, 128, 129, 350),
+    page_size=4096,
+    huge_page_size=4 << 20,
+    destination_limit=(1 << 32) - 1,
+    prstatus_size=144,
+)
+"""A 32-bit host; with PAE its huge pages have 2 MiB, and no crash by normal runs there."""
+ARM64 = Arch(
+    name="aarch64",
+    unames=frozenset({"aarch64"}),
+    bits=64,
+    elf_machine=183,
+    syscalls=SyscallNumbers(104, 294, 142, 105, 106, 273),
+    page_size=4096,
+    huge_page_size=2 << 20,
+    destination_limit=(1 << 64) - 1,
+    prstatus_size=392,
+)
+"""Its numbers only, for pages of 4 KiB: no image is placed for it yet."""
+
+ARCHITECTURES = (X86_64, I386, ARM64)
+
+
+def arch_named(uname: str) -> Arch | None:
+    """The architecture of a kernel whose uname -m is this; None for one that is not known here."""
+    return next((arch for arch in ARCHITECTURES if uname in arch.unames), None)
