@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,10 +40,14 @@ class DigestAhead:
             for chunk in self.contents.chunks():
                 if not threading.main_thread().is_alive():
                     return
-                running.update(chunk)
+                running.update(self.keep(chunk))
             self.found = running.digest()
         except KexecError as fault:
             self.fault = fault
+
+    def keep(self, chunk: bytes | memoryview) -> bytes | memoryview:
+        """What is digested of a chunk."""
+        return chunk
 
     @property
     def name(self) -> str:
@@ -68,6 +73,25 @@ class DigestAhead:
         return self.found
 
 
-def digest_ahead(contents: Contents | None) -> Contents | None:
-    """Begin, where it is worth it."""
-    return DigestAhead(contents) if contents and contents.size >= WORTHWHILE else contents
+class CopyAhead(DigestAhead):
+    """Also a copy of the contents, made in the same pass: nobody else can change it, so the kernel
+    can be given these bytes as they were digested."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.memory = mmap.mmap(-1, contents.size)
+        self.done = 0
+        super().__init__(contents)
+
+    def keep(self, chunk: bytes | memoryview) -> memoryview:
+        end = self.done + len(chunk)
+        self.memory[self.done : end] = chunk
+        kept = memoryview(self.memory)[self.done : end]
+        self.done = end
+        return kept
+
+
+def digest_ahead(contents: Contents | None, copy: bool = False) -> Contents | None:
+    """Begin, where it is worth it; with a copy for a load by kexec_load(2)."""
+    if contents is None or contents.size < WORTHWHILE:
+        return contents
+    return CopyAhead(contents) if copy else DigestAhead(contents)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.images.contents import FileSpan, OpenFile, UnreadableFile
-from pykexec.images.digest_ahead import WORTHWHILE, DigestAhead, digest_ahead
+from pykexec.images.digest_ahead import WORTHWHILE, CopyAhead, DigestAhead, digest_ahead
 
 SLOW_READER = """
 import sys, time
@@ -62,3 +62,13 @@ def test_the_end_of_the_process_does_not_wait_for_it() -> None:
     """Which would be never."""
     done = subprocess.run([sys.executable, "-c", SLOW_READER], timeout=120, check=False)
     assert done.returncode == 7
+
+
+def test_a_copy_is_what_was_digested(tmp_path: Path) -> None:
+    span = spanned(tmp_path, WORTHWHILE + 5)
+    ahead = digest_ahead(span, copy=True)
+    assert isinstance(ahead, CopyAhead)
+    digest = ahead.sha256
+    (tmp_path / "initrd").write_bytes(b"other")
+    assert hashlib.sha256(ahead.memory).digest() == digest
+    assert ahead.memory[:6] == b"begin\0"

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from pykexec import libc
 from pykexec.images.contents import Contents, FileSpan, copied
-from pykexec.images.digest_ahead import DigestAhead
+from pykexec.images.digest_ahead import CopyAhead, DigestAhead
 from pykexec.placement.segment import SegmentTable
 
 
@@ -34,6 +34,10 @@ def in_memory(contents: Contents) -> Iterator[int]:
     """The address of these bytes in this process: a copy, since the pages of a private mapping
     follow the file until they are written (mmap(2), MAP_PRIVATE). Raises UnreadableFile,
     FileChanged."""
+    if isinstance(contents, CopyAhead):
+        _ = contents.sha256  # made when the copy is
+        yield libc.address_of(contents.memory)
+        return
     with mmap.mmap(-1, max(1, contents.size)) as memory:
         done = 0
         for chunk in copied(contents):

@@ -83,7 +83,9 @@ def open_initrd(asked: Wishes) -> Contents | None:
     if not asked.loads:
         return None
     initrd = joined_initrd(asked.initrds)
-    return digest_ahead(initrd) if asked.call is Call.CLASSIC and asked.checks else initrd
+    if asked.call is not Call.CLASSIC or not asked.checks:
+        return initrd
+    return digest_ahead(initrd, copy=True)
 
 
 def tell(what: Do) -> int:

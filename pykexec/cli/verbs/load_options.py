@@ -63,7 +63,8 @@ class LoadOptions:
     @cached_property
     def initrd(self) -> Contents | None:
         """The initrds, opened and begun to be read; raises UnreadableFile."""
-        return digest_ahead(joined_initrd(self.initrds))
+        given_to_kernel = self.backend == "kernel" and not (self.dry_run or self.crash_by_normal)
+        return digest_ahead(joined_initrd(self.initrds), copy=given_to_kernel)
 
     def open_files(self) -> None:
         """As early as possible: reading goes on beside everything else."""

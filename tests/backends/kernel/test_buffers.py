@@ -10,6 +10,7 @@ import pytest
 
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.images.contents import Built, Contents, FileSpan, Joined, OpenFile
+from pykexec.images.digest_ahead import CopyAhead
 from pykexec.placement.segment import Segment, SegmentTable
 from tests.builders import segment, write
 
@@ -27,12 +28,13 @@ def test_each_segment_has_its_bytes(file: OpenFile) -> None:
         FileSpan(file, 4097, 5000),
         Built(b"built"),
         Joined((Built(b"ab"), FileSpan(file, 1, 3))),
+        CopyAhead(FileSpan(file, 0, file.size)),
     ]
     segments = [Segment("x", 0x1000 * n, 0x8000, "", item) for n, item in enumerate(contents)]
     table = SegmentTable((*segments, segment("gap", 0x100000, 0x1000)), 0)
     with syscall_segments(table) as found:
         raw = [ctypes.string_at(addr, size) if addr else b"" for addr, size, _, _ in found]
-    assert raw == [DATA, DATA[4097:9097], b"built", b"ab\1\2\3", b""]
+    assert raw == [DATA, DATA[4097:9097], b"built", b"ab\1\2\3", DATA, b""]
     assert found[-1] == (0, 0, 0x100000, 0x1000)
 
 
