@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.host.capture import open_root
+from pykexec.host.facts import read_machine
+from pykexec.machine import SerialConsole
+
 from .lab import VM
 from .machine import Result
 from .product import PYKEXEC, document, site, text
@@ -46,6 +50,9 @@ FIRST = f"""
     {PYKEXEC} status --backend kernel --json > /out/status.json
     cat /sys/kernel/kexec_loaded > /out/loaded
     {PYKEXEC} doctor --json > /out/doctor.json || true
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --syscall file \\
+        --dry-run --json > /out/dry-file.json
+    {PYKEXEC} machine capture /out/machine.json > /out/captured.txt
     copyout /out
     host mark "exec"
     {PYKEXEC} exec --backend kernel --yes
@@ -89,7 +96,7 @@ def result(vm: VM) -> Result:
     ("name", "status", "message"),
     [
         ("no-reservation", 6, "pykexec: there is no crash region"),
-        ("no-panic-mode", 5, "pykexec: mode in-place: nothing is reserved for a crash kernel"),
+        ("no-panic-mode", 5, "pykexec: mode in-place: there is no crash region"),
         ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
         ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),
         ("not-a-kernel", 1, "pykexec: /etc/disk: not a kernel image: it is a text file"),
@@ -134,8 +141,36 @@ def test_kexec_file_load_starts_the_one_after(result: Result) -> None:
 
 
 def test_the_doctor_knows_this_machine(result: Result) -> None:
-    rows = document(result, "first/doctor.json")
-    assert rows["schema"] == "pykexec.doctor/1"
+    found = document(result, "first/doctor.json")
+    assert found["schema"] == "pykexec.doctor/1"
+    levels = {row["name"]: row["level"] for row in found["rows"]}
+    assert levels["system call"] == "ok"
+    assert levels["memory encryption"] == "ok"
+
+
+def test_a_dry_run_by_file_is_the_load_by_file(result: Result) -> None:
+    dry, done = document(result, "first/dry-file.json"), document(result, "second/file.json")
+    assert (dry["state"], done["state"]) == ("requested", "loaded")
+    assert {name for name in dry if dry[name] != done[name]} == {
+        "state",
+        "cmdline",
+        "cmdline_words",
+    }
+
+
+def test_the_facts_of_a_real_kernel(result: Result, tmp_path: Path) -> None:
+    """Its console, as /sys/class/tty has it; VMCOREINFO, as /proc/kcore has it."""
+    file = tmp_path / "machine.json"
+    file.write_text(text(result, "first/machine.json"))
+    machine = read_machine(open_root(file))
+    assert machine.console == SerialConsole("ttyS0", 0x3F8, False, None, 0, "console=ttyS0")
+    assert machine.sme_mask == 0
+    assert machine.snp_guest is False
+    assert machine.kexec.in_kernel is True
+    assert document(result, "first/plan.json")["console"] == {
+        "port": "0x3f8",
+        "why": "ttyS0, console=ttyS0",
+    }
 
 
 def test_mem_of_the_first_kernel_is_not_the_next_ones(vm: VM) -> None:
