@@ -16,8 +16,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 import pykexec
-from pykexec.cli import documents
-from pykexec.cli.documents import Document
+from pykexec.documents import codec
+from pykexec.documents.base import Document
 
 SCHEMAS = Path(pykexec.__file__).parent / "schemas"
 STATE = frozenset({"capture", "loaded", "stage", "simulated"})
@@ -65,7 +65,7 @@ def check_files(folder: Path) -> None:
 
 def watch() -> None:
     """From now on, of this process and of its children."""
-    documents.encode = checked_encode(documents.encode)  # type: ignore[assignment]
+    codec.encode = checked_encode(codec.encode)  # type: ignore[assignment]
     subprocess.Popen.communicate = checked_communicate(  # type: ignore[method-assign]
         subprocess.Popen.communicate
     )

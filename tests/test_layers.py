@@ -22,9 +22,9 @@ LAYERS = (
     ("crash",),
     ("purgatory",),
     ("placement",),
+    ("documents",),
     ("libc",),
     ("host",),
-    ("documents",),
     ("dump",),
     ("backends",),
     ("qemu",),
@@ -130,6 +130,11 @@ def only_in(names: set[str]) -> set[str]:
 
 def test_ctypes_is_only_in_libc() -> None:
     assert only_in({"ctypes"}) <= {"libc"}
+
+
+def test_mashumaro_is_only_where_documents_become_json() -> None:
+    """Its import takes 30 ms, so nothing imports that module but who reads or writes one."""
+    assert only_in({"mashumaro"}) == {"documents"}
 
 
 def test_rich_is_only_in_the_cli() -> None:

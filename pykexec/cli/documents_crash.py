@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.cli.documents import Document
+from pykexec.documents.report import (
+    BlockedTask,
+    CrashReport,
+    LargeTask,
+    Problem,
+    ReportedArmed,
+    ReportedCpu,
+    ReportedDump,
+    ReportedFrame,
+    ReportedLog,
+    ReportedMemory,
+    ReportedModule,
+    ReportedPanic,
+    ReportedSystem,
+    ReportedTaint,
+    ReportedTask,
+    ReportedTasks,
+    Reserved,
+)
 
 if TYPE_CHECKING:
-    from pykexec.dump.memory import Memory
-    from pykexec.dump.modules import Module
+    from collections.abc import Iterable
+
     from pykexec.dump.panic import LogEnd
-    from pykexec.dump.registers import Registers
     from pykexec.dump.report import Armed, Blocked, Cpu, Report, System, Tasks
     from pykexec.dump.stacks import Frame
     from pykexec.dump.tasks import Task
@@ -18,115 +35,111 @@ if TYPE_CHECKING:
 PAGE = 4096
 
 
-def crash_report(report: Report) -> Document:
-    """pykexec.report/1; a section is null where it cannot be read, and `problems` has why."""
+def crash_report(report: Report) -> CrashReport:
+    """A section is None where it cannot be read, and `problems` has why."""
+    dump, log, modules, memory = report.dump, report.log, report.modules, report.memory
+    return CrashReport(
+        dump=ReportedDump(dump.format, dump.file_size, dump.info_source),
+        system=system(report.system, log) if report.system else None,
+        panic=panic(report),
+        taint=None if report.taint is None else taint(report.taint),
+        cpus=None if report.cpus is None else tuple(map(cpu, report.cpus)),
+        tasks=tasks(report.tasks) if report.tasks else None,
+        memory=ReportedMemory(memory.total, memory.counters) if memory else None,
+        modules=None
+        if modules is None
+        else tuple(ReportedModule(item.name, item.size, item.taint) for item in modules),
+        armed=armed(report.armed) if report.armed else None,
+        log=None if log is None else ReportedLog(log.records, tuple(map(text, log.lines))),
+        problems=tuple(Problem(name, why) for name, why in report.problems),
+    )
+
+
+def panic(report: Report) -> ReportedPanic:
+    log = report.log
+    return ReportedPanic(
+        log.message if log else None,
+        log.cause if log else None,
+        report.panic_cpu,
+        task(report.panic_task) if report.panic_task else None,
+    )
+
+
+def taint(mask: int) -> ReportedTaint:
     from pykexec.dump.taint import taint_words
 
-    dump, log = report.dump, report.log
-    panicked = report.panic_cpu
-    return {
-        "schema": "pykexec.report/1",
-        "dump": {"format": dump.format, "size": dump.file_size, "vmcoreinfo": dump.info_source},
-        "system": system(report.system, log) if report.system else None,
-        "panic": {
-            "message": log.message if log else None,
-            "cause": log.cause if log else None,
-            "cpu": panicked,
-            "task": task(report.panic_task) if report.panic_task else None,
-        },
-        "taint": None
-        if report.taint is None
-        else {"mask": hex(report.taint), "words": taint_words(report.taint)},
-        "cpus": None if report.cpus is None else [cpu(item) for item in report.cpus],
-        "tasks": tasks(report.tasks) if report.tasks else None,
-        "memory": memory(report.memory) if report.memory else None,
-        "modules": None if report.modules is None else [module(item) for item in report.modules],
-        "armed": armed(report.armed) if report.armed else None,
-        "log": None
-        if log is None
-        else {"records": log.records, "last": [text(line) for line in log.lines]},
-        "problems": [{"section": name, "reason": why} for name, why in report.problems],
-    }
+    return ReportedTaint(mask, tuple(taint_words(mask)))
 
 
-def system(found: System, log: LogEnd | None) -> Document:
+def system(found: System, log: LogEnd | None) -> ReportedSystem:
     uptime = log.nanoseconds if log else None
-    return {
-        "release": found.release,
-        "version": found.version,
-        "hostname": found.hostname,
-        "hardware": found.hardware,
-        "cpus": found.cpus,
-        "uptime": None if uptime is None else uptime // 1000 / 1_000_000,
-        "crashed": found.crashed.isoformat() if found.crashed else None,
-    }
+    return ReportedSystem(
+        release=found.release,
+        version=found.version,
+        hostname=found.hostname,
+        hardware=found.hardware,
+        cpus=found.cpus,
+        uptime=None if uptime is None else uptime // 1000 / 1_000_000,
+        crashed=found.crashed.isoformat() if found.crashed else None,
+    )
 
 
-def task(found: Task) -> Document:
-    return {
-        "pid": found.pid,
-        "tgid": found.tgid,
-        "parent": found.parent,
-        "comm": found.comm,
-        "state": found.state,
-    }
+def task(found: Task) -> ReportedTask:
+    return ReportedTask(found.pid, found.tgid, found.parent, found.comm, found.state)
 
 
-def cpu(found: Cpu) -> Document:
-    return {
-        "cpu": found.number,
-        "task": task(found.task) if found.task else None,
-        "registers": registers(found.registers) if found.registers else None,
-        "backtrace": [frame(item) for item in found.frames],
-    }
+def cpu(found: Cpu) -> ReportedCpu:
+    return ReportedCpu(
+        found.number,
+        task(found.task) if found.task else None,
+        dict(found.registers.values) if found.registers else None,
+        frames(found.frames),
+    )
 
 
-def registers(found: Registers) -> Document:
-    return {name: hex(value) for name, value in found.values.items()}
+def frames(found: Iterable[Frame]) -> tuple[ReportedFrame, ...]:
+    return tuple(map(frame, found))
 
 
-def frame(found: Frame) -> Document:
+def frame(found: Frame) -> ReportedFrame:
     place = found.place
-    return {
-        "address": hex(found.ip),
-        "symbol": place.name if place else None,
-        "offset": place.offset if place else None,
-        "module": (place.module or None) if place else None,
-        "guess": found.guess,
-    }
+    return ReportedFrame(
+        found.ip,
+        place.name if place else None,
+        place.offset if place else None,
+        (place.module or None) if place else None,
+        found.guess,
+    )
 
 
-def blocked(found: Blocked) -> Document:
-    return task(found.task) | {"backtrace": [frame(item) for item in found.frames]}
+def tasks(found: Tasks) -> ReportedTasks:
+    return ReportedTasks(
+        found.processes,
+        found.threads,
+        tuple(map(blocked, found.blocked)),
+        tuple(large(item, pages) for item, pages in found.largest),
+    )
 
 
-def tasks(found: Tasks) -> Document:
-    return {
-        "processes": found.processes,
-        "threads": found.threads,
-        "blocked": [blocked(item) for item in found.blocked],
-        "largest": [task(item) | {"resident": pages * PAGE} for item, pages in found.largest],
-    }
+def blocked(found: Blocked) -> BlockedTask:
+    item = found.task
+    return BlockedTask(
+        item.pid, item.tgid, item.parent, item.comm, item.state, frames(found.frames)
+    )
 
 
-def memory(found: Memory) -> Document:
-    return {"total": found.total, **found.counters}
+def large(item: Task, pages: int) -> LargeTask:
+    return LargeTask(item.pid, item.tgid, item.parent, item.comm, item.state, pages * PAGE)
 
 
-def module(found: Module) -> Document:
-    return {"name": found.name, "size": found.size, "taint": found.taint}
-
-
-def armed(found: Armed) -> Document:
+def armed(found: Armed) -> ReportedArmed:
     reserved = found.reserved
-    return {
-        "reserved": {"start": hex(reserved[0]), "size": reserved[1] - reserved[0]}
-        if reserved
-        else None,
-        "loaded": found.entry is not None,
-        "entry": None if found.entry is None else hex(found.entry),
-        "segments": found.segments,
-    }
+    return ReportedArmed(
+        Reserved(reserved[0], reserved[1] - reserved[0]) if reserved else None,
+        found.entry is not None,
+        found.entry,
+        found.segments,
+    )
 
 
 def text(line: bytes) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from pykexec.cli.documents import Document, fact, kernel, span
+from pykexec.cli.documents import fact, kernel
+from pykexec.documents.base import spans
+from pykexec.documents.files import (
+    Archive,
+    CoreHeaderContents,
+    E820Row,
+    HeaderLoad,
+    Image,
+    ImageProfile,
+    InitrdContents,
+    ZeroPageFields,
+)
 
 if TYPE_CHECKING:
     from pykexec.flows.inspect import CoreHeaders, ZeroPage
@@ -22,28 +33,28 @@ NUMBERS_IN_HEX = frozenset(
 BYTES_OF_THE_FILE = frozenset(("setup_header", "setup", "contents"))
 
 
-def image(found: KernelImage) -> Document:
-    """pykexec.image/1"""
-    return {
-        "schema": "pykexec.image/1",
-        **kernel(found),
-        "wrapped": list(found.wrapped),
-        "initrd_inside": found.implied.initrd.size if found.implied.initrd else None,
-        "cmdline_inside": found.implied.cmdline,
-        "profiles": [
-            {"number": item.number, "id": item.id, "title": item.title} for item in found.profiles
-        ],
-        "profile": found.profile,
-        "boot": boot(found.boot),
-    }
+def image(found: KernelImage) -> Image:
+    which = kernel(found)
+    profiles = (ImageProfile(item.number, item.id, item.title) for item in found.profiles)
+    return Image(
+        type=which.type,
+        version=which.version,
+        sha256=which.sha256,
+        wrapped=found.wrapped,
+        initrd_inside=found.implied.initrd.size if found.implied.initrd else None,
+        cmdline_inside=found.implied.cmdline,
+        profiles=tuple(profiles),
+        profile=found.profile,
+        boot=boot(found.boot),
+    )
 
 
-def boot(asked: Boot) -> Document:
+def boot(asked: Boot) -> dict[str, object]:
     """What the image asks for: its fields, but for those that are bytes of the file."""
     return record(asked)
 
 
-def record(value: Any) -> Document:
+def record(value: Any) -> dict[str, object]:
     named = {field.name: getattr(value, field.name) for field in fields(value)}
     return {
         name: boot_fact(name, item) for name, item in named.items() if name not in BYTES_OF_THE_FILE
@@ -63,65 +74,39 @@ def boot_fact(name: str, value: object) -> object:
     return fact(value)
 
 
-def initrd(found: Initrd) -> Document:
-    """pykexec.initrd/1"""
-    return {
-        "schema": "pykexec.initrd/1",
-        "size": found.size,
-        "unpacked": found.unpacked,
-        "archives": [
-            {
-                "offset": hex(item.offset),
-                "codec": item.codec,
-                "unpacked": item.unpacked,
-                "files": item.files,
-                "complete": item.complete,
-            }
-            for item in found.archives
-        ],
-    }
+def initrd(found: Initrd) -> InitrdContents:
+    archives = (
+        Archive(item.offset, item.codec, item.unpacked, item.files, item.complete)
+        for item in found.archives
+    )
+    return InitrdContents(found.size, found.unpacked, tuple(archives))
 
 
-ADDRESSES_OF_A_PAGE = (
-    "protocol",
-    "type_of_loader",
-    "loadflags",
-    "xloadflags",
-    "cmd_line_ptr",
-    "ramdisk_image",
-    "setup_data",
-    "acpi_rsdp",
-    "pref_address",
-)
+def zero_page(found: ZeroPage) -> ZeroPageFields:
+    return ZeroPageFields(
+        protocol=found.protocol,
+        type_of_loader=found.type_of_loader,
+        loadflags=found.loadflags,
+        xloadflags=found.xloadflags,
+        cmd_line_ptr=found.cmd_line_ptr,
+        ramdisk_image=found.ramdisk_image,
+        setup_data=found.setup_data,
+        acpi_rsdp=found.acpi_rsdp,
+        pref_address=found.pref_address,
+        ramdisk_size=found.ramdisk_size,
+        init_size=found.init_size,
+        efi=found.efi,
+        screen=found.screen,
+        e820=tuple(E820Row(row.start, row.end, row.type) for row in found.e820),
+    )
 
 
-def zero_page(found: ZeroPage) -> Document:
-    """pykexec.zero-page/1"""
-    numbers = {name: getattr(found, name) for name in ADDRESSES_OF_A_PAGE}
-    return {
-        "schema": "pykexec.zero-page/1",
-        **{name: hex(value) for name, value in numbers.items()},
-        "ramdisk_size": found.ramdisk_size,
-        "init_size": found.init_size,
-        "efi": found.efi,
-        "screen": found.screen,
-        "e820": [
-            {"start": hex(row.start), "end": hex(row.end), "type": row.type} for row in found.e820
-        ],
-    }
-
-
-def core_headers(found: CoreHeaders) -> Document:
-    """pykexec.core-headers/1"""
-    return {
-        "schema": "pykexec.core-headers/1",
-        "program_headers": found.program_headers,
-        "memory": found.memory,
-        "moved": found.moved,
-        "overlaps": found.overlaps,
-        "notes": [span(item) for item in found.notes],
-        "loads": [
-            {"paddr": hex(item.paddr), "offset": hex(item.offset), "size": item.size}
-            for item in found.loads
-        ],
-    }
+def core_headers(found: CoreHeaders) -> CoreHeaderContents:
+    return CoreHeaderContents(
+        program_headers=found.program_headers,
+        memory=found.memory,
+        moved=found.moved,
+        overlaps=found.overlaps,
+        notes=spans(found.notes),
+        loads=tuple(HeaderLoad(item.paddr, item.offset, item.size) for item in found.loads),
+    )

@@ -13,7 +13,7 @@ from pykexec.dump.log_text import safe
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
-    from pykexec.cli.documents import Document
+    from pykexec.documents.log import LogRecord
     from pykexec.dump.reader import Dump
 
 
@@ -27,29 +27,27 @@ def print_lines(dump: Dump, noescape: bool = False) -> None:
 
 def print_document(dump: Dump) -> int:
     """pykexec.log/1 on stdout; gives the exit status, that of a damage that ended the log."""
-    from pykexec.cli.documents import encode
+    from pykexec.documents.codec import encode
+    from pykexec.documents.log import Log
 
     release, found, problem = dump.info.release, [], None
     try:
         found += [document(record) for record in records(dump)]
     except KexecError as error:
         problem = error
-    log = {
-        "schema": "pykexec.log/1",
-        "release": release,
-        "problem": problem.message if problem else None,
-        "records": found,
-    }
+    log = Log(release, problem.message if problem else None, tuple(found))
     click.echo(encode(log), nl=False)
     return problem.exit_status if problem else 0
 
 
-def document(record: Record) -> Document:
-    r"""`text` is UTF-8; other bytes are \xNN. null is what this kind of log does not keep."""
-    return {
-        "sequence": record.sequence,
-        "nanoseconds": record.nanoseconds,
-        "facility": record.facility,
-        "level": record.level,
-        "text": record.text.decode("utf-8", "backslashreplace"),
-    }
+def document(record: Record) -> LogRecord:
+    """The record as the document has it."""
+    from pykexec.documents.log import LogRecord
+
+    return LogRecord(
+        record.sequence,
+        record.nanoseconds,
+        record.facility,
+        record.level,
+        record.text.decode("utf-8", "backslashreplace"),
+    )

@@ -84,7 +84,7 @@ class Output:
 
     def write(self, kind: Kind, value: object) -> None:
         if self.as_json:
-            from pykexec.cli.documents import encode
+            from pykexec.documents.codec import encode
 
             click.echo(encode(twin("documents", kind)(value)), nl=False)
             return

@@ -36,6 +36,10 @@ def image(found: KernelImage, verbose: int = 0) -> list[Block]:
     return [Facts([*facts, *asked])]
 
 
+SIZES = ("ramdisk_size", "init_size")
+"""Of a zero page; its other numbers are addresses and bit fields."""
+
+
 def in_words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -74,12 +78,18 @@ def initrd(found: Initrd, verbose: int = 0) -> list[Block]:
 
 def zero_page(found: ZeroPage, verbose: int = 0) -> list[Block]:
     """The fields by the names of struct boot_params."""
+    from dataclasses import fields
+
     from pykexec.cli.documents_files import zero_page as document
 
     facts = [("type", "boot_params (zero page)")]
-    for name, value in document(found).items():
-        if name not in ("schema", "e820"):
-            facts.append((name, "none" if value is None else in_words(value)))
+    shown = document(found)
+    for field in fields(shown):
+        value = getattr(shown, field.name)
+        if field.name in SIZES:
+            facts.append((field.name, in_words(value)))
+        elif field.name != "e820":
+            facts.append((field.name, hex(value) if isinstance(value, int) else in_words(value)))
     rows = [(f"{row.start:#x}", f"{row.end:#x}", row.type) for row in found.e820]
     return [Facts(facts), Table(("start", "end", "type"), rows)]
 

@@ -180,7 +180,8 @@ def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
     where stdout takes no document."""
     try:
         if as_json:
-            from pykexec.cli.documents import encode, error_document
+            from pykexec.cli.documents import error_document
+            from pykexec.documents.codec import encode
 
             click.echo(encode(error_document(error)), nl=False)
         else:

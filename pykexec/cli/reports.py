@@ -4,7 +4,7 @@ machine it is about."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pykexec.cli.output import Kind
 
@@ -138,7 +138,7 @@ class StartedReport:
     """A simulated machine that went on; a real one cannot say so any more."""
 
     target: Target
-    how: str
+    how: Literal["exec", "crash"]
     """"exec", or "crash" for a panic."""
     switched: Switched
 

@@ -1,1 +1,2 @@
-"""The JSON documents."""
+"""The JSON documents: one frozen dataclass each. Both JSON (`codec`) and the schemas in
+pykexec/schemas come from it."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from jsonschema import ValidationError
 
-from pykexec.cli import documents
+from pykexec.documents import codec
+from pykexec.documents.error import ErrorDocument, Reason
 from tests.cli.conftest import Run
 from tests.documents import check_files
 
@@ -77,7 +78,7 @@ BAD = {"schema": "pykexec.error/1", "error": {"code": "No Code", "message": "", 
 def test_a_document_that_its_schema_forbids_fails_the_test(tmp_path: Path) -> None:
     """Whichever test it is in: of this process, of a child, or left behind by a guest."""
     with pytest.raises(ValidationError, match="No Code"):
-        documents.encode(BAD)
+        codec.encode(ErrorDocument(Reason("No Code", "", None)))
     text = json.dumps(BAD, indent=2) + "\n"
     with pytest.raises(ValidationError, match="No Code"):
         subprocess.run(["printf", "%s", text], capture_output=True, text=True)

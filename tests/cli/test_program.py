@@ -16,13 +16,14 @@ import pytest
 
 from pykexec.cli.program import CLOSED_PIPE, VERBS, program
 from pykexec.cli.streams import INTERRUPTED
+from pykexec.documents.codec import plain
 from pykexec.errors import KexecError
 from pykexec.syscalls import SyscallError
 from tests.cli.conftest import Run, RunJson
 from tests.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
-HEAVY = ("rich", "construct", "elftools", "jsonschema", "ctypes", "hashlib", "json")
+HEAVY = ("rich", "construct", "elftools", "jsonschema", "mashumaro", "ctypes", "hashlib", "json")
 
 
 def process(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -72,6 +73,23 @@ except SystemExit:
     assert result.stderr == (
         "['pykexec.cli', 'pykexec.cli.program', 'pykexec.cli.streams', 'pykexec.errors']\n"
     )
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_only_a_document_imports_mashumaro(folder: Path, words: list[str]) -> None:
+    code = f"""
+import sys
+from pykexec.cli.program import program
+try:
+    program.main(["load", "bzImage", "--dry-run", *{words!r}])
+except SystemExit as end:
+    assert not end.code, end.code
+print("mashumaro" in sys.modules, "mashumaro.jsonschema" in sys.modules, file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
+    )
+    assert result.stderr.splitlines()[-1] == f"{bool(words)} False"
 
 
 def test_completion_imports_click_alone() -> None:
@@ -349,7 +367,7 @@ def test_facts_that_are_addresses_are_hex() -> None:
     from pykexec.cli.documents import error_document
 
     error = KexecError("no", hint="h", entry=4096, count=3, kinds=(1, "a"), none=None)
-    assert error_document(error)["error"] == {
+    assert plain(error_document(error))["error"] == {
         "code": "failed", "message": "no", "hint": "h",
         "entry": "0x1000", "count": 3, "kinds": [1, "a"], "none": None,
     }  # fmt: skip
@@ -360,4 +378,4 @@ def test_what_the_kernel_answered_is_a_document_too() -> None:
     from pykexec.cli.documents import error_document
 
     for errno in (*errorcode, 524):
-        validate(error_document(SyscallError("kexec_load(entry=0x1000)", errno, rule=None)))
+        validate(plain(error_document(SyscallError("kexec_load(entry=0x1000)", errno, rule=None))))

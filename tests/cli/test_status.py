@@ -13,6 +13,7 @@ from pykexec.backends.kernel.journal import Taken
 from pykexec.cli import documents, pages
 from pykexec.cli.reports import Target
 from pykexec.cli.verbs.status import look
+from pykexec.documents.codec import plain
 from pykexec.host.lock import Busy, exclusive
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.placement.request import Mode
@@ -110,7 +111,7 @@ def test_whose_modules_the_initrd_has(
     with exclusive(backend.folder):
         backend.records.write(replace(RECORD, release=release, modules=modules))
     report = look(HERE, backend)
-    assert documents.status(report)["staged"]["modules_match"] is match
+    assert plain(documents.status(report))["staged"]["modules_match"] is match
     assert report.staged
     assert ("initrd", told) in pages.staged_facts(report.staged)
 
@@ -122,6 +123,6 @@ def test_every_state_is_a_document(tmp_path: Path, name: str) -> None:
     if record:
         with exclusive(found.folder):
             found.records.write(record)
-    document = documents.status(look(HERE, found))
+    document = plain(documents.status(look(HERE, found)))
     validate(document)
     assert (document["staged"] or {}).get("problem") == problem

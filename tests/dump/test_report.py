@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.cli.documents_crash import crash_report
+from pykexec.documents.codec import encode
 from pykexec.dump.log_record import Record
 from pykexec.dump.panic import read_end
 from pykexec.dump.reader import open_dump
@@ -29,7 +30,7 @@ PANICKED = [
 
 def report_of(folder: Path, kernel: Kernel, data: bytes | None = None) -> Report:
     report = make_report(open_dump(str(write(folder, "dump", data or kernel.elf()))))
-    validate(json.loads(json.dumps(crash_report(report))))
+    validate(json.loads(encode(crash_report(report))))
     return report
 
 

@@ -31,6 +31,7 @@ from pykexec.cli.out import plain
 from pykexec.cli.reports import DoctorReport, ExplainReport
 from pykexec.cli.verbs.inspect import KINDS
 from pykexec.crash.notes import VMCOREINFO, Note
+from pykexec.documents import codec
 from pykexec.documents.plan import read_plan
 from pykexec.dump.dump_check import verify_dump
 from pykexec.dump.log import records
@@ -92,7 +93,7 @@ def attempt(step: Callable[[], object]) -> None:
     except KexecError as error:
         assert "\n" not in error.message, "an error is one line"
         assert len(error.message) < MESSAGE_MAX, "an error is a line that can be read"
-        documents.encode(documents.error_document(error))
+        codec.encode(documents.error_document(error))
 
 
 @cache
@@ -114,7 +115,7 @@ def written(data: bytes, name: str = "input") -> Path:
 
 def show(kind: output.Kind, value: object) -> None:
     """Everything that is printed of it."""
-    documents.encode(output.twin("documents", kind)(value))
+    codec.encode(output.twin("documents", kind)(value))
     for line in plain.text(output.twin("pages", kind)(value, 2)):
         printable(line)
 

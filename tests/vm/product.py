@@ -17,9 +17,10 @@ CAPTURE_APPEND = "console=ttyS0 panic=1 quiet"
 
 
 def site() -> list[Path]:
-    """The packages that a guest needs; off a terminal pykexec does without rich."""
-    names = ("pykexec", "click", "construct", "elftools")
-    return [Path(str(importlib.import_module(name).__file__)).parent for name in names]
+    """The packages and modules that a guest needs; off a terminal pykexec does without rich."""
+    names = ("pykexec", "click", "construct", "elftools", "mashumaro", "typing_extensions")
+    files = [Path(str(importlib.import_module(name).__file__)) for name in names]
+    return [path.parent if path.name == "__init__.py" else path for path in files]
 
 
 def text(result: Result, name: str) -> str:

@@ -103,8 +103,11 @@ def _stdlib_files(library: Path) -> Iterator[Path]:
 
 
 def site_part(folder: Path) -> bytes:
-    """A folder for /site: a package by its name, or all that lies in a site folder."""
+    """A folder for /site: a package by its name, or all that lies in a site folder. A module that
+    is one file lies in /site itself."""
     folder = folder.resolve()
+    if folder.is_file():
+        return module_part(folder)
     sources = [
         path
         for path in files_below(folder)
@@ -123,6 +126,16 @@ def site_part(folder: Path) -> bytes:
         return tree
 
     return cached_part(f"site-{folder.name}-{platform.python_version()}", sources, build)
+
+
+def module_part(path: Path) -> bytes:
+    def build() -> Tree:
+        tree = Tree()
+        tree.copy(path, f"/site/{path.name}")
+        compile_tree(tree)
+        return tree
+
+    return cached_part(f"site-{path.stem}-{platform.python_version()}", [path], build)
 
 
 def compile_tree(tree: Tree) -> None:

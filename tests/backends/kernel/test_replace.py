@@ -15,6 +15,8 @@ from pykexec.backends.kernel.stage import AlreadyStaged, NoRoomForStage
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.cli import documents, pages
 from pykexec.cli.reports import LoadReport, Target
+from pykexec.documents.codec import plain
+from pykexec.documents.plan import Replaced
 from pykexec.errors import KexecError
 from pykexec.flows.load import LoadedPlan, load
 from pykexec.images.contents import Built
@@ -178,15 +180,15 @@ def test_what_became_of_the_old_one_is_reported(rig: Rig, frames: int) -> None:
     done = loaded(rig, "two", backend=backend)
     report = LoadReport(Target("kernel", "test"), done.planned, backend.read(), done, done.granted)
     document = documents.load(report)
-    validate(document)
+    validate(plain(document))
     facts = dict(pages.load_facts(report))
     gap = [text for text in report.warnings if text.startswith("nothing was armed while")]
     if frames == 200:
-        assert document["replaced"] == {"stayed_armed": True, "why": None}
+        assert document.replaced == Replaced(stayed_armed=True, why=None)
         assert (facts["replaced"], gap) == ("armed until this one was loaded", [])
     else:
         why = "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
-        assert document["replaced"] == {"stayed_armed": False, "why": why}
+        assert document.replaced == Replaced(stayed_armed=False, why=why)
         assert facts["replaced"] == f"unloaded first: {why}"
         assert gap == [f"nothing was armed while this was prepared: {why}"]
 

@@ -1,0 +1,99 @@
+"""Documents as JSON, and JSON as documents. Imports mashumaro: only for who reads or writes one."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from mashumaro.codecs.basic import BasicDecoder, BasicEncoder
+from mashumaro.dialect import Dialect
+from mashumaro.helper import pass_through
+
+from pykexec.documents.base import (
+    BACKEND,
+    COUNT,
+    SHA256,
+    BackendName,
+    Count,
+    Document,
+    Hex,
+    Sha256,
+    hex_number,
+    text,
+    texts,
+    truth,
+    whole,
+)
+from pykexec.errors import KexecError, escaped
+
+T = TypeVar("T")
+SURROGATE = "\\ud"
+"""How the escape of every surrogate begins, one of a pair too."""
+
+
+class Strict(Dialect):
+    """A truth value is no number and a number no text: mashumaro would convert the one into the
+    other. Fields with their default are left out."""
+
+    omit_default = True
+    no_copy_collections = (list, dict)
+    serialization_strategy = {  # noqa: RUF012  the base class has it so
+        Hex: {"serialize": hex, "deserialize": hex_number},
+        Count: {"serialize": pass_through, "deserialize": COUNT.check},
+        Sha256: {"serialize": pass_through, "deserialize": SHA256.check},
+        BackendName: {"serialize": pass_through, "deserialize": BACKEND.check},
+        int: {"serialize": pass_through, "deserialize": whole},
+        str: {"serialize": pass_through, "deserialize": text},
+        bool: {"serialize": pass_through, "deserialize": truth},
+        tuple[str, ...]: {"serialize": list, "deserialize": texts},
+    }
+
+
+@cache
+def encoder(kind: type[Any]) -> BasicEncoder[Any]:
+    return BasicEncoder(kind, default_dialect=Strict)
+
+
+@cache
+def decoder(kind: type[Any]) -> BasicDecoder[Any]:
+    return BasicDecoder(kind, default_dialect=Strict)
+
+
+def plain(document: Document) -> dict[str, Any]:
+    """Of JSON's own types, the name of the schema first."""
+    return {"schema": document.schema, **encoder(type(document)).encode(document)}
+
+
+def encode(document: Document) -> str:
+    """The text of a document, with the newline at its end."""
+    found = plain(document)
+    text = json.dumps(found, indent=2)
+    if SURROGATE in text:
+        text = json.dumps(unicode_only(found), indent=2)
+    return text + "\n"
+
+
+def unicode_only(value: object) -> object:
+    r"""With what no Unicode text has, bytes of a command line or of a file's name, as \xNN: strict
+    readers refuse a document with a lone surrogate."""
+    match value:
+        case dict():
+            return {unicode_only(name): unicode_only(item) for name, item in value.items()}
+        case list() | tuple():
+            return [unicode_only(item) for item in value]
+        case str():
+            return "".join(escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
+    return value
+
+
+def decode(kind: type[T], found: object) -> T:
+    """A value of `kind` from what JSON had; keys that it does not know are passed over. Raises
+    ValueError for anything that `plain` does not give."""
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object, found {type(found).__name__}")
+    try:
+        value: T = decoder(kind).decode(found)  # type: ignore[arg-type]  # classes are hashable
+    except (LookupError, TypeError, AttributeError, KexecError) as error:
+        raise ValueError(str(error)) from error
+    return value

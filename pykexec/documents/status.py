@@ -1,0 +1,71 @@
+"""pykexec.status/1, pykexec.unload/1 and pykexec.started/1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pykexec.documents.base import BackendName, Count, ModeName, SlotName, Span, StateName
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """what pykexec has loaded itself"""
+
+    mode: ModeName
+    slot: SlotName
+    kernel: str
+    release: str | None
+    """of the kernel; null: unknown"""
+    modules: tuple[str, ...]
+    """releases whose modules were seen in the initrd"""
+    modules_match: bool | None
+    """whether the kernel's own are among them; null: unknown"""
+    since: int
+    """seconds of the epoch"""
+    window: Span
+    huge_pages: Count
+    problem: str | None
+    """null when all is as it was"""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """what is loaded"""
+
+    schema: ClassVar[str] = "pykexec.status/1"
+    backend: BackendName
+    normal: StateName
+    crash: StateName
+    staged: Staged | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """what was freed"""
+
+    schema: ClassVar[str] = "pykexec.unload/1"
+    backend: BackendName
+    slot: SlotName
+    was: StateName
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedDump:
+    """the dump that the second kernel found"""
+
+    size: Count
+    loads: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """what a simulated machine did"""
+
+    schema: ClassVar[str] = "pykexec.started/1"
+    backend: BackendName
+    started: Literal["exec", "crash"]
+    cmdline: str
+    checked: tuple[Span, ...]
+    vmcore: CapturedDump | None
+    """null where the second kernel captures nothing"""

@@ -1,0 +1,41 @@
+"""The schemas that are shipped are those of the types: `pytest --update-golden` writes them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pykexec.documents
+from tests.documents import SCHEMAS
+from tests.schemas import schema_of
+
+
+def documents() -> dict[str, Any]:
+    """Every whole document by the name of its schema's file."""
+    found = {}
+    for module in pkgutil.iter_modules(pykexec.documents.__path__, "pykexec.documents."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            name = getattr(kind, "schema", None)
+            if isinstance(kind, type) and isinstance(name, str):
+                found[name.removeprefix("pykexec.").replace("/", "-") + ".json"] = kind
+    return found
+
+
+DOCUMENTS = documents()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_schema_is_that_of_its_type(name: str, request: pytest.FixtureRequest) -> None:
+    path: Path = SCHEMAS / name
+    generated = schema_of(DOCUMENTS[name])
+    if request.config.getoption("--update-golden"):
+        path.write_text(generated)
+    assert path.read_text() == generated
+
+
+def test_every_schema_has_a_type() -> None:
+    assert {path.name for path in SCHEMAS.iterdir()} == set(DOCUMENTS)
