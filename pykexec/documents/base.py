@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pykexec.memory.ranges import PhysRange
@@ -33,7 +34,7 @@ class Text:
     def check(self, found: object) -> str:
         """Raises TypeError, ValueError."""
         if not re.fullmatch(self.pattern, text(found)):
-            raise ValueError(f"expected {self.pattern}, found {found!r}")
+            raise ValueError(f"expected {self.pattern}, found {short(found)}")
         return text(found)
 
 
@@ -46,7 +47,7 @@ class Choice:
     def check(self, found: object) -> str:
         """Raises TypeError, ValueError."""
         if text(found) not in self.values:
-            raise ValueError(f"expected one of {self.values}, found {found!r}")
+            raise ValueError(f"expected one of {self.values}, found {short(found)}")
         return text(found)
 
 
@@ -60,7 +61,7 @@ class Number:
     def check(self, found: object) -> int:
         """Raises TypeError, ValueError."""
         if whole(found) < self.least or (self.most is not None and whole(found) > self.most):
-            raise ValueError(f"expected at least {self.least}, found {found!r}")
+            raise ValueError(f"expected at least {self.least}, found {short(found)}")
         return whole(found)
 
 
@@ -125,26 +126,26 @@ def hex_number(found: object) -> int:
 def whole(found: object) -> int:
     """A number that is neither a truth value nor a fraction. Raises TypeError."""
     if type(found) is not int:
-        raise TypeError(f"expected a whole number, found {found!r}")
+        raise TypeError(f"expected a whole number, found {short(found)}")
     return found
 
 
 def text(found: object) -> str:
     """Raises TypeError."""
     if not isinstance(found, str):
-        raise TypeError(f"expected text, found {found!r}")
+        raise TypeError(f"expected text, found {short(found)}")
     return found
 
 
 def truth(found: object) -> bool:
     """Raises TypeError."""
     if not isinstance(found, bool):
-        raise TypeError(f"expected true or false, found {found!r}")
+        raise TypeError(f"expected true or false, found {short(found)}")
     return found
 
 
 def texts(found: object) -> tuple[str, ...]:
     """Raises TypeError."""
     if not isinstance(found, list):
-        raise TypeError(f"expected a list, found {found!r}")
+        raise TypeError(f"expected a list, found {short(found)}")
     return tuple(map(text, found))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 from mashumaro.codecs.basic import BasicDecoder, BasicEncoder
 from mashumaro.dialect import Dialect
+from mashumaro.exceptions import InvalidFieldValue, MissingField
 from mashumaro.helper import pass_through
 
 from pykexec.documents.base import (
@@ -25,7 +28,7 @@ from pykexec.documents.base import (
     truth,
     whole,
 )
-from pykexec.errors import KexecError, escaped
+from pykexec.errors import escaped
 
 T = TypeVar("T")
 SURROGATE = "\\ud"
@@ -89,11 +92,33 @@ def unicode_only(value: object) -> object:
 
 def decode(kind: type[T], found: object) -> T:
     """A value of `kind` from what JSON had; keys that it does not know are passed over. Raises
-    ValueError for anything that `plain` does not give."""
+    ValueError for anything that `plain` does not give, with the place in its text."""
     if not isinstance(found, dict):
-        raise ValueError(f"expected an object, found {type(found).__name__}")
+        raise ValueError(f"expected an object, found {short(found)}")
     try:
         value: T = decoder(kind).decode(found)  # type: ignore[arg-type]  # classes are hashable
-    except (LookupError, TypeError, AttributeError, KexecError) as error:
-        raise ValueError(str(error)) from error
+    except (InvalidFieldValue, MissingField) as error:
+        raise ValueError(reason(error)) from error
     return value
+
+
+def reason(error: BaseException) -> str:
+    """ "window: start: expected text, found 3", from the errors that led to one another."""
+    path: list[str] = []
+    inner, what = error, ""
+    for fault in chain(error):
+        if isinstance(fault, MissingField):
+            return ": ".join([*path, fault.field_name, "missing"])
+        if isinstance(fault, InvalidFieldValue):
+            path.append(fault.field_name)
+            what = f"expected {fault.field_type_name}, found {short(fault.field_value)}"
+        inner = fault
+    own = str(inner)
+    return ": ".join([*path, own if own.startswith("expected") else what])
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it was raised for, outermost first."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.documents.base import BackendName, CheckResult, Count, Hex, ModeName, Sha256, Span
@@ -17,6 +17,14 @@ from pykexec.memory.ranges import PhysRange
 PLAN_MAX = 64 << 20
 """Bytes: a bound plan has a line for each of at most 65,535 runs of backup pages."""
 WRITTEN_BY = "pykexec load --dry-run --json writes one"
+
+
+OF_OLDER_PLANS = {
+    "cmdline_words": [],
+    "console": {"port": None, "why": ""},
+    "next_memory_map": [],
+}
+"""Keys that plans have not had from the beginning, with what diff then shows of them: nothing."""
 
 
 class BadPlan(KexecError):
@@ -141,42 +149,30 @@ class PlanDocument:
     stage: tuple[PlannedSegment, ...] | None = None
 
 
-def read_plan(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Of its fields nothing is known yet but the schema. Raises UnreadableFile, BadPlan."""
+def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
+    """The whole document of a load. Raises UnreadableFile, BadPlan."""
     file = OpenFile(path)
     if file.size > PLAN_MAX:
         raise BadPlan(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
     try:
-        document = json.loads(file.read(0, file.size))
+        found = json.loads(file.read(0, file.size))
     except (ValueError, RecursionError) as error:
         raise BadPlan(f"{path}: not a plan: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != PlanDocument.schema:
-        raise BadPlan(f"{path}: not a plan: its schema is not {PlanDocument.schema}")
-    return document
+    return plan_of(found, str(path))
 
 
-def span_of(item: dict[str, Any]) -> PhysRange:
-    """{start, end}. Raises KeyError, TypeError, ValueError, BadRange."""
-    return PhysRange(number(item["start"]), number(item["end"]))
+def plan_of(found: object, name: str) -> PlanDocument:
+    """From what JSON had, which may be anything; `name` is for messages. Raises BadPlan."""
+    from pykexec.documents.codec import decode
+
+    if not isinstance(found, dict) or found.get("schema") != PlanDocument.schema:
+        raise BadPlan(f"{name}: not a plan: its schema is not {PlanDocument.schema}")
+    try:
+        return decode(PlanDocument, OF_OLDER_PLANS | found)
+    except ValueError as error:
+        raise BadPlan(f"{name}: not a whole plan: {error}"[:300]) from error
 
 
-def whole(value: object) -> int:
-    """A number of a document that is neither a truth value nor a fraction. Raises TypeError."""
-    if type(value) is not int:
-        raise TypeError(f"expected a number, found {value!r}")
-    return value
-
-
-def backup_map_of(document: dict[str, Any]) -> BackupMap:
-    """Of a bound plan. Raises KeyError, TypeError, ValueError, BadRange."""
-    return BackupMap.of(
-        BackupRun(number(run["dest"]), number(run["source"]), whole(run["size"]))
-        for run in document["backup_map"]
-    )
-
-
-def number(text: Any) -> int:
-    """A hex string of a document. Raises TypeError, ValueError."""
-    if not isinstance(text, str):
-        raise TypeError(f"expected a hex string, found {text!r}")
-    return int(text, 16)
+def backup_map_of(plan: PlanDocument) -> BackupMap:
+    """Of a bound plan; empty for another. Raises BadRange."""
+    return BackupMap.of(BackupRun(run.dest, run.source, run.size) for run in plan.backup_map or ())

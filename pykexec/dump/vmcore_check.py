@@ -6,14 +6,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from pykexec.abi.elf import PT_NOTE
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.elfcorehdr import ProgramHeader
-from pykexec.documents.plan import BadPlan, backup_map_of, number, read_plan, span_of, whole
+from pykexec.documents.plan import BadPlan, PlanDocument, backup_map_of, read_plan
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_pages import (
     PatternCount,
@@ -243,41 +242,38 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     """From the document of `load --json`: all whole-page RAM but the reservation, the frames
     that were free before the load and hold the image in place, and the huge pages of a
     stage. Raises BadPlan."""
-    document = read_plan(path)
-    if document.get("state") != "bound":
+    plan = read_plan(path)
+    if plan.state != "bound":
         raise BadPlan(
             f"{path}: the plan is not bound: where the old pages went is not in it",
             hint=BOUND,
         )
     try:
-        return expected_of_document(document)
-    except (KeyError, TypeError, ValueError, BadRange) as error:
+        return expected_of_document(plan)
+    except (ValueError, BadRange) as error:
         raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300], hint=BOUND) from error
 
 
-def expected_of_document(document: dict[str, Any]) -> Expected:
-    """What `expected_of_plan` reads, from a document that may be anything."""
-    entries = document["memory_map"]
-    added = [span_of(item) for item in entries if item["type"] == DRIVER_RAM]
+def expected_of_document(plan: PlanDocument) -> Expected:
+    """What `expected_of_plan` gives. Raises BadRange, and ValueError for a type of memory that
+    there is none of."""
+    added = [item.range for item in plan.memory_map if item.type == DRIVER_RAM]
     ranges = [
-        MemoryRange(span_of(item), RangeType(item["type"]))
-        for item in entries
-        if item["type"] != DRIVER_RAM
+        MemoryRange(item.range, RangeType(item.type))
+        for item in plan.memory_map
+        if item.type != DRIVER_RAM
     ]
     ram = MemoryMap.of(ranges, RangeSet.of(added)).old_memory
-    reserved = document.get("reservation")
-    if reserved:
-        ram = ram - RangeSet.of(span_of(item) for item in reserved)
-    exchanged = backup_map_of(document)
+    ram = ram - RangeSet.of(item.range for item in plan.reservation or ())
+    exchanged = backup_map_of(plan)
     in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)
-    return Expected(ram - in_place - staged_in(document, exchanged), ram)
+    return Expected(ram - in_place - staged_in(plan, exchanged), ram)
 
 
-def staged_in(document: dict[str, Any], exchanged: BackupMap) -> RangeSet:
+def staged_in(plan: PlanDocument, exchanged: BackupMap) -> RangeSet:
     """The huge pages in which the image of a panic mode waits: a dump does not show them."""
-    pieces = [(number(item["mem"]), whole(item["memsz"])) for item in document.get("stage", ())]
-    if not pieces:
+    if not plan.stage:
         return RangeSet()
-    waiting = RangeSet.of(PhysRange.sized(*piece) for piece in pieces) - exchanged.destinations
+    waiting = RangeSet.of(piece.range for piece in plan.stage) - exchanged.destinations
     sources = (run.source_range for run in exchanged)
     return RangeSet.of(span.outward(HUGE_PAGE_SIZE) for span in (*waiting, *sources))

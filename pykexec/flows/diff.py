@@ -10,10 +10,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.documents.plan import BadPlan, number, read_plan, span_of, whole
+from pykexec.documents.base import Span
+from pykexec.documents.plan import BadPlan, MapEntry, PlanDocument, PlannedSegment, read_plan
 from pykexec.memory.ranges import BadRange, PhysRange
 
 
@@ -89,79 +89,69 @@ def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> PlanDiff:
 
 
 def plan_facts(path: str | os.PathLike[str]) -> PlanFacts:
-    document = read_plan(path)
+    plan = read_plan(path)
     try:
-        return facts_of(document)
-    except (KeyError, TypeError, ValueError, AttributeError, BadRange) as error:
+        return facts_of(plan)
+    except BadRange as error:
         raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300]) from error
 
 
-def facts_of(document: dict[str, Any]) -> PlanFacts:
-    """From a document that may be anything; raises what Python raises."""
-    plain = {name: text(document[name]) for name in ("backend", "image", "mode", "state", "entry")}
-    kernel = {f"kernel {name}": text(value) for name, value in document["kernel"].items()}
-    window, syscall = document["window"], document.get("syscall")
-    reserved = document["reservation"]
-    console = document.get("console")
+def facts_of(plan: PlanDocument) -> PlanFacts:
+    """Raises BadRange."""
+    port, reserved = plan.console.port, plan.reservation
     return PlanFacts(
-        plain
-        | kernel
-        | {
-            "cmdline": text(document["cmdline"]),
-            "console": text(console["port"]) if console else None,
-            "window": str(span_of(window)) if window else None,
-            "reservation": None if reserved is None else ", ".join(spans(reserved)) or "nothing",
-            "syscall": text(syscall["name"]) if syscall else None,
-        }
-        | bound_facts(document),
         {
-            "flag": tuple(str(text(flag)) for flag in document["flags"]),
-            "memory": tuple(f"{span_of(m)} {text(m['type'])}" for m in document["memory_map"]),
-            "memory of the next kernel": next_memory(document),
-            "rule": tuple(f"{text(c['rule'])}: {verdict(c['ok'])}" for c in document["checks"]),
+            "backend": plan.backend,
+            "image": plan.image,
+            "mode": plan.mode,
+            "state": plan.state,
+            "entry": hex(plan.entry),
+            "kernel type": plan.kernel.type,
+            "kernel version": plan.kernel.version,
+            "kernel sha256": plan.kernel.sha256,
+            "cmdline": plan.cmdline,
+            "console": None if port is None else hex(port),
+            "window": str(plan.window.range) if plan.window else None,
+            "reservation": None if reserved is None else ", ".join(spans(reserved)) or "nothing",
+            "syscall": plan.syscall.name if plan.syscall else None,
+        }
+        | bound_facts(plan),
+        {
+            "flag": plan.flags,
+            "memory": memory(plan.memory_map),
+            "memory of the next kernel": next_memory(plan),
+            "rule": tuple(f"{check.rule}: {VERDICTS[check.ok]}" for check in plan.checks),
         },
-        tuple(piece(item) for item in (*document["segments"], *document.get("stage", ()))),
+        tuple(map(piece, (*plan.segments, *(plan.stage or ())))),
     )
 
 
-def next_memory(document: dict[str, Any]) -> tuple[str, ...]:
+VERDICTS = {True: "ok", False: "broken", None: "unknown"}
+
+
+def memory(entries: Iterable[MapEntry]) -> tuple[str, ...]:
+    return tuple(f"{item.range} {item.type}" for item in entries)
+
+
+def next_memory(plan: PlanDocument) -> tuple[str, ...]:
     """Of a normal load; a capture kernel's follows from its window and its headers."""
-    if document["image"] != "normal":
-        return ()
-    return tuple(f"{span_of(m)} {text(m['type'])}" for m in document.get("next_memory_map", ()))
+    return memory(plan.next_memory_map) if plan.image == "normal" else ()
 
 
-def bound_facts(document: dict[str, Any]) -> dict[str, str | None]:
+def bound_facts(plan: PlanDocument) -> dict[str, str | None]:
     """What only a bound plan has."""
-    headers = document.get("elfcorehdr")
-    if not headers:
+    if not plan.elfcorehdr:
         return {"backup pages": None, "ELF core headers": None}
-    runs = [(run["dest"], run["source"], whole(run["size"])) for run in document["backup_map"]]
-    moved = sum(size for dest, source, size in runs if dest != source) // PAGE_SIZE
-    at = PhysRange.sized(number(headers["addr"]), whole(headers["size"]))
-    return {"backup pages": str(moved), "ELF core headers": str(at)}
+    moved = sum(run.size for run in plan.backup_map or () if run.dest != run.source) // PAGE_SIZE
+    return {"backup pages": str(moved), "ELF core headers": str(plan.elfcorehdr.range)}
 
 
-def spans(items: Iterable[dict[str, Any]]) -> list[str]:
-    return [str(span_of(item)) for item in items]
+def spans(items: Iterable[Span]) -> list[str]:
+    return [str(item.range) for item in items]
 
 
-def piece(item: dict[str, Any]) -> Piece:
-    digest = text(item["sha256"])
-    at = PhysRange.sized(number(item["mem"]), whole(item["memsz"]))
-    return Piece(str(text(item["name"])), at, whole(item["bufsz"]), digest)
-
-
-def text(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"expected a string, found {value!r}")
-    return value
-
-
-def verdict(value: object) -> str:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"expected true, false or null, found {value!r}")
-    return {True: "ok", False: "broken", None: "unknown"}[value]
+def piece(item: PlannedSegment) -> Piece:
+    return Piece(item.name, item.range, item.bufsz, item.sha256)
 
 
 def single_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:

@@ -7,13 +7,13 @@ those of the simulated kernel. A kernel says only the errno: several checks shar
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import walk_packages
 
 import pykexec
-from pykexec.documents.plan import WRITTEN_BY
+from pykexec.documents.plan import PlanDocument
 from pykexec.errors import KexecError, UsageError
 from pykexec.placement.cmdline import file_load_limit
 
@@ -188,20 +188,8 @@ def subclasses(kind: type[KexecError]) -> Iterator[type[KexecError]]:
         yield from subclasses(child)
 
 
-def verdicts(plan: object) -> tuple[Verdict, ...]:
-    """The checks of a pykexec.plan document, as the kernel would answer them.
-
-    UsageError for a document that is no plan."""
-    if not isinstance(plan, Mapping) or not str(plan.get("schema")).startswith("pykexec.plan/"):
-        raise UsageError("not a plan", hint=WRITTEN_BY)
-    checks = plan.get("checks")
-    found: list[Verdict] = []
-    for item in checks if isinstance(checks, list) else [None]:
-        match item:
-            case {"rule": str(rule), "ok": bool() | None as ok, "detail": str(detail)}:
-                found.append(Verdict(rule, ok, detail, RULES.get(rule)))
-            case _:
-                raise UsageError(
-                    "not a plan: its checks are not rule, ok and detail", hint=WRITTEN_BY
-                )
-    return tuple(found)
+def verdicts(plan: PlanDocument) -> tuple[Verdict, ...]:
+    """The checks of a plan, as the kernel would answer them."""
+    return tuple(
+        Verdict(item.rule, item.ok, item.detail, RULES.get(item.rule)) for item in plan.checks
+    )

@@ -32,6 +32,7 @@ from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import UnreadableFile
 from pykexec.memory.ranges import PhysRange, RangeSet
 from tests.crash.test_elfcorehdr import header, note
+from tests.plans import plan, segment
 
 PAGE = 4096
 BASE = 0xFFFF888000000000
@@ -315,19 +316,18 @@ def test_any_header_gives_a_verdict_or_a_typed_error(
         assert error.message
 
 
-PLAN: dict[str, Any] = {
-    "schema": "pykexec.plan/1",
-    "state": "bound",
-    "memory_map": [
+PLAN: dict[str, Any] = plan(
+    state="bound",
+    memory_map=[
         {"start": "0x1000", "end": "0x10000", "type": "System RAM"},
         {"start": "0x10000", "end": "0x20000", "type": "Reserved"},
     ],
-    "reservation": [{"start": "0x8000", "end": "0xa000"}],
-    "backup_map": [
+    reservation=[{"start": "0x8000", "end": "0xa000"}],
+    backup_map=[
         {"dest": "0x2000", "source": "0x2000", "size": 4096},
         {"dest": "0x3000", "source": "0x9000", "size": 4096},
     ],
-}
+)
 
 
 def plan_file(folder: Path, document: Any) -> Path:
@@ -356,8 +356,8 @@ STAGED: dict[str, Any] = PLAN | {
     "memory_map": [{"start": "0x1000", "end": hex(64 * MIB), "type": "System RAM"}],
     "reservation": [],
 }
-LOW = {"name": "memory below 1 MiB", "mem": "0x1000", "memsz": 0x9E000}
-HEADERS = {"name": "ELF core headers", "mem": hex(20 * MIB), "memsz": 0x2000}
+LOW = segment("memory below 1 MiB", 0x1000, 0x9E000)
+HEADERS = segment("ELF core headers", 20 * MIB, 0x2000)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_plan_of_a_panic_mode_expects_nothing_of_its_huge_pages(
     tmp_path: Path, mode: str, window_runs: list[tuple[int, int]], ours: list[tuple[int, int]]
 ) -> None:
     """The window from 40 to 44 MiB waits there, or at 50 and 10 MiB; the low pages go to 30."""
-    kernel = {"name": "kernel", "mem": hex(40 * MIB), "memsz": 4 * MIB}
+    kernel = segment("kernel", 40 * MIB, 4 * MIB)
     runs = [{"dest": hex(d), "source": hex(s), "size": 2 * MIB} for d, s in window_runs]
     low = {"dest": "0x1000", "source": hex(30 * MIB + 0x1000), "size": 0x9E000}
     document = STAGED | {"mode": mode, "stage": [LOW, HEADERS, kernel], "backup_map": [low, *runs]}
@@ -390,16 +390,16 @@ BAD_PLANS: list[tuple[Any, str]] = [
     ([], "not a plan: its schema is not pykexec.plan/1"),
     (PLAN | {"schema": "pykexec.machine/1"}, "not a plan: its schema is not pykexec.plan/1"),
     (PLAN | {"state": "requested"}, "the plan is not bound"),
-    (PLAN | {"memory_map": 3}, "not a whole plan: TypeError"),
+    (PLAN | {"memory_map": 3}, "not a whole plan: memory_map: expected "),
     (PLAN | {"memory_map": [{"start": "0x2", "end": "0x1", "type": "System RAM"}]},
      "not a whole plan: BadRange"),
     (PLAN | {"memory_map": [{"start": 1, "end": 2, "type": "System RAM"}]},
-     "not a whole plan: TypeError"),
+     "not a whole plan: memory_map: start: expected text, found 1"),
     (PLAN | {"memory_map": [{"start": "0x1", "end": "0x2", "type": "x"}]},
      "not a whole plan: ValueError"),
-    (PLAN | {"backup_map": [{}]}, "not a whole plan: KeyError"),
+    (PLAN | {"backup_map": [{}]}, "not a whole plan: backup_map: dest: missing"),
     (PLAN | {"backup_map": [{"dest": "0x0", "source": "0x0", "size": float("inf")}]},
-     "not a whole plan: TypeError"),
+     "not a whole plan: backup_map: size: expected a whole number, found inf"),
 ]  # fmt: skip
 
 

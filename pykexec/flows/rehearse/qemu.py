@@ -14,7 +14,7 @@ from typing import Any
 
 import pykexec
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.documents.plan import backup_map_of, number, span_of
+from pykexec.documents.plan import backup_map_of, plan_of
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_check import Expected, expected_of_document, judge
 from pykexec.dump.vmcore_pages import PatternCount
@@ -24,7 +24,7 @@ from pykexec.images.contents import Contents
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.images.x86.bzimage import BZIMAGE64
-from pykexec.memory.ranges import PhysRange, align_down
+from pykexec.memory.ranges import align_down
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
@@ -190,18 +190,18 @@ def no_answer(said: dict[str, Any], session: Session, limit: float) -> KexecErro
 
 def verdict(image: KernelImage, stage: QemuStage, said: dict[str, Any]) -> Rehearsal:
     """Every rule, with what the plan says must be in the dump."""
-    plan = said["plan"]
+    plan = plan_of(said["plan"], "the guest")
     expected = expected_of_document(plan)
     wanted = Expected(expected.pages, expected.ram, said["cpus"])
     dump = judge(core_of(said["dump"]), wanted, PatternCount(**said["dump"]["patterns"]))
-    headers = plan["elfcorehdr"]
+    assert plan.elfcorehdr, "a crash by normal that is loaded has ELF core headers"
     facts = LoadFacts(
         image,
-        Mode(plan["mode"]),
-        span_of(plan["window"]) if plan["window"] else None,
+        Mode(plan.mode) if plan.mode else None,
+        plan.window.range if plan.window else None,
         backup_map_of(plan),
-        PhysRange.sized(number(headers["addr"]), headers["size"]),
-        headers["program_headers"],
+        plan.elfcorehdr.range,
+        plan.elfcorehdr.program_headers,
         tuple(said["warnings"]),
     )
     return Rehearsal("qemu", stage, facts, said["filled"], dump)
