@@ -30,6 +30,7 @@ BAD = [
     ({"checks": [{"rule": "ram", "ok": 1, "detail": ""}]},
      "checks: ok: expected true or false, found 1"),
     ({"checks": [{"rule": "ram", "ok": True}]}, "checks: detail: missing"),
+    ({"segments": {}}, "segments: expected a list, found {}"),
     ({"state": "z"}, "state: expected Literal['requested', 'bound'], found 'z'"),
 ]  # fmt: skip
 

@@ -99,7 +99,26 @@ def decode(kind: type[T], found: object) -> T:
         value: T = decoder(kind).decode(found)  # type: ignore[arg-type]  # classes are hashable
     except (InvalidFieldValue, MissingField) as error:
         raise ValueError(reason(error)) from error
+    for name, again in encoder(kind).encode(value).items():  # type: ignore[arg-type]
+        if not as_written(found[name], again):
+            raise ValueError(f"{name}: expected a list, found {short(found[name])}")
     return value
+
+
+def as_written(found: object, again: object) -> bool:
+    """Whether what was read is written like this, but for unknown keys. mashumaro takes an object
+    for an empty list, and passes over a third value of a pair."""
+    if isinstance(again, dict):
+        return isinstance(found, dict) and all(
+            as_written(found.get(name), item) for name, item in again.items()
+        )
+    if isinstance(again, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(again)
+            and all(map(as_written, found, again))
+        )
+    return found == again
 
 
 def reason(error: BaseException) -> str:

@@ -6,10 +6,10 @@ exactly what it says, so the pool ends as it was found.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from pykexec.backends.kernel.state_file import StateFile, whole
+from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange
 
@@ -50,28 +50,54 @@ class Taken:
         return replace(self, raised=self.raised + moved, before=None, after=None)
 
 
-class Journal(StateFile[Taken]):
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Physical addresses, half-open."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenDocument:
+    """A Taken in its file."""
+
+    schema: ClassVar[str] = "pykexec.stage/1"
+    raised: int
+    before: int | None
+    after: int | None
+    kept: tuple[tuple[int, int], ...]
+    run: Run | None
+    gib_pages: int | None
+    overcommit: int | None
+
+
+class Journal(StateFile[Taken, TakenDocument]):
     """Written anew at every step."""
 
-    name, schema, what = "stage.json", "pykexec.stage/1", "journal"
+    name, kind, what = "stage.json", TakenDocument, "journal"
+    older: ClassVar[dict[str, object]] = {"overcommit": None}
     bad = BadJournal
     remedy = "remove it, and lower nr_hugepages by hand"
 
-    def encode(self, value: Taken) -> dict[str, object]:
-        return asdict(value)
-
-    def decode(self, found: dict[str, Any]) -> Taken:
-        run = found["run"]
-        return Taken(
-            raised=whole(found["raised"]),
-            before=whole_or_none(found["before"]),
-            after=whole_or_none(found["after"]),
-            kept=tuple((whole(addr), whole(index)) for addr, index in found["kept"]),
-            run=PhysRange(whole(run["start"]), whole(run["end"])) if run else None,
-            gib_pages=whole_or_none(found["gib_pages"]),
-            overcommit=whole_or_none(found.get("overcommit")),
+    def encode(self, value: Taken) -> TakenDocument:
+        return TakenDocument(
+            value.raised,
+            value.before,
+            value.after,
+            value.kept,
+            Run(value.run.start, value.run.end) if value.run else None,
+            value.gib_pages,
+            value.overcommit,
         )
 
-
-def whole_or_none(value: object) -> int | None:
-    return None if value is None else whole(value)
+    def decode(self, found: TakenDocument) -> Taken:
+        return Taken(
+            found.raised,
+            found.before,
+            found.after,
+            found.kept,
+            PhysRange(found.run.start, found.run.end) if found.run else None,
+            found.gib_pages,
+            found.overcommit,
+        )

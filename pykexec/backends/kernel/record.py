@@ -7,11 +7,11 @@ Written before the load, removed after the unload.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.kimage import LoadedSegment
-from pykexec.backends.kernel.state_file import StateFile, whole
+from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.request import Mode
@@ -49,41 +49,64 @@ class LoadRecord:
         return self.release in self.modules if self.release and self.modules else None
 
 
-class RecordFile(StateFile[LoadRecord]):
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDocument:
+    """A LoadRecord in its file; ranges are (start, end)."""
+
+    schema: ClassVar[str] = "pykexec.loaded/1"
+    slot: Slot
+    mode: Mode
+    kernel: str
+    since: int
+    window: Pair
+    headers: Pair
+    entry: int
+    segments: tuple[tuple[int, int, int], ...]
+    """(bufsz, mem, memsz)."""
+    sums: tuple[tuple[int, int, str], ...]
+    release: str | None
+    modules: tuple[str, ...]
+
+
+class RecordFile(StateFile[LoadRecord, RecordDocument]):
     """Of one load."""
 
-    name, schema, what = "loaded.json", "pykexec.loaded/1", "record"
+    name, kind, what = "loaded.json", RecordDocument, "record"
+    older: ClassVar[dict[str, object]] = {"release": None, "modules": []}
     bad = BadRecord
     remedy = "remove it, and unload both images: that gives their memory back"
 
-    def encode(self, value: LoadRecord) -> dict[str, object]:
-        return {
-            "slot": str(value.slot),
-            "mode": str(value.mode),
-            "kernel": value.kernel,
-            "since": value.since,
-            "window": [value.window.start, value.window.end],
-            "headers": [value.headers.start, value.headers.end],
-            "entry": value.entry,
-            "segments": [(item.bufsz, item.mem, item.memsz) for item in value.segments],
-            "sums": value.sums,
-            "release": value.release,
-            "modules": value.modules,
-        }
+    def encode(self, value: LoadRecord) -> RecordDocument:
+        return RecordDocument(
+            slot=value.slot,
+            mode=value.mode,
+            kernel=value.kernel,
+            since=value.since,
+            window=(value.window.start, value.window.end),
+            headers=(value.headers.start, value.headers.end),
+            entry=value.entry,
+            segments=tuple((item.bufsz, item.mem, item.memsz) for item in value.segments),
+            sums=value.sums,
+            release=value.release,
+            modules=value.modules,
+        )
 
-    def decode(self, found: dict[str, Any]) -> LoadRecord:
+    def decode(self, found: RecordDocument) -> LoadRecord:
         return LoadRecord(
-            slot=Slot(found["slot"]),
-            mode=Mode(found["mode"]),
-            kernel=str(found["kernel"]),
-            since=whole(found["since"]),
-            window=PhysRange(*map(whole, found["window"])),
-            headers=PhysRange(*map(whole, found["headers"])),
-            entry=whole(found["entry"]),
-            segments=tuple(LoadedSegment(*map(whole, item)) for item in found["segments"]),
-            sums=tuple((whole(a), whole(n), str(digest)) for a, n, digest in found["sums"]),
-            release=None if found.get("release") is None else str(found["release"]),
-            modules=tuple(map(str, found.get("modules", ()))),
+            slot=found.slot,
+            mode=found.mode,
+            kernel=found.kernel,
+            since=found.since,
+            window=PhysRange(*found.window),
+            headers=PhysRange(*found.headers),
+            entry=found.entry,
+            segments=tuple(LoadedSegment(*item) for item in found.segments),
+            sums=found.sums,
+            release=found.release,
+            modules=found.modules,
         )
 
 

@@ -1,4 +1,4 @@
-"""What pykexec keeps of its own loads: one JSON object a file, replaced as a whole. Gone with a
+"""What pykexec keeps of its own loads: one document a file, replaced as a whole. Gone with a
 reboot, as the images are."""
 
 from __future__ import annotations
@@ -6,21 +6,25 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
+from pykexec.documents.base import Document
 from pykexec.errors import KexecError, NotPermitted
 
 STATE_MAX = 64 << 20
 """Bytes that are read at most."""
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Document)
 
 
-class StateFile(Generic[T]):
-    """A value, or none. Subclasses say how it is written, and what is wrong with anything else."""
+class StateFile(Generic[T, D]):
+    """A value, or none, as a document of type D. Subclasses say how one becomes the other."""
 
     name: ClassVar[str]
-    schema: ClassVar[str]
+    kind: type[D]
+    older: ClassVar[dict[str, object]] = {}
+    """Keys that files of an older pykexec lack, with what they mean then."""
     bad: ClassVar[type[KexecError]]
     what: ClassVar[str]
     """In the message of `bad`."""
@@ -29,18 +33,20 @@ class StateFile(Generic[T]):
     def __init__(self, folder: Path) -> None:
         self.path = folder / self.name
 
-    def encode(self, value: T) -> dict[str, object]:
+    def encode(self, value: T) -> D:
         raise NotImplementedError
 
-    def decode(self, found: dict[str, Any]) -> T:
-        """Raises anything for what `encode` does not write."""
+    def decode(self, found: D) -> T:
+        """Raises ValueError, KexecError for what `encode` does not give."""
         raise NotImplementedError
 
     def write(self, value: T) -> None:
+        from pykexec.documents.codec import plain
+
         new = self.path.with_suffix(".new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
-            json.dump({"schema": self.schema, **self.encode(value)}, file)
+            json.dump(plain(self.encode(value)), file)
         os.replace(new, self.path)
 
     def read(self) -> T | None:
@@ -54,12 +60,14 @@ class StateFile(Generic[T]):
             raise NotPermitted(f"{self.path}: permission denied", hint="run as root") from error
         except OSError as error:
             raise self.bad(f"{self.path}: {error.strerror}".lower()) from error
+        from pykexec.documents.codec import decode
+
         try:
             found = json.loads(raw)
-            if found["schema"] != self.schema:
-                raise ValueError(found["schema"])
-            return self.decode(found)
-        except (ValueError, TypeError, KeyError, RecursionError, KexecError) as error:
+            if not isinstance(found, dict) or found.get("schema") != self.kind.schema:
+                raise ValueError(f"its schema is not {self.kind.schema}")
+            return self.decode(decode(self.kind, self.older | found))
+        except (ValueError, RecursionError, KexecError) as error:
             raise self.bad(
                 f"{self.path}: not a {self.what} of pykexec", hint=self.remedy
             ) from error
@@ -67,10 +75,3 @@ class StateFile(Generic[T]):
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".new").unlink(missing_ok=True)
-
-
-def whole(value: object) -> int:
-    """A number that is neither a truth value nor a fraction."""
-    if type(value) is not int:
-        raise TypeError(value)
-    return value

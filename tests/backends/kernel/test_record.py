@@ -58,6 +58,11 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         {"entry": "0x1000"},
         {"since": float("inf")},
         {"window": [0.5, 8]},
+        {"window": [1, 2, 3]},
+        {"segments": {}},
+        {"segments": [[1, 2, 3, 4]]},
+        {"kernel": 5},
+        {"modules": "6.1"},
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
