@@ -48,7 +48,7 @@ def running_arch() -> Arch:
     arch = arch_named(uname)
     if arch is None or (sys.maxsize < 1 << 32 and arch.bits != 32):
         raise NotSupported(
-            f"kexec system calls of {uname} are not known here",
+            f"the kexec system calls of {uname} are unknown to pykexec",
             hint=f"known: {', '.join(item.name for item in ARCHITECTURES)}, "
             "with a Python of as many bits",
         )
@@ -75,7 +75,7 @@ def check(result: int, call: str, hint: str | None = None) -> int:
 def explained(result: int) -> str | None:
     """Where the kernel's reasons for a failed kexec call can be read."""
     name = errorcode.get(ctypes.get_errno(), "")
-    return f"pykexec explain {name} shows what the kernel checks" if result < 0 else None
+    return f"see pykexec explain {name} for the checks of the kernel" if result < 0 else None
 
 
 def kexec_load(entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int) -> None:

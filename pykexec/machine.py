@@ -35,7 +35,7 @@ Fact = TypeVar("Fact")
 
 
 def known(
-    fact: Fact | Unknown, what: str, hint: str = "pykexec doctor shows what can be read here"
+    fact: Fact | Unknown, what: str, hint: str = "run pykexec doctor to see what can be read"
 ) -> Fact:
     """The fact, or NotSupported: `what` is unknown, and why."""
     if isinstance(fact, Unknown):
@@ -293,7 +293,7 @@ class Machine:
         return known(
             self.memory_map,
             f"the memory map of {self.name}",
-            "as root, or with --machine DIR or --root FILE of a captured machine",
+            "run as root, or use --machine DIR or --root FILE of a captured machine",
         )
 
     @property

@@ -80,7 +80,9 @@ def test_a_32_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_32_bit_python_over_a_64_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: uname("x86_64"))
     monkeypatch.setattr(sys, "maxsize", (1 << 31) - 1)
-    with pytest.raises(NotSupported, match="kexec system calls of x86_64 are not known here"):
+    with pytest.raises(
+        NotSupported, match="the kexec system calls of x86_64 are unknown to pykexec"
+    ):
         libc.numbers()
 
 
@@ -188,7 +190,7 @@ def test_failure(
     assert caught.value.syscall == message.partition("(")[0]
     assert caught.value.exit_status == status
     assert caught.value.hint == (
-        f"pykexec explain {errno.errorcode[number]} shows what the kernel checks"
+        f"see pykexec explain {errno.errorcode[number]} for the checks of the kernel"
     )
 
 
@@ -199,7 +201,9 @@ def test_unknown_errno_has_its_number() -> None:
 
 def test_other_architectures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: uname("riscv64"))
-    with pytest.raises(NotSupported, match="kexec system calls of riscv64 are not known here"):
+    with pytest.raises(
+        NotSupported, match="the kexec system calls of riscv64 are unknown to pykexec"
+    ):
         libc.numbers()
 
 

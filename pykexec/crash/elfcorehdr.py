@@ -39,8 +39,9 @@ class TooManyHeaders(DoesNotFit):
 
     def __init__(self, count: int) -> None:
         super().__init__(
-            f"{count} program headers, at most {MAX_PROGRAM_HEADERS} can be described",
-            hint="a smaller window, or backup pages in longer runs (less fragmented memory)",
+            f"{count} program headers are needed, but ELF core headers can have at most "
+            f"{MAX_PROGRAM_HEADERS}",
+            hint="use a smaller window, or load while memory is less fragmented",
             count=count,
         )
 

@@ -16,7 +16,7 @@ from pykexec.memory.ranges import PhysRange
 
 PLAN_MAX = 64 << 20
 """Bytes: a bound plan has a line for each of at most 65,535 runs of backup pages."""
-WRITTEN_BY = "pykexec load --dry-run --json writes one"
+WRITTEN_BY = "use pykexec load --dry-run --json to write a plan"
 
 
 OF_OLDER_PLANS = {
@@ -153,7 +153,7 @@ def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
     """The whole document of a load. Raises UnreadableFile, BadPlan."""
     file = OpenFile(path)
     if file.size > PLAN_MAX:
-        raise BadPlan(f"{path}: {file.size} bytes, a plan has at most {PLAN_MAX}")
+        raise BadPlan(f"{path}: {file.size} bytes; a plan has at most {PLAN_MAX}")
     try:
         found = json.loads(file.read(0, file.size))
     except (ValueError, RecursionError) as error:
@@ -170,7 +170,7 @@ def plan_of(found: object, name: str) -> PlanDocument:
     try:
         return decode(PlanDocument, OF_OLDER_PLANS | found)
     except ValueError as error:
-        raise BadPlan(f"{name}: not a whole plan: {error}"[:300]) from error
+        raise BadPlan(f"{name}: incomplete plan: {error}"[:300]) from error
 
 
 def backup_map_of(plan: PlanDocument) -> BackupMap:

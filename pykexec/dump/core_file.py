@@ -37,7 +37,7 @@ FORMATS = {
 }
 
 
-COPY_AGAIN = "it is damaged, or a part of it is missing: copy it again"
+COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotACore(KexecError):

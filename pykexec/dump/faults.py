@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pykexec.errors import KexecError
 
-COPY_AGAIN = "it is damaged, or a part of it is missing: copy it again"
+COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotADump(KexecError):
@@ -18,7 +18,7 @@ class UnreadableDump(KexecError):
     """A dump that cannot be opened or read, or that changes while it is read."""
 
     code = "unreadable-dump"
-    usual_hint = "check its permissions, and let nothing write to it meanwhile"
+    usual_hint = "check its permissions, and make sure that nothing writes to it"
 
 
 class DamagedDump(KexecError):

@@ -251,7 +251,7 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     try:
         return expected_of_document(plan)
     except (ValueError, BadRange) as error:
-        raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300], hint=BOUND) from error
+        raise BadPlan(f"{path}: incomplete plan: {error!r}"[:300], hint=BOUND) from error
 
 
 def expected_of_document(plan: PlanDocument) -> Expected:

@@ -93,7 +93,7 @@ def plan_facts(path: str | os.PathLike[str]) -> PlanFacts:
     try:
         return facts_of(plan)
     except BadRange as error:
-        raise BadPlan(f"{path}: not a whole plan: {error!r}"[:300]) from error
+        raise BadPlan(f"{path}: incomplete plan: {error!r}"[:300]) from error
 
 
 def facts_of(plan: PlanDocument) -> PlanFacts:

@@ -18,11 +18,11 @@ from pykexec.errors import KexecError, UsageError
 from pykexec.placement.cmdline import file_load_limit
 
 LOAD, FILE_LOAD, REBOOT = "kexec_load", "kexec_file_load", "reboot"
-ROOT_FIX = "run as root; containers and units drop CAP_SYS_BOOT"
-DISABLED_FIX = "only a reboot clears it; look for the sysctl in /etc/sysctl.d"
-LIMIT_FIX = "only a reboot resets it; every load and unload counts, failed ones too"
-BUSY_FIX = "try again in a moment: loads, unloads, crash_size and CPU hot-plug share one lock"
-MEMORY_FIX = "free memory, or load less: the image is held twice until the switch"
+ROOT_FIX = "run as root, outside of containers and units that drop CAP_SYS_BOOT"
+DISABLED_FIX = "only a reboot clears it: remove the sysctl from /etc/sysctl.d"
+LIMIT_FIX = "only a reboot resets it: every load and unload counts, even a failed one"
+BUSY_FIX = "try again in a moment: loads, unloads, kexec_crash_size and CPU hotplug share a lock"
+MEMORY_FIX = "free memory, or load less: the image needs twice its size until the switch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,90 +41,94 @@ class KernelCheck:
 
 CHECKS = (
     KernelCheck(LOAD, "0", "the system call exists", "ENOSYS",
-                "a kernel with CONFIG_KEXEC=y; a seccomp filter can answer this too"),
+                "use a kernel with CONFIG_KEXEC=y; a seccomp filter can return this too"),
     KernelCheck(LOAD, "A1", "the caller has CAP_SYS_BOOT", "EPERM", ROOT_FIX),
     KernelCheck(LOAD, "A1", "kernel.kexec_load_disabled is 0", "EPERM", DISABLED_FIX),
     KernelCheck(LOAD, "A2", "kernel.kexec_load_limit_reboot (or _panic) is not used up (6.3)",
                 "EPERM", LIMIT_FIX),
-    KernelCheck(LOAD, "A3", "no security module wants to see a signed file (IMA)", "EACCES",
-                "--syscall file; unload through it too"),
+    KernelCheck(LOAD, "A3", "no security module requires a signed file (IMA)", "EACCES",
+                "use --syscall file, also for unloading"),
     KernelCheck(LOAD, "A4", "the kernel is not locked down", "EPERM",
-                "--syscall file with a signed kernel, or turn Secure Boot off"),
+                "use --syscall file with a signed kernel, or turn Secure Boot off"),
     KernelCheck(LOAD, "A5", "every flag is known", "EINVAL",
-                "a flag that this kernel lacks: KEXEC_PRESERVE_CONTEXT needs CONFIG_KEXEC_JUMP, "
-                "KEXEC_UPDATE_ELFCOREHDR 6.6, KEXEC_CRASH_HOTPLUG_SUPPORT 6.10"),
+                "use no flag that this kernel lacks: KEXEC_PRESERVE_CONTEXT needs "
+                    "CONFIG_KEXEC_JUMP, KEXEC_UPDATE_ELFCOREHDR 6.6, "
+                    "KEXEC_CRASH_HOTPLUG_SUPPORT 6.10"),
     KernelCheck(LOAD, "A6", "at most 16 segments", "EINVAL",
-                "a window inside one piece of RAM", ("segment-count",)),
-    KernelCheck(LOAD, "A7", "the architecture in the flags is the kernel's", "EINVAL",
-                "a 64-bit program for a 64-bit kernel"),
-    KernelCheck(LOAD, "A8", "the segment array can be read", "EFAULT", "a fault of the program"),
-    KernelCheck(LOAD, "B", "nobody else works on kexec", "EBUSY", BUSY_FIX),
-    KernelCheck(LOAD, "E", "the entry of a crash image is in the reserved region",
-                "EADDRNOTAVAIL", "pykexec region make, or boot with crashkernel=",
+                "use a window inside one piece of RAM", ("segment-count",)),
+    KernelCheck(LOAD, "A7", "the architecture in the flags is that of the kernel", "EINVAL",
+                "use a 64-bit program with a 64-bit kernel"),
+    KernelCheck(LOAD, "A8", "the segment array can be read", "EFAULT",
+                "report a bug in the program"),
+    KernelCheck(LOAD, "B", "no other kexec operation is in progress", "EBUSY", BUSY_FIX),
+    KernelCheck(LOAD, "E", "the entry of a crash image is in the crash region",
+                "EADDRNOTAVAIL", "run pykexec region make, or boot with crashkernel=",
                 ("reservation-entry",)),
-    KernelCheck(LOAD, "F1", "mem and memsz are whole pages, below the limit, and do not wrap",
-                "EADDRNOTAVAIL", "whole pages below 2^46", ("alignment", "destination-limit")),
+    KernelCheck(LOAD, "F1", "mem and memsz are page-aligned, below the limit, and do not wrap",
+                "EADDRNOTAVAIL", "use whole pages below 2^46", ("alignment", "destination-limit")),
     KernelCheck(LOAD, "F2", "no two segments overlap", "EINVAL",
-                "other addresses, or a larger window", ("overlap",)),
-    KernelCheck(LOAD, "F3", "bufsz is at most memsz", "EINVAL", "a larger memsz", ("bufsz",)),
-    KernelCheck(LOAD, "F4", "no segment has more than half of the pages of RAM (4.8)", "EINVAL",
-                "a smaller window; swap does not count", ("half-of-ram",)),
-    KernelCheck(LOAD, "F5", "all segments have at most half of the pages of RAM (4.8)", "EINVAL",
-                "a smaller window or initrd; swap does not count", ("half-of-ram",)),
-    KernelCheck(LOAD, "F6", "every segment of a crash image is in the reserved region",
-                "EADDRNOTAVAIL", "a larger crashkernel=, or a smaller image", ("reservation",)),
-    KernelCheck(LOAD, "G", "control pages and page tables can be had", "ENOMEM", MEMORY_FIX),
-    KernelCheck(LOAD, "G", "a page can be had for every page of the image", "ENOMEM", MEMORY_FIX),
+                "use other addresses or a larger window", ("overlap",)),
+    KernelCheck(LOAD, "F3", "bufsz is at most memsz", "EINVAL", "use a larger memsz", ("bufsz",)),
+    KernelCheck(LOAD, "F4", "no segment has more pages than half of RAM (4.8)", "EINVAL",
+                "use a smaller window; swap does not count", ("half-of-ram",)),
+    KernelCheck(LOAD, "F5", "all segments together have at most half of the pages of RAM (4.8)",
+                "EINVAL", "use a smaller window or initrd; swap does not count", ("half-of-ram",)),
+    KernelCheck(LOAD, "F6", "every segment of a crash image is in the crash region",
+                "EADDRNOTAVAIL", "use a larger crashkernel= or a smaller image", ("reservation",)),
+    KernelCheck(LOAD, "G", "control pages and page tables can be allocated", "ENOMEM", MEMORY_FIX),
+    KernelCheck(LOAD, "G", "a page can be allocated for every page of the image", "ENOMEM",
+                MEMORY_FIX),
     KernelCheck(LOAD, "G", "the bytes of every segment can be read", "EFAULT",
-                "a fault of the program"),
+                "report a bug in the program"),
     KernelCheck(FILE_LOAD, "0", "the system call exists", "ENOSYS",
-                "a kernel with CONFIG_KEXEC_FILE=y; doctor shows which call this one has"),
+                "use a kernel with CONFIG_KEXEC_FILE=y; doctor shows which calls this one has"),
     KernelCheck(FILE_LOAD, "A1", "the caller has CAP_SYS_BOOT", "EPERM", ROOT_FIX),
     KernelCheck(FILE_LOAD, "A1", "kernel.kexec_load_disabled is 0", "EPERM", DISABLED_FIX),
     KernelCheck(FILE_LOAD, "A2", "kernel.kexec_load_limit_reboot (or _panic) is not used up (6.3)",
                 "EPERM", LIMIT_FIX),
     KernelCheck(FILE_LOAD, "A5", "every flag is known", "EINVAL",
-                "a newer kernel, or without that option"),
-    KernelCheck(FILE_LOAD, "B", "nobody else works on kexec", "EBUSY", BUSY_FIX),
+                "use a newer kernel, or omit that option"),
+    KernelCheck(FILE_LOAD, "B", "no other kexec operation is in progress", "EBUSY", BUSY_FIX),
     KernelCheck(FILE_LOAD, "C", "the kernel file can be read", "EBADF", "a regular file"),
     KernelCheck(FILE_LOAD, "C", "the kernel file is not too large", "EFBIG",
-                "a compressed image, as the distribution ships it"),
-    KernelCheck(FILE_LOAD, "C", "the security module lets the file be read (IMA)", "EACCES",
-                "a kernel that is signed for IMA"),
-    KernelCheck(FILE_LOAD, "D", "a loader knows the image", "ENOEXEC",
-                "unpack it, or take --syscall load: x86 wants a bzImage of protocol 2.12"),
-    KernelCheck(FILE_LOAD, "D", "a loader knows the image (arm64 answers this)", "EINVAL",
-                "unpack it, or take --syscall load"),
-    KernelCheck(FILE_LOAD, "S", "the signature is good", "EKEYREJECTED",
-                "a kernel signed by a key that this machine trusts"),
-    KernelCheck(FILE_LOAD, "S", "the key of the signature is there", "ENOKEY",
-                "enrol the key (mokutil --import), or a kernel signed by another"),
-    KernelCheck(FILE_LOAD, "S", "the signature's algorithm is built in", "ENOPKG",
-                "a kernel signed with another algorithm"),
+                "use a compressed image, as distributions ship it"),
+    KernelCheck(FILE_LOAD, "C", "the security module allows reading the file (IMA)", "EACCES",
+                "use a kernel that is signed for IMA"),
+    KernelCheck(FILE_LOAD, "D", "a loader accepts the image", "ENOEXEC",
+                "unpack it, or use --syscall load: x86 needs a bzImage of protocol 2.12"),
+    KernelCheck(FILE_LOAD, "D", "a loader accepts the image (arm64 returns this)", "EINVAL",
+                "unpack it, or use --syscall load"),
+    KernelCheck(FILE_LOAD, "S", "the signature is valid", "EKEYREJECTED",
+                "use a kernel signed with a key that this machine trusts"),
+    KernelCheck(FILE_LOAD, "S", "the key of the signature is known", "ENOKEY",
+                "enroll the key (mokutil --import), or use a kernel signed with another key"),
+    KernelCheck(FILE_LOAD, "S", "the algorithm of the signature is built in", "ENOPKG",
+                "use a kernel signed with another algorithm"),
     KernelCheck(FILE_LOAD, "S", "the signature can be parsed", "EBADMSG",
-                "the file as it was signed: an unpacked or stripped one is not"),
+                "use the file as it was signed, not unpacked or stripped"),
     KernelCheck(FILE_LOAD, "S", "there is a signature", "ENODATA", "a signed kernel"),
     KernelCheck(FILE_LOAD, "S", "an unsigned kernel is allowed (not when locked down)", "EPERM",
-                "a signed kernel, or turn Secure Boot off"),
+                "use a signed kernel, or turn Secure Boot off"),
     KernelCheck(FILE_LOAD, "L", "the command line fits the image's cmdline_size", "EINVAL",
-                f"a shorter line: {file_load_limit(2047)} bytes where cmdline_size is 2047, "
-                "since 30 are kept for elfcorehdr= in every load, and the NUL counts"),
+                f"use a shorter line: {file_load_limit(2047)} bytes if cmdline_size is "
+                    "2047, because 30 are kept for elfcorehdr= in every load, and the NUL "
+                    "counts"),
     KernelCheck(FILE_LOAD, "L", "the command line can be read", "EFAULT",
-                "a fault of the program"),
-    KernelCheck(FILE_LOAD, "P", "there is a hole for each piece", "EADDRNOTAVAIL",
-                "a larger crashkernel=, or --syscall load for a place of one's own"),
+                "report a bug in the program"),
+    KernelCheck(FILE_LOAD, "P", "there is a hole for each segment", "EADDRNOTAVAIL",
+                "use a larger crashkernel=, or --syscall load to choose the address"),
     KernelCheck(FILE_LOAD, "F", "the segments pass the checks of kexec_load", "EINVAL",
-                "a smaller initrd: half of RAM is the most"),
-    KernelCheck(FILE_LOAD, "G", "memory for the image can be had", "ENOMEM", MEMORY_FIX),
+                "use a smaller initrd: the limit is half of RAM"),
+    KernelCheck(FILE_LOAD, "G", "memory for the image can be allocated", "ENOMEM", MEMORY_FIX),
     KernelCheck(REBOOT, "A1", "the caller has CAP_SYS_BOOT", "EPERM", ROOT_FIX),
-    KernelCheck(REBOOT, "B", "nobody else works on kexec", "EBUSY", BUSY_FIX),
+    KernelCheck(REBOOT, "B", "no other kexec operation is in progress", "EBUSY", BUSY_FIX),
     KernelCheck(REBOOT, "C", "an image is loaded", "EINVAL",
-                "load one first; a crash image is not started by reboot"),
+                "load an image first; reboot does not start a crash image"),
 )  # fmt: skip
 """In the kernel's order, one system call after the other."""
 
 RULES = {rule: check for check in CHECKS for rule in check.rules}
-NOT_THE_KERNELS = "the kernel does not check this; the new kernel would not come up"
+NOT_THE_KERNELS = "the kernel does not check this; the new kernel would not start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,10 @@ def explain_errno(name: str) -> tuple[KernelCheck, ...]:
     if word.isdecimal() and len(word) < 5:
         word = errno.errorcode.get(int(word), word)
     if word not in errno.errorcode.values():
-        raise UsageError(f"not an errno: {name[:40]!r}", hint="e.g. EPERM, EINVAL, EADDRNOTAVAIL")
+        raise UsageError(
+            f"not an errno: {name[:40]!r}",
+            hint="use an errno such as EPERM, EINVAL or EADDRNOTAVAIL",
+        )
     return tuple(check for check in CHECKS if check.errno == word)
 
 

@@ -133,7 +133,7 @@ def refuse_without_region(machine: Machine) -> None:
     if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
         raise NothingReserved(
             "there is no crash region",
-            hint="pykexec region make 256M, or boot with crashkernel=256M",
+            hint="run pykexec region make 256M, or boot with crashkernel=256M",
         )
 
 

@@ -218,7 +218,7 @@ class NoVmlinux(NotSupported):
     """Nothing packed in it, or nothing that says where."""
 
     code = "no-vmlinux"
-    usual_hint = "it is damaged, or packed in a way that pykexec does not know"
+    usual_hint = "the file is damaged, or compressed in an unknown way"
 
 
 def extract_vmlinux(
@@ -246,8 +246,8 @@ def packed_vmlinux(image: KernelImage) -> OpenFile:
     file = image.inner
     if file is None or not isinstance(image.boot, LinuxX86Boot | Linux32Boot):
         raise NoVmlinux(
-            f"{image.path}: no vmlinux in an image of type {image.type}",
-            hint="a bzImage has one, and so has what a bzImage is packed in",
+            f"{image.path}: an image of type {image.type} contains no vmlinux",
+            hint="use a bzImage, or a file that contains one",
         )
     if file.read(0, 4) == ELFMAG:
         return file
@@ -256,16 +256,16 @@ def packed_vmlinux(image: KernelImage) -> OpenFile:
     size = header.payload_length
     if image.boot.protocol < HAS_PAYLOAD or not size or start + size > file.size:
         raise NoVmlinux(
-            f"{image.path}: its header does not say where the packed kernel is",
-            hint="protocol 2.08 or later (Linux 2.6.26)",
+            f"{image.path}: the header does not contain the address of the packed kernel",
+            hint="use an image of boot protocol 2.08 or later (Linux 2.6.26)",
         )
     inner = InnerFile(file, start, size)
     codec = file_codec(inner)
     if codec is None:
         if inner.read(0, min(4, size)) == ELFMAG:
             return inner
-        raise NoVmlinux(f"{image.path}: the packed kernel is compressed in no known way")
+        raise NoVmlinux(f"{image.path}: the compression of the packed kernel is unknown")
     unpacked = unpack(inner, codec, MAX_KEPT - file.size if image.wrapped else MAX_KEPT)
     if unpacked.read(0, min(4, unpacked.size)) != ELFMAG:
-        raise NoVmlinux(f"{image.path}: what is packed in it is no ELF file")
+        raise NoVmlinux(f"{image.path}: the packed kernel is not an ELF file")
     return unpacked

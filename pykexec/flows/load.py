@@ -83,8 +83,8 @@ def arm(
     """Everything that the stub has a digest of is in its place before the stub is loaded."""
     if not isinstance(backend, StagingBackend):
         raise NotSupported(
-            f"the {backend.name} backend has no stage for {plan.mode}",
-            hint="--backend kernel, or another --mode",
+            f"the {backend.name} backend does not support mode {plan.mode}",
+            hint="use --backend kernel or another --mode",
         )
     exchanges = plan.stage.exchanges(low_memory(plan.memory_map))
     note = backend.read_vmcoreinfo(machine)

@@ -48,7 +48,7 @@ class Captured:
     folders: Mapping[str, Names]
 
     def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
-        found = self.files.get(path, Unknown(f"{path}: was not captured"))
+        found = self.files.get(path, Unknown(f"{path}: not captured"))
         if isinstance(found, bytes) and len(found) > limit:
             return Unknown(f"{path}: larger than {limit} bytes")
         return found
@@ -61,7 +61,7 @@ class Captured:
         return self.read(part_name(path, offset, size))
 
     def entries(self, path: str) -> Names:
-        return self.folders.get(path, Unknown(f"{path}: was not captured"))
+        return self.folders.get(path, Unknown(f"{path}: not captured"))
 
     def exists(self, path: str) -> bool | Unknown:
         folder, _, name = path.rpartition("/")
@@ -239,7 +239,7 @@ def write_capture(captured: Captured, path: Path) -> None:
     try:
         write_new(path, [encode(captured)], 0o600)
     except FileExistsError as error:
-        raise UsageError(f"{path}: exists already", hint="choose a new name") from error
+        raise UsageError(f"{path}: already exists", hint="choose another name") from error
     except OSError as error:
         raise KexecError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -22,8 +22,8 @@ BOOTLOADERS = (
     ("/etc/kernel/cmdline", "kernel-install add-all (or the tool that builds the UKI)"),
     ("/boot/loader/entries", 'grubby --update-kernel=ALL --args="crashkernel=..."'),
     ("/etc/default/grub", "update-grub (or grub2-mkconfig -o /boot/grub2/grub.cfg)"),
-    ("/boot/extlinux/extlinux.conf", "nothing more: it is read at the next boot"),
-    ("/boot/firmware/cmdline.txt", "nothing more: it is read at the next boot"),
+    ("/boot/extlinux/extlinux.conf", "nothing more, because it is read at the next boot"),
+    ("/boot/firmware/cmdline.txt", "nothing more, because it is read at the next boot"),
     ("/etc/lilo.conf", "lilo"),
 )
 """The first that exists is the one that a distribution's own tools edit."""
@@ -91,8 +91,8 @@ def acpi_rsdp(
             if addr := found_efi.systab.get(name, 0):
                 return addr
     return Unknown(
-        "not in the command line, boot_params or the EFI systab "
-        "(on a BIOS machine each kernel finds it below 1 MiB itself)"
+        "not in the command line, boot_params or the EFI systab (on a BIOS machine, each "
+        "kernel finds it below 1 MiB)"
     )
 
 
@@ -116,7 +116,7 @@ def bootloader(root: Root) -> BootLoader | Unknown:
     for path, apply in BOOTLOADERS:
         if root.exists(path):
             return BootLoader(path, apply)
-    return Unknown("no boot loader configuration that is known here")
+    return Unknown("no known boot loader configuration")
 
 
 def kdump_service(root: Root) -> str | Unknown | None:

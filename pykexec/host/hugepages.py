@@ -142,7 +142,7 @@ class HugePages:
             return
         if self.in_private_namespace():
             raise NoHugePages(
-                "this process has a mount namespace of its own: huge pages would be freed with it",
+                "this process has its own mount namespace, with which huge pages would be freed",
                 hint="run outside of containers and of units with PrivateMounts= or ProtectSystem=",
             )
         self.mount_point.mkdir(mode=0o700, exist_ok=True)

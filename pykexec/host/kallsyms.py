@@ -60,8 +60,8 @@ def hidden(root: Folder) -> KexecError:
     level = number(root, KPTR_RESTRICT)
     if level == 2:
         return SymbolsHidden(
-            f"{KALLSYMS}: addresses are hidden from everybody (kernel.kptr_restrict is 2)",
-            hint="sysctl kernel.kptr_restrict=1, and put it back afterwards",
+            f"{KALLSYMS}: addresses are hidden from all users (kernel.kptr_restrict is 2)",
+            hint="set sysctl kernel.kptr_restrict=1, and restore it afterwards",
             kptr_restrict=2,
         )
     return SymbolsHidden(

@@ -48,14 +48,16 @@ class Kcore:
         loads = kcore_loads(root)
         if isinstance(loads, Unknown):
             self.close()
-            raise NoKcore(loads.why, hint="/proc/kcore of a 64-bit kernel is needed, as root")
+            raise NoKcore(
+                loads.why, hint="run as root on a 64-bit kernel, whose /proc/kcore is needed"
+            )
         self.loads = loads
         self.direct = tuple(load for load in self.loads if load.in_direct_map)
         if len({load.paddr for load in self.direct}) < len(self.direct):
             self.close()
             raise NoKcore(
                 f"{KCORE}: two program headers have the same physical address",
-                hint="its physical addresses can be trusted from Linux 4.11 on",
+                hint="use Linux 4.11 or later, whose physical addresses are reliable",
             )
 
     def pread(self, size: int, offset: int) -> bytes:
@@ -112,7 +114,7 @@ def refusal(root: Folder, error: OSError) -> KexecError:
     lockdown = text(root, "/sys/kernel/security/lockdown")
     if error.errno == errno.EPERM and isinstance(lockdown, str) and "[confidentiality]" in lockdown:
         return KcoreRefused(
-            f"{KCORE}: not permitted, the kernel is locked down (confidentiality)",
+            f"{KCORE}: not permitted: the kernel is locked down (confidentiality)",
             hint="boot with lockdown=integrity or none",
             lockdown="confidentiality",
         )

@@ -94,7 +94,7 @@ def symbol_table(root: Root) -> dict[str, int] | Unknown:
         return lines
     parts = [line.split() for line in lines]
     table = {part[2]: int(part[0], 16) for part in parts if len(part) == 3 and is_hex(part[0])}
-    return table or Unknown(f"{KALLSYMS}: is empty")
+    return table or Unknown(f"{KALLSYMS}: empty")
 
 
 def is_hex(word: str) -> bool:

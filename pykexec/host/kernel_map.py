@@ -67,7 +67,9 @@ def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
     fields = EHDR.unpack(header)
     phoff, phnum = fields[5], fields[10]
     if phoff != EHDR.size:
-        return Unknown(f"{KCORE}: program headers at {phoff:#x}, not right behind the header")
+        return Unknown(
+            f"{KCORE}: program headers at {phoff:#x} instead of directly after the header"
+        )
     end = EHDR.size + PHDR.size * phnum
     table = root.head(KCORE, end)
     if isinstance(table, Unknown):
@@ -85,7 +87,7 @@ def page_offset_base(loads: Iterable[KcoreLoad] | Unknown) -> int | Unknown:
         load.vaddr - load.paddr for load in loads if load.paddr is not None and load.in_direct_map
     }
     if len(bases) != 1 or min(bases) < 1 << 63:
-        return Unknown(f"{KCORE}: its program headers do not tell the direct map")
+        return Unknown(f"{KCORE}: the program headers do not show the direct map")
     return bases.pop()
 
 
@@ -111,7 +113,7 @@ def per_cpu_areas(
         return base
     start, size = symbols.get(AREA_START, 0), symbols.get(AREA_END, 0) - symbols.get(AREA_START, 0)
     if not symbols.get(OFFSETS) or not 0 < size <= AREA_MAX:
-        return Unknown(f"{KALLSYMS}: does not tell {', '.join(PER_CPU_SYMBOLS)}")
+        return Unknown(f"{KALLSYMS}: does not list {', '.join(PER_CPU_SYMBOLS)}")
     areas = []
     for cpu in cpus:
         at = symbols[OFFSETS] + POINTER.size * cpu.cpu

@@ -50,7 +50,7 @@ def in_kernel(root: Root) -> bool | Unknown:
         return names
     if not {"kexec", "kexec_loaded", "kexec_crash_loaded", "kexec_crash_size"}.isdisjoint(names):
         return True
-    return False if "fscaps" in names else Unknown(f"{SYS_KERNEL}: is not complete")
+    return False if "fscaps" in names else Unknown(f"{SYS_KERNEL}: incomplete")
 
 
 def lockdown(root: Root, config: dict[str, str] | Unknown) -> str | Unknown:

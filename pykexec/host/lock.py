@@ -61,7 +61,9 @@ def held(fd: int, folder: Path, kind: int) -> Iterator[None]:
         deadline = time.monotonic() + WAIT
         while not try_lock(fd, kind):
             if time.monotonic() > deadline:
-                raise Busy(f"{folder}: another pykexec is at work", hint="wait until it is done")
+                raise Busy(
+                    f"{folder}: another pykexec is running", hint="wait until it has finished"
+                )
             time.sleep(STEP)
         yield
     finally:

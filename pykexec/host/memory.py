@@ -29,7 +29,7 @@ def iomem_lines(root: Root) -> tuple[iomem.IomemLine, ...] | Unknown:
         return found
     lines = iomem.parse_iomem(found)
     if not lines:
-        return Unknown(f"{IOMEM}: shows no addresses (they are zeros without CAP_SYS_ADMIN)")
+        return Unknown(f"{IOMEM}: addresses are hidden (they are zero without CAP_SYS_ADMIN)")
     return lines
 
 

@@ -28,7 +28,7 @@ class NotAModule(NotSupported):
     """A file that is not the module pykexec_region."""
 
     code = "not-the-module"
-    usual_hint = "pykexec region build makes one for the running kernel"
+    usual_hint = "run pykexec region build to make one for the running kernel"
 
 
 def modules(root: Root, release: str | Unknown) -> Modules:
@@ -89,7 +89,7 @@ def described(path: str, packed: bytes) -> RegionModule:
             raise NotAModule(error.message) from error
     name, vermagic = modinfo(image, b"name"), modinfo(image, b"vermagic")
     if not image.startswith(b"\x7fELF") or name != NAME or not vermagic:
-        raise NotAModule(f"{path}: is not the kernel module {NAME}")
+        raise NotAModule(f"{path}: not the kernel module {NAME}")
     return RegionModule(path, vermagic.split()[0], image.endswith(SIGNED))
 
 

@@ -48,7 +48,7 @@ def build(
     headers = (headers or modules / "build").absolute()
     if not headers.is_dir():
         raise NoHeaders(
-            f"{headers}: there are no kernel headers",
+            f"{headers}: no kernel headers found",
             hint=f"install them (Debian: linux-headers-{release}), with make and a compiler",
         )
     found = source or find_source()
@@ -72,7 +72,9 @@ def find_source() -> Path:
     for place in places:
         if all((place / name).is_file() for name in FILES):
             return place
-    raise NoSource("the module's source is not installed", hint="--source DIR names its folder")
+    raise NoSource(
+        "the module's source is not installed", hint="use --source DIR to name its folder"
+    )
 
 
 def copy(source: Path, target: Path) -> None:
@@ -103,7 +105,7 @@ def run(command: tuple[str, ...]) -> None:
         lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
         raise BuildFailed(
             f"make failed: {' / '.join(lines[-LINES:])}",
-            hint="the kernel's headers name the compiler that they need",
+            hint="install the compiler that the kernel headers require",
         )
 
 
@@ -117,5 +119,5 @@ def install(built: Path, place: Path) -> None:
     except OSError as error:
         raise NotPermitted(
             f"{place}: {(error.strerror or str(error)).lower()}",
-            hint="run as root, or --output FILE for another place",
+            hint="run as root, or use --output FILE to write it elsewhere",
         ) from error

@@ -31,7 +31,9 @@ class BadRoot(KexecError):
     """What was given as --root is neither a folder nor a captured machine."""
 
     code = "bad-root"
-    usual_hint = "a folder with /proc and /sys in it, or what pykexec machine capture wrote"
+    usual_hint = (
+        "use a folder that contains /proc and /sys, or a file written by pykexec machine capture"
+    )
 
 
 class Root(Protocol):

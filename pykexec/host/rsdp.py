@@ -17,16 +17,19 @@ def rsdp_table(root: Root, address: int | Unknown, lockdown: str | Unknown) -> b
     if isinstance(address, Unknown):
         return address
     if lockdown in ("integrity", "confidentiality"):
-        return Unknown(f"lockdown={lockdown} refuses {MEMORY}")
+        return Unknown(f"{MEMORY} is disabled by lockdown={lockdown}")
     raw = root.part(MEMORY, address, RSDP_SIZE)
     if isinstance(raw, Unknown):
         return raw
     where = f"{MEMORY} at {address:#x}"
     if not raw.startswith(RSDP_MAGIC) or sum(raw[:RSDP_V1_SIZE]) & 0xFF:
-        return Unknown(f"{where}: no RSDP with a good checksum")
+        return Unknown(f"{where}: no RSDP with a valid checksum")
     fields = acpi_rsdp.parse(raw)
     if fields.revision < 2:
         return raw[:RSDP_V1_SIZE]
     if fields.length != RSDP_SIZE or sum(raw) & 0xFF:
-        return Unknown(f"{where}: an RSDP of {fields.length:#x} bytes, or with a bad checksum")
+        return Unknown(
+            f"{where}: the RSDP has an invalid length of {fields.length:#x} bytes or an "
+            "invalid checksum"
+        )
     return raw

@@ -24,7 +24,7 @@ FEED = 64 << 10
 """Bytes that a decoder gets at once: what follows its stream is copied out of them."""
 MAX_STREAMS = 1 << 16
 """In a row; bgzip makes one of 64 KiB, and an empty one has 9 bytes."""
-TOO_MANY = f"more than {MAX_STREAMS} streams in a row"
+TOO_MANY = f"more than {MAX_STREAMS} consecutive streams"
 
 
 class MissingCodec(NotSupported):

@@ -49,7 +49,7 @@ def unpacked(
             if done > limit:
                 raise BadCompression(
                     f"{name}: {codec.name} unpacks to more than {limit:#x} bytes",
-                    hint="unpack it, and give the file that comes out",
+                    hint="unpack it, and use the unpacked file",
                     limit=limit,
                 )
             yield piece
@@ -62,7 +62,7 @@ def unpacked(
         why = "it ends early" if isinstance(error, EOFError) else str(error) or "damaged"
         raise BadCompression(
             f"{name}: cannot unpack {codec.name}: {why}",
-            hint="it is damaged, or a part of it is missing",
+            hint="the file is damaged or incomplete",
             at=done,
         ) from error
 
@@ -86,8 +86,8 @@ def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
     except OSError as error:
         os.close(fd)
         raise UnreadableFile(
-            f"{name}: no room to unpack it: {error.strerror}",
-            hint="free some memory, or give the unpacked file",
+            f"{name}: cannot be unpacked for lack of space: {error.strerror}",
+            hint="free some memory, or use the unpacked file",
         ) from error
     except BaseException:
         os.close(fd)

@@ -29,7 +29,7 @@ class FileChanged(UnreadableFile):
     """A file that is not what it was when it was opened, or when its digest was made."""
 
     code = "file-changed"
-    usual_hint = "let nothing write to it meanwhile, and load again"
+    usual_hint = "make sure that nothing writes to it, and load again"
 
 
 class Contents(Protocol):
@@ -73,7 +73,7 @@ def copied(contents: Contents) -> Iterator[bytes | memoryview]:
         yield chunk
     now = running.digest()
     if contents.first_sha256(now) != now:
-        raise FileChanged(f"{contents.name}: has changed while it was loaded")
+        raise FileChanged(f"{contents.name}: changed while it was being loaded")
 
 
 class Digested:
@@ -135,7 +135,7 @@ class OpenFile:
             what = "a folder, " if stat.S_ISDIR(status.st_mode) else ""
             raise UnreadableFile(
                 f"{self.path}: {what}not a regular file",
-                hint="pipes, devices and folders cannot be loaded",
+                hint="use a regular file; pipes, devices and folders cannot be loaded",
             )
         self.size, self.mtime = status.st_size, status.st_mtime_ns
 
@@ -155,7 +155,7 @@ class OpenFile:
         and a writer through a mapping sets it once; a digest sees what they write."""
         status = os.fstat(self.fd)
         if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
-            raise FileChanged(f"{self.path}: has changed while it was read")
+            raise FileChanged(f"{self.path}: changed while it was being read")
 
     def span(self, offset: int, size: int) -> FileSpan:
         """A piece as Contents; the caller has checked that it lies inside."""
@@ -177,8 +177,8 @@ class OpenFile:
                 raise UnreadableFile(f"{self.path}: cannot be read: {error.strerror}") from error
             if not count:
                 raise UnreadableFile(
-                    f"{self.path}: ends early, it was {self.size:#x} bytes long",
-                    hint="let nothing write to it meanwhile",
+                    f"{self.path}: ends early: it was {self.size:#x} bytes long",
+                    hint="make sure that nothing writes to it",
                 )
             done += count
 
@@ -204,7 +204,7 @@ class InnerFile(OpenFile):
         if offset + len(buffer) > self.size:
             raise UnreadableFile(
                 f"{self.path}: the image inside ends early",
-                hint="it is damaged, or a part of it is missing",
+                hint="the file is damaged or incomplete",
             )
         self.outer.read_into(buffer, self.offset + offset)
 
@@ -219,7 +219,7 @@ class FileSpan(Digested):
     size: int
 
     def __post_init__(self) -> None:
-        assert self.file.fd >= 0, "a file inside a file is no file to map"
+        assert self.file.fd >= 0, "a file inside a file cannot be mapped"
 
     @property
     def name(self) -> str:
@@ -275,7 +275,7 @@ def joined_initrd(paths: Iterable[Path]) -> Contents | None:
     for file in files:
         if not file.size:
             raise UnreadableFile(
-                f"{file.path}: an empty file is no initrd", hint="make it anew, or leave it out"
+                f"{file.path}: an initrd cannot be an empty file", hint="rebuild it, or omit it"
             )
     return joined_archives(file.span(0, file.size) for file in files)
 
@@ -284,8 +284,8 @@ def contents_bytes(contents: Contents, limit: int) -> bytes:
     """All of it at once, for what is known to be small; UnreadableFile above `limit`."""
     if contents.size > limit:
         raise UnreadableFile(
-            f"{contents.size:#x} bytes, at most {limit:#x} are read at once",
-            hint="its headers are damaged",
+            f"{contents.size:#x} bytes exceed the limit of {limit:#x} for a single read",
+            hint="the headers are damaged",
         )
     return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid once
 

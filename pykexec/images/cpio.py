@@ -31,7 +31,7 @@ class NotAnInitrd(KexecError):
     """No cpio archive where one was expected, or one that is damaged."""
 
     code = "not-an-initrd"
-    usual_hint = "make it anew (update-initramfs -u, dracut -f), or copy it again"
+    usual_hint = "rebuild it (update-initramfs -u, dracut -f), or copy it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def entries(read: Read, start: int, where: str) -> Iterator[tuple[Entry, int]]:
     for _ in range(MAX_ENTRIES):
         header = read(at, NEWC_HEADER)
         if len(header) < NEWC_HEADER:
-            raise NotAnInitrd(f"{where}: the archive at {start:#x} ends early, no TRAILER!!!")
+            raise NotAnInitrd(f"{where}: the archive at {start:#x} ends early, without TRAILER!!!")
         if not header.startswith(NEWC_MAGICS):
             raise NotAnInitrd(f"{where}: no cpio header at {at:#x}, found {header[:6]!r}")
         try:
@@ -102,7 +102,7 @@ def entries(read: Read, start: int, where: str) -> Iterator[tuple[Entry, int]]:
             raise NotAnInitrd(f"{where}: the name of the entry at {at:#x} has {name_size} bytes")
         name = read(at + NEWC_HEADER, name_size)
         if len(name) < name_size:
-            raise NotAnInitrd(f"{where}: the archive at {start:#x} ends early, no TRAILER!!!")
+            raise NotAnInitrd(f"{where}: the archive at {start:#x} ends early, without TRAILER!!!")
         entry = Entry(name.rstrip(b"\0"), fields[MODE])
         end = start + (at - start + NEWC_HEADER + name_size + 3 & ~3)
         if entry.name == TRAILER:
@@ -118,7 +118,9 @@ def file_entries(file: OpenFile, start: int) -> Iterator[tuple[Entry, int]]:
     before = start
     for entry, end in entries(Window(file).read, start, str(file.path)):
         if end - 3 > file.size:
-            raise NotAnInitrd(f"{file.path}: the entry at {before:#x} goes past the file's end")
+            raise NotAnInitrd(
+                f"{file.path}: the entry at {before:#x} extends past the end of the file"
+            )
         yield entry, end
         before = end
 

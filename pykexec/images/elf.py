@@ -34,20 +34,20 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
     if isinstance(elf, Refused):
         return elf
     if elf.type == ET_CORE:
-        return Refused("a core file, expected an executable", close=True)
+        return Refused("it is a core file, not an executable", close=True)
     if elf.machine not in machines:
         known = EM_NAMES.get(elf.machine)
         return Refused(
             f"ELF machine {elf.machine}{f' ({known})' if known else ''}, expected {machines[0]}"
         )
     if elf.bits != bits:
-        return Refused(f"an ELF file of {elf.bits} bits, expected {bits}", close=True)
+        return Refused(f"it is a {elf.bits}-bit ELF file, expected {bits}-bit", close=True)
     if elf.type not in (ET_EXEC, ET_DYN):
         return Refused(f"ELF type {elf.type}, expected an executable", close=True)
     if why := program(elf):
-        return Refused(f"a program for a running system: {why}", close=True)
+        return Refused(f"it is a user-space program: {why}", close=True)
     if elf.type == ET_DYN and not elf.entry:
-        return Refused("a shared library: it has no entry", close=True)
+        return Refused("it is a shared library: it has no entry", close=True)
     parts = load_parts(file, elf)
     if isinstance(parts, Refused):
         return parts

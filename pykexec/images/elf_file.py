@@ -141,7 +141,7 @@ def out_of_bounds(file: OpenFile) -> str | None:
     if phentsize != phdr:
         return f"e_phentsize {phentsize}, expected {phdr}"
     if phnum > MAX_SEGMENTS:
-        return f"{phnum} program headers, a kernel has {MAX_SEGMENTS} at most"
+        return f"{phnum} program headers; a kernel has at most {MAX_SEGMENTS}"
     if phoff + phnum * phdr > file.size:
         return f"truncated: {phnum} program headers at {phoff:#x}, the file ends at {file.size:#x}"
     if shoff and (shentsize != shdr or not shnum or shnum > MAX_SECTIONS):

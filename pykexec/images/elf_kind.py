@@ -25,7 +25,7 @@ from pykexec.abi.elf import (
 ELFCLASS32, ELFDATA2MSB = 1, 2
 X86 = (EM_386, EM_486, EM_X86_64)
 MAX_ROWS = 64
-A_KERNEL = "a kernel is a file as /boot/vmlinuz is"
+A_KERNEL = "use a kernel file such as /boot/vmlinuz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Row:
 def describe(head: bytes) -> ElfKind:
     """Of a file that begins with ELF's magic; `head` may end anywhere."""
     if len(head) < 20 or head[4] not in (ELFCLASS32, ELFCLASS64):
-        return ElfKind("an ELF file that is cut off or damaged", "copy it again")
+        return ElfKind("a truncated or damaged ELF file", "copy it again")
     order = ">" if head[5] == ELFDATA2MSB else "<"
     kind, machine = struct.unpack_from(f"{order}HH", head, 16)
     name = EM_NAMES.get(machine, f"machine {machine}")
@@ -57,18 +57,24 @@ def describe(head: bytes) -> ElfKind:
     whose = f"for {name}, {bits} bits{', big-endian' if order == '>' else ''}"
     if kind == ET_REL:
         what = f"an ELF object file or kernel module (.o, .ko) {whose}"
-        return ElfKind(what, f"insmod loads a module; {A_KERNEL}")
+        return ElfKind(what, f"use insmod to load a module; {A_KERNEL}")
     if kind == ET_CORE:
-        return ElfKind(f"an ELF core file (a dump) {whose}", "pykexec vmcore info shows it")
+        return ElfKind(
+            f"an ELF core file (a dump) {whose}", "use pykexec vmcore info to see what is in it"
+        )
     if is_program(head, order, bits):
-        return ElfKind(f"a program for a running Linux system, {whose}", A_KERNEL)
+        return ElfKind(f"a user-space program for Linux, {whose}", A_KERNEL)
     if kind == ET_DYN and not entry(head, order, bits):
         return ElfKind(f"a shared library {whose}", A_KERNEL)
     if kind not in (ET_EXEC, ET_DYN):
         return ElfKind(f"an ELF file of type {kind} {whose}", A_KERNEL)
     if machine not in X86 or order == ">":
-        return ElfKind(f"an ELF executable {whose}", "a kernel for x86; this one cannot run here")
-    return ElfKind(f"an ELF executable {whose}", "it is damaged, or copied in part", bootable=True)
+        return ElfKind(f"an ELF executable {whose}", "use a kernel for x86")
+    return ElfKind(
+        f"an ELF executable {whose}",
+        "the file is damaged, or was not copied completely",
+        bootable=True,
+    )
 
 
 def entry(head: bytes, order: str, bits: int) -> int:

@@ -41,7 +41,9 @@ def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
             )
     span = loads[-1].paddr + loads[-1].memsz - loads[0].paddr
     if span > MAX_MEMORY:
-        return Refused(f"its PT_LOADs span {span:#x} bytes, at most 1 GiB is believed", close=True)
+        return Refused(
+            f"its PT_LOADs span {span:#x} bytes, more than the limit of 1 GiB", close=True
+        )
     return tuple(
         LoadPart(
             item.paddr,

@@ -45,10 +45,11 @@ def raw_image(
         if file.size < size or file.read(at, len(magic)) != magic:
             return Refused(f"no magic {magic!r} at {at:#x}")
         header = layout.parse(file.read(0, size))
-        why = f"a kernel of {architecture}, which x86 cannot run"
+        why = f"it is a kernel for {architecture}, which x86 cannot run"
         if header.image_size and header.image_size < file.size // 2:
             return Refused(
-                f"image_size {header.image_size:#x} of a file of {file.size:#x} bytes", close=True
+                f"image_size is {header.image_size:#x}, but the file has {file.size:#x} bytes",
+                close=True,
             )
         return described(file, name, architecture, why, facts(header))
 
@@ -84,8 +85,8 @@ def parse_nbi(file: OpenFile) -> KernelImage | Refused:
     if file.size < 512 or file.read(0, 4) != NBI_MAGIC:
         return Refused("no magic 0x1b031336 in the first sector")
     why = (
-        "a network boot image (NBI) of etherboot: its segments start in real mode, and the "
-        "firmware that they call is gone; load the kernel that it was made of"
+        "it is a network boot image (NBI) of etherboot: its segments start in real mode "
+        "and call firmware that is no longer available; load the kernel inside it"
     )
     return described(file, "nbi", "i386", why, ())
 
@@ -93,7 +94,7 @@ def parse_nbi(file: OpenFile) -> KernelImage | Refused:
 def parse_beoboot(file: OpenFile) -> KernelImage | Refused:
     if file.size < 4 or file.read(0, 4) != BEOBOOT_MAGIC:
         return Refused("no magic BeoB")
-    why = "a beoboot image: take the kernel and the initrd out of it, and load those"
+    why = "it is a beoboot image: extract the kernel and the initrd from it, and load those"
     return described(file, "beoboot", "i386", why, ())
 
 

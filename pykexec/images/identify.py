@@ -53,24 +53,24 @@ def identify(
     types = tuple(kind for kind in every if type_name in (None, kind.name))
     if not types:
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
-        raise UsageError(f"no image type {type_name!r}", hint=f"there are: {known}")
+        raise UsageError(f"unknown image type {type_name!r}", hint=f"known types: {known}")
     file = OpenFile(path)
     if not file.size:
         raise UnreadableFile(
-            f"{file.path}: an empty file is no kernel image", hint="install that kernel again"
+            f"{file.path}: a kernel image cannot be an empty file", hint="reinstall the kernel"
         )
     if file.size > MAX_FILE:
         seen = what_is_it(file)
         is_a = f"; it is {seen.what}" if seen and seen.role is not Role.KERNEL else ""
         raise NotAnImage(
-            f"{file.path}: {file.size:#x} bytes, a kernel has at most {MAX_FILE:#x}{is_a}",
-            hint="a kernel is a file as /boot/vmlinuz is; a disk or a dump is none",
+            f"{file.path}: {file.size:#x} bytes; a kernel has at most {MAX_FILE:#x}{is_a}",
+            hint="use a kernel file such as /boot/vmlinuz, not a disk or a dump",
         )
     image = parse(file, types, every=every)
     if profile is not None and image.type != uki.UKI.name:
         raise UsageError(
             f"--profile: {file.path} is of type {image.type}, and has no profiles",
-            hint="it is for a unified kernel image (UKI)",
+            hint="use --profile with a unified kernel image (UKI)",
         )
     return replace(image, file=file.span(0, file.size))
 
@@ -114,8 +114,8 @@ def parse(
 
 def packed_too_often(file: OpenFile) -> NotAnImage:
     return NotAnImage(
-        f"{file.path}: packed more than {MAX_DEPTH} times over",
-        hint="unpack it, and give the file that comes out",
+        f"{file.path}: nested more than {MAX_DEPTH} levels deep",
+        hint="unpack it, and use the unpacked file",
     )
 
 

@@ -79,7 +79,7 @@ def read_initrd(file: OpenFile, limit: int = MAX_UNPACKED) -> Initrd:
         archives.append(measured(file, at, codec, limit))
         break
     if not archives:
-        raise NotAnInitrd(f"{file.path}: no cpio archive in it")
+        raise NotAnInitrd(f"{file.path}: contains no cpio archive")
     return Initrd(file.size, tuple(archives))
 
 
@@ -90,7 +90,7 @@ def measured(file: OpenFile, at: int, codec: Codec, limit: int) -> Archive:
     for piece in unpacked(str(file.path), contents, codec, limit + SLACK):
         if not total and not piece.startswith(NEWC_MAGICS):
             raise NotAnInitrd(
-                f"{file.path}: the {codec.name} stream at {at:#x} holds no cpio archive"
+                f"{file.path}: the {codec.name} stream at {at:#x} contains no cpio archive"
             )
         total += len(piece)
         if total > limit:

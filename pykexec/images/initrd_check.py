@@ -48,9 +48,9 @@ RAM_DISKS = (
     (0x438, b"\x53\xef", "ext2"),
 )
 """Offset, magic and name of the file systems that identify_ramdisk_image knows."""
-AN_INITRD = "an initrd is a cpio archive of format newc, compressed or not (/boot/initrd.img)"
-COPY_AGAIN = "it is damaged, or a part of it is missing: make it anew, or copy it again"
-TWO_FILES = "the kernel is the operand, and --initrd names the initrd that belongs to it"
+AN_INITRD = "use a cpio archive in the newc format, compressed or not, such as /boot/initrd.img"
+COPY_AGAIN = "the file is damaged or incomplete: rebuild it, or copy it again"
+TWO_FILES = "give the kernel as the operand, and its initrd with --initrd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,10 @@ def examine_stream(
 ) -> None:
     """A compressed archive, which is taken for the last one."""
     if codec.magic == LZ4_FRAME_MAGIC:
-        what = f"{file.path}: packed by lz4 in its usual format, which the kernel does not read"
-        found.faults.append(Fault(what, "lz4 -l packs it in the one that the kernel reads"))
+        what = f"{file.path}: compressed in the lz4 frame format, which the kernel cannot unpack"
+        found.faults.append(
+            Fault(what, "compress it with lz4 -l, the legacy format that the kernel unpacks")
+        )
         return
     where = f"{file.path}: in the {codec.name} stream at {at:#x}"
     stream = Stream(unpacked(str(file.path), file.span(at, file.size - at), codec, MAX_UNPACKED))
@@ -185,8 +187,8 @@ def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) 
 
 def rest_of(file: OpenFile, at: int) -> Fault:
     """What follows the last archive: the kernel complains of it, and keeps the archives."""
-    what = f"{file.path}: what follows the archives at {at:#x} is neither cpio nor compressed"
-    return Fault(what, "the kernel leaves it out", fatal=False)
+    what = f"{file.path}: the data after the archives at {at:#x} is neither cpio nor compressed"
+    return Fault(what, "the kernel ignores it", fatal=False)
 
 
 def foreign(file: OpenFile) -> Fault:
@@ -197,14 +199,14 @@ def of_head(head: bytes, name: str) -> Fault:
     """Of a file that is no archive, by its first HEAD bytes."""
     for at, magic, system in RAM_DISKS:
         if head.startswith(magic, at):
-            what = f"{name}: the image of a file system ({system}), which the kernel takes as a RAM"
+            what = f"{name}: a file system image ({system}), which the kernel uses as a RAM"
             needs = f"the kernel needs CONFIG_BLK_DEV_RAM, {system} built in, and root=/dev/ram0"
             return Fault(f"{what} disk and not as an initramfs", needs, fatal=False)
     if not any(head):
-        return Fault(f"{name}: it begins with nothing but zeros", AN_INITRD, fatal=False)
+        return Fault(f"{name}: begins with nothing but zeros", AN_INITRD, fatal=False)
     known = identity_of(head)
     if known is None:
-        what = f"{name}: not recognised as an initrd: neither cpio nor compressed"
+        what = f"{name}: not recognized as an initrd: neither cpio nor compressed"
         return Fault(what, AN_INITRD, fatal=False)
     hint = TWO_FILES if known.role is Role.KERNEL else AN_INITRD
-    return Fault(f"{name}: not an initrd, it is {known.what}", hint)
+    return Fault(f"{name}: not an initrd but {known.what}", hint)

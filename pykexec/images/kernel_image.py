@@ -198,8 +198,8 @@ class KernelImage:
         if isinstance(self.boot, LinuxX86Boot):
             return self.boot
         raise NoLinux64(
-            f"{self.path} is of type {self.type}: this needs a Linux x86_64 kernel",
-            hint="a bzImage or vmlinux of x86_64; nothing else can capture a dump",
+            f"{self.path} is of type {self.type}, but a Linux kernel for x86_64 is needed",
+            hint="use a bzImage or vmlinux for x86_64; nothing else can capture a dump",
             type=self.type,
         )
 

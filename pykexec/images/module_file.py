@@ -15,7 +15,7 @@ def module_contents(line: str) -> Contents:
     name = line.split(" ", 1)[0]
     if not name:
         raise UsageError(
-            f"--module: {line!r} begins with no file name", hint='--module "FILE ARGS"'
+            f"--module: {line!r} does not begin with a file name", hint='--module "FILE ARGS"'
         )
     file = OpenFile(name)
     codec = file_codec(file)

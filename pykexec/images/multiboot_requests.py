@@ -27,12 +27,12 @@ NAMES = {
     13: "SMBIOS tables",
     16: "network information of DHCP",
     17: "EFI memory map",
-    18: "EFI boot services, not terminated",
+    18: "running EFI boot services",
     19: "32-bit EFI image handle",
     20: "64-bit EFI image handle",
 }
 """Information types of the specification, 3.6."""
-HINT = "start it by a boot loader; or --type multiboot, if it has a header of version 1 too"
+HINT = "start it with a boot loader, or use --type multiboot if it also has a version 1 header"
 
 
 def name_of(kind: int) -> str:

@@ -15,7 +15,7 @@ from pykexec.abi.pe import (
     Subsystem,
 )
 
-A_KERNEL = "a kernel is a file as /boot/vmlinuz is, or a unified kernel image (UKI)"
+A_KERNEL = "use a kernel file such as /boot/vmlinuz, or a unified kernel image (UKI)"
 EFI_HINT = f"only the firmware can start it; {A_KERNEL}"
 MAX_SECTIONS = 96
 BOOT_LOADERS = {
@@ -53,13 +53,13 @@ def describe(head: bytes) -> tuple[str, str]:
     if loader:
         return f"an EFI boot loader ({loader}) for {whose}", EFI_HINT
     if ".linux" not in names and ".text" not in names and names & ADDON_SECTIONS:
-        what = f"an addon of a unified kernel image for {whose}, without a kernel"
-        return what, "give the unified kernel image; its addons are for systemd-stub"
+        what = f"an addon for a unified kernel image for {whose}, without a kernel"
+        return what, "use the unified kernel image; its addons are for systemd-stub"
     if kind in WINDOWS:
         return f"{WINDOWS[kind]} for {whose}", A_KERNEL
     if kind in EFI:
-        return f"{EFI[kind]} for {whose}, and has no kernel in it", EFI_HINT
-    return f"an EFI program or another PE file for {whose}, and has no kernel in it", EFI_HINT
+        return f"{EFI[kind]} for {whose} without a kernel", EFI_HINT
+    return f"an EFI program or another PE file for {whose} without a kernel", EFI_HINT
 
 
 def pe_header_at(head: bytes) -> int | None:

@@ -11,8 +11,8 @@ from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
 from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it
 
-DAMAGED = "it is damaged, or of another type (--type)"
-REASONS = "-v (pykexec-kexec: -d) lists why no type takes it"
+DAMAGED = "the file is damaged, or of another type (--type)"
+REASONS = "use -v (pykexec-kexec: -d) to see why it is not of any known type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()
     if last.refused.close or len(tried) == 1:
         article = "an" if kind[0] in "ae" else "a"
         message = f"{file.path}: not {article} {kind}{inside}: {why}"
-        hint = hint or (DAMAGED if last.refused.close else "without --type the type is found out")
+        hint = hint or (DAMAGED if last.refused.close else "omit --type to detect the type")
         return NotAnImage(message, hint=hint, details=details, type=kind)
     message = f"{file.path}: not a kernel image of any known type{inside}"
     if known:
-        message = f"{file.path}: it looks like {known.what}, and no type takes it{inside}"
+        message = f"{file.path}: looks like {known.what}, but matches no known type{inside}"
         return NotAnImage(message, hint=f"{known.hint}; {REASONS}", details=details)
     return NotAnImage(message, hint=f"{A_KERNEL}; {REASONS}", details=details)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TAKE_KERNEL = "take the kernel out of it, and load that"
-KERNEL_INSIDE = "mount it, and give the kernel that is in it"
-UNPACK = "unpack it, and give the kernel that is in it"
-SHOW_DUMP = "pykexec vmcore info shows what is in it"
+TAKE_KERNEL = "extract the kernel from it, and load that"
+KERNEL_INSIDE = "mount it, and load the kernel inside it"
+UNPACK = "unpack it, and load the kernel inside it"
+SHOW_DUMP = "use pykexec vmcore info to see what is in it"
 COPY_AGAIN = "copy or download it again"
 
-SECTOR = "only the BIOS starts it; losetup -P shows the partitions of a disk image"
+SECTOR = "only the BIOS can start it; use losetup -P to see the partitions of a disk image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,19 @@ SIGNATURES = (
     Signature(0x36, b"FAT", f"{PARTITION} (FAT)", KERNEL_INSIDE),
     Signature(0x52, b"FAT32", f"{PARTITION} (FAT)", KERNEL_INSIDE),
     Signature(0, b"LUKS\xba\xbe", "an encrypted volume (LUKS)", KERNEL_INSIDE),
-    Signature(0xFF6, b"SWAPSPACE2", "swap space", "a kernel is a file as /boot/vmlinuz is"),
+    Signature(0xFF6, b"SWAPSPACE2", "swap space", "use a kernel file such as /boot/vmlinuz"),
     Signature(0, b"QFI\xfb", f"{DISK} (qcow2)", f"guestmount or qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0, b"KDMV", f"{DISK} (VMDK)", f"guestmount or qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0x40, b"\x7f\x10\xda\xbe", f"{DISK} (VDI)", f"qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0, b"vhdxfile", f"{DISK} (VHDX)", f"qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0, b"conectix", f"{DISK} (VHD)", f"qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0x200, b"EFI PART", f"{DISK} with a GPT", f"losetup -P: {KERNEL_INSIDE}"),
-    Signature(0, b"MSWIM\0\0\0", "a Windows image (WIM)", "wimboot, with --module, starts it"),
+    Signature(0, b"MSWIM\0\0\0", "a Windows image (WIM)", "use wimboot with --module to start it"),
     Signature(0, b"KDUMP   ", "a compressed dump of makedumpfile", SHOW_DUMP),
     Signature(0, b"DISKDUMP", "a compressed dump (diskdump)", SHOW_DUMP),
-    Signature(0, b"makedumpfile\0", "a flattened dump of makedumpfile", "makedumpfile -R, first"),
+    Signature(
+        0, b"makedumpfile\0", "a flattened dump of makedumpfile", "run makedumpfile -R first"
+    ),
     Signature(0, b"!<arch>\ndebian-binary", "a Debian package (.deb)", f"dpkg-deb -x: {UNPACK}"),
     Signature(0, b"!<arch>\n", "a static library or ar archive", UNPACK),
     Signature(0, b"\xed\xab\xee\xdb", "an RPM package", f"rpm2cpio: {UNPACK}"),
@@ -66,7 +68,7 @@ SIGNATURES = (
     Signature(0, b"Rar!\x1a\x07", "a rar archive", UNPACK),
     Signature(0, b"MSCF\0\0\0\0", "a cabinet archive", UNPACK),
     Signature(0, b"LZIP", "data compressed with lzip, which is not supported", UNPACK),
-    Signature(0, b"\x1f\x9d", "data packed by compress(1), which is not supported", UNPACK),
+    Signature(0, b"\x1f\x9d", "data compressed with compress(1), which is not supported", UNPACK),
     Signature(0, b"%PDF-", "a PDF document", COPY_AGAIN),
     Signature(0, b"\x89PNG\r\n\x1a\n", "a picture (PNG)", COPY_AGAIN),
     Signature(0, b"\xff\xd8\xff", "a picture (JPEG)", COPY_AGAIN),
@@ -74,7 +76,9 @@ SIGNATURES = (
     Signature(0, b"\xcf\xfa\xed\xfe", "a program for macOS (Mach-O)", TAKE_KERNEL),
     Signature(0, b"\xce\xfa\xed\xfe", "a program for macOS (Mach-O)", TAKE_KERNEL),
     Signature(0, b"\0asm", "a WebAssembly module", COPY_AGAIN),
-    Signature(0x24, b"\x18\x28\x6f\x01", "a kernel of arm (zImage)", "a kernel of this machine"),
+    Signature(
+        0x24, b"\x18\x28\x6f\x01", "a kernel for arm (zImage)", "use a kernel for this machine"
+    ),
     Signature(0x1FE, b"\x55\xaa", "a boot sector, or a disk image that begins with one", SECTOR),
 )
 """In this order: what has a stronger or a longer mark comes first, a boot sector last."""

@@ -37,20 +37,22 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
     """What is inside, a description of a foreign kernel, or why this is no uImage."""
     size = legacy_img_hdr.sizeof()
     if file.size < size:
-        return Refused(f"{file.size:#x} bytes, a uImage header has {size:#x}")
+        return Refused(f"{file.size:#x} bytes, less than the {size:#x} of a uImage header")
     raw = file.read(0, size)
     if raw[:4] != IH_MAGIC.to_bytes(4, "big"):
         return Refused(f"no magic {IH_MAGIC:#x}")
     header = legacy_img_hdr.parse(raw)
     crc = zlib.crc32(raw[:HCRC_AT] + bytes(4) + raw[HCRC_AT + 4 :])
     if crc != header.ih_hcrc:
-        return Refused(f"header checksum {header.ih_hcrc:#010x}, {crc:#010x} is right", close=True)
+        return Refused(
+            f"header checksum is {header.ih_hcrc:#010x}, expected {crc:#010x}", close=True
+        )
     if why := no_linux(header.ih_type, header.ih_os):
         return Refused(why, close=True)
     if not header.ih_size or size + header.ih_size > file.size:
         return Refused(
-            f"truncated: {header.ih_size:#x} bytes behind the header, "
-            f"{file.size - size:#x} are there",
+            f"truncated: the header specifies {header.ih_size:#x} bytes, but "
+            f"{file.size - size:#x} follow",
             close=True,
         )
     inner = InnerFile(file, size, header.ih_size)
@@ -58,7 +60,7 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
     for chunk in inner.span(0, inner.size).chunks():
         crc = zlib.crc32(chunk, crc)
     if crc != header.ih_dcrc:
-        return Refused(f"data checksum {header.ih_dcrc:#010x}, {crc:#010x} is right", close=True)
+        return Refused(f"data checksum is {header.ih_dcrc:#010x}, expected {crc:#010x}", close=True)
     version = printable(header.ih_name)
     arch = IH_ARCHS.get(header.ih_arch, f"architecture {header.ih_arch}")
     if arch not in X86:
@@ -70,7 +72,7 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
 
 def no_linux(kind: int, system: int) -> str | None:
     if kind != IH_TYPE_KERNEL:
-        return f"it holds a {IH_TYPES.get(kind, f'thing of type {kind}')}, expected a kernel"
+        return f"it contains a {IH_TYPES.get(kind, f'thing of type {kind}')}, expected a kernel"
     return None if system == IH_OS_LINUX else f"for operating system {system}, expected 5 (Linux)"
 
 
@@ -82,7 +84,7 @@ def wrong_compression(number: int, inner: OpenFile) -> str | None:
     codec = file_codec(inner)
     found = codec.name.split(" ")[0] if codec else "none"
     if said not in ("none", found):
-        return f"its header says {said}, its first bytes say {found}"
+        return f"compression is {said} by the header, but {found} by the first bytes"
     return None
 
 
@@ -100,7 +102,7 @@ def foreign(
         path=str(file.path),
         version=version,
         payload=inner.span(0, inner.size),
-        boot=ForeignImage(arch, f"a kernel of {arch}, which x86 cannot run", facts),
+        boot=ForeignImage(arch, f"it is a kernel for {arch}, which x86 cannot run", facts),
     )
 
 

@@ -79,10 +79,10 @@ def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) ->
         return number
     if not number:
         return None
-    there = f"there are: {'; '.join(map(str, profiles))}" if profiles else "leave --profile out"
+    there = f"profiles: {'; '.join(map(str, profiles))}" if profiles else "omit --profile"
     how_many = f"{len(profiles)} profiles" if profiles else "no profiles"
     raise NoSuchProfile(
-        f"{file.path}: no profile {number}: this UKI has {how_many}",
+        f"{file.path}: there is no profile {number}: this UKI has {how_many}",
         hint=there,
         profiles=[str(item) for item in profiles],
     )
@@ -117,7 +117,7 @@ def text(pe: PeFile, sections: Sections, name: str) -> str | Refused:
     if found is None:
         return ""
     if found.size > MAX_TEXT:
-        return Refused(f"{name} has {found.size:#x} bytes, at most {MAX_TEXT:#x}", close=True)
+        return Refused(f"{name} has {found.size:#x} bytes, more than {MAX_TEXT:#x}", close=True)
     raw = contents_bytes(found, MAX_TEXT).split(b"\0")[0]
     try:
         return raw.decode().translate(CONTROL_CHARACTERS).strip()

@@ -14,7 +14,7 @@ def bzimage_file(image: KernelImage, hint: str = "--syscall load") -> OpenFile:
     found = image.inner
     if found is None or not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
         raise NotSupported(
-            f"kexec_file_load takes a bzImage: {image.path} is of type {image.type}",
+            f"kexec_file_load needs a bzImage, but {image.path} is of type {image.type}",
             hint=hint,
         )
     if not isinstance(found, InnerFile):

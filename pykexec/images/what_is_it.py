@@ -47,7 +47,7 @@ FDT_MAGIC = b"\xd0\x0d\xfe\xed"
 FIT_NODE = b"\0\0\0\x01images\0"
 """FDT_BEGIN_NODE and the node's name, which every FIT image has near its beginning."""
 OLD_CPIO_MAGICS = (b"070707", b"\xc7\x71", b"\x71\xc7")
-A_KERNEL = "a kernel is a file as /boot/vmlinuz is"
+A_KERNEL = "use a kernel file such as /boot/vmlinuz"
 
 
 class Role(Enum):
@@ -77,7 +77,7 @@ def what_is_it(file: OpenFile) -> Identity | None:
     try:
         inner = identity_of(first_bytes(pieces))
     except KexecError:
-        return Identity(f"data compressed with {codec.name}", "unpack it to see what it is")
+        return Identity(f"data compressed with {codec.name}", "unpack it to find out what it is")
     if inner is None:
         return Identity(f"unknown data compressed with {codec.name}", A_KERNEL)
     return replace(inner, what=f"{inner.what}, compressed with {codec.name}")
@@ -119,25 +119,29 @@ def kernel(head: bytes) -> Identity | None:
         return uimage_of(head[29], head[30])
     names = {
         "a Linux kernel (bzImage)": head[0x202:0x206] == HDRS_MAGIC,
-        "a kernel of arm64 (Image)": head.startswith(ARM64_MAGIC, ARM64_MAGIC_AT),
-        "a kernel of riscv (Image)": head.startswith(RISCV_MAGIC, RISCV_MAGIC_AT),
+        "a kernel for arm64 (Image)": head.startswith(ARM64_MAGIC, ARM64_MAGIC_AT),
+        "a kernel for riscv (Image)": head.startswith(RISCV_MAGIC, RISCV_MAGIC_AT),
         "a compressed EFI kernel (zboot)": head[:2] == MZ_MAGIC and head[4:8] == ZBOOT_MAGIC,
         "a unified kernel image (UKI)": ".linux" in pe_kind.section_names(head),
         "a multiboot image": has_multiboot_header(head),
     }
     what = next((name for name, found in names.items() if found), None)
-    return Identity(what, "it is damaged, or copied in part", Role.KERNEL) if what else None
+    return (
+        Identity(what, "the file is damaged, or was not copied completely", Role.KERNEL)
+        if what
+        else None
+    )
 
 
 def uimage_of(arch: int, kind: int) -> Identity:
     machine = IH_ARCHS.get(arch, f"architecture {arch}")
     if kind == IH_TYPE_KERNEL:
-        return Identity(f"a kernel of {machine} (uImage)", A_KERNEL, Role.KERNEL)
+        return Identity(f"a kernel for {machine} (uImage)", A_KERNEL, Role.KERNEL)
     name = IH_TYPES.get(kind, f"image of type {kind}")
     article = "an" if name[0] in "aeio" else "a"
     return Identity(
-        f"{article} {name} of {machine} with U-Boot's header (uImage)",
-        "dumpimage -p 0 -o OUT FILE takes out what it holds; a ramdisk is then for --initrd",
+        f"{article} {name} for {machine} with a U-Boot header (uImage)",
+        "use dumpimage -p 0 -o OUT FILE to extract it; load a ramdisk with --initrd",
     )
 
 
@@ -160,10 +164,10 @@ def has_header(head: bytes, magic: int, align: int, words: int) -> bool:
 
 def initrd(head: bytes) -> Identity | None:
     if head.startswith(NEWC_MAGICS):
-        return Identity("an initrd (a cpio archive)", "an initrd is for --initrd", Role.INITRD)
+        return Identity("an initrd (a cpio archive)", "use --initrd to load an initrd", Role.INITRD)
     if head.startswith(OLD_CPIO_MAGICS):
-        what = "a cpio archive in an old format, which the kernel does not unpack"
-        return Identity(what, "cpio -o -H newc makes an initrd")
+        what = "a cpio archive in an old format, which the kernel cannot unpack"
+        return Identity(what, "use cpio -o -H newc to make an initrd")
     return None
 
 
@@ -172,7 +176,7 @@ def device_tree(head: bytes) -> Identity:
         what = "a FIT image (U-Boot's container of kernels and device trees)"
         return Identity(what, f"dumpimage -T flat_dt -p 0 -o OUT FILE: {TAKE_KERNEL}")
     what = "a flattened device tree: a device tree blob, or a FIT image (U-Boot's container)"
-    return Identity(what, f"{A_KERNEL}; out of a FIT image dumpimage takes it")
+    return Identity(what, f"{A_KERNEL}; use dumpimage to extract it from a FIT image")
 
 
 def text(head: bytes) -> Identity | None:
@@ -187,9 +191,9 @@ def text(head: bytes) -> Identity | None:
     if start.startswith("#!"):
         return Identity("a script", A_KERNEL)
     if start.startswith(("<!doctype html", "<html", "<head", "<body")):
-        return Identity("a web page (HTML)", f"a download that failed? {COPY_AGAIN}")
+        return Identity("a web page (HTML)", f"the download may have failed: {COPY_AGAIN}")
     if start.startswith("version https://git-lfs"):
-        return Identity("a pointer to a file in Git LFS", "git lfs pull fetches the file itself")
+        return Identity("a pointer to a file in Git LFS", "run git lfs pull to fetch the file")
     return Identity("a text file", A_KERNEL)
 
 
@@ -198,5 +202,5 @@ def empty(head: bytes) -> Identity | None:
         return None
     if not head:
         return Identity("an empty file", COPY_AGAIN)
-    what = "nothing but zeros" if len(head) < HEAD else "zeros, in its first 64 KiB at least"
+    what = "nothing but zeros" if len(head) < HEAD else "zeros, at least in the first 64 KiB"
     return Identity(what, COPY_AGAIN)

@@ -12,7 +12,7 @@ def parse(file: OpenFile) -> Inside | Refused:
     """The compressed Image inside, or why this is no zboot file."""
     size = zboot_header.sizeof()
     if file.size < size:
-        return Refused(f"{file.size:#x} bytes, a zboot header has {size:#x}")
+        return Refused(f"{file.size:#x} bytes, less than the {size:#x} of a zboot header")
     raw = file.read(0, size)
     if raw[:2] != MZ_MAGIC or raw[4:8] != ZBOOT_MAGIC:
         return Refused("no MZ and zimg at 0 and 4")

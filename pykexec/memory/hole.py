@@ -58,7 +58,7 @@ def largest_of(refused: tuple[RefusedHole, ...]) -> str:
     """What was there instead: the largest that the window has, in their order."""
     inside = sorted((item for item in refused if item.usable), key=lambda item: item.usable)
     shown = "; ".join(map(str, sorted(inside[-SHOWN:], key=lambda item: item.hole)))
-    return shown or ("nothing of it is free" if refused else "there is no free memory at all")
+    return shown or ("none of it is free" if refused else "there is no free memory at all")
 
 
 def locate_hole(
@@ -96,10 +96,10 @@ def place_in(
         return RefusedHole(hole, "outside the window")
     whose = "" if usable == hole else " inside the window"
     if usable.size < size:
-        why = f"{usable.size:#x} bytes{whose}, {size:#x} are needed"
+        why = f"{usable.size:#x} bytes{whose}, but {size:#x} are needed"
         return RefusedHole(hole, why, usable.size)
     start = align_down(usable.end - size, align) if from_top else align_up(usable.start, align)
     if start < usable.start or start + size > usable.end:
-        why = f"{usable.size:#x} bytes{whose}, too few once aligned to {align:#x}"
+        why = f"{usable.size:#x} bytes{whose}, not enough when aligned to {align:#x}"
         return RefusedHole(hole, why, usable.size)
     return PhysRange.sized(start, size)

@@ -38,7 +38,7 @@ class PhysRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= 1 << 64:
-            raise BadRange(f"not a range of physical addresses: {self.start:#x} to {self.end:#x}")
+            raise BadRange(f"invalid range of physical addresses: {self.start:#x} to {self.end:#x}")
 
     @classmethod
     def from_inclusive(cls, start: int, last: int) -> PhysRange:

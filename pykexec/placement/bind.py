@@ -66,8 +66,8 @@ def bind(
     areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)
     base = known(
         machine.page_offset_base,
-        "where the direct map starts",
-        "dump tools need it: read /proc/kcore as root",
+        "the start of the direct map",
+        "dump tools need it: run as root, which can read /proc/kcore",
     )
     headers = elfcorehdr.build(
         where.start,
@@ -80,7 +80,7 @@ def bind(
     room = where.size - SEAL_SIZE
     if len(headers) > room:
         raise HeadersTooLong(
-            f"the ELF core headers have {len(headers):#x} bytes, there is room for {room:#x}",
+            f"the ELF core headers have {len(headers):#x} bytes, but there is room for {room:#x}",
             hint="a smaller window",
         )
     count = len(areas) + len(loads) + bool(copied)
@@ -95,20 +95,22 @@ def notes_for(
     areas: list[NoteArea] = []
     warnings: list[str] = []
     if isinstance(machine.cpus, Unknown):
-        warnings.append(f"no registers of any CPU in the dump: crash_notes {machine.cpus}")
+        warnings.append(f"the dump will have no registers: crash_notes is {machine.cpus}")
     else:
         for cpu in machine.cpus:
             if moved := moved_note(NoteArea(cpu.addr, cpu.size), backup_map):
                 areas.append(moved)
             else:
-                warnings.append(f"no registers of CPU {cpu.cpu} in the dump: its note is lost")
+                warnings.append(
+                    f"the dump will have no registers of CPU {cpu.cpu}: its note is lost"
+                )
     area = machine.vmcoreinfo
     if not isinstance(area, Unknown) and (moved := moved_note(area, backup_map)):
         return [*areas, moved], b"", tuple(warnings)
     note = next(parse_notes(vmcoreinfo_note), None)
     if note is None:
         raise NotSupported(
-            "no VMCOREINFO note was read: dump tools could not make sense of the memory",
-            hint="CONFIG_VMCORE_INFO, and /sys/kernel/vmcoreinfo readable",
+            "there is no VMCOREINFO note, without which dump tools cannot interpret the memory",
+            hint="run as root, on a kernel with CONFIG_VMCORE_INFO",
         )
     return areas, note.encoded, tuple(warnings)

@@ -18,7 +18,7 @@ from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 
-ASSUMED = "addresses of huge pages are assumed here; the real ones are known at the load only"
+ASSUMED = "the addresses of huge pages are assumed: the actual ones are known only at the load"
 
 
 def capture_params(
@@ -42,9 +42,7 @@ def capture_command_line(
 ) -> CommandLine:
     """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
     if any("elfcorehdr=" in text for text in request.append):
-        raise UsageError(
-            "elfcorehdr= is set by pykexec", hint="leave it out of --append: the address is ours"
-        )
+        raise UsageError("elfcorehdr= is set by pykexec", hint="remove it from --append")
     line = capture_line(machine, request, f"elfcorehdr={headers_at:#x}")
     check_length(line, image.linux.cmdline_size)
     return line
@@ -82,10 +80,10 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
     except NoHole as error:
         if error.name:
             mib = crash_size(image.linux, request.initrd, request.append).size >> 20
-            remedy = f"a window of {mib} MiB (--crash-size)"
+            remedy = f"use a window of {mib} MiB (--crash-size)"
             if request.kind is ImageKind.CRASH:
-                remedy = f"crashkernel={mib}M, or --crash-by-normal"
-            error.hint = f"{remedy}: the estimate for this kernel and initrd ({error.hint})"
+                remedy = f"boot with crashkernel={mib}M, or use --crash-by-normal"
+            error.hint = f"{remedy}, the estimate for this kernel and initrd ({error.hint})"
         raise
 
 
@@ -97,7 +95,7 @@ def capture_warnings(
     if size >= guess.size:
         return words
     return (
-        f"the window has {size >> 20} MiB, the estimate for this kernel and initrd is "
-        f"{guess.size >> 20} MiB: it may run out of memory while it captures",
+        f"the window has {size >> 20} MiB, less than the estimate of {guess.size >> 20} "
+        "MiB for this kernel and initrd: the capture kernel may run out of memory",
         *words,
     )

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pykexec.placement.cmdline import Dropped, key_of, memparse, split_words
 from pykexec.placement.x86.layout import KIB, MIB
 
-TAKES_MEMORY = "would take memory of the capture kernel"
-CAPS_MEMORY = "would cap the memory of the capture kernel"
+TAKES_MEMORY = "would use memory of the capture kernel"
+CAPS_MEMORY = "would limit the memory of the capture kernel"
 
 TAKING = (
     *("crashkernel", "reserve_mem", "log_buf_len", "swiotlb"),
@@ -32,8 +32,8 @@ CAPPING = ("mem", "memmap", "kernelcore", "movablecore")
 NEVER_INHERITED = {
     **dict.fromkeys(TAKING, TAKES_MEMORY),
     **dict.fromkeys(CAPPING, CAPS_MEMORY),
-    "panic_on_warn": "would end the capture at a warning",
-    "ignition.firstboot": "would set the machine up anew",
+    "panic_on_warn": "would turn a warning into a panic of the capture kernel",
+    "ignition.firstboot": "would configure the machine again",
 }
 """Keys that a capture kernel does not inherit, and what each of them would do there."""
 EXPECTED = frozenset({"crashkernel"})
@@ -96,7 +96,7 @@ def hugetlb_cma_size(value: str) -> int | None:
 
 RESERVED = "reserved at boot"
 COUNTED: dict[str, tuple[Callable[[str], int | None], str]] = {
-    "log_buf_len": (log_buffer_size, "a power of two, and the records beside it"),
+    "log_buf_len": (log_buffer_size, "a power of two, plus the records"),
     "swiotlb": (swiotlb_size, "slabs of 2 KiB"),
     "cma": (first_size, RESERVED),
     "reserve_mem": (first_size, RESERVED),
@@ -147,7 +147,7 @@ def huge_pages(words: Iterable[str]) -> Iterator[WordCost]:
     known = [(default if page is None else page) * count for page, count in pairs(counts)]
     if counts:
         total = sum(known) if len(known) == len(counts) else None
-        yield WordCost(" ".join(texts), total, "pages that are taken at boot")
+        yield WordCost(" ".join(texts), total, "pages allocated at boot")
 
 
 def page_count(value: str) -> int | None:
@@ -164,10 +164,15 @@ def append_warnings(append: Iterable[str]) -> Iterator[str]:
     texts = tuple(append)
     for cost in word_costs(texts):
         if cost.size is None:
-            yield f"{cost.text} takes memory of the capture kernel that is not in the estimate"
+            yield (
+                f"{cost.text} uses memory of the capture kernel that the estimate does not include"
+            )
     for word in (word for text in texts for word in split_words(text)):
         if key_of(word) in CAPPING:
-            yield f"{word} caps the memory of the capture kernel, which is given a map of its own"
+            yield (
+                f"{word} limits the memory of the capture kernel, which already has its own "
+                "memory map"
+            )
 
 
 def dropped_warnings(dropped: Iterable[Dropped]) -> Iterator[str]:
@@ -179,6 +184,6 @@ def dropped_warnings(dropped: Iterable[Dropped]) -> Iterator[str]:
             texts.setdefault(item.why, []).append(item.text)
     for why, words in texts.items():
         yield (
-            f"left out of the running kernel's command line: {' '.join(words)}, which {why}; "
-            "--append gives it to the capture kernel all the same"
+            f"dropped from the running kernel's command line: {' '.join(words)}, which "
+            f"{why}; use --append to pass it all the same"
         )

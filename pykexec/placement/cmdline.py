@@ -56,7 +56,7 @@ END_OF_PARAMETERS = "--"
 """What follows belongs to init (init/main.c)."""
 
 ONE_BOOT_ONLY = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
-WHY_ONE_BOOT = "it describes one boot"
+WHY_ONE_BOOT = "it describes a single boot"
 """These keys would be wrong in the next kernel."""
 WHY_REMOVED = "--cmdline-remove"
 
@@ -138,7 +138,7 @@ def command_line(
     own = {word.key for word in appended}
     added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]
     reasons = {
-        **{word.key: f"{word.text} takes its place" for word in added},
+        **{word.key: f"{word.text} replaces it" for word in added},
         **{key_of(key): why for key, why in drop.items()},
         **dict.fromkeys((key_of(key) for key in remove), WHY_REMOVED),
         **dict.fromkeys(ONE_BOOT_ONLY, WHY_ONE_BOOT),
@@ -156,7 +156,7 @@ def appended_words(append: Iterable[str]) -> Iterator[str]:
             if bad := CONTROL.search(word):
                 raise UsageError(
                     f"control character {bad[0]!r} in the command line",
-                    hint="the kernel takes one line of text",
+                    hint="the command line is a single line of text",
                 )
             yield word
 
@@ -219,8 +219,8 @@ def check_length(line: CommandLine, limit: int, who: str = "this kernel") -> Non
     length = len(line.encoded) - 1
     if length > limit:
         raise CommandLineTooLong(
-            f"the command line has {length} bytes, {who} takes {limit}",
-            hint="drop words with --cmdline-remove, or a shorter --append",
+            f"the command line has {length} bytes, but {who} accepts only {limit}",
+            hint="drop words with --cmdline-remove, or use a shorter --append",
             length=length,
             limit=limit,
         )

@@ -31,16 +31,16 @@ def stub_console(machine: Machine, asked: int | None = None) -> StubConsole:
     (arch/x86/kernel/machine_kexec_64.c:init_pgtable), and a fault would cost the dump.
     """
     if asked is not None:
-        return StubConsole(asked, "it was asked for")
+        return StubConsole(asked, "requested by the user")
     found = machine.console
     if found is None:
         return StubConsole(0, "the running kernel has no serial console")
     if isinstance(found, Unknown):
         return StubConsole(0, f"the running kernel's serial console is {found}")
     if found.in_memory:
-        return StubConsole(0, f"{name(found)} is in memory that the stub does not map")
+        return StubConsole(0, f"{name(found)} is memory-mapped, and the stub does not map it")
     if found.shift or not 0 < found.address <= LAST_PORT:
-        return StubConsole(0, f"{name(found)} is at ports that the stub does not know")
+        return StubConsole(0, f"{name(found)} has ports that the stub does not support")
     return StubConsole(found.address, name(found))
 
 

@@ -31,7 +31,7 @@ from pykexec.placement.x86.stub import (
 )
 from pykexec.purgatory import SEAL_SIZE
 
-WHY_HEADERS = "room for the worst case; zero until the backup pages are known"
+WHY_HEADERS = "room for the worst case; filled in when the backup pages are known"
 
 
 def plan_crash_by_normal(

@@ -41,8 +41,8 @@ from pykexec.placement.x86.stub import (
 )
 from pykexec.purgatory import Exchange
 
-WHY_HEADERS = "notes, and each range of the first kernel's memory"
-WHY_BACKUP = "the stub exchanges it with the pages that the trampoline needs"
+WHY_HEADERS = "notes, and one program header for each range of the first kernel's memory"
+WHY_BACKUP = "the stub exchanges it with the low pages that the trampoline needs"
 
 
 def plan_crash(
@@ -107,8 +107,8 @@ def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     inside = region.intersect(window) if window else region
     if inside is None:
         raise NothingReserved(
-            f"the reserved region {region} is outside of {window}",
-            hint="--mem-min and --mem-max can only make the region smaller",
+            f"the crash region {region} is outside of {window}",
+            hint="use --mem-min and --mem-max only to restrict the region",
         )
     return inside
 
@@ -148,10 +148,10 @@ class Dump:
 
 def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
     """Everything but the reserved regions. Raises NotSupported for an unknown fact."""
-    hint = "as root, on a kernel with crash dumps"
-    cpus = known(machine.cpus, "where the CPUs leave their registers", hint)
-    vmcoreinfo = known(machine.vmcoreinfo, "where VMCOREINFO lies", hint)
-    base = known(machine.page_offset_base, "where the direct map starts", hint)
+    hint = "run as root, on a kernel with CONFIG_CRASH_DUMP"
+    cpus = known(machine.cpus, "the address of the CPUs' crash notes", hint)
+    vmcoreinfo = known(machine.vmcoreinfo, "the address of VMCOREINFO", hint)
+    base = known(machine.page_offset_base, "the start of the direct map", hint)
     areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
     moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
     loads = elfcorehdr.old_memory(memory_map.old_memory, backup, machine.crash_kernel or RangeSet())
@@ -164,7 +164,7 @@ def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
         return dump.size
     wanted = known(
         machine.kexec.crash_elfcorehdr_size,
-        "--hotplug: the size that the kernel wants for its headers",
-        "a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
+        "--hotplug: the size that the kernel needs for the headers",
+        "use a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
     )
     return max(wanted, dump.size)

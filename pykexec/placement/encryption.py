@@ -15,7 +15,9 @@ from pykexec.machine import Machine, Unknown
 
 SEV_NAMES = {"sev_snp": "AMD SEV-SNP", "sev_es": "AMD SEV-ES", "sev": "AMD SEV"}
 """CPU flags from the one that implies the others down."""
-BY_FILE = "--syscall file: the kernel's own purgatory runs there (TDX: Linux 6.11, SEV-SNP: 6.15)"
+BY_FILE = (
+    "use --syscall file: the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)"
+)
 
 
 class ConfidentialGuest(NotSupported):
@@ -35,7 +37,7 @@ class Encryption:
     def why_no_dump(self) -> str:
         """Why no crash by normal works."""
         if self.guest:
-            return f"this is an {self.technology} guest, in which the stub cannot run"
+            return f"the stub cannot run in this {self.technology} guest"
         return f"{self.technology} encrypts memory, and the stub would read ciphertext"
 
     @property

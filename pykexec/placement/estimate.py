@@ -49,7 +49,11 @@ def crash_size(boot: LinuxX86Boot, initrd: Contents | None, append: Iterable[str
     return Estimate(
         (
             Term("kernel", boot.init_size, "init_size of the image"),
-            Term("initrd", INITRD_FACTOR * packed, "three times its file: packed, unpacked, used"),
+            Term(
+                "initrd",
+                INITRD_FACTOR * packed,
+                "three times the file size: packed, unpacked, used",
+            ),
             Term("working memory", WORKING_MEMORY, "slab, per-CPU areas, page cache, the dump"),
             *words,
         )

@@ -13,8 +13,8 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
 from pykexec.placement.x86.layout import LOW_MEMORY
 
-WHY_LOW = "the capture kernel's real-mode trampoline needs RAM here"
-WHY_FILL = "RAM of the capture kernel; what is in no segment is lost from the dump"
+WHY_LOW = "the real-mode trampoline of the capture kernel needs RAM here"
+WHY_FILL = "RAM of the capture kernel; memory outside of the segments would be lost from the dump"
 
 
 class TooManySegments(DoesNotFit):
@@ -57,9 +57,9 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
     if excess > 0:
         low = sum(item.name == LOW for item in folded)
         raise TooManySegments(
-            f"{len(folded)} segments are needed, kexec_load takes {limit}",
-            hint="a window inside one piece of RAM: each gap in it costs a segment, "
-            f"and memory below 1 MiB has {low} of them",
+            f"{len(folded)} segments are needed, but kexec_load accepts only {limit}",
+            hint="use a window inside one piece of RAM: each gap costs a segment, and "
+            f"memory below 1 MiB costs {low}",
             count=len(folded),
         )
     return tuple(folded)

@@ -24,21 +24,21 @@ def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
     implied = image.implied
     notes = []
     if image.profile is not None and len(image.profiles) > 1:
-        notes.append(f"profile {image.profiles[image.profile]} of the {image.type} is used")
+        notes.append(f"using profile {image.profiles[image.profile]} of the {image.type}")
     if implied.initrd:
         inside = request.initrd is implied.initrd
         notes.append(
-            f"the initrd inside the {image.type} is used"
+            f"using the initrd inside the {image.type}"
             if inside
             else f"--initrd replaces the initrd inside the {image.type}"
         )
     if implied.cmdline is not None:
         inside = request.append == (implied.cmdline,) and not request.reuse_cmdline
         notes.append(
-            f"the command line inside the {image.type} is used"
+            f"using the command line inside the {image.type}"
             if inside
             else f"the command line inside the {image.type} is replaced: {implied.cmdline!r}"
         )
     if implied.dtb:
-        notes.append(f"the .dtb inside the {image.type} is left out: x86 has no use for it")
+        notes.append(f"ignoring the .dtb inside the {image.type}: x86 does not use it")
     return tuple(notes)

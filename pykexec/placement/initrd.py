@@ -20,10 +20,10 @@ from pykexec.placement.request import ImageKind, LoadRequest
 RELEASE = re.compile(r"\d+\.\d+\S*")
 SHOWN = 3
 """Releases that a message names."""
-OVERRIDE = "--no-initrd-check loads it nevertheless"
-NO_INITRD = "there is no initrd: the dump is lost unless what root= leads to saves /proc/vmcore"
-NO_INITRD_NO_ROOT = "there is neither an initrd nor root=: nothing is there that could save a dump"
-NO_INIT = "there is no /init in the initrd: the kernel runs what root= leads to, and not the initrd"
+OVERRIDE = "use --no-initrd-check to load it all the same"
+NO_INITRD = "there is no initrd: the dump is lost unless the system at root= saves /proc/vmcore"
+NO_INITRD_NO_ROOT = "there is neither an initrd nor root=, so nothing can save the dump"
+NO_INIT = "the initrd has no /init: the kernel runs the system at root= and not the initrd"
 
 
 class UnusableInitrd(KexecError):
@@ -53,7 +53,7 @@ def check_initrd(image: KernelImage, request: LoadRequest) -> InitrdVerdict:
     modules = tuple(sorted(found.releases))
     if other := other_kernels(", ".join(found.names), release, modules):
         if strict:
-            raise InitrdOfAnotherKernel(other, hint=f"the initrd of {release}; {OVERRIDE}")
+            raise InitrdOfAnotherKernel(other, hint=f"use the initrd of {release}; {OVERRIDE}")
         warnings += (other,)
     if found.complete and not found.has_init and not says(request, "rdinit="):
         warnings += (NO_INIT,)
@@ -80,7 +80,8 @@ def other_kernels(name: str, release: str | None, modules: tuple[str, ...]) -> s
         return None
     shown = ", ".join(modules[:SHOWN]) + (" and others" if len(modules) > SHOWN else "")
     return (
-        f"{name}: an initrd of another kernel: its modules are of {shown}, the kernel is {release}"
+        f"{name}: the initrd belongs to another kernel: its modules are for {shown}, but "
+        f"the kernel is {release}"
     )
 
 

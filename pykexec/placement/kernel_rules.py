@@ -106,8 +106,9 @@ def segment_count(table: SegmentTable) -> Check:
         return Check(
             "segment-count",
             False,
-            f"{count} segments, kexec_load takes {KEXEC_SEGMENT_MAX} (KEXEC_SEGMENT_MAX)",
-            "a window inside one piece of RAM: each gap in it costs a segment",
+            f"{count} segments, but kexec_load accepts only {KEXEC_SEGMENT_MAX} "
+            "(KEXEC_SEGMENT_MAX)",
+            "use a window inside one piece of RAM: each gap costs a segment",
         )
     return Check("segment-count", True, f"{count} of {KEXEC_SEGMENT_MAX} segments")
 
@@ -122,7 +123,7 @@ def alignment(segments: Numbered) -> Check:
                 f"{label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
                 f"mem and memsz must be multiples of {PAGE_SIZE:#x} (EADDRNOTAVAIL)",
             )
-    return Check("alignment", True, "every segment is whole pages")
+    return Check("alignment", True, "every segment consists of whole pages")
 
 
 def destination_limit(segments: Numbered) -> Check:
@@ -164,7 +165,7 @@ def buffer_size(segments: Numbered) -> Check:
                 f"{label(number, item)} has bufsz {item.bufsz:#x}, more than memsz {item.memsz:#x}",
                 "EINVAL",
             )
-    return Check("bufsz", True, "bufsz fits memsz everywhere")
+    return Check("bufsz", True, "no bufsz exceeds memsz")
 
 
 def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
@@ -173,7 +174,7 @@ def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     if isinstance(totalram, Unknown):
         return Check("half-of-ram", None, f"{total} pages; totalram is {totalram}")
     limit = totalram // PAGE_SIZE // 2
-    hint = "a smaller window (--crash-size, --mem-max), or a smaller initrd (EINVAL)"
+    hint = "use a smaller window (--crash-size, --mem-max) or a smaller initrd (EINVAL)"
     for number, item in segments:
         if item.pages > limit:
             detail = f"{label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
@@ -191,13 +192,15 @@ def entry_in_reservation(
     if kind is not ImageKind.CRASH:
         return None
     if isinstance(reservation, Unknown):
-        return Check("reservation-entry", None, f"the reservation is {reservation}")
+        return Check("reservation-entry", None, f"the crash region is {reservation}")
     inside = table.entry in reservation
     return Check(
         "reservation-entry",
         inside,
-        f"entry {table.entry:#x} {'is' if inside else 'is not'} in the reserved region",
-        None if inside else "a crash region: pykexec region make, or crashkernel= (EADDRNOTAVAIL)",
+        f"entry {table.entry:#x} {('is' if inside else 'is not')} in the crash region",
+        None
+        if inside
+        else "use pykexec region make or crashkernel= to get a crash region (EADDRNOTAVAIL)",
     )
 
 
@@ -209,9 +212,9 @@ def in_reservation(
         return None
     for number, item in segments:
         if not reservation.covers(item.range):
-            detail = f"{label(number, item)} {item.range} is outside of the reserved region"
+            detail = f"{label(number, item)} {item.range} is outside of the crash region"
             return Check("reservation", False, detail, "EADDRNOTAVAIL")
-    return Check("reservation", True, "every segment is in the reserved region")
+    return Check("reservation", True, "every segment is in the crash region")
 
 
 def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
@@ -222,8 +225,8 @@ def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
             return Check(
                 "ram",
                 False,
-                f"{label(number, item)} {item.range} is not all RAM",
-                "the kernel does not check this; the image would be lost",
+                f"{label(number, item)} {item.range} is not entirely RAM",
+                "the kernel does not check this; the contents would be lost",
             )
     return Check("ram", True, "every segment is RAM")
 
@@ -251,7 +254,7 @@ def above_16_mib(segments: Numbered) -> Check:
                 "above-16-mib",
                 False,
                 f"{label(number, item)} at {item.mem:#x} would move itself up to 16 MiB",
-                "a window at or above 16 MiB",
+                "use a window at or above 16 MiB",
             )
     return Check("above-16-mib", True, "the kernel is at or above 16 MiB")
 
@@ -265,5 +268,5 @@ def entry_in_segment(segments: Numbered, entry: int) -> Check:
         "entry",
         False,
         f"entry {entry:#x} is in no segment",
-        "--entry must be an address inside the loaded image",
+        "use an address inside the loaded image for --entry",
     )

@@ -44,13 +44,14 @@ def next_map_warnings(machine: Machine) -> Iterator[str]:
         words = altering_words(machine)
         if words:
             yield (
-                f"the next kernel is given the memory map of /proc/iomem, which "
-                f"{' '.join(words)} of the running kernel altered; the firmware's is {firmware}"
+                "the next kernel receives the memory map of /proc/iomem, which "
+                f"{' '.join(words)} of the running kernel changed; the firmware's is "
+                f"{firmware}"
             )
     if machine.out_of_reach:
         yield (
-            f"RAM above 2^52, which no x86 processor reaches, is left out of the memory map: "
-            f"{machine.out_of_reach.ranges[0]}"
+            "RAM above 2^52, which no x86 processor can address, is omitted from the "
+            f"memory map: {machine.out_of_reach.ranges[0]}"
         )
 
 

@@ -70,8 +70,8 @@ class NormalLoad:
         flags = self.machine.cpu_flags
         if self.machine.is_i386 and not isinstance(flags, Unknown) and "lm" not in flags:
             raise NotSupported(
-                "this processor has no 64-bit mode, in which the purgatory works",
-                hint="/proc/cpuinfo shows no lm",
+                "this processor has no 64-bit mode, in which the purgatory runs",
+                hint="use a processor with the flag lm in /proc/cpuinfo",
             )
         return self.machine.is_i386
 
@@ -85,7 +85,11 @@ class NormalLoad:
     def take_parts(self, parts: Iterable[LoadPart], moved: int = 0) -> tuple[Placed, ...]:
         """Each part at its own address (plus `moved`). Parts that share a page are one segment.
         Raises PlaceTaken, DoesNotFit."""
-        why = "where it is linked" if not moved else f"moved by {moved:#x} from where it is linked"
+        why = (
+            "at the address for which it is linked"
+            if not moved
+            else f"moved by {moved:#x} from the address for which it is linked"
+        )
         at = (replace(part, addr=part.addr + moved) for part in parts)
         placed = []
         for number, piece in enumerate(whole_pages(at)):
@@ -95,7 +99,8 @@ class NormalLoad:
             placed.append(Placed(name, span, why, piece.contents, source))
         if len(placed) > MAX_PARTS:
             raise DoesNotFit(
-                f"{self.image.path} has {len(placed)} parts, {MAX_PARTS} fit into a kexec_load",
+                f"{self.image.path} has {len(placed)} parts, but kexec_load accepts only "
+                f"{MAX_PARTS}",
                 hint="KEXEC_SEGMENT_MAX is 16",
             )
         return tuple(placed)
@@ -140,8 +145,8 @@ def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
     """What this image would not be told is an error, and never ignored."""
     if request.initrd is not None:
         raise UsageError(
-            f"--initrd would be ignored: {image.path} is of type {image.type}",
-            hint="a multiboot image is given files with --module",
+            f"--initrd has no effect: {image.path} is of type {image.type}",
+            hint="use --module to pass files to a multiboot image",
         )
 
 

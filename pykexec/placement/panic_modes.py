@@ -38,8 +38,13 @@ from pykexec.placement.x86.reservation import boot_with, reservation_need, reser
 from pykexec.placement.x86.stub import StubJob, stub_memsz
 from pykexec.purgatory import Exchange, Region
 
-WHY_STUB = "the entry: checks the stage, exchanges what has to be, starts the capture kernel"
-WHY_HEADERS = "in a huge page of ours; notes, and each range of the first kernel's memory"
+WHY_STUB = (
+    "the entry: verifies what waits in huge pages, exchanges pages, and starts the capture kernel"
+)
+WHY_HEADERS = (
+    "in a huge page of pykexec; notes, and one program header for each range of the first "
+    "kernel's memory"
+)
 SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
@@ -69,25 +74,26 @@ def panic_window(
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
         raise DoesNotFit(
-            f"the window {window} holds no huge page", hint="--mem-min and --mem-max further apart"
+            f"the window {window} contains no whole huge page",
+            hint="use a larger range between --mem-min and --mem-max",
         )
     if whole.size > WINDOW_MAX:
         raise WindowRefused(
-            f"the window {whole} has {whole.size >> 30} GiB, one in huge pages "
-            f"{WINDOW_MAX >> 30} GiB at most",
+            f"the window {whole} has {whole.size >> 30} GiB, but in huge pages it can "
+            f"have at most {WINDOW_MAX >> 30} GiB",
             hint="a smaller --crash-size",
             window=whole,
         )
     if (machine.crash_kernel or RangeSet()).overlaps(whole):
         raise WindowRefused(
-            f"the window {whole} overlaps the reserved region, from which the stub exchanges it",
-            hint="--mem-min and --mem-max beside what crashkernel= reserved",
+            f"the window {whole} overlaps the crash region, from which the stub exchanges it",
+            hint="choose --mem-min and --mem-max outside of the crash region",
             window=whole,
         )
     if mode is Mode.STUB_SWAP and (used := machine.hardware_memory.within(whole)):
         raise WindowRefused(
-            f"the window {whole} holds memory that an IOMMU uses, at {used.ranges[0]}",
-            hint="--mem-min and --mem-max beside it, or --mode in-place",
+            f"the window {whole} contains memory that an IOMMU uses, at {used.ranges[0]}",
+            hint="choose --mem-min and --mem-max outside of it, or use --mode in-place",
             window=whole,
         )
     return whole
@@ -174,7 +180,7 @@ def advised_boot(machine: Machine) -> str:
 def advised_region(machine: Machine) -> str:
     """Both ways to a crash region: at run time by the kernel module, and at boot."""
     return (
-        "pykexec region make (it needs the kernel module, see pykexec region show); "
+        "run pykexec region make (it needs the kernel module, see pykexec region show), "
         f"or {advised_boot(machine)}"
     )
 
@@ -190,8 +196,8 @@ def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges:
     need = reservation_need(memory_map, machine.cpu_flags, size).size
     if need > region.size:
         raise ReservationTooSmall(
-            f"the reserved region has {region.size >> 10} KiB, the stub and the kernel's own pages "
-            f"need {need >> 10} KiB on this machine",
+            f"the crash region has {region.size >> 10} KiB, but the stub and the kernel's "
+            f"own pages need {need >> 10} KiB on this machine",
             hint=boot_with(machine, align_up(need, RESERVATION_STEP) >> 10),
             need=need,
         )

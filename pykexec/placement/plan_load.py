@@ -42,13 +42,13 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted:
     refuse_confidential(machine)
     if machine.is_i386 and is_64_bit(image):
         raise NotSupported(
-            f"{image.path} is of type {image.type}, and the kernel that runs is a 32-bit one",
-            hint="--type bzImage takes a bzImage by its 32-bit entry",
+            f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
+            hint="use --type bzImage to start a bzImage by its 32-bit entry",
         )
     if request.modules and not isinstance(image.boot, MultibootBoot):
         raise UsageError(
-            f"--module would be ignored: {image.path} is of type {image.type}",
-            hint="--module is for multiboot images",
+            f"--module has no effect: {image.path} is of type {image.type}",
+            hint="use --module only with multiboot images",
         )
     if request.real_mode:
         from pykexec.placement.x86.real_mode import plan_real_mode
@@ -57,7 +57,7 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted:
     if isinstance(image.boot, ForeignImage):
         raise ForeignArchitecture(
             f"{image.path}: {image.boot.why}",
-            hint="pykexec inspect says what is in it",
+            hint="use pykexec inspect to see what is in it",
             type=image.type,
         )
     if request.kind is ImageKind.NORMAL:

@@ -45,8 +45,8 @@ class Space:
         if not self.free.covers(pages):
             inside = ", ".join(str(item) for item in self.free.within(pages).ranges[:3])
             raise PlaceTaken(
-                f"{name} must lie at {pages}: that is not all RAM that may be used",
-                hint=f"only {inside} is" if inside else "none of it is",
+                f"{name} must lie at {pages}, but not all of that is usable RAM",
+                hint=f"only {inside} is usable" if inside else "none of it is usable",
                 span=pages,
             )
         self.free = self.free.without(pages)

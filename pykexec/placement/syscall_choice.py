@@ -16,8 +16,8 @@ from pykexec.machine import Machine
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 
 LOCKED = ("integrity", "confidentiality")
-ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"
-UNLOCK = "boot with Secure Boot off and without lockdown="
+ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, such as that of a distribution"
+UNLOCK = "turn Secure Boot off, and boot without lockdown="
 ONLY_A_REBOOT = "only a reboot resets it"
 
 
@@ -59,20 +59,20 @@ def choose_syscall(
     if asked is Syscall.FILE:
         if needs:
             raise UsageError(
-                f"{needs[0]} would be ignored: with --syscall file the kernel places the image",
+                f"{needs[0]} has no effect with --syscall file: the kernel places the image",
                 hint="--syscall load",
             )
         if lacks_file_load(machine):
             raise NotSupported(
-                "this kernel has no kexec_file_load (CONFIG_KEXEC_FILE is not set)",
-                hint="--syscall load, or leave --syscall out",
+                "this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
+                hint="use --syscall load, or omit --syscall",
             )
-        return SyscallChoice(Syscall.FILE, "it was asked for")
+        return SyscallChoice(Syscall.FILE, "requested by the user")
     if asked is Syscall.LOAD and machine.lockdown not in LOCKED and not lacks_load(machine):
-        return SyscallChoice(Syscall.LOAD, "it was asked for")
+        return SyscallChoice(Syscall.LOAD, "requested by the user")
     refused = why_load_is_refused(machine)
     if refused is None:
-        return SyscallChoice(Syscall.LOAD, "it places the image where the plan says")
+        return SyscallChoice(Syscall.LOAD, "it places the image as planned")
     if asked is Syscall.LOAD or needs:
         raise without_load(machine, refused, needs, asked)
     if lacks_file_load(machine):
@@ -84,17 +84,19 @@ def refusals(machine: Machine, request: LoadRequest) -> Iterator[KexecError]:
     """What refuses both system calls (kernel/kexec_core.c:kexec_load_permitted)."""
     if no_kexec_at_all(machine):
         yield NotSupported(
-            "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+            "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
             hint=ANOTHER_KERNEL,
         )
     if machine.kexec.load_disabled is True:
         yield NotPermitted(
             "kernel.kexec_load_disabled is 1: every load is refused",
-            hint="only a reboot clears it: take the sysctl out of /etc/sysctl.d",
+            hint="only a reboot clears it: remove the sysctl from /etc/sysctl.d",
         )
     name, limit = load_limit(machine, request)
     if limit == 0:
-        yield NotPermitted(f"kernel.{name} is 0: no load of this kind is left", hint=ONLY_A_REBOOT)
+        yield NotPermitted(
+            f"kernel.{name} is 0: no more loads of this kind are allowed", hint=ONLY_A_REBOOT
+        )
 
 
 def no_kexec_at_all(machine: Machine) -> bool:
@@ -134,11 +136,11 @@ def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...
 def why_load_is_refused(machine: Machine) -> str | None:
     """None where nothing is known against kexec_load."""
     if machine.lockdown in LOCKED:
-        return f"lockdown={machine.lockdown} refuses kexec_load"
+        return f"kexec_load is disabled by lockdown={machine.lockdown}"
     if lacks_load(machine):
-        return "this kernel has no kexec_load (CONFIG_KEXEC is not set)"
+        return "this kernel has no kexec_load: CONFIG_KEXEC is not set"
     if machine.option("CONFIG_KEXEC_SIG_FORCE") == "y":
-        return "CONFIG_KEXEC_SIG_FORCE refuses what has no signature"
+        return "kexec_load is disabled by CONFIG_KEXEC_SIG_FORCE, which requires signatures"
     return None
 
 
@@ -148,20 +150,20 @@ def without_load(
     """The refusal of a load that can be made by kexec_load alone."""
     kind = NotSupported if lacks_load(machine) else NotPermitted
     if not needs:
-        other = "" if lacks_file_load(machine) else "leave --syscall load out: kexec_file_load"
-        return kind(refused, hint=f"{other} takes a signed kernel" if other else ANOTHER_KERNEL)
+        other = "" if lacks_file_load(machine) else "omit --syscall load: kexec_file_load"
+        return kind(refused, hint=f"{other} accepts a signed kernel" if other else ANOTHER_KERNEL)
     if lacks_load(machine) or lacks_file_load(machine):
         return kind(f"{refused}, and {needs[0]} needs it", hint=ANOTHER_KERNEL)
     return kind(
         f"{refused}, and {needs[0]} needs it",
-        hint=f"leave {needs[0]} out: kexec_file_load takes a signed kernel",
+        hint=f"omit {needs[0]}: kexec_file_load accepts a signed kernel",
     )
 
 
 def without_file_load(machine: Machine, refused: str) -> KexecError:
     """The refusal where kexec_load is refused and the other call is not there."""
     return NotPermitted(
-        f"{refused}, and this kernel has no kexec_file_load (CONFIG_KEXEC_FILE is not set)",
+        f"{refused}, and this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
         hint=UNLOCK if machine.lockdown in LOCKED else ANOTHER_KERNEL,
     )
 

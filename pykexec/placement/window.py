@@ -33,13 +33,13 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
     high = (1 << 64) - 1 if request.mem_max is None else request.mem_max
     if high < low:
         raise UsageError(
-            f"--mem-max {high:#x} is below --mem-min {low:#x}", hint="both are inclusive addresses"
+            f"--mem-max {high:#x} is below --mem-min {low:#x}", hint="give inclusive addresses"
         )
     window = PhysRange.from_inclusive(low, high).inward(PAGE_SIZE)
     if window is None:
         raise UsageError(
-            f"no whole page between {low:#x} and {high:#x}",
-            hint="both are inclusive: a page is 0x1000 to 0x1fff",
+            f"there is no whole page between {low:#x} and {high:#x}",
+            hint="give inclusive addresses: a page is 0x1000 to 0x1fff",
         )
     return window
 
@@ -83,9 +83,9 @@ def capture_window(
             check_window(found, boot)
             return found
     raise WindowRefused(
-        f"no {size:#x} bytes of RAM in one piece for the capture kernel"
+        f"no contiguous range of {size:#x} bytes of RAM for the capture kernel"
         + (f" in {asked}" if asked else ""),
-        hint=f"a smaller --crash-size; {refusal.hint}",
+        hint=f"use a smaller --crash-size; {refusal.hint}",
         size=size,
     )
 
@@ -96,8 +96,8 @@ def check_window(window: PhysRange, boot: LinuxX86Boot) -> None:
     floor = max(boot.pref_address, LOAD_PHYSICAL_ADDR)
     if window.end < floor + boot.init_size:
         raise WindowRefused(
-            f"the window {window} has no room for this kernel: loaded below {floor >> 20} MiB it "
-            f"moves itself up to {floor:#x}, and it needs {boot.init_size:#x} bytes there",
-            hint=f"--mem-max at {floor + boot.init_size - 1:#x} or above",
+            f"the window {window} has no room for this kernel: loaded below {floor >> 20} "
+            f"MiB, it moves itself to {floor:#x}, where it needs {boot.init_size:#x} bytes",
+            hint=f"use --mem-max {floor + boot.init_size - 1:#x} or above",
             window=window,
         )

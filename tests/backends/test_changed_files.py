@@ -118,7 +118,7 @@ def test_a_normal_load(
         load(tmp_path / "vmlinuz", real(rig, Changed(change, initrd)), request(wanted))
     assert caught.value.message.startswith(str(initrd))
     assert caught.value.code in ("file-changed", "unreadable-file")
-    assert "let nothing write to it meanwhile" in (caught.value.hint or "")
+    assert "make sure that nothing writes to it" in (caught.value.hint or "")
     assert rig.calls.loads == []
 
 

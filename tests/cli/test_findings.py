@@ -116,15 +116,15 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
     Path("text").write_text("no kernel, no initrd")
     nothing = run("inspect", "text", status=1)
     assert nothing.stderr == (
-        "pykexec: text: not a kernel image: it is a text file\n"
-        "  hint: a kernel is a file as /boot/vmlinuz is\n"
+        "pykexec: text: not a kernel image: it is a text file\n  hint: use a kernel file "
+        "such as /boot/vmlinuz\n"
     )
     assert (
-        "  bzImage64: 0x14 bytes, a setup header ends at 0x268\n"
+        "  bzImage64: 0x14 bytes, but a setup header ends at 0x268\n"
         in run("inspect", "text", "-v", status=1).stderr
     )
     error = run_json("inspect", "text", status=1)["error"]
-    assert "bzImage64: 0x14 bytes, a setup header ends at 0x268" in error["details"]
+    assert "bzImage64: 0x14 bytes, but a setup header ends at 0x268" in error["details"]
 
 
 @pytest.mark.parametrize("name", FIXTURES)
@@ -154,7 +154,7 @@ def test_inspect_a_profile(run: Run, run_json: RunJson) -> None:
     ]
     for verb in (["inspect"], ["load", "--dry-run"]):
         error = run_json(*verb, "uki", "--profile", "2", status=2)["error"]
-        assert error["hint"] == "there are: 0 main: Normal; 1 reset"
+        assert error["hint"] == "profiles: 0 main: Normal; 1 reset"
 
 
 def test_inspect_an_image_that_may_lie_elsewhere(run: Run, run_json: RunJson) -> None:

@@ -135,7 +135,7 @@ REFUSED = [
     ("--dry-run --root / --machine m", 2, "--root and --machine exclude each other"),
     ("--backend kernel --machine m", 2, "--machine would be ignored: it is for the simulated "
      "backend"),
-    ("--dry-run --type zImage", 2, "no image type 'zImage'"),
+    ("--dry-run --type zImage", 2, "unknown image type 'zImage'"),
     ("--dry-run --crash-by-normal --mode stub-swap", 5, "mode stub-swap is for the real kernel"),
     ("--dry-run --crash-by-normal --mode flag --backend kernel", 5,
      "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked"),
@@ -194,7 +194,7 @@ def test_a_multiboot_image_with_modules(run: Run, run_json: RunJson, machine: st
     assert module["bufsz"] == 5400
     assert "KEXEC" not in run(*words).stderr
     for extra, message in (
-        (["--initrd", "initrd"], "--initrd would be ignored: xen is of type multiboot"),
+        (["--initrd", "initrd"], "--initrd has no effect: xen is of type multiboot"),
         (["--module", "missing"], "missing: cannot be opened: No such file or directory"),
     ):
         refused = run(*words, *extra, status=1 if "missing" in extra else 2)
@@ -212,7 +212,10 @@ def test_an_initrd_of_another_kernel(
     """Dry run and load give one answer."""
     Path("other").write_bytes(pack(make_cpio(("init", b""), ("lib/modules/5.9/a", b"")), "xz"))
     load = ["load", "bzImage", "--initrd", "other", "--machine", machine]
-    told = "other: an initrd of another kernel: its modules are of 5.9, the kernel is 6.1.0-test"
+    told = (
+        "other: the initrd belongs to another kernel: its modules are for 5.9, but the "
+        "kernel is 6.1.0-test"
+    )
     error = run_json(*load, *words, status=1)["error"]
     assert (error["code"], error["message"]) == ("initrd-of-another-kernel", told)
     assert f"warning: {told}\n" in run(*load, *words, "--no-initrd-check").stderr
@@ -256,8 +259,8 @@ def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
     plain = run(*words)
     assert "initrd" in plain.stdout
     assert plain.stderr == (
-        "pykexec: warning: the initrd inside the uki is used\n"
-        "pykexec: warning: the command line inside the uki is used\n"
+        "pykexec: warning: using the initrd inside the uki\npykexec: warning: using the "
+        "command line inside the uki\n"
     )
     own = run(*words, "--append", "single", "--initrd", "initrd")
     assert own.stderr == (
@@ -275,5 +278,7 @@ def test_more_pieces_than_headers_are_refused_and_nothing_stays_loaded(
     words = ("load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M")
     error = run_json(*words, status=6)["error"]
     assert error["code"] == "too-many-headers"
-    assert "program headers, at most 100 can be described" in error["message"]
+    assert (
+        "program headers are needed, but ELF core headers can have at most 100" in error["message"]
+    )
     assert run_json("machine", "show", machine) == before

@@ -43,7 +43,7 @@ def test_a_dry_run_shows_what_kexec_file_load_would_be_given(
         "initrd",
     )  # fmt: skip
     page = run(*words).stdout
-    assert "syscall    kexec_file_load: it was asked for\n" in page
+    assert "syscall    kexec_file_load: requested by the user\n" in page
     assert "state      dry run, nothing loaded: the kernel will place it\n" in page
     document = run_json(*words)
     assert (document["schema"], document["state"]) == ("pykexec.file-load/1", "requested")
@@ -56,43 +56,43 @@ VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
         {"boot/config-6.1.0": NO_CONFIG},
         "bzImage",
         5,
-        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+        "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
     ),
     "no system call, for a panic": (
         {"boot/config-6.1.0": NO_CONFIG},
         "bzImage --crash-by-normal",
         5,
-        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+        "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
     ),
     "no system call, as /sys/kernel shows": (
         {"boot/config-6.1.0": "", "sys/kernel/fscaps": "1\n"},
         "bzImage",
         5,
-        "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
+        "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
     ),
     "an image that no loader of the kernel takes": (
         {},
         "mb --syscall file",
         5,
-        "kexec_file_load takes a bzImage: mb is of type multiboot",
+        "kexec_file_load needs a bzImage, but mb is of type multiboot",
     ),
     "locked down, and such an image": (
         {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
         "mb",
         5,
-        "kexec_file_load takes a bzImage: mb is of type multiboot",
+        "kexec_file_load needs a bzImage, but mb is of type multiboot",
     ),
     "locked down": (
         {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
         "bzImage --syscall load",
         4,
-        "lockdown=integrity refuses kexec_load",
+        "kexec_load is disabled by lockdown=integrity",
     ),
     "locked down, for a panic": (
         {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
         "bzImage --crash-by-normal",
         4,
-        "lockdown=integrity refuses kexec_load, and --crash-by-normal needs it",
+        "kexec_load is disabled by lockdown=integrity, and --crash-by-normal needs it",
     ),
     "loads are disabled": (
         {"proc/sys/kernel/kexec_load_disabled": "1\n"},
@@ -104,7 +104,7 @@ VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
         {"proc/sys/kernel/kexec_load_limit_panic": "0\n"},
         "bzImage --crash",
         4,
-        "kernel.kexec_load_limit_panic is 0: no load of this kind is left",
+        "kernel.kexec_load_limit_panic is 0: no more loads of this kind are allowed",
     ),
     "nothing is reserved": (
         {},
@@ -116,7 +116,7 @@ VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
         {"proc/cpuinfo": "flags\t: fpu lm hypervisor sev sev_es\n"},
         "bzImage",
         5,
-        "this is an AMD SEV-ES guest, in which the stub cannot run",
+        "the stub cannot run in this AMD SEV-ES guest",
     ),
 }
 

@@ -163,7 +163,7 @@ def test_capture(run: Run, run_json: RunJson) -> None:
     assert json.loads(Path("facts").read_text())["schema"] == "pykexec.capture/1"
     assert Path("facts").stat().st_mode & 0o777 == 0o600
     again = run("machine", "capture", "facts", "--root", "root", status=2)
-    assert again.stderr == "pykexec: facts: exists already\n  hint: choose a new name\n"
+    assert again.stderr == "pykexec: facts: already exists\n  hint: choose another name\n"
     planned = run("load", "bzImage", "--dry-run", "--root", "facts")
     assert "simulated, facts, map of /proc/iomem\n" in planned.stdout
 

@@ -44,7 +44,7 @@ def test_what_the_compiler_says_is_in_the_refusal(headers: Path, folder: Path, r
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("--headers", "nowhere", "--output", "m.ko"), 5, "there are no kernel headers"),
+        (("--headers", "nowhere", "--output", "m.ko"), 5, "no kernel headers"),
         (("--headers", "headers"), 2, "may be of another kernel"),
         (("--headers", "headers", "--output", "m.ko", "--source", "nowhere"), 5, "no such file"),
         (("--headers", "headers", "--output", "bzImage/m.ko"), 4, "file exists"),

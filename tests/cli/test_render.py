@@ -76,7 +76,7 @@ def test_no_address_is_cut(run: Run, machine: str, columns: int) -> None:
 def test_eighty_columns_have_a_table_and_the_reasons(machine: str) -> None:
     drawn = ESCAPES.sub("", on_terminal(PLAN))
     assert "│ No. │ buf  │ bufsz  │ mem       │ memsz     │ what" in drawn
-    assert "the capture kernel's real-mode trampoline needs RAM here" in drawn
+    assert "the real-mode trampoline of the capture kernel needs RAM here" in drawn
     assert max(len(line) for line in drawn.splitlines()) <= 80
 
 

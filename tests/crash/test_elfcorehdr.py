@@ -90,7 +90,9 @@ def test_more_than_65535_headers_are_refused_in_words() -> None:
     assert elfcorehdr.build(0, [], many, page_offset_base=0)
     with pytest.raises(TooManyHeaders) as caught:
         elfcorehdr.build(0, [NoteArea(0, 1)], many, page_offset_base=0)
-    assert caught.value.message == "65536 program headers, at most 65535 can be described"
+    assert caught.value.message == (
+        "65536 program headers are needed, but ELF core headers can have at most 65535"
+    )
     assert caught.value.exit_status == 6
 
 

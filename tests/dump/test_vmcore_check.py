@@ -390,16 +390,16 @@ BAD_PLANS: list[tuple[Any, str]] = [
     ([], "not a plan: its schema is not pykexec.plan/1"),
     (PLAN | {"schema": "pykexec.machine/1"}, "not a plan: its schema is not pykexec.plan/1"),
     (PLAN | {"state": "requested"}, "the plan is not bound"),
-    (PLAN | {"memory_map": 3}, "not a whole plan: memory_map: expected "),
+    (PLAN | {"memory_map": 3}, "incomplete plan: memory_map: expected "),
     (PLAN | {"memory_map": [{"start": "0x2", "end": "0x1", "type": "System RAM"}]},
-     "not a whole plan: BadRange"),
+     "incomplete plan: BadRange"),
     (PLAN | {"memory_map": [{"start": 1, "end": 2, "type": "System RAM"}]},
-     "not a whole plan: memory_map: start: expected text, found 1"),
+     "incomplete plan: memory_map: start: expected text, found 1"),
     (PLAN | {"memory_map": [{"start": "0x1", "end": "0x2", "type": "x"}]},
-     "not a whole plan: ValueError"),
-    (PLAN | {"backup_map": [{}]}, "not a whole plan: backup_map: dest: missing"),
+     "incomplete plan: ValueError"),
+    (PLAN | {"backup_map": [{}]}, "incomplete plan: backup_map: dest: missing"),
     (PLAN | {"backup_map": [{"dest": "0x0", "source": "0x0", "size": float("inf")}]},
-     "not a whole plan: backup_map: size: expected a whole number, found inf"),
+     "incomplete plan: backup_map: size: expected a whole number, found inf"),
 ]  # fmt: skip
 
 

@@ -151,14 +151,14 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "in a container",
         replace(HEALTHY, seccomp=True),
-        Row("seccomp", Level.WARN, "a filter decides which system calls this process may make",
-            "run outside of containers and sandboxes: they answer kexec_load with EPERM or ENOSYS"),
+        Row("seccomp", Level.WARN, "a filter restricts the system calls of this process",
+            "run outside of containers and sandboxes, where kexec_load returns EPERM or ENOSYS"),
     ),
     (
         "the one-way switch",
         kexec(load_disabled=True),
         Row("kexec_load_disabled", Level.FAIL, "kernel.kexec_load_disabled is 1",
-            "only a reboot clears it: take the sysctl out of /etc/sysctl.d"),
+            "only a reboot clears it: remove the sysctl from /etc/sysctl.d"),
     ),
     (
         "a kernel before 6.3 has no limits",
@@ -169,7 +169,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a limit that is not used up",
         kexec(load_limit_reboot=2),
         Row("kexec_load_limit_reboot", Level.WARN, "2 left",
-            "every load and unload takes one, failed ones too: dry-run first"),
+            "use --dry-run first: every load and unload counts, even a failed one"),
     ),
     (
         "a limit that is",
@@ -179,83 +179,83 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "locked down",
         replace(HEALTHY, lockdown="integrity"),
-        Row("lockdown", Level.WARN, "integrity: kexec_load is refused",
-            "load a signed kernel by kexec_file_load, "
-            "or boot with Secure Boot off and without lockdown="),
+        Row("lockdown", Level.WARN, "integrity: kexec_load is disabled",
+            "load a signed kernel with kexec_file_load, or turn Secure Boot off, and "
+                "boot without lockdown="),
     ),
     (
         "locked down further",
         replace(HEALTHY, lockdown="confidentiality"),
-        Row("lockdown", Level.WARN, "confidentiality: kexec_load and /proc/kcore are refused",
-            "load a signed kernel by kexec_file_load, "
-            "or boot with Secure Boot off and without lockdown="),
+        Row("lockdown", Level.WARN, "confidentiality: kexec_load and /proc/kcore are disabled",
+            "load a signed kernel with kexec_file_load, or turn Secure Boot off, and "
+                "boot without lockdown="),
     ),
     (
         "locked down, and the other call is not there",
         replace(config(KEXEC_FILE="n"), lockdown="integrity"),
-        Row("lockdown", Level.FAIL, "integrity: kexec_load is refused",
-            "boot with Secure Boot off and without lockdown="),
+        Row("lockdown", Level.FAIL, "integrity: kexec_load is disabled",
+            "turn Secure Boot off, and boot without lockdown="),
     ),
     (
         "Secure Boot",
         replace(HEALTHY, efi=Efi(), secure_boot=True),
         Row("Secure Boot", Level.WARN, "on",
-            "distribution kernels then lock down: see lockdown"),
+            "kernels of distributions lock down then: see lockdown"),
     ),
     ("EFI without it", replace(HEALTHY, efi=Efi()), Row("Secure Boot", Level.OK, "off")),
     (
         "signatures are required",
         config(KEXEC_SIG_FORCE="y"),
         Row("kernel signature", Level.WARN, "CONFIG_KEXEC_SIG_FORCE=y",
-            "kexec_file_load takes signed kernels only"),
+            "kexec_file_load accepts only signed kernels"),
     ),
     (
         "signatures are looked at",
         config(KEXEC_SIG="y"),
         Row("kernel signature", Level.OK,
-            "checked by kexec_file_load, not required (CONFIG_KEXEC_SIG=y)"),
+            "checked by kexec_file_load, but not required (CONFIG_KEXEC_SIG=y)"),
     ),
     (
         "no kexec_load",
         config(KEXEC="n"),
-        Row("CONFIG_KEXEC", Level.WARN, "is not set: no kexec_load",
-            "crash by normal needs a kernel that has it"),
+        Row("CONFIG_KEXEC", Level.WARN, "is not set: this kernel has no kexec_load",
+            "use a kernel with CONFIG_KEXEC for crash by normal"),
     ),
     (
         "no kexec_file_load",
         config(KEXEC_FILE="n"),
-        Row("CONFIG_KEXEC_FILE", Level.WARN, "is not set: no kexec_file_load",
-            "a locked-down kernel then loads nothing at all"),
+        Row("CONFIG_KEXEC_FILE", Level.WARN, "is not set: this kernel has no kexec_file_load",
+            "while the kernel is locked down, it cannot load anything"),
     ),
     (
         "what a load would use",
         HEALTHY,
-        Row("system call", Level.OK, "kexec_load: it places the image where the plan says"),
+        Row("system call", Level.OK, "kexec_load: it places the image as planned"),
     ),
     (
         "no kexec at all",
         config(KEXEC="n", KEXEC_FILE="n"),
         Row("system call", Level.FAIL,
-            "this kernel has no kexec system call (CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set)",
-            "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"),
+            "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
+            "boot a kernel with CONFIG_KEXEC=y, such as that of a distribution"),
     ),
     (
         "no kexec at all, and no remedy that is none",
         config(KEXEC="n", KEXEC_FILE="n"),
-        Row("CONFIG_KEXEC_FILE", Level.FAIL, "is not set: no kexec_file_load",
-            "boot a kernel with CONFIG_KEXEC=y, as distributions ship it"),
+        Row("CONFIG_KEXEC_FILE", Level.FAIL, "is not set: this kernel has no kexec_file_load",
+            "boot a kernel with CONFIG_KEXEC=y, such as that of a distribution"),
     ),
     (
         "another architecture",
         replace(HEALTHY, architecture="aarch64"),
         Row("architecture", Level.FAIL, "aarch64",
-            "images for x86_64 can be planned and rehearsed here, not loaded"),
+            "images for x86_64 can be planned and rehearsed here, but not loaded"),
     ),
     (
         "a 32-bit kernel",
         replace(HEALTHY, architecture="i686"),
         Row("architecture", Level.WARN, "i686",
-            "only normal loads, of images with a 32-bit entry"),
+            "only images with a 32-bit entry can be loaded, and no crash images"),
     ),
     (
         "this kernel swaps",
@@ -269,7 +269,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(HEALTHY, release="7.3.4"),
         Row("pages at a kexec", Level.WARN,
             "copied: Linux 7.3.4 is 6.14 or later; CONFIG_KEXEC_JUMP is not set",
-            "mode kernel-swap is not possible; the others need a crash region"),
+            "mode kernel-swap is not possible; use another mode, which needs a crash region"),
     ),
     (
         "this kernel swaps when asked to",
@@ -282,42 +282,45 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a normal image is loaded",
         kexec(loaded=True),
         Row("normal image", Level.WARN, "one is loaded already",
-            "a load replaces it; init scripts start what is loaded at the next reboot"),
+            "unload it if it is not wanted: init scripts start it at the next reboot, "
+                "and a load replaces it"),
     ),
     (
         "kdump-tools has loaded a crash image",
         replace(kexec(crash_loaded=True), kdump_service="/etc/default/kdump-tools"),
-        Row("crash image", Level.WARN, "one is loaded already (/etc/default/kdump-tools is there)",
-            "stop that service first: a crash load frees the old image even when it then fails"),
+        Row("crash image", Level.WARN,
+            "one is loaded already (/etc/default/kdump-tools is installed)",
+            "stop that service first: a crash load frees the old image even if it fails"),
     ),
     (
         "rules that reload",
         replace(HEALTHY, reload_rules=(
             "/usr/lib/udev/rules.d/50-kdump-tools.rules", "/etc/udev/rules.d/98-kexec.rules",
         )),
-        Row("udev rules of others", Level.WARN,
-            "/usr/lib/udev/rules.d/50-kdump-tools.rules, /etc/udev/rules.d/98-kexec.rules: "
-            "a memory or CPU event may unload a crash image of ours",
+        Row("udev rules of other programs", Level.WARN,
+            "/usr/lib/udev/rules.d/50-kdump-tools.rules, "
+                "/etc/udev/rules.d/98-kexec.rules: on a memory or CPU event they may unload "
+                "the crash image of pykexec",
             "ln -s /dev/null /etc/udev/rules.d/50-kdump-tools.rules; "
             "ln -s /dev/null /etc/udev/rules.d/98-kexec.rules"),
     ),
     (
         "services that load",
         replace(HEALTHY, kdump_units=("kdump-tools.service", "kdump.service")),
-        Row("kdump services of others", Level.WARN,
-            "kdump-tools.service, kdump.service: enabled, and may unload a crash image of ours",
+        Row("kdump services of other programs", Level.WARN,
+            "kdump-tools.service, kdump.service: enabled, may unload the crash image of pykexec",
             "systemctl disable kdump-tools.service kdump.service"),
     ),
     (
         "kptr_restrict hides the symbols",
         replace(sysctls(kptr_restrict=2), symbols_hidden=True),
-        Row("/proc/kallsyms", Level.WARN, "shows no addresses (kernel.kptr_restrict is 2)",
+        Row("/proc/kallsyms", Level.WARN, "hides addresses (kernel.kptr_restrict is 2)",
             "sysctl kernel.kptr_restrict=1"),
     ),
     (
         "not root, so no symbols",
         replace(sysctls(kptr_restrict=1), symbols_hidden=True),
-        Row("/proc/kallsyms", Level.WARN, "shows no addresses (kernel.kptr_restrict is 1)",
+        Row("/proc/kallsyms", Level.WARN, "hides addresses (kernel.kptr_restrict is 1)",
             "run as root (CAP_SYSLOG)"),
     ),
     (
@@ -330,7 +333,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "the firmware's map only",
         replace(HEALTHY, memory_map_source="/sys/firmware/memmap"),
         Row("memory map", Level.WARN, "1023 MiB of RAM in 1 range (/sys/firmware/memmap)",
-            "run as root: the kernel's own ranges are not in it"),
+            "run as root: the map lacks the kernel's own ranges"),
     ),
     (
         "a reservation that is large enough",
@@ -340,22 +343,25 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "there is no crash region",
         WITHOUT,
-        Row("crash region", Level.WARN, "there is none, so a panic cannot start an image",
-            "pykexec region make (it needs the kernel module, see pykexec region show); or add "
-            "crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
+        Row("crash region", Level.WARN,
+            "there is no crash region, so a panic cannot start an image",
+            "run pykexec region make (it needs the kernel module, see pykexec region "
+                "show), or add crashkernel=64K to /etc/default/grub, then run update-grub, "
+                "then reboot"),
     ),
     (
         "and no module",
         WITHOUT,
         Row("region module", Level.WARN,
             "the kernel module pykexec_region is not installed for this kernel",
-            "pykexec region build, or DKMS with the source in share/pykexec/module; or add "
-            "crashkernel=64K in /etc/default/grub, then update-grub, then reboot"),
+            "pykexec region build, or DKMS with the source in share/pykexec/module; or "
+                "add crashkernel=64K to /etc/default/grub, then run update-grub, then reboot"),
     ),
     (
         "the module can make one",
         WITH_MODULE,
-        Row("crash region", Level.WARN, "there is none, so a panic cannot start an image",
+        Row("crash region", Level.WARN,
+            "there is no crash region, so a panic cannot start an image",
             "pykexec region make"),
     ),
     (
@@ -369,8 +375,8 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "the module is not signed, and has to be",
         replace(WITH_MODULE, lockdown="integrity"),
         Row("region module", Level.WARN, "lockdown is integrity, and pykexec_region is not signed",
-            "sign it with a key that is enrolled (mokutil), or add crashkernel=64K in "
-            "/etc/default/grub, then update-grub, then reboot"),
+            "sign it with a key that is enrolled (mokutil), or add crashkernel=64K to "
+                "/etc/default/grub, then run update-grub, then reboot"),
     ),
     (
         "a region that was made at run time",
@@ -382,16 +388,16 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(
             HEALTHY,
             memory_map=MemoryMap.of([MemoryRange(PhysRange(MIB, 64 * GIB), RangeType.RAM)]),
-            bootloader=Unknown("no boot loader"),
+            bootloader=Unknown("no known boot loader"),
         ),
         Row("crash region", Level.WARN,
-            "64 KiB; a stub needs 296 KiB, so a panic cannot start one",
+            "64 KiB, but a stub needs 296 KiB, so a panic cannot start a crash by normal",
             "boot with crashkernel=320K"),
     ),
     (
         "little memory is free",
         replace(HEALTHY, memavailable=100 * MIB),
-        Row("memory", Level.WARN, "100 MiB available of 960 MiB; a load has at most 480 MiB",
+        Row("memory", Level.WARN, "100 MiB of 960 MiB is available; a load can use at most 480 MiB",
             "free memory first, or load right after boot"),
     ),
     (
@@ -403,31 +409,31 @@ ROWS: list[tuple[str, Machine, Row]] = [
     (
         "no huge pages of 2 MiB",
         replace(HEALTHY, hugepages=()),
-        Row("2 MiB huge pages", Level.FAIL, "no pool of them",
+        Row("2 MiB huge pages", Level.FAIL, "the kernel has no pool of huge pages",
             "the kernel needs CONFIG_HUGETLBFS=y"),
     ),
     (
         "a BIOS machine hands no RSDP over",
         replace(HEALTHY, acpi_rsdp=Unknown("nowhere")),
-        Row("ACPI RSDP", Level.OK, "found by each kernel below 1 MiB (BIOS)"),
+        Row("ACPI RSDP", Level.OK, "each kernel finds it below 1 MiB (BIOS)"),
     ),
     (
         "an EFI machine must",
         replace(HEALTHY, efi=Efi(), acpi_rsdp=Unknown("nowhere")),
-        Row("ACPI RSDP", Level.UNKNOWN, "nowhere", "run as root, or --append acpi_rsdp=ADDR"),
+        Row("ACPI RSDP", Level.UNKNOWN, "nowhere", "run as root, or use --append acpi_rsdp=ADDR"),
     ),
     (
         "an oops is no panic",
         sysctls(panic_on_oops=0),
         Row("panic_on_oops", Level.WARN,
-            "kernel.panic_on_oops is 0: most oopses end one process and leave no dump",
+            "kernel.panic_on_oops is 0: most oopses kill a process and make no dump",
             "sysctl kernel.panic_on_oops=1"),
     ),
     (
         "a panic halts for ever",
         sysctls(panic=0),
         Row("kernel.panic", Level.WARN,
-            "kernel.panic is 0: where no capture kernel comes up the machine halts for ever",
+            "kernel.panic is 0: if no capture kernel starts, the machine halts forever",
             "sysctl kernel.panic=10"),
     ),
     (
@@ -439,14 +445,14 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "notifiers come first",
         sysctls(crash_kexec_post_notifiers=True),
         Row("crash_kexec_post_notifiers", Level.WARN,
-            "Y: panic notifiers run before the crash image, and may hang",
+            "Y: panic notifiers run before the crash image starts, and may hang",
             "boot without crash_kexec_post_notifiers"),
     ),
     (
         "an NMI is no panic",
         sysctls(unknown_nmi_panic=0),
         Row("unknown_nmi_panic", Level.WARN,
-            "kernel.unknown_nmi_panic is 0: an NMI from the BMC or hypervisor makes no dump",
+            "kernel.unknown_nmi_panic is 0: an NMI from the BMC or hypervisor does not make a dump",
             "sysctl kernel.unknown_nmi_panic=1"),
     ),
     (
@@ -458,22 +464,23 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a device that no driver will quiesce",
         replace(HEALTHY, pci_devices=(NIC, replace(NIC, address="0000:00:05.0", driver=""))),
         Row("bus masters", Level.WARN,
-            "2 devices may write to memory: 0000:00:03.0 (virtio-pci), 0000:00:05.0 (no driver)",
+            "2 devices can write to memory: 0000:00:03.0 (virtio-pci), 0000:00:05.0 (no driver)",
             "nothing quiesces 0000:00:05.0: unbound, but still enabled"),
     ),
     (
         "many devices",
         replace(HEALTHY, pci_devices=(NIC,) * 8),
         Row("bus masters", Level.OK,
-            "8 devices may write to memory: " + ", ".join(["0000:00:03.0 (virtio-pci)"] * 6)
+            "8 devices can write to memory: " + ", ".join(["0000:00:03.0 (virtio-pci)"] * 6)
             + " and 2 more"),
     ),
     (
         "no IOMMU",
         replace(HEALTHY, iommu_groups=0),
         Row("IOMMU", Level.WARN,
-            "none translates: nothing keeps a device out of the capture kernel's memory",
-            "mode in-place (memory that no device was given); or intel_iommu=on, amd_iommu=on"),
+            "there is no active IOMMU: devices can write to the memory of the capture kernel",
+            "use mode in-place (its memory was never given to a device), or boot with "
+                "intel_iommu=on or amd_iommu=on"),
     ),
     (
         "SME by the command line",
@@ -503,7 +510,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a confidential guest",
         replace(HEALTHY, cpu_flags=frozenset({"tdx_guest"})),
         Row("memory encryption", Level.FAIL,
-            "this is an Intel TDX guest, in which the stub cannot run", BY_FILE),
+            "the stub cannot run in this Intel TDX guest", BY_FILE),
     ),
     (
         "five levels of page tables",
@@ -538,37 +545,37 @@ NOTED = "crash by normal, mode in-place, since 2026-09-21 14:13:20 UTC (/run/pyk
         (
             kexec(crash_loaded=True),
             OURS,
-            Row("crash image", Level.OK, f"ours: {NOTED}",
-                "to replace it: pykexec unload --crash --backend kernel"),
+            Row("crash image", Level.OK, f"loaded by pykexec: {NOTED}",
+                "to replace it, run pykexec unload --crash --backend kernel"),
         ),
         (
             kexec(crash_loaded=True),
             replace(OURS, slot=Slot.NORMAL),
             Row("crash image", Level.WARN, "one is loaded already",
-                "stop that service first: "
-                "a crash load frees the old image even when it then fails"),
+                "stop that service first: a crash load frees the old image even if it fails"),
         ),
         (
             kexec(crash_loaded=False),
             OURS,
-            Row("crash image", Level.WARN, f"none is loaded, and one of ours was: {NOTED}",
-                "others have freed it; "
-                "pykexec unload --crash --backend kernel gives its memory back"),
+            Row("crash image", Level.WARN, f"none is loaded, but pykexec had loaded one: {NOTED}",
+                "another program has unloaded it; run pykexec unload --crash --backend "
+                    "kernel to free its memory"),
         ),
         (
             kexec(crash_loaded=True),
             Unknown("/run/pykexec/loaded.json: permission denied"),
             Row("crash image", Level.WARN,
-                "one is loaded already; whether it is ours is "
-                "unknown: /run/pykexec/loaded.json: permission denied",
-                "stop that service first: "
-                "a crash load frees the old image even when it then fails"),
+                "one is loaded already; whether pykexec loaded it is unknown: "
+                    "/run/pykexec/loaded.json: permission denied",
+                "stop that service first: a crash load frees the old image even if it fails"),
         ),
         (
             kexec(loaded=True),
             replace(OURS, slot=Slot.NORMAL, mode=Mode.KERNEL_SWAP),
-            Row("normal image", Level.OK, f"ours: {NOTED}".replace("in-place", "kernel-swap"),
-                "to replace it: pykexec unload --backend kernel"),
+            Row("normal image", Level.OK, (
+                f"loaded by pykexec: {NOTED}"
+            ).replace("in-place", "kernel-swap"),
+                "to replace it, run pykexec unload --backend kernel"),
         ),
     ],
     ids=["ours", "ours is the other", "freed by others", "not readable", "the normal slot"],

@@ -73,7 +73,7 @@ def test_the_limit_of_the_file_syscalls_command_line() -> None:
     """By the same function that refuses a longer one before the call."""
     (check,) = (item for item in CHECKS if "cmdline_size" in item.check)
     assert check.syscall == FILE_LOAD
-    assert f"{file_load_limit(2047)} bytes where cmdline_size is 2047" in check.fix
+    assert f"{file_load_limit(2047)} bytes if cmdline_size is 2047" in check.fix
 
 
 def test_every_row_is_complete() -> None:

@@ -201,11 +201,11 @@ def test_wherever_it_is(tmp_path: Path, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (make_bzimage(), "its header does not say where the packed kernel is"),
-        (bzimage_with(b"what is this?" * 9), "the packed kernel is compressed in no known way"),
-        (bzimage_with(pack(b"text", "gzip")), "what is packed in it is no ELF file"),
-        (make_elf(), "no vmlinux in an image of type elf-x86_64"),
-        (FIXTURES["arm64-image"], "no vmlinux in an image of type arm64-image"),
+        (make_bzimage(), "the header does not contain the address of the packed kernel"),
+        (bzimage_with(b"what is this?" * 9), "the compression of the packed kernel is unknown"),
+        (bzimage_with(pack(b"text", "gzip")), "the packed kernel is not an ELF file"),
+        (make_elf(), "an image of type elf-x86_64 contains no vmlinux"),
+        (FIXTURES["arm64-image"], "an image of type arm64-image contains no vmlinux"),
     ],
 )
 def test_where_there_is_none(tmp_path: Path, data: bytes, reason: str) -> None:

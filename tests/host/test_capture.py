@@ -81,7 +81,7 @@ def test_mode_is_private(tree: MakeTree, tmp_path: Path) -> None:
 def test_old_file_is_kept(tree: MakeTree, tmp_path: Path) -> None:
     file = tmp_path / "captured.json"
     file.write_text("mine")
-    with pytest.raises(UsageError, match=r"captured\.json: exists already"):
+    with pytest.raises(UsageError, match=r"captured\.json: already exists"):
         write_capture(capture(tree({})), file)
     assert file.read_text() == "mine"
 
@@ -119,8 +119,8 @@ def test_kernel_memory_is_left_out(tree: MakeTree) -> None:
 
 def test_what_was_not_captured(tree: MakeTree) -> None:
     captured = capture(tree({}))
-    assert captured.read("/etc/shadow") == Unknown("/etc/shadow: was not captured")
-    assert captured.entries("/root") == Unknown("/root: was not captured")
+    assert captured.read("/etc/shadow") == Unknown("/etc/shadow: not captured")
+    assert captured.entries("/root") == Unknown("/root: not captured")
 
 
 def document(**changes: object) -> bytes:

@@ -114,13 +114,13 @@ UNKNOWN = [
         "iomem shows zeros to all but root; its children are then unknown",
         {"/proc/iomem": ZEROS},
         "kernel_image",
-        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN)",
+        "/proc/iomem: addresses are hidden (they are zero without CAP_SYS_ADMIN)",
     ),
     (
         "a reservation that cannot be seen",
         {"/proc/iomem": ZEROS},
         "crash_kernel",
-        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN)",
+        "/proc/iomem: addresses are hidden (they are zero without CAP_SYS_ADMIN)",
     ),
     (
         "no map at all",
@@ -132,7 +132,7 @@ UNKNOWN = [
         "the firmware's map lacks RAM that EFI added",
         {"/proc/iomem": ZEROS, "/proc/cmdline": "quiet add_efi_memmap\n"},
         "memory_map",
-        "/proc/iomem: shows no addresses (they are zeros without CAP_SYS_ADMIN); "
+        "/proc/iomem: addresses are hidden (they are zero without CAP_SYS_ADMIN); "
         "/sys/firmware/memmap: incomplete with add_efi_memmap",
     ),
     (
@@ -193,13 +193,13 @@ UNKNOWN = [
         "a kcore without physical addresses (before 4.11: all zeros)",
         {"/proc/kcore": kcore_headers((DIRECT_MAP, 0, 4096), (DIRECT_MAP + 8192, 0, 4096))},
         "page_offset_base",
-        "/proc/kcore: its program headers do not tell the direct map",
+        "/proc/kcore: the program headers do not show the direct map",
     ),
     (
         "a kcore without RAM",
         {"/proc/kcore": kcore_headers((0xFFFFC90000000000, NO_PADDR, 4096))},
         "page_offset_base",
-        "/proc/kcore: its program headers do not tell the direct map",
+        "/proc/kcore: the program headers do not show the direct map",
     ),
     (
         "a kcore that ends before the offsets of the CPUs",
@@ -223,7 +223,7 @@ UNKNOWN = [
         "per-CPU data without an end",
         {"/proc/kallsyms": KALLSYMS.replace("2d800 A", "00000 A")},
         "per_cpu",
-        "/proc/kallsyms: does not tell __per_cpu_offset, __per_cpu_start, __per_cpu_end",
+        "/proc/kallsyms: does not list __per_cpu_offset, __per_cpu_start, __per_cpu_end",
     ),
     (
         "boot_params of another size",
@@ -261,7 +261,7 @@ UNKNOWN = [
         "no symbols",
         {"/proc/kallsyms": ""},
         "symbols",
-        "/proc/kallsyms: is empty",
+        "/proc/kallsyms: empty",
     ),
     (
         "MemTotal is not there",
@@ -273,14 +273,14 @@ UNKNOWN = [
         "no boot loader is known",
         {"/etc/default/grub": None, "/etc/hostname": "x"},
         "bootloader",
-        "no boot loader configuration that is known here",
+        "no known boot loader configuration",
     ),
     (
         "a BIOS machine hands no RSDP over",
         {},
         "acpi_rsdp",
-        "not in the command line, boot_params or the EFI systab "
-        "(on a BIOS machine each kernel finds it below 1 MiB itself)",
+        "not in the command line, boot_params or the EFI systab (on a BIOS machine, each "
+        "kernel finds it below 1 MiB)",
     ),
 ]
 
@@ -319,7 +319,7 @@ def test_ram_where_no_processor_reaches_is_left_out(tree: MakeTree) -> None:
     assert machine.known_map.ram.ranges[-1] == PhysRange(1 << 32, 1 << 52)
     assert machine.out_of_reach == RangeSet((PhysRange(1 << 52, (1 << 64) - 1),))
     (row,) = [row for row in diagnose(machine) if row.name == "memory map"]
-    assert "above 2^52 are left out" in row.evidence
+    assert "above 2^52 are omitted" in row.evidence
 
 
 @pytest.mark.parametrize("size", ["0", "400001", "ffffffff"])

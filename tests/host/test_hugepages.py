@@ -129,7 +129,7 @@ def test_unmount_where_nothing_is_mounted(tmp_path: Path) -> None:
 
 def test_private_namespace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HugePages, "in_private_namespace", lambda self: True)
-    with pytest.raises(NoHugePages, match="this process has a mount namespace of its own"):
+    with pytest.raises(NoHugePages, match="this process has its own mount namespace"):
         HugePages(tmp_path).mount()
 
 
@@ -137,7 +137,7 @@ def test_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pykexec.host.lock.WAIT", 0.1)
     folder = tmp_path / "run"
     with exclusive(folder):
-        with pytest.raises(Busy, match="run: another pykexec is at work"), exclusive(folder):
+        with pytest.raises(Busy, match="run: another pykexec is running"), exclusive(folder):
             pass
         assert folder.stat().st_mode & 0o777 == 0o700
     with exclusive(folder):

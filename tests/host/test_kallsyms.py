@@ -29,8 +29,8 @@ REFUSALS: list[tuple[str, dict[str, str | bytes | None], str, str, int]] = [
     (
         "kptr_restrict hides them from root too",
         {"/proc/kallsyms": ZEROS, "/proc/sys/kernel/kptr_restrict": "2\n"},
-        "/proc/kallsyms: addresses are hidden from everybody (kernel.kptr_restrict is 2)",
-        "sysctl kernel.kptr_restrict=1, and put it back afterwards",
+        "/proc/kallsyms: addresses are hidden from all users (kernel.kptr_restrict is 2)",
+        "set sysctl kernel.kptr_restrict=1, and restore it afterwards",
         4,
     ),
     (

@@ -106,7 +106,7 @@ REFUSALS = [
         "locked down",
         errno.EPERM,
         "none integrity [confidentiality]\n",
-        "/proc/kcore: not permitted, the kernel is locked down (confidentiality)",
+        "/proc/kcore: not permitted: the kernel is locked down (confidentiality)",
         "boot with lockdown=integrity or none",
         4,
     ),

@@ -38,10 +38,10 @@ def machine_files(memory: bytes | None) -> Files:
 CASES: dict[str, tuple[bytes, bytes | str]] = {
     "ACPI 2.0": (pointer(2), pointer(2)),
     "ACPI 1.0, and anything behind it": (pointer(0)[:20] + b"x" * 16, pointer(0)[:20]),
-    "a wrong checksum": (pointer(0)[:19] + b"x" * 17, "no RSDP with a good checksum"),
-    "zeros, as /dev/mem has for RAM": (bytes(36), "no RSDP with a good checksum"),
-    "a wrong extended checksum": (pointer(2)[:35] + b"x", "or with a bad checksum"),
-    "an absurd length": (pointer(2, 1 << 31), "an RSDP of 0x80000000 bytes"),
+    "a wrong checksum": (pointer(0)[:19] + b"x" * 17, "no RSDP with a valid checksum"),
+    "zeros, as /dev/mem has for RAM": (bytes(36), "no RSDP with a valid checksum"),
+    "a wrong extended checksum": (pointer(2)[:35] + b"x", "or an invalid checksum"),
+    "an absurd length": (pointer(2, 1 << 31), "an invalid length of 0x80000000 bytes"),
     "the end of the memory": (pointer(2)[:30], "does not have 36 bytes at 0xf5b20"),
 }
 
@@ -67,7 +67,7 @@ def test_what_keeps_it_from_being_read(tree: MakeTree) -> None:
     files = machine_files(bytes(AT) + pointer(2))
     locked: Files = {**files, "/sys/kernel/security/lockdown": "none [integrity] confidentiality"}
     table = read_machine(tree(locked)).acpi_rsdp_table
-    assert table == Unknown("lockdown=integrity refuses /dev/mem")
+    assert table == Unknown("/dev/mem is disabled by lockdown=integrity")
     table = read_machine(tree({**files, "/proc/cmdline": "quiet"})).acpi_rsdp_table
     assert isinstance(table, Unknown)
 

@@ -144,8 +144,8 @@ def test_a_profile_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         identify(path, profile=5)
     assert caught.value.code == "no-such-profile"
-    assert caught.value.message == f"{path}: no profile 5: this UKI has 5 profiles"
-    assert caught.value.hint == ("there are: 0 main: Normal start; 1 Factory? reset; 2 other; 3; 4")
+    assert caught.value.message == f"{path}: there is no profile 5: this UKI has 5 profiles"
+    assert caught.value.hint == "profiles: 0 main: Normal start; 1 Factory? reset; 2 other; 3; 4"
     assert [str(item) for item in identify(path).profiles] == caught.value.profiles
 
 
@@ -163,7 +163,7 @@ def test_a_profile_of_what_has_none(tmp_path: Path) -> None:
     ("data", "reason"),
     [
         (make_pe([(b".linux", b"")]), "not a uki: its .linux section is empty"),
-        (make_uki(cmdline=b"x" * 20000), "not a uki: .cmdline has 0x4e20 bytes, at most 0x4000"),
+        (make_uki(cmdline=b"x" * 20000), "not a uki: .cmdline has 0x4e20 bytes, more than 0x4000"),
         (make_uki(cmdline=b"\xff\xfe"), "not a uki: .cmdline is not text"),
         (make_uki()[:-0x300], "not a uki: truncated: section .cmdline ends at"),
         (make_uki(b"no kernel" * 300), "not a kernel image: it is a text file (inside uki)"),
@@ -201,12 +201,15 @@ def changed(data: bytes, at: int, byte: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (changed(make_uimage(), 40, 1), "header checksum 0x"),
-        (changed(make_uimage(), 3000, 1), "data checksum 0x"),
+        (changed(make_uimage(), 40, 1), "header checksum is 0x"),
+        (changed(make_uimage(), 3000, 1), "data checksum is 0x"),
         (make_uimage(system=17), "for operating system 17, expected 5 (Linux)"),
-        (make_uimage(size=0x10000), "truncated: 0x10000 bytes behind the header, 0x3400 are there"),
-        (make_uimage(size=0), "truncated: 0x0 bytes behind the header"),
-        (make_uimage(comp=1), "its header says gzip, its first bytes say none"),
+        (
+            make_uimage(size=0x10000),
+            "truncated: the header specifies 0x10000 bytes, but 0x3400 follow",
+        ),
+        (make_uimage(size=0), "truncated: the header specifies 0x0 bytes"),
+        (make_uimage(comp=1), "compression is gzip by the header, but none by the first bytes"),
         (make_uimage(comp=77), "unknown compression 77"),
     ],
 )
@@ -217,20 +220,24 @@ def test_a_uimage_that_is_refused(tmp_path: Path, data: bytes, reason: str) -> N
 # -- not loaded
 
 FOREIGN: dict[str, tuple[bytes, str, str]] = {
-    "arm64-image": (make_arm64_image(), "arm64", "a kernel of arm64, which x86 cannot run"),
-    "riscv-image": (make_riscv_image(), "riscv", "a kernel of riscv, which x86 cannot run"),
-    "zboot": (make_zboot(), "arm64", "a kernel of arm64, which x86 cannot run"),
-    "uImage": (make_uimage(b"zImage", arch=2), "arm", "a kernel of arm, which x86 cannot run"),
+    "arm64-image": (make_arm64_image(), "arm64", "it is a kernel for arm64, which x86 cannot run"),
+    "riscv-image": (make_riscv_image(), "riscv", "it is a kernel for riscv, which x86 cannot run"),
+    "zboot": (make_zboot(), "arm64", "it is a kernel for arm64, which x86 cannot run"),
+    "uImage": (
+        make_uimage(b"zImage", arch=2),
+        "arm",
+        "it is a kernel for arm, which x86 cannot run",
+    ),
     "beoboot": (
         b"BeoB" + bytes(0x400),
         "i386",
-        "a beoboot image: take the kernel and the initrd out of it, and load those",
+        "it is a beoboot image: extract the kernel and the initrd from it, and load those",
     ),
     "nbi": (
         b"\x36\x13\x03\x1b" + bytes(0x400),
         "i386",
-        "a network boot image (NBI) of etherboot: its segments start in real mode, and the "
-        "firmware that they call is gone; load the kernel that it was made of",
+        "it is a network boot image (NBI) of etherboot: its segments start in real mode "
+        "and call firmware that is no longer available; load the kernel inside it",
     ),
 }
 
@@ -313,5 +320,5 @@ def test_kexec_file_load_takes_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(NotSupported) as caught:
         bzimage_file(image)
     assert caught.value.message == (
-        f"kexec_file_load takes a bzImage: {image.path} is of type vmlinux"
+        f"kexec_file_load needs a bzImage, but {image.path} is of type vmlinux"
     )

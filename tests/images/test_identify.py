@@ -37,9 +37,9 @@ def test_the_order_and_the_names_are_these() -> None:
 
 
 def test_unknown_type_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no image type 'foo'") as caught:
+    with pytest.raises(UsageError, match="unknown image type 'foo'") as caught:
         identify(write(tmp_path, "k", make_bzimage()), "foo")
-    assert caught.value.hint == "there are: " + ", ".join(FIXTURES)
+    assert caught.value.hint == "known types: " + ", ".join(FIXTURES)
 
 
 def test_a_refusal_has_a_reason_for_each_type(tmp_path: Path) -> None:
@@ -59,12 +59,12 @@ def test_an_initrd_is_said_to_be_one(tmp_path: Path, codec: str | None) -> None:
     with pytest.raises(NotAnImage) as caught:
         identify(path)
     assert "not a kernel image: it is an initrd (a cpio archive)" in caught.value.message
-    assert caught.value.hint == "an initrd is for --initrd"
+    assert caught.value.hint == "use --initrd to load an initrd"
 
 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
     """As files in /proc are."""
-    with pytest.raises(UnreadableFile, match="an empty file is no kernel image"):
+    with pytest.raises(UnreadableFile, match="a kernel image cannot be an empty file"):
         identify(write(tmp_path, "k", b""))
 
 
@@ -73,7 +73,7 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
     """100 GiB that are nowhere on the disk: a digest of them takes minutes."""
     path = write(tmp_path, "k", FIXTURES[name])
     os.truncate(path, 100 << 30)
-    with pytest.raises(NotAnImage, match="0x1900000000 bytes, a kernel has at most 0x40000000"):
+    with pytest.raises(NotAnImage, match="0x1900000000 bytes; a kernel has at most 0x40000000"):
         identify(path)
 
 

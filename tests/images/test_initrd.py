@@ -61,13 +61,16 @@ def test_a_kernel_is_no_initrd(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (CPIO[:-60], "the archive at 0x0 ends early, no TRAILER!!!"),
-        (CPIO[:300], "the entry at 0x80 goes past the file's end"),
+        (CPIO[:-60], "the archive at 0x0 ends early, without TRAILER!!!"),
+        (CPIO[:300], "the entry at 0x80 extends past the end of the file"),
         (CPIO + b"junk", f"neither cpio nor compressed at {len(CPIO):#x}"),
         (b"070701" + b"zz" * 60, "a cpio header at 0x0 is damaged"),
         (CPIO[:54] + b"-0000080" + CPIO[62:], "a cpio header at 0x0 is damaged"),
         (CPIO[:-124] + bytes(200), f"no cpio header at {len(CPIO) - 124:#x}, found "),
-        (EARLY + pack(b"no archive", "gzip"), f"the gzip stream at {len(EARLY):#x} holds no cpio"),
+        (
+            EARLY + pack(b"no archive", "gzip"),
+            f"the gzip stream at {len(EARLY):#x} contains no cpio",
+        ),
     ],
 )
 def test_a_damaged_one(tmp_path: Path, data: bytes, reason: str) -> None:

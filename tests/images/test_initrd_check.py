@@ -211,14 +211,14 @@ def test_a_ram_disk_is_noted_and_accepted(tmp_path: Path, system: str, codec: st
     data = pack(RAM_DISKS[system], codec) if codec else RAM_DISKS[system]
     found = fault(tmp_path, data)
     assert not found.fatal
-    assert f"the image of a file system ({system})" in found.what
+    assert f"a file system image ({system})" in found.what
 
 
 WRONG = {
     "a Linux kernel (bzImage)": make_bzimage(),
     "a unified kernel image (UKI)": make_uki(),
-    "a ramdisk of x86_64 with U-Boot's header (uImage)": make_uimage(MAIN, kind=3),
-    "a kernel of arm64 (Image)": make_arm64_image(),
+    "a ramdisk for x86_64 with a U-Boot header (uImage)": make_uimage(MAIN, kind=3),
+    "a kernel for arm64 (Image)": make_arm64_image(),
     "a text file": b"root=/dev/vda1 quiet\n" * 20,
     "a script": b"#!/bin/sh\nexec init\n",
     "a web page (HTML)": b"<!DOCTYPE html>\n<html><body>404</body></html>\n",
@@ -234,20 +234,20 @@ WRONG = {
 def test_what_is_no_initrd_is_named(tmp_path: Path, what: str, codec: str | None) -> None:
     found = fault(tmp_path, pack(WRONG[what], codec) if codec else WRONG[what])
     assert found.fatal
-    assert f"not an initrd, it is {what}" in found.what
+    assert f"not an initrd but {what}" in found.what
 
 
 def test_an_elf_file_is_named(tmp_path: Path) -> None:
     found = fault(tmp_path, make_elf())
     assert found.fatal
-    assert "not an initrd, it is" in found.what
+    assert "not an initrd but" in found.what
     assert "ELF" in found.what
 
 
 def test_an_lz4_frame_is_not_what_the_kernel_reads(tmp_path: Path) -> None:
     found = fault(tmp_path, pack(MAIN, "lz4"))
     assert found.fatal
-    assert found.hint.startswith("lz4 -l")
+    assert found.hint.startswith("compress it with lz4 -l")
 
 
 @pytest.mark.parametrize("data", [NOISE, bytes(2 * MIB), bytes(100), b"\x01\x02\x03"])

@@ -70,7 +70,7 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "windows driver": (efi(1, b".text"), "a Windows driver or kernel"),
     "bootmgr": (efi(16, b".text"), "a Windows boot application"),
     "no subsystem": (efi(0, b".text"), "an EFI program or another PE file"),
-    "addon": (efi(10, b".cmdline", b".sbat"), "an addon of a unified kernel image"),
+    "addon": (efi(10, b".cmdline", b".sbat"), "an addon for a unified kernel image"),
     "dos": (b"MZ" + b"\x90" * 0x100, "a DOS or Windows program"),
     "fit": (FIT, "a FIT image"),
     "dtb": (DTB, "a flattened device tree"),
@@ -103,20 +103,20 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "library elf": (elf(3, 62, entry=0), "a shared library for x86_64"),
     "static program": (
         make_elf([(0x400000, 0x400000, b"\xf4", 1)], notes=((b"GNU", 1, ABI_TAG[16:]),)),
-        "a program for a running Linux system",
+        "a user-space program for Linux",
     ),
-    "program": (Path("/bin/ls").read_bytes(), "a program for a running Linux system"),
-    "python": (Path(sys.executable).read_bytes()[:HEAD], "a program for a running Linux system"),
-    "uimage ramdisk": (make_uimage(kind=3, arch=2), "a ramdisk of arm with U-Boot's header"),
-    "uimage of several": (make_uimage(kind=4), "a multi-file image of x86_64 with U-Boot's"),
-    "uimage of type 99": (make_uimage(kind=99), "an image of type 99 of x86_64 with U-Boot's"),
-    "arm zImage": (at(0x24, b"\x18\x28\x6f\x01"), "a kernel of arm (zImage)"),
+    "program": (Path("/bin/ls").read_bytes(), "a user-space program for Linux"),
+    "python": (Path(sys.executable).read_bytes()[:HEAD], "a user-space program for Linux"),
+    "uimage ramdisk": (make_uimage(kind=3, arch=2), "a ramdisk for arm with a U-Boot header"),
+    "uimage of several": (make_uimage(kind=4), "a multi-file image for x86_64 with a U-Boot"),
+    "uimage of type 99": (make_uimage(kind=99), "an image of type 99 for x86_64 with a U-Boot"),
+    "arm zImage": (at(0x24, b"\x18\x28\x6f\x01"), "a kernel for arm (zImage)"),
     "script": (b"#!/bin/sh\nexit 0\n", "a script"),
     "html": (b"\n<!DOCTYPE html>\n<html>", "a web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer to a file in Git LFS"),
     "text": ("r\u00f6ot=/dev/vda\r\n".encode() * 400, "a text file"),
     "zeros": (bytes(100), "nothing but zeros"),
-    "many zeros": (bytes(1 << 20), "zeros, in its first 64 KiB at least"),
+    "many zeros": (bytes(1 << 20), "zeros, at least in the first 64 KiB"),
 }
 
 
@@ -179,7 +179,7 @@ def test_what_tells_nothing(tmp_path: Path) -> None:
     known = what_is_it(OpenFile(write(tmp_path, "k", gzip.compress(b"\xff" * 999))))
     assert known == Identity("unknown data compressed with gzip", A_KERNEL)
     known = what_is_it(OpenFile(write(tmp_path, "k", gzip.compress(os.urandom(9999))[:99])))
-    assert known == Identity("data compressed with gzip", "unpack it to see what it is")
+    assert known == Identity("data compressed with gzip", "unpack it to find out what it is")
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_a_kernel_that_is_cut_off_is_still_one(tmp_path: Path) -> None:
     with pytest.raises(NotAnImage, match="not a bzImage64: truncated"):
         identify(path)
     path = write(tmp_path, "k", make_bzimage()[:0x230])
-    with pytest.raises(NotAnImage, match=r"it looks like a Linux kernel \(bzImage\)"):
+    with pytest.raises(NotAnImage, match=r"looks like a Linux kernel \(bzImage\)"):
         identify(path)
     with pytest.raises(NotAnImage, match="not a kernel image: it is a text file") as caught:
         identify(write(tmp_path, "k", b"text"), "bzImage")
-    assert caught.value.details == ("bzImage: 0x4 bytes, two sectors are needed",)
+    assert caught.value.details == ("bzImage: 0x4 bytes, less than two sectors",)
 
 
 @given(st.one_of(*(st.just(data[:512]) for data, _ in KINDS.values())), st.data())

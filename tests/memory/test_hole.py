@@ -35,8 +35,8 @@ def test_every_refusal_has_its_reason() -> None:
         "no free range of 0x600000 bytes aligned to 0x400000 in 0x80000..0x800000"
     )
     assert [str(item) for item in caught.value.refused] == [
-        "0x1000..0x9f000: 0x1f000 bytes inside the window, 0x600000 are needed",
-        "0x100000..0x800000: 0x700000 bytes, too few once aligned to 0x400000",
+        "0x1000..0x9f000: 0x1f000 bytes inside the window, but 0x600000 are needed",
+        "0x100000..0x800000: 0x700000 bytes, not enough when aligned to 0x400000",
     ]
     assert caught.value.exit_status == 6
 
@@ -45,7 +45,7 @@ def test_outside_the_window_is_a_reason() -> None:
     with pytest.raises(NoHole, match="no free range") as caught:
         locate_hole(FREE, 0x1000, window=PhysRange(1 << 32, 1 << 33))
     assert {item.why for item in caught.value.refused} == {"outside the window"}
-    assert caught.value.hint == "nothing of it is free"
+    assert caught.value.hint == "none of it is free"
 
 
 def test_the_hint_has_the_largest_holes_of_the_window() -> None:

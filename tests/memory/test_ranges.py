@@ -15,7 +15,7 @@ R = PhysRange
     ("start", "end"), [(5, 5), (6, 5), (-1, 5), (0, (1 << 64) + 1), (1 << 64, 1 << 64)]
 )
 def test_a_range_is_never_empty_nor_outside_of_64_bits(start: int, end: int) -> None:
-    with pytest.raises(BadRange, match="not a range of physical addresses"):
+    with pytest.raises(BadRange, match="invalid range of physical addresses"):
         R(start, end)
 
 

@@ -55,9 +55,9 @@ def test_the_users_own_word_is_kept() -> None:
 def test_a_reservation_is_left_out_without_a_warning_and_all_else_with_one() -> None:
     line = capture_line(running("BOOT_IMAGE=/k crashkernel=1G swiotlb=1 cma=1M mem=1G"), CAPTURE)
     taking, capping = dropped_warnings(line.dropped)
-    assert taking.startswith("left out of the running kernel's command line: swiotlb=1 cma=1M, ")
-    assert "which would take memory of the capture kernel" in taking
-    assert "mem=1G, which would cap the memory" in capping
+    assert taking.startswith("dropped from the running kernel's command line: swiotlb=1 cma=1M, ")
+    assert "which would use memory of the capture kernel" in taking
+    assert "mem=1G, which would limit the memory" in capping
 
 
 def test_what_the_user_removed_is_no_news() -> None:
@@ -140,22 +140,22 @@ def test_what_takes_nothing(text: str) -> None:
 )
 def test_what_cannot_be_counted_is_warned_of(word: str) -> None:
     (warning,) = append_warnings([word])
-    assert warning == f"{word} takes memory of the capture kernel that is not in the estimate"
+    assert warning == f"{word} uses memory of the capture kernel that the estimate does not include"
 
 
 @pytest.mark.parametrize("word", ["mem=512M", "memmap=exactmap", "kernelcore=1G"])
 def test_what_caps_memory_is_warned_of(word: str) -> None:
     (warning,) = append_warnings([f"a {word}"])
-    assert warning.startswith(f"{word} caps the memory of the capture kernel")
+    assert warning.startswith(f"{word} limits the memory of the capture kernel")
 
 
 def test_all_warnings_of_a_capture_kernel() -> None:
     guess = Estimate((Term("kernel", 100 * MIB, ""),))
     line = capture_line(running("a swiotlb=1"), CAPTURE)
     small, dropped, capped = capture_warnings(64 * MIB, guess, line, ["mem=1G"])
-    assert small.startswith("the window has 64 MiB, the estimate for this kernel")
-    assert dropped.startswith("left out of the running kernel's command line: swiotlb=1")
-    assert capped.startswith("mem=1G caps")
+    assert small.startswith("the window has 64 MiB, less than the estimate of")
+    assert dropped.startswith("dropped from the running kernel's command line: swiotlb=1")
+    assert capped.startswith("mem=1G limits")
     assert capture_warnings(guess.size, guess, line, ()) == (dropped,)
 
 

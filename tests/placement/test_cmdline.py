@@ -111,7 +111,7 @@ def test_reuse_is_the_identity(running: str) -> None:
 def test_a_removed_word_takes_the_white_space_behind_it(running: str, left: str) -> None:
     line = command_line(running=running)
     assert str(line) == left
-    assert all(item.why == "it describes one boot" for item in line.dropped)
+    assert all(item.why == "it describes a single boot" for item in line.dropped)
 
 
 def test_what_was_dropped_is_told_with_its_reason() -> None:
@@ -124,8 +124,8 @@ def test_what_was_dropped_is_told_with_its_reason() -> None:
     )
     assert str(line) == "x=2 x=1 nr-cpus=1"
     assert [(item.text, item.why) for item in line.dropped] == [
-        ("BOOT_IMAGE=/k", "it describes one boot"),
-        ("nr_cpus=8", "nr-cpus=1 takes its place"),
+        ("BOOT_IMAGE=/k", "it describes a single boot"),
+        ("nr_cpus=8", "nr-cpus=1 replaces it"),
         ("swiotlb=1", "no"),
         ("y", "--cmdline-remove"),
     ]
@@ -160,5 +160,5 @@ def test_kexec_file_load_keeps_room_for_elfcorehdr_and_the_nul() -> None:
 def test_length_is_counted_in_bytes_without_the_nul() -> None:
     line = command_line(["ü" * 10])
     check_length(line, 20)
-    with pytest.raises(CommandLineTooLong, match="has 20 bytes, this kernel takes 19"):
+    with pytest.raises(CommandLineTooLong, match="has 20 bytes, but this kernel accepts only 19"):
         check_length(line, 19)

@@ -29,12 +29,12 @@ RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
         (replace(TTY_S1, speed=None), 0x2F8, "ttyS1, console=ttyS1,9600"),
         (None, 0, "the running kernel has no serial console"),
         (Unknown("hidden"), 0, "the running kernel's serial console is unknown: hidden"),
-        (IN_MEMORY, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is in memory that the stub does "
-         "not map"),
-        (replace(TTY_S1, address=0xFFFFFF), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is at "
-         "ports that the stub does not know"),
-        (replace(TTY_S1, shift=2), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is at ports that "
-         "the stub does not know"),
+        (IN_MEMORY, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is memory-mapped, "
+         "and the stub does not map it"),
+        (replace(TTY_S1, address=0xFFFFFF), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 "
+         "has ports that the stub does not support"),
+        (replace(TTY_S1, shift=2), 0, "ttyS1 at 9600 baud, console=ttyS1,9600 "
+         "has ports that the stub does not support"),
     ],
 )  # fmt: skip
 def test_where_the_stub_writes(

@@ -171,7 +171,7 @@ def test_without_a_reservation_it_says_what_to_do(kernel: KernelImage) -> None:
     assert caught.value.message == "there is no crash region"
     assert (
         caught.value.hint
-        == "pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal"
+        == "run pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal"
     )
 
 
@@ -182,26 +182,28 @@ def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:
         with pytest.raises(RegionInTheWay) as caught:
             crash_plan(kernel, machine(*regions))
         assert caught.value.message == (
-            "the reserved region 0x80000..0x90000 is in memory that the stub exchanges"
+            "the crash region 0x80000..0x90000 is in memory that the stub exchanges"
         )
 
 
 def test_a_region_that_is_too_small_has_a_size_advised(kernel: KernelImage) -> None:
     with pytest.raises(DoesNotFit, match=r"^backup of memory below 1 MiB: no free range") as caught:
         crash_plan(kernel, machine(PhysRange.sized(REGION.start, 0x10000)))
-    assert (caught.value.hint or "").startswith("crashkernel=128M, or --crash-by-normal: the estim")
+    assert (caught.value.hint or "").startswith(
+        "boot with crashkernel=128M, or use --crash-by-normal, the estim"
+    )
 
 
 def test_a_window_can_only_shrink_the_region(kernel: KernelImage) -> None:
     plan = crash_plan(kernel, mem_min=0x70000000)
     assert plan.window == PhysRange(0x70000000, REGION.end)
-    with pytest.raises(NothingReserved, match=r"the reserved region .* is outside of"):
+    with pytest.raises(NothingReserved, match=r"the crash region .* is outside of"):
         crash_plan(kernel, mem_max=0x10000000)
 
 
 def test_a_fact_that_the_dump_needs_must_be_known(kernel: KernelImage) -> None:
     on = replace(machine(), page_offset_base=Unknown("/proc/kcore: permission denied"))
-    with pytest.raises(NotSupported, match="where the direct map starts is unknown: /proc/kcore"):
+    with pytest.raises(NotSupported, match="the start of the direct map is unknown: /proc/kcore"):
         crash_plan(kernel, on)
 
 

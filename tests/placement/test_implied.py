@@ -35,9 +35,9 @@ def test_what_the_uki_has_is_used(uki: KernelImage) -> None:
     assert initrd is not None
     assert initrd.contents is uki.implied.initrd
     assert plan.warnings == (
-        "the initrd inside the uki is used",
-        "the command line inside the uki is used",
-        "the .dtb inside the uki is left out: x86 has no use for it",
+        "using the initrd inside the uki",
+        "using the command line inside the uki",
+        "ignoring the .dtb inside the uki: x86 does not use it",
     )
 
 
@@ -75,8 +75,8 @@ def test_which_profile_is_used_is_said(tmp_path: Path) -> None:
     extra = ((b".profile", b"ID=main"), (b".profile", b"TITLE=Reset"), (b".cmdline", b"reset"))
     path = write(tmp_path, "uki.efi", make_uki(extra=extra))
     plan = planned(identify(path), LoadRequest())
-    assert plan.warnings[0] == "profile 0 main of the uki is used"
+    assert plan.warnings[0] == "using profile 0 main of the uki"
     assert str(plan.cmdline) == "root=/dev/vda1 ro"
     plan = planned(identify(path, profile=1), LoadRequest(profile=1))
-    assert plan.warnings[0] == "profile 1 Reset of the uki is used"
+    assert plan.warnings[0] == "using profile 1 Reset of the uki"
     assert str(plan.cmdline) == "reset"

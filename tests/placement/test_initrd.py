@@ -63,10 +63,12 @@ def test_modules_of_another_kernel_are_refused_for_a_crash(
     with pytest.raises(InitrdOfAnotherKernel) as raised:
         check_initrd(image, LoadRequest(kind, initrd))
     assert raised.value.message == (
-        f"{tmp_path}/initrd: an initrd of another kernel: its modules are of 5.10.1, 5.10.2, the "
-        f"kernel is {OURS}"
+        f"{tmp_path}/initrd: the initrd belongs to another kernel: its modules are for "
+        f"5.10.1, 5.10.2, but the kernel is {OURS}"
     )
-    assert raised.value.hint == f"the initrd of {OURS}; --no-initrd-check loads it nevertheless"
+    assert raised.value.hint == (
+        f"use the initrd of {OURS}; use --no-initrd-check to load it all the same"
+    )
 
 
 def test_elsewhere_they_are_a_warning(tmp_path: Path, image: KernelImage) -> None:
@@ -77,7 +79,7 @@ def test_elsewhere_they_are_a_warning(tmp_path: Path, image: KernelImage) -> Non
     ):
         verdict = check_initrd(image, request)
         (warning,) = verdict.warnings
-        assert "its modules are of 5.10.1, the kernel is 6.1.0-test" in warning
+        assert "its modules are for 5.10.1, but the kernel is 6.1.0-test" in warning
         assert (verdict.release, verdict.modules) == (OURS, ("5.10.1",))
 
 
@@ -121,7 +123,7 @@ def test_a_file_that_is_no_initrd_is_refused_for_a_crash(
     tmp_path: Path, image: KernelImage, kind: ImageKind
 ) -> None:
     wrong = given(tmp_path, make_bzimage())
-    with pytest.raises(UnusableInitrd, match=r"not an initrd, it is a Linux kernel \(bzImage\)"):
+    with pytest.raises(UnusableInitrd, match=r"not an initrd but a Linux kernel \(bzImage\)"):
         check_initrd(image, LoadRequest(kind, wrong))
     (warning,) = check_initrd(image, LoadRequest(kind, wrong, initrd_check=False)).warnings
     assert "not an initrd" in warning
@@ -133,14 +135,16 @@ def test_what_cannot_be_told_is_no_reason_to_refuse(tmp_path: Path, image: Kerne
     (warning,) = check_initrd(
         image, LoadRequest(ImageKind.CRASH, given(tmp_path, b"\x01\x80" * 999))
     ).warnings
-    assert "not recognised as an initrd" in warning
+    assert "not recognized as an initrd" in warning
 
 
 def test_the_initrd_inside_a_uki_is_checked_too(tmp_path: Path) -> None:
     inside = pack(make_cpio(("lib/modules/5.10.1/a", b"")), "gzip")
     ucode = [(b".ucode", make_cpio(("kernel/x86/microcode/AuthenticAMD.bin", b"")))]
     image = identify(write(tmp_path, "uki", make_uki(initrd=inside, extra=ucode)))
-    with pytest.raises(InitrdOfAnotherKernel, match=r"^[^,]*/uki: an initrd of another kernel"):
+    with pytest.raises(
+        InitrdOfAnotherKernel, match=r"^[^,]*/uki: the initrd belongs to another kernel"
+    ):
         check_initrd(image, with_implied(image, LoadRequest(ImageKind.CRASH)))
 
 

@@ -63,7 +63,7 @@ def test_the_rules_stand_in_the_kernels_order() -> None:
         (
             "segment-count",
             [S("gap", MIB + n * 0x1000, 0x1000) for n in range(17)],
-            "17 segments, kexec_load takes 16 (KEXEC_SEGMENT_MAX)",
+            "17 segments, but kexec_load accepts only 16 (KEXEC_SEGMENT_MAX)",
         ),
         (
             "alignment",
@@ -104,7 +104,7 @@ def test_the_rules_stand_in_the_kernels_order() -> None:
         (
             "ram",
             [S("initrd", 0x9F000, 0x1000)],
-            "segment 0 (initrd) 0x9f000..0xa0000 is not all RAM",
+            "segment 0 (initrd) 0x9f000..0xa0000 is not entirely RAM",
         ),
         (
             "above-16-mib",
@@ -155,11 +155,11 @@ def test_a_crash_image_stays_in_the_reservation() -> None:
     assert found["reservation-entry"][0]
     assert found["reservation"] == (
         False,
-        "segment 1 (kernel) 0x2200000..0x2600000 is outside of the reserved region",
+        "segment 1 (kernel) 0x2200000..0x2600000 is outside of the crash region",
     )
     assert checks(*GOOD, kind=ImageKind.CRASH)["reservation-entry"] == (
         False,
-        "entry 0x2000000 is not in the reserved region",
+        "entry 0x2000000 is not in the crash region",
     )
 
 

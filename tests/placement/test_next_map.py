@@ -185,6 +185,6 @@ def test_ram_out_of_reach_is_a_warning() -> None:
     far = RangeSet((PhysRange(1 << 52, 1 << 60),))
     (warning,) = next_map_warnings(replace(cut_machine(), out_of_reach=far))
     assert warning == (
-        "RAM above 2^52, which no x86 processor reaches, is left out of the memory map: "
-        "0x10000000000000..0x1000000000000000"
+        "RAM above 2^52, which no x86 processor can address, is omitted from the memory "
+        "map: 0x10000000000000..0x1000000000000000"
     )

@@ -113,7 +113,7 @@ def test_a_kernel_that_contradicts_itself(tmp_path: Path, real_mode: bool) -> No
     with pytest.raises(DoesNotFit) as caught:
         planned(image, real_mode=real_mode)
     assert caught.value.message == (
-        "32-bit kernel belongs at 0x40000000 or above, and must end below 0x38000000"
+        "the 32-bit kernel must lie at 0x40000000 or above, and end below 0x38000000"
     )
 
 
@@ -122,7 +122,7 @@ def test_a_kernel_that_starts_in_real_mode_only(tmp_path: Path, start: int) -> N
     """ipxe.lkrn: its header has no code32_start; --real-mode starts it."""
     data = make_bzimage(xloadflags=0, version=0x207, relocatable=0, code32_start=start)
     image = image_of(tmp_path, data)
-    with pytest.raises(UnservedImage, match="starts in real mode only") as caught:
+    with pytest.raises(UnservedImage, match="can only start in real mode") as caught:
         planned(image)
     assert "pykexec-kexec --real-mode" in (caught.value.hint or "")
     plan = planned(image, real_mode=True)
@@ -145,7 +145,9 @@ def test_the_entry_by_code32_start(tmp_path: Path) -> None:
 
 def test_a_command_line_too_long_for_an_old_kernel(tmp_path: Path) -> None:
     image = image_of(tmp_path, make_bzimage(**OLD))
-    with pytest.raises(DoesNotFit, match="the command line has 300 bytes, this kernel takes 255"):
+    with pytest.raises(
+        DoesNotFit, match="the command line has 300 bytes, but this kernel accepts only 255"
+    ):
         planned(image, append=("x" * 300,))
 
 
@@ -210,13 +212,13 @@ def test_what_cannot_be_moved_and_has_no_room(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFit) as caught:
         planned(image)
     assert caught.value.message == (
-        "elf-x86_64 image must lie at 0x9f000..0xa1000: that is not all RAM that may be used"
+        "elf-x86_64 image must lie at 0x9f000..0xa1000, but not all of that is usable RAM"
     )
-    assert caught.value.hint == "none of it is"
+    assert caught.value.hint == "none of it is usable"
     image = image_of(tmp_path, make_elf([(0x7FFDF000, 0x7FFDF000, b"a", 0x2000)]))
     with pytest.raises(DoesNotFit) as caught:
         planned(image)
-    assert caught.value.hint == "only 0x7ffdf000..0x7ffe0000 is"
+    assert caught.value.hint == "only 0x7ffdf000..0x7ffe0000 is usable"
 
 
 def test_a_relocatable_one_is_moved(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_a_relocatable_one_is_moved(tmp_path: Path) -> None:
 
 def test_too_many_parts(tmp_path: Path) -> None:
     loads = [(MIB + n * 0x4000, 0, b"a", 16) for n in range(13)]
-    with pytest.raises(DoesNotFit, match="/boot/k has 13 parts, 12 fit into a kexec_load"):
+    with pytest.raises(DoesNotFit, match="/boot/k has 13 parts, but kexec_load accepts only 12"):
         planned(image_of(tmp_path, make_elf(loads)))
 
 
@@ -455,7 +457,9 @@ def test_only_linux_x86_64_captures_a_dump(tmp_path: Path, name: str, kind: Imag
     machine = make_machine(crash_kernel=[PhysRange(256 * MIB, 512 * MIB)])
     with pytest.raises(NotSupported) as caught:
         plan_load(image_of(tmp_path, OTHERS[name]), machine, LoadRequest(kind))
-    assert caught.value.message == f"/boot/k is of type {name}: this needs a Linux x86_64 kernel"
+    assert caught.value.message == (
+        f"/boot/k is of type {name}, but a Linux kernel for x86_64 is needed"
+    )
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -466,11 +470,11 @@ def test_what_an_image_would_not_be_told_is_an_error(tmp_path: Path, name: str) 
     if not takes_initrd:
         with pytest.raises(UsageError) as caught:
             planned(image, initrd=INITRD)
-        assert caught.value.message == f"--initrd would be ignored: /boot/k is of type {name}"
+        assert caught.value.message == f"--initrd has no effect: /boot/k is of type {name}"
     if not takes_modules:
         with pytest.raises(UsageError) as caught:
             planned(image, modules=MODULES)
-        assert caught.value.message == f"--module would be ignored: /boot/k is of type {name}"
+        assert caught.value.message == f"--module has no effect: /boot/k is of type {name}"
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -499,15 +503,15 @@ def test_an_empty_module_is_told_of_and_not_digested(tmp_path: Path) -> None:
 def test_a_linux_kernel_takes_no_modules(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         planned(image_of(tmp_path, make_bzimage()), modules=MODULES)
-    assert caught.value.message == "--module would be ignored: /boot/k is of type bzImage64"
-    assert caught.value.hint == "--module is for multiboot images"
+    assert caught.value.message == "--module has no effect: /boot/k is of type bzImage64"
+    assert caught.value.hint == "use --module only with multiboot images"
 
 
 def test_kexec_file_load_knows_no_modules() -> None:
     with pytest.raises(UsageError) as caught:
         choose_syscall(MACHINE, LoadRequest(modules=MODULES), Syscall.FILE)
     assert caught.value.message == (
-        "--module would be ignored: with --syscall file the kernel places the image"
+        "--module has no effect with --syscall file: the kernel places the image"
     )
 
 
@@ -535,11 +539,11 @@ def test_from_a_64_bit_kernel_it_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [make_bzimage(), make_vmlinux(), make_elf()])
 def test_from_a_32_bit_kernel_only_by_a_32_bit_entry(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(NotSupported, match="the kernel that runs is a 32-bit one"):
+    with pytest.raises(NotSupported, match="the running kernel is a 32-bit kernel"):
         plan_load(image_of(tmp_path, data), I386, LoadRequest())
 
 
 def test_a_processor_without_64_bit_mode(tmp_path: Path) -> None:
     machine = replace(I386, cpu_flags=frozenset({"pae"}))
-    with pytest.raises(NotSupported, match="no 64-bit mode, in which the purgatory works"):
+    with pytest.raises(NotSupported, match="no 64-bit mode, in which the purgatory runs"):
         plan_load(image_of(tmp_path, OTHERS["bzImage"]), machine, LoadRequest())

@@ -148,7 +148,7 @@ def test_a_window_on_the_stubs_own_memory_is_refused(kernel: KernelImage) -> Non
             mem_max=start + size - 1,
         )
         if refused:
-            with pytest.raises(WindowRefused, match="overlaps the reserved region"):
+            with pytest.raises(WindowRefused, match="overlaps the crash region"):
                 plan_load(kernel, machine(), request)
         else:
             assert plan_load(kernel, machine(), request).window == PhysRange.sized(start, size)
@@ -292,8 +292,8 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
     with pytest.raises(ReservationTooSmall) as caught:
         panic_plan(kernel, machine(16 * KIB), request, IN_PLACE)
     assert caught.value.message == (
-        "the reserved region has 16 KiB, the stub and the kernel's own pages need 32 KiB on "
-        "this machine"
+        "the crash region has 16 KiB, but the stub and the kernel's own pages need 32 "
+        "KiB on this machine"
     )
     assert caught.value.hint == "boot with crashkernel=64K"
 

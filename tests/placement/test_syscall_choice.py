@@ -22,26 +22,26 @@ LOCKED = replace(FREE, lockdown="integrity")
 @pytest.mark.parametrize(
     ("machine", "asked", "syscall", "why"),
     [
-        (FREE, None, Syscall.LOAD, "it places the image where the plan says"),
-        (FREE, Syscall.FILE, Syscall.FILE, "it was asked for"),
-        (LOCKED, None, Syscall.FILE, "lockdown=integrity refuses kexec_load"),
+        (FREE, None, Syscall.LOAD, "it places the image as planned"),
+        (FREE, Syscall.FILE, Syscall.FILE, "requested by the user"),
+        (LOCKED, None, Syscall.FILE, "kexec_load is disabled by lockdown=integrity"),
         (
             replace(FREE, config={"CONFIG_KEXEC_FILE": "y"}),
             None,
             Syscall.FILE,
-            "this kernel has no kexec_load (CONFIG_KEXEC is not set)",
+            "this kernel has no kexec_load: CONFIG_KEXEC is not set",
         ),
         (
             replace(FREE, config=BOTH | {"CONFIG_KEXEC_SIG_FORCE": "y"}),
             None,
             Syscall.FILE,
-            "CONFIG_KEXEC_SIG_FORCE refuses what has no signature",
+            "kexec_load is disabled by CONFIG_KEXEC_SIG_FORCE, which requires signatures",
         ),
         (
             replace(FREE, lockdown=Unknown("not readable"), config=Unknown("not readable")),
             None,
             Syscall.LOAD,
-            "it places the image where the plan says",
+            "it places the image as planned",
         ),
     ],
 )
@@ -65,10 +65,10 @@ def test_what_the_file_syscall_would_ignore_is_an_error(
     option: str, wishes: dict[str, Any], image_type: str | None
 ) -> None:
     request = LoadRequest(**wishes)
-    with pytest.raises(UsageError, match=f"^{option} would be ignored: with --syscall file"):
+    with pytest.raises(UsageError, match=f"^{option} has no effect with --syscall file:"):
         choose_syscall(FREE, request, Syscall.FILE, image_type)
     with pytest.raises(
-        NotPermitted, match=f"^lockdown=integrity refuses kexec_load, and {option} needs it"
+        NotPermitted, match=f"^kexec_load is disabled by lockdown=integrity, and {option} needs it"
     ):
         choose_syscall(LOCKED, request, None, image_type)
 
@@ -102,14 +102,14 @@ OFF = kexec(load_disabled=True)
         (kexec(in_kernel=False), PANIC, None, NotSupported, "no kexec system call"),
         (NO_FILE, LoadRequest(), Syscall.FILE, NotSupported, "no kexec_file_load"),
         (NO_LOAD, LoadRequest(), Syscall.LOAD, NotSupported, "no kexec_load"),
-        (NO_LOAD, BY_NORMAL, None, NotSupported, "no kexec_load .*--crash-by-normal needs it"),
-        (LOCKED, LoadRequest(), Syscall.LOAD, NotPermitted, "lockdown=integrity refuses"),
+        (NO_LOAD, BY_NORMAL, None, NotSupported, "no kexec_load: .*--crash-by-normal needs it"),
+        (LOCKED, LoadRequest(), Syscall.LOAD, NotPermitted, "disabled by lockdown=integrity"),
         (
             replace(NO_FILE, lockdown="integrity"),
             LoadRequest(),
             None,
             NotPermitted,
-            "lockdown=integrity refuses kexec_load, and this kernel has no kexec_file_load",
+            "kexec_load is disabled by lockdown=integrity, and this kernel has no kexec_file_load",
         ),
         (kexec(load_disabled=True), LoadRequest(), None, NotPermitted, "kexec_load_disabled is 1"),
         (kexec(load_disabled=True), CRASH, Syscall.FILE, NotPermitted, "kexec_load_disabled is 1"),

@@ -249,7 +249,7 @@ def test_the_stub_its_stack_and_its_tables_are_not_exchanged(page: int, side: in
     many = [(SLOTS[0] + PAGE * (n + 100), HIGH + PAGE * (n + 100), PAGE) for n in range(200)]
     assert stub_memsz(0, 201) >= 3 * PAGE
     sides = [STUB + page * PAGE, LOW]
-    with pytest.raises(BadExchange, match="memory the stub lives on"):
+    with pytest.raises(BadExchange, match="memory of the stub"):
         job_of([], [*many, (sides[side], sides[1 - side], PAGE)]).job.encode(STUB)
 
 
@@ -257,5 +257,5 @@ def test_the_page_tables_of_the_reserved_region_are_not_exchanged() -> None:
     region = PhysRange(STUB - 0x8000, STUB + 0x8000)
     job = job_of([], [(LOW, region.start + PAGE, PAGE)]).job
     job.encode(STUB)
-    with pytest.raises(BadExchange, match=r"memory the stub lives on 0xf8000\.\.0x108000 overlaps"):
+    with pytest.raises(BadExchange, match=r"memory of the stub 0xf8000\.\.0x108000 overlaps"):
         replace(job, keep=(region,)).encode(STUB)

@@ -168,7 +168,7 @@ ENDS: list[tuple[str, list[dict[str, Any]], str, float, str, int, str, str]] = [
      "the first kernel ended the machine", "Kernel panic - not syncing: VFS"),
     ("a dump too early", [DUMP], "x\n", 60, "", 1, "the first kernel ended the machine", "x"),
     ("hangs", [FILLED], SYSRQ + f"{STUB_SAYS}starting\n", 0, "", 3,
-     "the capture kernel is not done after 1 seconds", "starting"),
+     "the capture kernel did not finish within 1 seconds", "starting"),
     ("the stub refuses", [FILLED], SYSRQ + f"{STUB_SAYS}digest differs\n", 60, "", 3,
      "the capture kernel ended the machine", "digest differs"),
     ("no vmcore", [FILLED, SAYS_NO], SYSRQ, 60, "", 3, "the capture kernel says: no vmcore",
@@ -198,7 +198,7 @@ def test_a_machine_without_a_dump(
         for end in pair:
             end.close()
     assert (raised.value.exit_status, raised.value.message) == (status, message)
-    assert raised.value.hint == f"the last on its console: {last}"
+    assert raised.value.hint == f"last line on its console: {last}"
 
 
 def test_a_guest_that_never_stops_talking() -> None:
@@ -232,4 +232,4 @@ def test_what_is_refused(
 def test_a_kernel_that_qemu_does_not_start(run: Run, speaker: Path) -> None:
     Path("bzImage").write_bytes(pack(make_bzimage(), "gzip"))
     result = run(*QEMU, status=5)
-    assert "starts a bzImage64, and this is a bzImage64 in gzip" in result.stderr
+    assert "needs a bzImage64, but this is a bzImage64 in gzip" in result.stderr

@@ -73,7 +73,7 @@ def test_a_32_bit_kernel_starts_a_32_bit_kernel(result: Result) -> None:
 def test_a_32_bit_kernel_starts_a_64_bit_kernel_by_its_32_bit_entry(result: Result) -> None:
     """And says that it does not by the other one. The third kernel ended the run."""
     assert text(result, "second/refused.status") == "5"
-    assert "the kernel that runs is a 32-bit one" in text(result, "second/refused.err")
+    assert "the running kernel is a 32-bit kernel" in text(result, "second/refused.err")
     assert document(result, "second/plan.json")["kernel"]["type"] == "bzImage"
     assert text(result, "second/unloaded") == "0"
 

@@ -100,7 +100,7 @@ def result(vm: VM) -> Result:
         ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
         ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),
         ("not-a-kernel", 1, "pykexec: /etc/disk: not a kernel image: it is a text file"),
-        ("ignored-option", 2, "pykexec: --mem-min would be ignored: with --syscall file"),
+        ("ignored-option", 2, "pykexec: --mem-min has no effect with --syscall file:"),
         ("nobody-to-ask", 3, "pykexec: nothing to start"),
         ("window", 6, "pykexec: the window 0x100000..0x1000000 has no room for this kernel"),
     ],
@@ -136,7 +136,7 @@ def test_kexec_load_starts_the_next_kernel(result: Result) -> None:
 
 def test_kexec_file_load_starts_the_one_after(result: Result) -> None:
     done = document(result, "second/file.json")
-    assert done["syscall"] == {"name": "kexec_file_load", "why": "it was asked for"}
+    assert done["syscall"] == {"name": "kexec_file_load", "why": "requested by the user"}
     assert text(result, "second/unloaded") == "0"
 
 

@@ -73,7 +73,7 @@ def test_the_next_kernel_runs(result: Result) -> None:
 
 def test_a_disk_that_cannot_be_asked_is_warned_of(result: Result) -> None:
     """SeaBIOS waits for a virtio disk that Linux has reset, and goes on waiting."""
-    assert "by the BIOS, which may wait forever: edd=off" in text(result, "first/warning")
+    assert "through the BIOS, which may wait forever: add edd=off" in text(result, "first/warning")
 
 
 def test_it_came_by_its_setup_code(result: Result) -> None:

@@ -82,6 +82,6 @@ def test_a_capture_kernel_that_has_too_little_memory(kernel: Kernel) -> None:
     assert document["error"]["code"] == "no-dump"
     assert "Kernel panic" in document["error"]["hint"]
     assert (
-        document["error"]["hint"].removeprefix("the last on its console: ")
+        document["error"]["hint"].removeprefix("last line on its console: ")
         in (document["error"]["console"])
     )

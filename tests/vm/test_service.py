@@ -355,8 +355,11 @@ def test_hostile_values_are_armed(lived: Result, name: str) -> None:
 
 def test_where_there_is_no_initrd_the_journal_says_what_makes_it(lived: Result) -> None:
     said = text(lived, "lab/journal")
-    assert f"There is no initrd {HOSTILE}, with which" in said
-    assert f"There is no initrd /var/lib/kdump/initrd.img-{release(lived)}, with which" in said
+    assert f"There is no initrd {HOSTILE}, which the capture kernel" in said
+    assert (
+        f"There is no initrd /var/lib/kdump/initrd.img-{release(lived)}, which the capture kernel"
+        in said
+    )
     assert f"\n  /etc/kernel/postinst.d/kdump-tools {release(lived)}\n" in said
 
 
@@ -375,15 +378,17 @@ def test_doctor_knows_our_image(lived: Result) -> None:
     rows = {row["name"]: row for row in document(lived, "lab/doctor.json")["rows"]}
     crash = rows["crash image"]
     assert crash["level"] == "ok"
-    assert crash["evidence"].startswith("ours: crash by normal, mode in-place, since 20")
+    assert crash["evidence"].startswith(
+        "loaded by pykexec: crash by normal, mode in-place, since 20"
+    )
 
 
 def test_doctor_names_the_rules_that_would_unload_it(lived: Result) -> None:
     rows = {row["name"]: row for row in document(lived, "lab/doctor.json")["rows"]}
-    found = rows["udev rules of others"]
+    found = rows["udev rules of other programs"]
     assert found["level"] == "warn"
     assert found["evidence"].startswith("/usr/lib/udev/rules.d/50-kdump-tools.rules: ")
-    assert rows["kdump services of others"]["level"] == "ok"
+    assert rows["kdump services of other programs"]["level"] == "ok"
 
 
 NOTHING = ["inactive", "0", "0"]

@@ -303,7 +303,7 @@ class KernelBackend:
         """The note as it is now, from /proc/kcore."""
         area = machine.vmcoreinfo
         if isinstance(area, Unknown):
-            raise NotSupported(f"where VMCOREINFO lies is {area}", hint="run as root")
+            raise NotSupported(f"the address of VMCOREINFO is {area}", hint="run as root")
         with Kcore() as kcore:
             return kcore.physical(area.addr, area.size)
 

@@ -33,7 +33,7 @@ class ModeChoice:
     lacking: tuple[tuple[Mode, str], ...] = ()
 
     def why(self, mode: Mode) -> str:
-        return "it was asked for" if self.asked_for else WHY[mode]
+        return "requested by the user" if self.asked_for else WHY[mode]
 
 
 def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:

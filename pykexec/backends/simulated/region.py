@@ -76,4 +76,4 @@ def forget(kernel: SimulatedKernel) -> None:
 
 def refuse_busy(kernel: SimulatedKernel) -> None:
     if kernel.gates.busy:
-        raise Busy("another process holds the kexec lock", hint="wait until it is done")
+        raise Busy("another process holds the kexec lock", hint="wait until it has finished")

@@ -29,7 +29,7 @@ def bus_masters(machine: Machine) -> Row:
         f"{device.address} ({device.driver or 'no driver'})" for device in masters[:SHOWN]
     )
     more = f" and {len(masters) - SHOWN} more" if len(masters) > SHOWN else ""
-    what = f"{len(masters)} devices may write to memory: {shown}{more}" if masters else "none"
+    what = f"{len(masters)} devices can write to memory: {shown}{more}" if masters else "none"
     if lost:
         return warn(
             name, what, f"nothing quiesces {', '.join(lost[:SHOWN])}: unbound, but still enabled"
@@ -43,11 +43,12 @@ def iommu(machine: Machine) -> Row:
         return unknown(name, found)
     if found:
         what = f"{found} groups in /sys/kernel/iommu_groups"
-        return ok(name, f"{what}; mode in-place leaves its tables alone, stub-swap may move them")
+        return ok(name, f"{what}; mode in-place does not touch its tables, stub-swap may move them")
     return warn(
         name,
-        "none translates: nothing keeps a device out of the capture kernel's memory",
-        "mode in-place (memory that no device was given); or intel_iommu=on, amd_iommu=on",
+        "there is no active IOMMU: devices can write to the memory of the capture kernel",
+        "use mode in-place (its memory was never given to a device), or boot with "
+        "intel_iommu=on or amd_iommu=on",
     )
 
 
@@ -66,5 +67,9 @@ def paging(machine: Machine) -> Row:
     if isinstance(flags, Unknown):
         return unknown(name, flags)
     levels = "five levels (la57)" if "la57" in flags else "four levels"
-    leafs = "1 GiB pages" if "pdpe1gb" in flags else "no 1 GiB pages: 4 KiB of reservation a GiB"
+    leafs = (
+        "1 GiB pages"
+        if "pdpe1gb" in flags
+        else "no 1 GiB pages: each GiB of RAM needs 4 KiB of the crash region"
+    )
     return ok(name, f"{levels}, {leafs}")

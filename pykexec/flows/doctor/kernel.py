@@ -13,10 +13,22 @@ from pykexec.placement.request import LoadRequest
 from pykexec.placement.syscall_choice import ANOTHER_KERNEL, choose_syscall, no_kexec_at_all
 
 OPTIONS = (
-    ("CONFIG_CRASH_DUMP", Level.WARN, "no crash image loads, from Linux 6.9 on"),
-    ("CONFIG_PROC_VMCORE", Level.WARN, "as a capture kernel this one has no /proc/vmcore"),
-    ("CONFIG_HUGETLBFS", Level.WARN, "a crash by normal has no memory of its own"),
-    ("CONFIG_RELOCATABLE", Level.WARN, "as a capture kernel this one runs at one address only"),
+    (
+        "CONFIG_CRASH_DUMP",
+        Level.WARN,
+        "a kernel of 6.9 or later without it cannot load crash images",
+    ),
+    (
+        "CONFIG_PROC_VMCORE",
+        Level.WARN,
+        "this kernel cannot be a capture kernel: it has no /proc/vmcore",
+    ),
+    ("CONFIG_HUGETLBFS", Level.WARN, "crash by normal needs huge pages"),
+    (
+        "CONFIG_RELOCATABLE",
+        Level.WARN,
+        "this kernel, as a capture kernel, can run at a single address only",
+    ),
 )
 """Option, what its lack means for a load, and for the user."""
 
@@ -40,8 +52,10 @@ def architecture(machine: Machine) -> Row:
     if found == "x86_64":
         return ok(name, found)
     if machine.is_i386:
-        return warn(name, found, "only normal loads, of images with a 32-bit entry")
-    return fail(name, found, "images for x86_64 can be planned and rehearsed here, not loaded")
+        return warn(
+            name, found, "only images with a 32-bit entry can be loaded, and no crash images"
+        )
+    return fail(name, found, "images for x86_64 can be planned and rehearsed here, but not loaded")
 
 
 def system_call(machine: Machine) -> Row:
@@ -64,8 +78,12 @@ def kexec_load(machine: Machine) -> Row:
     if value == "y":
         return ok(name, "y")
     if no_kexec_at_all(machine):
-        return fail(name, "is not set: no kexec_load", ANOTHER_KERNEL)
-    return warn(name, "is not set: no kexec_load", "crash by normal needs a kernel that has it")
+        return fail(name, "is not set: this kernel has no kexec_load", ANOTHER_KERNEL)
+    return warn(
+        name,
+        "is not set: this kernel has no kexec_load",
+        "use a kernel with CONFIG_KEXEC for crash by normal",
+    )
 
 
 def kexec_file_load(machine: Machine) -> Row:
@@ -75,9 +93,11 @@ def kexec_file_load(machine: Machine) -> Row:
     if value == "y":
         return ok(name, "y")
     if no_kexec_at_all(machine):
-        return fail(name, "is not set: no kexec_file_load", ANOTHER_KERNEL)
+        return fail(name, "is not set: this kernel has no kexec_file_load", ANOTHER_KERNEL)
     return warn(
-        name, "is not set: no kexec_file_load", "a locked-down kernel then loads nothing at all"
+        name,
+        "is not set: this kernel has no kexec_file_load",
+        "while the kernel is locked down, it cannot load anything",
     )
 
 
@@ -102,7 +122,7 @@ def moves(machine: Machine) -> Row:
     return warn(
         name,
         f"copied: {found.why}",
-        "mode kernel-swap is not possible; the others need a crash region",
+        "mode kernel-swap is not possible; use another mode, which needs a crash region",
     )
 
 
@@ -114,7 +134,7 @@ def symbols(machine: Machine) -> Row:
         return unknown(name, names)
     if hidden:
         fix = "sysctl kernel.kptr_restrict=1" if restrict == 2 else "run as root (CAP_SYSLOG)"
-        return warn(name, f"shows no addresses (kernel.kptr_restrict is {restrict})", fix)
+        return warn(name, f"hides addresses (kernel.kptr_restrict is {restrict})", fix)
     if "kexec_image" not in names:
         return warn(
             name, "does not list kexec_image", "mode kernel-swap needs CONFIG_KALLSYMS_ALL=y"
@@ -125,5 +145,5 @@ def symbols(machine: Machine) -> Row:
 def kcore(machine: Machine) -> Row:
     name, found = "/proc/kcore", machine.page_offset_base
     if isinstance(found, Unknown):
-        return unknown(name, found, "the ELF core headers need the place of the direct map")
-    return ok(name, "tells where the direct map begins")
+        return unknown(name, found, "the ELF core headers need the address of the direct map")
+    return ok(name, "contains the address of the direct map")

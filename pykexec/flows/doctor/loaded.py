@@ -24,7 +24,8 @@ def normal_image(machine: Machine, ours: Ours) -> Row:
         machine.kexec.loaded,
         Slot.NORMAL,
         ours,
-        fix="a load replaces it; init scripts start what is loaded at the next reboot",
+        fix="unload it if it is not wanted: init scripts start it at the next reboot, and a "
+        "load replaces it",
     )
 
 
@@ -35,8 +36,8 @@ def crash_image(machine: Machine, ours: Ours) -> Row:
         machine.kexec.crash_loaded,
         Slot.CRASH,
         ours,
-        owner=f" ({service} is there)" if isinstance(service, str) else "",
-        fix="stop that service first: a crash load frees the old image even when it then fails",
+        owner=f" ({service} is installed)" if isinstance(service, str) else "",
+        fix="stop that service first: a crash load frees the old image even if it fails",
     )
 
 
@@ -48,17 +49,20 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
         return unknown(name, loaded)
     if loaded and record:
         return Row(
-            name, Level.OK, f"ours: {noted(record)}", f"to replace it: {unload_command(slot)}"
+            name,
+            Level.OK,
+            f"loaded by pykexec: {noted(record)}",
+            f"to replace it, run {unload_command(slot)}",
         )
     if record:
         return warn(
             name,
-            f"none is loaded{owner}, and one of ours was: {noted(record)}",
-            f"others have freed it; {unload_command(slot)} gives its memory back",
+            f"none is loaded{owner}, but pykexec had loaded one: {noted(record)}",
+            f"another program has unloaded it; run {unload_command(slot)} to free its memory",
         )
     if not loaded:
         return ok(name, f"none is loaded{owner}")
-    doubt = f"; whether it is ours is {ours}" if isinstance(ours, Unknown) else ""
+    doubt = f"; whether pykexec loaded it is {ours}" if isinstance(ours, Unknown) else ""
     return warn(name, f"one is loaded already{owner}{doubt}", fix)
 
 

@@ -27,11 +27,11 @@ def memory_map(machine: Machine) -> Row:
     pieces = "1 range" if len(ram) == 1 else f"{len(ram)} ranges"
     what = f"{in_mib(ram.size)} of RAM in {pieces} ({source})"
     if machine.out_of_reach:
-        what += f"; {machine.out_of_reach.size:#x} bytes above 2^52 are left out"
-        return warn(name, what, "no x86 processor has more address bits: the map is damaged")
+        what += f"; {machine.out_of_reach.size:#x} bytes above 2^52 are omitted"
+        return warn(name, what, "the map is damaged: no x86 processor has more address bits")
     if source == "/proc/iomem":
         return ok(name, what)
-    return warn(name, what, "run as root: the kernel's own ranges are not in it")
+    return warn(name, what, "run as root: the map lacks the kernel's own ranges")
 
 
 def available(machine: Machine) -> Row:
@@ -41,7 +41,10 @@ def available(machine: Machine) -> Row:
         return unknown(name, free)
     if isinstance(total, Unknown):
         return unknown(name, total)
-    what = f"{in_mib(free)} available of {in_mib(total)}; a load has at most {in_mib(total // 2)}"
+    what = (
+        f"{in_mib(free)} of {in_mib(total)} is available; a load can use at most "
+        f"{in_mib(total // 2)}"
+    )
     if free < total // 4:
         return warn(name, what, "free memory first, or load right after boot")
     return ok(name, what)
@@ -54,7 +57,9 @@ def huge_pages(machine: Machine) -> Row:
         return unknown(name, pools)
     pool = next((pool for pool in pools if pool.page_size == HUGE_PAGE_SIZE), None)
     if pool is None:
-        return fail(name, "no pool of them", "the kernel needs CONFIG_HUGETLBFS=y")
+        return fail(
+            name, "the kernel has no pool of huge pages", "the kernel needs CONFIG_HUGETLBFS=y"
+        )
     what = f"{pool.total} in the pool, {pool.free} free, {pool.reserved} reserved"
     if isinstance(machine.hugepage_users, Unknown) or not machine.hugepage_users:
         return ok(name, what)
@@ -67,7 +72,9 @@ def huge_pages(machine: Machine) -> Row:
 def vmcoreinfo(machine: Machine) -> Row:
     name, found = "VMCOREINFO", machine.vmcoreinfo
     if isinstance(found, Unknown):
-        return unknown(name, found, "a dump without it needs the kernel's vmlinux to be read")
+        return unknown(
+            name, found, "dump tools need VMCOREINFO: use a kernel with CONFIG_VMCORE_INFO"
+        )
     return ok(name, f"{found.size} bytes")
 
 
@@ -82,7 +89,7 @@ def rsdp(machine: Machine) -> Row:
     """A BIOS machine needs none; an EFI machine's capture kernel has no other way."""
     name, found = "ACPI RSDP", machine.acpi_rsdp
     if not isinstance(found, Unknown):
-        return ok(name, "was handed over")
+        return ok(name, "was passed on by the previous kernel")
     if machine.efi is None:
-        return ok(name, "found by each kernel below 1 MiB (BIOS)")
-    return unknown(name, found, "run as root, or --append acpi_rsdp=ADDR")
+        return ok(name, "each kernel finds it below 1 MiB (BIOS)")
+    return unknown(name, found, "run as root, or use --append acpi_rsdp=ADDR")

@@ -15,28 +15,28 @@ def rows(machine: Machine) -> Iterator[Row]:
 
 def reload_rules(machine: Machine) -> Row:
     """They unload whatever crash image is loaded, and then load their own, or fail to."""
-    name, found = "udev rules of others", machine.reload_rules
+    name, found = "udev rules of other programs", machine.reload_rules
     if isinstance(found, Unknown):
         return unknown(name, found)
     if not found:
-        return ok(name, "none reloads a crash image")
+        return ok(name, "no rule reloads a crash image")
     masks = (f"ln -s /dev/null /etc/udev/rules.d/{path.rpartition('/')[2]}" for path in found)
     return warn(
         name,
-        f"{', '.join(found)}: a memory or CPU event may unload a crash image of ours",
+        f"{', '.join(found)}: on a memory or CPU event they may unload the crash image of pykexec",
         "; ".join(masks),
     )
 
 
 def kdump_units(machine: Machine) -> Row:
     """They load at boot; and unload when they stop, whosever image it is."""
-    name, found = "kdump services of others", machine.kdump_units
+    name, found = "kdump services of other programs", machine.kdump_units
     if isinstance(found, Unknown):
         return unknown(name, found)
     if not found:
         return ok(name, "none is enabled")
     return warn(
         name,
-        f"{', '.join(found)}: enabled, and may unload a crash image of ours",
+        f"{', '.join(found)}: enabled, may unload the crash image of pykexec",
         f"systemctl disable {' '.join(found)}",
     )

@@ -23,7 +23,7 @@ def panic_on_oops(machine: Machine) -> Row:
         return ok(name, f"kernel.panic_on_oops is {found}")
     return warn(
         name,
-        "kernel.panic_on_oops is 0: most oopses end one process and leave no dump",
+        "kernel.panic_on_oops is 0: most oopses kill a process and make no dump",
         "sysctl kernel.panic_on_oops=1",
     )
 
@@ -36,7 +36,7 @@ def panic_timeout(machine: Machine) -> Row:
         return ok(name, f"reboots {found} s after a panic" if found > 0 else "reboots at once")
     return warn(
         name,
-        "kernel.panic is 0: where no capture kernel comes up the machine halts for ever",
+        "kernel.panic is 0: if no capture kernel starts, the machine halts forever",
         "sysctl kernel.panic=10",
     )
 
@@ -46,10 +46,10 @@ def notifiers(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if not found:
-        return ok(name, "N: the crash image runs first")
+        return ok(name, "N: the crash image starts first")
     return warn(
         name,
-        "Y: panic notifiers run before the crash image, and may hang",
+        "Y: panic notifiers run before the crash image starts, and may hang",
         "boot without crash_kexec_post_notifiers",
     )
 
@@ -62,6 +62,6 @@ def unknown_nmi(machine: Machine) -> Row:
         return ok(name, f"kernel.unknown_nmi_panic is {found}")
     return warn(
         name,
-        "kernel.unknown_nmi_panic is 0: an NMI from the BMC or hypervisor makes no dump",
+        "kernel.unknown_nmi_panic is 0: an NMI from the BMC or hypervisor does not make a dump",
         "sysctl kernel.unknown_nmi_panic=1",
     )

@@ -8,7 +8,7 @@ from pykexec.flows.doctor.row import Row, fail, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.syscall_choice import UNLOCK, lacks_file_load
 
-LOCKDOWN_FIX = f"load a signed kernel by kexec_file_load, or {UNLOCK}"
+LOCKDOWN_FIX = f"load a signed kernel with kexec_file_load, or {UNLOCK}"
 
 
 def rows(machine: Machine) -> Iterator[Row]:
@@ -27,7 +27,7 @@ def capability(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if name in found:
-        return ok(name, "CapEff in /proc/self/status has it")
+        return ok(name, "CapEff in /proc/self/status contains it")
     return fail(name, "CapEff in /proc/self/status lacks it", "run as root, outside of containers")
 
 
@@ -36,11 +36,11 @@ def seccomp(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if not found:
-        return ok(name, "no filter on this process")
+        return ok(name, "no filter is active for this process")
     return warn(
         name,
-        "a filter decides which system calls this process may make",
-        "run outside of containers and sandboxes: they answer kexec_load with EPERM or ENOSYS",
+        "a filter restricts the system calls of this process",
+        "run outside of containers and sandboxes, where kexec_load returns EPERM or ENOSYS",
     )
 
 
@@ -53,7 +53,7 @@ def load_disabled(machine: Machine) -> Row:
     return fail(
         name,
         "kernel.kexec_load_disabled is 1",
-        "only a reboot clears it: take the sysctl out of /etc/sysctl.d",
+        "only a reboot clears it: remove the sysctl from /etc/sysctl.d",
     )
 
 
@@ -68,7 +68,9 @@ def load_limit(kind: str, found: int | Unknown) -> Row:
         return ok(name, "no limit is set")
     if found:
         return warn(
-            name, f"{found} left", "every load and unload takes one, failed ones too: dry-run first"
+            name,
+            f"{found} left",
+            "use --dry-run first: every load and unload counts, even a failed one",
         )
     return fail(name, "0 left", "only a reboot resets it")
 
@@ -81,8 +83,8 @@ def lockdown(machine: Machine) -> Row:
         return ok(name, "none")
     what = "kexec_load is" if found == "integrity" else "kexec_load and /proc/kcore are"
     if lacks_file_load(machine):
-        return fail(name, f"{found}: {what} refused", UNLOCK)
-    return warn(name, f"{found}: {what} refused", LOCKDOWN_FIX)
+        return fail(name, f"{found}: {what} disabled", UNLOCK)
+    return warn(name, f"{found}: {what} disabled", LOCKDOWN_FIX)
 
 
 def secure_boot(machine: Machine) -> Row:
@@ -91,7 +93,7 @@ def secure_boot(machine: Machine) -> Row:
         return unknown(name, found)
     if not found:
         return ok(name, "not booted through EFI" if machine.efi is None else "off")
-    return warn(name, "on", "distribution kernels then lock down: see lockdown")
+    return warn(name, "on", "kernels of distributions lock down then: see lockdown")
 
 
 def signature(machine: Machine) -> Row:
@@ -99,7 +101,7 @@ def signature(machine: Machine) -> Row:
     if isinstance(forced, Unknown):
         return unknown(name, forced)
     if forced == "y":
-        return warn(name, "CONFIG_KEXEC_SIG_FORCE=y", "kexec_file_load takes signed kernels only")
+        return warn(name, "CONFIG_KEXEC_SIG_FORCE=y", "kexec_file_load accepts only signed kernels")
     if machine.option("CONFIG_KEXEC_SIG") == "y":
-        return ok(name, "checked by kexec_file_load, not required (CONFIG_KEXEC_SIG=y)")
+        return ok(name, "checked by kexec_file_load, but not required (CONFIG_KEXEC_SIG=y)")
     return ok(name, "not checked (CONFIG_KEXEC_SIG is not set)")

@@ -32,11 +32,12 @@ def region(machine: Machine) -> Row:
     if size:
         return warn(
             name,
-            f"{in_mib(size)}; a stub needs {need // KIB} KiB, so a panic cannot start one",
+            f"{in_mib(size)}, but a stub needs {need // KIB} KiB, so a panic cannot start "
+            "a crash by normal",
             advised_boot(machine),
         )
     fix = "pykexec region make" if can_be_made(machine) else advised_region(machine)
-    return warn(name, "there is none, so a panic cannot start an image", fix)
+    return warn(name, "there is no crash region, so a panic cannot start an image", fix)
 
 
 def can_be_made(machine: Machine) -> bool:
@@ -49,7 +50,7 @@ def module(machine: Machine) -> Row:
     """Needed only where no region was reserved at boot."""
     name, found = "region module", machine.modules.region
     if origin(machine):
-        return ok(name, "not needed: there is a crash region")
+        return ok(name, "not needed, because there is a crash region")
     if isinstance(found, Unknown):
         return unknown(name, found)
     if why := refusal(machine, default_size(machine)):

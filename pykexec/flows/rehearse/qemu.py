@@ -101,14 +101,14 @@ def startable(image: KernelImage) -> KernelImage:
     """What QEMU's -kernel starts, on a machine whose Python runs in it."""
     if platform.machine() != "x86_64":
         raise NotSupported(
-            "--engine qemu puts this machine's Python into x86_64 guests",
-            hint="rehearse on an x86_64 machine, or with --engine simulated",
+            "--engine qemu runs the Python of this machine in x86_64 guests",
+            hint="use an x86_64 machine, or --engine simulated",
         )
     if image.type != BZIMAGE64.name or image.wrapped:
         found = " in ".join((image.type, *image.wrapped))
         raise NotSupported(
-            f"--engine qemu starts a {BZIMAGE64.name}, and this is a {found}",
-            hint="give the kernel's own bzImage, as it is in /boot",
+            f"--engine qemu needs a {BZIMAGE64.name}, but this is a {found}",
+            hint="use the bzImage of the kernel, as in /boot",
         )
     return image
 
@@ -181,10 +181,10 @@ def no_answer(said: dict[str, Any], session: Session, limit: float) -> KexecErro
     if "refused" in said:
         how = f"says: {said['refused']['message']}"
     elif session.timed_out:
-        how = f"is not done after {limit:.0f} seconds"
+        how = f"did not finish within {limit:.0f} seconds"
     else:
         how = "ended the machine"
-    hint = f"the last on its console: {session.last_words}"
+    hint = f"last line on its console: {session.last_words}"
     return kind(f"the {who} kernel {how}", hint=hint, console=session.last_lines)
 
 

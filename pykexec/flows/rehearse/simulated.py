@@ -107,7 +107,9 @@ class Rehearsal:
     def checks(self) -> tuple[Check, ...]:
         """The dump's, and whether all that was filled is there."""
         right = self.patterns.right
-        detail = f"{right} of {self.filled} pages are readable at their original address, once"
+        detail = (
+            f"{right} of {self.filled} pages are readable at their original address, exactly once"
+        )
         return (*self.dump.checks, Check("every-old-page", right == self.filled, detail))
 
     @property

@@ -41,7 +41,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     """The image, or why this is none."""
     header_end = SETUP_HEADER_OFFSET + setup_header.sizeof()
     if file.size < header_end:
-        return Refused(f"{file.size:#x} bytes, a setup header ends at {header_end:#x}")
+        return Refused(f"{file.size:#x} bytes, but a setup header ends at {header_end:#x}")
     head = read_head(file)
     if isinstance(head, Refused):
         return head
@@ -91,11 +91,11 @@ def read_head(file: OpenFile) -> bytes | Refused:
 def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
     """Why a kernel with a good magic has no 64-bit entry for us."""
     if version < OLDEST_PROTOCOL:
-        return f"boot protocol {version >> 8}.{version & 255:02}, 2.12 or later is needed"
+        return f"boot protocol {version >> 8}.{version & 255:02}, but 2.12 or later is needed"
     if not loadflags & LoadFlag.LOADED_HIGH:
         return "a zImage: LOADED_HIGH is not set"
     if not xloadflags & Xlf.XLF_KERNEL_64:
-        return "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"
+        return "it is a 32-bit kernel, without a 64-bit entry: XLF_KERNEL_64 is not set"
     if not xloadflags & Xlf.XLF_CAN_BE_LOADED_ABOVE_4G:
         return "XLF_CAN_BE_LOADED_ABOVE_4G is not set"
     return None
@@ -108,7 +108,7 @@ def truncated(file_size: int, setup_size: int, syssize: int, entry: int = 0) -> 
     if payload <= entry:
         return f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file_size:#x}"
     if payload < syssize - PARAGRAPH:
-        return f"truncated: syssize promises {syssize:#x} bytes, {payload:#x} are there"
+        return f"truncated: syssize is {syssize:#x} bytes, but the file has {payload:#x}"
     return None
 
 
@@ -117,7 +117,7 @@ def lies(payload: int, memory: int, alignment: int, cmdline_size: int) -> str | 
     if not payload <= memory <= MAX_INIT_SIZE:
         return f"init_size {memory:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
     if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        return f"kernel_alignment {alignment:#x} is no power of two from 4K to 1G"
+        return f"kernel_alignment {alignment:#x} is not a power of two from 4K to 1G"
     if not 1 <= cmdline_size <= 0xFFFF:
         return f"cmdline_size {cmdline_size:#x}, expected 1 to 0xffff"
     return None
@@ -131,7 +131,7 @@ def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | Non
     if header.kernel_version and header.kernel_version + 0x200 >= setup_size:
         return (
             f"setup_sects {header.setup_sects}: kernel_version points to "
-            f"{header.kernel_version + 0x200:#x}, behind the setup code"
+            f"{header.kernel_version + 512:#x}, beyond the setup code"
         )
     if header.version < HAS_PAYLOAD or not header.payload_length:
         return None
@@ -146,8 +146,8 @@ def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | Non
     for sectors in range(1, MAX_SETUP_SECTS + 1):
         if is_packed(file, (sectors + 1) * SECTOR + at):
             return (
-                f"setup_sects {header.setup_sects}: no packed kernel is at payload_offset "
-                f"{at:#x}, and with {sectors} there would be one"
+                f"setup_sects {header.setup_sects}: there is no packed kernel at "
+                f"payload_offset {at:#x}, but with {sectors} there would be one"
             )
     return None
 

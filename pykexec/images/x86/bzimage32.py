@@ -37,7 +37,7 @@ MIN_FILE = 2 * SECTOR
 def parse(file: OpenFile) -> KernelImage | Refused:
     """The image, or why this is none."""
     if file.size < MIN_FILE:
-        return Refused(f"{file.size:#x} bytes, two sectors are needed")
+        return Refused(f"{file.size:#x} bytes, less than two sectors")
     head = read_head(file)
     if isinstance(head, Refused):
         return head
@@ -45,7 +45,9 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     header = setup_header.parse(raw)
     version = header.version
     if version < OLDEST_PROTOCOL:
-        return Refused(f"boot protocol {version >> 8}.{version & 255:02}: 2.00 is the oldest", True)
+        return Refused(
+            f"boot protocol {version >> 8}.{version & 255:02}, but 2.00 or later is needed", True
+        )
     if not header.loadflags & LoadFlag.LOADED_HIGH:
         return Refused("a zImage: LOADED_HIGH is not set", close=True)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR

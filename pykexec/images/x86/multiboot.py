@@ -72,7 +72,7 @@ def parse_1(file: OpenFile) -> KernelImage | Refused:
             return Refused(
                 f"it requires flags {unknown:#x} of its header, which are not in the specification",
                 unserved=True,
-                hint="start it by a boot loader that knows them",
+                hint="start it with a boot loader that supports them",
             )
         kludge = header.flags & HeaderFlag.MULTIBOOT_AOUT_KLUDGE
         loaded = by_kludge(file, head, at) if kludge else by_elf(file)
@@ -103,7 +103,7 @@ def parse_2(file: OpenFile) -> KernelImage | Refused:
             return Refused(
                 f"it is for architecture {header.architecture}, expected 0 (i386)",
                 unserved=True,
-                hint="a kernel for x86",
+                hint="use a kernel for x86",
             )
         found = header_tags(head, at, header.header_length)
         return found if isinstance(found, Refused) else with_tags(file, at, found)
@@ -124,7 +124,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
     if boot.parts[-1].end > 1 << 32:
         return Refused(f"it ends at {boot.parts[-1].end:#x}, above 4 GiB", close=True)
     if not any(boot.entry in part for part in boot.parts):
-        return Refused(f"entry {boot.entry:#x} is in none of its parts", close=True)
+        return Refused(f"entry {boot.entry:#x} is outside of its parts", close=True)
     return KernelImage(
         type=name,
         path=str(file.path),
@@ -137,7 +137,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
 def by_elf(file: OpenFile) -> Loaded | Refused:
     """By the program headers of an ELF file of either size: the entry is in 32-bit mode."""
     if file.read(0, min(4, file.size)) != ELFMAG:
-        return Refused("a header without addresses, in what is no ELF file")
+        return Refused("the header has no addresses, and the file is not an ELF file")
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return elf
@@ -167,20 +167,20 @@ def by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | R
     load_addr = fields.header_addr - at if fields.load_addr == WORD else fields.load_addr
     if offset < 0 or load_addr < 0 or (ahead < 0 and fields.load_addr != WORD):
         return Refused(
-            f"header_addr {fields.header_addr:#x} and load_addr {fields.load_addr:#x} are not "
-            "those of one file",
+            f"header_addr {fields.header_addr:#x} and load_addr {fields.load_addr:#x} "
+            "contradict each other",
             close=True,
         )
     size = fields.load_end_addr - load_addr if fields.load_end_addr else file.size - offset
     if not 0 < size <= file.size - offset:
         return Refused(
-            f"load_end_addr {fields.load_end_addr:#x}: {size:#x} bytes are to be loaded, "
-            f"{file.size - offset:#x} are there",
+            f"load_end_addr {fields.load_end_addr:#x} needs {size:#x} bytes, but the file "
+            f"has {file.size - offset:#x}",
             close=True,
         )
     end = max(fields.bss_end_addr, load_addr + size)
     if end - load_addr > MAX_MEMORY:
-        return Refused(f"bss_end_addr {fields.bss_end_addr:#x} is too far away", close=True)
+        return Refused(f"bss_end_addr {fields.bss_end_addr:#x} is too large", close=True)
     part = LoadPart(load_addr, end - load_addr, file.span(offset, size))
     return Loaded((part,), entry)
 
@@ -200,7 +200,7 @@ def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
     end, found = at + length, dict[int, bytes]()
     needed, asked = frozenset[int](), frozenset[int]()
     if length < multiboot2_header.sizeof() or end > len(head):
-        return Refused(f"header_length {length:#x}: it ends behind the first 32 KiB", close=True)
+        return Refused(f"header_length {length:#x} extends beyond the first 32 KiB", close=True)
     where, head_size = at + multiboot2_header.sizeof(), multiboot2_header_tag.sizeof()
     while where + head_size <= end:
         tag = multiboot2_header_tag.parse(head[where : where + head_size])
@@ -216,7 +216,7 @@ def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
             asked |= requested(body)
         found[tag.type] = body
         where = align_up(where + tag.size, MULTIBOOT_TAG_ALIGN)
-    return Refused("its tags have no end", close=True)
+    return Refused("its tags have no end tag", close=True)
 
 
 def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
@@ -235,7 +235,7 @@ def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     loaded: Loaded | Refused
     if HeaderTag.ADDRESS in tags:
         if entry is None:
-            return Refused("it has addresses and no entry address", close=True)
+            return Refused("it has an address tag but no entry address tag", close=True)
         loaded = by_addresses(file, at, address_tag.parse(tags[HeaderTag.ADDRESS]), entry)
     else:
         loaded = by_elf(file)
@@ -261,7 +261,9 @@ def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
     fields = relocatable_tag.parse(body[: relocatable_tag.sizeof()])
     size = loaded.parts[-1].end - loaded.parts[0].addr
     if fields.align & (fields.align - 1) or not fields.align:
-        return Refused(f"relocatable tag: align {fields.align:#x} is no power of two", close=True)
+        return Refused(
+            f"relocatable tag: align {fields.align:#x} is not a power of two", close=True
+        )
     if fields.max_addr - fields.min_addr + 1 < size:
         return Refused(
             f"relocatable tag: {fields.min_addr:#x} to {fields.max_addr:#x} has no room for "

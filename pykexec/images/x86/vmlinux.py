@@ -99,8 +99,12 @@ def not_linux(elf: ElfFile, bases: tuple[int, ...]) -> str | None:
         return None
     for note in elf.notes:
         if note.owner == "Xen" and note.type == XEN_ELFNOTE_GUEST_OS:
-            return None if note.desc.startswith(b"linux") else "its Xen note names another system"
-    return "not Linux: no note and no section of it says so"
+            return (
+                None
+                if note.desc.startswith(b"linux")
+                else "its Xen note names another guest operating system"
+            )
+    return "not Linux: it has none of the notes and sections of Linux"
 
 
 def boot_64(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:

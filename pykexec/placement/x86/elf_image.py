@@ -24,7 +24,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.stub import StubJob
 
-WHY_LOW = "as low as there is room"
+WHY_LOW = "at the lowest free address"
 MOVE_ALIGN = layout.WINDOW_ALIGN
 
 
@@ -37,8 +37,9 @@ def plan_elf(
     mode = 32 if load.from_32 else 64
     if request.direct and boot.bits != mode:
         raise UsageError(
-            f"--args-none: {image.path} of {boot.bits} bits would start in {mode}-bit mode",
-            hint="--args-elf: the purgatory changes the mode",
+            f"--args-none: {image.path} is a {boot.bits}-bit image, but would start in "
+            f"{mode}-bit mode",
+            hint="use --args-elf: the purgatory changes the mode",
         )
     below = layout.BELOW_4G.end if boot.bits == 32 else 1 << 64
     moved = distance(load.space, boot, below)

@@ -29,9 +29,9 @@ def plan_linux_i386(
     for an unknown memory map."""
     if boot.entry_offset is None:
         raise UnservedImage(
-            f"{image.path}: this image starts in real mode only: it has no 32-bit entry "
-            "(code32_start), and cannot be relocated",
-            hint="pykexec-kexec --real-mode -l starts it by its real-mode entry",
+            f"{image.path}: this image can only start in real mode: it has no 32-bit "
+            "entry (code32_start), and cannot be relocated",
+            hint="use pykexec-kexec --real-mode -l to start it by its real-mode entry",
             type=image.type,
         )
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
@@ -45,13 +45,13 @@ def plan_linux_i386(
     told = Placed(
         BOOT_PARAMS,
         params_at,
-        "as low as there is room, below 640 KiB; ESI points here",
+        "at the lowest free address, below 640 KiB; ESI points here",
         Built(params.encode(params_at.start, initrd, size)),
         Source.BUILT,
     )
     placed = (told, kernel, *rest)
     job = StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
-    why = f"as high as there is room below {below:#x}"
+    why = f"at the highest free address below {below:#x}"
     return load.plan(placed, purgatory, job, why)
 
 
@@ -76,7 +76,7 @@ def kernel_and_initrd(
         return (placed,)
     end = boot.initrd_addr_max + 1
     initrd = space.take(INITRD, request.initrd.size, lowest=layout.MIB, below=end)
-    why = f"as high as there is room below {end:#x} (initrd_addr_max)"
+    why = f"at the highest free address below {end:#x} (initrd_addr_max)"
     return placed, Placed(INITRD, initrd, why, request.initrd, Source.FILE)
 
 
@@ -86,8 +86,9 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:
             raise DoesNotFit(
-                f"{KERNEL_32} belongs at {boot.load_addr:#x} or above, and must end below {end:#x}",
-                hint="its header is damaged, or it is for the 64-bit entry (--type bzImage64)",
+                f"the {KERNEL_32} must lie at {boot.load_addr:#x} or above, and end below {end:#x}",
+                hint="the header is damaged, or the image needs its 64-bit entry (--type "
+                "bzImage64)",
             )
         return space.take(
             KERNEL_32,
@@ -102,8 +103,8 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
 
 def why_kernel(boot: Linux32Boot) -> str:
     if not boot.relocatable:
-        return f"it runs only at {boot.load_addr:#x}"
+        return f"it can only run at {boot.load_addr:#x}"
     return (
-        f"as low as there is room at or above {boot.load_addr:#x}, aligned to "
+        f"at the lowest free address at or above {boot.load_addr:#x}, aligned to "
         f"{boot.kernel_alignment:#x}; it needs {boot.memory:#x} bytes"
     )

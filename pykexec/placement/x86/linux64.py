@@ -36,7 +36,7 @@ def plan_linux_x86_64(
     at = place_boot(load.space, image, request, params.size)
     placed = placed_boot(image, request, at, params)
     job = StubJob(at.boot_params.start, at.entry)
-    return load.plan(placed, purgatory, job, "as high as there is room", starts="kernel")
+    return load.plan(placed, purgatory, job, "at the highest free address", starts="kernel")
 
 
 def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
@@ -64,13 +64,13 @@ def placed_boot(
     """The things of a boot, with their bytes."""
     initrd = request.initrd
     encoded = params.encode(boot.boot_params.start, boot.initrd, initrd.size if initrd else 0)
-    why = "as high as there is room; RSI points here"
+    why = "at the highest free address; RSI points here"
     placed = [
         Placed(BOOT_PARAMS, boot.boot_params, why, Built(encoded), Source.BUILT),
         Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
-        why = "as high as there is room, at or above 16 MiB"
+        why = "at the highest free address, at or above 16 MiB"
         placed.append(Placed(INITRD, boot.initrd, why, initrd, Source.FILE))
     return tuple(placed)
 
@@ -79,10 +79,10 @@ def why_kernel(boot: LinuxX86Boot) -> str:
     aligned = f"aligned to {boot.kernel_alignment >> 20} MiB"
     if boot.lowest:
         return (
-            f"at or as near above {boot.pref_address:#x} as there is room, {aligned}; "
+            f"at the lowest free address at or above {boot.pref_address:#x}, {aligned}; "
             f"{boot.init_size:#x} bytes with its bss"
         )
     return (
-        f"as high as there is room, {aligned}; "
-        f"init_size {boot.init_size:#x} is what it unpacks into"
+        f"at the highest free address, {aligned}; it unpacks into init_size, "
+        f"{boot.init_size:#x} bytes"
     )

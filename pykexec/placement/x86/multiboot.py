@@ -28,7 +28,7 @@ from pykexec.placement.x86 import layout
 from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
 from pykexec.placement.x86.stub import StubJob
 
-WHY_LOW = "as low as there is room"
+WHY_LOW = "at the lowest free address"
 
 
 def plan_multiboot(
@@ -48,7 +48,7 @@ def plan_multiboot(
         name = f"{MODULE} {number}"
         span = load.space.take(name, max(module.contents.size, 1), below=below, from_top=False)
         modules.append(LoadedModule(span.start, span.start + module.contents.size, module.line))
-        why = f"{WHY_LOW} below 4 GiB, at a page's start"
+        why = f"{WHY_LOW} below 4 GiB, at the start of a page"
         placed.append(Placed(name, span, why, module.contents, Source.FILE))
     screen, warnings = framebuffer(boot, machine)
     rsdp = machine.acpi_rsdp_table
@@ -79,7 +79,7 @@ def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, s
         if why := lacking.get(kind):
             raise UnservedImage(
                 f"{image.path}: this image requires information of type {name_of(kind)}: {why}",
-                hint="as root, with /dev/mem; or start it by a boot loader",
+                hint="run as root, with access to /dev/mem, or start it with a boot loader",
                 type=image.type,
             )
 
@@ -132,11 +132,11 @@ def framebuffer(
     if not boot.framebuffer:
         return None, ()
     if isinstance(machine.boot_params, Unknown):
-        why = f"the image asks for a framebuffer, and the screen is {machine.boot_params}"
+        why = f"the image requests a framebuffer, but the screen is {machine.boot_params}"
         return None, (why,)
     found = read_screen(machine.boot_params)
     if found is None:
-        return None, ("the image asks for a framebuffer, and this machine has none",)
+        return None, ("the image requests a framebuffer, but this machine has none",)
     return found, ()
 
 

@@ -58,9 +58,9 @@ class SetupSegment:
         line = self.cmdline.encoded
         if HEAP_END + len(line) > SEGMENT_SIZE:
             raise DoesNotFit(
-                f"the command line has {len(line) - 1} bytes, "
-                f"{SEGMENT_SIZE - HEAP_END - 1} fit behind the stack of real mode",
-                hint="fewer words, or leave --real-mode out",
+                f"the command line has {len(line) - 1} bytes, but only "
+                f"{SEGMENT_SIZE - HEAP_END - 1} fit after the real-mode stack",
+                hint="use fewer words, or omit --real-mode",
             )
         return align_up(HEAP_END + len(line), PARAGRAPH)
 
@@ -110,7 +110,7 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     low = Placed(
         SETUP_CODE,
         setup_at,
-        "as low as there is room, below 640 KiB; the code at its end enters real mode",
+        "at the lowest free address, below 640 KiB; the code at its end enters real mode",
         Built(segment.encode(setup_at.start, entry, initrd, size)),
         Source.BUILT,
     )
@@ -118,13 +118,13 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
         (low, kernel, *rest),
         purgatory,
         segment.job(setup_at.start),
-        f"as high as there is room below {below:#x}",
+        f"at the highest free address below {below:#x}",
         map_given=False,
         warnings=tuple(warnings(load.line)),
     )
 
 
-LEAVE_OUT = "leave --real-mode out"
+LEAVE_OUT = "omit --real-mode"
 
 
 def boot_and_setup(
@@ -134,24 +134,25 @@ def boot_and_setup(
     boot = image.boot
     if not isinstance(boot, Linux32Boot) or boot.setup is None:
         raise UsageError(
-            f"--real-mode: {image.path} is of type {image.type}, and has no real-mode entry",
+            f"--real-mode: {image.path} is of type {image.type}, which has no real-mode entry",
             hint="it is for a bzImage",
         )
     if request.kind is not ImageKind.NORMAL:
         raise UsageError(
-            "--real-mode: a capture kernel runs in reserved memory, and real mode below 1 MiB",
+            "--real-mode: a capture kernel runs in the crash region, but real mode needs "
+            "memory below 1 MiB",
             hint=LEAVE_OUT,
         )
     if isinstance(machine.efi, Efi):
         raise NotSupported(
-            "--real-mode: this machine was started by EFI, and has no BIOS to be asked",
+            "--real-mode: this machine was booted by EFI, and has no BIOS",
             hint=LEAVE_OUT,
         )
     if boot.protocol < OLDEST_PROTOCOL or boot.setup.size > SETUP_MAX:
         version = f"{boot.protocol >> 8}.{boot.protocol & 255:02}"
         raise NotSupported(
-            f"--real-mode: protocol 2.02 and {SETUP_MAX:#x} bytes of setup code are served, "
-            f"{image.path} has {version} and {boot.setup.size:#x}",
+            f"--real-mode: protocol 2.02 and at most {SETUP_MAX:#x} bytes of setup code "
+            f"are supported, but {image.path} has {version} and {boot.setup.size:#x}",
             hint="--entry-32bit",
         )
     return boot, contents_bytes(boot.setup, SETUP_MAX)
@@ -160,4 +161,7 @@ def boot_and_setup(
 def warnings(line: CommandLine) -> Iterator[str]:
     """The BIOS's own drivers know nothing of what the running kernel did to their devices."""
     if not line.has("edd"):
-        yield "the setup code reads from disks by the BIOS, which may wait forever: edd=off"
+        yield (
+            "the setup code reads from disks through the BIOS, which may wait forever: add "
+            "edd=off to avoid that"
+        )

@@ -59,16 +59,17 @@ def reserved_region(machine: Machine) -> PhysRange:
     NothingReserved, RegionInTheWay, NotSupported where it is unknown."""
     reserved = known(
         machine.crash_kernel,
-        f"the reserved region of {machine.name}",
-        "as root: /proc/iomem hides addresses from others",
+        f"the crash region of {machine.name}",
+        "run as root: /proc/iomem hides addresses from other users",
     )
     if not reserved:
         raise NothingReserved(
             "there is no crash region",
-            hint="pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal",
+            hint="run pykexec region make 256M, boot with crashkernel=256M, or use "
+            "--crash-by-normal",
         )
     if why := in_the_way(reserved):
-        raise RegionInTheWay(why, hint="crashkernel= without an address after @")
+        raise RegionInTheWay(why, hint="use crashkernel= without an address after @")
     return reserved.ranges[-1]
 
 
@@ -77,7 +78,7 @@ def in_the_way(reserved: RangeSet) -> str | None:
     it."""
     if not (low := reserved.within(layout.LOW_MEMORY)):
         return None
-    return f"the reserved region {low.ranges[0]} is in memory that the stub exchanges"
+    return f"the crash region {low.ranges[0]} is in memory that the stub exchanges"
 
 
 def reservation_need(
@@ -107,7 +108,7 @@ def boot_with(machine: Machine, kib: int) -> str:
     place = machine.bootloader
     if isinstance(place, Unknown):
         return f"boot with crashkernel={kib}K"
-    return f"add crashkernel={kib}K in {place.file}, then {place.apply}, then reboot"
+    return f"add crashkernel={kib}K to {place.file}, then run {place.apply}, then reboot"
 
 
 def mapped_ranges(memory_map: MemoryMap) -> RangeSet:

@@ -83,7 +83,7 @@ class StubJob:
         """The segment's bytes when it lies at `at`. Raises BadExchange."""
         size = stub_memsz(len(self.regions), len(self.exchanges), self.from_32)
         own = PhysRange.sized(at, size)
-        keep = [("memory the stub lives on", span) for span in RangeSet.of((own, *self.keep))]
+        keep = [("memory of the stub", span) for span in RangeSet.of((own, *self.keep))]
         records = purgatory.tables(self.regions, self.exchanges, keep)
         offset = tables_offset(len(records))
         page_tables = own.end - PAGE_TABLES_SIZE if self.from_32 else 0
@@ -111,7 +111,7 @@ def with_purgatory(
     placed: Iterable[Placed],
     at: PhysRange,
     job: StubJob,
-    why: str = "as high as there is room",
+    why: str = "at the highest free address",
     starts: str = "kernel",
 ) -> tuple[Placed, ...]:
     """The things and their purgatory, in address order; it is made last, since it has the
@@ -121,7 +121,7 @@ def with_purgatory(
     made = Placed(
         PURGATORY,
         at,
-        f"{why}; the entry: checks the digests, then starts the {starts}",
+        f"{why}; the entry: verifies the digests, then starts the {starts}",
         Built(checking.encode(at.start)),
         Source.BUILT,
     )

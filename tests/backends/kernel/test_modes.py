@@ -71,10 +71,10 @@ def test_nothing_works_and_each_reason_is_said() -> None:
     with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
         choose_modes(COPIES, None)
     assert caught.value.hint == (
-        "in-place, stub-swap: there is no crash region; kernel-swap: this kernel "
-        "copies at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not set); "
-        "pykexec region make (it needs the kernel module, see pykexec region show); "
-        "or boot with crashkernel=64K"
+        "in-place, stub-swap: there is no crash region; kernel-swap: this kernel copies "
+        "at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not "
+        "set); run pykexec region make (it needs the kernel module, see pykexec region "
+        "show), or boot with crashkernel=64K"
     )
     assert caught.value.exit_status == 5
 
@@ -85,8 +85,8 @@ def test_the_remedy_names_the_file_to_change() -> None:
     grub = BootLoader("/etc/default/grub", "update-grub")
     machine = replace(SWAPS, memory_map=ram, bootloader=grub)
     remedy = (
-        "pykexec region make (it needs the kernel module, see pykexec region show); "
-        "or add crashkernel=320K in /etc/default/grub, then update-grub, then reboot"
+        "run pykexec region make (it needs the kernel module, see pykexec region show), "
+        "or add crashkernel=320K to /etc/default/grub, then run update-grub, then reboot"
     )
     assert mode_warnings(Mode.KERNEL_SWAP, machine)[1].endswith(remedy)
     with pytest.raises(NoMode) as caught:
@@ -137,7 +137,7 @@ def test_a_mode_that_was_asked_for_and_lacks_something(
 def test_the_reason_for_what_was_asked_for() -> None:
     choice = choose_modes(reserved(SWAPS), Mode.STUB_SWAP)
     assert choice.modes == (Mode.STUB_SWAP,)
-    assert choice.why(Mode.STUB_SWAP) == "it was asked for"
+    assert choice.why(Mode.STUB_SWAP) == "requested by the user"
 
 
 NO_IOMMU = Iommus((), RangeSet(), RangeSet(), "no such file")

@@ -212,7 +212,7 @@ def test_u11_a_uki_loads_by_both_calls(kexec: Kexec, calls: Calls, files: Path) 
     write(files, "uki", make_uki())
     before = set(os.listdir("/tmp"))
     said = kexec("-c -l uki")
-    assert "the command line inside the uki is used" in said.err
+    assert "using the command line inside the uki" in said.err
     kexec("-s -l uki")
     assert calls.loads[0].cmdline == calls.files[0][0]
     assert {name for name in os.listdir("/tmp") if name.startswith(("Kernel", "Initrd"))} <= before
@@ -237,7 +237,7 @@ def test_u12_a_load_neither_syncs_nor_touches_the_network(kexec: Kexec, calls: C
 def test_u13_a_layout_can_be_looked_at(kexec: Kexec, calls: Calls, files: Path) -> None:
     """-d names each thing, and says why it is there; `pykexec load --dry-run` loads nothing."""
     said = kexec("-c -d -l bzImage")
-    assert re.search(r"Loaded purgatory at 0x[0-9a-f]+ size 0x[0-9a-f]+: as high as", said.err)
+    assert re.search(r"Loaded purgatory at 0x[0-9a-f]+ size 0x[0-9a-f]+: at the highest", said.err)
     assert len(said.err.splitlines()) < 60
     command = [sys.executable, "-m", "pykexec", "load", "bzImage", "--dry-run"]
     environment = {**os.environ, "PYTHONPATH": str(OWN.parents[2])}
@@ -371,7 +371,7 @@ def test_words_that_take_the_capture_kernels_memory_are_dropped(
     assert b"log_buf_len" not in given
     assert b"crashkernel" not in given
     assert said.err.startswith(
-        "pykexec-kexec: warning: left out of the running kernel's command line: log_buf_len=16M, "
+        "pykexec-kexec: warning: dropped from the running kernel's command line: log_buf_len=16M, "
     )
 
 
@@ -381,15 +381,15 @@ def test_words_of_the_user_that_take_memory_are_counted(
 ) -> None:
     """288 MiB for the ring buffer and its records, in a reservation of 256 MiB."""
     said = kexec(call, "-p", "bzImage", "--append=log_buf_len=64M")
-    assert "warning: the window has 256 MiB, the estimate for this kernel and initrd" in said.err
-    assert "368 MiB: it may run out of memory" in said.err
+    assert "warning: the window has 256 MiB, less than the estimate of 368 MiB" in said.err
+    assert "initrd: the capture kernel may run out of memory" in said.err
 
 
 def test_the_file_syscall_takes_2016_bytes_in_every_mode(kexec: Kexec, calls: Calls) -> None:
     """bzImage64_load keeps 30 for elfcorehdr=; kexec_load takes all of cmdline_size."""
     kexec("-s", "-l", "bzImage", "--append=" + "x" * 2016)
     said = kexec("-s", "-l", "bzImage", "--append=" + "x" * 2017, status=1)
-    assert "the command line has 2017 bytes, kexec_file_load takes 2016" in said.err
+    assert "the command line has 2017 bytes, but kexec_file_load accepts only 2016" in said.err
     assert [len(line) for line in calls.lines] == [2016]
     assert not calls.loads
     kexec("-c", "-l", "bzImage", "--append=" + "x" * 2047)
@@ -410,7 +410,8 @@ def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
     """1, as kexec-tools has it."""
     write(files, "file", b"")
     assert kexec("-c -l file", status=1).err == (
-        "pykexec-kexec: file: an empty file is no kernel image\n  hint: install that kernel again\n"
+        "pykexec-kexec: file: a kernel image cannot be an empty file\n  hint: reinstall "
+        "the kernel\n"
     )
 
 

@@ -48,7 +48,7 @@ def test_a_wrong_initrd_is_loaded_with_a_warning(kexec: Kexec, calls: Calls, wor
     said = kexec(f"{words} bzImage --initrd=bzImage --append=ro")
     assert len(calls.loads) + len(calls.files) == 1
     assert said.err.count("\n") == said.err.count("pykexec-kexec: warning: ")
-    assert said.err.count("bzImage: not an initrd, it is a Linux kernel (bzImage)") == 1
+    assert said.err.count("bzImage: not an initrd but a Linux kernel (bzImage)") == 1
 
 
 def test_load_panic(kexec: Kexec, calls: Calls) -> None:
@@ -242,8 +242,8 @@ TEXTS = {
     ),
     "-c -p bzImage --real-mode": (
         1,
-        "pykexec-kexec: --real-mode: a capture kernel runs in reserved memory, and real mode "
-        "below 1 MiB",
+        "pykexec-kexec: --real-mode: a capture kernel runs in the crash region, but real "
+        "mode needs memory below 1 MiB",
     ),
     "-l bzImage --reuseinitrd": (
         1,
@@ -306,7 +306,7 @@ def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
     (load,) = calls.loads
     setup = next(data for _, _, data in load.segments if data[0x202:0x206] == b"HdrS")
     assert setup[0xE000:0xE003] == b"ro\0"
-    assert "warning: the setup code reads from disks by the BIOS" in said.err
+    assert "warning: the setup code reads from disks through the BIOS" in said.err
     assert kexec("-l bzImage --real-mode --append=edd=off").err == ""
 
 
@@ -316,7 +316,7 @@ def test_lockdown(kexec: Kexec, kernel: MadeUp, calls: Calls, lockdown: str) -> 
     kernel.made = replace(kernel.made, lockdown=lockdown)
     said = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)
     if lockdown == "integrity":
-        assert "lockdown=integrity refuses kexec_load, and --mem-min needs it" in said.err
+        assert "kexec_load is disabled by lockdown=integrity, and --mem-min needs it" in said.err
         assert calls.nothing
 
 
@@ -344,7 +344,9 @@ def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> N
     """Nothing would leave the 64-bit mode in which this kernel starts an image."""
     write(files, "elf", make_elf(bits=32, machine=3))
     said = kexec("-c -l elf --args-none", status=1)
-    assert said.err.startswith("pykexec-kexec: --args-none: elf of 32 bits would start in 64-bit")
+    assert said.err.startswith(
+        "pykexec-kexec: --args-none: elf is a 32-bit image, but would start in 64-bit"
+    )
     assert calls.nothing
     kexec("-c -l elf --args-elf")
 

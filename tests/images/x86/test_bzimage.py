@@ -31,11 +31,11 @@ def test_what_a_bzimage_asks_for(tmp_path: Path) -> None:
     ("change", "reason"),
     [
         ({"setup_sects": 1, "payload": b""}, "truncated: the kernel starts at 0x400"),
-        ({"syssize": 0x10000}, "truncated: syssize promises 0x100000 bytes, 0x3000 are there"),
+        ({"syssize": 0x10000}, "truncated: syssize is 0x100000 bytes, but the file has 0x3000"),
         ({"init_size": 0x1000}, "init_size 0x1000, expected 0x3000 to 0x40000000"),
         ({"init_size": 0xFFFFFFFF}, "init_size 0xffffffff, expected 0x3000 to 0x40000000"),
-        ({"alignment": 0}, "kernel_alignment 0x0 is no power of two from 4K to 1G"),
-        ({"alignment": 0x300000}, "kernel_alignment 0x300000 is no power of two from 4K to 1G"),
+        ({"alignment": 0}, "kernel_alignment 0x0 is not a power of two from 4K to 1G"),
+        ({"alignment": 0x300000}, "kernel_alignment 0x300000 is not a power of two from 4K to 1G"),
         ({"cmdline_size": 0}, "cmdline_size 0x0, expected 1 to 0xffff"),
         ({"pref_address": 1 << 60}, "pref_address 0x1000000000000000 is above 2^46"),
         ({"jump": 0x10}, "setup header ends at 0x212, expected 0x268"),
@@ -51,9 +51,12 @@ def test_a_lying_header_is_refused(tmp_path: Path, change: dict[str, Any], reaso
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 0x20B}, "boot protocol 2.11, 2.12 or later is needed"),
+        ({"version": 0x20B}, "boot protocol 2.11, but 2.12 or later is needed"),
         ({"loadflags": 0}, "a zImage: LOADED_HIGH is not set"),
-        ({"xloadflags": 2}, "no 64-bit entry: XLF_KERNEL_64 is not set, a 32-bit kernel"),
+        (
+            {"xloadflags": 2},
+            "it is a 32-bit kernel, without a 64-bit entry: XLF_KERNEL_64 is not set",
+        ),
         ({"xloadflags": 1}, "XLF_CAN_BE_LOADED_ABOVE_4G is not set"),
     ],
 )
@@ -64,7 +67,7 @@ def test_what_has_no_64_bit_entry_for_us(
     with pytest.raises(NotAnImage) as caught:
         identify(path, "bzImage64")
     assert caught.value.message == f"{path}: not a bzImage64: {reason}"
-    assert caught.value.hint == "without --type the type is found out"
+    assert caught.value.hint == "omit --type to detect the type"
     if "loadflags" not in change:
         assert identify(path).type == "bzImage"
 
@@ -72,8 +75,8 @@ def test_what_has_no_64_bit_entry_for_us(
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"\0", "0x1 bytes, a setup header ends at 0x268"),
-        (bytes(0x200), "0x200 bytes, a setup header ends at 0x268"),
+        (b"\0", "0x1 bytes, but a setup header ends at 0x268"),
+        (bytes(0x200), "0x200 bytes, but a setup header ends at 0x268"),
         (bytes(0x1000), "no boot flag 0xaa55 and HdrS at 0x1fe and 0x202"),
         (make_bzimage(magic=b"Hdr?"), "no boot flag"),
         (make_bzimage(boot_flag=0xAA54), "no boot flag"),
@@ -119,5 +122,5 @@ def test_initrds_are_joined_at_multiples_of_four(tmp_path: Path) -> None:
     assert contents_bytes(contents, 100) == b"abcde\0\0\0fg"
     assert contents.size == 10
     assert joined_initrd(()) is None
-    with pytest.raises(UnreadableFile, match="an empty file is no initrd"):
+    with pytest.raises(UnreadableFile, match="an initrd cannot be an empty file"):
         joined_initrd((write(tmp_path, "c", b""),))

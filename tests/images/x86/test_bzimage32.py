@@ -81,7 +81,9 @@ def test_half_a_kernel_is_refused_by_either_entry(
 ) -> None:
     data = half(make_bzimage(**change))
     path = write(tmp_path, "k", pack(data, codec) if codec else data)
-    with pytest.raises(NotAnImage, match=r"truncated: syssize promises 0x3000 bytes, 0x1600 are"):
+    with pytest.raises(
+        NotAnImage, match=r"truncated: syssize is 0x3000 bytes, but the file has 0x1600"
+    ):
         identify(path, kind)
 
 
@@ -92,7 +94,9 @@ def test_syssize_of_an_old_kernel_has_16_bits(tmp_path: Path) -> None:
     for syssize in (0x2000, 0xFFFF2000):
         image, _ = parsed(tmp_path, payload=payload, syssize=syssize, **old)
         assert image.payload.size == len(payload)
-    with pytest.raises(NotAnImage, match="truncated: syssize promises 0x20000 bytes, 0x1000 are"):
+    with pytest.raises(
+        NotAnImage, match="truncated: syssize is 0x20000 bytes, but the file has 0x1000"
+    ):
         parsed(tmp_path, payload=bytes(0x1000), syssize=0x12000, **old)
     image, _ = parsed(tmp_path, payload=bytes(0x3000 - 8), syssize=0x300)
     assert image.payload.size == 0x3000 - 8  # memtest86+ has less than a paragraph too few
@@ -105,12 +109,21 @@ PACKED = b"\xf4" * 0x300 + gzip.compress(bytes(0x4000)).ljust(0x4D00, b"\xf4")
 @pytest.mark.parametrize(
     ("sectors", "reason"),
     [
-        (2, "setup_sects 2: no packed kernel is at payload_offset 0x300, and with 8 there would"),
-        (7, "setup_sects 7: no packed kernel is at payload_offset 0x300, and with 8 there would"),
-        (9, "setup_sects 9: no packed kernel is at payload_offset 0x300, and with 8 there would"),
-        (1, "setup_sects 1: kernel_version points to 0x400, behind the setup code"),
+        (
+            2,
+            "setup_sects 2: there is no packed kernel at payload_offset 0x300, but with 8",
+        ),
+        (
+            7,
+            "setup_sects 7: there is no packed kernel at payload_offset 0x300, but with 8",
+        ),
+        (
+            9,
+            "setup_sects 9: there is no packed kernel at payload_offset 0x300, but with 8",
+        ),
+        (1, "setup_sects 1: kernel_version points to 0x400, beyond the setup code"),
         (99, "truncated: the kernel starts at 0xc800, the file ends at"),
-        (40, "truncated: syssize promises 0x2000 bytes, 0x1000 are there"),
+        (40, "truncated: syssize is 0x2000 bytes, but the file has 0x1000"),
     ],
 )
 def test_a_setup_sects_that_lies(tmp_path: Path, kind: str, sectors: int, reason: str) -> None:
@@ -137,18 +150,18 @@ def test_it_cannot_capture_a_dump(tmp_path: Path) -> None:
     with pytest.raises(NotSupported) as caught:
         image.linux  # noqa: B018
     assert caught.value.message == (
-        f"{image.path} is of type bzImage: this needs a Linux x86_64 kernel"
+        f"{image.path} is of type bzImage, but a Linux kernel for x86_64 is needed"
     )
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"version": 0x100}, "boot protocol 1.00: 2.00 is the oldest"),
+        ({"version": 0x100}, "boot protocol 1.00, but 2.00 or later is needed"),
         ({"loadflags": 0}, "a zImage: LOADED_HIGH is not set"),
         ({"payload": b"", "banner": b""}, "truncated: the kernel starts at 0x400"),
         ({"init_size": 0x1000}, "init_size 0x1000, expected 0x3000 to 0x40000000"),
-        ({"alignment": 0x3000}, "kernel_alignment 0x3000 is no power of two from 4K to 1G"),
+        ({"alignment": 0x3000}, "kernel_alignment 0x3000 is not a power of two from 4K to 1G"),
         ({"cmdline_size": 0}, "cmdline_size 0x0, expected 1 to 0xffff"),
         ({"pref_address": 0xFFFFF000}, "pref_address 0xfffff000 and its memory end above 4 GiB"),
     ],

@@ -154,7 +154,9 @@ def test_a_header_in_what_is_no_elf_file(tmp_path: Path, header: bytes) -> None:
     path = write(tmp_path, "k", bytes(16) + header + CODE)
     with pytest.raises(NotAnImage) as caught:
         identify(path)
-    assert "a header without addresses, in what is no ELF file" in "".join(caught.value.details)
+    assert "the header has no addresses, and the file is not an ELF file" in "".join(
+        caught.value.details
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,34 +164,34 @@ def test_a_header_in_what_is_no_elf_file(tmp_path: Path, header: bytes) -> None:
     [
         (
             bytes(16) + kludge(0x100000, 0x100000, 0, 0, 0x900000),
-            "multiboot: entry 0x900000 is in none of its parts",
+            "multiboot: entry 0x900000 is outside of its parts",
         ),
         (
             bytes(16) + kludge(0x100010, 0x100000, 0x200000, 0, 0x100000),
-            "multiboot: load_end_addr 0x200000: 0x100000 bytes are to be loaded, 0x30 are there",
+            "multiboot: load_end_addr 0x200000 needs 0x100000 bytes, but the file has 0x30",
         ),
         (
             bytes(16) + kludge(0x100000, 0x100010, 0, 0, 0x100000),
-            "multiboot: header_addr 0x100000 and load_addr 0x100010 are not those of one file",
+            "multiboot: header_addr 0x100000 and load_addr 0x100010 contradict each other",
         ),
         (
             bytes(16) + kludge(0x100010, 0x100000, 0, 0xFFFFFFFF, 0x100000),
-            "multiboot: bss_end_addr 0xffffffff is too far away",
+            "multiboot: bss_end_addr 0xffffffff is too large",
         ),
         (bytes(16) + multiboot_header(0x10000), "multiboot: truncated: the addresses of its"),
         (make_multiboot(multiboot2_header((10, 0, b"x"))), "multiboot2: tag 10 of 0x9 bytes"),
         (
             make_multiboot(multiboot2_header((10, 0, struct.pack("<4I", 0, 1 << 30, 3, 0)))),
-            "multiboot2: relocatable tag: align 0x3 is no power of two",
+            "multiboot2: relocatable tag: align 0x3 is not a power of two",
         ),
         (
             make_multiboot(multiboot2_header((10, 0, struct.pack("<4I", 0, 0x1000, 4096, 0)))),
             "multiboot2: relocatable tag: 0x0 to 0x1000 has no room for 0x3000 bytes",
         ),
-        (make_multiboot(multiboot2_header(end=False)), "multiboot2: its tags have no end"),
+        (make_multiboot(multiboot2_header(end=False)), "multiboot2: its tags have no end tag"),
         (
             multiboot2_header((2, 0, bytes(16))) + CODE,
-            "multiboot2: it has addresses and no entry address",
+            "multiboot2: it has an address tag but no entry address tag",
         ),
         (
             make_multiboot(bits=64, addr=0xFFFFF000, memsz=0x3000),

@@ -123,8 +123,8 @@ def test_the_smaller_memory_is_placed_inside_the_window(kernel: KernelImage) -> 
     plan = crash_plan(kernel, mem_min=0x10000000, mem_max=0x2FFFFFFF, crash_size=96 * MIB)
     assert plan.window == PhysRange(0x30000000 - 96 * MIB, 0x30000000)
     assert plan.warnings == (
-        "the window has 96 MiB, the estimate for this kernel and initrd is 128 MiB: "
-        "it may run out of memory while it captures",
+        "the window has 96 MiB, less than the estimate of 128 MiB for this kernel and "
+        "initrd: the capture kernel may run out of memory",
     )
 
 
@@ -132,15 +132,17 @@ def test_the_seeds_window_is_refused_for_a_modern_kernel(kernel: KernelImage) ->
     with pytest.raises(DoesNotFit) as caught:
         crash_plan(kernel, mem_min=0x100000, mem_max=0xFFFFFF)
     assert caught.value.message == (
-        "the window 0x100000..0x1000000 has no room for this kernel: loaded below 16 MiB it "
-        "moves itself up to 0x1000000, and it needs 0x3378000 bytes there"
+        "the window 0x100000..0x1000000 has no room for this kernel: loaded below 16 "
+        "MiB, it moves itself to 0x1000000, where it needs 0x3378000 bytes"
     )
 
 
 def test_what_does_not_fit_is_named(kernel: KernelImage) -> None:
     with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes") as caught:
         crash_plan(kernel, mem_min=0x20000000, mem_max=0x20000000 + 0x3480000 - 1)
-    assert (caught.value.hint or "").startswith("a window of 128 MiB (--crash-size): the estimate")
+    assert (caught.value.hint or "").startswith(
+        "use a window of 128 MiB (--crash-size), the estimate"
+    )
 
 
 def test_the_stub_checks_loaded_bytes_and_not_the_headers(kernel: KernelImage) -> None:
@@ -219,9 +221,11 @@ def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:
     holes = [(0x20000000 + n * 0x100000, 0x20000000 + n * 0x100000 + 0x1000) for n in range(20)]
     memory_map = MemoryMap.of([*pc_map().ranges, *reserved(*holes)])
     request = LoadRequest(kind=CRASH, mem_min=0x20000000, mem_max=0x27FFFFFF)
-    with pytest.raises(TooManySegments, match="segments are needed, kexec_load takes 16") as caught:
+    with pytest.raises(
+        TooManySegments, match="are needed, but kexec_load accepts only 16"
+    ) as caught:
         plan_load(kernel, make_machine(memory_map), request)
-    assert "memory below 1 MiB has 1 of them" in (caught.value.hint or "")
+    assert "memory below 1 MiB costs 1" in (caught.value.hint or "")
 
 
 def test_several_pieces_below_1_mib_are_a_segment_each(kernel: KernelImage) -> None:

@@ -93,7 +93,10 @@ def test_bios_data_and_ebda_are_spared(tmp_path: Path) -> None:
 
 def test_a_word_about_disks(tmp_path: Path) -> None:
     told = planned(tmp_path, make_bzimage()).warnings
-    assert told == ("the setup code reads from disks by the BIOS, which may wait forever: edd=off",)
+    assert told == (
+        "the setup code reads from disks through the BIOS, which may wait forever: add "
+        "edd=off to avoid that",
+    )
     assert planned(tmp_path, make_bzimage(), append=("edd=off",)).warnings == ()
 
 
@@ -103,21 +106,21 @@ REFUSALS: dict[str, tuple[bytes, str, dict[str, object], type[KexecError], str]]
         "bzImage64",
         {},
         UsageError,
-        "--real-mode: /boot/k is of type bzImage64, and has no real-mode entry",
+        "--real-mode: /boot/k is of type bzImage64, which has no real-mode entry",
     ),
     "vmlinux of i386": (
         make_vmlinux(bits=32),
         "vmlinux-i386",
         {},
         UsageError,
-        "--real-mode: /boot/k is of type vmlinux-i386, and has no real-mode entry",
+        "--real-mode: /boot/k is of type vmlinux-i386, which has no real-mode entry",
     ),
     "capture kernel": (
         make_bzimage(),
         "bzImage",
         {"kind": ImageKind.CRASH},
         UsageError,
-        "--real-mode: a capture kernel runs in reserved memory",
+        "--real-mode: a capture kernel runs in the crash region",
     ),
     "old protocol": (
         make_bzimage(version=0x201, jump=0x2A),
@@ -138,7 +141,7 @@ REFUSALS: dict[str, tuple[bytes, str, dict[str, object], type[KexecError], str]]
         "bzImage",
         {"append": ("x" * 0x2000,)},
         DoesNotFit,
-        "the command line has 8192 bytes, 8191 fit behind the stack of real mode",
+        "the command line has 8192 bytes, but only 8191 fit after the real-mode stack",
     ),
 }
 
@@ -153,17 +156,17 @@ def test_what_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_a_machine_without_a_bios(tmp_path: Path) -> None:
     machine = replace(MACHINE, efi=Efi())
-    with pytest.raises(NotSupported, match="this machine was started by EFI"):
+    with pytest.raises(NotSupported, match="this machine was booted by EFI"):
         planned(tmp_path, make_bzimage(), machine)
 
 
 def test_only_kexec_load_can(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--real-mode would be ignored"):
+    with pytest.raises(UsageError, match="--real-mode has no effect"):
         choose_syscall(MACHINE, LoadRequest(real_mode=True), Syscall.FILE)
 
 
 def test_a_module_is_for_multiboot(tmp_path: Path) -> None:
     from pykexec.placement.request import Module
 
-    with pytest.raises(UsageError, match="--module would be ignored"):
+    with pytest.raises(UsageError, match="--module has no effect"):
         planned(tmp_path, make_bzimage(), modules=(Module(Built(b"x"), "x"),))

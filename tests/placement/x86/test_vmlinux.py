@@ -60,8 +60,8 @@ def test_a_normal_load_puts_it_where_it_was_linked(kernel: KernelImage) -> None:
     kernel_item = plan.named(names.KERNEL)
     assert kernel_item is not None
     assert kernel_item.why == (
-        "at or as near above 0x1000000 as there is room, aligned to 2 MiB; "
-        "0x500000 bytes with its bss"
+        "at the lowest free address at or above 0x1000000, aligned to 2 MiB; 0x500000 "
+        "bytes with its bss"
     )
 
 

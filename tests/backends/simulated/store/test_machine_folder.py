@@ -116,7 +116,7 @@ def test_a_second_pykexec_is_refused_in_words(
         with pytest.raises(KexecError) as caught:
             backend.unload(Slot.CRASH)
         assert caught.value.code == "busy"
-        assert "another pykexec is at work" in caught.value.message
+        assert "another pykexec is running" in caught.value.message
         fcntl.flock(lock, fcntl.LOCK_SH)
         backend.show()
         with pytest.raises(KexecError):
