@@ -20,7 +20,7 @@ from pykexec.documents import codec
 from pykexec.documents.base import Document
 
 SCHEMAS = Path(pykexec.__file__).parent / "schemas"
-STATE = frozenset({"capture", "loaded", "stage", "simulated"})
+STATE = frozenset({"loaded", "stage", "simulated"})
 """Files that pykexec reads again itself, by a decoder with types of its own."""
 BEGINNING = '{\n  "schema": "pykexec.'
 

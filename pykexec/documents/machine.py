@@ -1,4 +1,4 @@
-"""pykexec.machine/1 and pykexec.captured/1."""
+"""pykexec.machine/1, pykexec.captured/1, and pykexec.capture/1: the captured file itself."""
 
 from __future__ import annotations
 
@@ -31,3 +31,29 @@ class CapturedFile:
     files: Count
     folders: Count
     unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedContents:
+    """what a file held: as text, or as base64 where it is none; or why that is unknown"""
+
+    unknown: str | None = None
+    text: str | None = None
+    base64: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedNames:
+    """what a folder held, or why that is unknown"""
+
+    unknown: str | None = None
+    entries: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """what /proc and /sys of a machine said, by absolute path"""
+
+    schema: ClassVar[str] = "pykexec.capture/1"
+    files: dict[str, CapturedContents]
+    folders: dict[str, CapturedNames]

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pykexec.documents.machine import Capture, CapturedContents, CapturedNames
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.facts import read_machine
 from pykexec.host.memory import hugetlb_size
@@ -22,7 +23,6 @@ from pykexec.host.root import READ_MAX, BadRoot, Folder, Root, unreadable
 from pykexec.images.contents import write_new
 from pykexec.machine import Unknown
 
-SCHEMA = "pykexec.capture/1"
 FILE_MAX = 64 << 20
 """Bytes of a captured machine that are read."""
 Record = bytes | Unknown
@@ -162,20 +162,27 @@ def capture(root: Root) -> Captured:
 def encode(captured: Captured) -> bytes:
     """Indented JSON with sorted paths: the same machine gives the same bytes, and a
     person can see what is handed on."""
-    files: dict[str, dict[str, str]] = {}
-    for path, found in sorted(captured.files.items()):
-        if isinstance(found, Unknown):
-            files[path] = {"unknown": found.why}
-        elif (plain := as_text(found)) is not None:
-            files[path] = {"text": plain}
-        else:
-            files[path] = {"base64": base64.b64encode(found).decode("ascii")}
-    folders = {
-        path: {"unknown": names.why} if isinstance(names, Unknown) else {"entries": list(names)}
-        for path, names in sorted(captured.folders.items())
-    }
-    document = {"schema": SCHEMA, "files": files, "folders": folders}
-    return (json.dumps(document, indent=1) + "\n").encode()
+    from pykexec.documents.codec import plain
+
+    document = Capture(
+        {path: contents_of(found) for path, found in sorted(captured.files.items())},
+        {path: names_of(found) for path, found in sorted(captured.folders.items())},
+    )
+    return (json.dumps(plain(document), indent=1) + "\n").encode()
+
+
+def contents_of(found: Record) -> CapturedContents:
+    if isinstance(found, Unknown):
+        return CapturedContents(unknown=found.why)
+    if (plain := as_text(found)) is not None:
+        return CapturedContents(text=plain)
+    return CapturedContents(base64=base64.b64encode(found).decode("ascii"))
+
+
+def names_of(found: Names) -> CapturedNames:
+    if isinstance(found, Unknown):
+        return CapturedNames(unknown=found.why)
+    return CapturedNames(entries=found)
 
 
 def as_text(found: bytes) -> str | None:
@@ -189,49 +196,51 @@ def as_text(found: bytes) -> str | None:
 
 def decode(data: bytes, name: str) -> Captured:
     """The other way; BadRoot for anything that `encode` does not write."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadRoot(f"{name}: not a captured machine: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise BadRoot(f"{name}: not a captured machine: its schema is not {SCHEMA}")
-    files, folders = document.get("files"), document.get("folders")
-    if not isinstance(files, dict) or not isinstance(folders, dict):
-        raise BadRoot(f"{name}: not a captured machine: no files or no folders")
-    for path in (*files, *folders):
+    document = read_document(data, name)
+    for path in (*document.files, *document.folders):
         if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
             raise BadRoot(f"{name}: not an absolute path: {path[:60]!r}")
     return Captured(
         name,
-        {path: decode_file(name, path, found) for path, found in files.items()},
-        {path: decode_folder(name, path, found) for path, found in folders.items()},
+        {path: record_of(name, path, found) for path, found in document.files.items()},
+        {path: entries_of(name, path, found) for path, found in document.folders.items()},
     )
 
 
-def decode_file(name: str, path: str, found: object) -> Record:
-    match found:
-        case {"unknown": str(why)}:
-            return Unknown(why)
-        case {"text": str(plain)}:
-            return plain.encode("utf-8", "replace")
-        case {"base64": str(packed)}:
-            try:
-                return base64.b64decode(packed, validate=True)
-            except ValueError as error:
-                raise BadRoot(f"{name}: {path[:60]}: {error}") from error
-    raise BadRoot(f"{name}: {path[:60]}: neither text, base64 nor unknown")
+def read_document(data: bytes, name: str) -> Capture:
+    from pykexec.documents.codec import decode as decode_document
+
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRoot(f"{name}: not a captured machine: {error}") from error
+    if not isinstance(found, dict) or found.get("schema") != Capture.schema:
+        raise BadRoot(f"{name}: not a captured machine: its schema is not {Capture.schema}")
+    try:
+        return decode_document(Capture, found)
+    except ValueError as error:
+        raise BadRoot(f"{name}: not a captured machine: {error}"[:300]) from error
 
 
-def decode_folder(name: str, path: str, found: object) -> Names:
-    match found:
-        case {"unknown": str(why)}:
-            return Unknown(why)
-        case {"entries": list(names)} if all(
-            isinstance(entry, str) and "/" not in entry and entry not in ("", ".", "..")
-            for entry in names
-        ):
-            return tuple(names)
-    raise BadRoot(f"{name}: {path[:60]}: neither entries nor unknown")
+def record_of(name: str, path: str, found: CapturedContents) -> Record:
+    if found.unknown is not None:
+        return Unknown(found.unknown)
+    if found.text is not None:
+        return found.text.encode("utf-8", "replace")
+    if found.base64 is None:
+        raise BadRoot(f"{name}: {path[:60]}: neither text, base64 nor unknown")
+    try:
+        return base64.b64decode(found.base64, validate=True)
+    except ValueError as error:
+        raise BadRoot(f"{name}: {path[:60]}: {error}") from error
+
+
+def entries_of(name: str, path: str, found: CapturedNames) -> Names:
+    if found.unknown is not None:
+        return Unknown(found.unknown)
+    if found.entries is None or any("/" in e or e in ("", ".", "..") for e in found.entries):
+        raise BadRoot(f"{name}: {path[:60]}: neither entries nor unknown")
+    return found.entries
 
 
 def write_capture(captured: Captured, path: Path) -> None:

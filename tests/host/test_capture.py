@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.documents.machine import Capture
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.capture import (
-    SCHEMA,
     capture,
     decode,
     encode,
@@ -21,6 +21,7 @@ from pykexec.host.capture import (
 from pykexec.host.facts import read_machine
 from pykexec.host.root import BadRoot, Folder
 from pykexec.machine import Machine, Unknown
+from tests.documents import validate
 
 from .conftest import FILES, KCORE_HEADERS, MakeTree, without
 
@@ -66,6 +67,7 @@ def test_captured_twice_is_the_same_file(tree: MakeTree) -> None:
     data = encode(capture(root))
     assert encode(capture(root)) == data
     assert encode(capture(decode(data, "captured"))) == data
+    validate(json.loads(data))
 
 
 def test_mode_is_private(tree: MakeTree, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_what_was_not_captured(tree: MakeTree) -> None:
 
 
 def document(**changes: object) -> bytes:
-    return json.dumps({"schema": SCHEMA, "files": {}, "folders": {}} | changes).encode()
+    return json.dumps({"schema": Capture.schema, "files": {}, "folders": {}} | changes).encode()
 
 
 HOSTILE = [
@@ -132,15 +134,16 @@ HOSTILE = [
     ("nested too deep", b"[" * 100_000, "not a captured machine: "),
     ("a list", b"[]", "not a captured machine: its schema is not pykexec.capture/1"),
     ("another schema", document(schema="x"), "its schema is not pykexec.capture/1"),
-    ("no files", document(files=[]), "not a captured machine: no files or no folders"),
+    ("no files", document(files=[]), "not a captured machine: files: expected "),
     ("a relative path", document(files={"etc": {}}), "not an absolute path: 'etc'"),
     (
         "a way up",
         document(folders={"/proc/../etc": {}}),
         "not an absolute path: '/proc/../etc'",
     ),
-    ("a path of two lines", document(folders={"/a\nb": 1}), "not an absolute path: '/a\\nb'"),
-    ("a number", document(files={"/a": 1}), "/a: neither text, base64 nor unknown"),
+    ("a path of two lines", document(folders={"/a\nb": {}}), "not an absolute path: '/a\\nb'"),
+    ("a number", document(files={"/a": 1}), "not a captured machine: files: "),
+    ("nothing", document(files={"/a": {}}), "/a: neither text, base64 nor unknown"),
     ("bad base64", document(files={"/a": {"base64": "%"}}), "/a: "),
     ("not base64", document(files={"/a": {"base64": "\u00e9"}}), "/a: "),
     (
@@ -149,7 +152,11 @@ HOSTILE = [
         "/a: neither entries nor unknown",
     ),
     ("an entry up", document(folders={"/a": {"entries": [".."]}}), "/a: neither entries"),
-    ("entries that are numbers", document(folders={"/a": {"entries": [1]}}), "/a: neither"),
+    (
+        "entries that are numbers",
+        document(folders={"/a": {"entries": [1]}}),
+        "folders: entries: expected text, found 1",
+    ),
 ]
 
 
