@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
+from pykexec.documents.codec import decode
 from pykexec.dump.core_file import open_core
 from pykexec.errors import KexecError
 from pykexec.flows.rehearse.qemu import QemuStage, listen, verdict
 from pykexec.flows.rehearse.simulated import NoProgress
 from pykexec.images.identify import identify
 from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
+from pykexec.qemu.said import Said
 from tests.builders import make_bzimage, pack
 from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
 
@@ -107,7 +109,7 @@ def test_a_dump_that_is_not_whole(
     story: list[dict[str, Any]], wrong: dict[str, int], rule: str
 ) -> None:
     said = {name: value for message in story for name, value in message.items()} | wrong
-    report = verdict(identify("bzImage"), QemuStage(), said)
+    report = verdict(identify("bzImage"), QemuStage(), decode(Said, said))
     assert [check.rule for check in report.checks if not check.ok] == [rule]
     assert not report.good
 
@@ -154,7 +156,7 @@ def wait_for_pid(path: Path) -> int:
     return int(path.read_text())
 
 
-DUMP = {"dump": {"size": 1}}
+DUMP = {"dump": {"size": 1, "head": "", "patterns": {}}}
 FILLED = {"filled": 1, "cpus": 2}
 SAYS_NO = {"refused": {"message": "no vmcore", "hint": None, "code": "x"}, "status": 1}
 SYSRQ = "Kernel panic - not syncing: sysrq triggered crash\n"
@@ -167,6 +169,9 @@ ENDS: list[tuple[str, list[dict[str, Any]], str, float, str, int, str, str]] = [
     ("panics early", [], "Kernel panic - not syncing: VFS\ntrace\n", 60, "", 1,
      "the first kernel ended the machine", "Kernel panic - not syncing: VFS"),
     ("a dump too early", [DUMP], "x\n", 60, "", 1, "the first kernel ended the machine", "x"),
+    ("another program", [FILLED, {"dump": 3}], "x\n", 60, "", 1,
+     "the guest cannot be understood: dump: expected Optional[SaidDump], found 3", "x"),
+    ("no plan", [FILLED, DUMP], "x\n", 60, "", 3, "the capture kernel ended the machine", "x"),
     ("hangs", [FILLED], SYSRQ + f"{STUB_SAYS}starting\n", 0, "", 3,
      "the capture kernel did not finish within 1 seconds", "starting"),
     ("the stub refuses", [FILLED], SYSRQ + f"{STUB_SAYS}digest differs\n", 60, "", 3,

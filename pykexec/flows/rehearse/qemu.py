@@ -14,10 +14,10 @@ from typing import Any
 
 import pykexec
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.documents.plan import backup_map_of, plan_of
+from pykexec.documents.codec import decode
+from pykexec.documents.plan import backup_map_of
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_check import Expected, expected_of_document, judge
-from pykexec.dump.vmcore_pages import PatternCount
 from pykexec.errors import CheckFailed, KexecError, NotSupported
 from pykexec.flows.rehearse.simulated import LoadFacts, NoProgress, Progress, Rehearsal
 from pykexec.images.contents import Contents
@@ -31,6 +31,7 @@ from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, Session, qemu, running
 from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import interpreter, python_tree
+from pykexec.qemu.said import Refused, Said, SaidDump
 
 APPEND = "console=ttyS0 panic=1 quiet"
 """For both kernels: what each of them says before it dies is on the console."""
@@ -151,35 +152,47 @@ def capture_initrd(before: Contents | None) -> bytes:
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
 
-def listen(session: Session, limit: float, tell: Progress) -> dict[str, Any]:
+def listen(session: Session, limit: float, tell: Progress) -> Said:
     """All that the guests say, up to the dump."""
-    said: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
     for message in session.messages(limit):
         if "step" in message:
-            tell.step(message["step"])
-        said |= message
-        if "refused" in said or ("dump" in said and "filled" in said):
+            tell.step(str(message["step"]))
+        messages |= message
+        if "refused" in messages or ("dump" in messages and "filled" in messages):
             break
-    if "refused" in said and "filled" not in said:
-        raise refusal(said)
-    if "refused" in said or "dump" not in said or "filled" not in said:
+    said = understood(messages, session)
+    if said.refused and said.filled is None:
+        raise refusal(said.refused, said.status)
+    if said.refused or not said.plan or not said.dump or said.filled is None:
         raise no_answer(said, session, limit)
     return said
 
 
-def refusal(said: dict[str, Any]) -> KexecError:
+def understood(messages: dict[str, Any], session: Session) -> Said:
+    """Raises NoFirstKernel for what pykexec does not say."""
+    try:
+        return decode(Said, messages)
+    except ValueError as error:
+        raise NoFirstKernel(
+            f"the guest cannot be understood: {error}"[:300],
+            hint=f"last line on its console: {session.last_words}",
+            console=session.last_lines,
+        ) from error
+
+
+def refusal(fault: Refused, status: int) -> KexecError:
     """What the load in the guest ended with, as if it had been here."""
-    fault = said["refused"]
-    error = KexecError(fault["message"], hint=fault["hint"])
-    error.code, error.exit_status = fault["code"], said["status"]
+    error = KexecError(fault.message, hint=fault.hint)
+    error.code, error.exit_status = fault.code, status
     return error
 
 
-def no_answer(said: dict[str, Any], session: Session, limit: float) -> KexecError:
+def no_answer(said: Said, session: Session, limit: float) -> KexecError:
     """Which kernel failed, and how."""
-    kind, who = (NoDump, "capture") if "filled" in said else (NoFirstKernel, "first")
-    if "refused" in said:
-        how = f"says: {said['refused']['message']}"
+    kind, who = (NoDump, "capture") if said.filled is not None else (NoFirstKernel, "first")
+    if said.refused:
+        how = f"says: {said.refused.message}"
     elif session.timed_out:
         how = f"did not finish within {limit:.0f} seconds"
     else:
@@ -188,13 +201,14 @@ def no_answer(said: dict[str, Any], session: Session, limit: float) -> KexecErro
     return kind(f"the {who} kernel {how}", hint=hint, console=session.last_lines)
 
 
-def verdict(image: KernelImage, stage: QemuStage, said: dict[str, Any]) -> Rehearsal:
+def verdict(image: KernelImage, stage: QemuStage, said: Said) -> Rehearsal:
     """Every rule, with what the plan says must be in the dump."""
-    plan = plan_of(said["plan"], "the guest")
-    expected = expected_of_document(plan)
-    wanted = Expected(expected.pages, expected.ram, said["cpus"])
-    dump = judge(core_of(said["dump"]), wanted, PatternCount(**said["dump"]["patterns"]))
+    plan, dump = said.plan, said.dump
+    assert plan, "listen() gives it"
     assert plan.elfcorehdr, "a crash by normal that is loaded has ELF core headers"
+    assert dump, "listen() gives it"
+    expected = expected_of_document(plan)
+    wanted = Expected(expected.pages, expected.ram, said.cpus)
     facts = LoadFacts(
         image,
         Mode(plan.mode) if plan.mode else None,
@@ -202,17 +216,18 @@ def verdict(image: KernelImage, stage: QemuStage, said: dict[str, Any]) -> Rehea
         backup_map_of(plan),
         plan.elfcorehdr.range,
         plan.elfcorehdr.program_headers,
-        tuple(said["warnings"]),
+        said.warnings,
     )
-    return Rehearsal("qemu", stage, facts, said["filled"], dump)
+    found = judge(core_of(dump), wanted, dump.patterns)
+    return Rehearsal("qemu", stage, facts, said.filled or 0, found)
 
 
-def core_of(dump: dict[str, Any]) -> CoreFile:
+def core_of(dump: SaidDump) -> CoreFile:
     """The dump without its memory: a file of the same headers and the same size."""
     fd = os.memfd_create("vmcore")
     try:
-        os.write(fd, b64decode(dump["head"]))
-        os.truncate(fd, dump["size"])
+        os.write(fd, b64decode(dump.head))
+        os.truncate(fd, dump.size)
         return open_core(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)

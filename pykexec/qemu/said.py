@@ -1,0 +1,43 @@
+"""What the guests of a rehearsal say, all messages together: the keys of `say` in first and
+capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.documents.base import Count
+from pykexec.documents.plan import PlanDocument
+from pykexec.dump.vmcore_pages import PatternCount
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An error that ended a guest."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SaidDump:
+    """/proc/vmcore: its size in bytes, what stands before the memory (base64), and the pages of
+    the pattern in it."""
+
+    size: Count
+    head: str
+    patterns: PatternCount
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """None is what no guest has said. `filled` is in pages; `status` is the exit status of what was
+    refused."""
+
+    plan: PlanDocument | None = None
+    warnings: tuple[str, ...] = ()
+    filled: Count | None = None
+    cpus: Count | None = None
+    dump: SaidDump | None = None
+    refused: Refused | None = None
+    status: int = 1
