@@ -18,6 +18,7 @@ FRAME = 0xFFFFFFFFFF000
 PAGE_SHIFT = 12
 KEPT = 1 << 13
 """Translations, and page tables of a page each in a quarter of that; then they start anew."""
+UNLIMITED = 1 << 62
 CLOCK_EVERY = 256
 """Reads between two looks at the clock."""
 READ_MAX = 64 << 20
@@ -39,14 +40,19 @@ class KernelMemory:
         self.leaves: dict[int, tuple[int, int]] = {}
         """Page number: (physical address of the page it lies in, shift of that page)."""
         self.tables: dict[int, bytes] = {}
-        self.until: float | None = None
-        """When reading is to end (time.process_time), OutOfTime from then on."""
-        self.reads = 0
+        self.left, self.until = UNLIMITED, 0.0
+
+    def limit(self, reads: int, until: float) -> None:
+        """At most so many reads from now on, and none after `until` (time.process_time): then they
+        raise OutOfTime. It is the number that ends a damaged list, on slow machines too."""
+        self.left, self.until = reads, until
 
     def tick(self) -> None:
         """Raises OutOfTime."""
-        self.reads += 1
-        if self.until is None or self.reads % CLOCK_EVERY:
+        self.left -= 1
+        if self.left < 0:
+            raise OutOfTime("it takes too many reads")
+        if self.left % CLOCK_EVERY or self.left > UNLIMITED // 2:
             return
         if time.process_time() > self.until:
             raise OutOfTime("it takes too long")

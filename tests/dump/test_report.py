@@ -298,3 +298,22 @@ def test_the_document(tmp_path: Path) -> None:
         "task": {"pid": 1, "tgid": 1, "parent": 1, "comm": "init", "state": "S"},
     }  # fmt: skip
     assert document["problems"] == []
+
+
+def test_reads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a list that goes on and on; the other sections are there all the same."""
+    monkeypatch.setattr("pykexec.dump.report.SECTION_READS", 130)
+    many = tuple(Task(number, b"x") for number in range(1, 60))
+    report = report_of(tmp_path, Kernel(tasks=many))
+    assert reasons(report)["tasks"] == "it takes too many reads"
+    assert report.tasks
+    assert 0 < report.tasks.processes < 59
+    assert report.memory
+
+
+def test_reads_of_all_sections_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pykexec.dump.report.ALL_READS", 200)
+    report = report_of(tmp_path, Kernel())
+    assert report.log
+    assert report.armed is None
+    assert reasons(report)["armed"] == "it takes too many reads"
