@@ -87,6 +87,8 @@ class VM:
         disks: Sequence[Path] = (),
         timeout_s: float = 300,
         on_mark: Callable[[str, Qmp], object] | None = None,
+        on_console: Callable[[str, Qmp], object] | None = None,
+        arguments: Sequence[str] = (),
     ) -> Result:
         """Run `first` in the first kernel, and `second` in what that kernel starts.
 
@@ -102,7 +104,8 @@ class VM:
         `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS. `disks` are
         raw images that the guest may write to, /dev/vdc and further.
 
-        `on_mark` is called with the text of each `host mark`, and may send QMP commands.
+        `on_mark` is called with the text of each `host mark`, `on_console` with each line of the
+        console; both may send QMP commands. `arguments` are more of QEMU's words.
         """
         guest = Guest(first, python, tuple(site), tuple(programs), tuple(modules), files)
         parts = guest.parts(self.kernel, "first")
@@ -127,9 +130,13 @@ class VM:
                 smp=smp,
                 cpu=cpu,
                 accel=accel,
-                arguments=(*(("-bios", str(firmware)) if firmware else ()), *drives(disks)),
+                arguments=(
+                    *(("-bios", str(firmware)) if firmware else ()),
+                    *drives(disks),
+                    *arguments,
+                ),
             )
-            return machine.run(results, timeout_s, on_mark)
+            return machine.run(results, timeout_s, on_mark, on_console)
 
     def initrd(self, script: str) -> bytes:
         """For a kernel after the second: busybox and a script."""

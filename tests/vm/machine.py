@@ -32,6 +32,8 @@ __all__ = ["NO_STATUS", "TIMED_OUT", "Machine", "Mark", "Qmp", "Result"]
 
 DISK_MIB = 16384  # sparse
 STAGES = ("first", "second")
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h; as root
+CONSOLE_ROOM = 64 << 20
 BOOTS = 3
 BOOT_SECONDS = 150
 """To the kernel's first process, which takes five to ten."""
@@ -135,23 +137,29 @@ class Machine:
         files: Path,
         timeout_s: float = 300,
         on_mark: Callable[[str, Qmp], object] | None = None,
+        on_console: Callable[[str, Qmp], object] | None = None,
     ) -> Result:
         """Boot, and wait for `host exit`; one machine at a time on this computer.
 
-        `on_mark` is called with each mark's text, and may send QMP commands. A kernel that dies
-        or stands still before its first process, as TCG lets one do now and then, says nothing
-        of what is tested: it is started anew, with a warning.
+        `on_mark` is called with each mark's text, `on_console` with each line of the console; both
+        may send QMP commands. A kernel that dies or stands still before its first process, as TCG
+        lets one do now and then, says nothing of what is tested: it is started anew, with a
+        warning.
         """
         with locked("machine"):
             for _ in range(BOOTS - 1):
-                result = self.run_once(files, timeout_s, on_mark)
+                result = self.run_once(files, timeout_s, on_mark, on_console)
                 if result.booted:
                     return result
                 warnings.warn(f"the first kernel did not boot: {result.story()}", stacklevel=2)
-            return self.run_once(files, timeout_s, on_mark)
+            return self.run_once(files, timeout_s, on_mark, on_console)
 
     def run_once(
-        self, files: Path, timeout_s: float, on_mark: Callable[[str, Qmp], object] | None
+        self,
+        files: Path,
+        timeout_s: float,
+        on_mark: Callable[[str, Qmp], object] | None,
+        on_console: Callable[[str, Qmp], object] | None,
     ) -> Result:
         """One process."""
         with ExitStack() as stack:
@@ -162,6 +170,7 @@ class Machine:
                 disk.touch()
                 os.truncate(disk, DISK_MIB << 20)
             pairs = {name: socket.socketpair() for name in ("console", "control", "qmp")}
+            widen(pairs["console"][1])
             for pair in pairs.values():
                 stack.callback(pair[0].close)
             said = stack.enter_context(open(work / "said", "w+"))
@@ -180,7 +189,9 @@ class Machine:
             for pair in pairs.values():
                 pair[1].close()
             log = stack.enter_context(open(files / "console.log", "wb", buffering=0))
-            session = Session(pairs["console"][0], pairs["control"][0], log, files, on_mark, start)
+            session = Session(
+                pairs["console"][0], pairs["control"][0], log, files, on_mark, start, on_console
+            )
             status = session.serve(pairs["qmp"][0], start + BOOT_SECONDS, start + timeout_s)
             seconds = time.monotonic() - start
             # Its sockets close a moment before it has ended.
@@ -200,6 +211,14 @@ class Machine:
                 tuple(session.console_lines),
                 session.booted,
             )
+
+
+def widen(console: socket.socket) -> None:
+    """QEMU drops what has no room in its socket, and each character takes a buffer of its own
+    there: room for some ten thousand, as far as this computer lets us."""
+    with suppress(OSError):
+        console.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONSOLE_ROOM)
+        console.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, CONSOLE_ROOM)
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float = 0) -> str:

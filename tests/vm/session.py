@@ -72,6 +72,7 @@ class Session:
     files: Path
     on_mark: Callable[[str, Qmp], object] | None
     start: float
+    on_console: Callable[[str, Qmp], object] | None = None
     marks: list[Mark] = field(default_factory=list)
     console_lines: list[Mark] = field(default_factory=list)
     booted: bool = False
@@ -100,7 +101,11 @@ class Session:
                     if not received:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is self.console:
+                        shown = len(self.console_lines)
                         self.show(received)
+                        for line in self.console_lines[shown:]:
+                            if self.on_console:
+                                self.on_console(line.text, qmp)
                     else:
                         self.hear(received, qmp)
         return NO_STATUS if self.status is None else self.status

@@ -1,0 +1,88 @@
+"""Times programs that read a dump: the best wall time of some runs, with processor time and
+memory. Half of what a short Python program takes is the start of Python, which is a row of
+its own."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.dump.as_vmcore import vmcore_of
+from tests.vm import supplies
+from tests.vm.debian import Unavailable
+from tests.vm.panicked import panicked
+
+RUNS = 10
+DMESG = "from pykexec.vmcore_dmesg import main; main()"
+OPEN = "from pykexec.dump.reader import open_dump; open_dump({!r}).info"
+DRGN = "import drgn; p = drgn.Program(); p.set_core_dump({!r}); p['VMCOREINFO']"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A program and its words."""
+
+    name: str
+    words: tuple[str, ...]
+    folders: str = ""
+
+
+def rows(vmcore: Path, compressed: Path, scratch: Path) -> list[Row]:
+    """In groups of the same work."""
+    debian = {name: supplies.program(name) for name in ("vmcore-dmesg", "makedumpfile")}
+    folders = ":".join(str(path) for tool in debian.values() for path in tool.library_folders)
+    python = (sys.executable, "-c")
+    dmesg, makedumpfile = (str(tool.path) for tool in debian.values())
+    text = str(scratch / "text")
+    report = (sys.executable, "-m", "pykexec", "vmcore", "report")
+    return [
+        Row("python -c pass", (*python, "pass")),
+        Row("open: pykexec", (*python, OPEN.format(str(vmcore)))),
+        Row("open: drgn", (*python, DRGN.format(str(vmcore)))),
+        Row("log: vmcore-dmesg (C)", (dmesg, str(vmcore)), folders),
+        Row("log: pykexec-vmcore-dmesg", (*python, DMESG, str(vmcore))),
+        Row("log: makedumpfile --dump-dmesg",
+            (makedumpfile, "-f", "--dump-dmesg", str(vmcore), text), folders),
+        Row("log: pykexec, kdump-compressed", (*python, DMESG, str(compressed))),
+        Row("report: pykexec", (*report, str(vmcore))),
+        Row("report: pykexec, kdump-compressed", (*report, str(compressed))),
+    ]  # fmt: skip
+
+
+def measure(row: Row) -> tuple[float, float]:
+    """(wall seconds, processor seconds) of the quickest run."""
+    env = os.environ | ({"LD_LIBRARY_PATH": row.folders} if row.folders else {})
+    best = (float("inf"), 0.0)
+    for _ in range(RUNS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.perf_counter()
+        subprocess.run(row.words, env=env, stdout=subprocess.DEVNULL, check=True)
+        wall = time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        best = min(best, (wall, used))
+    return best
+
+
+def main() -> None:
+    crash = panicked(supplies.kernel(supplies.DEFAULT_SERIES))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        vmcore = vmcore_of(crash.elf, scratch / "vmcore", crash.symbols)
+        print(f"{'':36}{'wall ms':>9}{'CPU ms':>9}")
+        for row in rows(vmcore, crash.kdump, scratch):
+            wall, used = measure(row)
+            print(f"{row.name:36}{wall * 1e3:9.1f}{used * 1e3:9.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Unavailable as unavailable:
+        raise SystemExit(unavailable.reason) from None

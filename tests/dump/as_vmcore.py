@@ -1,0 +1,70 @@
+"""QEMU's dump with the program headers of /proc/vmcore: tools of a capture kernel want virtual
+addresses in them (kexec-tools: elfcorehdr of x86_64)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_LOAD, PT_NOTE
+from pykexec.dump.reader import open_dump
+
+TEXT, TEXT_SIZE = 0xFFFFFFFF80000000, 64 << 20
+ALIGN = 4096
+
+
+def vmcore_of(source: Path, target: Path, symbols: dict[str, int]) -> Path:
+    """By the addresses that the guest itself has named (/proc/kallsyms)."""
+    dump = open_dump(str(source))
+    return as_vmcore(
+        source,
+        target,
+        page_offset=dump.kernel.u64(symbols["page_offset_base"]),
+        phys_base=dump.info.number("phys_base"),
+        text=symbols["_stext"],
+    )
+
+
+def as_vmcore(source: Path, target: Path, *, page_offset: int, phys_base: int, text: int) -> Path:
+    """`text` is the virtual address of _stext. Memory is the same, byte for byte."""
+    with source.open("rb") as file:
+        fields = EHDR.unpack(file.read(EHDR.size))
+        file.seek(fields[5])
+        headers = [PHDR.unpack(file.read(PHDR.size)) for _ in range(fields[10])]
+        notes = [header for header in headers if header[0] == PT_NOTE]
+        loads = [header for header in headers if header[0] == PT_LOAD]
+        note = b""
+        for _, _, offset, _, _, size, _, _ in notes:
+            file.seek(offset)
+            note += file.read(size)
+        count = 2 + len(loads)
+        note_at = EHDR.size + PHDR.size * count
+        table = [PHDR.pack(PT_NOTE, 0, note_at, 0, 0, len(note), len(note), 0)]
+        at = -(-(note_at + len(note)) // ALIGN) * ALIGN
+        places = []
+        for _, _, offset, _, paddr, size, _, _ in loads:
+            places.append((offset, at, size))
+            table.append(PHDR.pack(PT_LOAD, 7, at, page_offset + paddr, paddr, size, size, 0))
+            at += size
+        start = text - TEXT + phys_base
+        where = places[0][1] + start - loads[0][4]
+        table.insert(1, PHDR.pack(PT_LOAD, 7, where, text, start, TEXT_SIZE, TEXT_SIZE, 0))
+        head = EHDR.pack(
+            EI_IDENT, ET_CORE, EM_X86_64, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, count,
+            0, 0, 0,
+        )  # fmt: skip
+        with target.open("wb") as out:
+            out.write(head + b"".join(table) + note)
+            for offset, place, size in places:
+                file.seek(offset)
+                out.seek(place)
+                copy(file, out, size)
+    return target
+
+
+def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """A number of bytes."""
+    while size:
+        data = source.read(min(size, 1 << 20))
+        target.write(data)
+        size -= len(data)

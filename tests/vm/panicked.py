@@ -1,0 +1,103 @@
+"""A guest that panics, and its memory as QEMU saves it: what the kernel said before, and what it
+left. Taken once a kernel and kept for the whole run of the tests."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .lab import VM
+from .machine import Qmp, Result
+from .supplies import Kernel
+
+MEMORY_MIB = 256
+LAST_LINE = "---[ end Kernel panic"
+MODULES = ("qemu_fw_cfg", "loop")
+"""The first of them tells QEMU where VMCOREINFO is."""
+FIRST = r"""
+    exec 2> /dev/null
+    python3 -m guest.blocked &
+    ln -s /bin/busybox "/tmp/a) (b"
+    (exec -a sleep "/tmp/a) (b" 1000) &
+    printf '<4>control: a\tb \033[31mred \303\274ml \377 end\n' > /dev/kmsg
+    printf '<4>two\nlines\n' > /dev/kmsg
+    until cat /proc/[0-9]*/stat | grep -q '(python3) D'; do sleep 1; done
+    sleep 2
+    for process in /proc/[0-9]*; do
+        cat $process/stat >> /out/stats
+        echo "${process#/proc/} $(sed -n 's/^VmRSS://p' $process/status)" >> /out/rss
+    done
+    cat /proc/[0-9]*/task/[0-9]*/stat > /out/threads
+    for name in modules kallsyms meminfo uptime sys/kernel/tainted; do
+        cat /proc/$name > /out/${name##*/}
+    done
+    copyout /out
+    taskset 2 sh -c 'echo c > /proc/sysrq-trigger'
+    sleep 600
+"""
+
+
+@dataclass(frozen=True)
+class Panicked:
+    """`elf` and `kdump` are what dump-guest-memory wrote; files of the guest are in `known`."""
+
+    kernel: Kernel
+    result: Result
+    elf: Path
+    kdump: Path
+
+    @property
+    def known(self) -> Path:
+        return self.result.files / "first"
+
+    @property
+    def console(self) -> bytes:
+        """As it came over the line, of the kernel alone: the guest itself says nothing."""
+        return (self.result.files / "console.log").read_bytes()
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """/proc/kallsyms; of several of a name the first."""
+        found: dict[str, int] = {}
+        for line in (self.known / "kallsyms").read_text().splitlines():
+            addr, _, name = line.split()[:3]
+            found.setdefault(name, int(addr, 16))
+        return found
+
+
+def saver(folder: Path) -> Callable[[str, Qmp], object]:
+    """Saves the memory when the last line of a panic has come, and ends the machine."""
+
+    def save(line: str, qmp: Qmp) -> None:
+        if LAST_LINE not in line:
+            return
+        qmp("stop")
+        for name, more in (("elf", {}), ("kdump", {"format": "kdump-zlib"})):
+            target = {"paging": False, "protocol": f"file:{folder / name}"}
+            qmp("dump-guest-memory", target | more)
+        qmp("quit")
+
+    return save
+
+
+@cache
+def panicked(kernel: Kernel, *, cpu: str = "qemu64") -> Panicked:
+    """A panic by sysrq on the second of two CPUs, and everything logged on the console."""
+    folder = Path(tempfile.mkdtemp(prefix="pykexec-panicked-"))
+    result = VM(kernel, folder).run(
+        FIRST,
+        append="panic=0 ignore_loglevel",
+        mem_mib=MEMORY_MIB,
+        smp=2,
+        cpu=cpu,
+        python=True,
+        modules=MODULES,
+        arguments=("-device", "vmcoreinfo"),
+        on_console=saver(folder),
+    )
+    if not (folder / "kdump").exists():
+        raise AssertionError(f"no dump: {result.story()}")
+    return Panicked(kernel, result, folder / "elf", folder / "kdump")

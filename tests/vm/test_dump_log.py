@@ -1,0 +1,110 @@
+"""The log of real kernels that panicked: against the console, against Debian's vmcore-dmesg, and
+out of every file that Debian's makedumpfile makes of the dump."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pykexec.dump.kdump_memory import KdumpMemory
+from pykexec.dump.log import records
+from pykexec.dump.reader import open_dump
+from tests.dump.as_vmcore import vmcore_of
+
+from .panicked import MEMORY_MIB, Panicked, panicked
+from .supplies import Kernel, program
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def crash(kernel: Kernel) -> Panicked:
+    return panicked(kernel)
+
+
+def log(path: Path) -> list[bytes]:
+    return [line for record in records(open_dump(str(path))) for line in record.lines()]
+
+
+def tool(name: str, *words: str | Path) -> bytes:
+    """Output of a program of Debian's, which has to succeed."""
+    found = program(name)
+    folders = ":".join(str(folder) for folder in found.library_folders)
+    done = subprocess.run(
+        [found.path, *words], env={**os.environ, "LD_LIBRARY_PATH": folders}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def vmcore(crash: Panicked, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With virtual addresses, which the guest itself has named."""
+    return vmcore_of(crash.elf, tmp_path_factory.mktemp("vmcore") / "vmcore", crash.symbols)
+
+
+def test_the_log_is_the_console_byte_for_byte(crash: Panicked) -> None:
+    said = crash.console.replace(b"\r\n", b"\n")
+    found = log(crash.elf)
+    assert said[said.index(found[0]) :].rstrip(b"\n") == b"\n".join(found)
+    assert len(found) > 300
+    assert any(line.endswith(b"control: a\tb \x1b[31mred \xc3\xbcml \xff end") for line in found)
+
+
+def test_qemus_own_compressed_file(crash: Panicked) -> None:
+    assert open_dump(str(crash.kdump)).format == "kdump-compressed (zlib), flattened"
+    assert log(crash.kdump) == log(crash.elf)
+
+
+def test_vmcore_dmesg_of_debian(crash: Panicked, vmcore: Path) -> None:
+    """The same bytes. On 7.x theirs may lose the text of a record: none here ends with the ring."""
+    code = "from pykexec.vmcore_dmesg import main; main()"
+    ours = subprocess.run([sys.executable, "-c", code, vmcore], capture_output=True)
+    assert (ours.returncode, ours.stderr) == (0, b"")
+    assert ours.stdout == tool("vmcore-dmesg", vmcore)
+
+
+MAKEDUMPFILE = {
+    "zlib": ("-c", "-d", "31"),
+    "lzo": ("-l", "-d", "31"),
+    "lzo, all pages": ("-l", "-d", "0"),
+    "not compressed": ("-d", "31"),
+    "elf": ("-E", "-d", "31"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKEDUMPFILE)
+def test_files_of_makedumpfile(kind: str, crash: Panicked, vmcore: Path, tmp_path: Path) -> None:
+    target = tmp_path / "dump"
+    tool("makedumpfile", *MAKEDUMPFILE[kind], vmcore, target)
+    assert log(target) == log(crash.elf)
+    assert_same_memory(target, crash)
+
+
+@pytest.mark.parametrize("kind", [("-l", "-d", "31"), ("-E", "-d", "31")])
+def test_flattened_files_of_makedumpfile(
+    kind: tuple[str, ...], crash: Panicked, vmcore: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "dump"
+    target.write_bytes(tool("makedumpfile", "-F", *kind, vmcore))
+    assert open_dump(str(target)).format.endswith("flattened")
+    assert log(target) == log(crash.elf)
+    assert_same_memory(target, crash)
+
+
+def assert_same_memory(target: Path, crash: Panicked) -> None:
+    """Every page of a compressed file; of an ELF file, which does not tell what it leaves out from
+    zeros, the kernel's text."""
+    filtered, whole = open_dump(str(target)).memory, open_dump(str(crash.elf))
+    known = crash.symbols
+    text = range(known["_stext"], known["_etext"], 4096)
+    pages = [whole.kernel.translate(addr)[0] & ~0xFFF for addr in text]
+    assert len(pages) > 2000
+    if isinstance(filtered, KdumpMemory):
+        pages += [frame * 4096 for frame in range(MEMORY_MIB << 8) if filtered.has(frame)]
+    for addr in pages:
+        assert filtered.read(addr, 4096) == whole.memory.read(addr, 4096), hex(addr)
