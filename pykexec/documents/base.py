@@ -142,10 +142,3 @@ def truth(found: object) -> bool:
     if not isinstance(found, bool):
         raise TypeError(f"expected true or false, found {short(found)}")
     return found
-
-
-def texts(found: object) -> tuple[str, ...]:
-    """Raises TypeError."""
-    if not isinstance(found, list):
-        raise TypeError(f"expected a list, found {short(found)}")
-    return tuple(map(text, found))

@@ -24,7 +24,6 @@ from pykexec.documents.base import (
     Sha256,
     hex_number,
     text,
-    texts,
     truth,
     whole,
 )
@@ -49,7 +48,6 @@ class Strict(Dialect):
         int: {"serialize": pass_through, "deserialize": whole},
         str: {"serialize": pass_through, "deserialize": text},
         bool: {"serialize": pass_through, "deserialize": truth},
-        tuple[str, ...]: {"serialize": list, "deserialize": texts},
     }
 
 

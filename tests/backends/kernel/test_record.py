@@ -57,6 +57,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         {"segments": [[1, 2]]},
         {"entry": "0x1000"},
         {"since": float("inf")},
+        {"since": True},
         {"window": [0.5, 8]},
         {"window": [1, 2, 3]},
         {"segments": {}},
