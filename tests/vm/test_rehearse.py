@@ -73,7 +73,7 @@ def test_stub_swap_with_an_initrd_whose_init_would_end_it(kernel: Kernel, tmp_pa
 def test_a_load_that_the_kernel_has_no_room_for(kernel: Kernel) -> None:
     status, document = rehearse(kernel, "--crash-size", "1G", "--used", "1")
     assert status == 6
-    assert document["error"]["hint"].startswith("a smaller --crash-size")
+    assert document["error"]["hint"].startswith("use a smaller --crash-size")
 
 
 def test_a_capture_kernel_that_has_too_little_memory(kernel: Kernel) -> None:
