@@ -124,8 +124,8 @@ def test_parameters_with_tables_take_counts_and_digest_from_them() -> None:
         (lambda: Exchange(0x1000, 0x3000, -0x1000), "is empty"),
         (lambda: Exchange(0x1000, 0x1000, 0x1000), "dest 0x1000..0x2000 overlaps source 0x1000.."),
         (lambda: Exchange(0x1000, 0x2000, 0x2000), "dest 0x1000..0x3000 overlaps source 0x2000.."),
-        (lambda: Exchange(2**64 - 0x1000, 0, 0x2000), "not a range of physical addresses"),
-        (lambda: Exchange(-0x1000, 0x4000, 0x1000), "not a range of physical addresses"),
+        (lambda: Exchange(2**64 - 0x1000, 0, 0x2000), "invalid range of physical addresses"),
+        (lambda: Exchange(-0x1000, 0x4000, 0x1000), "invalid range of physical addresses"),
     ],
 )
 def test_an_exchange_that_makes_no_sense_is_refused(
@@ -210,10 +210,10 @@ def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], s
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Region(0, 0, ZERO), "region: not a range of physical addresses"),
-        (lambda: Region(2**64 - 1, 2, ZERO), "region: not a range of physical addresses"),
+        (lambda: Region(0, 0, ZERO), "region: invalid range of physical addresses"),
+        (lambda: Region(2**64 - 1, 2, ZERO), "region: invalid range of physical addresses"),
         (lambda: Region(0, 1, b""), "a sha256 has 32 bytes, not 0"),
-        (lambda: Seal(2**64 - 1, 2, ZERO), "seal: not a range of physical addresses"),
+        (lambda: Seal(2**64 - 1, 2, ZERO), "seal: invalid range of physical addresses"),
         (lambda: Seal.of(0x1000, b""), "nothing to seal at 0x1000"),
         (
             lambda: StubParams(1, 1).with_tables(b"x" * 60, at=1, n_regions=1),
@@ -270,7 +270,7 @@ def test_another_builds_stub_can_be_read_if_asked() -> None:
         (b"x" * 47, (1, 0), "0x2f bytes cannot hold 1 regions and 0 exchanges"),
         (b"x" * 47, (0, 2), "cannot hold 0 regions and 2 exchanges"),
         (b"", (-1, 2), "cannot hold -1 regions"),
-        (bytes(48), (1, 0), "region 0: region: not a range"),
+        (bytes(48), (1, 0), "region 0: region: invalid range"),
         (
             tables([REGION], []) + struct.pack("<QQQ", 0x1000, 0x2000, 24),
             (1, 1),
@@ -294,7 +294,7 @@ def test_tables_that_make_no_sense_are_refused_by_number(
 def test_a_short_seal_is_refused() -> None:
     with pytest.raises(BadStub, match="not a seal: 0x2f bytes, 0x30 expected"):
         parse_seal(bytes(47))
-    with pytest.raises(BadStub, match="seal: not a range"):
+    with pytest.raises(BadStub, match="seal: invalid range"):
         parse_seal(b"\xff" * 48)
 
 
