@@ -17,11 +17,11 @@ from .product import (
 )
 
 PATTERN_MIB = 100
-REFUSED = "--crash-by-normal --mode stub-swap --crash-size 64G"
+REFUSED = "--replace --crash-by-normal --mode stub-swap --crash-size 64G"
 OLD = "/boot/vmlinuz --initrd /boot/initrd2 --backend kernel"
 FIRST = f"""
     python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
-    {PYKEXEC} load {OLD} --crash --append "{CAPTURE_APPEND} image=old" > /out/old
+    {PYKEXEC} load {OLD} {{old}} --append "{CAPTURE_APPEND} image=old" > /out/old
     {PYKEXEC} load {OLD} {REFUSED} --json > /out/refused.json || true
     cat /sys/kernel/kexec_crash_loaded > /out/loaded
     {SETTLED}
@@ -36,10 +36,16 @@ SECOND = """
 """
 
 
+BY_NORMAL = "--crash-by-normal --mode in-place --crash-size 192M"
+
+
+@pytest.mark.parametrize("old", ["--crash", BY_NORMAL])
 @pytest.mark.parametrize(("moment", "image"), [("before", "old"), ("after", "new")])
-def test_a_panic_finds_the_old_image_or_the_new_one(vm: VM, moment: str, image: str) -> None:
+def test_a_panic_finds_the_old_image_or_the_new_one(
+    vm: VM, moment: str, image: str, old: str
+) -> None:
     result = vm.run(
-        FIRST.format(moment=moment),
+        FIRST.format(moment=moment, old=old),
         SECOND,
         append="crashkernel=208M",
         mem_mib=2048,

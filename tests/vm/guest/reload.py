@@ -38,6 +38,7 @@ def main(moment: str) -> None:
     wanted = LoadRequest(
         kind=ImageKind.CRASH_BY_NORMAL,
         mode=Mode.STUB_SWAP,
+        replaces=True,
         initrd=joined_initrd([Path("/boot/initrd2")]),
         append=("console=ttyS0", "panic=1", "quiet", "image=new"),
     )
