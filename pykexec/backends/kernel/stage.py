@@ -21,7 +21,9 @@ from pykexec.syscalls import SyscallError
 STEP_MIN = 16
 """Pages by which a search grows, at least."""
 LOST_MAX = 512
-"""Pages that others may take during a search before it is given up."""
+LOST_PART = 4
+"""Pages that others may take during a search before it is given up: so many, and that part of
+what the search may take besides. They do not give them back, and no OOM killer counts them."""
 ROOM_MIN = 32
 """Pages that others may take in one step, at least: they are that quick."""
 NAMED_MAX = 3
@@ -175,7 +177,7 @@ def search(
     asked, compacted = wanted.pages, False
     lost = 0
     while True:
-        first, may_lose = len(frames), min(LOST_MAX, limit - asked) - lost
+        first, may_lose = len(frames), min(LOST_MAX, (limit - asked) // LOST_PART) - lost
         grown, taken = obtain(pages, journal, first, asked - first, may_lose)
         lost += taken
         if grown:
