@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TypeVar
 
-from pykexec.dump.faults import UnknownKernel
+from pykexec.dump.faults import OutOfTime, UnknownKernel
 from pykexec.dump.linux import Linux
 from pykexec.dump.log import records
 from pykexec.dump.memory import Memory, read_memory
@@ -23,7 +23,15 @@ from pykexec.dump.panic import LogEnd, read_end
 from pykexec.dump.reader import Dump, uts_name
 from pykexec.dump.registers import Registers, cpu_registers
 from pykexec.dump.stacks import Frame, Unwinder
-from pykexec.dump.tasks import Task, current_tasks, largest, processes, threads
+from pykexec.dump.tasks import (
+    TASKS_MAX,
+    Task,
+    TaskReader,
+    current_tasks,
+    largest,
+    processes,
+    threads_of,
+)
 from pykexec.errors import KexecError
 
 SECTION_READS, ALL_READS = 400_000, 1_000_000
@@ -233,24 +241,38 @@ class Maker:
     def tasks(self) -> Tasks:
         """Of damaged lists what comes before the damage."""
         leaders: list[Task] = []
-        blocked: list[Task] = []
-        count = 0
         try:
             leaders.extend(processes(self.linux))
         except KexecError as error:
             if not leaders:
                 raise
             self.problem("tasks", error)
-        try:
-            for task in threads(self.linux):
-                count += 1
-                if task.blocked and len(blocked) < BLOCKED_MAX:
-                    blocked.append(task)
-        except KexecError as error:
-            self.problem("tasks", error)
+        count, blocked = self.threads(leaders)
         most = self.optional("tasks", lambda: largest(self.linux, leaders, LARGEST)) or []
         shown = [Blocked(task, self.stack_of(task)) for task in blocked]
         return Tasks(len(leaders), count, shown, most)
+
+    def threads(self, leaders: list[Task]) -> tuple[int, list[Task]]:
+        """How many there are, and those that are blocked. Of a process whose list cannot be read
+        the first thread counts."""
+        count, blocked, lost = 0, list[Task](), list[KexecError]()
+        reader = TaskReader(self.linux)
+        for leader in leaders:
+            found: list[Task] = []
+            try:
+                found.extend(threads_of(reader, leader, TASKS_MAX - count))
+            except OutOfTime as error:
+                self.problem("tasks", error)
+                break
+            except KexecError as error:
+                lost.append(error)
+            found = found or [leader]
+            count += len(found)
+            blocked += [task for task in found if task.blocked]
+        if lost:
+            who = "1 process" if len(lost) == 1 else f"{len(lost)} processes"
+            self.problem("tasks", f"threads of {who}: {lost[0].message}")
+        return count, blocked[:BLOCKED_MAX]
 
     def stack_of(self, task: Task) -> list[Frame]:
         return self.optional("tasks", lambda: self.unwinder.of_task(task)) or []

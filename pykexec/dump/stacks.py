@@ -19,6 +19,8 @@ FRAMES_MAX = 128
 GUESSES_MAX = 64
 STACK_SIZE = 16 << 10
 """THREAD_SIZE of x86_64."""
+RESUME_BYTES = 1 << 10
+"""Of a stack, searched for the first frame; __crash_kexec has 200 of its own."""
 FRAME_DEFAULT = 56
 """struct inactive_task_frame: r15 to r12, bx, bp, return address."""
 
@@ -47,6 +49,9 @@ class State:
     bp: int
     exact: bool
     registers: Registers | None = None
+
+
+LOST = State(0, 0, 0, False)
 
 
 class Unwinder:
@@ -119,6 +124,8 @@ class Unwinder:
             seen.add((state.ip, state.sp))
             yield Frame(state.ip, self.place_of(state.ip, state.exact), registers=saved)
             after = self.caller(state)
+            if after is LOST and len(seen) == 1 and state.exact:
+                after = self.resumed(state)
             if after is None:
                 return
             if after.registers and after.registers.from_user:
@@ -129,19 +136,42 @@ class Unwinder:
             state = after
         yield from self.guesses(state.sp)
 
+    def resumed(self, state: State) -> State:
+        """Of a CPU whose own instruction has no rule: the first return address on its stack from
+        which the rules lead to the stack's end. What crash_setup_regs (kexec.h) notes as rip may
+        be any address near the function: a compiler is free to move the label of _THIS_IP_."""
+        for at in range(state.sp + 7 & ~7, state.sp + RESUME_BYTES, 8):
+            try:
+                found = State(self.linux.memory.u64(at), at + 8, state.bp, False)
+            except KexecError:
+                break
+            if self.is_text(found.ip) and self.ends(found):
+                return found
+        return LOST
+
+    def ends(self, state: State) -> bool:
+        """Whether the rules lead on, to the end of the stack or into user space."""
+        for number in range(FRAMES_MAX):
+            after = self.caller(state)
+            if after is None or (after.registers and after.registers.from_user):
+                return number > 0
+            if not self.is_text(after.ip) and self.module_of(after.ip) is None:
+                return False
+            state = after
+        return False
+
     def caller(self, state: State) -> State | None:
-        """The next frame; None at the end. One with ip 0 where the way is lost."""
-        lost = State(0, state.sp, 0, False)
+        """The next frame; None at the end, LOST where no rule leads on."""
         addr = state.ip if state.exact else state.ip - 1
         try:
             rule = self.orc.rule(addr, self.module_of(addr)) if self.orc else None
             if rule is None or rule.kind is Kind.UNDEFINED:
-                return lost
+                return LOST
             if rule.kind is Kind.END:
                 return None
-            return self.applied(rule, state) or lost
+            return self.applied(rule, state) or LOST
         except KexecError:
-            return lost
+            return LOST
 
     def applied(self, rule: Rule, state: State) -> State | None:
         """unwind_next_frame."""

@@ -109,17 +109,22 @@ def processes(linux: Linux) -> Iterator[Task]:
         yield reader.read(addr)
 
 
+def threads_of(reader: TaskReader, leader: Task, most: int) -> Iterator[Task]:
+    """Every thread of a process, the first one first; at most so many."""
+    linux = reader.linux
+    signal = linux.memory.u64(leader.address + linux.offset("task_struct.signal"))
+    head = signal + linux.offset("signal_struct.thread_head")
+    for addr in linux.list_of(head, "task_struct.thread_node", most):
+        yield leader if addr == leader.address else reader.read(addr)
+
+
 def threads(linux: Linux) -> Iterator[Task]:
     """Every thread of every process."""
-    reader = TaskReader(linux)
-    signal = linux.offset("task_struct.signal")
-    heads = linux.offset("signal_struct.thread_head")
-    left = TASKS_MAX
+    reader, left = TaskReader(linux), TASKS_MAX
     for leader in processes(linux):
-        head = linux.memory.u64(leader.address + signal) + heads
-        for addr in linux.list_of(head, "task_struct.thread_node", left):
+        for task in threads_of(reader, leader, left):
             left -= 1
-            yield leader if addr == leader.address else reader.read(addr)
+            yield task
 
 
 def current_tasks(linux: Linux) -> list[Task]:

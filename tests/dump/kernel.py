@@ -61,6 +61,7 @@ class Kernel:
     numbers: Numbers = "6.12"
     lines: Iterable[Line] = LINES
     interrupted_cs: int = 0x10
+    panicked_at: int = 0x210
     memory: Memory = field(init=False)
     symbols: dict[str, int] = field(default_factory=dict)
 
@@ -322,7 +323,7 @@ class Kernel:
         """CPU 0 halted in user mode; CPU 1 in vpanic, called by panic, called by the module, which
         a page fault of sys_wait interrupted."""
         return prstatus(0, 0x401000, 0x7FFF0000, 0, 0x33) + prstatus(
-            1, TEXT + 0x210, self.panic_stack(), self.stack_bp, 0x10
+            1, TEXT + self.panicked_at, self.panic_stack(), self.stack_bp, 0x10
         )
 
     def panic_stack(self) -> int:
@@ -333,6 +334,7 @@ class Kernel:
         regs[16], regs[17], regs[19] = TEXT + 0x505, self.interrupted_cs, inner
         self.word(inner, 0xAAAA)
         self.word(inner + 8, TEXT + 0x610)
+        self.put(struct.pack("<QQ", TEXT + 0x510, 0), align=16)  # of an older call
         words = [0, TEXT + 0x310, 0x77, TEXT + MODULE_TEXT + 0x110, 0, TEXT + 0x710, *regs]
         sp = self.put(struct.pack(f"<{len(words)}q", *(signed(word) for word in words)), align=16)
         self.word(sp + 16, sp + 32)

@@ -19,7 +19,7 @@ from pykexec.dump.report import Report, make_report
 from pykexec.dump.taint import taint_words
 from tests.builders import write
 from tests.documents import validate
-from tests.dump.builders import LINES, PRSTATUS, TEXT, Line, Memory, add_ring, elf
+from tests.dump.builders import DIRECT, LINES, PRSTATUS, TEXT, Line, Memory, add_ring, elf
 from tests.dump.kernel import Kernel, Numbers, Rules, Task
 
 PANICKED = [
@@ -176,6 +176,28 @@ def test_a_list_of_threads_in_a_circle(tmp_path: Path) -> None:
     assert "task_struct.thread_node" in reasons(report)["tasks"]
 
 
+def test_threads_that_are_not_in_the_dump(tmp_path: Path) -> None:
+    """makedumpfile 1.7.2 drops memory of newer kernels: the first threads are there."""
+    kernel = Kernel()
+    for task in (kernel.tasks[0], kernel.tasks[2]):
+        kernel.word(task.address + 72, DIRECT + (1 << 30))
+    report = report_of(tmp_path, kernel)
+    assert report.tasks
+    assert (report.tasks.processes, report.tasks.threads) == (6, 7)
+    assert [item.task.pid for item in report.tasks.blocked] == [7]
+    assert reasons(report)["tasks"] == "threads of 2 processes: 0xffff888040000000 is not mapped"
+
+
+def test_a_cpu_whose_own_address_has_no_rule(tmp_path: Path) -> None:
+    """As crash_setup_regs may note it: the first return address that leads to the end is found,
+    past one that does not."""
+    kernel = Kernel()
+    kernel.panicked_at = 0x010
+    report = report_of(tmp_path, kernel)
+    assert report.cpus
+    assert [str(frame) for frame in report.cpus[1].frames] == ["_stext+0x10", *PANICKED[1:]]
+
+
 def test_a_list_of_modules_that_leads_nowhere(tmp_path: Path) -> None:
     kernel = Kernel()
     kernel.word(kernel.module + 8, 0x1000)
@@ -305,14 +327,14 @@ def test_reads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("pykexec.dump.report.SECTION_READS", 130)
     many = tuple(Task(number, b"x") for number in range(1, 60))
     report = report_of(tmp_path, Kernel(tasks=many))
-    assert reasons(report)["tasks"] == "it takes too many reads"
+    assert "it takes too many reads" in reasons(report)["tasks"]
     assert report.tasks
     assert 0 < report.tasks.processes < 59
     assert report.memory
 
 
 def test_reads_of_all_sections_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pykexec.dump.report.ALL_READS", 200)
+    monkeypatch.setattr("pykexec.dump.report.ALL_READS", 120)
     report = report_of(tmp_path, Kernel())
     assert report.log
     assert report.armed is None
