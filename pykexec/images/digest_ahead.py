@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from pykexec.errors import KexecError
-from pykexec.images.contents import Contents
+from pykexec.images.contents import Contents, UnreadableFile
 
 WORTHWHILE = 16 << 20
 """Bytes; less is digested while a thread would start."""
@@ -75,10 +75,17 @@ class DigestAhead:
 
 class CopyAhead(DigestAhead):
     """Also a copy of the contents, made in the same pass: nobody else can change it, so the kernel
-    can be given these bytes as they were digested."""
+    can be given these bytes as they were digested. Raises UnreadableFile for more bytes than
+    fit into memory."""
 
     def __init__(self, contents: Contents) -> None:
-        self.memory = mmap.mmap(-1, contents.size)
+        try:
+            self.memory = mmap.mmap(-1, contents.size)
+        except OSError as error:
+            raise UnreadableFile(
+                f"{contents.name}: {contents.size:#x} bytes do not fit into memory",
+                hint="use a smaller file: a sparse file can claim any size",
+            ) from error
         self.done = 0
         super().__init__(contents)
 

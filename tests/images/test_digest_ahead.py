@@ -72,3 +72,10 @@ def test_a_copy_is_what_was_digested(tmp_path: Path) -> None:
     (tmp_path / "initrd").write_bytes(b"other")
     assert hashlib.sha256(ahead.memory).digest() == digest
     assert ahead.memory[:6] == b"begin\0"
+
+
+def test_a_size_that_no_memory_holds_names_the_file(tmp_path: Path) -> None:
+    span = spanned(tmp_path, WORTHWHILE)
+    absurd = FileSpan(span.file, 0, 1 << 62)
+    with pytest.raises(UnreadableFile, match="initrd: 0x4000000000000000 bytes do not fit"):
+        digest_ahead(absurd, copy=True)
