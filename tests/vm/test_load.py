@@ -174,7 +174,7 @@ def test_the_facts_of_a_real_kernel(result: Result, tmp_path: Path) -> None:
 
 
 def test_mem_of_the_first_kernel_is_not_the_next_ones(vm: VM) -> None:
-    """By both system calls the next kernel is given what the firmware told the first one."""
+    """By kexec_load the next kernel is given what the firmware reported to the first one."""
     first = f"""
         grep MemTotal /proc/meminfo > /out/memory
         {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
