@@ -29,8 +29,8 @@ from pykexec.placement.estimate import crash_size
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest
+from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import why_load_is_refused
-from pykexec.placement.x86.reservation import NothingReserved
 
 NO_FILE_FLAGS = KexecFileFlag(0)
 

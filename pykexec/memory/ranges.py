@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from pykexec.errors import UsageError
 
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
 
 def align_up(value: int, align: int) -> int:
     """The lowest multiple of `align` (bytes) at or above `value`."""

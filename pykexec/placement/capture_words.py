@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pykexec.memory.ranges import KIB, MIB
 from pykexec.placement.cmdline import Dropped, key_of, memparse, split_words
-from pykexec.placement.x86.layout import KIB, MIB
 
 TAKES_MEMORY = "would use memory of the capture kernel"
 CAPS_MEMORY = "would limit the memory of the capture kernel"

@@ -26,12 +26,12 @@ from pykexec.placement.fill import low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.plan import BACKUP, ELFCOREHDR, PURGATORY, CrashPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.reservation import NothingReserved, reserved_region
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.linux64 import place_boot, placed_boot
-from pykexec.placement.x86.reservation import NothingReserved, reserved_region
 from pykexec.placement.x86.stub import (
     MAX_REGIONS,
     StubJob,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import LinuxX86Boot
-from pykexec.memory.ranges import align_up
+from pykexec.memory.ranges import MIB, align_up
 from pykexec.placement.capture_words import word_costs
-from pykexec.placement.x86.layout import MIB
 
 INITRD_FACTOR = 3
 """Packed, unpacked, and the working memory of what runs from it; kdump-utils counts the same."""

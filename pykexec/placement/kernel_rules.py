@@ -11,7 +11,7 @@ from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.memory.ranges import MIB, PhysRange, RangeSet
 from pykexec.placement.plan import KERNEL, PanicPlan, Plan, segment_table
 from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
@@ -236,7 +236,7 @@ def in_window(segments: Numbered, window: PhysRange | None) -> Check | None:
     if window is None:
         return None
     for number, item in segments:
-        if item.mem >= layout.MIB and not window.covers(item.range):
+        if item.mem >= MIB and not window.covers(item.range):
             return Check(
                 "window",
                 False,

@@ -19,7 +19,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
@@ -28,13 +28,14 @@ from pykexec.placement.fill import fill, low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
+from pykexec.placement.reservation import boot_with, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.linux64 import place_boot, placed_boot
-from pykexec.placement.x86.reservation import boot_with, reservation_need, reserved_region
+from pykexec.placement.x86.reservation import reservation_need
 from pykexec.placement.x86.stub import StubJob, stub_memsz
 from pykexec.purgatory import Exchange, Region
 
@@ -49,7 +50,7 @@ SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
 """Of 2 MiB: a window of 256 MiB."""
-WINDOW_MAX = 128 * layout.GIB
+WINDOW_MAX = 128 * GIB
 """Bytes; each huge page of a stage is a number in the plan."""
 RESERVATION_STEP = 64 << 10
 """Bytes in which a reservation is advised: one is enough for small machines."""

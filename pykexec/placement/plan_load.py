@@ -15,11 +15,11 @@ from pykexec.images.kernel_image import (
 )
 from pykexec.machine import Machine
 from pykexec.placement.capture import size_advised
-from pykexec.placement.encryption import refuse_confidential
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
 from pykexec.placement.plan import NormalPlan, Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
+from pykexec.placement.x86.encryption import refuse_confidential
 
 
 class ForeignArchitecture(NotSupported):

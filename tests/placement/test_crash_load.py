@@ -22,7 +22,7 @@ from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import CrashPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
-from pykexec.placement.x86.reservation import NothingReserved, RegionInTheWay
+from pykexec.placement.reservation import NothingReserved, RegionInTheWay
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
 from tests.placement.x86.test_linux64 import ORACLE_MAP

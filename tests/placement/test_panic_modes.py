@@ -34,9 +34,9 @@ from pykexec.placement.panic_modes import (
 from pykexec.placement.plan import PanicPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.placement.reservation import RegionInTheWay
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused
-from pykexec.placement.x86.reservation import RegionInTheWay
 from pykexec.purgatory import SEAL_SIZE, Exchange, StubParams, parse_params, parse_tables
 from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
 

@@ -25,8 +25,8 @@ from pykexec.placement.granted import RNG_SEED_SIZE, Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Module
+from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
-from pykexec.placement.x86.reservation import NothingReserved
 from pykexec.syscalls import SyscallError
 
 FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))

@@ -50,7 +50,7 @@ def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iter
     from pykexec.images.contents import UnreadableFile
     from pykexec.images.kernel_image import NotAnImage
     from pykexec.memory.hole import NoHole
-    from pykexec.placement.x86.reservation import NothingReserved
+    from pykexec.placement.reservation import NothingReserved
     from pykexec.syscalls import SyscallError
 
     match error:

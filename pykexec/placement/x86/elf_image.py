@@ -15,13 +15,13 @@ from pykexec.images.contents import Built
 from pykexec.images.kernel_image import ElfBoot, KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.hole import locate_hole
-from pykexec.memory.ranges import PhysRange, align_down, align_up
-from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
+from pykexec.memory.ranges import MIB, PhysRange, align_down, align_up
 from pykexec.placement.plan import BOOT_NOTES, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
+from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import StubJob
 
 WHY_LOW = "at the lowest free address"
@@ -66,7 +66,7 @@ def distance(space: Space, boot: ElfBoot, below: int) -> int:
         space.free,
         align_up(end - first, PAGE_SIZE),
         align=MOVE_ALIGN,
-        window=PhysRange(layout.MIB, below),
+        window=PhysRange(MIB, below),
         from_top=False,
         name="the ELF image",
     )

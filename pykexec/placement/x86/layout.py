@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.memory.ranges import PhysRange
-
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+from pykexec.memory.ranges import GIB, MIB, PhysRange
 
 LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode

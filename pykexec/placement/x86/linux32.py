@@ -10,15 +10,15 @@ from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
 from pykexec.machine import Machine
-from pykexec.memory.ranges import PhysRange
+from pykexec.memory.ranges import MIB, PhysRange
 from pykexec.placement.granted import Granted
-from pykexec.placement.normal_load import NormalLoad
 from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL_32, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.boot_params import boot_params_for
+from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
 
 
@@ -75,7 +75,7 @@ def kernel_and_initrd(
     if request.initrd is None:
         return (placed,)
     end = boot.initrd_addr_max + 1
-    initrd = space.take(INITRD, request.initrd.size, lowest=layout.MIB, below=end)
+    initrd = space.take(INITRD, request.initrd.size, lowest=MIB, below=end)
     why = f"at the highest free address below {end:#x} (initrd_addr_max)"
     return placed, Placed(INITRD, initrd, why, request.initrd, Source.FILE)
 

@@ -14,7 +14,6 @@ from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Machine
 from pykexec.placement.granted import Granted
-from pykexec.placement.normal_load import NormalLoad
 from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL, Boot, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
@@ -22,6 +21,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 from pykexec.placement.x86.efi import efi_handover
+from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
 
 

@@ -19,13 +19,13 @@ from pykexec.images.multiboot_requests import name_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
+from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import StubJob
 
 WHY_LOW = "at the lowest free address"

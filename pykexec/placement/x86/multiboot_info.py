@@ -27,8 +27,7 @@ from pykexec.abi.x86.multiboot import (
     multiboot_module,
 )
 from pykexec.memory.map import MemoryMap, RangeType
-from pykexec.memory.ranges import align_up
-from pykexec.placement.x86 import layout
+from pykexec.memory.ranges import MIB, align_up
 
 RSDT_AT = 16
 """The address of the RSDT in a root pointer."""
@@ -87,8 +86,8 @@ class Information:
     @property
     def mem_upper(self) -> int:
         """KiB from 1 MiB up to the first hole."""
-        over = next((item for item in self.memory_map.ram if layout.MIB in item), None)
-        return min(over.end - layout.MIB >> 10, (1 << 32) - 1) if over else 0
+        over = next((item for item in self.memory_map.ram if MIB in item), None)
+        return min(over.end - MIB >> 10, (1 << 32) - 1) if over else 0
 
     def version_1(self, at: int) -> bytes:
         """struct multiboot_info, what it points to behind it; `at` is its address."""

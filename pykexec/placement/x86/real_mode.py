@@ -24,12 +24,12 @@ from pykexec.images.kernel_image import KernelImage, Linux32Boot
 from pykexec.machine import Efi, Machine
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
-from pykexec.placement.normal_load import NormalLoad
 from pykexec.placement.plan import SETUP_CODE, NormalPlan, Placed
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take_low
+from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
 from pykexec.purgatory import real_mode_code
 

@@ -22,7 +22,7 @@ from pykexec.purgatory import real_mode_code
 from tests.builders import GIB, MIB, make_bzimage, make_machine, make_vmlinux, ram
 from tests.conftest import Golden
 from tests.placement.golden import described, stub_params
-from tests.placement.test_normal_load import INITRD, MACHINE, at, bytes_of, image_of
+from tests.placement.x86.test_normal_load import INITRD, MACHINE, at, bytes_of, image_of
 
 HEAP_END = 0xE000
 

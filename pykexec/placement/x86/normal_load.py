@@ -15,13 +15,13 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.console import stub_console
-from pykexec.placement.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.plan import PURGATORY, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.window import requested_window
 from pykexec.placement.x86 import layout
+from pykexec.placement.x86.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.x86.stub import StubJob, entry_of, stub_memsz, with_purgatory
 
 MAX_PARTS = 12

@@ -14,10 +14,10 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
-from pykexec.placement.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
+from pykexec.placement.x86.next_map import next_map_warnings, next_memory_map
 from tests.builders import (
     GIB,
     MIB,

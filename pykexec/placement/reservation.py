@@ -1,0 +1,78 @@
+"""The region that crashkernel= reserved, which region of it is used, and how to get one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.errors import DoesNotFit
+from pykexec.machine import Machine, Unknown, known
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.x86 import layout
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that takes pages of the region."""
+
+    name: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationNeed:
+    """The terms, and their sum in bytes."""
+
+    terms: tuple[Need, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(term.pages for term in self.terms) * PAGE_SIZE
+
+
+class NothingReserved(DoesNotFit):
+    """No Crash kernel region to load into."""
+
+    code = "nothing-reserved"
+
+
+class RegionInTheWay(DoesNotFit):
+    """The stub would exchange itself: its region is below 640 KiB, where a capture kernel's
+    trampoline has to be."""
+
+    code = "region-in-the-way"
+
+
+def reserved_region(machine: Machine) -> PhysRange:
+    """The highest: kimage's own, where crashkernel=SIZE,high brought a second one. Raises
+    NothingReserved, RegionInTheWay, NotSupported where it is unknown."""
+    reserved = known(
+        machine.crash_kernel,
+        f"the crash region of {machine.name}",
+        "run as root: /proc/iomem hides addresses from other users",
+    )
+    if not reserved:
+        raise NothingReserved(
+            "there is no crash region",
+            hint="run pykexec region make 256M, boot with crashkernel=256M, or use "
+            "--crash-by-normal",
+        )
+    if why := in_the_way(reserved):
+        raise RegionInTheWay(why, hint="use crashkernel= without an address after @")
+    return reserved.ranges[-1]
+
+
+def in_the_way(reserved: RangeSet) -> str | None:
+    """Why no capture kernel is started from there: crashkernel=64K@512K, where a kernel allows
+    it."""
+    if not (low := reserved.within(layout.LOW_MEMORY)):
+        return None
+    return f"the crash region {low.ranges[0]} is in memory that the stub exchanges"
+
+
+def boot_with(machine: Machine, kib: int) -> str:
+    """How to get a reservation of so many KiB on this machine: the boot loader's file."""
+    place = machine.bootloader
+    if isinstance(place, Unknown):
+        return f"boot with crashkernel={kib}K"
+    return f"add crashkernel={kib}K to {place.file}, then run {place.apply}, then reboot"
