@@ -13,10 +13,12 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ETC_APT = Path("/etc/apt")
 RETRIES = 5
@@ -67,6 +69,39 @@ def locked(name: str) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _places() -> int:
+    """How many guests run at a time: one a processor, and each may have 8 GiB."""
+    if named := os.environ.get("PYKEXEC_GUESTS"):
+        return max(1, int(named))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory >> 33))
+
+
+@contextmanager
+def guest_place() -> Iterator[None]:
+    """Hold one of the places that this computer has for guests; other processes wait."""
+    try:
+        (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"the cache folder cannot be written: {error}") from error
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(open(cache_folder() / "locks" / f"machine-{place}", "w"))
+            for place in range(_places())
+        ]
+        while not any(_try_lock(file) for file in files):
+            time.sleep(0.2)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sh(*words: str | Path, cwd: Path | None = None, why: str) -> str:

@@ -25,7 +25,7 @@ from typing import Self
 from pykexec.qemu.machine import DELAY_LOOP, NO_CMPXCHG16B, ONE_THREAD
 from tests.documents import check_files
 
-from .debian import locked
+from .debian import guest_place
 from .session import NO_STATUS, TIMED_OUT, Mark, Qmp, Session
 
 __all__ = ["NO_STATUS", "TIMED_OUT", "Machine", "Mark", "Qmp", "Result"]
@@ -139,14 +139,14 @@ class Machine:
         on_mark: Callable[[str, Qmp], object] | None = None,
         on_console: Callable[[str, Qmp], object] | None = None,
     ) -> Result:
-        """Boot, and wait for `host exit`; one machine at a time on this computer.
+        """Boot, and wait for `host exit`; as many machines at a time as `guest_place` allows.
 
         `on_mark` is called with each mark's text, `on_console` with each line of the console; both
         may send QMP commands. A kernel that dies or stands still before its first process, as TCG
         lets one do now and then, says nothing of what is tested: it is started anew, with a
         warning.
         """
-        with locked("machine"):
+        with guest_place():
             for _ in range(BOOTS - 1):
                 result = self.run_once(files, timeout_s, on_mark, on_console)
                 if result.booted:

@@ -13,7 +13,7 @@ import pytest
 from tests.builders import make_cpio
 from tests.documents import validate
 
-from .debian import locked
+from .debian import guest_place
 from .supplies import Kernel, qemu
 
 pytestmark = pytest.mark.vm
@@ -21,10 +21,10 @@ MIB = 1 << 20
 
 
 def rehearse(kernel: Kernel, *words: str) -> tuple[int, Any]:
-    """Exit status and document; one machine at a time on this computer."""
+    """Exit status and document; it takes a place for a guest."""
     qemu()
     command = [sys.executable, "-m", "pykexec", "rehearse", str(kernel.image), "--engine", "qemu"]
-    with locked("machine"):
+    with guest_place():
         done = subprocess.run([*command, *words, "--json"], capture_output=True, text=True)
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
