@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from pykexec.arch import I386, Arch, arch_named
 from pykexec.errors import NotSupported
 from pykexec.memory.assumed import assumed_map
+from pykexec.memory.blocks import MemoryBlocks
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import RangeSet
 
@@ -247,6 +248,12 @@ class Machine:
     """As uname -m says it."""
     memfree: int | Unknown = NOT_READ
     memavailable: int | Unknown = NOT_READ
+    memory_blocks: MemoryBlocks | Unknown = NOT_READ
+    """Unknown where the kernel takes no memory offline."""
+    balloons: tuple[str, ...] | Unknown = NOT_READ
+    """Balloon drivers that are bound, e.g. "virtio_balloon"."""
+    swap_in_memory: tuple[str, ...] | Unknown = NOT_READ
+    """What keeps compressed pages in movable memory, e.g. "zram0", "zswap"."""
     hugepages: tuple[HugePagePool, ...] | Unknown = NOT_READ
     hugepage_users: tuple[HugePageUser, ...] | Unknown = NOT_READ
     hugetlbfs_mounts: tuple[str, ...] | Unknown = NOT_READ

@@ -12,6 +12,7 @@ from pykexec.host import (
     kernel_map,
     kexec,
     memory,
+    memory_blocks,
     module,
     others,
 )
@@ -64,6 +65,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         architecture=kernel.architecture(root),
         memfree=memory.memory_size(meminfo, "MemFree"),
         memavailable=memory.memory_size(meminfo, "MemAvailable"),
+        memory_blocks=memory_blocks.memory_blocks(root),
+        balloons=memory_blocks.balloons(root),
+        swap_in_memory=memory_blocks.swap_in_memory(root),
         hugepages=memory.hugepage_pools(root),
         hugepage_users=memory.hugepage_users(root),
         hugetlbfs_mounts=memory.hugetlbfs_mounts(root),

@@ -9,7 +9,8 @@ kernel is a Linux x86_64, and has one for each place to wait in: `crash_load` (r
 
 What the planners put into memory: `boot_params` (with `cmdline` and `efi`), `multiboot_info`,
 `stub` (with `console`). Where they put it: `layout` (fixed limits), `space` (what is free),
-`window`, `fill`, `stage`, `estimate` (with `capture_words`). What the next kernel
+`window`, `lending` (a window in movable memory), `fill`, `stage`, `estimate` (with
+`capture_words`). What the next kernel
 is told of memory: `next_map`. What comes of it: `plan`, `segment`, checked by `kernel_rules`, and
 `bind` once the backup pages are known. What was asked: `request` (with
 `implied`), `syscall_choice`; what a backend supplies for it: `granted`. Whether the

@@ -24,6 +24,7 @@ from pykexec.machine import (
     PciDevice,
     Unknown,
 )
+from pykexec.memory.blocks import MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.cmdline import command_line
 
@@ -48,7 +49,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     root = tree({})
     machine = read_machine(root)
     unknown = [name for name, fact in vars(machine).items() if isinstance(fact, Unknown)]
-    assert unknown == ["acpi_rsdp", "acpi_rsdp_table", "sme_mask", "iommus"]
+    assert unknown == ["acpi_rsdp", "acpi_rsdp_table", "swap_in_memory", "sme_mask", "iommus"]
     assert machine.name == str(root.path)
     assert not isinstance(machine.memory_map, Unknown)
     assert machine.memory_map.ram == RangeSet(
@@ -78,6 +79,10 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.architecture == "x86_64"
     assert machine.reload_rules == ("/usr/lib/udev/rules.d/50-kdump-tools.rules",)
     assert machine.kdump_units == ("kdump-tools.service",)
+    assert machine.memory_blocks == MemoryBlocks(
+        128 << 20, (MemoryBlock(5, 128 << 20, "online", ("DMA32",), 0),)
+    )
+    assert machine.balloons == ()
     assert machine.hugepages == (HugePagePool(2 << 20, 4, 0, 0, 0),)
     assert machine.hugepage_users == (HugePageUser(77, "qemu", 8 << 20),)
     assert machine.hugetlbfs_mounts == ("/dev/hugepages",)
