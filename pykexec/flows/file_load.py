@@ -26,7 +26,7 @@ from pykexec.placement.cmdline import (
     running_line,
 )
 from pykexec.placement.estimate import crash_size
-from pykexec.placement.implied import with_implied
+from pykexec.placement.implied import implied_notes, with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.reservation import NothingReserved
@@ -123,7 +123,7 @@ def plan_file_load(
         slot=slot,
         flags=flags,
         cmdline=line,
-        warnings=(*checked.warnings, *others),
+        warnings=(*implied_notes(image, request), *checked.warnings, *others),
         notes=checked.notes,
     )
 

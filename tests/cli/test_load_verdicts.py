@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import make_multiboot
+from tests.builders import make_cpio, make_multiboot, make_uki
 from tests.cli.conftest import Run, RunJson
 
 IOMEM = "00001000-0009fbff : System RAM\n00100000-3fffffff : System RAM\n"
@@ -49,6 +49,14 @@ def test_a_dry_run_shows_what_kexec_file_load_would_be_given(
     assert (document["schema"], document["state"]) == ("pykexec.file-load/1", "requested")
     assert (document["image"], document["flags"]) == ("normal", [])
     assert document["cmdline"] == "quiet"
+
+
+def test_a_file_load_shows_what_of_a_uki_is_used(run: Run, folder: Path) -> None:
+    (folder / "uki").write_bytes(make_uki(initrd=make_cpio(("init", b""))))
+    words = dry_run(root_with(folder, {}), "uki", "--syscall", "file")
+    shown = run(*words, "--initrd", "initrd").stderr
+    assert "--initrd replaces the initrd inside the uki" in shown
+    assert "using the command line inside the uki" in shown
 
 
 VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
