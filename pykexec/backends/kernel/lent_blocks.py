@@ -1,0 +1,224 @@
+"""Memory blocks that were made movable for a window: found, changed, verified and given back.
+
+Every change is in a journal before it is made, as for huge pages. Callers hold
+`host.lock.exclusive`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from pykexec.backends.kernel.stage import NoRoomForStage
+from pykexec.backends.kernel.state_file import StateFile
+from pykexec.errors import KexecError
+from pykexec.host.memory_blocks import BlockRefused, BlockSystem
+from pykexec.machine import Machine, Unknown
+from pykexec.memory.blocks import MOVABLE, OFFLINE, MemoryBlock, MemoryBlocks, PageKinds, names
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.lending import REMEDY, Place, places, why_not_lend
+
+OFFLINE_SECONDS = 5.0
+"""For one block; the kernel moves 128 MiB in a fraction of a second, unless a page is pinned."""
+ONLINE_SECONDS = 20.0
+SEARCH_SECONDS = 15.0
+"""After that no other block is tried: a load is to be done within 30 seconds."""
+DETAILS_MAX = 16
+
+
+class BadBlockJournal(KexecError):
+    """A journal of memory blocks that was not written here."""
+
+    code = "bad-block-journal"
+
+
+class NoMovableWindow(NoRoomForStage):
+    """No memory for a window is movable, or can be made so."""
+
+    code = "no-movable-window"
+    usual_hint = REMEDY
+
+
+class BlockMachine(Protocol):
+    """host.memory_blocks.BlockSystem, or a model of it in a test."""
+
+    def blocks(self) -> MemoryBlocks | Unknown: ...
+    def block(self, number: int, size: int) -> MemoryBlock | Unknown: ...
+    def kinds(self, span: PhysRange) -> PageKinds | Unknown: ...
+    def set_state(self, number: int, state: str, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedBlocks:
+    """The blocks of `size` bytes that are changed, as (number, the zone that each was in)."""
+
+    schema: ClassVar[str] = "pykexec.blocks/1"
+    size: int
+    blocks: tuple[tuple[int, str], ...]
+
+
+class BlockJournal(StateFile[ChangedBlocks, ChangedBlocks]):
+    """Written before each change of a block."""
+
+    name, kind, what = "blocks.json", ChangedBlocks, "journal"
+    bad = BadBlockJournal
+    remedy = "remove it; offline and online_kernel give a block in /sys/devices/system/memory back"
+
+    def encode(self, value: ChangedBlocks) -> ChangedBlocks:
+        return value
+
+    def decode(self, found: ChangedBlocks) -> ChangedBlocks:
+        return found
+
+
+class LentBlocks:
+    """Those of one machine, which all loads share."""
+
+    def __init__(self, folder: Path, system: BlockMachine | None = None) -> None:
+        self.system: BlockMachine = system or BlockSystem()
+        self.journal = BlockJournal(folder)
+
+    @property
+    def changed(self) -> tuple[MemoryBlock, ...]:
+        """What the journal has, as it was before."""
+        found = self.journal.read()
+        if found is None:
+            return ()
+        return tuple(
+            MemoryBlock(number, found.size, zones=(zone,)) for number, zone in found.blocks
+        )
+
+    def window(self, machine: Machine, size: int, inside: PhysRange, ours: RangeSet) -> PhysRange:
+        """A window of `size` bytes inside `inside`, all of it verified to be in movable blocks.
+        Blocks that a try has made movable for nothing are left to `give_back`. Raises
+        NoMovableWindow.
+        """
+        if why := why_not_lend(machine):
+            raise NoMovableWindow(why)
+        end = time.monotonic() + SEARCH_SECONDS
+        refused: dict[int, str] = {}
+        while True:
+            found = places(self.current(machine), size, inside, ours, refused)
+            if not found.places or time.monotonic() > end:
+                why = found.why_none(size) if not found.places else "it took too long"
+                raise NoMovableWindow(
+                    f"no memory block could be made movable: {why}" if refused else why,
+                    details=tuple(refused.values())[:DETAILS_MAX],
+                )
+            place = found.places[0]
+            try:
+                self.prepare(place)
+            except BlockRefused as error:
+                refused[int(str(error.facts["block"]))] = error.message
+            else:
+                return place.window
+
+    def current(self, machine: Machine) -> Machine:
+        """With the blocks as they are now."""
+        return replace(machine, memory_blocks=self.system.blocks())
+
+    def prepare(self, place: Place) -> None:
+        """All blocks of a place movable, and nothing in them that is not. Raises BlockRefused with
+        the number of the one that cannot be had."""
+        for block in place.blocks:
+            self.check_kinds(block, block.range)
+        for block in place.to_convert:
+            self.make_movable(block)
+        for block in place.blocks:
+            self.check(block, place.window)
+
+    def check_kinds(self, block: MemoryBlock, span: PhysRange) -> None:
+        kinds = self.system.kinds(span)
+        why = str(kinds) if isinstance(kinds, Unknown) else kinds.unmovable
+        if why:
+            raise BlockRefused(f"{block.name}: {why}", block=block.number)
+
+    def check(self, block: MemoryBlock, window: PhysRange) -> None:
+        """Read back: online, movable, and holding only what can be moved. Raises BlockRefused."""
+        now = self.system.block(block.number, block.size)
+        if isinstance(now, Unknown) or not now.is_movable:
+            raise BlockRefused(f"{block.name}: {state_of(now)}", block=block.number)
+        if inside := block.range.intersect(window):
+            self.check_kinds(block, inside)
+
+    def make_movable(self, block: MemoryBlock) -> None:
+        """Raises BlockRefused; the block is then given back, or in the journal."""
+        self.note(block)
+        try:
+            self.system.set_state(block.number, "offline", OFFLINE_SECONDS)
+            self.system.set_state(block.number, "online_movable", ONLINE_SECONDS)
+        except BlockRefused as error:
+            self.restore(block)
+            raise BlockRefused(error.message, block=block.number) from error
+
+    def note(self, block: MemoryBlock) -> None:
+        """In the journal, before anything happens."""
+        found = self.journal.read() or ChangedBlocks(block.size, ())
+        if all(number != block.number for number, _ in found.blocks):
+            self.journal.write(replace(found, blocks=(*found.blocks, (block.number, block.zone))))
+
+    def forget(self, block: MemoryBlock) -> None:
+        found = self.journal.read()
+        if found is None:
+            return
+        left = tuple(item for item in found.blocks if item[0] != block.number)
+        if left:
+            self.journal.write(replace(found, blocks=left))
+        else:
+            self.journal.remove()
+
+    def restore(self, block: MemoryBlock) -> bool:
+        """Back to the kernel's zone, whatever point it was left at; False where it is busy, and
+        stays movable, which does no harm."""
+        try:
+            now = self.system.block(block.number, block.size)
+            if isinstance(now, MemoryBlock) and now.is_movable:
+                self.system.set_state(block.number, "offline", OFFLINE_SECONDS)
+                now = self.system.block(block.number, block.size)
+            if isinstance(now, MemoryBlock) and now.state == OFFLINE:
+                self.system.set_state(block.number, "online_kernel", ONLINE_SECONDS)
+                now = self.system.block(block.number, block.size)
+        except BlockRefused:
+            return False
+        if isinstance(now, MemoryBlock) and (now.is_movable or now.state == OFFLINE):
+            return False
+        self.forget(block)
+        return True
+
+    def give_back(self, keep: Iterable[PhysRange] = ()) -> tuple[MemoryBlock, ...]:
+        """All but the blocks of these windows; those that are busy, and are tried again next
+        time."""
+        kept = tuple(keep)
+        return tuple(
+            block
+            for block in self.changed
+            if not any(block.range.overlaps(window) for window in kept) and not self.restore(block)
+        )
+
+    def problem(self, window: PhysRange) -> str | None:
+        """Why the memory of a window is not movable any more; None where it is."""
+        found = self.system.blocks()
+        if isinstance(found, Unknown):
+            return f"the memory blocks of the window: {found}"
+        touching = found.touching(window)
+        if not RangeSet.of(block.range for block in touching).covers(window):
+            return "a memory block of the window is gone"
+        wrong = [block for block in touching if not block.is_movable]
+        if wrong:
+            return f"{names(wrong)}: {state_of(wrong[0])}"
+        kinds = self.system.kinds(window)
+        if isinstance(kinds, PageKinds) and kinds.unmovable:
+            return f"the window holds {kinds.unmovable}"
+        return None
+
+
+def state_of(block: MemoryBlock | Unknown) -> str:
+    """Of one that is not movable, for a message."""
+    if isinstance(block, Unknown):
+        return f"its state is {block}"
+    if block.state == OFFLINE:
+        return "it is offline"
+    return f"it is {block.state}, in zone {' '.join(block.zones) or 'none'} and not in {MOVABLE}"
