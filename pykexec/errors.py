@@ -92,3 +92,10 @@ class DoesNotFit(KexecError):
 
     code = "does-not-fit"
     exit_status = 6
+
+
+class AnswerLost(KexecError):
+    """Standard output cannot be written. What was asked for may have been done all the same."""
+
+    code = "answer-lost"
+    usual_hint = "give it a place that can be written"

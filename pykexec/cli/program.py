@@ -16,7 +16,7 @@ import click
 
 from pykexec import __version__
 from pykexec.cli.streams import INTERRUPTED, STDOUT, interrupted
-from pykexec.errors import KexecError
+from pykexec.errors import AnswerLost, KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
 """As a shell shows a process that SIGHUP, SIGPIPE or SIGTERM ended."""
@@ -105,13 +105,6 @@ class Program(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-class AnswerLost(KexecError):
-    """Standard output does not take the answer; what was asked for may be done all the same."""
-
-    code = "answer-lost"
-    usual_hint = "give it a place that can be written"
-
-
 @contextmanager
 def unread_is_quiet() -> Iterator[None]:
     """A reader that went away is no fault of ours."""
@@ -180,7 +173,7 @@ def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
     where stdout takes no document."""
     try:
         if as_json:
-            from pykexec.cli.documents import error_document
+            from pykexec.cli.report.error import error_document
             from pykexec.documents.codec import encode
 
             click.echo(encode(error_document(error)), nl=False)

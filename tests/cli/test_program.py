@@ -364,7 +364,7 @@ def test_an_ascii_terminal_and_a_file_name_that_is_not() -> None:
 
 
 def test_facts_that_are_addresses_are_hex() -> None:
-    from pykexec.cli.documents import error_document
+    from pykexec.cli.report.error import error_document
 
     error = KexecError("no", hint="h", entry=4096, count=3, kinds=(1, "a"), none=None)
     assert plain(error_document(error))["error"] == {
@@ -375,7 +375,7 @@ def test_facts_that_are_addresses_are_hex() -> None:
 
 def test_what_the_kernel_answered_is_a_document_too() -> None:
     """ENOTSUPP, 524, has no name outside of the kernel."""
-    from pykexec.cli.documents import error_document
+    from pykexec.cli.report.error import error_document
 
     for errno in (*errorcode, 524):
         validate(plain(error_document(SyscallError("kexec_load(entry=0x1000)", errno, rule=None))))

@@ -12,11 +12,9 @@ import termios
 from fcntl import ioctl
 from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from pykexec.cli.output import ENDINGS, Kind, twin
 from pykexec.errors import printable
 from pykexec.memory.ranges import PhysRange
 from tests.cli.conftest import Run
@@ -142,13 +140,6 @@ def test_a_dump_is_drawn(run: Run, machine: str) -> None:
     drawn = ESCAPES.sub("", on_terminal(["vmcore", "verify", "m/vmcore", "--machine", "m"]))
     assert "│ coverage      │ ok      │" in drawn
     assert "whole, as far as it can be told" in drawn
-
-
-def test_every_kind_of_value_has_a_document_and_a_page() -> None:
-    for kind in get_args(Kind):
-        assert callable(twin("documents", kind)), kind
-        assert callable(twin("pages", kind)), kind
-    assert set(get_args(Kind)) >= set(ENDINGS)
 
 
 def test_control_characters_are_escapes() -> None:

@@ -10,8 +10,7 @@ import pytest
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
-from pykexec.cli import documents, pages
-from pykexec.cli.reports import Target
+from pykexec.cli.report.target import Target
 from pykexec.cli.verbs.status import look
 from pykexec.documents.codec import plain
 from pykexec.host.lock import Busy, exclusive
@@ -111,9 +110,9 @@ def test_whose_modules_the_initrd_has(
     with exclusive(backend.folder):
         backend.records.write(replace(RECORD, release=release, modules=modules))
     report = look(HERE, backend)
-    assert plain(documents.status(report))["staged"]["modules_match"] is match
+    assert plain(report.document())["staged"]["modules_match"] is match
     assert report.staged
-    assert ("initrd", told) in pages.staged_facts(report.staged)
+    assert ("initrd", told) in report.staged.facts()
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -123,6 +122,6 @@ def test_every_state_is_a_document(tmp_path: Path, name: str) -> None:
     if record:
         with exclusive(found.folder):
             found.records.write(record)
-    document = plain(documents.status(look(HERE, found)))
+    document = plain(look(HERE, found).document())
     validate(document)
     assert (document["staged"] or {}).get("problem") == problem

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli.documents_crash import crash_report
+from pykexec.cli.report.crash_cause_document import crash_document
 from pykexec.documents.codec import encode
 from pykexec.dump.log_record import Record
 from pykexec.dump.panic import read_end
@@ -30,7 +30,7 @@ PANICKED = [
 
 def report_of(folder: Path, kernel: Kernel, data: bytes | None = None) -> Report:
     report = make_report(open_dump(str(write(folder, "dump", data or kernel.elf()))))
-    validate(json.loads(encode(crash_report(report))))
+    validate(json.loads(encode(crash_document(report))))
     return report
 
 

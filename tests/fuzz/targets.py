@@ -25,11 +25,19 @@ from pykexec.backends.simulated.kernel.ram import Ram, apply_journal
 from pykexec.backends.simulated.second.stub_run import run_stub
 from pykexec.backends.simulated.second.zero_page import read_zero_page
 from pykexec.backends.simulated.store.machine_file import decode, encode
-from pykexec.cli import documents, output
 from pykexec.cli.kexec8.wishes import wishes
 from pykexec.cli.out import plain
-from pykexec.cli.reports import DoctorReport, ExplainReport
-from pykexec.cli.verbs.inspect import KINDS
+from pykexec.cli.report.answer import Answer
+from pykexec.cli.report.crash_cause import CrashCauseReport
+from pykexec.cli.report.diff import DiffReport
+from pykexec.cli.report.doctor import DoctorReport
+from pykexec.cli.report.dump import DumpVerdictReport
+from pykexec.cli.report.error import error_document
+from pykexec.cli.report.explanation import ExplainReport
+from pykexec.cli.report.image import ImageReport
+from pykexec.cli.report.initrd import InitrdReport
+from pykexec.cli.report.vmcore import VmcoreVerdictReport
+from pykexec.cli.verbs.inspect import report
 from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.documents import codec
 from pykexec.documents.plan import read_plan
@@ -93,7 +101,7 @@ def attempt(step: Callable[[], object]) -> None:
     except KexecError as error:
         assert "\n" not in error.message, "an error is one line"
         assert len(error.message) < MESSAGE_MAX, "an error is a line that can be read"
-        codec.encode(documents.error_document(error))
+        codec.encode(error_document(error))
 
 
 @cache
@@ -113,10 +121,10 @@ def written(data: bytes, name: str = "input") -> Path:
     return path
 
 
-def show(kind: output.Kind, value: object) -> None:
+def show(answer: Answer) -> None:
     """Everything that is printed of it."""
-    codec.encode(output.twin("documents", kind)(value))
-    for line in plain.text(output.twin("pages", kind)(value, 2)):
+    codec.encode(answer.document())
+    for line in plain.text(answer.page(2)):
         printable(line)
 
 
@@ -130,7 +138,7 @@ def image(data: bytes, *types: str | None) -> None:
 def use_image(found: KernelImage) -> None:
     for chunk in found.payload.chunks():
         assert len(chunk) <= CHUNK
-    show("image", found)
+    show(ImageReport(found))
     for request in requests():
         attempt(lambda: decide(found, machine(), request))  # noqa: B023
 
@@ -174,7 +182,7 @@ def any_file(data: bytes) -> None:
 
 
 def show_found(found: Found) -> None:
-    show(KINDS[type(found).__name__], found)
+    show(report(found))
 
 
 def compression(data: bytes) -> None:
@@ -193,7 +201,7 @@ def initrd(data: bytes) -> None:
     looks_like_initrd(file)
     found = examine(file.span(0, file.size), "6.1.0")
     assert all(fault.what and fault.hint for fault in found.faults)
-    show("initrd", read_initrd(file, UNPACKED_MAX))
+    show(InitrdReport(read_initrd(file, UNPACKED_MAX)))
 
 
 def iomem_text(data: bytes) -> None:
@@ -239,14 +247,14 @@ def page_list(data: bytes) -> None:
 def plan(data: bytes) -> None:
     """Both files of a diff, what a dump is checked against, and what `explain` reads."""
     path = written(data)
-    attempt(lambda: show("diff", diff(path, path)))
+    attempt(lambda: show(DiffReport(diff(path, path))))
     attempt(lambda: expected_of_plan(path))
-    show("explanation", ExplainReport("EINVAL", plan=verdicts(read_plan(path))))
+    show(ExplainReport("EINVAL", plan=verdicts(read_plan(path))))
 
 
 def vmcore(data: bytes) -> None:
     path = written(data)
-    attempt(lambda: show("vmcore_verdict", verify(path)))
+    attempt(lambda: show(VmcoreVerdictReport(verify(path))))
     show_found(inspect_file(path))
 
 
@@ -254,8 +262,8 @@ def dump_file(data: bytes) -> None:
     """Any file as a dump: its log, everything that a report asks of it, and whether it is whole."""
     path = str(written(data))
     attempt(lambda: show_log(open_dump(path)))
-    attempt(lambda: show("crash_report", make_report(open_dump(path))))
-    attempt(lambda: show("dump_verdict", verify_dump(open_dump(path))))
+    attempt(lambda: show(CrashCauseReport(make_report(open_dump(path)))))
+    attempt(lambda: show(DumpVerdictReport(verify_dump(open_dump(path)))))
 
 
 def show_log(dump: Dump) -> None:
@@ -354,7 +362,7 @@ def kcore(data: bytes) -> None:
 def captured(data: bytes) -> None:
     """All facts of it, and what `doctor` makes of them."""
     facts = read_machine(capture.decode(data, "input"))
-    show("doctor", DoctorReport(facts.name, diagnose(facts)))
+    show(DoctorReport(facts.name, diagnose(facts)))
 
 
 def stage_journal(data: bytes) -> None:

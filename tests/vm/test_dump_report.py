@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli.documents_crash import crash_report
+from pykexec.cli.report.crash_cause_document import crash_document
 from pykexec.documents.report import CrashReport
 from pykexec.dump.linux import Linux
 from pykexec.dump.log import records
@@ -192,8 +192,8 @@ def test_every_sleeping_task_has_a_whole_backtrace(crash: Panicked) -> None:
 
 def without_file(crash: Panicked, path: Path) -> CrashReport:
     """What another file tells, as if it came from the first."""
-    document = crash_report(make_report(open_dump(str(path))))
-    return replace(document, dump=crash_report(report_of(crash)).dump)
+    document = crash_document(make_report(open_dump(str(path))))
+    return replace(document, dump=crash_document(report_of(crash)).dump)
 
 
 def test_the_compressed_dump_tells_the_same(crash: Panicked) -> None:

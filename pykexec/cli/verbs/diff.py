@@ -20,10 +20,11 @@ def command(ctx: click.Context, /, a: Path, b: Path, as_json: bool, verbose: int
     The exit status is 3 if they differ.
     """
     from pykexec.cli.output import Output
+    from pykexec.cli.report.diff import DiffReport
     from pykexec.errors import CheckFailed
     from pykexec.flows.diff import diff
 
     found = diff(a, b)
-    Output(as_json, verbose).show("diff", found)
+    Output(as_json, verbose).show(DiffReport(found))
     if not found.same:
         ctx.exit(CheckFailed.exit_status)

@@ -28,7 +28,7 @@ def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) 
     The exit status is 3 if a load would fail.
     """
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import DoctorReport
+    from pykexec.cli.report.doctor import DoctorReport
     from pykexec.errors import CheckFailed
     from pykexec.flows.doctor import diagnose
     from pykexec.host.capture import open_root
@@ -37,7 +37,7 @@ def command(ctx: click.Context, root: Path | None, as_json: bool, verbose: int) 
 
     machine = read_machine(open_root(root) if root else THIS_MACHINE)
     report = DoctorReport(machine.name, diagnose(machine, None if root else noted_here()))
-    Output(as_json, verbose).show("doctor", report)
+    Output(as_json, verbose).show(report)
     if report.problems:
         ctx.exit(CheckFailed.exit_status)
 

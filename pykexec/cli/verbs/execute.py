@@ -29,7 +29,7 @@ def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, ve
     """
     from pykexec.backends.backend import LoadState, Slot
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import StartedReport
+    from pykexec.cli.report.started import StartedReport
     from pykexec.cli.verbs import target
 
     output = Output(as_json, verbose)
@@ -42,7 +42,7 @@ def command(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, ve
     panics = loaded == [Slot.CRASH]
     switched = simulated.crash() if panics else simulated.exec()
     report = StartedReport(where, "crash" if panics else "exec", switched)
-    output.show("started", report, "the image was started")
+    output.show(report, "the image was started")
 
 
 def start(kernel: KernelBackend, yes: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from pykexec.cli.verbs.params import PATH, Verb, output_options
 
 if TYPE_CHECKING:
-    from pykexec.cli.reports import ExplainReport
+    from pykexec.cli.report.explanation import ExplainReport
 
 
 @click.command(cls=Verb, short_help="Explain an errno of the kernel or an error code.")
@@ -34,12 +34,12 @@ def command(word: str, plan: Path | None, as_json: bool, verbose: int) -> None:
     report = explain(word)
     if plan:
         report = replace(report, plan=verdicts(read_plan(plan)))
-    Output(as_json, verbose).show("explanation", report)
+    Output(as_json, verbose).show(report)
 
 
 def explain(word: str) -> ExplainReport:
     """Raises UsageError for a word that is neither."""
-    from pykexec.cli.reports import ExplainReport
+    from pykexec.cli.report.explanation import ExplainReport
     from pykexec.errors import UsageError
     from pykexec.flows.explain import explain_code, explain_errno
 

@@ -10,16 +10,8 @@ import click
 from pykexec.cli.verbs.params import PATH, Verb, output_options, profile_option
 
 if TYPE_CHECKING:
-    from pykexec.cli.output import Kind
-
-KINDS: dict[str, Kind] = {
-    "KernelImage": "image",
-    "Initrd": "initrd",
-    "ZeroPage": "zero_page",
-    "CoreHeaders": "core_headers",
-    "CoreFile": "vmcore_info",
-}
-"""How each class of inspection.Found is shown."""
+    from pykexec.cli.report.answer import Answer
+    from pykexec.flows.inspect import Found
 
 
 @click.command(cls=Verb, short_help="Show what a file is and what it needs.")
@@ -55,4 +47,29 @@ def command(
         output.note(f"{extract[1]}: {extract[1].stat().st_size} bytes written")
     else:
         found = inspection.inspect_file(file, image_type, profile)
-    output.show(KINDS[type(found).__name__], found)
+    output.show(report(found))
+
+
+def report(found: Found) -> Answer:
+    """The answer for each kind of file."""
+    from pykexec.cli.report.core_headers import CoreHeadersReport
+    from pykexec.cli.report.image import ImageReport
+    from pykexec.cli.report.initrd import InitrdReport
+    from pykexec.cli.report.vmcore import VmcoreReport
+    from pykexec.cli.report.zero_page import ZeroPageReport
+    from pykexec.dump.core_file import CoreFile
+    from pykexec.flows.inspect import CoreHeaders, ZeroPage
+    from pykexec.images.initrd import Initrd
+    from pykexec.images.kernel_image import KernelImage
+
+    match found:
+        case KernelImage():
+            return ImageReport(found)
+        case Initrd():
+            return InitrdReport(found)
+        case ZeroPage():
+            return ZeroPageReport(found)
+        case CoreHeaders():
+            return CoreHeadersReport(found)
+        case CoreFile():
+            return VmcoreReport(found)

@@ -122,4 +122,4 @@ def command(kernel: Path, **options: Any) -> None:
     output.warn(report.warnings)
     for note in report.notes if given.verbose else ():
         output.note(note)
-    output.show(report.kind, report, report.effect)
+    output.show(report, report.effect)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.cli.output import Output
-from pykexec.cli.reports import FileLoadReport, LoadReport, Target
+from pykexec.cli.report.load import LoadReport
+from pykexec.cli.report.target import Target
 from pykexec.cli.verbs import target
 from pykexec.cli.verbs.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from pykexec.cli.report.file_load import FileLoadReport
     from pykexec.flows.load import LoadedPlan
     from pykexec.machine import Machine
     from pykexec.placement.granted import Granted
@@ -32,6 +34,7 @@ def dry_run(kernel: Path, given: LoadOptions, output: Output) -> LoadReport | Fi
     machine = expected_region(given, machine, output)
     choice = syscall_of(given, machine)
     if choice and choice.is_file:
+        from pykexec.cli.report.file_load import FileLoadReport
         from pykexec.flows.file_load import plan_file_load
 
         expected = plan_file_load(identify(kernel, profile=given.profile), machine, given.request)
@@ -90,6 +93,7 @@ def expected_region(given: LoadOptions, machine: Machine, output: Output) -> Mac
 
 def by_file(kernel: Path, given: LoadOptions, choice: SyscallChoice) -> FileLoadReport:
     """kexec_file_load(2)."""
+    from pykexec.cli.report.file_load import FileLoadReport
     from pykexec.flows.file_load import file_load
 
     done = file_load(kernel, target.kernel_backend(), given.request)

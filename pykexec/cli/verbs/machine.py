@@ -61,10 +61,10 @@ def facts_of(captured: Path) -> Any:
 def show_machine(folder: Path, as_json: bool, verbose: int, done: str = "") -> None:
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import MachineReport
+    from pykexec.cli.report.machine import MachineReport
 
     shown = SimulatedBackend.open(folder).show()
-    Output(as_json, verbose).show("machine", MachineReport(str(folder), shown), done)
+    Output(as_json, verbose).show(MachineReport(str(folder), shown), done)
 
 
 @command.command("show", cls=Verb, short_help="Show the owner of every frame.")
@@ -82,11 +82,12 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
     """Make the simulated machine in DIR panic. Its dump is then in DIR/vmcore."""
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import StartedReport, Target
+    from pykexec.cli.report.started import StartedReport
+    from pykexec.cli.report.target import Target
 
     switched = SimulatedBackend.open(folder).crash()
     report = StartedReport(Target("simulated", f"machine {folder}"), "crash", switched)
-    Output(as_json, verbose).show("started", report, "the machine crashed")
+    Output(as_json, verbose).show(report, "the machine crashed")
 
 
 @command.command("capture", cls=Verb, short_help="Write the facts of this machine to a file.")
@@ -101,7 +102,7 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
 def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
     """Write the facts of this machine to the new file FILE, for --root on another machine."""
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import CapturedReport
+    from pykexec.cli.report.captured import CapturedReport
     from pykexec.host.capture import capture as read_all
     from pykexec.host.capture import open_root, write_capture
     from pykexec.host.root import THIS_MACHINE
@@ -114,4 +115,4 @@ def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
     )
     counts = len(captured.files) - len(unreadable), len(captured.folders)
     report = CapturedReport(str(file), *counts, unreadable)
-    Output(as_json, verbose).show("captured", report, f"{file} is written")
+    Output(as_json, verbose).show(report, f"{file} is written")

@@ -47,7 +47,7 @@ def make(
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import RegionReport
+    from pykexec.cli.report.region import RegionReport
     from pykexec.cli.verbs import target
     from pykexec.errors import UsageError
 
@@ -65,7 +65,7 @@ def make(
             from pykexec.backends.kernel.region import make as make_region
 
             made = make_region(target.as_kernel(acting), size, file, force)
-    output.show("region", RegionReport(where, made, "made"))
+    output.show(RegionReport(where, made, "made"))
 
 
 @command.command("show", cls=Verb, short_help="Show the crash region.")
@@ -77,14 +77,14 @@ def show(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) ->
     The exit status is 3 if there is none.
     """
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import RegionReport
+    from pykexec.cli.report.region import RegionReport
     from pykexec.cli.verbs import target
     from pykexec.errors import CheckFailed
 
     output = Output(as_json, verbose)
     where, acting = target.chosen(backend, machine_dir, output)
     found = look(acting)
-    output.show("region", RegionReport(where, found))
+    output.show(RegionReport(where, found))
     if found.origin is None:
         raise click.exceptions.Exit(CheckFailed.exit_status)
 
@@ -111,7 +111,7 @@ def release(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import RegionReport
+    from pykexec.cli.report.region import RegionReport
     from pykexec.cli.verbs import target
 
     output = Output(as_json, verbose)
@@ -123,7 +123,7 @@ def release(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
             from pykexec.backends.kernel.region import release as release_region
 
             released = release_region(target.as_kernel(acting))
-    output.show("region", RegionReport(where, released, "released"))
+    output.show(RegionReport(where, released, "released"))
 
 
 @command.command("build", cls=Verb, short_help="Build the kernel module.")
@@ -159,7 +159,7 @@ def build(
     Needs make, the compiler of the kernel and its headers (Debian: linux-headers-$(uname -r)).
     """
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import BuiltReport
+    from pykexec.cli.report.region import BuiltReport
     from pykexec.errors import UsageError
     from pykexec.host.module_build import build as build_module
 
@@ -169,4 +169,4 @@ def build(
             hint="--output FILE",
         )
     built = build_module(source, headers, target_file)
-    Output(as_json, verbose).show("region_build", BuiltReport(built))
+    Output(as_json, verbose).show(BuiltReport(built))

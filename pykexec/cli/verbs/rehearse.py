@@ -92,6 +92,7 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
     --engine qemu reserves 64 KiB and needs qemu-system-x86_64, but neither KVM nor root.
     """
     from pykexec.cli.output import Output
+    from pykexec.cli.report.rehearsal import RehearsalReport
     from pykexec.errors import CheckFailed
     from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
     from pykexec.images.contents import joined_initrd
@@ -119,7 +120,7 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> None:
         stage = Stage(memory, used, *(options[key] for key in ("allocator", "relocate", "seed")))
         report = rehearse(kernel, request, image_type, stage, progress)
     output.warn(report.load.warnings)
-    output.show("rehearsal", report)
+    output.show(RehearsalReport(report))
     if not report.good:
         ctx.exit(CheckFailed.exit_status)
 

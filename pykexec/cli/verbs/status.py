@@ -12,7 +12,8 @@ from pykexec.cli.verbs.params import Verb, output_options, target_options
 if TYPE_CHECKING:
     from pykexec.backends.backend import Backend, LoadState, Slot
     from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.cli.reports import StagedReport, StatusReport, Target
+    from pykexec.cli.report.status import StagedReport, StatusReport
+    from pykexec.cli.report.target import Target
 
 
 @click.command(cls=Verb, short_help="Show what is loaded.")
@@ -32,7 +33,7 @@ def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int)
 
     output = Output(as_json, verbose)
     report = look(*target.chosen(backend, machine_dir, output))
-    output.show("status", report)
+    output.show(report)
     if not report.anything or (report.staged and report.staged.problem):
         raise click.exceptions.Exit(CheckFailed.exit_status)
 
@@ -41,7 +42,7 @@ def look(where: Target, acting: Backend) -> StatusReport:
     """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
     not finished yet is no damage. Raises Busy."""
     from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.cli.reports import StatusReport
+    from pykexec.cli.report.status import StatusReport
 
     if not isinstance(acting, KernelBackend) or acting.records.read() is None:
         return StatusReport(where, acting.status())
@@ -55,7 +56,7 @@ def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport 
     from pykexec.backends.backend import LoadState
     from pykexec.backends.kernel.stage import NotStaged
     from pykexec.backends.kernel.staged import StageChanged
-    from pykexec.cli.reports import StagedReport
+    from pykexec.cli.report.status import StagedReport
 
     record = acting.records.read()
     if record is None:

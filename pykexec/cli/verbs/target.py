@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pykexec.cli.reports import Target
+from pykexec.cli.report.target import Target
 from pykexec.errors import UsageError
 
 if TYPE_CHECKING:

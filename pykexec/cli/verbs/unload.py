@@ -19,7 +19,7 @@ def command(
     """Unload the image, and free every page that was allocated for it."""
     from pykexec.backends.backend import Slot
     from pykexec.cli.output import Output
-    from pykexec.cli.reports import UnloadReport
+    from pykexec.cli.report.unload import UnloadReport
     from pykexec.cli.verbs import target
 
     output = Output(as_json, verbose)
@@ -28,4 +28,4 @@ def command(
     with acting.session():
         was = acting.status()[slot]
         acting.unload(slot)
-    output.show("unload", UnloadReport(where, slot, was), f"the {slot} image is freed")
+    output.show(UnloadReport(where, slot, was), f"the {slot} image is freed")

@@ -25,6 +25,8 @@ def command() -> None:
 def info(file: Path, as_json: bool, verbose: int) -> None:
     """Show what is in the dump FILE; with -v, every key and every piece of memory."""
     from pykexec.cli.output import Output
+    from pykexec.cli.report.dump import DumpReport
+    from pykexec.cli.report.vmcore import VmcoreReport
     from pykexec.dump.core_file import open_core
     from pykexec.dump.dump_check import contents_of
     from pykexec.dump.reader import open_dump
@@ -32,9 +34,9 @@ def info(file: Path, as_json: bool, verbose: int) -> None:
 
     output = Output(as_json, verbose)
     try:
-        output.show("vmcore_info", open_core(file))
+        output.show(VmcoreReport(open_core(file)))
     except NotSupported:  # kdump-compressed, or flattened
-        output.show("dump_info", contents_of(open_dump(str(file))))
+        output.show(DumpReport(contents_of(open_dump(str(file)))))
 
 
 @command.command("verify", cls=Verb, short_help="Check that a dump is complete.")
@@ -61,6 +63,8 @@ def verify(
     """
     from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
+    from pykexec.cli.report.dump import DumpVerdictReport
+    from pykexec.cli.report.vmcore import VmcoreVerdictReport
     from pykexec.dump.dump_check import verify_dump
     from pykexec.dump.reader import open_dump
     from pykexec.dump.vmcore_check import expected_of_plan
@@ -77,10 +81,10 @@ def verify(
     verdict: VmcoreVerdict | DumpVerdict
     try:
         verdict = check(file, expected)
-        output.show("vmcore_verdict", verdict)
+        output.show(VmcoreVerdictReport(verdict))
     except NotSupported:  # kdump-compressed, or flattened
         verdict = verify_dump(open_dump(str(file)), expected)
-        output.show("dump_verdict", verdict)
+        output.show(DumpVerdictReport(verdict))
     if not verdict.whole:
         ctx.exit(CheckFailed.exit_status)
 
@@ -96,7 +100,7 @@ def dmesg(ctx: click.Context, file: Path, noescape: bool, as_json: bool) -> None
     FILE is an ELF core (/proc/vmcore, makedumpfile -E, QEMU), a kdump-compressed file, or a
     flattened one of these. No debug symbols are needed.
     """
-    from pykexec.cli.log import print_document, print_lines
+    from pykexec.cli.report.log import print_document, print_lines
     from pykexec.dump.reader import open_dump
 
     dump = open_dump(str(file))
@@ -116,7 +120,8 @@ def report(file: Path, as_json: bool, verbose: int) -> None:
     be read is named with the reason.
     """
     from pykexec.cli.output import Output
+    from pykexec.cli.report.crash_cause import CrashCauseReport
     from pykexec.dump.reader import open_dump
     from pykexec.dump.report import make_report
 
-    Output(as_json, verbose).show("crash_report", make_report(open_dump(str(file))))
+    Output(as_json, verbose).show(CrashCauseReport(make_report(open_dump(str(file)))))

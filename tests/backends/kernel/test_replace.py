@@ -13,8 +13,8 @@ import pytest
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.stage import AlreadyStaged, NoRoomForStage
 from pykexec.backends.kernel.staged import StageChanged
-from pykexec.cli import documents, pages
-from pykexec.cli.reports import LoadReport, Target
+from pykexec.cli.report.load import LoadReport, facts
+from pykexec.cli.report.target import Target
 from pykexec.documents.codec import plain
 from pykexec.documents.plan import Replaced
 from pykexec.errors import KexecError
@@ -179,17 +179,17 @@ def test_what_became_of_the_old_one_is_reported(rig: Rig, frames: int) -> None:
     backend = rig.backend()
     done = loaded(rig, "two", backend=backend)
     report = LoadReport(Target("kernel", "test"), done.planned, backend.read(), done, done.granted)
-    document = documents.load(report)
+    document = report.document()
     validate(plain(document))
-    facts = dict(pages.load_facts(report))
+    shown = dict(facts(report, 0))
     gap = [text for text in report.warnings if text.startswith("nothing was armed while")]
     if frames == 200:
         assert document.replaced == Replaced(stayed_armed=True, why=None)
-        assert (facts["replaced"], gap) == ("armed until this one was loaded", [])
+        assert (shown["replaced"], gap) == ("armed until this one was loaded", [])
     else:
         why = "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
         assert document.replaced == Replaced(stayed_armed=False, why=why)
-        assert facts["replaced"] == f"unloaded first: {why}"
+        assert shown["replaced"] == f"unloaded first: {why}"
         assert gap == [f"nothing was armed while this was prepared: {why}"]
 
 

@@ -1,15 +1,22 @@
-"""The page of what a dump tells about a crash."""
+"""The answer of `vmcore report`: what a dump tells about a crash."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.cli.out.blocks import Block, Facts, Lines, Table
-from pykexec.cli.pages import Pairs, many, size
+from pykexec.cli.report.crash_cause_document import crash_document
+from pykexec.cli.report.page_parts import Pairs, many, size
+from pykexec.dump.log_text import safe
+from pykexec.dump.taint import taint_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pykexec.documents.report import CrashReport
     from pykexec.dump.modules import Module
+    from pykexec.dump.panic import LogEnd
     from pykexec.dump.registers import Registers
     from pykexec.dump.report import Armed, Cpu, Report, Tasks
     from pykexec.dump.stacks import Frame
@@ -21,20 +28,30 @@ INDENT = "    "
 REGISTERS_A_LINE = 3
 
 
-def crash_report(report: Report, verbose: int = 0) -> list[Block]:
-    page: list[Block] = [Facts([*panic_facts(report), *system_facts(report)])]
-    for cpu in report.cpus or ():
-        page.append(Lines(list(cpu_lines(cpu, report.panic_cpu, verbose))))
-    if report.tasks:
-        page += task_blocks(report.tasks)
-    if report.modules:
-        page += module_blocks(report.modules, verbose)
-    if report.log:
-        page.append(Lines([f"last of {many(report.log.records, 'log record')}:", *last(report)]))
-    if report.problems:
-        lines = [f"{INDENT}{name}: {why}" for name, why in dict.fromkeys(report.problems)]
-        page.append(Lines(["could not be read:", *lines], "bold red"))
-    return page
+@dataclass(frozen=True)
+class CrashCauseReport:
+    """The cause of a crash; a section that cannot be read is named with the reason."""
+
+    found: Report
+
+    def document(self) -> CrashReport:
+        return crash_document(self.found)
+
+    def page(self, verbose: int) -> list[Block]:
+        report = self.found
+        page: list[Block] = [Facts([*panic_facts(report), *system_facts(report)])]
+        for cpu in report.cpus or ():
+            page.append(Lines(list(cpu_lines(cpu, report.panic_cpu, verbose))))
+        if report.tasks:
+            page += task_blocks(report.tasks)
+        if report.modules:
+            page += module_blocks(report.modules, verbose)
+        if report.log:
+            page.append(Lines(list(last(report.log))))
+        if report.problems:
+            lines = [f"{INDENT}{name}: {why}" for name, why in dict.fromkeys(report.problems)]
+            page.append(Lines(["could not be read:", *lines], "bold red"))
+        return page
 
 
 def panic_facts(report: Report) -> Pairs:
@@ -54,8 +71,6 @@ def panic_facts(report: Report) -> Pairs:
 
 
 def system_facts(report: Report) -> Pairs:
-    from pykexec.dump.taint import taint_words
-
     system, dump = report.system, report.dump
     facts = []
     if system:
@@ -158,8 +173,7 @@ def module_blocks(modules: list[Module], verbose: int) -> Iterator[Block]:
         )
 
 
-def last(report: Report) -> Iterator[str]:
-    from pykexec.dump.log_text import safe
-
-    for line in report.log.lines if report.log else ():
+def last(log: LogEnd) -> Iterator[str]:
+    yield f"last of {many(log.records, 'log record')}:"
+    for line in log.lines:
         yield safe(line)

@@ -1,4 +1,4 @@
-"""The log of a dump: lines on stdout, or one JSON document."""
+"""The answer of `vmcore dmesg`: the log of a dump as lines on stdout, or one JSON document."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pykexec.documents.log import Log, LogRecord
 from pykexec.dump.log import records
 from pykexec.dump.log_record import Record
 from pykexec.dump.log_text import safe
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
-    from pykexec.documents.log import LogRecord
     from pykexec.dump.reader import Dump
 
 
@@ -28,7 +28,6 @@ def print_lines(dump: Dump, noescape: bool = False) -> None:
 def print_document(dump: Dump) -> int:
     """pykexec.log/1 on stdout; gives the exit status, that of a damage that ended the log."""
     from pykexec.documents.codec import encode
-    from pykexec.documents.log import Log
 
     release, found, problem = dump.info.release, [], None
     try:
@@ -42,8 +41,6 @@ def print_document(dump: Dump) -> int:
 
 def document(record: Record) -> LogRecord:
     """The record as the document has it."""
-    from pykexec.documents.log import LogRecord
-
     return LogRecord(
         record.sequence,
         record.nanoseconds,

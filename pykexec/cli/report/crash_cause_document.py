@@ -23,6 +23,7 @@ from pykexec.documents.report import (
     ReportedTasks,
     Reserved,
 )
+from pykexec.dump.taint import taint_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 
 
-def crash_report(report: Report) -> CrashReport:
+def crash_document(report: Report) -> CrashReport:
     """A section is None where it cannot be read, and `problems` has why."""
     dump, log, modules, memory = report.dump, report.log, report.modules, report.memory
     return CrashReport(
@@ -66,8 +67,6 @@ def panic(report: Report) -> ReportedPanic:
 
 
 def taint(mask: int) -> ReportedTaint:
-    from pykexec.dump.taint import taint_words
-
     return ReportedTaint(mask, tuple(taint_words(mask)))
 
 

@@ -1,0 +1,53 @@
+"""What the documents of several answers have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykexec.documents.base import CheckResult
+from pykexec.documents.load import Kernel, Syscall, Word
+from pykexec.documents.plan import MapEntry
+from pykexec.images.contents import UnreadableFile
+from pykexec.memory.map import DRIVER_RAM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.map import MemoryMap
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.kernel_rules import Check
+    from pykexec.placement.syscall_choice import SyscallChoice
+
+
+def map_entries(memory_map: MemoryMap) -> tuple[MapEntry, ...]:
+    """As the firmware has it, then RAM that drivers added, whatever the firmware calls it."""
+    return (
+        *(MapEntry(i.range.start, i.range.end, str(i.type)) for i in memory_map.ranges),
+        *(MapEntry(item.start, item.end, DRIVER_RAM) for item in memory_map.driver_ram),
+    )
+
+
+def words(line: CommandLine) -> tuple[Word, ...]:
+    """The words in their order, then those of the running kernel's line that were dropped."""
+    return (
+        *(Word(word.text, word.origin.value, None) for word in line.words),
+        *(Word(item.text, item.origin.value, item.why) for item in line.dropped),
+    )
+
+
+def syscall(choice: SyscallChoice) -> Syscall:
+    return Syscall("kexec_file_load" if choice.is_file else "kexec_load", choice.why)
+
+
+def kernel(image: KernelImage) -> Kernel:
+    """`sha256` is None where there is no file, or where it has changed since it was loaded."""
+    try:
+        digest = image.file.sha256.hex() if image.file else None
+    except UnreadableFile:
+        digest = None
+    return Kernel(image.type, image.version, digest)
+
+
+def checks(items: Iterable[Check]) -> tuple[CheckResult, ...]:
+    return tuple(CheckResult(item.rule, item.ok, item.detail) for item in items)

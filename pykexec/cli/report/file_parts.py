@@ -1,0 +1,23 @@
+"""What the pages of `inspect` have in common."""
+
+from __future__ import annotations
+
+from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.cli.report.page_parts import size
+
+
+def in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and value >= PAGE_SIZE:
+        return in_both(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(map(in_words, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def in_both(number: int) -> str:
+    """Bytes, exactly and for a reader."""
+    return f"{number:#x} ({size(number)})"

@@ -1,0 +1,81 @@
+"""The answer of `rehearse`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pykexec.cli.out.blocks import Block, Facts, Lines, Segments
+from pykexec.cli.report import document_parts
+from pykexec.cli.report.page_parts import BAD, GOOD, Pairs, bound_facts, checks, kernel, many, size
+from pykexec.cli.report.patterns import patterns
+from pykexec.documents.base import span
+from pykexec.documents.vmcore import RealStage, RehearsalDocument, SimulatedStage
+from pykexec.flows.rehearse.simulated import Stage
+
+if TYPE_CHECKING:
+    from pykexec.flows.rehearse.qemu import QemuStage
+    from pykexec.flows.rehearse.simulated import Rehearsal
+
+
+@dataclass(frozen=True)
+class RehearsalReport:
+    """What was loaded, what came of it, and the verdict."""
+
+    done: Rehearsal
+
+    def document(self) -> RehearsalDocument:
+        done, load = self.done, self.done.load
+        return RehearsalDocument(
+            engine=done.engine,
+            good=done.good,
+            kernel=document_parts.kernel(load.image),
+            machine=machine_of(done.stage),
+            mode=str(load.mode),
+            window=span(load.window) if load.window else None,
+            backup_pages=load.backup_map.backup_pages,
+            backup_runs=len(load.backup_map.moved),
+            program_headers=load.program_headers,
+            filled_pages=done.filled,
+            pattern_pages=patterns(done.patterns),
+            checks=document_parts.checks(done.checks),
+        )
+
+    def page(self, verbose: int) -> list[Block]:
+        done, table = self.done, self.done.load.table
+        found = f"{done.patterns.right} of {done.filled} old pages"
+        line = (
+            f"good: {found} are readable at their original address, once and only once"
+            if done.good
+            else f"bad: {found} are readable at their original address; see the checks"
+        )
+        return [
+            *([Segments(table)] if table else []),
+            Facts(facts(done)),
+            checks(done.checks),
+            Lines([line], GOOD if done.good else BAD),
+        ]
+
+
+def machine_of(stage: Stage | QemuStage) -> SimulatedStage | RealStage:
+    if isinstance(stage, Stage):
+        return SimulatedStage(stage.memory, stage.used, stage.allocator, stage.relocate, stage.seed)
+    return RealStage(stage.memory, stage.used, stage.cpus, stage.reserved)
+
+
+def facts(done: Rehearsal) -> Pairs:
+    load, stage = done.load, done.stage
+    more = (
+        f"allocator {stage.allocator}, seed {stage.seed}"
+        if isinstance(stage, Stage)
+        else f"{many(stage.cpus, 'CPU')}, {size(stage.reserved)} reserved"
+    )
+    found = [
+        ("kernel", kernel(load.image)),
+        ("machine", f"{size(stage.memory)}, {stage.used}% in use, {more}"),
+        ("mode", str(load.mode)),
+    ]
+    if load.window:
+        found.append(("window", f"{load.window} ({size(load.window.size)})"))
+    engine = ("engine", f"{done.engine}: this machine was not touched")
+    return [*found, *bound_facts(load), engine]

@@ -1,0 +1,90 @@
+"""The answer of `status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pykexec.backends.backend import LoadState, Slot
+from pykexec.cli.out.blocks import Block, Facts
+from pykexec.cli.report.page_parts import Pairs, many, size
+from pykexec.documents.base import span
+from pykexec.documents.status import Staged, Status
+
+if TYPE_CHECKING:
+    from pykexec.backends.kernel.record import LoadRecord
+    from pykexec.cli.report.target import Target
+
+
+@dataclass(frozen=True)
+class StagedReport:
+    """What pykexec itself has loaded, and the problem that was found with it, if any."""
+
+    record: LoadRecord
+    huge_pages: int
+    problem: str | None = None
+
+    def document(self) -> Staged:
+        record = self.record
+        return Staged(
+            mode=record.mode.value,
+            slot=record.slot.value,
+            kernel=record.kernel,
+            release=record.release,
+            modules=record.modules,
+            modules_match=record.modules_match,
+            since=record.since,
+            window=span(record.window),
+            huge_pages=self.huge_pages,
+            problem=self.problem,
+        )
+
+    def facts(self) -> Pairs:
+        record = self.record
+        since = datetime.fromtimestamp(record.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return [
+            ("staged", f"crash by normal, mode {record.mode} ({record.slot} slot), since {since}"),
+            ("kernel", record.kernel),
+            ("initrd", modules(record)),
+            ("window", f"{record.window} ({size(record.window.size)})"),
+            ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
+            ("check", self.problem or "every address and every digest is as it was"),
+        ]
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """The state of both slots, and what pykexec staged for one of them."""
+
+    target: Target
+    slots: dict[Slot, LoadState]
+    staged: StagedReport | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Unknown is not loaded."""
+        return LoadState.LOADED in self.slots.values()
+
+    def document(self) -> Status:
+        return Status(
+            self.target.backend,
+            self.slots[Slot.NORMAL].value,
+            self.slots[Slot.CRASH].value,
+            self.staged.document() if self.staged else None,
+        )
+
+    def page(self, verbose: int) -> list[Block]:
+        slots = [(str(slot), str(state)) for slot, state in self.slots.items()]
+        ours = self.staged.facts() if self.staged else []
+        return [Facts([*slots, *ours, ("backend", str(self.target))])]
+
+
+def modules(record: LoadRecord) -> str:
+    """Whether initrd and kernel belong together."""
+    if record.modules_match is None:
+        return "whether it belongs to the kernel is unknown: no modules were seen in it"
+    if record.modules_match:
+        return f"has the modules of {record.release}, the kernel's release"
+    found = ", ".join(record.modules)
+    return f"of another kernel: its modules are of {found}, the kernel is {record.release}"

@@ -1,0 +1,16 @@
+"""What a command acted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """`backend` is its name, `machine` how the user knows the machine."""
+
+    backend: str
+    machine: str
+
+    def __str__(self) -> str:
+        return f"{self.backend}, {self.machine}"

@@ -1,0 +1,29 @@
+"""The answer of `unload`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pykexec.cli.out.blocks import Block, Facts
+from pykexec.documents.status import Unload
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import LoadState, Slot
+    from pykexec.cli.report.target import Target
+
+
+@dataclass(frozen=True)
+class UnloadReport:
+    """`was` is what the slot held before."""
+
+    target: Target
+    slot: Slot
+    was: LoadState
+
+    def document(self) -> Unload:
+        return Unload(self.target.backend, self.slot.value, self.was.value)
+
+    def page(self, verbose: int) -> list[Block]:
+        now = (str(self.slot), f"not loaded (was {self.was})")
+        return [Facts([now, ("backend", str(self.target))])]
