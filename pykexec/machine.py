@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from pykexec.arch import I386, Arch, arch_named
+from pykexec.arch import Arch, arch_named
 from pykexec.errors import NotSupported
 from pykexec.memory.assumed import assumed_map
 from pykexec.memory.blocks import MemoryBlocks
@@ -312,11 +312,6 @@ class Machine:
     def arch(self) -> Arch | None:
         """The architecture of the running kernel; None where it is unknown, or not known here."""
         return arch_named(self.architecture) if isinstance(self.architecture, str) else None
-
-    @property
-    def is_i386(self) -> bool:
-        """Whether the running kernel is a 32-bit kernel of x86."""
-        return self.arch is I386
 
     def option(self, name: str) -> str | Unknown:
         """A build option: "y", "m", its value, or "n" where the configuration lacks it."""

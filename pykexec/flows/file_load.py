@@ -141,7 +141,7 @@ def size_and_word_warnings(
     image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
 ) -> tuple[str, ...]:
     """Of a capture kernel in the reserved region, which an unprivileged reader does not see."""
-    guess = crash_size(image.linux, request.initrd, request.append)
+    guess = crash_size(image, request.initrd, request.append)
     reserved = machine.crash_kernel
     size = reserved.ranges[-1].size if reserved else guess.size
     return capture_warnings(size, guess, line, request.append)

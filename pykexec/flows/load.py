@@ -19,7 +19,7 @@ from pykexec.images.identify import identify
 from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
-from pykexec.placement.fill import low_memory
+from pykexec.placement.boot_protocol import low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
@@ -86,7 +86,7 @@ def arm(
             f"the {backend.name} backend does not support mode {plan.mode}",
             hint="use --backend kernel or another --mode",
         )
-    exchanges = plan.stage.exchanges(low_memory(plan.memory_map))
+    exchanges = plan.stage.exchanges(low_memory(machine))
     note = backend.read_vmcoreinfo(machine)
     bound = bind(plan, machine, exchanges, note, plan.stage.ours)
     table = armed_table(bound, machine, backend.fill_stage(bound))

@@ -1,18 +1,20 @@
 """Parsed image + memory map = plan = segment table. Everything here is pure, but for `initrd`,
 which reads the initrd's headers to say whether it can serve the kernel.
 
-`plan_load` asks one planner. A normal load has one for each kind of image: `linux64`,
-`linux32`, `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. A capture
-kernel is a Linux x86_64, and has one for each place to wait in: `crash_load` (reserved memory),
-`crash_by_normal` (source pages of the kernel), `panic_modes` (huge pages of ours); they share
-`capture`.
+`plan_load` decides. What is asked: `request` (with `implied`), `syscall_choice`; what a backend
+supplies for it: `granted`. What comes of it: `plan`, `segment`, checked by `kernel_rules`, and
+`bind` once the backup pages are known.
 
-What the planners put into memory: `boot_params` (with `cmdline` and `efi`), `multiboot_info`,
-`stub` (with `console`). Where they put it: `layout` (fixed limits), `space` (what is free),
-`window`, `lending` (a window in movable memory), `fill`, `stage`, `estimate` (with
-`capture_words`). What the next kernel
-is told of memory: `next_map`. What comes of it: `plan`, `segment`, checked by `kernel_rules`, and
-`bind` once the backup pages are known. What was asked: `request` (with
-`implied`), `syscall_choice`; what a backend supplies for it: `granted`. Whether the
-stub can run at all: `encryption`. How large a reservation has to be: `reservation`.
+A capture kernel has a planner for each place to wait in: `crash_load` (reserved memory, see
+`reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge pages of ours,
+see `stage`); they share `capture` (with `cmdline`, `capture_words` and `estimate`). Things are put
+into a `window` of what is free (`space`; `lending`: in movable memory), and what is left of it is
+`fill`.
+
+`boot_protocol` is the one way to what an architecture needs around an image: its `limits`, and
+the code in front (`stub_job`, `console`). In x86/, `protocol` is the value of x86. A normal load
+has a planner for each kind of image there: `linux64`, `linux32`, `real_mode`, `elf_image`,
+`multiboot`; they share `normal_load`. What these put into memory: `boot_params` (with `efi` and
+`next_map`), `multiboot_info`, `stub`. Where: `layout`. Whether the stub can run at all:
+`encryption`.
 """

@@ -12,16 +12,16 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.boot_protocol import Told, boot_protocol
 from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.request import ImageKind, LoadRequest
-from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 
 ASSUMED = "the addresses of huge pages are assumed: the actual ones are known only at the load"
 
 
-def capture_params(
+def capture_told(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,
@@ -29,12 +29,12 @@ def capture_params(
     ram: RangeSet,
     headers: PhysRange,
     copies: Iterable[PhysRange] = (),
-) -> BootParams:
+) -> Told:
     """What a capture kernel is told: it may use `ram`, less the ELF core headers and other
     copies of old memory, which must not lie in its free RAM (contract 7.1)."""
     line = capture_command_line(image, machine, request, headers.start)
-    e820 = capture_e820(machine.known_map, ram, RangeSet.of((headers, *copies)))
-    return boot_params_for(image.linux, machine, rng_seed, line, e820)
+    given = capture_map(machine.known_map, ram, RangeSet.of((headers, *copies)))
+    return boot_protocol(machine).told(image, machine, rng_seed, line, given)
 
 
 def capture_command_line(
@@ -60,7 +60,7 @@ def capture_line(machine: Machine, request: LoadRequest, *first: str) -> Command
     )
 
 
-def capture_e820(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
+def capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
     """`ram`, with `kept` taken out of it as reserved, and all that the firmware keeps."""
     return MemoryMap.of(
         (
@@ -79,7 +79,7 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
         yield
     except NoHole as error:
         if error.name:
-            mib = crash_size(image.linux, request.initrd, request.append).size >> 20
+            mib = crash_size(image, request.initrd, request.append).size >> 20
             remedy = f"use a window of {mib} MiB (--crash-size)"
             if request.kind is ImageKind.CRASH:
                 remedy = f"boot with crashkernel={mib}M, or use --crash-by-normal"

@@ -11,24 +11,18 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
-from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
+from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.capture import ASSUMED, capture_told, capture_warnings
 from pykexec.placement.console import stub_console
-from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
+from pykexec.placement.limits import Limits
 from pykexec.placement.plan import ELFCOREHDR, PURGATORY, Placed, SwitchPlan
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
+from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
 from pykexec.placement.window import capture_window, requested_window
-from pykexec.placement.x86 import layout
-from pykexec.placement.x86.linux64 import place_boot, placed_boot
-from pykexec.placement.x86.stub import (
-    MAX_REGIONS,
-    StubJob,
-    entry_of,
-    stub_memsz,
-    with_purgatory,
-)
 from pykexec.purgatory import SEAL_SIZE
 
 WHY_HEADERS = "room for the worst case; filled in when the backup pages are known"
@@ -39,29 +33,30 @@ def plan_crash_by_normal(
 ) -> SwitchPlan:
     """For the modes in which the kernel moves the pages: *flag*, with the headers in a
     segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
-    memory_map = machine.known_map
-    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    protocol, memory_map = boot_protocol(machine), machine.known_map
+    limits = protocol.limits
+    guess = estimate.crash_size(image, request.initrd, request.append)
     wanted = align_up(request.crash_size or guess.size, PAGE_SIZE)
-    window = capture_window(machine, memory_map, request, image.linux, wanted, granted.headers_at)
-    ram = memory_map.whole_page_ram.within(layout.DESTINATIONS).within(window)
-    low = low_memory(memory_map)
+    window = capture_window(protocol, image, machine, request, wanted, granted.headers_at)
+    ram = memory_map.whole_page_ram.within(limits.destinations).within(window)
+    low = low_memory(machine)
     space = Space(ram)
     inside = None
     mode = granted.mode or request.mode or Mode.FLAG
     if mode is Mode.FLAG:
         size = worst_case_headers(machine, ram.size, len(ram))
-        inside = space.take(ELFCOREHDR, size, lowest=layout.BOOT_PARAMS_MIN)
-    headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low)
-    params = capture_params(image, machine, request, granted.rng_seed, ram | low, headers)
-    purgatory = space.take(PURGATORY, stub_memsz(MAX_REGIONS), lowest=layout.PURGATORY_MIN)
-    boot = place_boot(space, image, request, params.size)
-    things = [*placed_boot(image, request, boot, params)]
+        inside = space.take(ELFCOREHDR, size, lowest=limits.headers_min)
+    headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low, limits)
+    told = capture_told(image, machine, request, granted.rng_seed, ram | low, headers)
+    purgatory = space.take(PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min)
+    boot = protocol.place(space, image, request, told)
+    things = [*protocol.placed(image, request, boot, told)]
     if inside:
         things.append(Placed(ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
     seal = headers.end - SEAL_SIZE
     console = stub_console(machine, request.serial_port)
     job = StubJob(
-        boot.boot_params.start,
+        boot.told.start,
         boot.entry,
         seal=seal,
         checks=request.checks,
@@ -71,12 +66,12 @@ def plan_crash_by_normal(
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=fill(with_purgatory(things, purgatory, job), ram, low),
+        placed=fill(with_purgatory(things, purgatory, job, protocol.encode_stub), ram, low),
         entry=entry_of(request, purgatory),
         boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else granted.flags,
-        cmdline=params.cmdline,
-        next_map=params.e820,
+        cmdline=told.cmdline,
+        next_map=told.memory_map,
         mode=mode,
         headers=headers,
         headers_at=granted.headers_at,
@@ -84,17 +79,17 @@ def plan_crash_by_normal(
         estimate=guess,
         console=console,
         warnings=(
-            *capture_warnings(ram.size, guess, params.cmdline, request.append),
+            *capture_warnings(ram.size, guess, told.cmdline, request.append),
             *(() if inside or granted.headers_at else (ASSUMED,)),
         ),
     )
 
 
-def assumed_headers(memory_map: MemoryMap, taken: RangeSet) -> PhysRange:
+def assumed_headers(memory_map: MemoryMap, taken: RangeSet, limits: Limits) -> PhysRange:
     """For a dry run: a place off `taken`, where huge pages of ours might be."""
     size = align_up(size_of(0, MAX_PROGRAM_HEADERS) + SEAL_SIZE, HUGE_PAGE_SIZE)
     free = memory_map.whole_page_ram - taken
-    return locate_hole(free, size, align=HUGE_PAGE_SIZE, window=layout.ABOVE_16_MIB)
+    return locate_hole(free, size, align=HUGE_PAGE_SIZE, window=limits.window)
 
 
 def headers_room(
@@ -102,8 +97,8 @@ def headers_room(
 ) -> tuple[int, RangeSet]:
     """For headers in memory of our own: bytes in the worst case, and the memory that they
     must keep off: the window that was asked for, and the low pages."""
-    low, window = low_memory(machine.known_map), requested_window(request)
-    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    low, window = low_memory(machine), requested_window(request)
+    guess = estimate.crash_size(image, request.initrd, request.append)
     size = request.crash_size or guess.size
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size
@@ -115,7 +110,7 @@ def worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
     """Bytes of the headers' memory for a window of `size` bytes in so many pieces of RAM:
     each page of it in a place of its own, cut by every RAM range; two VMCOREINFO pages
     beside them; and the seal at the end."""
-    low = low_memory(machine.known_map)
+    low = low_memory(machine)
     notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
     pages = (size + low.size) // PAGE_SIZE
     cuts = len(machine.known_map.old_memory) + pieces + len(low) + 1

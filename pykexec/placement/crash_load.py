@@ -20,25 +20,17 @@ from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
-from pykexec.placement.capture import capture_params, capture_warnings
+from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.capture import capture_told, capture_warnings
 from pykexec.placement.console import stub_console
-from pykexec.placement.fill import low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.plan import BACKUP, ELFCOREHDR, PURGATORY, CrashPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.reservation import NothingReserved, reserved_region
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
+from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
 from pykexec.placement.window import requested_window
-from pykexec.placement.x86 import layout
-from pykexec.placement.x86.linux64 import place_boot, placed_boot
-from pykexec.placement.x86.stub import (
-    MAX_REGIONS,
-    StubJob,
-    entry_of,
-    stub_memsz,
-    with_purgatory,
-)
 from pykexec.purgatory import Exchange
 
 WHY_HEADERS = "notes, and one program header for each range of the first kernel's memory"
@@ -49,36 +41,36 @@ def plan_crash(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> CrashPlan:
     """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
-    memory_map = machine.known_map
+    protocol, memory_map = boot_protocol(machine), machine.known_map
     region = crash_region(machine, request)
     space = Space(RangeSet((region,)))
-    low = RangeSet() if request.hotplug else low_memory(memory_map)
+    low = RangeSet() if request.hotplug else low_memory(machine)
     backup = space.take(BACKUP, low.size) if low else None
     exchanged = low_backup(low, backup)
     dump = describe_dump(machine, memory_map, exchanged)
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
-    usable = low_memory(memory_map) | usable_regions(machine, region)
+    usable = low_memory(machine) | usable_regions(machine, region)
     copies = [backup] if backup else []
-    params = capture_params(image, machine, request, granted.rng_seed, usable, headers, copies)
-    stub_size = stub_memsz(MAX_REGIONS, len(low))
-    purgatory = space.take(PURGATORY, stub_size, lowest=layout.PURGATORY_MIN)
-    boot = place_boot(space, image, request, params.size)
+    told = capture_told(image, machine, request, granted.rng_seed, usable, headers, copies)
+    stub_size = protocol.stub_size(MAX_REGIONS, len(low))
+    purgatory = space.take(PURGATORY, stub_size, lowest=protocol.limits.purgatory_min)
+    boot = protocol.place(space, image, request, told)
     raw = Built(dump.encode(headers.start))
     placed = [
-        *placed_boot(image, request, boot, params),
+        *protocol.placed(image, request, boot, told),
         Placed(ELFCOREHDR, headers, WHY_HEADERS, raw, Source.BUILT, digested=not request.hotplug),
         *([Placed(BACKUP, backup, WHY_BACKUP)] if backup else []),
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
     console = stub_console(machine, request.serial_port)
     job = StubJob(
-        boot.boot_params.start,
+        boot.told.start,
         boot.entry,
         exchanges=exchanges,
         checks=request.checks,
         serial_port=console.port,
     )
-    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    guess = estimate.crash_size(image, request.initrd, request.append)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
         flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR
@@ -86,17 +78,17 @@ def plan_crash(
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=with_purgatory(placed, purgatory, job),
+        placed=with_purgatory(placed, purgatory, job, protocol.encode_stub),
         entry=entry_of(request, purgatory),
         boot=boot,
         headers=headers,
         flags=flags,
-        cmdline=params.cmdline,
-        next_map=params.e820,
+        cmdline=told.cmdline,
+        next_map=told.memory_map,
         window=region,
         estimate=guess,
         console=console,
-        warnings=capture_warnings(region.size, guess, params.cmdline, request.append),
+        warnings=capture_warnings(region.size, guess, told.cmdline, request.append),
     )
 
 

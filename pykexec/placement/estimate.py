@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pykexec.images.contents import Contents
-from pykexec.images.kernel_image import LinuxX86Boot
+from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import MIB, align_up
 from pykexec.placement.capture_words import word_costs
 
@@ -40,14 +40,14 @@ class Estimate:
         return align_up(sum(term.size for term in self.terms), ROUND_TO)
 
 
-def crash_size(boot: LinuxX86Boot, initrd: Contents | None, append: Iterable[str] = ()) -> Estimate:
+def crash_size(image: KernelImage, initrd: Contents | None, append: Iterable[str] = ()) -> Estimate:
     """The memory of a capture kernel that boots to user space and writes a dump, and that of the
     words in `append` which allocate at boot."""
     packed = initrd.size if initrd else 0
     words = [Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size]
     return Estimate(
         (
-            Term("kernel", boot.init_size, "init_size of the image"),
+            Term("kernel", image.linux.init_size, "init_size of the image"),
             Term(
                 "initrd",
                 INITRD_FACTOR * packed,

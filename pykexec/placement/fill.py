@@ -8,10 +8,8 @@ from dataclasses import replace
 
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
 from pykexec.errors import DoesNotFit
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
-from pykexec.placement.x86.layout import LOW_MEMORY
 
 WHY_LOW = "the real-mode trampoline of the capture kernel needs RAM here"
 WHY_FILL = "RAM of the capture kernel; memory outside of the segments would be lost from the dump"
@@ -21,11 +19,6 @@ class TooManySegments(DoesNotFit):
     """More pieces than KEXEC_SEGMENT_MAX, and none left to fold."""
 
     code = "too-many-segments"
-
-
-def low_memory(memory_map: MemoryMap) -> RangeSet:
-    """Whole-page RAM below 640 KiB, as this machine has it; never the firmware's pages."""
-    return memory_map.whole_page_ram.within(LOW_MEMORY)
 
 
 def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Placed, ...]:

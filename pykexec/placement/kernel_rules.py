@@ -11,11 +11,11 @@ from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import MIB, PhysRange, RangeSet
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.boot_protocol import BootProtocol, boot_protocol
 from pykexec.placement.plan import KERNEL, PanicPlan, Plan, segment_table
 from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
-from pykexec.placement.x86 import layout
 
 Numbered = list[tuple[int, Segment]]
 """Segments with their places in the table, as a refusal names them."""
@@ -49,8 +49,10 @@ def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
     not the kernel's to check, and still has to be RAM and where a kernel can run."""
     staged = isinstance(plan, PanicPlan)
     kind = ImageKind.CRASH if staged else plan.request.kind
+    protocol = boot_protocol(machine)
     given = check_table(
         segment_table(plan),
+        protocol=protocol,
         totalram=machine.totalram,
         memory_map=plan.memory_map,
         window=None if staged else plan.window,
@@ -60,7 +62,8 @@ def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
     if not staged:
         return given
     waiting = [(number, item.segment) for number, item in enumerate(plan)]
-    return (*given, in_ram(waiting, plan.memory_map), above_16_mib(waiting))
+    floor = above_floor(waiting, protocol.limits.kernel_floor)
+    return (*given, in_ram(waiting, plan.memory_map), *([floor] if floor else []))
 
 
 def refuse_broken(checks: tuple[Check, ...]) -> None:
@@ -73,6 +76,7 @@ def refuse_broken(checks: tuple[Check, ...]) -> None:
 def check_table(
     table: SegmentTable,
     *,
+    protocol: BootProtocol,
     totalram: int | Unknown,
     memory_map: MemoryMap,
     window: PhysRange | None = None,
@@ -86,14 +90,14 @@ def check_table(
         segment_count(table),
         entry_in_reservation(table, kind, reservation),
         alignment(segments),
-        destination_limit(segments),
+        destination_limit(segments, protocol.arch.destination_limit),
         overlap(segments),
         buffer_size(segments),
         half_of_ram(segments, totalram),
         in_reservation(held, kind, reservation),
         in_ram(held, memory_map),
-        in_window(held, window),
-        above_16_mib(segments),
+        in_window(held, window, protocol.limits.low_end),
+        above_floor(segments, protocol.limits.kernel_floor),
         entry_in_segment(held, table.entry),
     ]
     return tuple(check for check in checks if check)
@@ -126,9 +130,8 @@ def alignment(segments: Numbered) -> Check:
     return Check("alignment", True, "every segment consists of whole pages")
 
 
-def destination_limit(segments: Numbered) -> Check:
-    """sanity_check_segment_list, which compares the end with the last address below 2^46."""
-    limit = layout.DESTINATION_LIMIT
+def destination_limit(segments: Numbered, limit: int) -> Check:
+    """sanity_check_segment_list, which compares the end with the last address."""
     for number, item in segments:
         if item.end > limit:
             return Check(
@@ -137,7 +140,7 @@ def destination_limit(segments: Numbered) -> Check:
                 f"{label(number, item)} ends at {item.end:#x}, above {limit:#x}",
                 "KEXEC_DESTINATION_MEMORY_LIMIT (EADDRNOTAVAIL)",
             )
-    return Check("destination-limit", True, "every segment ends below 2^46")
+    return Check("destination-limit", True, f"every segment ends below 2^{limit.bit_length()}")
 
 
 def overlap(segments: Numbered) -> Check:
@@ -231,32 +234,37 @@ def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
     return Check("ram", True, "every segment is RAM")
 
 
-def in_window(segments: Numbered, window: PhysRange | None) -> Check | None:
+def in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Check | None:
     """All but the low pages, which a capture kernel needs wherever its window is."""
     if window is None:
         return None
     for number, item in segments:
-        if item.mem >= MIB and not window.covers(item.range):
+        if item.mem >= low_end and not window.covers(item.range):
             return Check(
                 "window",
                 False,
                 f"{label(number, item)} {item.range} is outside of the window {window}",
                 "--mem-min and --mem-max are inclusive",
             )
-    return Check("window", True, f"every segment above 1 MiB is in the window {window}")
+    return Check(
+        "window", True, f"every segment above {low_end >> 20} MiB is in the window {window}"
+    )
 
 
-def above_16_mib(segments: Numbered) -> Check:
-    """compressed/head_64.S moves a kernel that lies lower, out of its segment."""
+def above_floor(segments: Numbered, floor: int) -> Check | None:
+    """A kernel that lies lower moves itself out of its segment (x86: compressed/head_64.S)."""
+    if not floor:
+        return None
+    mib = floor >> 20
     for number, item in segments:
-        if item.name == KERNEL and item.mem < layout.LOAD_PHYSICAL_ADDR:
+        if item.name == KERNEL and item.mem < floor:
             return Check(
                 "above-16-mib",
                 False,
-                f"{label(number, item)} at {item.mem:#x} would move itself up to 16 MiB",
-                "use a window at or above 16 MiB",
+                f"{label(number, item)} at {item.mem:#x} would move itself up to {mib} MiB",
+                f"use a window at or above {mib} MiB",
             )
-    return Check("above-16-mib", True, "the kernel is at or above 16 MiB")
+    return Check("above-16-mib", True, f"the kernel is at or above {mib} MiB")
 
 
 def entry_in_segment(segments: Numbered, entry: int) -> Check:

@@ -15,7 +15,8 @@ from itertools import accumulate, islice
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, ONLINE, MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.x86.layout import BELOW_4G, DESTINATIONS, WINDOW_ALIGN
+from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.placement.limits import Limits
 
 KERNEL_PART = 2
 """One part in so many of all memory stays open to the kernel's own allocations."""
@@ -88,12 +89,15 @@ def places(
     found = machine.memory_blocks
     if isinstance(found, Unknown):
         return Places(())
+    limits = boot_protocol(machine).limits
     reasons = dict(block_reasons(found, machine, ours or RangeSet(), frozenset(refused)))
     usable = tuple(block for block in found.blocks if block.number not in reasons)
     runs = RangeSet.of(block.range for block in usable)
-    windows = [window for window in block_starts(usable, size, inside) if runs.covers(window)]
+    windows = [
+        window for window in block_starts(usable, size, inside, limits) if runs.covers(window)
+    ]
     online = Counter((b.node, b.zone) for b in found.blocks if b.state == ONLINE)
-    chosen = ordered(windows, usable)
+    chosen = ordered(windows, usable, limits)
     enough = islice((item for item in chosen if leaves_enough(item, online)), PLACES_MAX)
     counted = Counter(reasons.values())
     if usable:
@@ -102,19 +106,21 @@ def places(
 
 
 def block_starts(
-    usable: tuple[MemoryBlock, ...], size: int, inside: PhysRange
+    usable: tuple[MemoryBlock, ...], size: int, inside: PhysRange, limits: Limits
 ) -> Iterator[PhysRange]:
     """Windows from the start of each block, or of `inside` where that is in the middle of one."""
-    bounds = inside.intersect(DESTINATIONS)
+    bounds = inside.intersect(limits.destinations)
     if bounds is None or size <= 0:
         return
     for block in usable:
-        start = align_up(max(block.range.start, bounds.start), WINDOW_ALIGN)
+        start = align_up(max(block.range.start, bounds.start), limits.window_align)
         if start in block.range and start + size <= bounds.end:
             yield PhysRange.sized(start, size)
 
 
-def ordered(windows: list[PhysRange], usable: tuple[MemoryBlock, ...]) -> Iterator[Place]:
+def ordered(
+    windows: list[PhysRange], usable: tuple[MemoryBlock, ...], limits: Limits
+) -> Iterator[Place]:
     """The best first; each of the windows lies in blocks of `usable` alone."""
     index = {block.number: at for at, block in enumerate(usable)}
     conversions = [0, *accumulate(not block.is_movable for block in usable)]
@@ -127,7 +133,7 @@ def ordered(windows: list[PhysRange], usable: tuple[MemoryBlock, ...]) -> Iterat
         touched = span(window)
         first, last = usable[touched.start], usable[touched.stop - 1]
         return (
-            not BELOW_4G.covers(window),
+            not limits.preferred.covers(window),
             conversions[touched.stop] - conversions[touched.start],
             first.node != last.node,
             -window.start,
@@ -204,7 +210,7 @@ def lending_warnings(machine: Machine, window: PhysRange) -> tuple[str, ...]:
             f"{', '.join(machine.swap_in_memory)} may keep compressed pages in the lent memory, "
             "and these are not in the dump"
         )
-    if not BELOW_4G.covers(window):
+    if not boot_protocol(machine).limits.preferred.covers(window):
         warnings.append(
             "the window is above 4 GiB: the capture kernel has no memory for devices that "
             "reach no further"

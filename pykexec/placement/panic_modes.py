@@ -18,13 +18,13 @@ from pykexec.images.contents import Built, Contents, copied
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.bind import BoundPlan
-from pykexec.placement.capture import ASSUMED, capture_params, capture_warnings
+from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.capture import ASSUMED, capture_told, capture_warnings
 from pykexec.placement.console import stub_console
-from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
 from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
@@ -32,11 +32,8 @@ from pykexec.placement.reservation import boot_with, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
+from pykexec.placement.stub_job import StubJob
 from pykexec.placement.window import WindowRefused, capture_window
-from pykexec.placement.x86 import layout
-from pykexec.placement.x86.linux64 import place_boot, placed_boot
-from pykexec.placement.x86.reservation import reservation_need
-from pykexec.placement.x86.stub import StubJob, stub_memsz
 from pykexec.purgatory import Exchange, Region
 
 WHY_STUB = (
@@ -69,9 +66,9 @@ def panic_window(
 ) -> PhysRange:
     """Where a *stub-swap* window goes, in whole huge pages; one *in-place* is as large. Raises
     WindowRefused, DoesNotFit."""
-    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    guess = estimate.crash_size(image, request.initrd, request.append)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
-    window = capture_window(machine, machine.known_map, request, image.linux, size)
+    window = capture_window(boot_protocol(machine), image, machine, request, size)
     whole = window.inward(HUGE_PAGE_SIZE)
     if whole is None:
         raise DoesNotFit(
@@ -104,17 +101,17 @@ def plan_panic(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> PanicPlan:
     """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
-    memory_map = machine.known_map
+    protocol, memory_map = boot_protocol(machine), machine.known_map
     mode = granted.mode or request.mode or Mode.IN_PLACE
     frames = granted.stage or assumed_stage(image, machine, request, mode)
-    low = low_memory(memory_map)
+    low = low_memory(machine)
     ram = RangeSet((frames.window,))
-    params = capture_params(image, machine, request, granted.rng_seed, ram | low, frames.headers)
-    boot = place_boot(Space(ram), image, request, params.size)
-    things = placed_boot(image, request, boot, params)
+    told = capture_told(image, machine, request, granted.rng_seed, ram | low, frames.headers)
+    boot = protocol.place(Space(ram), image, request, told)
+    things = protocol.placed(image, request, boot, told)
     scattered = len(low) + len(frames.image)
-    stub = stub_place(machine, memory_map, region_count(things), scattered)
-    guess = estimate.crash_size(image.linux, request.initrd, request.append)
+    stub = stub_place(machine, region_count(things), scattered)
+    guess = estimate.crash_size(image, request.initrd, request.append)
     return PanicPlan(
         image=image,
         request=request,
@@ -127,8 +124,8 @@ def plan_panic(
         entry=stub.start,
         boot=boot,
         flags=KexecFlag.KEXEC_ON_CRASH,
-        cmdline=params.cmdline,
-        next_map=params.e820,
+        cmdline=told.cmdline,
+        next_map=told.memory_map,
         mode=mode,
         headers=frames.headers,
         window=frames.window,
@@ -136,7 +133,7 @@ def plan_panic(
         console=stub_console(machine, request.serial_port),
         stage=frames,
         warnings=(
-            *capture_warnings(frames.window.size, guess, params.cmdline, request.append),
+            *capture_warnings(frames.window.size, guess, told.cmdline, request.append),
             *sleeper_warnings(mode, frames.window, machine),
             *(() if granted.stage else (ASSUMED,)),
         ),
@@ -169,8 +166,8 @@ def typical_need(machine: Machine) -> int:
     """Bytes to reserve for a window in scattered pages, before a plan is made."""
     if isinstance(machine.memory_map, Unknown):
         return RESERVATION_STEP
-    stub = stub_memsz(TYPICAL_PAGES, TYPICAL_PAGES)
-    return reservation_need(machine.memory_map, machine.cpu_flags, stub).size
+    protocol = boot_protocol(machine)
+    return protocol.reservation_need(machine, protocol.stub_size(TYPICAL_PAGES, TYPICAL_PAGES))
 
 
 def advised_boot(machine: Machine) -> str:
@@ -186,15 +183,15 @@ def advised_region(machine: Machine) -> str:
     )
 
 
-def stub_place(machine: Machine, memory_map: MemoryMap, regions: int, exchanges: int) -> PhysRange:
+def stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
     """At the end of the reserved region: the kernel takes its control pages from the start.
 
     For as many records as there can be: what is reserved is enough for every load or for
     none, however the huge pages happen to lie.
     """
-    region = reserved_region(machine)
-    size = stub_memsz(regions, exchanges)
-    need = reservation_need(memory_map, machine.cpu_flags, size).size
+    protocol, region = boot_protocol(machine), reserved_region(machine)
+    size = protocol.stub_size(regions, exchanges)
+    need = protocol.reservation_need(machine, size)
     if need > region.size:
         raise ReservationTooSmall(
             f"the crash region has {region.size >> 10} KiB, but the stub and the kernel's "
@@ -217,7 +214,7 @@ def assumed_stage(
         free,
         (pages + 2) * HUGE_PAGE_SIZE,
         align=HUGE_PAGE_SIZE,
-        window=layout.ABOVE_16_MIB,
+        window=boot_protocol(machine).limits.window,
     )
     low, headers, *rest = range(where.start, where.end, HUGE_PAGE_SIZE)
     return StageFrames(
@@ -236,7 +233,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
     if stub is None or not isinstance(plan, PanicPlan):
         raise NotSupported("only the image of a panic mode waits in a stage")
     job = StubJob(
-        boot_params=plan.boot.boot_params.start,
+        argument=plan.boot.told.start,
         entry=plan.boot.entry,
         regions=regions if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
@@ -245,7 +242,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
         reset_seconds=reset_seconds(machine.sysctls.panic or 0),
         keep=tuple(machine.crash_kernel or ()),
     )
-    contents = Built(job.encode(stub.range.start))
+    contents = Built(boot_protocol(machine).encode_stub(job, stub.range.start))
     placed = Placed(PURGATORY, stub.range, stub.why, contents, Source.BUILT)
     return SegmentTable((placed.segment,), stub.range.start, plan.flags)
 

@@ -53,10 +53,11 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Boot:
+class BootPlaces:
     """Where the things of every Linux boot go; whole pages."""
 
-    boot_params: PhysRange
+    told: PhysRange
+    """What the kernel is told at its entry: boot_params, or a device tree."""
     kernel: PhysRange
     initrd: PhysRange | None
     entry: int
@@ -99,7 +100,7 @@ class CapturePlan(PlacementPlan):
     """What the three ways to load a capture kernel share."""
 
     window: PhysRange
-    boot: Boot
+    boot: BootPlaces
     estimate: Estimate
     headers: PhysRange
     """Where the ELF core headers lie, or will lie."""

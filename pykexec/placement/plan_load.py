@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pykexec.errors import NotSupported, UsageError
-from pykexec.images.kernel_image import (
-    ElfBoot,
-    ForeignImage,
-    KernelImage,
-    Linux32Boot,
-    LinuxX86Boot,
-    MultibootBoot,
-)
+from pykexec.errors import NotSupported
+from pykexec.images.kernel_image import ForeignImage, KernelImage
 from pykexec.machine import Machine
+from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.placement.capture import size_advised
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
-from pykexec.placement.plan import NormalPlan, Plan
+from pykexec.placement.plan import Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
-from pykexec.placement.x86.encryption import refuse_confidential
 
 
 class ForeignArchitecture(NotSupported):
@@ -39,21 +32,8 @@ def plan_load(
 
 
 def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
-    refuse_confidential(machine)
-    if machine.is_i386 and is_64_bit(image):
-        raise NotSupported(
-            f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
-            hint="use --type bzImage to start a bzImage by its 32-bit entry",
-        )
-    if request.modules and not isinstance(image.boot, MultibootBoot):
-        raise UsageError(
-            f"--module has no effect: {image.path} is of type {image.type}",
-            hint="use --module only with multiboot images",
-        )
-    if request.real_mode:
-        from pykexec.placement.x86.real_mode import plan_real_mode
-
-        return plan_real_mode(image, machine, request)
+    protocol = boot_protocol(machine)
+    protocol.refuse(image, machine, request)
     if isinstance(image.boot, ForeignImage):
         raise ForeignArchitecture(
             f"{image.path}: {image.boot.why}",
@@ -61,7 +41,7 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted:
             type=image.type,
         )
     if request.kind is ImageKind.NORMAL:
-        return plan_normal(image, image.boot, machine, request, granted)
+        return protocol.plan_normal(image, machine, request, granted)
     with size_advised(image, request):
         return plan_capture(image, machine, request, granted)
 
@@ -81,36 +61,3 @@ def plan_capture(
     from pykexec.placement.crash_by_normal import plan_crash_by_normal
 
     return plan_crash_by_normal(image, machine, request, granted)
-
-
-def is_64_bit(image: KernelImage) -> bool:
-    """Whether it may lie, or is entered, where a 32-bit kernel does not reach."""
-    boot = image.boot
-    return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)
-
-
-def plan_normal(
-    image: KernelImage,
-    boot: LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot,
-    machine: Machine,
-    request: LoadRequest,
-    granted: Granted,
-) -> NormalPlan:
-    """By what is to be booted, which each planner gets as what it is."""
-    match boot:
-        case LinuxX86Boot():
-            from pykexec.placement.x86.linux64 import plan_linux_x86_64
-
-            return plan_linux_x86_64(image, boot, machine, request, granted)
-        case Linux32Boot():
-            from pykexec.placement.x86.linux32 import plan_linux_i386
-
-            return plan_linux_i386(image, boot, machine, request, granted)
-        case ElfBoot():
-            from pykexec.placement.x86.elf_image import plan_elf
-
-            return plan_elf(image, boot, machine, request)
-        case MultibootBoot():
-            from pykexec.placement.x86.multiboot import plan_multiboot
-
-            return plan_multiboot(image, boot, machine, request)

@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.x86 import layout
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One thing that takes pages of the region."""
-
-    name: str
-    pages: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReservationNeed:
-    """The terms, and their sum in bytes."""
-
-    terms: tuple[Need, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(term.pages for term in self.terms) * PAGE_SIZE
+from pykexec.placement.boot_protocol import boot_protocol
 
 
 class NothingReserved(DoesNotFit):
@@ -57,15 +35,16 @@ def reserved_region(machine: Machine) -> PhysRange:
             hint="run pykexec region make 256M, boot with crashkernel=256M, or use "
             "--crash-by-normal",
         )
-    if why := in_the_way(reserved):
+    if why := in_the_way(machine, reserved):
         raise RegionInTheWay(why, hint="use crashkernel= without an address after @")
     return reserved.ranges[-1]
 
 
-def in_the_way(reserved: RangeSet) -> str | None:
+def in_the_way(machine: Machine, reserved: RangeSet) -> str | None:
     """Why no capture kernel is started from there: crashkernel=64K@512K, where a kernel allows
     it."""
-    if not (low := reserved.within(layout.LOW_MEMORY)):
+    needed = boot_protocol(machine).limits.low_memory
+    if needed is None or not (low := reserved.within(needed)):
         return None
     return f"the crash region {low.ranges[0]} is in memory that the stub exchanges"
 

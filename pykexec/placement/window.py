@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit, UsageError
-from pykexec.images.kernel_image import LinuxX86Boot
+from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.request import LoadRequest
-from pykexec.placement.x86.layout import (
-    ABOVE_16_MIB,
-    BELOW_4G,
-    DESTINATIONS,
-    LOAD_PHYSICAL_ADDR,
-    WINDOW_ALIGN,
-)
+
+if TYPE_CHECKING:
+    from pykexec.placement.boot_protocol import BootProtocol
 
 
 class WindowRefused(DoesNotFit):
@@ -45,42 +42,43 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
 
 
 def capture_window(
+    protocol: BootProtocol,
+    image: KernelImage,
     machine: Machine,
-    memory_map: MemoryMap,
     request: LoadRequest,
-    boot: LinuxX86Boot,
     size: int,
     headers_at: PhysRange | None = None,
 ) -> PhysRange:
     """Where the capture kernel will live; not at `headers_at`.
 
     With both bounds and no --crash-size it is all between them. Otherwise `size` bytes
-    are chosen inside: below 4 GiB when there is room, from the top, off what other CPUs
+    are chosen inside: in the preferred part when there is room, from the top, off what other CPUs
     may still need when it is known: the running kernel's image, and its per-CPU data with
     the stacks they sleep on. Raises WindowRefused.
     """
     asked = requested_window(request)
     if asked and request.mem_min is not None and request.mem_max is not None:
-        check_window(asked, boot)
+        protocol.refuse_window(asked, image)
         if not request.crash_size or request.crash_size >= asked.size:
             return asked
-    inside = asked or ABOVE_16_MIB
+    limits = protocol.limits
+    inside = asked or limits.window
     ours = (machine.crash_kernel or RangeSet()) | RangeSet.of([headers_at] if headers_at else [])
     ours |= machine.hardware_memory
-    ram = memory_map.whole_page_ram.within(DESTINATIONS) - ours
+    ram = machine.known_map.whole_page_ram.within(limits.destinations) - ours
     spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())
     for free, bounds in (
-        (spared, inside.intersect(BELOW_4G)),
+        (spared, inside.intersect(limits.preferred)),
         (spared, inside),
         (ram, inside),
     ):
         if bounds:
             try:
-                found = locate_hole(free, size, align=WINDOW_ALIGN, window=bounds)
+                found = locate_hole(free, size, align=limits.window_align, window=bounds)
             except NoHole as error:
                 refusal = error
                 continue
-            check_window(found, boot)
+            protocol.refuse_window(found, image)
             return found
     raise WindowRefused(
         f"no contiguous range of {size:#x} bytes of RAM for the capture kernel"
@@ -88,16 +86,3 @@ def capture_window(
         hint=f"use a smaller --crash-size; {refusal.hint}",
         size=size,
     )
-
-
-def check_window(window: PhysRange, boot: LinuxX86Boot) -> None:
-    """A relocatable bzImage runs at max(load address, pref_address): below, it moves
-    itself out of its segment (boot.rst; compressed/head_64.S)."""
-    floor = max(boot.pref_address, LOAD_PHYSICAL_ADDR)
-    if window.end < floor + boot.init_size:
-        raise WindowRefused(
-            f"the window {window} has no room for this kernel: loaded below {floor >> 20} "
-            f"MiB, it moves itself to {floor:#x}, where it needs {boot.init_size:#x} bytes",
-            hint=f"use --mem-max {floor + boot.init_size - 1:#x} or above",
-            window=window,
-        )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
+from pykexec.arch import I386
 from pykexec.crash.notes import Note
 from pykexec.flows.doctor import diagnose
 from pykexec.host.capture import capture
@@ -530,7 +531,7 @@ def test_the_architecture_before_linux_6_1(
     files = {"/proc/kallsyms": kallsyms, "/proc/cpuinfo": cpuinfo, "/proc/sys/kernel/arch": None}
     machine = read_machine(tree({**files, "/sys/kernel/boot_params/version": "0x020f\n"}))
     assert machine.architecture == expected
-    assert machine.is_i386 == (expected == "i686")
+    assert (machine.arch is I386) == (expected == "i686")
 
 
 def test_a_command_line_that_is_no_utf8_comes_out_as_it_came_in(tree: MakeTree) -> None:

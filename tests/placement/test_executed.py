@@ -18,7 +18,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import LoadRequest, Module
-from pykexec.placement.x86.stub import StubJob
+from pykexec.placement.x86.stub import X86StubJob
 from tests.builders import (
     MIB,
     make_bzimage,
@@ -68,7 +68,7 @@ def executed(plan: PlacementPlan, *, from_32: bool = False) -> Pc:
         data = b"".join(bytes(chunk) for chunk in item.contents.chunks()) if item.contents else b""
         pc.write(item.range.start, data.ljust(item.range.size, b"\0"))
     if from_32:
-        job = StubJob(1, plan.entry, checks=False, entry_32=True)
+        job = X86StubJob(1, plan.entry, checks=False, entry_32=True)
         pc.write(TRAMPOLINE, job.encode(TRAMPOLINE))
         assert pc.run(TRAMPOLINE, plan.entry) is End.STARTED
         pc.serial.clear()

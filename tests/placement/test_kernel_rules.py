@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from pykexec.arch import X86_64
 from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import RuleBroken, check_table, refuse_broken
 from pykexec.placement.plan import KERNEL
 from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
+from pykexec.placement.x86.protocol import X86Protocol
 from tests.builders import GIB, MIB, pc_map, segment
 
 S = segment
@@ -26,6 +28,7 @@ def checks(
     table = SegmentTable(segments, segments[0].mem if entry is None else entry)
     found = check_table(
         table,
+        protocol=X86Protocol(X86_64),
         totalram=totalram,
         memory_map=pc_map(),
         window=window,
@@ -171,7 +174,13 @@ def test_an_unknown_fact_is_never_a_refusal() -> None:
 
 def test_the_first_broken_rule_is_the_refusal() -> None:
     table = SegmentTable((S("a", 1, 1), S("b", 1, 1)), 0)
-    found = check_table(table, totalram=GIB, memory_map=pc_map(), reservation=RangeSet())
+    found = check_table(
+        table,
+        protocol=X86Protocol(X86_64),
+        totalram=GIB,
+        memory_map=pc_map(),
+        reservation=RangeSet(),
+    )
     with pytest.raises(RuleBroken) as caught:
         refuse_broken(found)
     assert caught.value.facts["rule"] == "alignment"

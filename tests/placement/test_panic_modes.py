@@ -11,6 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.arch import X86_64
 from pykexec.backends.kernel.stage_plan import places_in_place
 from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.images.contents import Built
@@ -21,7 +22,6 @@ from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, HeadersTooLong, bind
-from pykexec.placement.fill import low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.panic_modes import (
@@ -37,6 +37,7 @@ from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.reservation import RegionInTheWay
 from pykexec.placement.stage import StagedPiece, StageFrames, staged_pieces
 from pykexec.placement.window import WindowRefused
+from pykexec.placement.x86.layout import limits_of
 from pykexec.purgatory import SEAL_SIZE, Exchange, StubParams, parse_params, parse_tables
 from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
 
@@ -78,7 +79,7 @@ def panic_plan(
 
 def bound(kernel: KernelImage, stage: StageFrames, mode: Mode) -> BoundPlan:
     plan = planned(kernel, stage, mode)
-    exchanges = stage.exchanges(low_memory(pc_map()))
+    exchanges = stage.exchanges(limits_of(X86_64).low_ram(pc_map()))
     return bind(plan, machine(), exchanges, NOTE, stage.ours)
 
 
@@ -263,11 +264,11 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     plan = panic_plan(kernel, on, request, stage)
     assert all(check.ok for check in check_plan(plan, on))
     assert plan.next_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
-    armed = bind(plan, on, stage.exchanges(low_memory(pc_map())), NOTE, stage.ours)
+    armed = bind(plan, on, stage.exchanges(limits_of(X86_64).low_ram(pc_map())), NOTE, stage.ours)
     loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
     shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
     assert shown.within(added) == RangeSet((added,)).without(stage.headers)
-    assert places_in_place(LoadRequest(mem_min=4 << 30), on.known_map) == (
+    assert places_in_place(LoadRequest(mem_min=4 << 30), on) == (
         PhysRange(4 << 30, added.start),
         PhysRange(added.end, 1 << 46),
     )

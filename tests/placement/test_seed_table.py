@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pykexec.arch import X86_64
 from pykexec.images.contents import Built
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.fill import fill, low_memory
+from pykexec.placement.fill import fill
 from pykexec.placement.plan import BOOT_PARAMS, ELFCOREHDR, KERNEL, PURGATORY, Placed
 from pykexec.placement.segment import SegmentTable, Source
+from pykexec.placement.x86.layout import limits_of
 from tests.builders import MIB, ram, reserved
 
 WINDOW = PhysRange.from_inclusive(0x100000, 0xFFFFFF)
@@ -43,7 +45,9 @@ def seed_table() -> SegmentTable:
         Placed(name, PhysRange.sized(mem, memsz), "the seed", Built(bytes(bufsz)), Source.BUILT)
         for name, bufsz, mem, memsz in BUFFERS
     ]
-    whole = fill(placed, BIOS_2007.whole_page_ram.within(WINDOW), low_memory(BIOS_2007))
+    whole = fill(
+        placed, BIOS_2007.whole_page_ram.within(WINDOW), limits_of(X86_64).low_ram(BIOS_2007)
+    )
     return SegmentTable(tuple(item.segment for item in whole), 0xFF1000)
 
 

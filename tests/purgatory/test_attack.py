@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.x86.stub import StubJob, stub_memsz, tables_offset
+from pykexec.placement.x86.stub import X86StubJob, stub_memsz, tables_offset
 from pykexec.purgatory import (
     EXCHANGE_SIZE,
     PARAMS_OFFSET,
@@ -41,7 +41,7 @@ SLOTS = tuple(base + PAGE * n for base in (LOW_ARENA, HIGH_ARENA) for n in range
 class Attack:
     """A job, the bytes of its stage, and where its stub lies."""
 
-    job: StubJob
+    job: X86StubJob
     staged: tuple[tuple[int, bytes], ...]
     at: int = STUB
 
@@ -74,9 +74,9 @@ class Attack:
 def job_of(
     regions: list[tuple[int, bytes]], exchanges: list[tuple[int, int, int]], at: int = STUB
 ) -> Attack:
-    job = StubJob(
+    job = X86StubJob(
         serial_port=COM1,
-        boot_params=BOOT_PARAMS,
+        argument=BOOT_PARAMS,
         entry=ENTRY,
         regions=tuple(Region.of(addr, data) for addr, data in regions),
         exchanges=tuple(Exchange(*item) for item in exchanges),
@@ -208,9 +208,9 @@ def test_everything_above_4_gib() -> None:
     """Stub, tables, stage, window, entry and boot_params: no address is cut to 32 bits."""
     entry, boot_params = HIGH + 0x300200, HIGH + 0x310000
     image = noise(PAGE, 3)
-    job = StubJob(
+    job = X86StubJob(
         serial_port=COM1,
-        boot_params=boot_params,
+        argument=boot_params,
         entry=entry,
         regions=(Region.of(HIGH_ARENA, image),),
         exchanges=(Exchange(HIGH_ARENA + PAGE, HIGH_ARENA, PAGE),),

@@ -109,7 +109,7 @@ def panic_lacks(machine: Machine) -> tuple[str, str] | None:
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
         return "there is no crash region", advised_region(machine)
-    if why := in_the_way(machine.crash_kernel):
+    if why := in_the_way(machine, machine.crash_kernel):
         return why, advised_region(machine)
     return None
 

@@ -11,16 +11,14 @@ from pykexec.backends.kernel.runs import Wanted, search_limit
 from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage, Stage
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.crash_by_normal import headers_room
-from pykexec.placement.fill import low_memory
 from pykexec.placement.granted import Granted
 from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.stage import StageFrames
 from pykexec.placement.window import requested_window
-from pykexec.placement.x86 import layout
 
 SINGLES = 2
 """Pages beside the image: one for the low memory, one for the headers."""
@@ -43,14 +41,14 @@ def granted_pages(
         flags = relocation(machine).swap_flags or KexecFlag(0)
         return Granted(mode, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
-    low = low_memory(machine.known_map)
+    low = low_memory(machine)
     window = panic_window(image, machine, request, mode)
     count = window.size // HUGE_PAGE_SIZE
     if mode is Mode.IN_PLACE:
         wanted = Wanted(
             run=count,
             singles=SINGLES,
-            windows=places_in_place(request, machine.known_map),
+            windows=places_in_place(request, machine),
             avoid=reserved | low,
         )
         taken = stage.take(pages, journal, wanted, limit)
@@ -62,16 +60,17 @@ def granted_pages(
     return Granted(mode, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
 
 
-def places_in_place(request: LoadRequest, memory_map: MemoryMap) -> tuple[PhysRange, ...]:
-    """Below 4 GiB first: above, the capture kernel has no DMA32 pool. Not in memory that the
-    capture kernel's drivers will look at anew."""
-    asked = requested_window(request) or PhysRange(layout.INITRD_MIN, 1 << 46)
-    above_floor = asked.intersect(PhysRange(layout.LOAD_PHYSICAL_ADDR, 1 << 46))
-    if above_floor is None:
+def places_in_place(request: LoadRequest, machine: Machine) -> tuple[PhysRange, ...]:
+    """In the preferred part first, which every device reaches. Not in memory that the capture
+    kernel's drivers will look at anew."""
+    limits = boot_protocol(machine).limits
+    inside = (requested_window(request) or limits.window).intersect(limits.window)
+    if inside is None:
         return ()
-    below = above_floor.intersect(layout.BELOW_4G)
-    places = (below, above_floor) if below else (above_floor,)
-    return tuple(span for place in places for span in RangeSet((place,)) - memory_map.driver_ram)
+    first = inside.intersect(limits.preferred)
+    places = (first, inside) if first else (inside,)
+    drivers = machine.known_map.driver_ram
+    return tuple(span for place in places for span in RangeSet((place,)) - drivers)
 
 
 def frames_of(taken: Stage, window: PhysRange) -> StageFrames:

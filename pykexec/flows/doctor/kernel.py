@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.arch import I386
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import KexecError
 from pykexec.flows.doctor.row import Level, Row, fail, ok, unknown, warn
@@ -51,7 +52,7 @@ def architecture(machine: Machine) -> Row:
         return unknown(name, found)
     if found == "x86_64":
         return ok(name, found)
-    if machine.is_i386:
+    if machine.arch is I386:
         return warn(
             name, found, "only images with a 32-bit entry can be loaded, and no crash images"
         )

@@ -70,7 +70,8 @@ class BootParams:
     setup_header: bytes
     """The image's bytes from 0x1f1 on."""
     cmdline: CommandLine
-    e820: MemoryMap
+    memory_map: MemoryMap
+    """Becomes its e820."""
     setup_data: tuple[SetupData, ...] = ()
     running: bytes = bytes(BOOT_PARAMS_SIZE)
     """The running kernel's boot_params, for what the next one cannot ask the firmware again."""
@@ -88,7 +89,7 @@ class BootParams:
         """With the e820 entries that the zero page has no room for."""
         efi = (SetupData(SetupType.SETUP_EFI, self.efi.setup),) if self.efi else ()
         nodes = (*self.setup_data, *efi)
-        beyond = self.e820.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
+        beyond = self.memory_map.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
         if not beyond:
             return nodes
         table = SetupData(SetupType.SETUP_E820_EXT, encode_e820(MemoryMap(beyond)))
@@ -123,7 +124,7 @@ class BootParams:
         header.cmd_line_ptr = cmdline_at & LOW32
         header.setup_data = at + offsets[0] if offsets else 0
         known = setup_header.build(header)
-        in_page = MemoryMap(self.e820.ranges[:E820_MAX_ENTRIES_ZEROPAGE])
+        in_page = MemoryMap(self.memory_map.ranges[:E820_MAX_ENTRIES_ZEROPAGE])
         fields = boot_params.parse(bytes(BOOT_PARAMS_SIZE))
         inherited = boot_params.parse(self.running)
         for name in INHERITED:
@@ -143,14 +144,14 @@ def boot_params_for(
     machine: Machine,
     rng_seed: bytes,
     line: CommandLine,
-    e820: MemoryMap,
+    memory_map: MemoryMap,
 ) -> BootParams:
     """What every Linux is told, by either entry; EFI is not handed over."""
     seed = SetupData(SetupType.SETUP_RNG_SEED, rng_seed)
     return BootParams(
         setup_header=boot.setup_header,
         cmdline=line,
-        e820=e820,
+        memory_map=memory_map,
         setup_data=(seed,) if boot.protocol >= HAS_SETUP_DATA else (),
         running=inheritable(machine.boot_params or b""),
         acpi_rsdp=machine.acpi_rsdp or 0,

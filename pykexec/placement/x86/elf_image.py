@@ -22,7 +22,7 @@ from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
-from pykexec.placement.x86.stub import StubJob
+from pykexec.placement.x86.stub import X86StubJob
 
 WHY_LOW = "at the lowest free address"
 MOVE_ALIGN = layout.WINDOW_ALIGN
@@ -49,7 +49,7 @@ def plan_elf(
     notes_at = load.space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
-    job = StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
+    job = X86StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
     plan = load.plan((*parts, told), purgatory, job, WHY_LOW, map_given=False)
     return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan
 

@@ -1,8 +1,11 @@
-"""Every fixed address and limit of an x86_64 load, each under the reason for it."""
+"""Every fixed address and limit of a load on x86, each under the reason for it."""
 
 from __future__ import annotations
 
-from pykexec.memory.ranges import GIB, MIB, PhysRange
+from pykexec.arch import I386, X86_64, Arch
+from pykexec.machine import Machine
+from pykexec.memory.ranges import GIB, MIB, PhysRange, align_down
+from pykexec.placement.limits import Limits
 
 LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode
@@ -11,12 +14,9 @@ trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
 
-DESTINATION_LIMIT = (1 << 46) - 1
-"""KEXEC_DESTINATION_MEMORY_LIMIT with four-level page tables (asm/kexec.h)."""
-
-DESTINATIONS = PhysRange(0x1000, (1 << 46) - 0x1000)
-"""Pages to load into: all that end below that limit, but for the first one, which has the real-mode
-interrupt table and the BIOS data area (kexec-tools spares it too)."""
+FIRST_PAGE_END = 0x1000
+"""Nothing is loaded into the first page, which has the real-mode interrupt table and the BIOS data
+area (kexec-tools spares it too)."""
 
 ABOVE_1_MIB = PhysRange(MIB, 1 << 46)
 """Off the low memory that firmware and trampolines live on."""
@@ -46,3 +46,23 @@ itself up to here (arch/x86/boot/compressed/head_64.S), out of its segment."""
 
 WINDOW_ALIGN = 2 * MIB
 """Whole huge pages, and the usual kernel_alignment."""
+
+
+def arch_of(machine: Machine) -> Arch:
+    """Of this family; x86_64 where the machine's is unknown or of another one."""
+    return I386 if machine.arch is I386 else X86_64
+
+
+def limits_of(arch: Arch) -> Limits:
+    """Destinations are all pages that end at or below the last address that the kernel takes."""
+    return Limits(
+        destinations=PhysRange(FIRST_PAGE_END, align_down(arch.destination_limit, arch.page_size)),
+        window=ABOVE_16_MIB,
+        preferred=BELOW_4G,
+        window_align=WINDOW_ALIGN,
+        low_memory=LOW_MEMORY,
+        low_end=MIB,
+        kernel_floor=LOAD_PHYSICAL_ADDR,
+        purgatory_min=PURGATORY_MIN,
+        headers_min=BOOT_PARAMS_MIN,
+    )

@@ -16,10 +16,11 @@ from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL_32, NormalPlan, P
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
+from pykexec.placement.stub_job import MAX_REGIONS
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.normal_load import NormalLoad
-from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+from pykexec.placement.x86.stub import X86StubJob
 
 
 def plan_linux_i386(
@@ -50,7 +51,7 @@ def plan_linux_i386(
         Source.BUILT,
     )
     placed = (told, kernel, *rest)
-    job = StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
+    job = X86StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
     why = f"at the highest free address below {below:#x}"
     return load.plan(placed, purgatory, job, why)
 

@@ -9,20 +9,27 @@ addresses are known.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange
 from pykexec.placement.granted import Granted
-from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL, Boot, NormalPlan, Placed
+from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL, BootPlaces, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
+from pykexec.placement.stub_job import MAX_REGIONS
+from pykexec.placement.window import WindowRefused
 from pykexec.placement.x86 import layout
-from pykexec.placement.x86.boot_params import BootParams, boot_params_for
+from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.efi import efi_handover
 from pykexec.placement.x86.normal_load import NormalLoad
-from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+from pykexec.placement.x86.stub import X86StubJob
+
+if TYPE_CHECKING:
+    from pykexec.placement.boot_protocol import Told
 
 
 def plan_linux_x86_64(
@@ -35,11 +42,13 @@ def plan_linux_x86_64(
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
     at = place_boot(load.space, image, request, params.size)
     placed = placed_boot(image, request, at, params)
-    job = StubJob(at.boot_params.start, at.entry)
+    job = X86StubJob(at.told.start, at.entry)
     return load.plan(placed, purgatory, job, "at the highest free address", starts="kernel")
 
 
-def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_size: int) -> Boot:
+def place_boot(
+    space: Space, image: KernelImage, request: LoadRequest, params_size: int
+) -> BootPlaces:
     """Top down: boot_params, kernel, initrd."""
     boot = image.linux
     params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
@@ -55,18 +64,18 @@ def place_boot(space: Space, image: KernelImage, request: LoadRequest, params_si
         if request.initrd
         else None
     )
-    return Boot(params, kernel, initrd, kernel.start + boot.entry_offset)
+    return BootPlaces(params, kernel, initrd, kernel.start + boot.entry_offset)
 
 
 def placed_boot(
-    image: KernelImage, request: LoadRequest, boot: Boot, params: BootParams
+    image: KernelImage, request: LoadRequest, boot: BootPlaces, params: Told
 ) -> tuple[Placed, ...]:
     """The things of a boot, with their bytes."""
     initrd = request.initrd
-    encoded = params.encode(boot.boot_params.start, boot.initrd, initrd.size if initrd else 0)
+    encoded = params.encode(boot.told.start, boot.initrd, initrd.size if initrd else 0)
     why = "at the highest free address; RSI points here"
     placed = [
-        Placed(BOOT_PARAMS, boot.boot_params, why, Built(encoded), Source.BUILT),
+        Placed(BOOT_PARAMS, boot.told, why, Built(encoded), Source.BUILT),
         Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
@@ -86,3 +95,16 @@ def why_kernel(boot: LinuxX86Boot) -> str:
         f"at the highest free address, {aligned}; it unpacks into init_size, "
         f"{boot.init_size:#x} bytes"
     )
+
+
+def check_window(window: PhysRange, boot: LinuxX86Boot) -> None:
+    """A relocatable bzImage runs at max(load address, pref_address): below, it moves
+    itself out of its segment (boot.rst; compressed/head_64.S)."""
+    floor = max(boot.pref_address, layout.LOAD_PHYSICAL_ADDR)
+    if window.end < floor + boot.init_size:
+        raise WindowRefused(
+            f"the window {window} has no room for this kernel: loaded below {floor >> 20} "
+            f"MiB, it moves itself to {floor:#x}, where it needs {boot.init_size:#x} bytes",
+            hint=f"use --mem-max {floor + boot.init_size - 1:#x} or above",
+            window=window,
+        )

@@ -26,7 +26,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
-from pykexec.placement.x86.stub import StubJob
+from pykexec.placement.x86.stub import X86StubJob
 
 WHY_LOW = "at the lowest free address"
 
@@ -68,7 +68,7 @@ def plan_multiboot(
     placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
     map_given = boot.memory_info or boot.version == 2
-    job = StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
+    job = X86StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)
     return load.plan(placed, purgatory, job, WHY_LOW, map_given=map_given, warnings=warnings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.arch import I386
 from pykexec.errors import DoesNotFit, NotSupported, UsageError
 from pykexec.images.elf_parts import flat
 from pykexec.images.kernel_image import KernelImage, LoadPart
@@ -19,10 +20,11 @@ from pykexec.placement.plan import PURGATORY, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
+from pykexec.placement.stub_job import entry_of, with_purgatory
 from pykexec.placement.window import requested_window
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.next_map import next_map_warnings, next_memory_map
-from pykexec.placement.x86.stub import StubJob, entry_of, stub_memsz, with_purgatory
+from pykexec.placement.x86.stub import X86StubJob, stub_memsz
 
 MAX_PARTS = 12
 """Segments of an image; with the purgatory and what it is told, kexec_load takes 16."""
@@ -55,7 +57,9 @@ class NormalLoad:
         its NUL; None where there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
         memory_map, window = machine.known_map, requested_window(request)
         given = next_memory_map(machine)
-        free = (memory_map.whole_page_ram & given.whole_page_ram).within(layout.DESTINATIONS)
+        free = (memory_map.whole_page_ram & given.whole_page_ram).within(
+            layout.limits_of(layout.arch_of(machine)).destinations
+        )
         space = Space(free.within(window) if window else free)
         running = running_line(machine, request.reuse_cmdline)
         line = command_line(request.append, running, request.cmdline_remove)
@@ -68,12 +72,12 @@ class NormalLoad:
         """Whether the running kernel enters the purgatory in 32-bit mode. Raises NotSupported
         for a processor that has no other."""
         flags = self.machine.cpu_flags
-        if self.machine.is_i386 and not isinstance(flags, Unknown) and "lm" not in flags:
+        if self.machine.arch is I386 and not isinstance(flags, Unknown) and "lm" not in flags:
             raise NotSupported(
                 "this processor has no 64-bit mode, in which the purgatory runs",
                 hint="use a processor with the flag lm in /proc/cpuinfo",
             )
-        return self.machine.is_i386
+        return self.machine.arch is I386
 
     def take_purgatory(
         self, n_regions: int, *, lowest: int = 0, below: int = 1 << 64, from_top: bool = True
@@ -109,7 +113,7 @@ class NormalLoad:
         self,
         placed: Iterable[Placed],
         purgatory: PhysRange,
-        job: StubJob,
+        job: X86StubJob,
         why: str,
         *,
         starts: str = "image",
@@ -130,7 +134,7 @@ class NormalLoad:
             image=self.image,
             request=self.request,
             memory_map=self.memory_map,
-            placed=with_purgatory(placed, purgatory, job, why, starts),
+            placed=with_purgatory(placed, purgatory, job, X86StubJob.encode, why, starts),
             entry=entry_of(self.request, purgatory),
             flags=KexecFlag(0),
             cmdline=self.line,

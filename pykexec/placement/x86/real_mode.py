@@ -27,10 +27,11 @@ from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.plan import SETUP_CODE, NormalPlan, Placed
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.segment import Source
+from pykexec.placement.stub_job import MAX_REGIONS
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take_low
 from pykexec.placement.x86.normal_load import NormalLoad
-from pykexec.placement.x86.stub import MAX_REGIONS, StubJob
+from pykexec.placement.x86.stub import X86StubJob
 from pykexec.purgatory import real_mode_code
 
 OLDEST_PROTOCOL = 0x202
@@ -88,10 +89,10 @@ class SetupSegment:
         image[HEAP_END : HEAP_END + len(line)] = line
         return bytes(image) + real_mode_code()
 
-    def job(self, at: int) -> StubJob:
+    def job(self, at: int) -> X86StubJob:
         """What the stub enters: code_offset bytes behind `at`, in 32-bit mode."""
         code = at + self.code_offset
-        return StubJob(0, code, rax=HEAP_END, rbx=at // PARAGRAPH, rdi=code, entry_32=True)
+        return X86StubJob(0, code, rax=HEAP_END, rbx=at // PARAGRAPH, rdi=code, entry_32=True)
 
 
 def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> NormalPlan:
@@ -122,6 +123,11 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
         map_given=False,
         warnings=tuple(warnings(load.line)),
     )
+
+
+def refuse_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> None:
+    """Raises UsageError or NotSupported for what cannot start by its real-mode entry here."""
+    boot_and_setup(image, machine, request)
 
 
 LEAVE_OUT = "omit --real-mode"

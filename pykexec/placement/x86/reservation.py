@@ -6,16 +6,36 @@ skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import GIB, RangeSet, align_up
-from pykexec.placement.reservation import Need, ReservationNeed
 
 CONTROL_PAGES = 3
 """Up to 6.13 two pages aligned to 8 KiB, so one may be lost; later one, and one for the PGD."""
 PUD_SPAN, PMD_SPAN = 512 * GIB, GIB
 MAPPED = (RangeType.RAM, RangeType.ACPI, RangeType.NVS)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that takes pages of the region."""
+
+    name: str
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationNeed:
+    """The terms, and their sum in bytes."""
+
+    terms: tuple[Need, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(term.pages for term in self.terms) * PAGE_SIZE
 
 
 def reservation_need(

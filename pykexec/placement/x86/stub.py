@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 from pykexec import purgatory
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.images.contents import Built
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.plan import PURGATORY, Placed
-from pykexec.placement.request import LoadRequest
-from pykexec.placement.segment import Source
-from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, Exchange, Region, StubFlag
+from pykexec.placement.stub_job import StubJob
+from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, StubFlag
 from pykexec.purgatory.x86_64.paging import PAGE_TABLES_SIZE, identity_map
 
-MAX_REGIONS = 4
-"""What the stub checks of a Linux: kernel, initrd, boot_params, ELF core headers."""
 TABLES_ALIGN = 16
 
 
@@ -36,43 +30,16 @@ def tables_offset(size: int) -> int:
     return behind_code if behind_code + size <= PAGE_SIZE else STUB_MEMSZ
 
 
-def entry_of(request: LoadRequest, purgatory: PhysRange) -> int:
-    """The purgatory, unless --entry says otherwise."""
-    return purgatory.start if request.entry is None else request.entry
-
-
-def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
-    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite,
-    nor an empty file."""
-    return tuple(
-        Region(item.range.start, item.contents.size, item.contents.sha256)
-        for item in placed
-        if item.contents and item.contents.size and item.digested
-    )
-
-
 @dataclass(frozen=True)
-class StubJob:
-    """What one stub has to do; addresses physical."""
+class X86StubJob(StubJob):
+    """With the registers at the entry, beside RSI, and the modes of the processor."""
 
-    boot_params: int
-    """RSI at the entry."""
-    entry: int
-    regions: tuple[Region, ...] = ()
-    exchanges: tuple[Exchange, ...] = ()
-    seal: int = 0
-    checks: bool = True
-    serial_port: int = 0
-    """Of `StubConsole`."""
-    reset_seconds: int = 0
     rax: int = 0
     rbx: int = 0
     rdi: int = 0
     entry_32: bool = False
     from_32: bool = False
     """A 32-bit kernel enters the stub: it needs page tables of its own."""
-    keep: tuple[PhysRange, ...] = ()
-    """What must not be exchanged beside the segment itself: the kernel's page tables."""
 
     @property
     def flags(self) -> StubFlag:
@@ -88,7 +55,7 @@ class StubJob:
         offset = tables_offset(len(records))
         page_tables = own.end - PAGE_TABLES_SIZE if self.from_32 else 0
         told = purgatory.StubParams(
-            boot_params=self.boot_params,
+            boot_params=self.argument,
             entry=self.entry,
             seal=self.seal,
             serial_port=self.serial_port,
@@ -107,22 +74,7 @@ class StubJob:
         return code
 
 
-def with_purgatory(
-    placed: Iterable[Placed],
-    at: PhysRange,
-    job: StubJob,
-    why: str = "at the highest free address",
-    starts: str = "kernel",
-) -> tuple[Placed, ...]:
-    """The things and their purgatory, in address order; it is made last, since it has the
-    digest of each. `why` explains its place."""
-    things = tuple(placed)
-    checking = replace(job, regions=regions(things)) if job.checks else job
-    made = Placed(
-        PURGATORY,
-        at,
-        f"{why}; the entry: verifies the digests, then starts the {starts}",
-        Built(checking.encode(at.start)),
-        Source.BUILT,
-    )
-    return tuple(sorted((*things, made), key=lambda item: item.range))
+def encode_stub(job: StubJob, at: int) -> bytes:
+    """The stub's bytes for a job of any architecture. Raises BadExchange."""
+    own = {item.name: getattr(job, item.name) for item in fields(StubJob)}
+    return X86StubJob(**own).encode(at)

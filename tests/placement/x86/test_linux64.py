@@ -21,7 +21,8 @@ from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import Placed, SwitchPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
-from pykexec.placement.window import WindowRefused, check_window
+from pykexec.placement.window import WindowRefused
+from pykexec.placement.x86.linux64 import check_window
 from pykexec.purgatory import parse_params, parse_tables
 from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
 

@@ -1,0 +1,104 @@
+"""The one way from a decision to what an architecture needs around an image.
+
+Nothing else in `placement/` names an architecture. A protocol is a value, and made from that of
+`arch/`: a host with another `Arch` of the same family has the same protocol with other numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pykexec.arch import Arch
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.granted import Granted
+from pykexec.placement.limits import Limits
+from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
+from pykexec.placement.space import Space
+from pykexec.placement.stub_job import StubJob
+
+
+class Told(Protocol):
+    """What a Linux kernel is told at its entry (boot_params, or a device tree), before it has an
+    address."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its segment."""
+
+    @property
+    def cmdline(self) -> CommandLine: ...
+
+    @property
+    def memory_map(self) -> MemoryMap: ...
+
+    def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
+        """Its bytes at the address `at`, with the initrd's bytes at `initrd.start`."""
+
+
+class BootProtocol(Protocol):
+    """What one architecture needs. Whatever raises, raises a KexecError."""
+
+    @property
+    def arch(self) -> Arch: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
+        """Raise for a load that this architecture, or this machine, cannot have."""
+
+    def plan_normal(
+        self, image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+    ) -> NormalPlan:
+        """The whole plan of a normal load."""
+
+    def told(
+        self,
+        image: KernelImage,
+        machine: Machine,
+        rng_seed: bytes,
+        line: CommandLine,
+        memory_map: MemoryMap,
+    ) -> Told:
+        """What a capture kernel is told. Raises NoLinux64 for an image that cannot be one."""
+
+    def place(
+        self, space: Space, image: KernelImage, request: LoadRequest, told: Told
+    ) -> BootPlaces:
+        """Where the things of a capture kernel go. Raises NoHole."""
+
+    def placed(
+        self, image: KernelImage, request: LoadRequest, boot: BootPlaces, told: Told
+    ) -> tuple[Placed, ...]:
+        """The same things with their bytes."""
+
+    def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
+        """Raise WindowRefused for a window in which this kernel does not run."""
+
+    def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
+        """Bytes of the stub's segment with so many records."""
+
+    def encode_stub(self, job: StubJob, at: int) -> bytes:
+        """The stub's bytes for the address `at`. Raises BadExchange."""
+
+    def reservation_need(self, machine: Machine, stub_size: int) -> int:
+        """Bytes of a crash region that holds the stub and what the kernel takes beside it."""
+
+
+def boot_protocol(machine: Machine) -> BootProtocol:
+    """That of the machine's architecture. Where this one is unknown or has none, x86_64's: its
+    images can be planned and rehearsed anywhere."""
+    from pykexec.placement.x86.layout import arch_of
+    from pykexec.placement.x86.protocol import X86Protocol
+
+    return X86Protocol(arch_of(machine))
+
+
+def low_memory(machine: Machine) -> RangeSet:
+    """RAM that a capture kernel needs wherever its window is; empty where it needs none."""
+    return boot_protocol(machine).limits.low_ram(machine.known_map)

@@ -1,0 +1,75 @@
+"""What the stub in front of an image has to do, and the stub as the entry of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pykexec.images.contents import Built
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.plan import PURGATORY, Placed
+from pykexec.placement.request import LoadRequest
+from pykexec.placement.segment import Source
+from pykexec.purgatory import Exchange, Region
+
+MAX_REGIONS = 4
+"""What the stub checks of a Linux: kernel, initrd, what the kernel is told, ELF core headers."""
+
+
+@dataclass(frozen=True)
+class StubJob:
+    """What one stub has to do; addresses physical."""
+
+    argument: int
+    """What the entry is given: the address of boot_params or of a device tree."""
+    entry: int
+    regions: tuple[Region, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    seal: int = 0
+    checks: bool = True
+    serial_port: int = 0
+    """Of `StubConsole`."""
+    reset_seconds: int = 0
+    keep: tuple[PhysRange, ...] = ()
+    """What must not be exchanged beside the segment itself: the kernel's page tables."""
+
+
+Job = TypeVar("Job", bound=StubJob)
+
+
+def entry_of(request: LoadRequest, purgatory: PhysRange) -> int:
+    """The purgatory, unless the user asked for another entry."""
+    return purgatory.start if request.entry is None else request.entry
+
+
+def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
+    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite,
+    nor an empty file."""
+    return tuple(
+        Region(item.range.start, item.contents.size, item.contents.sha256)
+        for item in placed
+        if item.contents and item.contents.size and item.digested
+    )
+
+
+def with_purgatory(
+    placed: Iterable[Placed],
+    at: PhysRange,
+    job: Job,
+    encode: Callable[[Job, int], bytes],
+    why: str = "at the highest free address",
+    starts: str = "kernel",
+) -> tuple[Placed, ...]:
+    """The things and their purgatory, in address order; it is made last, since it has the
+    digest of each. `encode` gives its bytes for an address, `why` explains its place."""
+    things = tuple(placed)
+    checking = replace(job, regions=regions(things)) if job.checks else job
+    made = Placed(
+        PURGATORY,
+        at,
+        f"{why}; the entry: verifies the digests, then starts the {starts}",
+        Built(encode(checking, at.start)),
+        Source.BUILT,
+    )
+    return tuple(sorted((*things, made), key=lambda item: item.range))

@@ -1,0 +1,133 @@
+"""The boot protocol of x86: for 64-bit hosts, and with another `Arch` for 32-bit ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pykexec.arch import Arch
+from pykexec.errors import NotSupported, UsageError
+from pykexec.images.kernel_image import (
+    ElfBoot,
+    ForeignImage,
+    KernelImage,
+    Linux32Boot,
+    LinuxX86Boot,
+    MultibootBoot,
+)
+from pykexec.machine import Machine
+from pykexec.memory.map import MemoryMap
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.granted import Granted
+from pykexec.placement.limits import Limits
+from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
+from pykexec.placement.request import LoadRequest
+from pykexec.placement.space import Space
+from pykexec.placement.stub_job import StubJob
+from pykexec.placement.x86 import layout, reservation, stub
+from pykexec.placement.x86.boot_params import BootParams, boot_params_for
+from pykexec.placement.x86.encryption import refuse_confidential
+from pykexec.placement.x86.linux64 import (
+    check_window,
+    place_boot,
+    placed_boot,
+    plan_linux_x86_64,
+)
+
+if TYPE_CHECKING:
+    from pykexec.placement.boot_protocol import Told
+
+
+@dataclass(frozen=True, slots=True)
+class X86Protocol:
+    """See `boot_protocol.BootProtocol`, and there what each part is for."""
+
+    arch: Arch
+
+    @property
+    def limits(self) -> Limits:
+        return layout.limits_of(self.arch)
+
+    def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
+        """Raises ConfidentialGuest, NotSupported, UsageError."""
+        refuse_confidential(machine)
+        if self.arch.bits == 32 and is_64_bit(image):
+            raise NotSupported(
+                f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
+                hint="use --type bzImage to start a bzImage by its 32-bit entry",
+            )
+        if request.modules and not isinstance(image.boot, MultibootBoot):
+            raise UsageError(
+                f"--module has no effect: {image.path} is of type {image.type}",
+                hint="use --module only with multiboot images",
+            )
+        if request.real_mode:
+            from pykexec.placement.x86.real_mode import refuse_real_mode
+
+            refuse_real_mode(image, machine, request)
+
+    def plan_normal(
+        self, image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
+    ) -> NormalPlan:
+        """By what is to be booted, which each planner gets as what it is."""
+        if request.real_mode:
+            from pykexec.placement.x86.real_mode import plan_real_mode
+
+            return plan_real_mode(image, machine, request)
+        match image.boot:
+            case LinuxX86Boot() as boot:
+                return plan_linux_x86_64(image, boot, machine, request, granted)
+            case Linux32Boot() as boot:
+                from pykexec.placement.x86.linux32 import plan_linux_i386
+
+                return plan_linux_i386(image, boot, machine, request, granted)
+            case ElfBoot() as boot:
+                from pykexec.placement.x86.elf_image import plan_elf
+
+                return plan_elf(image, boot, machine, request)
+            case MultibootBoot() as boot:
+                from pykexec.placement.x86.multiboot import plan_multiboot
+
+                return plan_multiboot(image, boot, machine, request)
+            case ForeignImage():
+                raise AssertionError("foreign images are refused before")
+
+    def told(
+        self,
+        image: KernelImage,
+        machine: Machine,
+        rng_seed: bytes,
+        line: CommandLine,
+        memory_map: MemoryMap,
+    ) -> BootParams:
+        return boot_params_for(image.linux, machine, rng_seed, line, memory_map)
+
+    def place(
+        self, space: Space, image: KernelImage, request: LoadRequest, told: Told
+    ) -> BootPlaces:
+        return place_boot(space, image, request, told.size)
+
+    def placed(
+        self, image: KernelImage, request: LoadRequest, boot: BootPlaces, told: Told
+    ) -> tuple[Placed, ...]:
+        return placed_boot(image, request, boot, told)
+
+    def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
+        check_window(window, image.linux)
+
+    def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
+        return stub.stub_memsz(n_regions, n_exchanges)
+
+    def encode_stub(self, job: StubJob, at: int) -> bytes:
+        return stub.encode_stub(job, at)
+
+    def reservation_need(self, machine: Machine, stub_size: int) -> int:
+        spans = machine.known_map
+        return reservation.reservation_need(spans, machine.cpu_flags, stub_size).size
+
+
+def is_64_bit(image: KernelImage) -> bool:
+    """Whether it may lie, or is entered, where a 32-bit kernel does not reach."""
+    boot = image.boot
+    return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)
