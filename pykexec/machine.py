@@ -275,6 +275,8 @@ class Machine:
     """Whether /proc/kallsyms shows zeros for addresses."""
     cpu_flags: frozenset[str] | Unknown = NOT_READ
     """Of the first CPU in /proc/cpuinfo, e.g. "la57", "pdpe1gb"."""
+    tsc_khz: int | Unknown = NOT_READ
+    """Frequency of the time stamp counter, where the kernel takes it for a clock."""
     sme_mask: int | Unknown = NOT_READ
     """NUMBER(sme_mask) of VMCOREINFO: 0 where neither AMD SME nor SEV encrypts this kernel's
     pages, else the bit that says so in a page table entry."""

@@ -44,6 +44,15 @@ class Console:
 
 
 @dataclass(frozen=True, slots=True)
+class Settle:
+    """how long the stub waits between its checks and the exchange"""
+
+    seconds: Count
+    clock: Literal["tsc", "timer"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedSegment:
     """one of kexec_load(2), or one that waits in the stage"""
 
@@ -147,6 +156,7 @@ class PlanDocument:
     lacking: tuple[Lack, ...] | None = None
     replaced: Replaced | None = None
     stage: tuple[PlannedSegment, ...] | None = None
+    settle: Settle | None = None
 
 
 def read_plan(path: str | os.PathLike[str]) -> PlanDocument:

@@ -25,6 +25,8 @@ class Staged:
     """seconds of the epoch"""
     window: Span
     huge_pages: Count
+    settle: Count
+    """seconds that the stub waits before it moves anything"""
     problem: str | None
     """null when all is as it was"""
 

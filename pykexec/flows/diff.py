@@ -111,6 +111,7 @@ def facts_of(plan: PlanDocument) -> PlanFacts:
             "kernel sha256": plan.kernel.sha256,
             "cmdline": plan.cmdline,
             "console": None if port is None else hex(port),
+            "wait": f"{plan.settle.seconds} s" if plan.settle else None,
             "window": str(plan.window.range) if plan.window else None,
             "reservation": None if reserved is None else ", ".join(spans(reserved)) or "nothing",
             "syscall": plan.syscall.name if plan.syscall else None,

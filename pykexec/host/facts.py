@@ -15,6 +15,7 @@ from pykexec.host import (
     memory_blocks,
     module,
     others,
+    tsc,
 )
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.host.rsdp import rsdp_table
@@ -82,6 +83,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         symbols=kernel.telling_symbols(table),
         symbols_hidden=kernel.symbols_hidden(table),
         cpu_flags=devices.cpu_flags(root),
+        tsc_khz=tsc.tsc_khz(root, table, loads),
         sme_mask=encryption.sme_mask(root),
         snp_guest=encryption.snp_guest(root, params),
         pci_devices=devices.pci_devices(root),

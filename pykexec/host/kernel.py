@@ -8,6 +8,7 @@ import zlib
 from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS
 from pykexec.host.module import REGION_SYMBOLS
 from pykexec.host.root import Root, number, text
+from pykexec.host.tsc import TSC_SYMBOL
 from pykexec.machine import NoteArea, Sysctls, Unknown
 
 CONFIG_MAX = 8 << 20
@@ -88,7 +89,7 @@ def symbol_table(root: Root) -> dict[str, int] | Unknown:
 
     The names are there for all; addresses are zeros as kptr_restrict says.
     """
-    names = (*TELLING_SYMBOLS, *PER_CPU_SYMBOLS, "_text", "_stext")
+    names = (*TELLING_SYMBOLS, *PER_CPU_SYMBOLS, TSC_SYMBOL, "_text", "_stext")
     lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(names)})\n")
     if isinstance(lines, Unknown):
         return lines

@@ -30,6 +30,7 @@ from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.reservation import boot_with, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
+from pykexec.placement.settle import settle
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, staged_pieces
 from pykexec.placement.stub_job import StubJob
@@ -132,6 +133,7 @@ def plan_panic(
         estimate=guess,
         console=stub_console(machine, request.serial_port),
         stage=frames,
+        settle=settle(machine, mode, request.settle),
         warnings=(
             *capture_warnings(frames.window.size, guess, told.cmdline, request.append),
             *sleeper_warnings(mode, frames.window, machine),
@@ -240,6 +242,8 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
         checks=plan.request.checks,
         serial_port=plan.console.port,
         reset_seconds=reset_seconds(machine.sysctls.panic or 0),
+        settle_seconds=plan.settle.seconds,
+        clock_khz=plan.settle.clock_khz,
         keep=tuple(machine.crash_kernel or ()),
     )
     contents = Built(boot_protocol(machine).encode_stub(job, stub.range.start))

@@ -15,6 +15,7 @@ from pykexec.placement.console import SILENT, StubConsole
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.segment import Segment, SegmentTable, Source
+from pykexec.placement.settle import Settle
 from pykexec.placement.stage import StageFrames
 
 
@@ -126,6 +127,7 @@ class PanicPlan(CapturePlan):
 
     mode: Mode
     stage: StageFrames
+    settle: Settle
 
 
 ByNormalPlan = SwitchPlan | PanicPlan

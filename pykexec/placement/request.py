@@ -55,6 +55,8 @@ class LoadRequest:
     mode: Mode | None = None
     replaces: bool = False
     """A crash by normal that is armed gives way to this one."""
+    settle: int | None = None
+    """Seconds that the stub waits before it moves anything; None for the mode's default."""
     entry: int | None = None
     direct: bool = False
     """Start an ELF file at its own entry and not at the purgatory."""

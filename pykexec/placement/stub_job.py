@@ -31,6 +31,10 @@ class StubJob:
     serial_port: int = 0
     """Of `StubConsole`."""
     reset_seconds: int = 0
+    settle_seconds: int = 0
+    """Between the checks and the exchanges."""
+    clock_khz: int = 0
+    """Of the processor's counter, by which these are counted; 0: another clock."""
     keep: tuple[PhysRange, ...] = ()
     """What must not be exchanged beside the segment itself: the kernel's page tables."""
 

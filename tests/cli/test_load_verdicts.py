@@ -59,6 +59,48 @@ def test_a_file_load_shows_what_of_a_uki_is_used(run: Run, folder: Path) -> None
     assert "using the command line inside the uki" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "wait"),
+    [
+        ([], None),
+        (["--settle", "0"], None),
+        (
+            ["--settle", "12"],
+            "wait 12 s before anything is moved, by the 8254 timer (the frequency of the TSC "
+            "is unknown: ",
+        ),
+    ],
+)
+def test_the_wait_of_the_stub_is_shown(
+    run: Run, run_json: RunJson, folder: Path, words: list[str], wait: str | None
+) -> None:
+    root = root_with(folder, {"proc/iomem": RESERVED})
+    load = dry_run(root, "bzImage", "--crash-by-normal", "--no-initrd-check", *words)
+    page = run(*load).stdout
+    assert (wait in " ".join(page.split())) if wait else ("wait " not in page)
+    document = run_json(*load)
+    assert document["settle"]["seconds"] == (12 if wait else 0)
+    assert document["settle"]["clock"] == "timer"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--settle 3", "--settle is for --crash-by-normal with --backend kernel"),
+        ("--settle 3 --crash-by-normal", "--settle is for --crash-by-normal with --backend kernel"),
+        (
+            "--settle 3 --crash-by-normal --backend kernel --mode kernel-swap",
+            "--settle has no effect in mode kernel-swap: the kernel moves the pages",
+        ),
+        ("--settle 601 --crash-by-normal", "601 is not in the range 0<=x<=600"),
+    ],
+)
+def test_a_wait_that_nobody_would_keep_is_refused(
+    run: Run, folder: Path, words: str, message: str
+) -> None:
+    assert message in run("load", "bzImage", "--dry-run", *words.split(), status=2).stderr
+
+
 VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
     "no system call": (
         {"boot/config-6.1.0": NO_CONFIG},

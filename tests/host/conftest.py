@@ -34,6 +34,7 @@ KALLSYMS = """\
 ffffffff81000000 T _text
 ffffffff81000000 T _stext
 ffffffff81000800 D __per_cpu_offset
+ffffffff81000900 D tsc_khz
 ffffffff8300aa00 B kexec_image
 ffffffff8300aa08 B kexec_crash_image
 ffffffff81a00000 T relocate_kernel
@@ -72,6 +73,7 @@ PER_CPU_OFFSETS_AT = 0x1800
 PER_CPU_OFFSETS = struct.pack(
     "<4Q", *(DIRECT_MAP + 0x3FC00000 + 0x100000 * cpu for cpu in (0, 9, 9, 1))
 )
+TSC_KHZ_AT, TSC_KHZ = 0x1900, 2_394_374
 
 FILES: dict[str, str | bytes] = {
     "/proc/iomem": IOMEM,
@@ -80,7 +82,10 @@ FILES: dict[str, str | bytes] = {
     "HugePages_Total:       4\n",
     "/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu lm pdpe1gb\n",
     "/proc/kallsyms": KALLSYMS,
-    "/proc/kcore": KCORE_HEADERS.ljust(PER_CPU_OFFSETS_AT, b"\0") + PER_CPU_OFFSETS,
+    "/proc/kcore": (KCORE_HEADERS.ljust(PER_CPU_OFFSETS_AT, b"\0") + PER_CPU_OFFSETS).ljust(
+        TSC_KHZ_AT, b"\0"
+    )
+    + struct.pack("<I", TSC_KHZ),
     "/proc/sys/kernel/osrelease": "6.1.0-40-amd64\n",
     "/proc/sys/kernel/arch": "x86_64\n",
     "/proc/sys/kernel/panic": "10\n",
@@ -109,6 +114,7 @@ FILES: dict[str, str | bytes] = {
     "/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages": "0\n",
     "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages": "0\n",
     "/sys/kernel/iommu_groups/0/type": "DMA\n",
+    "/sys/devices/system/clocksource/clocksource0/available_clocksource": "tsc hpet acpi_pm \n",
     "/sys/firmware/memmap/0/start": "0x0\n",
     "/sys/firmware/memmap/0/end": "0x9fbff\n",
     "/sys/firmware/memmap/0/type": "System RAM\n",

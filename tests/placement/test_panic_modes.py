@@ -282,6 +282,27 @@ def test_in_place_leaves_its_own_window_out(kernel: KernelImage) -> None:
     assert shown.covers(PhysRange(0x1000, 0x9F000))
 
 
+@pytest.mark.parametrize(
+    ("asked", "tsc", "told"),
+    [
+        (None, 2_400_000, (0, 2_400_000)),
+        (0, 2_400_000, (0, 2_400_000)),
+        (7, 2_400_000, (7, 2_400_000)),
+        (7, Unknown("no kallsyms"), (7, 0)),
+    ],
+)
+def test_the_stub_is_told_how_long_to_wait_and_by_which_clock(
+    kernel: KernelImage, asked: int | None, tsc: int | Unknown, told: tuple[int, int]
+) -> None:
+    on = replace(machine(), tsc_khz=tsc)
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.STUB_SWAP, settle=asked)
+    plan = panic_plan(kernel, on, request, SWAP)
+    table = armed_table(bind(plan, on, SWAP.exchanges(RangeSet()), NOTE, SWAP.ours), on, ())
+    stub = parse_params(b"".join(table.segments[0].buf.chunks()))  # type: ignore[union-attr]
+    assert (stub.settle_seconds, stub.tsc_khz) == told
+    assert plan.settle.clock == ("tsc" if told[1] else "timer")
+
+
 def test_a_dry_run_assumes_a_stage(kernel: KernelImage) -> None:
     plan = planned(kernel, None, Mode.STUB_SWAP)
     assert not plan.stage.ours.overlaps(plan.window)
@@ -293,7 +314,7 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
     with pytest.raises(ReservationTooSmall) as caught:
         panic_plan(kernel, machine(16 * KIB), request, IN_PLACE)
     assert caught.value.message == (
-        "the crash region has 16 KiB, but the stub and the kernel's own pages need 32 "
+        "the crash region has 16 KiB, but the stub and the kernel's own pages need 36 "
         "KiB on this machine"
     )
     assert caught.value.hint == "boot with crashkernel=64K"
@@ -301,9 +322,9 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
 
 def test_a_region_of_just_that_size_is_enough(kernel: KernelImage) -> None:
     request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)
-    assert plan_load(kernel, machine(32 * KIB), request).entry == REGION.start + 32 * KIB - 8 * KIB
+    assert plan_load(kernel, machine(36 * KIB), request).entry == REGION.start + 36 * KIB - 12 * KIB
     with pytest.raises(ReservationTooSmall):
-        plan_load(kernel, machine(28 * KIB), request)
+        plan_load(kernel, machine(32 * KIB), request)
 
 
 def test_the_headers_fill_their_room_with_the_seal_and_no_more(kernel: KernelImage) -> None:

@@ -9,6 +9,7 @@ swallowed, so every hook is there and `run` names the end it has seen.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -96,6 +97,8 @@ class Pc:
         self._end: End | None = None
         self._gate = 0
         self._left: int | None = None
+        self._at_character: tuple[int, Callable[[], int]] | None = None
+        self._looked: list[int] = []
         self._page_tables()
         self._processor()
         self._hooks()
@@ -154,6 +157,31 @@ class Pc:
             UC_HOOK_CODE, lambda uc, rip, size, _: seen.append(rip), begin=addr, end=addr
         )
         return seen
+
+    def at_each(self, character: bytes, look: Callable[[], int]) -> list[int]:
+        """A list that gets what `look` answers each time that this is written to the UART."""
+        self._at_character = (character[0], look)
+        return self._looked
+
+    @property
+    def rdtsc(self) -> int:
+        """Where the stub reads the time stamp counter."""
+        return STUB + self.read(STUB, 4096).index(b"\x0f\x31")
+
+    def tsc(self, clock: Callable[[int], int]) -> list[int]:
+        """Let the time stamp counter read clock(0), clock(1), ... The list has one number: how
+        often it was read."""
+        looks = [0]
+
+        def read(uc: Any, rip: int, size: int, _: object) -> None:
+            value = clock(looks[0])
+            looks[0] += 1
+            uc.reg_write(x86.UC_X86_REG_RAX, value & 0xFFFF_FFFF)
+            uc.reg_write(x86.UC_X86_REG_RDX, value >> 32)
+            uc.reg_write(x86.UC_X86_REG_RIP, rip + size)
+
+        self.uc.hook_add(UC_HOOK_CODE, read, begin=self.rdtsc, end=self.rdtsc)
+        return looks
 
     # -- the processor at the entry of a new image (reference: relocate_kernel_64.S), only worse
 
@@ -248,6 +276,8 @@ class Pc:
     def _out(self, uc: Any, port: int, size: int, value: int, _: object) -> None:
         if port == self.uart:
             self.serial.append(value)
+            if self._at_character and value == self._at_character[0]:
+                self._looked.append(self._at_character[1]())
             return
         self.writes.append((port, value))
         if port == 0x61:

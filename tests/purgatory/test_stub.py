@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -74,6 +75,8 @@ class Load:
     serial_port: int = COM1
     flags: StubFlag = StubFlag.NONE
     reset_seconds: int = 0
+    settle_seconds: int = 0
+    tsc_khz: int = 0
 
     def into(self, pc: Pc) -> Pc:
         regions = [Region.of(addr, contents) for addr, contents in self.regions.items()]
@@ -92,6 +95,8 @@ class Load:
             serial_port=self.serial_port,
             flags=self.flags,
             reset_seconds=self.reset_seconds,
+            settle_seconds=self.settle_seconds,
+            tsc_khz=self.tsc_khz,
         ).with_tables(records, at=TABLES if records else 0, n_regions=len(regions))
         pc.write(self.at, stub_image(params))
         # no one promises zeros behind the blob
@@ -417,6 +422,106 @@ def test_serial_port_zero_is_silent(good: bool) -> None:
         pc.flip(next(iter(load.regions)))
     assert pc.run() is (End.STARTED if good else End.HALTED)
     assert (pc.text, pc.reads, pc.writes) == ("", 0, [])
+
+
+# -- the wait
+
+WAITING = "pykexec: waiting {} s for devices {}\r\n"
+SLOW_KHZ = 1
+"""A thousand cycles a second: over in a moment."""
+
+
+@pytest.mark.parametrize("flags", [StubFlag.NONE, StubFlag.NO_CHECKS])
+def test_the_wait_is_between_the_checks_and_the_exchange(flags: StubFlag) -> None:
+    load = Load(settle_seconds=2, flags=flags)
+    pc = load.into(Pc())
+    code = pc.read(STUB, STUB_SIZE)
+    turns = pc.passed(STUB + code.index(b"\x4c\x8b\x07"))
+    during = pc.at_each(b".", lambda: len(turns))
+    assert pc.run() is End.STARTED
+    assert pc.text.endswith(WAITING.format(2, "..") + STARTING)
+    assert during == [0, 0]
+    assert len(turns) == 0x2000 // 32
+
+
+def test_the_wait_is_counted_by_the_timer_where_the_tsc_is_unknown() -> None:
+    pc, end = run(Load(settle_seconds=3))
+    assert (end, pc.text) == (End.STARTED, CHECKING + WAITING.format(3, "...") + STARTING)
+    assert pc.writes == TICK * 60
+
+
+def test_a_wait_of_no_seconds_is_none() -> None:
+    pc, end = run(Load(tsc_khz=SLOW_KHZ))
+    assert (end, pc.text) == (End.STARTED, CHECKING + STARTING)
+
+
+@pytest.mark.parametrize("step", [1, 7, 999, 1000, 1 << 40])
+def test_the_wait_is_counted_by_the_tsc(step: int) -> None:
+    """Of which `step` cycles pass between two looks; it begins right below 32 bits."""
+    load = Load(settle_seconds=2, tsc_khz=SLOW_KHZ)
+    pc = load.into(Pc())
+    looks = pc.tsc(lambda look: 0xFFFF_FF00 + step * look)
+    assert pc.run() is End.STARTED
+    assert pc.text == CHECKING + WAITING.format(2, "..") + STARTING
+    assert pc.writes == [], "no timer is needed"
+    assert looks[0] == 2 * (1 + -(-1000 // step))
+
+
+@pytest.mark.parametrize(
+    ("what", "clock"),
+    [
+        ("stands still from the start", lambda look: 5000),
+        ("stops", lambda look: 5000 + min(look, 30)),
+        ("is reset", lambda look: (1 << 40) + look if look < 30 else look),
+    ],
+)
+def test_a_tsc_that_fails_is_given_up_and_the_timer_waits(
+    what: str, clock: Callable[[int], int]
+) -> None:
+    load = Load(settle_seconds=2, tsc_khz=SLOW_KHZ)
+    pc = load.into(Pc())
+    looks = pc.tsc(clock)
+    assert pc.run() is End.STARTED, what
+    assert pc.text == CHECKING + WAITING.format(2, "..") + STARTING
+    assert pc.writes == TICK * 40
+    assert looks[0] <= 33, "the second second does not try it again"
+
+
+def test_a_tsc_that_crawls_ends() -> None:
+    """It moves, but would take for ever. Thirty-two million reads are not executed here: the
+    counter is at its last ones."""
+    load = Load(settle_seconds=1, tsc_khz=4_000_000)
+    pc = load.into(Pc())
+    polls = pc.read(STUB, STUB_SIZE).index(b"\xb9\x00\x00\x00\x02")  # mov $0x2000000, %ecx
+    pc.write(STUB + polls + 1, struct.pack("<I", 500))
+    looks = pc.tsc(lambda look: look)
+    assert pc.run() is End.STARTED
+    assert pc.writes == TICK * 20
+    assert looks[0] == 501
+
+
+def test_the_wait_ends_with_every_clock_dead() -> None:
+    load = Load(settle_seconds=1, tsc_khz=SLOW_KHZ)
+    pc = load.into(Pc(pit_port=0xFF, uart_status=0xFF))
+    pc.tsc(lambda look: 0)
+    assert pc.run() is End.STARTED
+    assert 20 * 50_000 <= pc.reads <= 20 * 50_000 + 100
+
+
+def test_what_does_not_match_is_not_waited_for() -> None:
+    load = Load(settle_seconds=5)
+    pc = load.into(Pc())
+    pc.flip(next(iter(load.regions)))
+    assert pc.run() is End.HALTED
+    assert "waiting" not in pc.text
+
+
+def test_an_nmi_in_the_wait_is_let_pass() -> None:
+    pc = Load(settle_seconds=1, tsc_khz=SLOW_KHZ).into(Pc())
+    looks = pc.tsc(lambda look: look)
+    pc.interrupt_at(pc.rdtsc + 2, NMI, times=3)
+    assert pc.run() is End.STARTED
+    assert looks[0] == 1001
 
 
 # -- the reset

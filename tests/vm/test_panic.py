@@ -26,6 +26,9 @@ from .product import (
 PATTERN_MIB = 300
 
 
+SETTLE_SECONDS = 4
+
+
 @dataclass(frozen=True)
 class Way:
     """One kind of load, and the guest it is tried in."""
@@ -38,7 +41,9 @@ class Way:
 WAYS = {
     "crash": Way("--crash", "208M"),
     "in-place": Way("--crash-by-normal --mode in-place --crash-size 208M", "64K"),
-    "stub-swap": Way("--crash-by-normal --mode stub-swap --crash-size 208M", "64K"),
+    "stub-swap": Way(
+        f"--crash-by-normal --mode stub-swap --crash-size 208M --settle {SETTLE_SECONDS}", "64K"
+    ),
 }
 
 FIRST = """
@@ -96,6 +101,20 @@ def result(vm: VM, way: str) -> Result:
 
 def test_the_dump_is_whole(result: Result) -> None:
     assert_whole(verdict(result), PATTERN_MIB * 256)
+
+
+def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> None:
+    """By the clock of the machine that runs QEMU, on the console between the stub's lines."""
+    if way != "stub-swap":
+        assert "pykexec: waiting" not in result.console
+        return
+    plan, status = document(result, "first/plan.json"), document(result, "first/status.json")
+    assert plan["settle"]["seconds"] == status["staged"]["settle"] == SETTLE_SECONDS
+    said = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
+    assert said in result.console
+    before = result.seconds_at_console("pykexec: checking")
+    waited = result.seconds_at_console("pykexec: waiting") - before
+    assert SETTLE_SECONDS <= waited < SETTLE_SECONDS + 20, plan["settle"]
 
 
 def test_the_registers_of_each_cpu_are_there(result: Result) -> None:

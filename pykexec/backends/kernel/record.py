@@ -40,6 +40,8 @@ class LoadRecord:
     """What kexec_load(2) was given; () until it has returned."""
     release: str | None = None
     """Of the kernel that was loaded; None where it is unknown."""
+    settle: int = 0
+    """Seconds that the stub waits after its checks."""
     modules: tuple[str, ...] = ()
     """Releases whose modules are in its initrd, as far as they were read."""
 
@@ -68,6 +70,7 @@ class RecordDocument:
     """(bufsz, mem, memsz)."""
     sums: tuple[tuple[int, int, str], ...]
     release: str | None
+    settle: int
     modules: tuple[str, ...]
 
 
@@ -75,7 +78,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
     """Of one load."""
 
     name, kind, what = "loaded.json", RecordDocument, "record"
-    older: ClassVar[dict[str, object]] = {"release": None, "modules": []}
+    older: ClassVar[dict[str, object]] = {"release": None, "settle": 0, "modules": []}
     bad = BadRecord
     remedy = "remove it, and unload both images: that gives their memory back"
 
@@ -91,6 +94,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             segments=tuple((item.bufsz, item.mem, item.memsz) for item in value.segments),
             sums=value.sums,
             release=value.release,
+            settle=value.settle,
             modules=value.modules,
         )
 
@@ -106,6 +110,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             segments=tuple(LoadedSegment(*item) for item in found.segments),
             sums=found.sums,
             release=found.release,
+            settle=found.settle,
             modules=found.modules,
         )
 

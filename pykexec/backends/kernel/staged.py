@@ -121,5 +121,6 @@ def record_of(plan: ByNormalPlan, slot: Slot) -> LoadRecord:
         window=plan.window,
         headers=plan.headers,
         release=plan.initrd.release,
+        settle=plan.settle.seconds if isinstance(plan, PanicPlan) else 0,
         modules=plan.initrd.modules,
     )

@@ -127,6 +127,8 @@ def facts(report: LoadReport, verbose: int) -> Pairs:
         found += mode_facts(report.granted)
     if isinstance(plan, ByNormalPlan):
         found.append(("cost", cost(plan)))
+    if isinstance(plan, PanicPlan) and plan.settle.seconds:
+        found.append(("wait", str(plan.settle)))
     found.append(("cmdline", str(plan.cmdline)))
     if verbose:
         found.append(("stub", f"console {plan.console}"))

@@ -16,6 +16,7 @@ from pykexec.documents.plan import (
     PlannedRun,
     PlannedSegment,
     Replaced,
+    Settle,
 )
 from pykexec.machine import Unknown
 from pykexec.placement.plan import PanicPlan, mode_of
@@ -57,6 +58,7 @@ def plan_document(report: LoadReport) -> PlanDocument:
         lacking=lacking(granted) if granted else None,
         replaced=replaced(granted) if granted else None,
         stage=stage(plan),
+        settle=settle(plan),
     )
 
 
@@ -81,6 +83,12 @@ def stage(plan: Plan) -> tuple[PlannedSegment, ...] | None:
     if not isinstance(plan, PanicPlan):
         return None
     return segments(item.segment for item in staged(plan))
+
+
+def settle(plan: Plan) -> Settle | None:
+    if not isinstance(plan, PanicPlan):
+        return None
+    return Settle(plan.settle.seconds, plan.settle.clock, plan.settle.why)
 
 
 def segments(items: Iterable[Segment]) -> tuple[PlannedSegment, ...]:

@@ -37,6 +37,7 @@ class StagedReport:
             since=record.since,
             window=span(record.window),
             huge_pages=self.huge_pages,
+            settle=record.settle,
             problem=self.problem,
         )
 
@@ -49,6 +50,7 @@ class StagedReport:
             ("initrd", modules(record)),
             ("window", f"{record.window} ({size(record.window.size)})"),
             ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
+            *([("wait", f"{record.settle} s before anything is moved")] if record.settle else []),
             ("check", self.problem or "every address and every digest is as it was"),
         ]
 

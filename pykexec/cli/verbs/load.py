@@ -71,6 +71,12 @@ from pykexec.cli.verbs.params import (
     help="Replace an armed crash by normal, which stays armed until this one is ready.",
 )
 @click.option(
+    "--settle",
+    type=click.IntRange(0, 600),
+    metavar="SECONDS",
+    help="After a panic, wait SECONDS before the stub moves anything.",
+)
+@click.option(
     "--region",
     type=click.Choice(["auto", "never"]),
     help="Whether a crash by normal makes a crash region where there is none.  [default: auto]",

@@ -32,6 +32,7 @@ class LoadOptions:
     crash_size: int | None
     mode: str | None
     replaces: bool
+    settle: int | None
     region: str | None
     hotplug: bool
     image_type: str | None
@@ -100,6 +101,7 @@ class LoadOptions:
             crash_size=self.crash_size,
             mode=Mode(self.mode) if self.mode else None,
             replaces=self.replaces,
+            settle=self.settle,
             entry=self.entry,
             hotplug=self.hotplug,
             initrd_check=not self.no_initrd_check,
@@ -130,6 +132,14 @@ class LoadOptions:
             (
                 self.region is not None and not (self.crash_by_normal and self.backend == "kernel"),
                 "--region is for --crash-by-normal with --backend kernel",
+            ),
+            (
+                self.settle is not None and not (self.crash_by_normal and self.backend == "kernel"),
+                "--settle is for --crash-by-normal with --backend kernel",
+            ),
+            (
+                self.settle is not None and self.mode == "kernel-swap",
+                "--settle has no effect in mode kernel-swap: the kernel moves the pages",
             ),
             (
                 self.no_initrd_check and not (self.crash or self.crash_by_normal),

@@ -65,6 +65,8 @@ class X86StubJob(StubJob):
             rbx=self.rbx,
             rdi=self.rdi,
             page_tables=page_tables,
+            settle_seconds=self.settle_seconds,
+            tsc_khz=self.clock_khz,
         ).with_tables(records, at=at + offset, n_regions=len(self.regions))
         code = purgatory.stub_image(told)
         if records:

@@ -73,6 +73,12 @@
 	.equ	PIT_POLLS,	2000000
 /* From then on a tick is this many reads of about a microsecond. */
 	.equ	PORT_READS_A_TICK, 50000
+/*
+ * A second by the TSC is over after this many port reads at the latest: they
+ * take a tenth of a microsecond at least (see PIT_POLLS), so 32 million are
+ * more than 3 s, and a TSC that counts slower than that is given up.
+ */
+	.equ	TSC_POLLS,	0x2000000
 
 /* Between 32-bit and 64-bit mode. */
 	.equ	MSR_EFER,	0xc0000080
@@ -121,6 +127,8 @@ p_rax:		.quad	0
 p_rbx:		.quad	0
 p_rdi:		.quad	0
 p_page_tables:	.quad	0
+p_settle_seconds: .long	0
+p_tsc_khz:	.long	0
 params_end:
 
 /* ------------------------------------------------------------------------
@@ -213,6 +221,8 @@ start_64:
 
 	movzwl	p_serial_port(%rip), %eax
 	mov	%eax, uart(%rip)
+	mov	p_tsc_khz(%rip), %eax
+	mov	%eax, tsc_khz(%rip)
 	xor	%eax, %eax
 	mov	%eax, faults(%rip)
 	mov	%eax, pit_dead(%rip)
@@ -261,17 +271,39 @@ start_64:
 check_seal:
 	mov	p_seal(%rip), %rdi
 	test	%rdi, %rdi
-	jz	exchange
+	jz	settle
 	cmpq	$0, REGION_SIZE(%rdi)
 	lea	s_unbound(%rip), %rsi
 	je	mismatch
 	call	check_record
 	lea	s_headers(%rip), %rsi
 	jne	mismatch
-	jmp	exchange
+	jmp	settle
 
 unchecked:
 	lea	s_unchecked(%rip), %rsi
+	call	say
+
+/* ------------------------------------------------------------------------
+ * Wait, before anything is moved: devices may still write into the memory
+ * that the exchange is about to use.  A dot for each second.
+ */
+settle:
+	mov	p_settle_seconds(%rip), %ebx
+	test	%ebx, %ebx
+	jz	exchange
+	lea	s_waiting(%rip), %rsi
+	call	say
+	mov	%rbx, %rax
+	call	put_decimal
+	lea	s_for_devices(%rip), %rsi
+	call	say
+1:	call	second
+	mov	$'.', %al
+	call	put
+	dec	%ebx
+	jnz	1b
+	lea	s_newline(%rip), %rsi
 	call	say
 
 /* ------------------------------------------------------------------------
@@ -534,8 +566,43 @@ fault_in_fault:				/* no more words, just the end */
 	jmp	triple_fault
 
 /* ------------------------------------------------------------------------
- * Time.  tick: wait a twentieth of a second.  Changes rax, rcx.
+ * Time.  second: wait a second, by the TSC where its frequency is known.  A
+ * TSC that stands still, goes back or crawls is given up for good, and the
+ * second is counted again by ticks.  Changes rax, rcx, rdx, rsi, rdi.
  */
+second:
+	mov	tsc_khz(%rip), %esi
+	imul	$1000, %rsi, %rsi	/* cycles to go */
+	test	%rsi, %rsi
+	jz	3f
+	call	read_tsc
+	mov	%rax, %rdi
+	mov	$TSC_POLLS, %ecx
+1:	in	$PIT_GATE, %al		/* takes long enough for the TSC to move */
+	call	read_tsc
+	cmp	%rdi, %rax
+	jbe	2f
+	xchg	%rdi, %rax		/* rdi: now, rax: before */
+	sub	%rdi, %rax		/* minus what has passed */
+	add	%rax, %rsi
+	jle	5f
+	dec	%ecx
+	jnz	1b
+2:	movl	$0, tsc_khz(%rip)
+3:	mov	$TICKS_A_SECOND, %esi
+4:	call	tick
+	dec	%esi
+	jnz	4b
+5:	ret
+
+/* read_tsc: into rax.  Changes rdx. */
+read_tsc:
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	ret
+
+/* tick: wait a twentieth of a second.  Changes rax, rcx. */
 tick:
 	cmpl	$0, pit_dead(%rip)
 	jne	3f
@@ -857,6 +924,8 @@ sha256_k_end:
 /* The first one begins a line: the crashed kernel may have stopped within one. */
 s_checking:	.asciz	"\r\npykexec: checking\r\n"
 s_unchecked:	.asciz	"\r\npykexec: not checking\r\n"
+s_waiting:	.asciz	"pykexec: waiting "
+s_for_devices:	.asciz	" s for devices "
 s_starting:	.asciz	"pykexec: starting\r\n"
 s_tables:	.asciz	"pykexec: tables do not match\r\n"
 s_region:	.asciz	"pykexec: region "
@@ -887,6 +956,7 @@ digest:		.skip	8 * 4
 uart:		.skip	4		/* base port; 0: be silent */
 faults:		.skip	4
 pit_dead:	.skip	4
+tsc_khz:	.skip	4		/* 0: unknown, or given up */
 	.balign	16
 		.skip	2048
 stack_top:

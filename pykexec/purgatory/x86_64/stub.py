@@ -24,7 +24,7 @@ HEAD = struct.Struct("<8xII")
 """At offset 0: a jump over the parameters, then the blob's bufsz and memsz."""
 
 PARAMS_OFFSET = 16
-PARAMS = struct.Struct("<8sQQQII32sQHHIQQQQ")
+PARAMS = struct.Struct("<8sQQQII32sQHHIQQQQII")
 """struct stub_params: magic, then the fields of `StubParams` in their order."""
 
 PARAMS_END = PARAMS_OFFSET + PARAMS.size
@@ -75,6 +75,10 @@ class StubParams:
     page_tables: int = 0
     """Address of an identity map for the stub, which a 32-bit kernel enters without
     paging; 0: it is entered in 64-bit mode."""
+    settle_seconds: int = 0
+    """Between the checks and the exchange."""
+    tsc_khz: int = 0
+    """By which these are counted; 0: by the 8254 timer."""
 
     def __post_init__(self) -> None:
         check_digest(self.tables_sha256)
@@ -82,6 +86,7 @@ class StubParams:
             *((name, 1 << (32 if self.enters_32 else 64)) for name in REGISTERS),
             *((name, 1 << 64) for name in ("tables", "seal")),
             *((name, 1 << 32) for name in ("n_regions", "n_exchanges", "reset_seconds")),
+            *((name, 1 << 32) for name in ("settle_seconds", "tsc_khz")),
             ("page_tables", 1 << 32),
             ("serial_port", LAST_PORT + 1),
         ):

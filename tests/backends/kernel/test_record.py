@@ -36,6 +36,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         RECORD,
         replace(RECORD, entry=0x1000, segments=segments),
         replace(RECORD, release="6.1.0", modules=("5.10", "6.1.0")),
+        replace(RECORD, settle=10),
     ):
         records.write(record)
         assert records.read() == record

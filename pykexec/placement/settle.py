@@ -1,0 +1,39 @@
+"""How long the stub waits between its checks and the exchange: devices that nobody has stopped may
+still write into memory that was in use at the panic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pykexec.machine import Machine, Unknown
+from pykexec.placement.request import Mode
+
+DEFAULT_SECONDS = {Mode.IN_PLACE: 0, Mode.STUB_SWAP: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """`seconds` by the TSC at `clock_khz`; where that is 0, by the 8254 timer, and where there is
+    none, by reads of its port of about a microsecond."""
+
+    seconds: int
+    clock_khz: int
+    why: str
+    """The reason for the clock."""
+
+    @property
+    def clock(self) -> Literal["tsc", "timer"]:
+        return "tsc" if self.clock_khz else "timer"
+
+    def __str__(self) -> str:
+        return f"{self.seconds} s before anything is moved, by the {self.why}"
+
+
+def settle(machine: Machine, mode: Mode, asked: int | None) -> Settle:
+    """`asked` for in seconds, else what the mode waits by default."""
+    seconds = DEFAULT_SECONDS[mode] if asked is None else asked
+    found = machine.tsc_khz
+    if isinstance(found, Unknown):
+        return Settle(seconds, 0, f"8254 timer (the frequency of the TSC is {found})")
+    return Settle(seconds, found, f"TSC at {found / 1000:.1f} MHz")
