@@ -1,0 +1,1 @@
+"""The source of the kernel module in module/."""
