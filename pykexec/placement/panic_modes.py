@@ -16,7 +16,7 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.images.contents import Built, Contents, copied
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
@@ -179,10 +179,20 @@ def advised_boot(machine: Machine) -> str:
 
 def advised_region(machine: Machine) -> str:
     """Both ways to a crash region: at run time by the kernel module, and at boot."""
+    if isinstance(machine.modules.region, RegionModule):
+        return f"run pykexec region make, or {advised_boot(machine)}"
     return (
-        "run pykexec region make (it needs the kernel module, see pykexec region show), "
+        "install the kernel module that makes one (pykexec region build, or DKMS), "
         f"or {advised_boot(machine)}"
     )
+
+
+def larger_region(machine: Machine, need: int) -> str:
+    """How to get a region of `need` bytes in place of the one there is."""
+    kib = align_up(need, RESERVATION_STEP) >> 10
+    if machine.modules.region_inserted is True:
+        return f"pykexec region release, then pykexec region make {kib}K"
+    return boot_with(machine, kib)
 
 
 def stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
@@ -198,7 +208,7 @@ def stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
         raise ReservationTooSmall(
             f"the crash region has {region.size >> 10} KiB, but the stub and the kernel's "
             f"own pages need {need >> 10} KiB on this machine",
-            hint=boot_with(machine, align_up(need, RESERVATION_STEP) >> 10),
+            hint=larger_region(machine, need),
             need=need,
         )
     return PhysRange(region.end - size, region.end)

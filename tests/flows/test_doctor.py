@@ -345,9 +345,8 @@ ROWS: list[tuple[str, Machine, Row]] = [
         WITHOUT,
         Row("crash region", Level.WARN,
             "there is no crash region, so a panic cannot start an image",
-            "run pykexec region make (it needs the kernel module, see pykexec region "
-                "show), or add crashkernel=64K to /etc/default/grub, then run update-grub, "
-                "then reboot"),
+            "install the kernel module that makes one (pykexec region build, or DKMS), "
+                "or add crashkernel=64K to /etc/default/grub, then run update-grub, then reboot"),
     ),
     (
         "and no module",

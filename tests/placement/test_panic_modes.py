@@ -17,7 +17,7 @@ from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Iommus, Machine, Sysctls, Unknown
+from pykexec.machine import Iommus, Machine, Modules, Sysctls, Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
@@ -318,6 +318,10 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
         "KiB on this machine"
     )
     assert caught.value.hint == "boot with crashkernel=64K"
+    made = replace(machine(16 * KIB), modules=Modules(region_inserted=True))
+    with pytest.raises(ReservationTooSmall) as caught:
+        panic_plan(kernel, made, request, IN_PLACE)
+    assert caught.value.hint == "pykexec region release, then pykexec region make 64K"
 
 
 def test_a_region_of_just_that_size_is_enough(kernel: KernelImage) -> None:

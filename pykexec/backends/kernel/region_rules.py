@@ -92,8 +92,8 @@ def untested(machine: Machine) -> KexecError | None:
         return None
     return UntestedKernel(
         f"the module was not tested with the kernel {release} on {architecture}",
-        hint=f"tested: {', '.join(TESTED)} on x86_64; --force inserts it all the same, or "
-        f"{advised_boot(machine)}",
+        hint=f"tested: {', '.join(TESTED)} on x86_64; pykexec region make --force inserts it all "
+        f"the same; or {advised_boot(machine)}",
     )
 
 

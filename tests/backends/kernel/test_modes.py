@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pykexec.backends.kernel.modes import NoMode, choose_modes, mode_warnings
-from pykexec.machine import BootLoader, Iommus, Machine, Unknown
+from pykexec.machine import BootLoader, Iommus, Machine, Modules, RegionModule, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.request import Mode
@@ -64,7 +64,14 @@ def test_kernel_swap_is_never_chosen_by_itself() -> None:
     assert str(caught.value.hint).endswith(
         "or boot with crashkernel=64K; --mode kernel-swap works, but only pykexec exec starts it"
     )
-    assert "pykexec region make" in str(caught.value.hint)
+    assert "pykexec region build" in str(caught.value.hint)
+
+
+def test_a_module_that_is_installed_is_used() -> None:
+    module = RegionModule("/lib/modules/6.1.0/updates/pykexec_region.ko", "6.1.0", signed=False)
+    with pytest.raises(NoMode) as caught:
+        choose_modes(replace(COPIES, modules=Modules(region=module)), Mode.IN_PLACE)
+    assert caught.value.hint == "run pykexec region make, or boot with crashkernel=64K"
 
 
 def test_nothing_works_and_each_reason_is_said() -> None:
@@ -73,8 +80,8 @@ def test_nothing_works_and_each_reason_is_said() -> None:
     assert caught.value.hint == (
         "in-place, stub-swap: there is no crash region; kernel-swap: this kernel copies "
         "at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not "
-        "set); run pykexec region make (it needs the kernel module, see pykexec region "
-        "show), or boot with crashkernel=64K"
+        "set); install the kernel module that makes one (pykexec region build, or DKMS), or "
+        "boot with crashkernel=64K"
     )
     assert caught.value.exit_status == 5
 
@@ -85,7 +92,7 @@ def test_the_remedy_names_the_file_to_change() -> None:
     grub = BootLoader("/etc/default/grub", "update-grub")
     machine = replace(SWAPS, memory_map=ram, bootloader=grub)
     remedy = (
-        "run pykexec region make (it needs the kernel module, see pykexec region show), "
+        "install the kernel module that makes one (pykexec region build, or DKMS), "
         "or add crashkernel=320K to /etc/default/grub, then run update-grub, then reboot"
     )
     assert mode_warnings(Mode.KERNEL_SWAP, machine)[1].endswith(remedy)
