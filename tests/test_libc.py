@@ -111,6 +111,8 @@ def test_module_arguments(answer: Answer) -> None:
     libc.finit_module(5, "size=65536")
     libc.init_module(b"\x7fELF\0rest", "size=1")
     libc.delete_module("pykexec_region")
+    libc.finit_module(6, "size=1", 4)
+    assert values(seen[3]) == [313, 6, b"size=1", 4]
     assert values(seen[0]) == [313, 5, b"size=65536", 0]
     assert values(seen[1])[0] == 175
     assert values(seen[1])[2:] == [9, b"size=1"]

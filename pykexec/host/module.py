@@ -22,6 +22,8 @@ FOLDERS = ("updates/dkms", "updates", "extra", "weak-updates")
 SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 SIGNED = b"~Module signature appended~\n"
 """At the end of the file: include/linux/module_signature.h."""
+COMPRESSED_FILE = 4
+"""MODULE_INIT_COMPRESSED_FILE of finit_module(2): include/uapi/linux/module.h, from 5.17 on."""
 
 
 class NotAModule(NotSupported):
@@ -29,6 +31,12 @@ class NotAModule(NotSupported):
 
     code = "not-the-module"
     usual_hint = "run pykexec region build to make one for the running kernel"
+
+
+def kernel_unpacks(root: Root, codec: str) -> bool:
+    """Whether the kernel itself unpacks modules that are compressed so: with
+    CONFIG_MODULE_DECOMPRESS it names one way (kernel/module/decompress.c)."""
+    return text(root, "/sys/module/compression", 16) == codec
 
 
 def modules(root: Root, release: str | Unknown) -> Modules:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.host.module import MODULE_MAX, NotAModule, installed, modules, read_module
+from pykexec.host.module import (
+    MODULE_MAX,
+    NotAModule,
+    installed,
+    kernel_unpacks,
+    modules,
+    read_module,
+)
 from pykexec.host.root import Folder
 from pykexec.images.contents import OpenFile
 from pykexec.machine import RegionModule, Unknown
@@ -29,6 +36,13 @@ def test_what_decides_whether_it_can_be_inserted(tree: MakeTree) -> None:
     found = modules(root, RELEASE)
     assert (found.disabled, found.signatures_required, found.region_inserted) == (False, True, True)
     assert found.region is None
+
+
+def test_which_modules_the_kernel_unpacks_itself(tree: MakeTree) -> None:
+    assert not kernel_unpacks(tree({}), "xz")
+    root = tree({"/sys/module/compression": "xz\n"})
+    assert kernel_unpacks(root, "xz")
+    assert not kernel_unpacks(root, "gzip")
 
 
 def place(tmp_path: Path, name: str, data: bytes) -> Folder:

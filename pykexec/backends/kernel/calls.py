@@ -11,7 +11,8 @@ from typing import Protocol
 
 from pykexec import libc
 from pykexec.errors import NotSupported
-from pykexec.host.module import MODULE_MAX
+from pykexec.host.module import COMPRESSED_FILE, MODULE_MAX, kernel_unpacks
+from pykexec.host.root import THIS_MACHINE
 from pykexec.images.compression import file_codec, unpacked
 from pykexec.images.contents import OpenFile
 
@@ -98,6 +99,8 @@ class ThisKernel:
         codec = file_codec(file)
         if codec is None:
             libc.finit_module(file.fd, parameters)
+        elif kernel_unpacks(THIS_MACHINE, codec.name):
+            libc.finit_module(file.fd, parameters, COMPRESSED_FILE)
         else:
             image = b"".join(unpacked(str(file.path), file.span(0, file.size), codec, MODULE_MAX))
             libc.init_module(image, parameters)
