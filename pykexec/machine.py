@@ -85,6 +85,23 @@ class Efi:
 
 
 @dataclass(frozen=True, slots=True)
+class PcFirmware:
+    """What the firmware and the boot loader of a PC handed to the running kernel.
+
+    Firmware of another kind (a device tree) becomes a class beside this one."""
+
+    boot_params: bytes | Unknown = NOT_READ
+    """struct boot_params, 4096 bytes."""
+    memory_map: MemoryMap | Unknown = NOT_READ
+    """As the firmware gave it; mem= and memmap= of the running kernel are not in it."""
+    acpi_rsdp: int | Unknown = NOT_READ
+    acpi_rsdp_table: bytes | Unknown = NOT_READ
+    """What lies there: 20 bytes of ACPI 1.0, 36 since."""
+    efi: Efi | Unknown | None = NOT_READ
+    """None where the machine was not booted through EFI."""
+
+
+@dataclass(frozen=True, slots=True)
 class KexecState:
     """What the kernel says of its images, and whether it will take another."""
 
@@ -220,10 +237,8 @@ class Machine:
     name: str
     memory_map: MemoryMap | Unknown = NOT_READ
     memory_map_source: str = ""
-    firmware_map: MemoryMap | Unknown = NOT_READ
-    """The map as the firmware gave it; mem= and memmap= of the running kernel are not in it."""
     out_of_reach: RangeSet | Unknown = NOT_READ
-    """RAM that the maps list where no x86 processor reaches; it is in neither of them."""
+    """RAM that the maps list where no processor reaches; it is in neither of them."""
     kernel_image: RangeSet | Unknown = NOT_READ
     """Kernel code, rodata, data and bss of the running kernel."""
     per_cpu: RangeSet | Unknown = NOT_READ
@@ -238,10 +253,7 @@ class Machine:
     vmcoreinfo: NoteArea | Unknown = NOT_READ
     page_offset_base: int | Unknown = NOT_READ
     """Virtual address of the direct map's first byte; KASLR moves it."""
-    boot_params: bytes | Unknown = NOT_READ
-    acpi_rsdp: int | Unknown = NOT_READ
-    acpi_rsdp_table: bytes | Unknown = NOT_READ
-    """What lies there: 20 bytes of ACPI 1.0, 36 since."""
+    firmware: PcFirmware = PcFirmware()
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
     architecture: str | Unknown = NOT_READ
@@ -257,8 +269,6 @@ class Machine:
     hugepages: tuple[HugePagePool, ...] | Unknown = NOT_READ
     hugepage_users: tuple[HugePageUser, ...] | Unknown = NOT_READ
     hugetlbfs_mounts: tuple[str, ...] | Unknown = NOT_READ
-    efi: Efi | Unknown | None = NOT_READ
-    """None on a machine that was not booted through EFI."""
     secure_boot: bool | Unknown = NOT_READ
     lockdown: str | Unknown = NOT_READ
     """"none", "integrity" or "confidentiality"."""
@@ -315,6 +325,10 @@ class Machine:
         """The architecture of the running kernel; None where it is unknown, or not known here."""
         return arch_named(self.architecture) if isinstance(self.architecture, str) else None
 
+    def without_efi(self) -> Machine:
+        """As if it had not been booted through EFI: the next kernel does without."""
+        return replace(self, firmware=replace(self.firmware, efi=None))
+
     def option(self, name: str) -> str | Unknown:
         """A build option: "y", "m", its value, or "n" where the configuration lacks it."""
         if isinstance(self.config, Unknown):
@@ -330,5 +344,5 @@ class Machine:
             self,
             memory_map=assumed_map(self.totalram),
             memory_map_source=f"assumed from MemTotal ({self.memory_map.why})",
-            firmware_map=NOT_READ,
+            firmware=replace(self.firmware, memory_map=NOT_READ),
         )

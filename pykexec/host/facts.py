@@ -5,7 +5,6 @@ from __future__ import annotations
 from pykexec.host import (
     console,
     devices,
-    encryption,
     firmware,
     iommu,
     kernel,
@@ -18,7 +17,8 @@ from pykexec.host import (
     tsc,
 )
 from pykexec.host.root import THIS_MACHINE, Root, text
-from pykexec.host.rsdp import rsdp_table
+from pykexec.host.x86 import encryption
+from pykexec.host.x86.firmware import pc_firmware, secure_boot
 from pykexec.machine import NOT_READ, Machine, Unknown
 
 
@@ -38,9 +38,8 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     maps = memory.memory_maps(root, lines, cmdline)
     meminfo = memory.meminfo(root)
     state = kexec.kexec_state(root)
-    params = firmware.boot_params(root)
-    efi = firmware.efi(root)
-    rsdp, lockdown = firmware.acpi_rsdp(params, efi, cmdline), kexec.lockdown(root, config)
+    lockdown = kexec.lockdown(root, config)
+    pc = pc_firmware(root, maps.firmware, cmdline, lockdown)
     table = kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
@@ -48,7 +47,6 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         name=root.name,
         memory_map=maps.running,
         memory_map_source=maps.source,
-        firmware_map=maps.firmware,
         out_of_reach=maps.out_of_reach,
         kernel_image=memory.kernel_image(lines),
         per_cpu=kernel_map.per_cpu_areas(root, table, cpus, loads),
@@ -59,9 +57,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         cpus=cpus,
         vmcoreinfo=kernel.vmcoreinfo(root),
         page_offset_base=kernel_map.page_offset_base(loads),
-        boot_params=params,
-        acpi_rsdp=rsdp,
-        acpi_rsdp_table=rsdp_table(root, rsdp, lockdown),
+        firmware=pc,
         config=config,
         architecture=kernel.architecture(root),
         memfree=memory.memory_size(meminfo, "MemFree"),
@@ -72,8 +68,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         hugepages=memory.hugepage_pools(root),
         hugepage_users=memory.hugepage_users(root),
         hugetlbfs_mounts=memory.hugetlbfs_mounts(root),
-        efi=efi,
-        secure_boot=firmware.secure_boot(root, params, efi),
+        secure_boot=secure_boot(root, pc),
         lockdown=lockdown,
         capabilities=kexec.capabilities(root),
         seccomp=kexec.seccomp(root),
@@ -85,7 +80,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         cpu_flags=devices.cpu_flags(root),
         tsc_khz=tsc.tsc_khz(root, table, loads),
         sme_mask=encryption.sme_mask(root),
-        snp_guest=encryption.snp_guest(root, params),
+        snp_guest=encryption.snp_guest(root, pc.boot_params),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),
         iommus=iommu.iommus(root, loads),

@@ -1,20 +1,14 @@
-"""What firmware and boot loader handed to the running kernel: boot_params, EFI, ACPI."""
+"""What EFI shows of itself, and the files of boot loader and kdump service."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import fields
 
-from pykexec.abi.x86.bootparam import BootParamsField
 from pykexec.host.root import Root, number, numbers, text
 from pykexec.machine import BootLoader, Efi, EfiRuntimeRange, Unknown
 
-BOOT_PARAMS = "/sys/kernel/boot_params/data"
-BOOT_PARAMS_SIZE = 4096
-SECURE_BOOT_OFFSET = 0x1EC
-"""boot_params.secure_boot: 0 unset, 1 unknown, 2 disabled, 3 enabled."""
 EFI = "/sys/firmware/efi"
-SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 RUNTIME_ENTRIES_MAX = 1024
 
 BOOTLOADERS = (
@@ -29,14 +23,6 @@ BOOTLOADERS = (
 """The first that exists is the one that a distribution's own tools edit."""
 
 KDUMP_SERVICES = ("/etc/default/kdump-tools", "/etc/kdump.conf", "/etc/sysconfig/kdump")
-
-
-def boot_params(root: Root) -> bytes | Unknown:
-    """struct boot_params as the running kernel got it, 4096 bytes."""
-    found = root.read(BOOT_PARAMS, 1 << 16)
-    if isinstance(found, bytes) and len(found) != BOOT_PARAMS_SIZE:
-        return Unknown(f"{BOOT_PARAMS}: {len(found)} bytes, not {BOOT_PARAMS_SIZE}")
-    return found
 
 
 def efi(root: Root) -> Efi | Unknown | None:
@@ -72,43 +58,6 @@ def runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
             return ()
         found.append(EfiRuntimeRange(*values))
     return tuple(found)
-
-
-def acpi_rsdp(
-    params: bytes | Unknown, found_efi: Efi | Unknown | None, cmdline: str | Unknown
-) -> int | Unknown:
-    """Physical address of the RSDP, looked for in the order of
-    drivers/acpi/osl.c:acpi_os_get_root_pointer."""
-    if isinstance(cmdline, str):
-        for match in re.finditer(r"(?:^|\s)acpi_rsdp=(?:0x)?([0-9a-fA-F]{1,16})(?=\s|$)", cmdline):
-            return int(match[1], 16)
-    if isinstance(params, bytes):
-        at = BootParamsField.ACPI_RSDP_ADDR
-        if addr := int.from_bytes(params[at : at + 8], "little"):
-            return addr
-    if isinstance(found_efi, Efi):
-        for name in ("ACPI20", "ACPI"):
-            if addr := found_efi.systab.get(name, 0):
-                return addr
-    return Unknown(
-        "not in the command line, boot_params or the EFI systab (on a BIOS machine, each "
-        "kernel finds it below 1 MiB)"
-    )
-
-
-def secure_boot(
-    root: Root, params: bytes | Unknown, found_efi: Efi | Unknown | None
-) -> bool | Unknown:
-    """The SecureBoot variable, or what the boot stub made of it."""
-    if found_efi is None:
-        return False
-    variable = root.read(SECURE_BOOT, 4096)
-    if isinstance(variable, bytes) and len(variable) == 5:
-        return variable[4] == 1
-    if isinstance(params, bytes) and params[SECURE_BOOT_OFFSET] in (2, 3):
-        return params[SECURE_BOOT_OFFSET] == 3
-    why = variable.why if isinstance(variable, Unknown) else f"{SECURE_BOOT}: not 5 bytes"
-    return Unknown(why)
 
 
 def bootloader(root: Root) -> BootLoader | Unknown:

@@ -18,6 +18,7 @@ from pykexec.machine import (
     Machine,
     Modules,
     NoteArea,
+    PcFirmware,
     PciDevice,
     RegionModule,
     Sysctls,
@@ -56,7 +57,7 @@ HEALTHY = Machine(
     cpus=(CpuNotes(0, 0x3FC1B400, 368),),
     vmcoreinfo=NoteArea(0x3A001000, 4132),
     page_offset_base=0xFFFF888000000000,
-    acpi_rsdp=0xF5B20,
+    firmware=PcFirmware(acpi_rsdp=0xF5B20, efi=None),
     config={
         f"CONFIG_{name}": "y"
         for name in (
@@ -68,7 +69,6 @@ HEALTHY = Machine(
     memavailable=800 * MIB,
     hugepages=(HugePagePool(2 * MIB, 4, 4, 0, 0), HugePagePool(GIB, 0, 0, 0, 0)),
     hugepage_users=(),
-    efi=None,
     secure_boot=False,
     lockdown="none",
     capabilities=frozenset({"CAP_SYS_BOOT", "CAP_SYS_ADMIN", "CAP_SYS_MODULE"}),
@@ -198,11 +198,15 @@ ROWS: list[tuple[str, Machine, Row]] = [
     ),
     (
         "Secure Boot",
-        replace(HEALTHY, efi=Efi(), secure_boot=True),
+        replace(HEALTHY, firmware=PcFirmware(efi=Efi()), secure_boot=True),
         Row("Secure Boot", Level.WARN, "on",
             "kernels of distributions lock down then: see lockdown"),
     ),
-    ("EFI without it", replace(HEALTHY, efi=Efi()), Row("Secure Boot", Level.OK, "off")),
+    (
+        "EFI without it",
+        replace(HEALTHY, firmware=PcFirmware(efi=Efi())),
+        Row("Secure Boot", Level.OK, "off"),
+    ),
     (
         "signatures are required",
         config(KEXEC_SIG_FORCE="y"),
@@ -413,12 +417,12 @@ ROWS: list[tuple[str, Machine, Row]] = [
     ),
     (
         "a BIOS machine hands no RSDP over",
-        replace(HEALTHY, acpi_rsdp=Unknown("nowhere")),
+        replace(HEALTHY, firmware=PcFirmware(acpi_rsdp=Unknown("nowhere"), efi=None)),
         Row("ACPI RSDP", Level.OK, "each kernel finds it below 1 MiB (BIOS)"),
     ),
     (
         "an EFI machine must",
-        replace(HEALTHY, efi=Efi(), acpi_rsdp=Unknown("nowhere")),
+        replace(HEALTHY, firmware=PcFirmware(acpi_rsdp=Unknown("nowhere"), efi=Efi())),
         Row("ACPI RSDP", Level.UNKNOWN, "nowhere", "run as root, or use --append acpi_rsdp=ADDR"),
     ),
     (

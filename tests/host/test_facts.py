@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from pykexec.machine import (
     HugePageUser,
     Machine,
     NoteArea,
+    PcFirmware,
     PciDevice,
     Unknown,
 )
@@ -46,11 +49,18 @@ GUNZIP_MAX = 1000
 TEXT = (0xFFFFFFFF81000000, 0, 0x2000)
 
 
+def facts_of(firmware: PcFirmware) -> dict[str, object]:
+    return {item.name: getattr(firmware, item.name) for item in fields(firmware)}
+
+
 def test_complete_machine(tree: MakeTree) -> None:
     root = tree({})
     machine = read_machine(root)
     unknown = [name for name, fact in vars(machine).items() if isinstance(fact, Unknown)]
-    assert unknown == ["acpi_rsdp", "acpi_rsdp_table", "swap_in_memory", "sme_mask", "iommus"]
+    assert unknown == ["swap_in_memory", "sme_mask", "iommus"]
+    of_firmware = facts_of(machine.firmware).items()
+    unread = [name for name, fact in of_firmware if isinstance(fact, Unknown)]
+    assert unread == ["acpi_rsdp", "acpi_rsdp_table"]
     assert machine.name == str(root.path)
     assert not isinstance(machine.memory_map, Unknown)
     assert machine.memory_map.ram == RangeSet(
@@ -87,7 +97,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.hugepages == (HugePagePool(2 << 20, 4, 0, 0, 0),)
     assert machine.hugepage_users == (HugePageUser(77, "qemu", 8 << 20),)
     assert machine.hugetlbfs_mounts == ("/dev/hugepages",)
-    assert machine.efi is None
+    assert machine.firmware.efi is None
     assert machine.secure_boot is False
     assert machine.lockdown == "none"
     assert machine.capabilities == frozenset(
@@ -234,7 +244,7 @@ UNKNOWN = [
     (
         "boot_params of another size",
         {"/sys/kernel/boot_params/data": b"\0" * 100},
-        "boot_params",
+        "firmware.boot_params",
         "/sys/kernel/boot_params/data: 100 bytes, not 4096",
     ),
     (
@@ -284,7 +294,7 @@ UNKNOWN = [
     (
         "a BIOS machine hands no RSDP over",
         {},
-        "acpi_rsdp",
+        "firmware.acpi_rsdp",
         "not in the command line, boot_params or the EFI systab (on a BIOS machine, each "
         "kernel finds it below 1 MiB)",
     ),
@@ -297,7 +307,7 @@ UNKNOWN = [
 def test_unknown(
     tree: MakeTree, changes: dict[str, str | bytes | None], fact: str, why: str
 ) -> None:
-    assert getattr(read_machine(tree(changes)), fact) == Unknown(why)
+    assert attrgetter(fact)(read_machine(tree(changes))) == Unknown(why)
 
 
 def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
@@ -308,14 +318,14 @@ def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
     machine = read_machine(tree(cut))
     assert machine.memory_map_source == "/proc/iomem"
     assert machine.known_map.ram.ranges[-1].end == 0x20000000
-    assert not isinstance(machine.firmware_map, Unknown)
-    assert machine.firmware_map.ram.ranges[-1].end > 0x20000000
+    assert not isinstance(machine.firmware.memory_map, Unknown)
+    assert machine.firmware.memory_map.ram.ranges[-1].end > 0x20000000
     assert machine.out_of_reach == RangeSet()
 
 
 def test_a_firmware_map_of_too_many_entries_is_unknown(tree: MakeTree) -> None:
     names = [f"/sys/firmware/memmap/{number}/type" for number in range(4097)]
-    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).firmware_map
+    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).firmware.memory_map
     assert found == Unknown("/sys/firmware/memmap: more than 4096 entries")
 
 
@@ -353,8 +363,8 @@ def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:
     machine = read_machine(Folder(tmp_path))
     known = {
         name: fact
-        for name, fact in vars(machine).items()
-        if name not in ("name", "memory_map_source", "kexec", "modules", "sysctls")
+        for name, fact in {**vars(machine), **facts_of(machine.firmware)}.items()
+        if name not in ("name", "memory_map_source", "firmware", "kexec", "modules", "sysctls")
         and not isinstance(fact, Unknown)
     }
     assert known == {}
@@ -423,7 +433,7 @@ EFI_FILES: dict[str, str | bytes | None] = {
 
 def test_efi(tree: MakeTree) -> None:
     machine = read_machine(tree({**EFI_FILES, SECURE_BOOT: b"\6\0\0\0\1"}))
-    assert machine.efi == Efi(
+    assert machine.firmware.efi == Efi(
         systab={"ACPI20": RSDP, "ACPI": 0x7FB7E000, "SMBIOS": 0x7F9AB000},
         fw_vendor=0x7FE1C018,
         runtime=0xFFFFFFFEFFE25B18,
@@ -433,13 +443,13 @@ def test_efi(tree: MakeTree) -> None:
             for entry in (0, 2, 10)
         ),
     )
-    assert machine.acpi_rsdp == RSDP
+    assert machine.firmware.acpi_rsdp == RSDP
     assert machine.secure_boot is True
 
 
 def test_half_a_runtime_map_is_none(tree: MakeTree) -> None:
     files = {**EFI_FILES, "/sys/firmware/efi/runtime-map/2/num_pages": None}
-    found = read_machine(tree(files)).efi
+    found = read_machine(tree(files)).firmware.efi
     assert isinstance(found, Efi)
     assert found.runtime_map == ()
 
@@ -463,7 +473,7 @@ def test_rsdp(tree: MakeTree, cmdline: str, params: int, rsdp: int) -> None:
         "/proc/cmdline": cmdline,
         "/sys/kernel/boot_params/data": bytes(page),
     }
-    assert read_machine(tree(files)).acpi_rsdp == rsdp
+    assert read_machine(tree(files)).firmware.acpi_rsdp == rsdp
 
 
 @pytest.mark.parametrize(("value", "found"), [(2, False), (3, True)])

@@ -31,7 +31,7 @@ from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.backends.simulated.store.turns import Turns
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import KexecState, Machine, Modules, Unknown
+from pykexec.machine import KexecState, Machine, Modules, PcFirmware, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted
@@ -61,6 +61,9 @@ class Switched:
     """Bytes, holes included."""
     loads: int = 0
     """PT_LOADs in it."""
+
+
+NO_FIRMWARE = Unknown("the simulated machine has no firmware")
 
 
 class SimulatedBackend:
@@ -131,8 +134,7 @@ class SimulatedBackend:
                 cpus=layout.cpus,
                 vmcoreinfo=layout.vmcoreinfo,
                 page_offset_base=layout.page_offset_base,
-                boot_params=Unknown("the simulated machine has no firmware"),
-                acpi_rsdp=Unknown("the simulated machine has no firmware"),
+                firmware=PcFirmware(boot_params=NO_FIRMWARE, acpi_rsdp=NO_FIRMWARE),
                 config=dict(KCONFIG),
                 kexec=KexecState(crash_size=layout.reserved.size),
                 modules=Modules(region_inserted=layout.region_made),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
 
 from pykexec.abi.kexec import KexecFileFlag
@@ -65,7 +64,7 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
 def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
     """Without EFI where the next kernel is to have none."""
     machine = kernel.machine()
-    return machine if asked.efi else replace(machine, efi=None)
+    return machine if asked.efi else machine.without_efi()
 
 
 def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:

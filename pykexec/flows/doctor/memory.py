@@ -87,9 +87,9 @@ def crash_notes(machine: Machine) -> Row:
 
 def rsdp(machine: Machine) -> Row:
     """A BIOS machine needs none; an EFI machine's capture kernel has no other way."""
-    name, found = "ACPI RSDP", machine.acpi_rsdp
+    name, found = "ACPI RSDP", machine.firmware.acpi_rsdp
     if not isinstance(found, Unknown):
         return ok(name, "was passed on by the previous kernel")
-    if machine.efi is None:
+    if machine.firmware.efi is None:
         return ok(name, "each kernel finds it below 1 MiB (BIOS)")
     return unknown(name, found, "run as root, or use --append acpi_rsdp=ADDR")

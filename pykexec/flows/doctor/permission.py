@@ -92,7 +92,7 @@ def secure_boot(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if not found:
-        return ok(name, "not booted through EFI" if machine.efi is None else "off")
+        return ok(name, "not booted through EFI" if machine.firmware.efi is None else "off")
     return warn(name, "on", "kernels of distributions lock down then: see lockdown")
 
 

@@ -38,7 +38,7 @@ class EfiHandover:
 def efi_handover(machine: Machine, xloadflags: int) -> EfiHandover | None:
     """None where the machine did not boot through EFI, the image cannot take over
     (XLF_EFI_KEXEC), or a fact is missing: the next kernel then does without the services."""
-    efi, params = machine.efi, machine.boot_params
+    efi, params = machine.firmware.efi, machine.firmware.boot_params
     if not isinstance(efi, Efi) or isinstance(params, Unknown):
         return None
     if not xloadflags & Xlf.XLF_EFI_KEXEC or not efi.runtime_map:

@@ -51,7 +51,7 @@ def plan_multiboot(
         why = f"{WHY_LOW} below 4 GiB, at the start of a page"
         placed.append(Placed(name, span, why, module.contents, Source.FILE))
     screen, warnings = framebuffer(boot, machine)
-    rsdp = machine.acpi_rsdp_table
+    rsdp = machine.firmware.acpi_rsdp_table
     refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
     told = Information(
         cmdline=f"{image.path} {load.line}".strip(),
@@ -131,10 +131,10 @@ def framebuffer(
     """The screen as the running kernel was given it; nobody sets another mode."""
     if not boot.framebuffer:
         return None, ()
-    if isinstance(machine.boot_params, Unknown):
-        why = f"the image requests a framebuffer, but the screen is {machine.boot_params}"
+    if isinstance(machine.firmware.boot_params, Unknown):
+        why = f"the image requests a framebuffer, but the screen is {machine.firmware.boot_params}"
         return None, (why,)
-    found = read_screen(machine.boot_params)
+    found = read_screen(machine.firmware.boot_params)
     if found is None:
         return None, ("the image requests a framebuffer, but this machine has none",)
     return found, ()

@@ -23,7 +23,7 @@ ALTERING = frozenset(("mem", "memmap"))
 def next_memory_map(machine: Machine) -> MemoryMap:
     """The firmware's map, and with add_efi_memmap what the running kernel knows beside it; the
     running kernel's where the firmware's is unknown. Raises NotSupported where that is too."""
-    running, firmware = machine.known_map, machine.firmware_map
+    running, firmware = machine.known_map, machine.firmware.memory_map
     if isinstance(firmware, Unknown):
         return MemoryMap(running.ranges)
     if not has_word(machine, EFI_MEMMAP):
@@ -39,7 +39,7 @@ def next_memory_map(machine: Machine) -> MemoryMap:
 
 def next_map_warnings(machine: Machine) -> Iterator[str]:
     """Where the map that is handed on is known to lack something."""
-    firmware = machine.firmware_map
+    firmware = machine.firmware.memory_map
     if isinstance(firmware, Unknown):
         words = altering_words(machine)
         if words:

@@ -149,7 +149,7 @@ def boot_and_setup(
             "memory below 1 MiB",
             hint=LEAVE_OUT,
         )
-    if isinstance(machine.efi, Efi):
+    if isinstance(machine.firmware.efi, Efi):
         raise NotSupported(
             "--real-mode: this machine was booted by EFI, and has no BIOS",
             hint=LEAVE_OUT,

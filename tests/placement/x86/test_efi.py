@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, SetupType, Xlf
-from pykexec.machine import Efi, EfiRuntimeRange, Machine, Unknown
+from pykexec.machine import Efi, EfiRuntimeRange, Machine, PcFirmware, Unknown
 from pykexec.placement.cmdline import command_line
 from pykexec.placement.x86.boot_params import BootParams, SetupData
 from pykexec.placement.x86.efi import efi_handover
@@ -23,7 +23,7 @@ RUNTIME = (
     EfiRuntimeRange(6, 0x3F9ED000, 0xFFFFFFFEFFD00000, 16, 0x800000000000000F),
 )
 SERVICES = Efi({"SMBIOS": 0x3FBCC000}, 0x3FBEDE98, 0x3FBEEB98, 0xFFFFFFFEFFDEE018, RUNTIME)
-MACHINE = replace(make_machine(), efi=SERVICES, boot_params=RUNNING)
+MACHINE = replace(make_machine(), firmware=PcFirmware(efi=SERVICES, boot_params=RUNNING))
 HEADER = make_bzimage()[SETUP_HEADER_OFFSET:0x26C]
 
 
@@ -85,7 +85,7 @@ def test_the_tables_are_in_a_node_of_their_own() -> None:
     ],
 )
 def test_without_every_fact_there_is_no_handover(change: dict[str, Any]) -> None:
-    raw = built(replace(MACHINE, **change))
+    raw = built(replace(MACHINE, firmware=replace(MACHINE.firmware, **change)))
     assert raw[0x1C0:0x1E0] == bytes(0x20)
 
 

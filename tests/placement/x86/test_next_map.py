@@ -10,7 +10,7 @@ import pytest
 
 from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, PcFirmware, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import plan as names
@@ -45,7 +45,7 @@ CUT = MemoryMap.of(
 
 
 def cut_machine(cmdline: str = "root=/dev/vda1 mem=1G") -> Machine:
-    return replace(make_machine(CUT, cmdline=cmdline), firmware_map=FIRMWARE)
+    return replace(make_machine(CUT, cmdline=cmdline), firmware=PcFirmware(memory_map=FIRMWARE))
 
 
 def planned(folder: Path, data: bytes, kind: str | None = None, **wishes: object) -> PlacementPlan:
@@ -100,7 +100,7 @@ def test_an_image_that_is_given_no_map(tmp_path: Path) -> None:
 def test_a_map_with_more_entries_than_the_zero_page(tmp_path: Path) -> None:
     holes = [(n * MIB, n * MIB + 0x1000) for n in range(1024, 1024 + 300, 2)]
     firmware = MemoryMap.of([*FIRMWARE.ranges, *reserved(*holes)])
-    machine = replace(cut_machine(), firmware_map=firmware)
+    machine = replace(cut_machine(), firmware=PcFirmware(memory_map=firmware))
     image = identify(write(tmp_path, "k", make_bzimage()))
     plan = plan_load(image, machine, LoadRequest())
     page = raw(plan, names.BOOT_PARAMS)
@@ -125,7 +125,7 @@ def test_a_capture_kernel_stays_confined(tmp_path: Path) -> None:
 
 
 def test_without_the_firmwares_map_it_is_the_running_kernels_and_that_is_a_warning() -> None:
-    machine = replace(cut_machine(), firmware_map=Unknown("no such folder"))
+    machine = replace(cut_machine(), firmware=PcFirmware(memory_map=Unknown("no such folder")))
     assert next_memory_map(machine) == CUT
     (warning,) = next_map_warnings(machine)
     assert "mem=1G of the running kernel" in warning
@@ -170,7 +170,7 @@ def test_ram_of_a_driver_is_found_anew() -> None:
     added = RangeSet((PhysRange(40 * GIB, 41 * GIB),))
     machine = replace(cut_machine(), memory_map=MemoryMap(CUT.ranges, added))
     assert next_memory_map(machine) == FIRMWARE
-    alone = replace(machine, firmware_map=Unknown("no"))
+    alone = replace(machine, firmware=PcFirmware(memory_map=Unknown("no")))
     assert next_memory_map(alone) == CUT
 
 

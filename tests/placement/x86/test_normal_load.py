@@ -16,7 +16,7 @@ from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage, UnservedImage
-from pykexec.machine import Unknown
+from pykexec.machine import PcFirmware, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names
@@ -286,7 +286,7 @@ def c_string(raw: bytes, base: int, addr: int) -> bytes:
 
 def test_what_version_1_is_told(tmp_path: Path) -> None:
     image = image_of(tmp_path, make_multiboot(multiboot_header(7)))
-    machine = replace(MACHINE, boot_params=LINEAR)
+    machine = replace(MACHINE, firmware=PcFirmware(boot_params=LINEAR))
     plan = plan_load(image, machine, LoadRequest(append=("x",), modules=MODULES))
     raw = bytes_of(plan, names.MULTIBOOT_INFO)
     base = at(plan, names.MULTIBOOT_INFO).start
@@ -331,7 +331,7 @@ def test_what_version_2_is_told(tmp_path: Path) -> None:
     wish = struct.pack("<4I", 0x1000000, 0x3FFFFFFF, 0x200000, 0)
     header = multiboot2_header((10, 0, wish), (5, 0, bytes(12)))
     image = image_of(tmp_path, make_multiboot(header, addr=0x200000))
-    machine = replace(MACHINE, boot_params=LINEAR)
+    machine = replace(MACHINE, firmware=PcFirmware(boot_params=LINEAR))
     plan = plan_load(image, machine, LoadRequest(modules=MODULES))
     found = tags_of(bytes_of(plan, names.MULTIBOOT_INFO))
     assert [kind for kind, _ in found] == [4, 6, 21, 1, 2, 8, 3, 3, 0]
@@ -385,7 +385,9 @@ def test_a_relocatable_image_that_may_only_lie_low(tmp_path: Path) -> None:
 )
 def test_the_framebuffer(tmp_path: Path, boot_params: bytes | None, warning: str | None) -> None:
     image = image_of(tmp_path, make_multiboot(multiboot2_header((5, 0, bytes(12)))))
-    machine = replace(MACHINE, boot_params=boot_params) if boot_params else MACHINE
+    machine = (
+        replace(MACHINE, firmware=PcFirmware(boot_params=boot_params)) if boot_params else MACHINE
+    )
     plan = plan_load(image, machine, LoadRequest())
     tags = dict(tags_of(bytes_of(plan, names.MULTIBOOT_INFO)))
     assert (8 in tags) == (warning is None)
@@ -417,7 +419,7 @@ def test_the_acpi_tags(
     refused, and not called damaged."""
     wish = () if required is None else ((1, 0, struct.pack("<I", required)),)
     image = image_of(tmp_path, make_multiboot(multiboot2_header(*wish)))
-    machine = replace(MACHINE, acpi_rsdp_table=table)
+    machine = replace(MACHINE, firmware=PcFirmware(acpi_rsdp_table=table))
     if required is None or required in given:
         tags = dict(tags_of(bytes_of(plan_load(image, machine, LoadRequest()), INFO)))
         assert {kind: tags[kind] for kind in (14, 15) if kind in tags} == given
@@ -430,7 +432,7 @@ def test_the_acpi_tags(
 def test_a_required_framebuffer(tmp_path: Path) -> None:
     wish = (1, 0, struct.pack("<2I", 8, 21))
     image = image_of(tmp_path, make_multiboot(multiboot2_header(wish)))
-    plan = plan_load(image, replace(MACHINE, boot_params=TEXT), LoadRequest())
+    plan = plan_load(image, replace(MACHINE, firmware=PcFirmware(boot_params=TEXT)), LoadRequest())
     tags = dict(tags_of(bytes_of(plan, INFO)))
     assert 8 in tags
     assert tags[21] == struct.pack("<I", 0x100000)

@@ -11,7 +11,7 @@ import pytest
 
 from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built
-from pykexec.machine import Efi, Machine
+from pykexec.machine import Efi, Machine, PcFirmware
 from pykexec.memory.map import MemoryMap
 from pykexec.placement import plan as names
 from pykexec.placement.plan import PlacementPlan
@@ -155,7 +155,7 @@ def test_what_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_machine_without_a_bios(tmp_path: Path) -> None:
-    machine = replace(MACHINE, efi=Efi())
+    machine = replace(MACHINE, firmware=PcFirmware(efi=Efi()))
     with pytest.raises(NotSupported, match="this machine was booted by EFI"):
         planned(tmp_path, make_bzimage(), machine)
 

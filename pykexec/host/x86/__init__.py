@@ -1,0 +1,1 @@
+"""Facts that only an x86 machine has."""
