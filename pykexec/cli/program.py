@@ -35,6 +35,8 @@ VERBS = {
         "vmcore",
         "Read a dump: its log, the reason of the crash, its completeness.",
     ),
+    "save": ("save", "Save the crash dump of this capture kernel, and reboot."),
+    "saved": ("saved", "Show the dumps that capture kernels have saved, oldest first."),
     "doctor": ("doctor", "Check whether this machine is ready, and how to make it so."),
     "explain": ("explain", "Explain an errno of the kernel or an error code."),
 }

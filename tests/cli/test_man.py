@@ -22,6 +22,7 @@ from pykexec.errors import (
     NotSupported,
     UsageError,
 )
+from pykexec.flows.save.settings import KEYS
 from tests.documents import SCHEMAS
 
 PAGE = Path(pykexec.__file__).parents[1] / "man" / "pykexec.8"
@@ -95,6 +96,8 @@ TITLES = {
     "vmcore verify": ["Options for vmcore verify"],
     "vmcore dmesg": ["Options for vmcore dmesg"],
     "vmcore report": [],
+    "save": ["Options for save"],
+    "saved": ["Options for saved"],
     "doctor": ["Options for machine capture and doctor"],
     "explain": ["Options for explain"],
     "diff": [],
@@ -121,6 +124,13 @@ def test_every_exit_status_is_in_the_page() -> None:
 def test_every_schema_is_in_the_page() -> None:
     names = {f"pykexec.{path.stem[:-2]}/{path.stem[-1]}" for path in SCHEMAS.glob("*.json")}
     assert names == set(re.findall(r"pykexec\.[a-z-]+/\d", page()))
+
+
+def test_every_key_of_the_configuration_is_in_the_page() -> None:
+    body = page().partition(".SH SAVING A DUMP")[2].partition(".SH ")[0]
+    assert set(re.findall(r"\.BR? (?:\S+ )*?(SAVE_[A-Z_]+)=", body)) | {"SAVE_DUMP_TIME"} == set(
+        KEYS
+    )
 
 
 def test_the_page_is_of_this_version() -> None:

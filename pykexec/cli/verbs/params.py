@@ -101,6 +101,12 @@ def machine_option(command: F) -> F:
     )(command)
 
 
+def config_option(command: F) -> F:
+    return click.option(
+        "--config", type=PATH, metavar="FILE", help="Read FILE instead of /etc/pykexec.conf."
+    )(command)
+
+
 def profile_option(command: F) -> F:
     return click.option(
         "--profile",

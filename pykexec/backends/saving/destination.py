@@ -1,0 +1,159 @@
+"""Where a file of a dump goes: into a folder, or to the standard input of a command; encrypted by
+age on its way where a recipient is given. Everything here runs inside of `limited`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.backends.saving.limited import StepFailed, how_ended
+
+AGE = "age"
+ENDING = ".age"
+MODE = 0o600
+"""A dump holds everybody's secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """`folder` is that of this dump. With `command`, whose words have %d for the dump's name and %f
+    for that of the file, files go there."""
+
+    name: str
+    folder: str | None = None
+    command: tuple[str, ...] | None = None
+    recipient: str | None = None
+
+    def file_name(self, name: str) -> str:
+        return name + ENDING if self.recipient else name
+
+    def path(self, name: str) -> str | None:
+        """Of a file that can be written by its name, since nothing comes between."""
+        if self.command or self.recipient or self.folder is None:
+            return None
+        return f"{self.folder}/{name}"
+
+
+@contextmanager
+def opened(where: Destination, name: str) -> Iterator[int]:
+    """A descriptor for the contents of a file. At the end all is on the disk, or the commands have
+    ended well. Raises StepFailed, OSError."""
+    programs: list[subprocess.Popen[bytes]] = []
+    file_name = where.file_name(name)
+    if where.command:
+        last = start([replaced(word, where.name, file_name) for word in where.command], None)
+        programs.append(last)
+        end = input_of(last)
+    else:
+        end = new_file(f"{where.folder}/{file_name}")
+    try:
+        writer = end
+        if where.recipient:
+            first = start([AGE, "-r", where.recipient], end)
+            programs.insert(0, first)
+            if where.command:
+                os.close(end)
+            writer = input_of(first)
+        try:
+            yield writer
+        finally:
+            if writer != end or where.command:
+                os.close(writer)
+        for program in programs:
+            ended(program)
+        if not where.command:
+            os.fsync(end)
+            sync_folder(where.folder or ".")
+    finally:
+        for program in programs:
+            with suppress(OSError):
+                program.kill()
+        if not where.command:
+            os.close(end)
+
+
+def replaced(word: str, folder: str, file: str) -> str:
+    """With %d and %f replaced; %% is a percent sign."""
+    parts = word.split("%%")
+    return "%".join(part.replace("%d", folder).replace("%f", file) for part in parts)
+
+
+def start(words: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
+    """Raises OSError where there is no such program."""
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=stdout)
+
+
+def input_of(program: subprocess.Popen[bytes]) -> int:
+    """Its standard input, which from now on is the caller's."""
+    assert program.stdin
+    with program.stdin as pipe:
+        return os.dup(pipe.fileno())
+
+
+def ended(program: subprocess.Popen[bytes]) -> None:
+    """Waits. Raises StepFailed."""
+    if status := program.wait():
+        raise StepFailed(f"{named(program.args)} {how_ended(status)}")
+
+
+def named(words: object) -> str:
+    return str(words[0]) if isinstance(words, list | tuple) else str(words)
+
+
+def new_file(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+
+
+def sync_folder(path: str) -> None:
+    """So that a name in it survives a reset."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: str) -> None:
+    """What another program has written."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(where: Destination, name: str, data: bytes) -> int:
+    """A whole file; gives its size. Raises StepFailed, OSError."""
+    with opened(where, name) as fd:
+        write_all(fd, data)
+    return len(data)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def make_folder(parent: str, name: str) -> str:
+    """A new folder for one dump, and its path."""
+    Path(parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = f"{parent}/{name}"
+    os.mkdir(path, 0o700)
+    sync_folder(parent)
+    return path
+
+
+def mount_device(device: str, at: str) -> None:
+    """By mount(8), which knows LABEL= and UUID=. Raises StepFailed, OSError."""
+    Path(at).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.ismount(at):
+        return
+    done = subprocess.run(
+        ["mount", "--", device, at], capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        raise StepFailed(f"{device}: cannot be mounted: {done.stderr.strip()[:200]}")

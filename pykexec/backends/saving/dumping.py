@@ -1,0 +1,159 @@
+"""The dump itself: by makedumpfile, or copied by ourselves. Runs inside of `limited`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+from pykexec.backends.saving.destination import (
+    MODE,
+    Destination,
+    named,
+    opened,
+    sync_file,
+    sync_folder,
+    write_all,
+)
+from pykexec.backends.saving.limited import StepFailed, how_ended
+
+PERCENT = re.compile(rb"Copying data\s*: \[\s*([0-9.]{1,6}) %\]")
+CHUNK, HOLE = 1 << 20, 64 << 10
+"""Bytes that are read at once, and of which zeros become a hole."""
+PAGE = 4096
+PAUSE = 0.5
+"""Seconds between two looks at a running makedumpfile."""
+TAIL = 4096
+Watch = Callable[[float | None, int | None], None]
+"""Called again and again with the part that is done, and the bytes that are written, as far as they
+are known; raises to end the work."""
+
+
+class NoRoom(StepFailed):
+    """The free space that is to be left is reached."""
+
+    code = "no-room"
+
+
+def by_makedumpfile(
+    words: Callable[[str | None], Sequence[str]], where: Destination, name: str, watch: Watch
+) -> None:
+    """`words` makes the command line for a path, or for standard output. Raises StepFailed,
+    OSError, and what `watch` raises."""
+    path = where.path(name)
+    with nullcontext(None) if path else opened(where, name) as out:
+        command = words(path)
+        program = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if path else out,
+            stderr=subprocess.PIPE,
+            umask=0o777 & ~MODE,
+        )
+        try:
+            said = followed(program, path, watch)
+            if status := program.wait():
+                reason = f": {said}" if said else ""
+                raise StepFailed(f"{named(command)} {how_ended(status)}{reason}")
+        finally:
+            program.kill()
+            program.wait()
+    if path:
+        sync_file(path)
+        sync_folder(where.folder or ".")
+
+
+def followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -> str:
+    """Watches until it closes its standard error, and gives the last line of what it said."""
+    assert program.stderr
+    fd = program.stderr.fileno()
+    os.set_blocking(fd, False)
+    tail = b""
+    while True:
+        try:
+            part = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            watch(part_done(tail), written(path))
+            time.sleep(PAUSE)
+            continue
+        if not part:
+            break
+        tail = (tail + part)[-TAIL:]
+    lines = [line.strip() for line in re.split(rb"[\r\n]", tail) if line.strip()]
+    lines = [line for line in lines if b"%]" not in line and b"Completed" not in line]
+    return lines[-1].decode("utf-8", "backslashreplace")[:200] if lines else ""
+
+
+def part_done(said: bytes) -> float | None:
+    """Of the copying, which takes nearly all of the time; 1 is all."""
+    found = PERCENT.findall(said)
+    return float(found[-1]) / 100 if found else None
+
+
+def written(path: str | None) -> int | None:
+    """Bytes of the file that are on the disk."""
+    try:
+        return os.stat(path).st_blocks * 512 if path else None
+    except OSError:
+        return None
+
+
+def by_copy(source: str, where: Destination, name: str, watch: Watch) -> int:
+    """The file as it is, zeros as holes where the destination has any. Gives the number of pages
+    that could not be read, which become zeros. Raises StepFailed, OSError."""
+    lost = done = 0
+    sparse = where.path(name) is not None
+    with open(source, "rb", buffering=0) as file, opened(where, name) as out:
+        size = os.fstat(file.fileno()).st_size
+        while done < size:
+            data, bad = read_chunk(file.fileno(), done, min(CHUNK, size - done))
+            lost += bad
+            put(out, data, sparse)
+            done += len(data)
+            watch(done / size, None)
+        if sparse:
+            os.ftruncate(out, size)
+    return lost
+
+
+def put(out: int, data: bytes, sparse: bool) -> None:
+    if not sparse:
+        write_all(out, data)
+        return
+    for at in range(0, len(data), HOLE):
+        piece = data[at : at + HOLE]
+        if piece.strip(b"\0"):
+            write_all(out, piece)
+        else:
+            os.lseek(out, len(piece), os.SEEK_CUR)
+
+
+def read_chunk(fd: int, offset: int, size: int) -> tuple[bytes, int]:
+    """`size` bytes, and how many pages of them could not be read. Raises StepFailed at the end of
+    a file that has become shorter."""
+    try:
+        return exactly(fd, offset, size), 0
+    except OSError:
+        pages, lost = [], 0
+        for at in range(0, size, PAGE):
+            length = min(PAGE, size - at)
+            try:
+                pages.append(exactly(fd, offset + at, length))
+            except OSError:
+                pages.append(bytes(length))
+                lost += 1
+        return b"".join(pages), lost
+
+
+def exactly(fd: int, offset: int, size: int) -> bytes:
+    parts, left = [], size
+    while left:
+        part = os.pread(fd, left, offset + size - left)
+        if not part:
+            raise StepFailed(f"the source ends at {offset + size - left:#x}")
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,63 @@
+"""Names of saved dumps, and which of them may go.
+
+A folder whose name ends in .incomplete was never finished. Only folders with these names are ever
+removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+INCOMPLETE = ".incomplete"
+NAME = re.compile(r"pykexec-(\d{8}T\d{6}Z)(?:-(\d{1,3}))?(?:\.incomplete)?")
+STAMP = "%Y%m%dT%H%M%SZ"
+NUMBERS = range(2, 1000)
+LOG, REPORT, REPORT_JSON, DUMP, STATUS = (
+    *("dmesg.txt", "report.txt", "report.json", "dump", "status.json"),
+)
+"""Files of a saved dump; encrypted ones end in .age."""
+
+
+def new_name(crashed: datetime, there: Iterable[str]) -> str:
+    """By the time of the crash, which sorts as it counts; another one of the same second, as a
+    clock that starts at 1970 has it, gets a number. Raises FileExistsError after a thousand."""
+    taken = {name.removesuffix(INCOMPLETE) for name in there}
+    first = f"pykexec-{crashed.astimezone(UTC).strftime(STAMP)}"
+    for name in (first, *(f"{first}-{number}" for number in NUMBERS)):
+        if name not in taken:
+            return name
+    raise FileExistsError(f"a thousand dumps are named {first}")
+
+
+def ours(names: Iterable[str]) -> list[str]:
+    """The folders of saved dumps among `names`, oldest first."""
+    found = [(match, name) for name in names if (match := NAME.fullmatch(name))]
+    return [name for *_, name in sorted((m[1], int(m[2] or 1), name) for m, name in found)]
+
+
+def removable(names: Iterable[str], current: str) -> list[str]:
+    """What may be removed to make room for `current`, oldest first: everything but that and the
+    newest one that is complete."""
+    others = [name for name in ours(names) if name.removesuffix(INCOMPLETE) != current]
+    whole = [name for name in others if not name.endswith(INCOMPLETE)]
+    return [name for name in others if name not in whole[-1:]]
+
+
+def surplus(names: Iterable[str], keep: int) -> list[str]:
+    """What goes after a capture, oldest first: of the complete and of the incomplete ones `keep`
+    (at least 1) are left each, so that a row of failures takes no good dump away."""
+    found = ours(names)
+    whole = [name for name in found if not name.endswith(INCOMPLETE)]
+    rest = [name for name in found if name.endswith(INCOMPLETE)]
+    gone = {*whole[: -max(keep, 1)], *rest[: -max(keep, 1)]}
+    return [name for name in found if name in gone]
+
+
+def room(free: int, floor: int, old: list[str]) -> Literal["enough", "remove", "none"]:
+    """What to do while `free` bytes are left: go on, remove the first of `old`, or give up."""
+    if free >= floor:
+        return "enough"
+    return "remove" if old else "none"

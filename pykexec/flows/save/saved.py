@@ -1,0 +1,129 @@
+"""What capture kernels have saved, and whether a crash has left nothing.
+
+While the crash dump is armed, pykexec-crash.service keeps a file with the boot ID, which a shutdown
+removes. If it is from another boot, that boot ended without a shutdown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pykexec.backends.saving.destination import mount_device
+from pykexec.documents.saved import ListedDump, SavedDump, SavedDumps
+from pykexec.errors import KexecError
+from pykexec.flows.save.folders import INCOMPLETE, STATUS, ours
+from pykexec.flows.save.saving import MOUNTED
+from pykexec.flows.save.settings import SaveSettings
+from pykexec.host.root import Root
+from pykexec.machine import Unknown
+
+STATE = "/var/lib/pykexec"
+ARMED = f"{STATE}/armed"
+"""The boot ID of the boot in which the crash dump was armed."""
+REPORTED = f"{STATE}/reported"
+"""Names of the dumps that were reported, one on each line."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+LOST = (
+    "the last boot ended without a shutdown while a crash dump was armed, and no dump was saved: "
+    "the capture kernel failed, or there was no panic but a reset or a loss of power"
+)
+NO_STATUS = "there is no status: the capture was interrupted"
+
+
+class UnreadableDumps(KexecError):
+    """The folder of saved dumps cannot be read."""
+
+    code = "unreadable-dumps"
+    usual_hint = "check SAVE_FOLDER in /etc/pykexec.conf, and run as root"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """State of this machine: boot IDs, None where there is none or it cannot be read, and names."""
+
+    armed: str | None
+    boot: str | None
+    reported: frozenset[str]
+
+
+def seen(root: Root) -> Seen:
+    def text(path: str) -> str | None:
+        found = root.read(path)
+        return None if isinstance(found, Unknown) else found.decode("utf-8", "replace").strip()
+
+    return Seen(text(ARMED), text(BOOT_ID), frozenset((text(REPORTED) or "").splitlines()))
+
+
+def new_since(dumps: Iterable[ListedDump], state: Seen) -> tuple[ListedDump, ...]:
+    """Those that were not reported yet."""
+    return tuple(dump for dump in dumps if dump.name not in state.reported)
+
+
+def lost(state: Seen, new: Iterable[ListedDump]) -> str | None:
+    """What to say of a boot that ended while armed and left nothing."""
+    if state.armed is None or state.armed == state.boot or any(new):
+        return None
+    return LOST
+
+
+def folder_of(settings: SaveSettings) -> str:
+    """Where the dumps are; mounts SAVE_DEVICE. Raises StepFailed, OSError."""
+    if settings.device is None:
+        return settings.folder
+    mount_device(settings.device, MOUNTED)
+    return MOUNTED + settings.folder
+
+
+def listed(folder: str) -> tuple[ListedDump, ...]:
+    """All of them, oldest first. Raises UnreadableDumps."""
+    try:
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+    except OSError as error:
+        raise UnreadableDumps(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+    return tuple(read_one(folder, name) for name in ours(names))
+
+
+def read_one(folder: str, name: str) -> ListedDump:
+    """A folder without a readable status is listed with the reason."""
+    from pykexec.documents.codec import decode
+
+    path = Path(folder, name)
+    plain = name.removesuffix(INCOMPLETE)
+    try:
+        status = decode(SavedDump, json.loads(head(path / STATUS)))
+    except FileNotFoundError:
+        return ListedDump(plain, str(path), False, None, NO_STATUS)
+    except (OSError, ValueError, RecursionError) as error:
+        return ListedDump(plain, str(path), False, None, f"{STATUS}: {error}")
+    return ListedDump(plain, str(path), status.complete, status, problem_of(status))
+
+
+STATUS_MAX = 1 << 20
+"""Bytes."""
+
+
+def head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(STATUS_MAX)
+
+
+def problem_of(status: SavedDump) -> str | None:
+    """Why it is not complete: the first step that failed for good, or the check of the dump."""
+    if status.complete:
+        return None
+    if status.dump and status.dump.problem:
+        return status.dump.problem
+    failed = [f"{step.name}: {step.problem}" for step in status.steps if step.problem]
+    return failed[-1] if failed else "not all files were saved"
+
+
+def all_saved(settings: SaveSettings, root: Root, only_new: bool) -> SavedDumps:
+    """Raises UnreadableDumps, StepFailed."""
+    folder = folder_of(settings)
+    dumps, state = listed(folder), seen(root)
+    new = new_since(dumps, state)
+    return SavedDumps(folder, new if only_new else dumps, lost(state, new))

@@ -1,0 +1,71 @@
+"""/etc/pykexec.conf: lines KEY=value, as systemd's EnvironmentFile= and a shell read them.
+
+A value may be in single or double quotes. Nothing is expanded. `#` and `;` begin a comment at the
+start of a line.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from pykexec.errors import UsageError
+
+PATH = "/etc/pykexec.conf"
+SIZE_MAX = 1 << 20
+"""Bytes."""
+KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class BadConfiguration(UsageError):
+    """A line that is not KEY=value, a value that cannot be used, or a file that cannot be read."""
+
+    code = "bad-configuration"
+    usual_hint = "write one KEY=value on each line; see pykexec(8)"
+
+
+def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfiguration]]:
+    """The values, and one error for each line that is not one. The last of several values of a
+    key counts."""
+    values: dict[str, str] = {}
+    faults: list[BadConfiguration] = []
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        if not line or line[0] in "#;":
+            continue
+        key, separator, value = line.partition("=")
+        if not separator or not KEY.fullmatch(key):
+            faults.append(BadConfiguration(f"{name}:{number}: not KEY=value: {line[:60]!r}"))
+            continue
+        try:
+            values[key] = unquoted(value.strip())
+        except ValueError as error:
+            faults.append(BadConfiguration(f"{name}:{number}: {key}: {str(error).lower()}"))
+    return values, faults
+
+
+def unquoted(value: str) -> str:
+    """A value as a shell reads it if it is quoted as a whole, else unchanged. Raises ValueError
+    for a quotation mark that is not closed."""
+    if value[:1] not in ("'", '"'):
+        return value
+    words = shlex.split(value)
+    if len(words) != 1:
+        raise ValueError("text after the closing quotation mark")
+    return words[0]
+
+
+def read_configuration(
+    path: str | None = None,
+) -> tuple[dict[str, str], list[BadConfiguration]]:
+    """As `parse`, of a file that must be there, or of /etc/pykexec.conf, which may be missing."""
+    name = path or PATH
+    try:
+        with open(name, "rb") as file:
+            text = file.read(SIZE_MAX + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and path is None:
+            return {}, []
+        return {}, [BadConfiguration(f"{name}: {(error.strerror or str(error)).lower()}")]
+    if len(text) > SIZE_MAX:
+        return {}, [BadConfiguration(f"{name}: larger than {SIZE_MAX} bytes")]
+    return parse(text.decode("utf-8", "replace"), name)
