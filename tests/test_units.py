@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not UNITS.exists(), reason="no units beside the 
 
 def settings(text: str, name: str) -> list[str]:
     """The values of a setting, whose name is a regular expression, with continuation lines."""
-    joined = re.sub(r"\\\n\s*", "", text)
+    joined = re.sub(r"\\\n\s*", " ", text)
     return re.findall(rf"^{name}=(.*)$", joined, re.MULTILINE)
 
 
@@ -37,7 +37,7 @@ def commands() -> list[list[str]]:
     return [
         shlex.split(text)
         for line in lines()
-        for text in re.findall(r"(?:^|')(pykexec [a-z]+[^';]*)", line)
+        for text in re.findall(r"(?:^|'|; +)(pykexec [a-z]+[^';]*)", line)
     ]
 
 

@@ -40,6 +40,8 @@ class Status:
     normal: StateName
     crash: StateName
     staged: Staged | None
+    unseen: str | None
+    """why it is not known what is staged; null: it is known"""
 
 
 @dataclass(frozen=True, slots=True)

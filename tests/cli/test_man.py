@@ -81,7 +81,7 @@ TITLES = {
     "load": ["Options for load", "Options for load, unload, exec and status"],
     "unload": ["Options for unload", "Options for load, unload, exec and status"],
     "exec": ["Options for exec", "Options for load, unload, exec and status"],
-    "status": ["Options for load, unload, exec and status"],
+    "status": ["Options for status", "Options for load, unload, exec and status"],
     "region make": ["Options for region", "Options for load, unload, exec and status"],
     "region show": ["Options for load, unload, exec and status"],
     "region release": ["Options for load, unload, exec and status"],

@@ -62,6 +62,8 @@ class StatusReport:
     target: Target
     slots: dict[Slot, LoadState]
     staged: StagedReport | None = None
+    unseen: str | None = None
+    """Why it is not known what pykexec staged."""
 
     @property
     def anything(self) -> bool:
@@ -74,11 +76,14 @@ class StatusReport:
             self.slots[Slot.NORMAL].value,
             self.slots[Slot.CRASH].value,
             self.staged.document() if self.staged else None,
+            self.unseen,
         )
 
     def page(self, verbose: int) -> list[Block]:
         slots = [(str(slot), str(state)) for slot, state in self.slots.items()]
         ours = self.staged.facts() if self.staged else []
+        if self.unseen:
+            ours = [("staged", f"unknown: {self.unseen}")]
         return [Facts([*slots, *ours, ("backend", str(self.target))])]
 
 

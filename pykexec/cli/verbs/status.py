@@ -2,40 +2,109 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.cli.verbs.params import Verb, output_options, target_options
+from pykexec.cli.verbs.params import PATH, Verb, output_options, target_options
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Backend, LoadState, Slot
     from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.cli.output import Output
     from pykexec.cli.report.status import StagedReport, StatusReport
     from pykexec.cli.report.target import Target
 
 
+UNKNOWN_SERVICE = 3
+"""Exit status of a plugin that could not tell."""
+
+
 @click.command(cls=Verb, short_help="Show what is loaded.")
 @target_options
+@click.option("--metrics", is_flag=True, help="Print OpenMetrics text for Prometheus.")
+@click.option(
+    "--textfile",
+    type=PATH,
+    metavar="FILE",
+    help="Also replace FILE with the OpenMetrics text.",
+)
+@click.option("--nagios", is_flag=True, help="Print one line, and exit, as a Nagios plugin does.")
 @output_options
-def command(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
+def command(
+    backend: str,
+    machine_dir: Path | None,
+    metrics: bool,
+    textfile: Path | None,
+    nagios: bool,
+    as_json: bool,
+    verbose: int,
+) -> None:
     """Show the normal image, the crash image, and what pykexec keeps in memory for them.
 
     For a crash by normal, verify the addresses and digests of what waits in huge pages, and
     that the kernel still holds the image that starts it. The exit status is 3 if nothing is
     loaded or it is unknown, if a verification fails, or if another program has replaced the
-    image.
+    image. Without privilege, only what the kernel shows to everyone is reported.
     """
     from pykexec.cli.output import Output
+    from pykexec.cli.report.monitoring import judge, metrics_text, plugin_line
     from pykexec.cli.verbs import target
-    from pykexec.errors import CheckFailed
+    from pykexec.errors import CheckFailed, KexecError, UsageError, printable
 
+    if sum((metrics, nagios, as_json)) > 1:
+        raise UsageError("--metrics, --nagios and --json exclude each other")
     output = Output(as_json, verbose)
-    report = look(*target.chosen(backend, machine_dir, output))
-    output.show(report)
+    try:
+        report = look(*target.chosen(backend, machine_dir, output))
+    except KexecError as error:
+        if not nagios:
+            raise
+        click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
+        raise click.exceptions.Exit(UNKNOWN_SERVICE) from error
+    text = metrics_text(report, int(time.time())) if metrics or textfile else ""
+    written = textfile is None or wrote(textfile, text, output)
+    if nagios:
+        click.echo(plugin_line(report))
+        raise click.exceptions.Exit(judge(report).service)
+    if metrics:
+        click.echo(text, nl=False)
+    else:
+        output.show(report)
     if not report.anything or (report.staged and report.staged.problem):
         raise click.exceptions.Exit(CheckFailed.exit_status)
+    if not written:
+        raise click.exceptions.Exit(KexecError.exit_status)
+
+
+def wrote(path: Path, text: str, output: Output) -> bool:
+    """Whether the file could be replaced. A full disk must not hide what was verified."""
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        output.warn([f"{path}: {(error.strerror or str(error)).lower()}"])
+        return False
+    return True
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace it in one step, as the textfile collector of node_exporter wants it, and make it
+    readable for everyone. Raises OSError."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def look(where: Target, acting: Backend) -> StatusReport:
@@ -43,9 +112,13 @@ def look(where: Target, acting: Backend) -> StatusReport:
     not finished yet is no damage. Raises Busy."""
     from pykexec.backends.kernel.backend import KernelBackend
     from pykexec.cli.report.status import StatusReport
+    from pykexec.errors import NotPermitted
 
-    if not isinstance(acting, KernelBackend) or acting.records.read() is None:
-        return StatusReport(where, acting.status())
+    try:
+        if not isinstance(acting, KernelBackend) or acting.records.read() is None:
+            return StatusReport(where, acting.status())
+    except NotPermitted:
+        return StatusReport(where, acting.status(), unseen="only root can verify it")
     with acting.session():
         slots = acting.status()
         return StatusReport(where, slots, staged(acting, slots))

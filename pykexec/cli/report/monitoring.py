@@ -1,0 +1,133 @@
+"""The answer of `status` for monitoring systems: OpenMetrics text, and a Nagios plugin's line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.backend import LoadState, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pykexec.cli.report.status import StatusReport
+
+
+class Service(IntEnum):
+    """A service's state; the value is the exit status of the plugin (Monitoring Plugins
+    Development Guidelines, "Plugin Return Codes")."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state of the crash dump, and the reason in one sentence."""
+
+    service: Service
+    reason: str
+
+
+def judge(report: StatusReport) -> Verdict:
+    """Whether a panic now would make a dump, as far as this user can see."""
+    crash = report.slots[Slot.CRASH]
+    ours = report.staged
+    if ours and ours.problem:
+        return Verdict(Service.CRITICAL, ours.problem)
+    if crash is LoadState.UNKNOWN:
+        return Verdict(Service.UNKNOWN, "cannot read whether a crash image is loaded")
+    if crash is LoadState.NOT_LOADED:
+        return Verdict(Service.CRITICAL, "no crash image is loaded")
+    if report.unseen:
+        return Verdict(Service.OK, f"a crash image is loaded ({report.unseen})")
+    if ours is None:
+        return Verdict(Service.OK, "a crash image is loaded, not by pykexec's crash by normal")
+    if ours.record.modules_match is False:
+        return Verdict(Service.WARNING, "kernel and initrd are of different releases")
+    return Verdict(Service.OK, f"armed, mode {ours.record.mode}, kernel {ours.record.kernel}")
+
+
+def plugin_line(report: StatusReport) -> str:
+    """STATE - reason | performance data (held memory in bytes)."""
+    verdict = judge(report)
+    reason = verdict.reason.replace("|", "/").replace("\n", " ")
+    return f"PYKEXEC {verdict.service.name} - {reason} | held={held(report)}B"
+
+
+def held(report: StatusReport) -> int:
+    """Bytes of huge pages that pykexec holds while armed."""
+    return report.staged.huge_pages * HUGE_PAGE_SIZE if report.staged else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric family with one sample; `value` None: not known, so that no sample is given."""
+
+    name: str
+    help: str
+    value: float | None
+    labels: tuple[tuple[str, str], ...] = ()
+    unit: str = ""
+
+
+def metrics_text(report: StatusReport, now: int) -> str:
+    """OpenMetrics text (and Prometheus text format 0.0.4, which node_exporter's textfile
+    collector reads); `now` in seconds of the epoch."""
+    lines = [line for gauge in gauges(report, now) for line in exposed(gauge)]
+    return "\n".join([*lines, "# EOF"]) + "\n"
+
+
+def gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
+    """What is worth an alert, or a graph."""
+    for slot, state in report.slots.items():
+        loaded = None if state is LoadState.UNKNOWN else float(state is LoadState.LOADED)
+        yield Gauge(f"pykexec_{slot}_image_loaded", f"Whether a {slot} image is loaded.", loaded)
+    armed = judge(report).service in {Service.OK, Service.WARNING}
+    yield Gauge("pykexec_armed", "Whether a panic now would start a capture kernel.", float(armed))
+    ours = report.staged
+    if report.unseen is None:
+        problem = bool(ours and (ours.problem or ours.record.modules_match is False))
+        yield Gauge("pykexec_problem", "Whether a verification found a problem.", float(problem))
+        what = "Memory that pykexec holds for the crash image."
+        yield Gauge("pykexec_held_bytes", what, float(held(report)), unit="bytes")
+    if ours:
+        record = ours.record
+        labels = (
+            ("mode", str(record.mode)), ("kernel", record.kernel), ("release", record.release or "")
+        )  # fmt: skip
+        yield Gauge("pykexec_crash_by_normal_info", "How the machine was armed.", 1.0, labels)
+        yield Gauge(
+            "pykexec_armed_since_timestamp_seconds", "When the machine was armed.",
+            float(record.since), unit="seconds",
+        )  # fmt: skip
+    yield Gauge(
+        "pykexec_last_check_timestamp_seconds", "When this was verified.", float(now),
+        unit="seconds",
+    )  # fmt: skip
+
+
+def exposed(gauge: Gauge) -> Iterator[str]:
+    """The lines of one family, by the OpenMetrics specification 1.0."""
+    if gauge.value is None:
+        return
+    yield f"# HELP {gauge.name} {gauge.help}"
+    yield f"# TYPE {gauge.name} gauge"
+    if gauge.unit:
+        yield f"# UNIT {gauge.name} {gauge.unit}"
+    labels = ",".join(f'{name}="{escaped(value)}"' for name, value in gauge.labels)
+    yield (
+        f"{gauge.name}{{{labels}}} {gauge.value:.0f}"
+        if labels
+        else (f"{gauge.name} {gauge.value:.0f}")
+    )
+
+
+def escaped(value: str) -> str:
+    """A label's value; a file name may have any character but NUL."""
+    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
