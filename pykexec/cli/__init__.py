@@ -1,5 +1,5 @@
 """The command line. Importing it, `--help` and completion import click alone:
-everything else is imported inside the command that needs it."""
+everything else is imported when a verb runs (see `run`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.cli.verbs.execute import start
+from pykexec.cli.run.execute import start
 from pykexec.errors import KexecError, UsageError
 from pykexec.machine import KexecState
 from tests.backends.kernel.calls import Calls

@@ -191,7 +191,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pykexec.dump.core_file.open_core", stop)
+    monkeypatch.setattr("pykexec.cli.run.vmcore.open_core", stop)
     result = run("vmcore", "info", "bzImage", status=INTERRUPTED)
     assert "pykexec: interrupted\n" in result.stderr
 

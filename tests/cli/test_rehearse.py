@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pykexec.cli.program import HUNG_UP, TERMINATED
+from pykexec.cli.run import rehearse
 from pykexec.cli.streams import INTERRUPTED
-from pykexec.cli.verbs import rehearse
 from tests.cli.conftest import INTERRUPTIBLE, Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def test_steps_are_told_when_it_takes_a_while(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("pykexec.cli.verbs.rehearse.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pykexec.cli.run.rehearse.time.monotonic", lambda: now[0])
     steps = rehearse.Steps()
     steps.step("loading")
     now[0] += rehearse.QUIET
@@ -79,7 +79,7 @@ def test_steps_are_told_when_it_takes_a_while(
 def test_steps_are_for_a_terminal(folder: Path, words: list[str], expected: bool) -> None:
     """Every step is told, and the machine is thrown away as if nobody looked."""
     code = (
-        "from pykexec.cli import main\nfrom pykexec.cli.verbs import rehearse\n"
+        "from pykexec.cli import main\nfrom pykexec.cli.run import rehearse\n"
         "rehearse.QUIET = 0.0\n"
         f"import sys; sys.argv[1:] = ['rehearse', 'bzImage', *{[*SMALL, *words]!r}]\nmain()"
     )

@@ -11,7 +11,7 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
 from pykexec.cli.report.target import Target
-from pykexec.cli.verbs.status import look
+from pykexec.cli.run.status import look
 from pykexec.documents.codec import plain
 from pykexec.host.lock import Busy, exclusive
 from pykexec.machine import KexecState, Machine, Unknown

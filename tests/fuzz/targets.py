@@ -37,7 +37,7 @@ from pykexec.cli.report.explanation import ExplainReport
 from pykexec.cli.report.image import ImageReport
 from pykexec.cli.report.initrd import InitrdReport
 from pykexec.cli.report.vmcore import VmcoreVerdictReport
-from pykexec.cli.verbs.inspect import report
+from pykexec.cli.run.inspect import report
 from pykexec.crash.notes import VMCOREINFO, Note
 from pykexec.documents import codec
 from pykexec.documents.plan import read_plan

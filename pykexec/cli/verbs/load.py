@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pykexec.cli import run
 from pykexec.cli.verbs.params import (
     ADDR,
     PATH,
@@ -114,18 +115,4 @@ def command(kernel: Path, **options: Any) -> None:
 
     Give addresses and sizes in decimal or 0x hexadecimal, with an optional suffix K, M or G.
     """
-    from pykexec.cli.verbs.load_options import LoadOptions
-
-    given = LoadOptions(**options)
-    given.check()
-    given.open_files()
-    from pykexec.cli.output import Output
-    from pykexec.cli.verbs import load_steps
-
-    output = Output(given.as_json, given.verbose)
-    step = load_steps.dry_run if given.dry_run else load_steps.load
-    report = step(kernel, given, output)
-    output.warn(report.warnings)
-    for note in report.notes if given.verbose else ():
-        output.note(note)
-    output.show(report, report.effect)
+    run.load.run(kernel, options)

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
+from pykexec.cli import run
 from pykexec.cli.verbs.params import PATH, Verb, output_options, target_options
-
-if TYPE_CHECKING:
-    from pykexec.backends.backend import Backend, LoadState, Slot
-    from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.cli.output import Output
-    from pykexec.cli.report.status import StagedReport, StatusReport
-    from pykexec.cli.report.target import Target
-
-
-UNKNOWN_SERVICE = 3
-"""Exit status of a plugin that could not tell."""
 
 
 @click.command(cls=Verb, short_help="Show what is loaded.")
@@ -35,15 +21,7 @@ UNKNOWN_SERVICE = 3
 )
 @click.option("--nagios", is_flag=True, help="Print one line, and exit, as a Nagios plugin does.")
 @output_options
-def command(
-    backend: str,
-    machine_dir: Path | None,
-    metrics: bool,
-    textfile: Path | None,
-    nagios: bool,
-    as_json: bool,
-    verbose: int,
-) -> None:
+def command(**options: Any) -> int:
     """Show the normal image, the crash image, and what pykexec keeps in memory for them.
 
     For a crash by normal, verify the addresses and digests of what waits in huge pages, and
@@ -51,94 +29,4 @@ def command(
     loaded or it is unknown, if a verification fails, or if another program has replaced the
     image. Without privilege, only what the kernel shows to everyone is reported.
     """
-    from pykexec.cli.output import Output
-    from pykexec.cli.report.monitoring import judge, metrics_text, plugin_line
-    from pykexec.cli.verbs import target
-    from pykexec.errors import CheckFailed, KexecError, UsageError, printable
-
-    if sum((metrics, nagios, as_json)) > 1:
-        raise UsageError("--metrics, --nagios and --json exclude each other")
-    output = Output(as_json, verbose)
-    try:
-        report = look(*target.chosen(backend, machine_dir, output))
-    except KexecError as error:
-        if not nagios:
-            raise
-        click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
-        raise click.exceptions.Exit(UNKNOWN_SERVICE) from error
-    text = metrics_text(report, int(time.time())) if metrics or textfile else ""
-    written = textfile is None or wrote(textfile, text, output)
-    if nagios:
-        click.echo(plugin_line(report))
-        raise click.exceptions.Exit(judge(report).service)
-    if metrics:
-        click.echo(text, nl=False)
-    else:
-        output.show(report)
-    if not report.anything or (report.staged and report.staged.problem):
-        raise click.exceptions.Exit(CheckFailed.exit_status)
-    if not written:
-        raise click.exceptions.Exit(KexecError.exit_status)
-
-
-def wrote(path: Path, text: str, output: Output) -> bool:
-    """Whether the file could be replaced. A full disk must not hide what was verified."""
-    try:
-        replace_file(path, text)
-    except OSError as error:
-        output.warn([f"{path}: {(error.strerror or str(error)).lower()}"])
-        return False
-    return True
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Replace it in one step, as the textfile collector of node_exporter wants it, and make it
-    readable for everyone. Raises OSError."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def look(where: Target, acting: Backend) -> StatusReport:
-    """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
-    not finished yet is no damage. Raises Busy."""
-    from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.cli.report.status import StatusReport
-    from pykexec.errors import NotPermitted
-
-    try:
-        if not isinstance(acting, KernelBackend) or acting.records.read() is None:
-            return StatusReport(where, acting.status())
-    except NotPermitted:
-        return StatusReport(where, acting.status(), unseen="only root can verify it")
-    with acting.session():
-        slots = acting.status()
-        return StatusReport(where, slots, staged(acting, slots))
-
-
-def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
-    """What pykexec noted, and whether it is so."""
-    from pykexec.backends.backend import LoadState
-    from pykexec.backends.kernel.stage import NotStaged
-    from pykexec.backends.kernel.staged import StageChanged
-    from pykexec.cli.report.status import StagedReport
-
-    record = acting.records.read()
-    if record is None:
-        return None
-    problem = None
-    if slots[record.slot] is LoadState.NOT_LOADED:
-        problem = f"the {record.slot} image is not loaded any more: it was freed by others"
-    try:
-        acting.check()
-    except (StageChanged, NotStaged) as error:
-        problem = error.message
-    return StagedReport(record, acting.staged.page_count(), problem)
+    return run.status.run(**options)

@@ -13,7 +13,7 @@ import pykexec
 PACKAGE = Path(pykexec.__file__).parent
 TESTS = Path(__file__).parents[2]
 CALLS = "backends/kernel/calls.py"
-ENTRIES = {CALLS, "cli/kexec8/program.py", "cli/verbs/target.py", "qemu/first.py"}
+ENTRIES = {CALLS, "cli/kexec8/program.py", "cli/run/real.py", "qemu/first.py"}
 """The last one is the first process of a machine in QEMU."""
 MAY_BE_LOST = ("vm/", "contract/rig.py")
 """Tests for a guest; the contract suite asks a real kernel only where it is told to."""

@@ -1,19 +1,16 @@
-"""The options of `load` as one value, and which of them contradict each other."""
+"""The options of `load` as one value, and which of them contradict each other.
+
+This imports little: a large initrd is read while the rest of the program is imported."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
-
-if TYPE_CHECKING:
-    # Not at run time: a large initrd is read while all this is imported.
-    from pykexec.placement.request import ImageKind, LoadRequest, Module
 
 
 @dataclass(frozen=True)
@@ -49,14 +46,6 @@ class LoadOptions:
     verbose: int
 
     @property
-    def kind(self) -> ImageKind:
-        from pykexec.placement.request import ImageKind
-
-        if self.crash_by_normal:
-            return ImageKind.CRASH_BY_NORMAL
-        return ImageKind.CRASH if self.crash else ImageKind.NORMAL
-
-    @property
     def may_make_region(self) -> bool:
         """Whether the load makes a crash region, if one is missing."""
         return self.crash_by_normal and self.backend == "kernel" and self.region != "never"
@@ -70,44 +59,6 @@ class LoadOptions:
     def open_files(self) -> None:
         """As early as possible: reading goes on beside everything else."""
         _ = self.initrd
-
-    @property
-    def request(self) -> LoadRequest:
-        """All wishes; raises UnreadableFile."""
-        return replace(self.request_without_initrd, initrd=self.initrd)
-
-    @cached_property
-    def opened_modules(self) -> tuple[Module, ...]:
-        """Each file and its string, which begins with the file's name; raises what
-        `module_contents` raises."""
-        from pykexec.images.module_file import module_contents
-        from pykexec.placement.request import Module
-
-        return tuple(Module(module_contents(line), line) for line in self.modules)
-
-    @property
-    def request_without_initrd(self) -> LoadRequest:
-        """The wishes that need no large file to be read."""
-        from pykexec.placement.request import LoadRequest, Mode
-
-        return LoadRequest(
-            kind=self.kind,
-            modules=self.opened_modules,
-            append=self.append,
-            reuse_cmdline=self.reuse_cmdline,
-            cmdline_remove=self.cmdline_remove,
-            mem_min=self.mem_min,
-            mem_max=self.mem_max,
-            crash_size=self.crash_size,
-            mode=Mode(self.mode) if self.mode else None,
-            replaces=self.replaces,
-            settle=self.settle,
-            entry=self.entry,
-            hotplug=self.hotplug,
-            initrd_check=not self.no_initrd_check,
-            checks=not self.no_checks,
-            profile=self.profile,
-        )
 
     def check(self) -> None:
         """An option that would have no effect is refused (UsageError), and so is one

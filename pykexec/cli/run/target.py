@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pykexec.cli import run as later
 from pykexec.cli.report.target import Target
 from pykexec.errors import UsageError
+from pykexec.host.facts import read_machine
+from pykexec.host.root import THIS_MACHINE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pykexec.backends.backend import Backend
-    from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.backends.simulated import SimulatedBackend
     from pykexec.cli.output import Output
     from pykexec.machine import Machine
-
-
-def own_machine() -> Path:
-    """$XDG_STATE_HOME/pykexec/machine: the simulated machine that is used without --machine."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
-    return base / "pykexec" / "machine"
 
 
 def check_machine_option(backend: str, folder: Path | None) -> None:
@@ -39,37 +32,8 @@ def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, B
     own, created on first use."""
     check_machine_option(backend, folder)
     if backend == "kernel":
-        return Target("kernel", "this machine"), kernel_backend()
-    return simulated(folder, output)
-
-
-def kernel_backend() -> KernelBackend:
-    """The real one."""
-    from pykexec.backends.kernel.backend import KernelBackend
-    from pykexec.backends.kernel.calls import ThisKernel
-
-    return KernelBackend(ThisKernel())
-
-
-def as_kernel(acting: Backend) -> KernelBackend:
-    """The backend that was chosen by --backend kernel."""
-    from pykexec.backends.kernel.backend import KernelBackend
-
-    assert isinstance(acting, KernelBackend)
-    return acting
-
-
-def simulated(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
-    """The machine in `folder`, or the one of our own."""
-    from pykexec.backends.simulated import SimulatedBackend
-    from pykexec.backends.simulated.store.machine_folder import STATE, NotEmpty
-
-    path = folder or own_machine()
-    if folder is None and not (path / STATE).exists():
-        with suppress(NotEmpty):  # another pykexec was first
-            SimulatedBackend.create(path)
-            output.note(f"created the simulated machine {path}")
-    return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
+        return Target("kernel", "this machine"), later.real.backend()
+    return later.simulation.machine(folder, output)
 
 
 def dry_run(
@@ -78,12 +42,9 @@ def dry_run(
     """The facts that a dry run plans with: a simulated machine's, a captured one's, or
     those of this machine; where no memory map can be read, an assumed one. `symbols`:
     whether the plan depends on kernel symbols, which take a while to read."""
-    from pykexec.host.facts import read_machine
-    from pykexec.host.root import THIS_MACHINE
-
     check_machine_option(backend, folder)
     if folder is not None:
-        found, opened = simulated(folder, output)
+        found, opened = later.simulation.machine(folder, output)
         return found, opened.machine()
     if root:
         from pykexec.host.capture import open_root

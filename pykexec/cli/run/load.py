@@ -1,0 +1,19 @@
+"""What `load` does first: it checks the options, and begins to read the initrd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pykexec.cli import run as later
+from pykexec.cli.run.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(kernel: Path, options: dict[str, Any]) -> None:
+    """What does the work is imported after the files were opened."""
+    given = LoadOptions(**options)
+    given.check()
+    given.open_files()
+    later.load_steps.run(kernel, given)

@@ -1,0 +1,68 @@
+"""What `load` does beside planning: the load itself, and the crash region that it may need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykexec.backends.kernel.modes import choose_modes, mode_warnings
+from pykexec.backends.kernel.region import with_expected_region, with_region
+from pykexec.cli.report.load import LoadReport
+from pykexec.cli.run import real
+from pykexec.flows import load as flow
+from pykexec.placement.granted import Granted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pykexec.backends.backend import Backend
+    from pykexec.cli.output import Output
+    from pykexec.cli.report.target import Target
+    from pykexec.cli.run.load_wishes import LoadWishes
+    from pykexec.machine import Machine
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.syscall_choice import SyscallChoice
+
+
+def load(
+    kernel: Path,
+    asked: LoadWishes,
+    backend: Backend,
+    machine: Machine,
+    where: Target,
+    choice: SyscallChoice | None,
+    output: Output,
+) -> LoadReport:
+    """By kexec_load(2), into a crash region that is made first where one is missing."""
+
+    def run() -> flow.LoadedPlan:
+        return flow.load(kernel, backend, asked.request, asked.given.image_type)
+
+    if asked.given.may_make_region:
+        done = with_region(real.as_kernel(backend), asked.without_initrd.mode, run)
+        machine = made_region(machine, backend.machine(), output)
+    else:
+        done = run()
+    return LoadReport(where, done.planned, machine, done, done.granted, choice)
+
+
+def made_region(before: Machine, after: Machine, output: Output) -> Machine:
+    """The machine with its region, which is noted where it is new."""
+    if after.crash_kernel and not before.crash_kernel:
+        size = after.crash_kernel.size >> 10
+        output.note(f"made a crash region of {size} KiB; pykexec region release gives it back")
+    return after
+
+
+def expected_region(asked: LoadWishes, machine: Machine, output: Output) -> Machine:
+    """With the region that the load would make."""
+    found = with_expected_region(machine, asked.without_initrd.mode)
+    if found is not machine:
+        output.note("the load would make a crash region first; its address is a guess")
+    return found
+
+
+def expected_mode(machine: Machine, request: LoadRequest) -> Granted:
+    """The mode that a load would try first; whether its memory can be had is not tried."""
+    choice = choose_modes(machine, request.mode)
+    mode = choice.modes[0]
+    return Granted(mode, choice.why(mode), choice.lacking, mode_warnings(mode, machine))

@@ -1,0 +1,62 @@
+"""What `load` does, by its options: a dry run, or a load by either system call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykexec.cli import run as later
+from pykexec.cli.output import Output
+from pykexec.cli.report.load import LoadReport
+from pykexec.cli.run import target
+from pykexec.cli.run.load_wishes import LoadWishes
+from pykexec.flows.plan import decide
+from pykexec.images.identify import identify
+from pykexec.placement.granted import DRY_RUN
+from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pykexec.cli.report.file_load import FileLoadReport
+    from pykexec.cli.run.load_options import LoadOptions
+
+
+def run(kernel: Path, given: LoadOptions) -> None:
+    output, asked = Output(given.as_json, given.verbose), LoadWishes(given)
+    report = dry_run(kernel, asked, output) if given.dry_run else load(kernel, asked, output)
+    output.warn(report.warnings)
+    for note in report.notes if given.verbose else ():
+        output.note(note)
+    output.show(report, report.effect)
+
+
+def dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
+    """Decide and check as `load` does, with the facts of the machine that is meant."""
+    given = asked.given
+    where, machine = target.dry_run(
+        given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
+    )
+    if given.may_make_region:
+        machine = later.load_acts.expected_region(asked, machine, output)
+    choice = asked.syscall(machine)
+    if choice and choice.is_file:
+        return later.load_by_file.plan(kernel, asked, machine, where, choice)
+    image = identify(kernel, given.image_type, given.profile)
+    request = with_implied(image, asked.request)
+    checked = check_initrd(image, request)
+    granted = None
+    if given.backend == "kernel" and given.crash_by_normal:
+        granted = later.load_acts.expected_mode(machine, request)
+    planned = decide(image, machine, request, granted or DRY_RUN, checked)
+    return LoadReport(where, planned, machine, granted=granted, syscall=choice)
+
+
+def load(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
+    """By the system call that was chosen."""
+    where, backend = target.chosen(asked.given.backend, asked.given.machine_dir, output)
+    machine = backend.machine()
+    choice = asked.syscall(machine)
+    if choice and choice.is_file:
+        return later.load_by_file.load(kernel, asked, choice)
+    return later.load_acts.load(kernel, asked, backend, machine, where, choice, output)

@@ -1,0 +1,64 @@
+"""The options of `load` as what a flow is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pykexec.images.module_file import module_contents
+from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
+from pykexec.placement.syscall_choice import Syscall, SyscallChoice, choose_syscall
+
+if TYPE_CHECKING:
+    from pykexec.cli.run.load_options import LoadOptions
+    from pykexec.machine import Machine
+
+
+@dataclass(frozen=True)
+class LoadWishes:
+    """Files are opened once, when they are first needed."""
+
+    given: LoadOptions
+
+    @property
+    def kind(self) -> ImageKind:
+        if self.given.crash_by_normal:
+            return ImageKind.CRASH_BY_NORMAL
+        return ImageKind.CRASH if self.given.crash else ImageKind.NORMAL
+
+    @property
+    def request(self) -> LoadRequest:
+        """All wishes; raises UnreadableFile."""
+        return replace(self.without_initrd, initrd=self.given.initrd)
+
+    @cached_property
+    def without_initrd(self) -> LoadRequest:
+        """The wishes that need no large file to be read. Raises what `module_contents` raises."""
+        given = self.given
+        return LoadRequest(
+            kind=self.kind,
+            modules=tuple(Module(module_contents(line), line) for line in given.modules),
+            append=given.append,
+            reuse_cmdline=given.reuse_cmdline,
+            cmdline_remove=given.cmdline_remove,
+            mem_min=given.mem_min,
+            mem_max=given.mem_max,
+            crash_size=given.crash_size,
+            mode=Mode(given.mode) if given.mode else None,
+            replaces=given.replaces,
+            settle=given.settle,
+            entry=given.entry,
+            hotplug=given.hotplug,
+            initrd_check=not given.no_initrd_check,
+            checks=not given.no_checks,
+            profile=given.profile,
+        )
+
+    def syscall(self, machine: Machine) -> SyscallChoice | None:
+        """Which call the real kernel gets, and why; the simulated one has no choice."""
+        given = self.given
+        if given.backend != "kernel":
+            return None
+        asked = None if given.syscall == "auto" else Syscall(given.syscall)
+        return choose_syscall(machine, self.without_initrd, asked, given.image_type)

@@ -1,0 +1,75 @@
+"""What `rehearse` does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pykexec.cli.output import Output
+from pykexec.cli.report.rehearsal import RehearsalReport
+from pykexec.errors import CheckFailed, UsageError
+from pykexec.flows.rehearse.qemu import QemuStage, rehearse_in_qemu
+from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
+from pykexec.images.contents import joined_initrd
+from pykexec.placement.request import LoadRequest, Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+ONLY_WITH = {
+    "mode": "qemu",
+    "seed": "simulated",
+    "allocator": "simulated",
+    "relocate": "simulated",
+}
+"""Options that only one engine has a use for."""
+QUIET = 1.0
+"""Seconds after which steps are printed."""
+
+
+class Steps:
+    """Progress, a line for each step once it takes a while; for a terminal."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    def step(self, text: str) -> None:
+        if time.monotonic() - self.start >= QUIET:
+            click.echo(f"pykexec: {text}", err=True)
+
+
+def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
+    """The exit status. `given` has the names of the options that the user gave."""
+    check_engine(given, options["engine"])
+    request = LoadRequest(
+        initrd=joined_initrd(options["initrds"]),
+        append=options["append"],
+        mem_min=options["mem_min"],
+        mem_max=options["mem_max"],
+        crash_size=options["crash_size"],
+        profile=options["profile"],
+        mode=Mode(options["mode"]) if options["mode"] else None,
+        initrd_check=not options["no_initrd_check"],
+    )
+    output = Output(options["as_json"], options["verbose"])
+    progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()
+    memory, used, image_type = options["memory"], options["used"], options["image_type"]
+    if options["engine"] == "qemu":
+        report = rehearse_in_qemu(kernel, request, image_type, QemuStage(memory, used), progress)
+    else:
+        stage = Stage(memory, used, *(options[key] for key in ("allocator", "relocate", "seed")))
+        report = rehearse(kernel, request, image_type, stage, progress)
+    output.warn(report.load.warnings)
+    output.show(RehearsalReport(report))
+    return 0 if report.good else CheckFailed.exit_status
+
+
+def check_engine(given: Collection[str], engine: str) -> None:
+    """Raises UsageError for an option that would have no effect."""
+    for name, only in ONLY_WITH.items():
+        if name in given and only != engine:
+            raise UsageError(f"--{name} is for --engine {only}", hint="pykexec rehearse --help")

@@ -1,0 +1,32 @@
+"""A simulated machine, as the backend of a command."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.backends.simulated.store.machine_folder import STATE, NotEmpty
+from pykexec.cli.report.target import Target
+
+if TYPE_CHECKING:
+    from pykexec.cli.output import Output
+
+
+def own_machine() -> Path:
+    """$XDG_STATE_HOME/pykexec/machine: the simulated machine that is used without --machine."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return base / "pykexec" / "machine"
+
+
+def machine(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
+    """The machine in `folder`, or the one of our own."""
+    path = folder or own_machine()
+    if folder is None and not (path / STATE).exists():
+        with suppress(NotEmpty):  # another pykexec was first
+            SimulatedBackend.create(path)
+            output.note(f"created the simulated machine {path}")
+    return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)

@@ -1,0 +1,117 @@
+"""What `status` does."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.backends.backend import LoadState
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.stage import NotStaged
+from pykexec.backends.kernel.staged import StageChanged
+from pykexec.cli.output import Output
+from pykexec.cli.report.monitoring import judge, metrics_text, plugin_line
+from pykexec.cli.report.status import StagedReport, StatusReport
+from pykexec.cli.run import target
+from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pykexec.backends.backend import Backend, Slot
+    from pykexec.cli.report.target import Target
+
+UNKNOWN_SERVICE = 3
+"""Exit status of a plugin that could not tell."""
+
+
+def run(
+    backend: str,
+    machine_dir: Path | None,
+    metrics: bool,
+    textfile: Path | None,
+    nagios: bool,
+    as_json: bool,
+    verbose: int,
+) -> int:
+    """The exit status."""
+    if sum((metrics, nagios, as_json)) > 1:
+        raise UsageError("--metrics, --nagios and --json exclude each other")
+    output = Output(as_json, verbose)
+    try:
+        report = look(*target.chosen(backend, machine_dir, output))
+    except KexecError as error:
+        if not nagios:
+            raise
+        click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
+        return UNKNOWN_SERVICE
+    text = metrics_text(report, int(time.time())) if metrics or textfile else ""
+    written = textfile is None or wrote(textfile, text, output)
+    if nagios:
+        click.echo(plugin_line(report))
+        return judge(report).service
+    if metrics:
+        click.echo(text, nl=False)
+    else:
+        output.show(report)
+    if not report.anything or (report.staged and report.staged.problem):
+        return CheckFailed.exit_status
+    return 0 if written else KexecError.exit_status
+
+
+def wrote(path: Path, text: str, output: Output) -> bool:
+    """Whether the file could be replaced. A full disk must not hide what was verified."""
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        output.warn([f"{path}: {(error.strerror or str(error)).lower()}"])
+        return False
+    return True
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace it in one step, as the textfile collector of node_exporter wants it, and make it
+    readable for everyone. Raises OSError."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def look(where: Target, acting: Backend) -> StatusReport:
+    """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
+    not finished yet is no damage. Raises Busy."""
+    try:
+        if not isinstance(acting, KernelBackend) or acting.records.read() is None:
+            return StatusReport(where, acting.status())
+    except NotPermitted:
+        return StatusReport(where, acting.status(), unseen="only root can verify it")
+    with acting.session():
+        slots = acting.status()
+        return StatusReport(where, slots, staged(acting, slots))
+
+
+def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
+    """What pykexec noted, and whether it is so."""
+    record = acting.records.read()
+    if record is None:
+        return None
+    problem = None
+    if slots[record.slot] is LoadState.NOT_LOADED:
+        problem = f"the {record.slot} image is not loaded any more: it was freed by others"
+    try:
+        acting.check()
+    except (StageChanged, NotStaged) as error:
+        problem = error.message
+    return StagedReport(record, acting.staged.page_count(), problem)
