@@ -29,7 +29,7 @@ LAYERS = (
     ("backends",),
     ("qemu",),
     ("flows",),
-    ("cli", "vmcore_dmesg", "__main__"),
+    ("api", "cli", "vmcore_dmesg", "__main__"),
 )
 PACKAGE = Path(pykexec.__file__).parent
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
