@@ -14,69 +14,23 @@ from pykexec.abi.elf import (
     EHDR,
     ELFCLASS64,
     ELFDATA2LSB,
-    ELFMAG,
     EM_X86_64,
     ET_CORE,
     PHDR,
     PT_LOAD,
     PT_NOTE,
 )
-from pykexec.abi.pe import MZ_MAGIC
-from pykexec.abi.x86.bootparam import (
-    BOOT_PARAMS_SIZE,
-    E820_MAX_ENTRIES_ZEROPAGE,
-    HDRS_MAGIC,
-    SETUP_HEADER_OFFSET,
-    BootParamsField,
-    E820Type,
-    boot_params,
-    e820_entry,
-    screen_info,
-    setup_header,
-)
 from pykexec.dump.core_file import CoreFile, is_core, open_core
-from pykexec.errors import NotSupported
-from pykexec.images.compression import MAX_KEPT, file_codec, unpack
-from pykexec.images.contents import InnerFile, OpenFile, UnreadableFile, write_new
+from pykexec.images.contents import OpenFile, UnreadableFile, write_new
 from pykexec.images.identify import identify
 from pykexec.images.initrd import Initrd, looks_like_initrd, read_initrd
-from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxX86Boot
-from pykexec.images.x86.bzimage import HAS_PAYLOAD, SECTOR
+from pykexec.images.kernel_image import KernelImage
+from pykexec.images.x86.packed_vmlinux import packed_vmlinux
+from pykexec.images.x86.zero_page import ZERO_PAGE_SIZE, ZeroPage, is_zero_page, zero_page
 from pykexec.memory.ranges import PhysRange
 
 MAX_CORE_HEADERS = 16 << 20
 """65,535 program headers and their notes have 4 MiB; what is larger is a dump, cut off."""
-
-
-@dataclass(frozen=True, slots=True)
-class E820Entry:
-    """One row of the zero page's memory map, `start` to `end` half-open."""
-
-    start: int
-    end: int
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroPage:
-    """A struct boot_params, e.g. /sys/kernel/boot_params/data; addresses physical."""
-
-    protocol: int
-    type_of_loader: int
-    loadflags: int
-    xloadflags: int
-    cmd_line_ptr: int
-    ramdisk_image: int
-    ramdisk_size: int
-    setup_data: int
-    acpi_rsdp: int
-    init_size: int
-    pref_address: int
-    efi: str | None
-    """Signature of efi_info, e.g. "EL64"."""
-    screen: str | None
-    """Width and height, and of what."""
-    e820: tuple[E820Entry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,70 +70,13 @@ def inspect_file(
         return identify(path, image_type, profile)
     file = OpenFile(path)
     if is_zero_page(file):
-        return zero_page(file.read(0, BOOT_PARAMS_SIZE))
+        return zero_page(file.read(0, ZERO_PAGE_SIZE))
     if is_core(path):
         headers = read_core_headers(file)
         return headers or open_core(path)
     if looks_like_initrd(file):
         return read_initrd(file)
     return identify(path)
-
-
-def is_zero_page(file: OpenFile) -> bool:
-    """One page with a setup header or a memory map, and nothing of the boot sector that a
-    bzImage has in front of it: no MZ, and the sentinel that a loader has to clear."""
-    if file.size != BOOT_PARAMS_SIZE:
-        return False
-    raw = file.read(0, BOOT_PARAMS_SIZE)
-    if raw[:2] == MZ_MAGIC or raw[BootParamsField.SENTINEL]:
-        return False
-    rows = e820(raw, raw[BootParamsField.E820_ENTRIES])
-    return raw[0x202:0x206] == HDRS_MAGIC or (
-        bool(rows) and all(row.end > row.start and not row.type.startswith("0x") for row in rows)
-    )
-
-
-def zero_page(raw: bytes) -> ZeroPage:
-    """The fields that a loader sets."""
-    page = boot_params.parse(raw)
-    header = setup_header.parse(raw[SETUP_HEADER_OFFSET:])
-    signature = bytes(page.efi_info[:4])
-    return ZeroPage(
-        protocol=header.version,
-        type_of_loader=header.type_of_loader,
-        loadflags=header.loadflags,
-        xloadflags=header.xloadflags,
-        cmd_line_ptr=header.cmd_line_ptr | page.ext_cmd_line_ptr << 32,
-        ramdisk_image=header.ramdisk_image | page.ext_ramdisk_image << 32,
-        ramdisk_size=header.ramdisk_size | page.ext_ramdisk_size << 32,
-        setup_data=header.setup_data,
-        acpi_rsdp=page.acpi_rsdp_addr,
-        init_size=header.init_size,
-        pref_address=header.pref_address,
-        efi=signature.decode("ascii", "replace") if any(signature) else None,
-        screen=screen(raw),
-        e820=e820(raw, page.e820_entries),
-    )
-
-
-def screen(raw: bytes) -> str | None:
-    found = screen_info.parse(raw)
-    if found.lfb_width and found.lfb_base:
-        return f"{found.lfb_width}x{found.lfb_height}, {found.lfb_depth} bits a pixel"
-    if found.orig_video_cols:
-        return f"{found.orig_video_cols}x{found.orig_video_lines} characters"
-    return None
-
-
-def e820(raw: bytes, count: int) -> tuple[E820Entry, ...]:
-    size, at = e820_entry.sizeof(), BootParamsField.E820_TABLE
-    rows = []
-    for n in range(min(count, E820_MAX_ENTRIES_ZEROPAGE)):
-        row = e820_entry.parse(raw[at + n * size : at + (n + 1) * size])
-        known = row.type in tuple(E820Type)
-        kind = E820Type(row.type).name.removeprefix("E820_TYPE_") if known else f"{row.type:#x}"
-        rows.append(E820Entry(row.addr, row.addr + row.size, kind))
-    return tuple(rows)
 
 
 def read_core_headers(file: OpenFile) -> CoreHeaders | None:
@@ -214,13 +111,6 @@ def overlapping(loads: list[tuple[int, int, int]]) -> int:
     return count
 
 
-class NoVmlinux(NotSupported):
-    """Nothing packed in it, or nothing that says where."""
-
-    code = "no-vmlinux"
-    usual_hint = "the file is damaged, or compressed in an unknown way"
-
-
 def extract_vmlinux(
     path: str | os.PathLike[str],
     out: Path,
@@ -239,33 +129,3 @@ def extract_vmlinux(
     except OSError as error:
         raise UnreadableFile(f"{out}: cannot be written: {error.strerror}") from error
     return image
-
-
-def packed_vmlinux(image: KernelImage) -> OpenFile:
-    """As a file without a name; its contents may be followed by relocations."""
-    file = image.inner
-    if file is None or not isinstance(image.boot, LinuxX86Boot | Linux32Boot):
-        raise NoVmlinux(
-            f"{image.path}: an image of type {image.type} contains no vmlinux",
-            hint="use a bzImage, or a file that contains one",
-        )
-    if file.read(0, 4) == ELFMAG:
-        return file
-    header = setup_header.parse(image.boot.setup_header)
-    start = (header.setup_sects or 4) * SECTOR + SECTOR + header.payload_offset
-    size = header.payload_length
-    if image.boot.protocol < HAS_PAYLOAD or not size or start + size > file.size:
-        raise NoVmlinux(
-            f"{image.path}: the header does not contain the address of the packed kernel",
-            hint="use an image of boot protocol 2.08 or later (Linux 2.6.26)",
-        )
-    inner = InnerFile(file, start, size)
-    codec = file_codec(inner)
-    if codec is None:
-        if inner.read(0, min(4, size)) == ELFMAG:
-            return inner
-        raise NoVmlinux(f"{image.path}: the compression of the packed kernel is unknown")
-    unpacked = unpack(inner, codec, MAX_KEPT - file.size if image.wrapped else MAX_KEPT)
-    if unpacked.read(0, min(4, unpacked.size)) != ELFMAG:
-        raise NoVmlinux(f"{image.path}: the packed kernel is not an ELF file")
-    return unpacked

@@ -12,9 +12,8 @@ see `stage`, and `settle` for how long the stub waits); they share `capture` (wi
 `lending`: in movable memory), and what is left of it is `fill`.
 
 `boot_protocol` is the one way to what an architecture needs around an image: its `limits`, and
-the code in front (`stub_job`, `console`). In x86/, `protocol` is the value of x86. A normal load
-has a planner for each kind of image there: `linux64`, `linux32`, `real_mode`, `elf_image`,
-`multiboot`; they share `normal_load`. What these put into memory: `boot_params` (with `efi` and
-`next_map`), `multiboot_info`, `stub`. Where: `layout`. Whether the stub can run at all:
-`encryption`.
+the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is the
+value of x86. A normal load has a planner for each kind of image there: `linux64`, `linux32`,
+`real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into memory:
+`boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. Where: `layout`.
 """

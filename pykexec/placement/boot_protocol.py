@@ -10,10 +10,11 @@ from typing import Protocol
 
 from pykexec.arch import Arch
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
+from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.encryption import ConfidentialGuest, Encryption
 from pykexec.placement.granted import Granted
 from pykexec.placement.limits import Limits
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -48,6 +49,9 @@ class BootProtocol(Protocol):
 
     @property
     def limits(self) -> Limits: ...
+
+    def encryption(self, machine: Machine) -> Encryption | Unknown | None:
+        """What encrypts memory; None where nothing does."""
 
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
         """Raise for a load that this architecture, or this machine, cannot have."""
@@ -97,6 +101,19 @@ def boot_protocol(machine: Machine) -> BootProtocol:
     from pykexec.placement.x86.protocol import X86Protocol
 
     return X86Protocol(arch_of(machine))
+
+
+def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
+    """What encrypts the memory of this kernel; None where nothing does. Facts that are not known,
+    with nothing else that says so, are Unknown."""
+    return boot_protocol(machine).encryption(machine)
+
+
+def refuse_confidential(machine: Machine) -> None:
+    """For every load that the stub takes part in. Raises ConfidentialGuest."""
+    found = memory_encryption(machine)
+    if isinstance(found, Encryption) and found.guest:
+        raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)
 
 
 def low_memory(machine: Machine) -> RangeSet:

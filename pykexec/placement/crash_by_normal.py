@@ -62,11 +62,12 @@ def plan_crash_by_normal(
         checks=request.checks,
         serial_port=console.port,
     )
+    loaded = with_purgatory(things, purgatory, job, protocol.encode_stub)
     return SwitchPlan(
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=fill(with_purgatory(things, purgatory, job, protocol.encode_stub), ram, low),
+        placed=fill(loaded, ram, low, limits.why_low),
         entry=entry_of(request, purgatory),
         boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else granted.flags,

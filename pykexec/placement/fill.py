@@ -11,7 +11,6 @@ from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
 
-WHY_LOW = "the real-mode trampoline of the capture kernel needs RAM here"
 WHY_FILL = "RAM of the capture kernel; memory outside of the segments would be lost from the dump"
 
 
@@ -21,14 +20,16 @@ class TooManySegments(DoesNotFit):
     code = "too-many-segments"
 
 
-def fill(placed: Iterable[Placed], window: RangeSet, low: RangeSet) -> tuple[Placed, ...]:
+def fill(
+    placed: Iterable[Placed], window: RangeSet, low: RangeSet, why_low: str
+) -> tuple[Placed, ...]:
     """The things placed, and memory-only pieces for all the rest of `window` and `low`, which
     may overlap, in address order; folded to 16 pieces or TooManySegments."""
     things = tuple(placed)
     taken = RangeSet.of(item.range for item in things)
     pieces = [
         *things,
-        *(Placed(LOW, span, WHY_LOW) for span in low - taken),
+        *(Placed(LOW, span, why_low) for span in low - taken),
         *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in window - low - taken),
     ]
     return fold(sorted(pieces, key=lambda item: item.range))

@@ -21,6 +21,8 @@ class Limits:
     window_align: int
     low_memory: PhysRange | None
     """Memory that a capture kernel needs wherever its window is; None where it needs none."""
+    why_low: str
+    """What a capture kernel needs it for."""
     low_end: int
     """The rule that segments lie in the window is for those from here on."""
     kernel_floor: int

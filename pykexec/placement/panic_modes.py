@@ -118,7 +118,7 @@ def plan_panic(
         request=request,
         memory_map=memory_map,
         placed=(
-            *fill(things, ram, low),
+            *fill(things, ram, low, protocol.limits.why_low),
             Placed(ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
             Placed(PURGATORY, stub, WHY_STUB, None, Source.BUILT),
         ),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pykexec.errors import NotSupported
 from pykexec.images.kernel_image import ForeignImage, KernelImage
 from pykexec.machine import Machine
-from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.placement.boot_protocol import boot_protocol, refuse_confidential
 from pykexec.placement.capture import size_advised
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
@@ -32,6 +32,7 @@ def plan_load(
 
 
 def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
+    refuse_confidential(machine)
     protocol = boot_protocol(machine)
     protocol.refuse(image, machine, request)
     if isinstance(image.boot, ForeignImage):

@@ -26,8 +26,8 @@ from pykexec.machine import (
 )
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.encryption import BY_FILE
 from pykexec.placement.request import Mode
-from pykexec.placement.x86.encryption import BY_FILE
 
 GIB = 1 << 30
 MIB = 1 << 20

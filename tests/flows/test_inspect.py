@@ -13,18 +13,13 @@ from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, setup_header
 from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.errors import KexecError, NotSupported
-from pykexec.flows.inspect import (
-    CoreHeaders,
-    NoVmlinux,
-    OldRange,
-    ZeroPage,
-    extract_vmlinux,
-    inspect_file,
-)
+from pykexec.flows.inspect import CoreHeaders, OldRange, extract_vmlinux, inspect_file
 from pykexec.images.contents import UnreadableFile, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.initrd import Initrd
 from pykexec.images.kernel_image import KernelImage, NotAnImage
+from pykexec.images.x86.packed_vmlinux import NoVmlinux
+from pykexec.images.x86.zero_page import ZeroPage
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement import plan as names

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, setup_header
-from pykexec.flows.inspect import packed_vmlinux
 from pykexec.images.identify import identify
+from pykexec.images.x86.packed_vmlinux import packed_vmlinux
 from tests.fuzz.damage import damage
 from tests.fuzz.targets import TARGETS, attempt, survive, written
 from tests.vm import supplies

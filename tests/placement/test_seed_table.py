@@ -45,8 +45,9 @@ def seed_table() -> SegmentTable:
         Placed(name, PhysRange.sized(mem, memsz), "the seed", Built(bytes(bufsz)), Source.BUILT)
         for name, bufsz, mem, memsz in BUFFERS
     ]
+    limits = limits_of(X86_64)
     whole = fill(
-        placed, BIOS_2007.whole_page_ram.within(WINDOW), limits_of(X86_64).low_ram(BIOS_2007)
+        placed, BIOS_2007.whole_page_ram.within(WINDOW), limits.low_ram(BIOS_2007), limits.why_low
     )
     return SegmentTable(tuple(item.segment for item in whole), 0xFF1000)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.boot_protocol import memory_encryption
+from pykexec.placement.encryption import Encryption
 from pykexec.placement.panic_modes import advised_region
 from pykexec.placement.request import Mode
 from pykexec.placement.reservation import in_the_way
-from pykexec.placement.x86.encryption import Encryption, memory_encryption
 
 PANIC_PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP)
 PREFERENCE = (*PANIC_PREFERENCE, Mode.KERNEL_SWAP)

@@ -10,7 +10,7 @@ from pykexec.cli.report.file_parts import in_words
 from pykexec.documents.files import E820Row, ZeroPageFields
 
 if TYPE_CHECKING:
-    from pykexec.flows.inspect import ZeroPage
+    from pykexec.images.x86.zero_page import ZeroPage
 
 SIZES = ("ramdisk_size", "init_size")
 """The other numbers are addresses and bit fields."""

@@ -11,9 +11,10 @@ from pykexec.cli.report.initrd import InitrdReport
 from pykexec.cli.report.vmcore import VmcoreReport
 from pykexec.cli.report.zero_page import ZeroPageReport
 from pykexec.dump.core_file import CoreFile
-from pykexec.flows.inspect import CoreHeaders, ZeroPage, extract_vmlinux, inspect_file
+from pykexec.flows.inspect import CoreHeaders, extract_vmlinux, inspect_file
 from pykexec.images.initrd import Initrd
 from pykexec.images.kernel_image import KernelImage
+from pykexec.images.x86.zero_page import ZeroPage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pykexec.flows.doctor.row import Row, fail, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.x86.encryption import memory_encryption
+from pykexec.placement.boot_protocol import memory_encryption
 
 SHOWN = 6
 

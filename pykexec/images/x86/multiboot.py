@@ -45,7 +45,7 @@ from pykexec.images.kernel_image import (
     Refused,
     Relocation,
 )
-from pykexec.images.multiboot_requests import refused_tag, requested, required
+from pykexec.images.x86.multiboot_requests import refused_tag, requested, required
 from pykexec.memory.ranges import align_up
 
 WORD = (1 << 32) - 1

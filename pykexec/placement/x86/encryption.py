@@ -8,41 +8,11 @@ its dry run and `doctor` all ask here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from pykexec.errors import NotSupported
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.encryption import Encryption
 
 SEV_NAMES = {"sev_snp": "AMD SEV-SNP", "sev_es": "AMD SEV-ES", "sev": "AMD SEV"}
 """CPU flags from the one that implies the others down."""
-BY_FILE = (
-    "use --syscall file: the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)"
-)
-
-
-class ConfidentialGuest(NotSupported):
-    """A virtual machine whose memory its host cannot read: the stub cannot run in it."""
-
-    code = "confidential-guest"
-
-
-@dataclass(frozen=True, slots=True)
-class Encryption:
-    """What encrypts the memory of this kernel. `guest`: its host cannot read it."""
-
-    technology: str
-    guest: bool
-
-    @property
-    def why_no_dump(self) -> str:
-        """Why no crash by normal works."""
-        if self.guest:
-            return f"the stub cannot run in this {self.technology} guest"
-        return f"{self.technology} encrypts memory, and the stub would read ciphertext"
-
-    @property
-    def remedy(self) -> str:
-        return BY_FILE if self.guest else "boot with mem_encrypt=off"
 
 
 def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
@@ -93,10 +63,3 @@ def sme(machine: Machine) -> bool | Unknown:
             return word == "mem_encrypt=on"
     default = machine.option("CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT")
     return default if isinstance(default, Unknown) else default == "y"
-
-
-def refuse_confidential(machine: Machine) -> None:
-    """For every load that the stub takes part in. Raises ConfidentialGuest."""
-    found = memory_encryption(machine)
-    if isinstance(found, Encryption) and found.guest:
-        raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)

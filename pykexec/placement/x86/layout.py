@@ -11,6 +11,8 @@ LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode
 trampoline was not allocated" (arch/x86/realmode/init.c:init_real_mode)."""
 
+WHY_LOW = "the real-mode trampoline of the capture kernel needs RAM here"
+
 BELOW_4G = PhysRange(0, 4 * GIB)
 """A capture kernel with no RAM here has no DMA32 pool."""
 
@@ -61,6 +63,7 @@ def limits_of(arch: Arch) -> Limits:
         preferred=BELOW_4G,
         window_align=WINDOW_ALIGN,
         low_memory=LOW_MEMORY,
+        why_low=WHY_LOW,
         low_end=MIB,
         kernel_floor=LOAD_PHYSICAL_ADDR,
         purgatory_min=PURGATORY_MIN,

@@ -15,7 +15,7 @@ from pykexec.abi.x86.multiboot import (
 )
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, MultibootBoot, UnservedImage
-from pykexec.images.multiboot_requests import name_of
+from pykexec.images.x86.multiboot_requests import name_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up

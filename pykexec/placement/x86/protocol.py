@@ -15,10 +15,11 @@ from pykexec.images.kernel_image import (
     LinuxX86Boot,
     MultibootBoot,
 )
-from pykexec.machine import Machine
+from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import CommandLine
+from pykexec.placement.encryption import Encryption
 from pykexec.placement.granted import Granted
 from pykexec.placement.limits import Limits
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -27,7 +28,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.stub_job import StubJob
 from pykexec.placement.x86 import layout, reservation, stub
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
-from pykexec.placement.x86.encryption import refuse_confidential
+from pykexec.placement.x86.encryption import memory_encryption
 from pykexec.placement.x86.linux64 import (
     check_window,
     place_boot,
@@ -49,9 +50,11 @@ class X86Protocol:
     def limits(self) -> Limits:
         return layout.limits_of(self.arch)
 
+    def encryption(self, machine: Machine) -> Encryption | Unknown | None:
+        return memory_encryption(machine)
+
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
-        """Raises ConfidentialGuest, NotSupported, UsageError."""
-        refuse_confidential(machine)
+        """Raises NotSupported, UsageError."""
         if self.arch.bits == 32 and is_64_bit(image):
             raise NotSupported(
                 f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",

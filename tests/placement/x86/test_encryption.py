@@ -14,8 +14,9 @@ from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.encryption import ConfidentialGuest, Encryption
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
-from pykexec.placement.x86.encryption import ConfidentialGuest, Encryption, memory_encryption
+from pykexec.placement.x86.encryption import memory_encryption
 from tests.builders import make_bzimage, make_machine, write
 
 RESERVED = make_machine(crash_kernel=[PhysRange(0x38000000, 0x38010000)])

@@ -1,0 +1,41 @@
+"""Encrypted memory: what it means for pykexec's stub.
+
+The stub runs on the identity map that the kernel leaves, without the kernel's handlers, and so
+not in a guest whose memory is encrypted, nor on pages that the map shows as ciphertext. A load,
+its dry run and `doctor` all ask here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pykexec.errors import NotSupported
+
+BY_FILE = (
+    "use --syscall file: the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)"
+)
+
+
+class ConfidentialGuest(NotSupported):
+    """A virtual machine whose memory its host cannot read: the stub cannot run in it."""
+
+    code = "confidential-guest"
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """What encrypts the memory of this kernel. `guest`: its host cannot read it."""
+
+    technology: str
+    guest: bool
+
+    @property
+    def why_no_dump(self) -> str:
+        """Why no crash by normal works."""
+        if self.guest:
+            return f"the stub cannot run in this {self.technology} guest"
+        return f"{self.technology} encrypts memory, and the stub would read ciphertext"
+
+    @property
+    def remedy(self) -> str:
+        return BY_FILE if self.guest else "boot with mem_encrypt=off"
