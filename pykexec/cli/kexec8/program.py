@@ -1,4 +1,6 @@
-"""One call of kexec(8): words in, an exit status out; every fault becomes its line here."""
+"""One call of kexec(8): words in, an exit status out; every fault becomes its line here.
+
+What acts is imported after the files were opened: a large initrd is read meanwhile."""
 
 from __future__ import annotations
 
@@ -6,24 +8,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from pykexec.cli.kexec8.name import FAILED, NAME
-from pykexec.cli.kexec8.say import refuse, say
+from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.wishes import Call, Do, Wishes, wishes
 from pykexec.cli.streams import interrupted
-from pykexec.errors import KexecError, NotSupported
+from pykexec.errors import KexecError
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
 
 if TYPE_CHECKING:
     # Not at run time: a large initrd is read while all this is imported.
     from pykexec.cli.kexec8.kernel import DropInKernel
-
-LOADED = 1
-"""Of --status, and of it alone when that was asked."""
 
 
 def this_kernel(debug: bool) -> DropInKernel:
@@ -51,8 +49,12 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         if asked.do in (Do.HELP, Do.VERSION):
             return tell(asked.do)
         kernel = made(asked.debug)
+        from pykexec.cli.kexec8.act import act
+
         return act(asked, kernel, initrd)
     except KexecError as error:
+        from pykexec.cli.kexec8.refused import refuse
+
         status = refuse(error, kernel.given if kernel else None, unloading, debug)
         return FAILED if asks_status or looks_like_status(words) else status
     except KeyboardInterrupt:
@@ -95,88 +97,3 @@ def tell(what: Do) -> int:
         print(line)
     sys.stdout.flush()
     return 0
-
-
-def act(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> int:
-    match asked.do:
-        case Do.STATUS:
-            return status(asked, kernel)
-        case Do.REGION_SIZE:
-            print(region_size(kernel), flush=True)
-        case Do.UNLOAD:
-            unload(asked, kernel)
-        case Do.EXEC:
-            start(asked, kernel)
-        case _:
-            load(asked, kernel, initrd)
-    return 0
-
-
-def status(asked: Wishes, kernel: DropInKernel) -> int:
-    from pykexec.backends.backend import LoadState, Slot
-
-    slot = Slot.CRASH if asked.panic else Slot.NORMAL
-    state = kernel.status()[slot]
-    if state is LoadState.UNKNOWN:
-        raise NotSupported(
-            f"it is unknown whether the {slot} image is loaded",
-            hint="/sys/kernel/kexec_loaded and kexec_crash_loaded need CONFIG_KEXEC",
-        )
-    return LOADED if state is LoadState.LOADED else 0
-
-
-def region_size(kernel: DropInKernel) -> int:
-    """Bytes of the region that a crash kernel is loaded into; 0 without one."""
-    from pykexec.machine import Unknown
-
-    reserved = kernel.machine().crash_kernel
-    if not isinstance(reserved, Unknown):
-        return reserved.ranges[-1].size if reserved else 0
-    size = kernel.machine().kexec.crash_size
-    if isinstance(size, Unknown):
-        raise NotSupported(f"the crash region is {reserved}", hint="run as root")
-    return size
-
-
-def unload(asked: Wishes, kernel: DropInKernel) -> None:
-    from pykexec.backends.backend import Slot
-
-    with kernel.session():
-        kernel.unload(Slot.CRASH if asked.panic else Slot.NORMAL)
-
-
-def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
-    """And what follows it, whose own checks come before the load."""
-    from pykexec.cli.kexec8.loading import load as load_image
-
-    reboots = asked.do is Do.LOAD_AND_REBOOT
-    shutdown = find_shutdown(kernel.calls.shutdown_folders) if reboots else None
-    load_image(asked, kernel, initrd)
-    if asked.do is Do.LOAD_AND_EXEC:
-        start(asked, kernel)
-    elif shutdown:
-        kernel.require_loaded()
-        if asked.sync:
-            kernel.calls.sync()
-        kernel.calls.execute(shutdown, ("shutdown", "-r", "now"))
-
-
-def start(asked: Wishes, kernel: DropInKernel) -> None:
-    """Does not return. The image of a panic mode is never started by this."""
-    from pykexec.backends.kernel.backend import Start
-
-    with kernel.session():
-        kernel.require_loaded()
-        kernel.start(Start.KEXEC, asked.sync)
-
-
-def find_shutdown(folders: Sequence[Path]) -> Path:
-    """Raises NotSupported."""
-    for folder in folders:
-        found = folder / "shutdown"
-        if os.access(found, os.X_OK) and found.is_file():
-            return found
-    raise NotSupported(
-        f"no shutdown program found in {', '.join(map(str, folders))}",
-        hint="load with -l, then reboot in the way of this system",
-    )
