@@ -1,0 +1,112 @@
+"""Every command of the README, of docs/ and of the man pages runs, or it is listed here with the
+reason why not; then its options exist at least."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from pykexec.cli.program import program
+from tests.builders import make_bzimage, make_cpio, write
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MANUALS = sorted((ROOT / "man").glob("*.[58]"))
+NOT_RUN = {
+    "--engine qemu": "boots guests: tests/vm/test_rehearse.py",
+    "--backend kernel": "acts on the kernel of the machine that runs it",
+    "pykexec-kexec": "acts on the kernel of the machine that runs it",
+    "pykexec-vmcore-dmesg": "reads the dump of a real kernel: tests/vm/test_dump_log.py",
+}
+"""A part of a command, and why it is not run here."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command as the page has it; `refused` where the page shows an error as its output."""
+
+    page: str
+    command: str
+    refused: bool = False
+
+    @property
+    def not_run(self) -> str | None:
+        return next((why for part, why in NOT_RUN.items() if part in self.command), None)
+
+
+def of_markdown(path: Path) -> list[Example]:
+    """Lines after "$ " or "# " in a block of code."""
+    found = []
+    for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        for piece in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE):
+            if re.match(r"[$#] pykexec", piece):
+                command, _, output = piece[2:].partition("\n")
+                found.append(Example(path.name, command, output.startswith("pykexec: ")))
+    return found
+
+
+def of_manual(path: Path) -> list[Example]:
+    """Lines between .RS and .RE in EXAMPLES."""
+    _, _, section = path.read_text().partition("\n.SH EXAMPLES\n")
+    blocks = re.findall(r"^\.RS\n(.*?)^\.RE", section.partition("\n.SH ")[0], re.M | re.S)
+    lines = "".join(blocks).replace("\\e\n", " ").replace("\\-", "-").splitlines()
+    return [Example(path.name, line) for line in lines if line.startswith("pykexec")]
+
+
+EXAMPLES = [
+    *(example for page in PAGES for example in of_markdown(page)),
+    *(example for page in MANUALS for example in of_manual(page)),
+]
+PAGES_THAT_RUN = sorted({example.page for example in EXAMPLES if not example.not_run})
+
+
+def test_examples_are_found() -> None:
+    pages = {example.page for example in EXAMPLES}
+    assert {"README.md", "pykexec.8", "pykexec-kexec.8", "pykexec-vmcore-dmesg.8"} <= pages
+    assert {"README.md", "pykexec.8"} <= set(PAGES_THAT_RUN)
+
+
+@pytest.mark.parametrize("page", PAGES_THAT_RUN)
+def test_the_examples_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    for folder in (tmp_path, tmp_path / "boot"):
+        write(folder, "vmlinuz", make_bzimage())
+        write(folder, "initrd.img", make_cpio(("init", b"#!/bin/sh\n")))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYKEXEC")},
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    for example in EXAMPLES:
+        if example.page != page or example.not_run:
+            continue
+        command = example.command.replace("/boot/", "boot/")
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert (done.returncode != 0) == example.refused, (command, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [item for item in EXAMPLES if item.not_run and item.command.startswith("pykexec ")],
+    ids=lambda item: item.command,
+)
+def test_what_is_not_run_has_options_that_exist(example: Example) -> None:
+    words = shlex.split(example.command)
+    command: click.Command | None = program
+    with click.Context(program) as context:
+        for word in words[1:]:
+            if isinstance(command, click.Group):
+                command = command.get_command(context, word)
+    assert command is not None, example.command
+    known = {name for param in command.params for name in param.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
