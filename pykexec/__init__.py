@@ -1,3 +1,3 @@
-"""kexec and kdump in Python: what goes where and why, before anything happens."""
+"""kexec and kdump in Python, showing what goes where, and why, before anything happens."""
 
 __version__ = "0.1.0"

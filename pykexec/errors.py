@@ -1,36 +1,36 @@
-"""The one error that a user meets: a line, a remedy, and the facts as values."""
+"""The base class of all errors shown to users: a message, a remedy, and the facts as values."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # not from typing: `pykexec-vmcore-dmesg` is to start quickly
+TYPE_CHECKING = False  # not from typing: `pykexec-vmcore-dmesg` must start quickly
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Text as one line that a terminal does not obey: control characters as escapes."""
+    """Text as one line that is safe for a terminal: control characters are escaped."""
     return "".join(c if c.isprintable() else escaped(c) for c in text)
 
 
 def escaped(char: str) -> str:
-    r"""A byte that was no UTF-8 (os.fsdecode) as \xNN, for that is what it is."""
+    r"""The escape of a character; a byte that was not UTF-8 (os.fsdecode) becomes \xNN."""
     byte = ord(char) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(char)[1:-1]
 
 
 class KexecError(Exception):
-    """One lower-case line that names the thing; `hint` is the remedy.
+    """One line in lower case that names the object; `hint` is the remedy.
 
-    Both may quote what a file says of itself: control characters are escaped here, once for
-    all. `details` are further lines, which are shown with -v and in JSON. `code` is the stable
-    name in JSON, `exit_status` what the shell sees (the table is in the man page). Facts given
+    Both may quote text from a file: control characters are escaped here, for all messages.
+    `details` are further lines, which are shown with -v and in JSON. `code` is the stable name in
+    JSON, `exit_status` the exit status of the program (the table is in the man page). Facts given
     by keyword are attributes.
     """
 
     code = "failed"
     exit_status = 1
     usual_hint: str | None = None
-    """Of a class whose faults have one remedy; a `hint` that is given goes before."""
+    """The remedy for all errors of a class; a `hint` argument takes precedence."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class KexecError(Exception):
             raise AttributeError(name) from None
 
     def put_first(self, name: str) -> None:
-        """Begin the message with the name of the file or thing that it is about."""
+        """Begin the message with the name of the file or object that it is about."""
         self.message = printable(f"{name}: ") + self.message
         self.args = (self.message,)
 
 
 class UsageError(KexecError):
-    """What was asked makes no sense, whatever the machine."""
+    """The request is invalid on any machine."""
 
     code = "usage"
     exit_status = 2
 
 
 class CheckFailed(KexecError):
-    """Everything ran, and a check found a problem."""
+    """Everything worked, and a check found a problem."""
 
     code = "check"
     exit_status = 3

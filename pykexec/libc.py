@@ -1,7 +1,7 @@
-"""System calls that Python has no function for: the only module that imports ctypes.
+"""System calls without a function in Python: the only module that imports ctypes.
 
-Every failure is a SyscallError at once; nothing is decided here. kexec needs the
-syscall numbers, since no C library has wrappers (man 2 kexec_load).
+Every failure becomes a SyscallError; nothing is decided here. kexec needs system call numbers,
+because C libraries have no wrappers (man 2 kexec_load).
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes
 
 
 class SegmentRecord(ctypes.Structure):
-    """struct kexec_segment: four words of the kernel's size."""
+    """struct kexec_segment: four words of the kernel's word size."""
 
     _fields_ = tuple((name, ctypes.c_size_t) for name in ("buf", "bufsz", "mem", "memsz"))
 
 
 def running_arch() -> Arch:
-    """The architecture of the running kernel. Over a 64-bit kernel a 32-bit Python would reach the
-    compat entry, whose records differ. Raises NotSupported."""
+    """The architecture of the running kernel. A 32-bit Python on a 64-bit kernel would reach the
+    compat entry, whose structures differ. Raises NotSupported."""
     uname = os.uname().machine
     arch = arch_named(uname)
     if arch is None or (sys.maxsize < 1 << 32 and arch.bits != 32):
         raise NotSupported(
             f"the kexec system calls of {uname} are unknown to pykexec",
             hint=f"known: {', '.join(item.name for item in ARCHITECTURES)}, "
-            "with a Python of as many bits",
+            "with a Python of the same word size",
         )
     return arch
 
 
 def numbers() -> SyscallNumbers:
-    """Those of the running kernel. Raises NotSupported."""
+    """The system call numbers of the running kernel. Raises NotSupported."""
     return running_arch().syscalls
 
 
@@ -66,14 +66,14 @@ def raw_syscall(*arguments: object) -> int:
 
 
 def check(result: int, call: str, hint: str | None = None) -> int:
-    """The result, or the error of a negative one; `call` is how strace prints it."""
+    """The result; raises SyscallError if it is negative. `call` is the call as strace prints it."""
     if result < 0:
         raise SyscallError(call, ctypes.get_errno(), hint=hint)
     return result
 
 
 def explained(result: int) -> str | None:
-    """Where the kernel's reasons for a failed kexec call can be read."""
+    """Where to find the kernel's reasons for a failed kexec call."""
     name = errorcode.get(ctypes.get_errno(), "")
     return f"see pykexec explain {name} for the checks of the kernel" if result < 0 else None
 
@@ -81,8 +81,8 @@ def explained(result: int) -> str | None:
 def kexec_load(entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int) -> None:
     """kexec_load(2); segments are (address of the bytes or 0, bufsz, mem, memsz).
 
-    No segments: the image is freed. `flags` as abi.kexec has them, the architecture
-    included. The bytes must stay where they are until this returns.
+    Without segments, the image is freed. `flags` are those of abi.kexec, including the
+    architecture. The bytes must not move until this returns.
     """
     table = (SegmentRecord * max(1, len(segments)))()
     for record, (buf, bufsz, mem, memsz) in zip(table, segments, strict=False):
@@ -122,9 +122,9 @@ def kexec_file_load(kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) 
 
 
 def reboot_kexec() -> None:
-    """reboot(LINUX_REBOOT_CMD_KEXEC): the loaded image runs, at once.
+    """reboot(LINUX_REBOOT_CMD_KEXEC): start the loaded image immediately.
 
-    Returns only when an image that preserved the context jumps back.
+    Returns only if an image that preserves the context jumps back.
     """
     result = raw_syscall(
         ctypes.c_long(numbers().reboot),
@@ -148,9 +148,9 @@ def init_module(image: bytes, parameters: str) -> None:
 
 
 def finit_module(fd: int, parameters: str, flags: int = 0) -> None:
-    """finit_module(2): insert a kernel module from a file, which security modules can judge.
+    """finit_module(2): insert a kernel module from a file, which security modules can check.
 
-    The parameters are in no error text: they may be addresses that are kept from others.
+    The parameters do not appear in error messages: they may be addresses that are kept secret.
     """
     result = raw_syscall(
         ctypes.c_long(numbers().finit_module),
@@ -162,7 +162,7 @@ def finit_module(fd: int, parameters: str, flags: int = 0) -> None:
 
 
 def delete_module(name: str) -> None:
-    """delete_module(2) with O_NONBLOCK: a module in use is not waited for."""
+    """delete_module(2) with O_NONBLOCK: do not wait for a module in use."""
     result = raw_syscall(
         ctypes.c_long(numbers().delete_module),
         ctypes.c_char_p(name.encode()),
@@ -186,7 +186,7 @@ def umount(target: str, flags: int = 0) -> None:
 
 
 def fallocate(fd: int, mode: int, offset: int, size: int) -> None:
-    """fallocate(2); os.posix_fallocate has no mode and writes where it cannot allocate."""
+    """fallocate(2); os.posix_fallocate has no mode, and writes if it cannot allocate."""
     check(
         library.fallocate(fd, mode, offset, size),
         f"fallocate({fd}, {mode:#x}, {offset:#x}, {size:#x})",

@@ -1,8 +1,7 @@
-"""Everything that a plan needs to know of a computer, as one frozen value.
+"""Everything that a plan needs to know about a computer, as one frozen value.
 
-A fact that could not be read is `Unknown`, with the reason; it is never a
-default. Who reads: `host/` for a real or captured machine, the simulated
-kernel for its own.
+A fact that could not be read is `Unknown`, with the reason; it is never a default. `host/` reads a
+real or captured machine, the simulated kernel its own.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Fact = TypeVar("Fact")
 def known(
     fact: Fact | Unknown, what: str, hint: str = "run pykexec doctor to see what can be read"
 ) -> Fact:
-    """The fact, or NotSupported: `what` is unknown, and why."""
+    """The fact. Raises NotSupported with `what` and the reason if it is unknown."""
     if isinstance(fact, Unknown):
         raise NotSupported(f"{what} is {fact}", hint=hint)
     return fact
@@ -46,7 +45,7 @@ def known(
 
 @dataclass(frozen=True, slots=True)
 class CpuNotes:
-    """Where one CPU leaves its NT_PRSTATUS (/sys/devices/system/cpu/cpuN/crash_notes)."""
+    """Where one CPU saves its NT_PRSTATUS (/sys/devices/system/cpu/cpuN/crash_notes)."""
 
     cpu: int
     addr: int
@@ -74,10 +73,10 @@ class EfiRuntimeRange:
 
 @dataclass(frozen=True, slots=True)
 class Efi:
-    """/sys/firmware/efi; addresses are those that the first kernel was given."""
+    """/sys/firmware/efi; addresses are those that the first kernel was passed."""
 
     systab: dict[str, int] = field(default_factory=dict, hash=False)
-    """Tables of the systab file by name, e.g. {"ACPI20": 0x7fb7e014}."""
+    """Tables in the systab file by name, e.g. {"ACPI20": 0x7fb7e014}."""
     fw_vendor: int | Unknown = NOT_READ
     runtime: int | Unknown = NOT_READ
     config_table: int | Unknown = NOT_READ
@@ -86,24 +85,24 @@ class Efi:
 
 @dataclass(frozen=True, slots=True)
 class PcFirmware:
-    """What the firmware and the boot loader of a PC handed to the running kernel.
+    """What the firmware and the boot loader of a PC passed to the running kernel.
 
     Firmware of another kind (a device tree) becomes a class beside this one."""
 
     boot_params: bytes | Unknown = NOT_READ
     """struct boot_params, 4096 bytes."""
     memory_map: MemoryMap | Unknown = NOT_READ
-    """As the firmware gave it; mem= and memmap= of the running kernel are not in it."""
+    """The map from the firmware, without changes by mem= and memmap= of the running kernel."""
     acpi_rsdp: int | Unknown = NOT_READ
     acpi_rsdp_table: bytes | Unknown = NOT_READ
-    """What lies there: 20 bytes of ACPI 1.0, 36 since."""
+    """The bytes there: 20 for ACPI 1.0, 36 since."""
     efi: Efi | Unknown | None = NOT_READ
-    """None where the machine was not booted through EFI."""
+    """None if the machine was not booted through EFI."""
 
 
 @dataclass(frozen=True, slots=True)
 class KexecState:
-    """What the kernel says of its images, and whether it will take another."""
+    """What the kernel reports about its images, and whether it accepts another."""
 
     in_kernel: bool | Unknown = NOT_READ
     """Whether the kernel was built with any kexec system call (CONFIG_KEXEC_CORE)."""
@@ -114,38 +113,38 @@ class KexecState:
     crash_elfcorehdr_size: int | Unknown = NOT_READ
     load_disabled: bool | Unknown = NOT_READ
     load_limit_reboot: int | Unknown = NOT_READ
-    """Loads (and unloads) that are still allowed; -1 is no limit."""
+    """Loads (and unloads) that are still allowed; -1 means no limit."""
     load_limit_panic: int | Unknown = NOT_READ
 
 
 @dataclass(frozen=True, slots=True)
 class RegionModule:
-    """The file of the module that makes a crash region (pykexec_region.ko)."""
+    """The file of the module that creates a crash region (pykexec_region.ko)."""
 
     path: str
     release: str | Unknown
-    """The kernel it was built for, by its vermagic."""
+    """The kernel it was built for, from its vermagic."""
     signed: bool | Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """Whether kernel modules can be inserted, and the one that makes a crash region."""
+    """Whether kernel modules can be inserted, and the one that creates a crash region."""
 
     disabled: bool | Unknown = NOT_READ
-    """kernel.modules_disabled: no module can be inserted until the next boot."""
+    """kernel.modules_disabled: if set, no module can be inserted until the next boot."""
     signatures_required: bool | Unknown = NOT_READ
     region: RegionModule | Unknown | None = NOT_READ
-    """Installed for the running kernel; None without one."""
+    """The module installed for the running kernel, or None."""
     region_inserted: bool | Unknown = NOT_READ
 
 
 @dataclass(frozen=True, slots=True)
 class Sysctls:
-    """Settings that decide whether a panic comes, and what happens then."""
+    """Settings that decide when the kernel panics, and what happens then."""
 
     panic: int | Unknown = NOT_READ
-    """Seconds until a reboot after a panic; 0 waits for ever."""
+    """Seconds until a reboot after a panic; 0 waits forever."""
     panic_on_oops: int | Unknown = NOT_READ
     unknown_nmi_panic: int | Unknown = NOT_READ
     crash_kexec_post_notifiers: bool | Unknown = NOT_READ
@@ -174,15 +173,15 @@ class HugePageUser:
 
 @dataclass(frozen=True, slots=True)
 class SerialConsole:
-    """A UART like the 8250."""
+    """An 8250-compatible UART."""
 
     name: str
-    """Of its tty, or "uart"."""
+    """The name of its tty, or "uart"."""
     address: int
-    """An I/O port; physical where it is `in_memory`, and 0 where that is hidden."""
+    """An I/O port, or a physical address if it is `in_memory`, which is 0 if hidden."""
     in_memory: bool
     speed: int | None
-    """In baud; None where it is left as it is."""
+    """In baud; None to leave it unchanged."""
     shift: int
     """Its registers are 1 << shift bytes apart."""
     source: str
@@ -200,31 +199,31 @@ class PciDevice:
 
     @property
     def is_bridge(self) -> bool:
-        """Base class 06: a bridge masters the bus for what is behind it."""
+        """Base class 06: a bridge is a bus master for the devices behind it."""
         return self.class_code >> 16 == 0x06
 
 
 @dataclass(frozen=True, slots=True)
 class Iommus:
-    """Those of /sys/class/iommu, e.g. "dmar0", and the memory that they use."""
+    """The IOMMUs in /sys/class/iommu, e.g. "dmar0", and the memory that they use."""
 
     names: tuple[str, ...]
     reserved: RangeSet
-    """Ranges that firmware lets devices use: RMRRs of DMAR, IVMDs of IVRS."""
+    """Ranges that firmware reserves for devices: RMRRs of DMAR, IVMDs of IVRS."""
     tables: RangeSet
-    """Their tables and queues, but for page tables."""
+    """Their tables and queues, except page tables."""
     why_unknown: str | None
-    """Why `tables` is empty; None where it has all of them."""
+    """Why `tables` is empty; None if it has all of them."""
 
     @property
     def memory(self) -> RangeSet:
-        """All that is known to be in use."""
+        """All memory that is known to be in use."""
         return self.reserved | self.tables
 
 
 @dataclass(frozen=True, slots=True)
 class BootLoader:
-    """The file that holds the kernel command line, and what makes a change take effect."""
+    """The file with the kernel command line, and the command that applies a change."""
 
     file: str
     apply: str
@@ -232,19 +231,20 @@ class BootLoader:
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts; sizes in bytes, addresses physical unless a name says otherwise."""
+    """The facts; sizes are in bytes, and addresses physical unless the name says otherwise."""
 
     name: str
     memory_map: MemoryMap | Unknown = NOT_READ
     memory_map_source: str = ""
     out_of_reach: RangeSet | Unknown = NOT_READ
-    """RAM that the maps list where no processor reaches; it is in neither of them."""
+    """RAM in the maps that no processor can address; it has been removed from both."""
     kernel_image: RangeSet | Unknown = NOT_READ
     """Kernel code, rodata, data and bss of the running kernel."""
     per_cpu: RangeSet | Unknown = NOT_READ
-    """The static data of each CPU, in pages; exceptions and NMIs have their stacks there."""
+    """The static per-CPU data of each CPU, in whole pages, with the stacks of exceptions and
+    NMIs."""
     crash_kernel: RangeSet | Unknown = NOT_READ
-    """The reserved regions; an empty set where nothing is reserved."""
+    """The reserved regions; empty if nothing is reserved."""
     release: str | Unknown = NOT_READ
     cmdline: str | Unknown = NOT_READ
     totalram: int | Unknown = NOT_READ
@@ -257,15 +257,15 @@ class Machine:
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
     architecture: str | Unknown = NOT_READ
-    """As uname -m says it."""
+    """As printed by uname -m."""
     memfree: int | Unknown = NOT_READ
     memavailable: int | Unknown = NOT_READ
     memory_blocks: MemoryBlocks | Unknown = NOT_READ
-    """Unknown where the kernel takes no memory offline."""
+    """Unknown if the kernel cannot take memory offline."""
     balloons: tuple[str, ...] | Unknown = NOT_READ
     """Balloon drivers that are bound, e.g. "virtio_balloon"."""
     swap_in_memory: tuple[str, ...] | Unknown = NOT_READ
-    """What keeps compressed pages in movable memory, e.g. "zram0", "zswap"."""
+    """Users of compressed pages in movable memory, e.g. "zram0", "zswap"."""
     hugepages: tuple[HugePagePool, ...] | Unknown = NOT_READ
     hugepage_users: tuple[HugePageUser, ...] | Unknown = NOT_READ
     hugetlbfs_mounts: tuple[str, ...] | Unknown = NOT_READ
@@ -273,42 +273,42 @@ class Machine:
     lockdown: str | Unknown = NOT_READ
     """"none", "integrity" or "confidentiality"."""
     capabilities: frozenset[str] | Unknown = NOT_READ
-    """The effective ones of this process, e.g. "CAP_SYS_BOOT"."""
+    """The effective capabilities of this process, e.g. "CAP_SYS_BOOT"."""
     seccomp: bool | Unknown = NOT_READ
-    """Whether a filter decides which system calls this process may make."""
+    """Whether a seccomp filter restricts the system calls of this process."""
     kexec: KexecState = KexecState()
     modules: Modules = Modules()
     sysctls: Sysctls = Sysctls()
     symbols: frozenset[str] | Unknown = NOT_READ
-    """Which of the kernel symbols that tell versions apart are in /proc/kallsyms."""
+    """Those of the kernel symbols that distinguish versions which are in /proc/kallsyms."""
     symbols_hidden: bool | Unknown = NOT_READ
     """Whether /proc/kallsyms shows zeros for addresses."""
     cpu_flags: frozenset[str] | Unknown = NOT_READ
-    """Of the first CPU in /proc/cpuinfo, e.g. "la57", "pdpe1gb"."""
+    """Flags of the first CPU in /proc/cpuinfo, e.g. "la57", "pdpe1gb"."""
     tsc_khz: int | Unknown = NOT_READ
-    """Frequency of the time stamp counter, where the kernel takes it for a clock."""
+    """Frequency of the time stamp counter, if the kernel uses it as a clock."""
     sme_mask: int | Unknown = NOT_READ
-    """NUMBER(sme_mask) of VMCOREINFO: 0 where neither AMD SME nor SEV encrypts this kernel's
-    pages, else the bit that says so in a page table entry."""
+    """NUMBER(sme_mask) of VMCOREINFO: 0 if neither AMD SME nor SEV encrypts this kernel's pages,
+    otherwise the encryption bit of page table entries."""
     snp_guest: bool | Unknown = NOT_READ
-    """Whether firmware or kernel says that this is an AMD SEV-SNP guest."""
+    """Whether firmware or kernel reports that this is an AMD SEV-SNP guest."""
     pci_devices: tuple[PciDevice, ...] | Unknown = NOT_READ
     iommu_groups: int | Unknown = NOT_READ
-    """Groups in /sys/kernel/iommu_groups; 0 where no IOMMU translates."""
+    """Groups in /sys/kernel/iommu_groups; 0 if no IOMMU translates."""
     iommus: Iommus | Unknown = NOT_READ
     console: SerialConsole | Unknown | None = NOT_READ
-    """Of the running kernel; None where it has no serial one."""
+    """The serial console of the running kernel, or None."""
     bootloader: BootLoader | Unknown = NOT_READ
     kdump_service: str | Unknown | None = NOT_READ
-    """The configuration file of the distribution's kdump service; None without one."""
+    """The configuration file of the distribution's kdump service, or None."""
     reload_rules: tuple[str, ...] | Unknown = NOT_READ
-    """Files of udev rules by which another program loads a crash image anew, and frees ours."""
+    """Files with udev rules by which another program reloads its crash image, which frees ours."""
     kdump_units: tuple[str, ...] | Unknown = NOT_READ
     """The enabled services of other programs that load a crash image."""
 
     @property
     def known_map(self) -> MemoryMap:
-        """The memory map. Raises NotSupported where it is unknown: nothing can be placed."""
+        """The memory map. Raises NotSupported if it is unknown: then nothing can be placed."""
         return known(
             self.memory_map,
             f"the memory map of {self.name}",
@@ -317,12 +317,12 @@ class Machine:
 
     @property
     def hardware_memory(self) -> RangeSet:
-        """What is known to be used by the hardware itself, whoever owns the pages."""
+        """Memory that is known to be used by the hardware itself, whoever owns the pages."""
         return RangeSet() if isinstance(self.iommus, Unknown) else self.iommus.memory
 
     @property
     def arch(self) -> Arch | None:
-        """The architecture of the running kernel; None where it is unknown, or not known here."""
+        """The architecture of the running kernel; None if it is unknown or not supported."""
         return arch_named(self.architecture) if isinstance(self.architecture, str) else None
 
     def without_efi(self) -> Machine:
@@ -330,14 +330,14 @@ class Machine:
         return replace(self, firmware=replace(self.firmware, efi=None))
 
     def option(self, name: str) -> str | Unknown:
-        """A build option: "y", "m", its value, or "n" where the configuration lacks it."""
+        """A build option: "y", "m", its value, or "n" if the configuration lacks it."""
         if isinstance(self.config, Unknown):
             return self.config
         return self.config.get(name, "n")
 
     def with_assumed_map(self) -> Machine:
-        """For a dry run where no map could be read: one that is only assumed from
-        MemTotal, and says so. The machine itself where its map is known."""
+        """For a dry run without a memory map: the machine with a map that is assumed from MemTotal,
+        and marked so. The machine itself if its map is known."""
         if not isinstance(self.memory_map, Unknown) or isinstance(self.totalram, Unknown):
             return self
         return replace(

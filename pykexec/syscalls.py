@@ -1,4 +1,4 @@
-"""A system call that the kernel refused, printed as strace would print it."""
+"""A failed system call, printed as strace would print it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pykexec.errors import KexecError, NotPermitted, NotSupported
 NOT_PERMITTED = frozenset(
     {EPERM, EACCES, EKEYREJECTED, EKEYEXPIRED, EKEYREVOKED, ENOKEY, ENOPKG, EBADMSG, ENODATA}
 )
-"""Privilege, lockdown, and what a signature check answers (kernel/module_signing.c)."""
+"""The errors for privilege, lockdown and signature checks (kernel/module_signing.c)."""
 NOT_SUPPORTED = frozenset({ENOSYS, ENOEXEC, ENOTSUP})
 
 
 class SyscallError(KexecError):
-    """`call` is the text before "= -1", e.g. "kexec_load(entry=0x1000, ...)"; `why` what a
-    kernel of our own adds. Facts: `syscall` (its name), `errno` (a number), and `rule`, the
-    check that refused, or None where the kernel did not say. `code` is the errno's name.
+    """`call` is the text before "= -1", e.g. "kexec_load(entry=0x1000, ...)"; `why` is a reason
+    that the simulated kernel adds. Facts: `syscall` (its name), `errno` (a number), and `rule`, the
+    check that failed, or None if the kernel did not report it. `code` is the errno's name.
     """
 
     syscall: str
@@ -68,7 +68,7 @@ class SyscallError(KexecError):
 
 
 def exit_status_of(errno: int) -> int:
-    """What the shell sees when the kernel answers this."""
+    """The exit status of the program for this errno."""
     if errno in NOT_PERMITTED:
         return NotPermitted.exit_status
     if errno in NOT_SUPPORTED:

@@ -1,7 +1,7 @@
 """`pykexec-vmcore-dmesg`: the command line, output and exit statuses of kexec-tools'
 vmcore-dmesg, for every format that pykexec reads.
 
-It is not in `cli`: that imports typing, and half of its time would go into that.
+It is not in `cli` because that imports typing, which would take half of its time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 NAME = "pykexec-vmcore-dmesg"
 USAGE, NOT_OPENED, NO_DUMP, NO_LOG, NOT_READ, NOT_WRITTEN = 1, 2, 4, 50, 65, 54
-"""What vmcore-dmesg ends with; it has more numbers for NO_LOG (50 to 67) and NOT_READ."""
+"""Exit statuses of vmcore-dmesg, which has more for NO_LOG (50 to 67) and NOT_READ."""
 INTERRUPTED, CLOSED_PIPE = 130, 141
 BUFFER = 64 << 10
 STDOUT, STDERR = 1, 2
 
 
 def main() -> None:
-    """The program: ends the process."""
+    """Run the program, and end the process."""
     try:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:
@@ -54,8 +54,8 @@ def run(words: list[str]) -> int:
 
 
 def write_log(dump: Dump) -> None:
-    """Every record as vmcore-dmesg writes it: one time, however many lines. What comes before
-    a damage is written too."""
+    """Write every record as vmcore-dmesg does: with one timestamp, however many lines it has.
+    Records before any damage are written too."""
     from pykexec.dump.log import records
     from pykexec.dump.log_text import escaped_as_kexec_tools
 
@@ -75,13 +75,13 @@ def write_log(dump: Dump) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it."""
+    """Write all of it."""
     while data:
         data = data[os.write(fd, data) :]
 
 
 def complain(text: str, named: bool = True) -> None:
-    """A line on standard error, or nowhere when that cannot be written."""
+    """Print a line on standard error; ignore it if that fails."""
     from pykexec.errors import printable
 
     line = printable(f"{NAME}: {text}" if named else text) + "\n"

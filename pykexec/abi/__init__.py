@@ -1,1 +1,1 @@
-"""Bytes as the kernel's headers have them: structures, enums and constants, no logic."""
+"""Structures, enums and constants from the kernel's headers, without logic."""

@@ -19,4 +19,5 @@ acpi_rsdp = Struct(
 )
 RSDP_SIZE: int = acpi_rsdp.sizeof()
 RSDP_V1_SIZE = 20
-"""Up to the address of the RSDT: all of it in ACPI 1.0, whose checksum covers these."""
+"""Bytes up to and including the address of the RSDT: the complete RSDP of ACPI 1.0, whose checksum
+covers them."""

@@ -1,4 +1,4 @@
-"""include/linux/efi.h, as far as one kernel hands EFI over to the next."""
+"""include/linux/efi.h, as far as needed to pass EFI from one kernel to the next."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ efi_memory_desc = Struct(
     "num_pages" / Int64ul,
     "attribute" / Int64ul,
 )
-"""efi_memory_desc_t; firmware may use more bytes for each (efi_memdesc_size)."""
+"""efi_memory_desc_t; firmware may use larger entries (efi_memdesc_size)."""

@@ -1,7 +1,7 @@
-"""ELF64 as a core file of x86_64 has it: include/uapi/linux/elf.h, elfcore.h.
+"""ELF64 for core files of x86_64: include/uapi/linux/elf.h, elfcore.h.
 
-The headers of a big dump are many, and construct is some 70 times slower than
-struct there: both are declared, and a test holds that they give the same bytes.
+A big dump has many headers, and construct is some 70 times slower than struct: both are declared,
+and a test checks that they give the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EM_NAMES = {
     247: "bpf",
     258: "loongarch",
 }
-"""ELF machine to the name that Linux has for it."""
+"""ELF machine: the name that Linux uses for it."""
 ET_REL, ET_EXEC, ET_DYN = 1, 2, 3
 PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
 NT_GNU_ABI_TAG = 1

@@ -33,7 +33,7 @@ class KexecFlag(IntFlag):
     KEXEC_UPDATE_ELFCOREHDR = 0x4
     KEXEC_CRASH_HOTPLUG_SUPPORT = 0x8
     KEXEC_CRASH_BY_NORMAL = 0x8000
-    """The 2007 proposal; no stock kernel knows it, and none may be asked."""
+    """From the 2007 proposal; no stock kernel supports it, and none must be passed it."""
 
 
 class KexecFileFlag(IntFlag):
@@ -61,8 +61,8 @@ SEGMENT_SIZE = 32
 
 
 def flag_names(flags: int) -> list[str]:
-    """The flags as the kernel spells them, lowest first; the architecture last, before
-    what has no name, in hexadecimal as strace has it."""
+    """The flags as the kernel spells them, lowest first, then the architecture, then unknown bits
+    in hexadecimal, as strace prints them."""
     names = [str(flag.name) for flag in KexecFlag if flags & flag]
     rest = flags & ~sum(KexecFlag)
     if name := ARCH_NAMES.get(flags & KEXEC_ARCH_MASK):
@@ -72,7 +72,7 @@ def flag_names(flags: int) -> list[str]:
 
 
 def kexec_load_text(entry: int, segments: int, flags: int) -> str:
-    """The call as strace would show it; the segment array is not a pointer here."""
+    """The call as strace would show it, but with the segment array instead of a pointer."""
     array = "segments" if segments else "NULL"
     names = "|".join(flag_names(flags)) or "0"
     return f"kexec_load(entry={entry:#x}, nr_segments={segments}, {array}, flags={names})"

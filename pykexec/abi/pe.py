@@ -1,5 +1,5 @@
-"""The head of a PE file: Microsoft's "PE Format", as the EFI stubs of Linux and
-systemd-stub build it; and drivers/firmware/efi/libstub/zboot-header.S."""
+"""The headers of a PE file: Microsoft's "PE Format", as built by the EFI stubs of Linux and
+systemd-stub; and drivers/firmware/efi/libstub/zboot-header.S."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from construct import Bytes, Int16ul, Int32ul, Struct
 MZ_MAGIC = b"MZ"
 PE_MAGIC = b"PE\0\0"
 PE_OFFSET_AT = 0x3C
-"""Where the file says where its PE header is."""
+"""Offset of the field with the offset of the PE header."""
 
 IMAGE_FILE_MACHINE = {
     0x14C: "i386",
@@ -20,7 +20,7 @@ IMAGE_FILE_MACHINE = {
     0x6264: "loongarch64",
     0x8664: "x86_64",
 }
-"""COFF machine to the name that uname -m has."""
+"""COFF machine: the name that uname -m prints."""
 
 coff_header = Struct(
     "magic" / Bytes(4),
@@ -51,11 +51,11 @@ SECTION_HEADER_SIZE: int = section_header.sizeof()
 OPTIONAL_HEADER_MAGICS = (0x10B, 0x20B)
 """PE32 and PE32+."""
 SUBSYSTEM_AT = 68
-"""In the optional header, of either size."""
+"""Offset in the optional header, of either size."""
 
 
 class Subsystem(IntEnum):
-    """IMAGE_SUBSYSTEM_*: who is to start the program."""
+    """IMAGE_SUBSYSTEM_*: what the program runs on."""
 
     UNKNOWN = 0
     NATIVE = 1
@@ -80,4 +80,4 @@ zboot_header = Struct(
     "linux_magic" / Int32ul,
     "pe_header_offset" / Int32ul,
 )
-"""The first 64 bytes; comp_type is the compressor's name, ended by a NUL."""
+"""The first 64 bytes; comp_type is the compressor's name, terminated by a NUL."""

@@ -1,7 +1,7 @@
-"""One frozen value for each architecture: the numbers that code for any architecture asks for.
+"""One frozen value for each architecture: the numbers that architecture-independent code needs.
 
-What an architecture needs beyond numbers (boot protocol, images, purgatory) is code, in folders of
-its name.
+Everything beyond numbers (boot protocol, images, purgatory) is code, in folders named after the
+architecture.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SyscallNumbers:
-    """arch/*/include/generated/uapi/asm/unistd*.h; -1 where the kernel has none (ENOSYS)."""
+    """arch/*/include/generated/uapi/asm/unistd*.h; -1 if the kernel does not have the call
+    (ENOSYS)."""
 
     kexec_load: int
     kexec_file_load: int
@@ -26,7 +27,7 @@ class Arch:
     """Sizes in bytes."""
 
     name: str
-    """As uname -m prints it, and QEMU and Debian's packages of cross tools spell it."""
+    """As printed by uname -m, and used by QEMU and Debian's cross toolchains."""
     unames: frozenset[str]
     """Everything that uname -m may print for it."""
     bits: int
@@ -35,9 +36,9 @@ class Arch:
     syscalls: SyscallNumbers
     page_size: int
     huge_page_size: int
-    """What one entry of the last but one level of page tables maps."""
+    """Memory mapped by one entry of the second-lowest level of page tables."""
     destination_limit: int
-    """The highest address of a segment's end, inclusive (KEXEC_DESTINATION_MEMORY_LIMIT)."""
+    """The highest value for the end of a segment (KEXEC_DESTINATION_MEMORY_LIMIT)."""
     prstatus_size: int
     """struct elf_prstatus, in NT_PRSTATUS."""
 
@@ -69,7 +70,7 @@ I386 = Arch(
     destination_limit=(1 << 32) - 1,
     prstatus_size=144,
 )
-"""A 32-bit host; with PAE its huge pages have 2 MiB, and no crash by normal runs there."""
+"""A 32-bit host; with PAE its huge pages have 2 MiB. It does not support crash by normal."""
 ARM64 = Arch(
     name="aarch64",
     unames=frozenset({"aarch64"}),
@@ -81,11 +82,11 @@ ARM64 = Arch(
     destination_limit=(1 << 64) - 1,
     prstatus_size=392,
 )
-"""Its numbers only, for pages of 4 KiB: no image is placed for it yet."""
+"""Only the numbers, for pages of 4 KiB: no image can be placed for it yet."""
 
 ARCHITECTURES = (X86_64, I386, ARM64)
 
 
 def arch_named(uname: str) -> Arch | None:
-    """The architecture of a kernel whose uname -m is this; None for one that is not known here."""
+    """The architecture of a kernel with this uname -m; None if it is not supported."""
     return next((arch for arch in ARCHITECTURES if uname in arch.unames), None)

@@ -1,1 +1,1 @@
-"""What a dump is made of: the backup map, notes, ELF core headers, and the vmcore."""
+"""The parts of a dump: the backup map, notes, ELF core headers, and the vmcore."""

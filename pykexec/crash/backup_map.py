@@ -1,7 +1,7 @@
-"""Where the old contents of each destination page are after the switch.
+"""Maps each destination page to the place of its old contents after the switch.
 
-The kernel's page list says it page by page; here it is kept in runs in which
-destination and source both advance.
+The kernel's page list has one entry for each page; here it is stored as runs in which destination
+and source both advance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 
 @dataclass(frozen=True, order=True, slots=True)
 class BackupRun:
-    """`size` bytes that belong at `dest` lie at `source` after the switch."""
+    """`size` bytes that belong at `dest` and are at `source` after the switch."""
 
     dest: int
     source: int
@@ -25,7 +25,7 @@ class BackupRun:
 
     @property
     def in_place(self) -> bool:
-        """The page was free and became its own source: it holds nothing old."""
+        """Whether the pages were free and became their own source: they have no old contents."""
         return self.dest == self.source
 
     @property
@@ -61,22 +61,22 @@ class BackupMap:
 
     @property
     def destinations(self) -> RangeSet:
-        """Where anything was put at the switch, in place or not."""
+        """Every address written at the switch, in place or not."""
         return RangeSet.of(run.dest_range for run in self.runs)
 
     @property
     def moved(self) -> tuple[BackupRun, ...]:
-        """The runs that hold old contents: all that are not in place."""
+        """The runs with old contents: all that are not in place."""
         return tuple(run for run in self.runs if not run.in_place)
 
     @property
     def backup_pages(self) -> int:
-        """How many pages were moved away."""
+        """Number of pages that were moved away."""
         return sum(run.size for run in self.moved) // PAGE_SIZE
 
     def now(self, addr: int) -> int | None:
-        """Where the byte that was at `addr` is after the switch; None for a page
-        that was free and has been overwritten in place."""
+        """Address after the switch of the byte that was at `addr`; None for a page that was free
+        and has been overwritten in place."""
         index = bisect_right(self.runs, addr, key=lambda run: run.dest) - 1
         if index < 0:
             return addr
@@ -86,7 +86,7 @@ class BackupMap:
         return None if run.in_place else run.source + addr - run.dest
 
     def now_range(self, span: PhysRange) -> PhysRange | None:
-        """The same for a span, when it stays in one piece; else None."""
+        """The same for a range; None if it does not stay in one piece."""
         start = self.now(span.start)
         if start is None:
             return None
@@ -109,7 +109,7 @@ class BackupMap:
 
 
 def joined(runs: Iterable[tuple[int, int, int]]) -> tuple[BackupRun, ...]:
-    """(dest, source, size) as runs, one where several continue each other on both sides."""
+    """(dest, source, size) as runs; those that continue each other on both sides are merged."""
     found: list[BackupRun] = []
     dest = source = size = 0
     for next_dest, next_source, next_size in sorted(runs):

@@ -1,8 +1,8 @@
-"""The ELF core headers that elfcorehdr= points at.
+"""The ELF core headers that elfcorehdr= points to.
 
-PT_NOTEs come first: fs/proc/vmcore.c:merge_note_headers overwrites what stands
-before them. A PT_LOAD is read from p_offset, a physical address, and shown at
-p_paddr: that is how a backup page is described. See kernel-contract 7.2.
+PT_NOTEs come first: fs/proc/vmcore.c:merge_note_headers overwrites what precedes them. A PT_LOAD is
+read from p_offset, a physical address, and shown at p_paddr: that is how a backup page is
+described. See kernel-contract 7.2.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 MAX_PROGRAM_HEADERS = 0xFFFF
-"""e_phnum has 16 bits, and vmcore.c does not know PN_XNUM."""
+"""e_phnum has 16 bits, and vmcore.c does not support PN_XNUM."""
 
 
 class TooManyHeaders(DoesNotFit):
@@ -48,7 +48,7 @@ class TooManyHeaders(DoesNotFit):
 
 @dataclass(frozen=True, order=True, slots=True)
 class OldMemory:
-    """`size` bytes of the first kernel: original address, and where they are now."""
+    """`size` bytes of the first kernel: their original address, and their present one."""
 
     paddr: int
     offset: int
@@ -60,8 +60,8 @@ def old_memory(
 ) -> tuple[OldMemory, ...]:
     """All whole-page RAM of the first kernel, each page once, by original address.
 
-    Pages in place held nothing (they were free); `left_out` is memory of our own
-    (a stage in huge pages). Both are left out.
+    Left out are pages in place, which were free, and `left_out`, which is memory of pykexec itself
+    (a stage in huge pages).
     """
     gone = backup.destinations | (left_out or RangeSet())
     found = [OldMemory(span.start, span.start, span.size) for span in ram - gone]
@@ -72,7 +72,8 @@ def old_memory(
 
 
 def size_of(notes: int, loads: int, copied_note: int = 0) -> int:
-    """Bytes of the headers with so many program headers, and of the note kept with them."""
+    """Bytes of the ELF core headers with this many program headers, including the note copied after
+    them."""
     return EHDR.size + PHDR.size * (notes + loads) + copied_note
 
 
@@ -85,7 +86,7 @@ def build(
     copied_note: bytes = b"",
     arch: Arch = X86_64,
 ) -> bytes:
-    """The headers that will lie at `addr`, with `copied_note` right behind them.
+    """Build the headers for the address `addr`, directly followed by `copied_note`.
 
     `arch` is that of the first kernel. p_vaddr is the direct map: makedumpfile derives
     page_offset from it. Raises TooManyHeaders.
@@ -118,7 +119,7 @@ def build(
 
 @dataclass(frozen=True, slots=True)
 class ProgramHeader:
-    """Elf64_Phdr of a core file, in its order of fields."""
+    """Elf64_Phdr of a core file, with its fields in order."""
 
     p_type: int
     p_flags: int

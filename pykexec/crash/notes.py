@@ -24,7 +24,7 @@ class Note:
 
     @property
     def encoded(self) -> bytes:
-        """As it lies in memory: header, name and descriptor, each padded to 4 bytes."""
+        """As it is in memory: header, name and descriptor, each padded to 4 bytes."""
         name = self.name + b"\0"
         return b"".join(
             (
@@ -36,11 +36,12 @@ class Note:
 
 
 CPU_NOTE_SIZE = len(Note(CORE, NT_PRSTATUS, bytes(ELF_PRSTATUS_SIZE)).encoded) + NHDR.size
-"""A crash_notes area: one NT_PRSTATUS, and an empty header that ends the list."""
+"""Size of a crash_notes area: one NT_PRSTATUS, and an empty header that ends the list."""
 
 VMCOREINFO_BYTES = 4096
 VMCOREINFO_NOTE_SIZE = len(Note(VMCOREINFO, 0, bytes(VMCOREINFO_BYTES)).encoded) + NHDR.size
-"""The VMCOREINFO area: a note of a page, and an empty header (include/linux/crash_core.h)."""
+"""Size of the VMCOREINFO area: a note with a page of data, and an empty header
+(include/linux/crash_core.h)."""
 
 
 def note_spans(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
@@ -73,6 +74,6 @@ def vmcoreinfo_values(text: bytes) -> dict[str, str]:
 
 
 def moved_note(area: NoteArea, backup: BackupMap) -> NoteArea | None:
-    """Where a note is after the switch; None when it does not stay in one piece."""
+    """Where a note is after the switch; None if it does not stay in one piece."""
     now = backup.now_range(PhysRange.sized(area.addr, area.size))
     return NoteArea(now.start, now.size) if now else None

@@ -1,5 +1,5 @@
-"""Pages that say where they belong: magic, their own physical address, filler, and the
-complement of the address. The guests of tests/vm write the same."""
+"""Self-describing pages: a magic, their own physical address, filler, and the complement of the
+address. The guests in tests/vm write the same."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def pattern_page(addr: int) -> bytes:
 
 
 def named_addr(page: bytes) -> int:
-    """The address that a page which starts with the magic names; anything in a broken one."""
+    """The address in a page that starts with the magic; arbitrary if the page is damaged."""
     addr: int = ADDRESS.unpack_from(page, len(MAGIC))[0]
     return addr

@@ -1,5 +1,5 @@
-"""A dump as a file: headers and notes of an ELF core, each read only after a look at
-the file's size. struct and not pyelftools: a dump can have 65,535 program headers."""
+"""A dump as a file: headers and notes of an ELF core, each checked against the file's size before
+it is read. Uses struct instead of pyelftools because a dump can have 65,535 program headers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotACore(KexecError):
-    """No ELF core file of x86_64, or one whose own headers are cut off."""
+    """Not an ELF core file of x86_64, or one whose own headers are truncated."""
 
     code = "not-a-core"
     usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"
@@ -49,7 +49,7 @@ class NotACore(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class CpuState:
-    """One NT_PRSTATUS: the process that a CPU ran (0 for idle), and where."""
+    """One NT_PRSTATUS: the process that a CPU was running (0 for idle), and where."""
 
     pid: int
     ip: int
@@ -57,7 +57,7 @@ class CpuState:
 
 @dataclass(frozen=True)
 class CoreFile:
-    """Headers in the order of the file; nothing in them is checked against another."""
+    """Headers in file order; they are not checked against each other."""
 
     file: OpenFile
     headers: tuple[ProgramHeader, ...]
@@ -67,7 +67,7 @@ class CoreFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self.file.size
 
     @property
@@ -78,7 +78,7 @@ class CoreFile:
 
     @cached_property
     def cpus(self) -> tuple[CpuState, ...]:
-        """In the order of the notes, which is that of the CPUs."""
+        """In the order of the notes, which is the order of the CPUs."""
         return tuple(
             CpuState(
                 int.from_bytes(note.desc[PR_PID_OFFSET : PR_PID_OFFSET + 4], "little"),
@@ -92,7 +92,7 @@ class CoreFile:
 
     @cached_property
     def vmcoreinfo(self) -> dict[str, str] | None:
-        """The keys of VMCOREINFO; None where there is no such note."""
+        """The keys of VMCOREINFO; None if there is no such note."""
         for note in self.notes:
             if note.name == VMCOREINFO:
                 return vmcoreinfo_values(note.desc)
@@ -100,7 +100,7 @@ class CoreFile:
 
 
 def is_core(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says that it is an ELF core. Raises UnreadableFile."""
+    """Whether the header of a file claims an ELF core. Raises UnreadableFile."""
     file = OpenFile(path)
     if file.size < EHDR.size:
         return False
@@ -109,7 +109,7 @@ def is_core(path: str | os.PathLike[str]) -> bool:
 
 
 def open_core(path: str | os.PathLike[str]) -> CoreFile:
-    """Raises UnreadableFile, NotACore, or NotSupported for another format of dumps."""
+    """Raises UnreadableFile, NotACore, or NotSupported for another dump format."""
     file = OpenFile(path)
     if file.size < EHDR.size:
         raise NotACore(f"{path}: {file.size} bytes, an ELF header has {EHDR.size}")
@@ -117,7 +117,7 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
     for magic, what in FORMATS.items():
         if head.startswith(magic):
             raise NotSupported(
-                f"{path}: {what}, only ELF dumps are read here",
+                f"{path}: {what}, but only ELF dumps are supported here",
                 hint="makedumpfile -E writes one; crash and drgn read the others",
             )
     phoff, phnum = check_header(path, head)
@@ -133,7 +133,7 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
 
 
 def check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
-    """e_phoff and e_phnum of a header that is what it has to be."""
+    """e_phoff and e_phnum of a valid header."""
     ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
     expected = (
         (ident[:4] == ELFMAG, f"expected the magic {ELFMAG!r}, found {ident[:4]!r}"),

@@ -1,5 +1,5 @@
-"""What a compressed, filtered or flattened dump holds, and whether that is whole as far as it
-can be told: which pages were filtered on purpose, and which are lost, the file does not say."""
+"""What a compressed, filtered or flattened dump holds, and whether it is complete as far as can be
+known: the file does not record which missing pages were filtered on purpose and which are lost."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 
 SAMPLES = 1024
-"""Pages that are unpacked: all would take minutes."""
+"""Number of pages to unpack as a sample: all of them would take minutes."""
 
 
 @dataclass(frozen=True)
 class DumpContents:
-    """`memory` is in the file; `left_out` is listed as memory, and is not. `level` is that of
-    makedumpfile, None where the file does not say."""
+    """`memory` is in the file; `left_out` is listed as memory, but not in the file. `level` is
+    makedumpfile's dump level, None if the file does not record it."""
 
     dump: Dump
     memory: RangeSet
     left_out: RangeSet
     info: VmcoreInfo | None
     cpus: list[tuple[int, int]]
-    """(PID, instruction pointer) of each CPU that left registers."""
+    """(PID, instruction pointer) of each CPU whose registers were saved."""
 
     @property
     def level(self) -> int | None:
@@ -40,14 +40,14 @@ class DumpContents:
 
 @dataclass(frozen=True)
 class DumpVerdict:
-    """Contents, and every rule."""
+    """Contents, and the result of every rule."""
 
     contents: DumpContents
     checks: tuple[Check, ...]
 
     @property
     def whole(self) -> bool:
-        """Unknown is not broken."""
+        """An unknown result does not count as a failure."""
         return all(check.ok is not False for check in self.checks)
 
 
@@ -60,7 +60,7 @@ def contents_of(dump: Dump) -> DumpContents:
 
 
 def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
-    """Every rule. Raises DamagedDump, UnreadableDump."""
+    """Check every rule. Raises DamagedDump, UnreadableDump."""
     contents = contents_of(dump)
     return DumpVerdict(
         contents,
@@ -95,12 +95,12 @@ def vmcoreinfo(contents: DumpContents) -> Check:
 
 
 def complete(dump: Dump) -> Check:
-    """What the writer itself left as a sign that it came to its end."""
+    """What the program that wrote the dump recorded about finishing."""
     memory = dump.memory
     if isinstance(memory.file, Flattened) and memory.file.cut:
         return Check("complete", False, "cut off: the mark at the end of the stream is missing")
     if isinstance(memory, KdumpMemory) and memory.incomplete:
-        return Check("complete", False, "makedumpfile marked it as incomplete: no room was left")
+        return Check("complete", False, "makedumpfile marked it as incomplete: no space left")
     return Check("complete", True, "nothing says that it is incomplete")
 
 
@@ -130,7 +130,7 @@ def filtered(contents: DumpContents) -> Check:
 
 
 def coverage(contents: DumpContents, expected: Expected | None) -> Check:
-    """All that must be there is listed; of what is left out the file does not tell why."""
+    """All that must be there is listed; the file does not record why pages are left out."""
     pages = contents.memory.size // PAGE_SIZE
     if expected is None:
         return Check(

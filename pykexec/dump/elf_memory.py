@@ -21,14 +21,14 @@ ET_CORE, EM_X86_64, PT_LOAD, PT_NOTE, PN_XNUM = 4, 62, 1, 4, 0xFFFF
 SHDR_SIZE, SH_INFO = 64, 44
 HEADERS_MAX = 1 << 20
 NOTES_MAX = 16 << 20
-"""Bytes of all PT_NOTEs: a CPU has less than a KiB."""
+"""Limit for the bytes of all PT_NOTEs: a CPU has less than a KiB."""
 ADDRESSES = 1 << 52
 CHUNK = 4 << 20
 
 
 class ElfMemory:
-    """PT_LOADs by physical address. Bytes past p_filesz read as zeros: makedumpfile -E leaves
-    pages of zeros out that way (and the pages it filters, which nothing here asks for)."""
+    """PT_LOADs by physical address. Bytes past p_filesz read as zeros: makedumpfile -E omits pages
+    of zeros that way (and the pages it filters, which nothing here asks for)."""
 
     format = "ELF core"
 
@@ -36,15 +36,15 @@ class ElfMemory:
         self.file = file
         headers = program_headers(file)
         self.spans = disjoint(headers)
-        """(start, end, end of what the file has, file offset), sorted, none over another."""
+        """(start, end, end of what the file has, file offset), sorted, without overlap."""
         self.starts = [span[0] for span in self.spans]
         self.notes = b"".join(note_segments(file, headers))
         self.vmcoreinfo: bytes | None = None
-        """In a note here, nowhere else."""
+        """Only in a note: nowhere else in this format."""
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the headers promise."""
+        """Bytes of memory that the headers declare."""
         return sum(end - start for start, end, _, _ in self.spans)
 
     def read(self, addr: int, size: int) -> bytes:
@@ -59,7 +59,7 @@ class ElfMemory:
         return self.read_pieces(addr, size)
 
     def read_pieces(self, addr: int, size: int) -> bytes:
-        """The same over the ends of PT_LOADs, and with what is left out."""
+        """The same across the ends of PT_LOADs, and with omitted pages."""
         parts, end = [], addr + size
         while addr < end:
             number = bisect_right(self.starts, addr) - 1
@@ -102,16 +102,16 @@ Header = tuple[int, int, int, int, int, int, int, int]
 
 
 def program_headers(file: Bytes) -> list[Header]:
-    """All of them, unchecked but for their number. Raises NotADump, DamagedDump."""
+    """All of them; only their number is checked. Raises NotADump, DamagedDump."""
     head = file.read(0, EHDR.size)
     if len(head) < EHDR.size:
         raise NotADump(f"{file.name}: {file.size} bytes, an ELF header has {EHDR.size}")
     ident, kind, machine, _, _, phoff, shoff, _, _, entry, count = EHDR.unpack(head)[:11]
     expected = (
         (ident[:4] == MAGIC, "no ELF magic"),
-        (ident[4] == 2 and ident[5] == 1, "not a little-endian ELF of 64 bits"),
-        (kind == ET_CORE, f"e_type is {kind}, a core has {ET_CORE}"),
-        (machine == EM_X86_64, f"e_machine is {machine}, x86_64 has {EM_X86_64}"),
+        (ident[4] == 2 and ident[5] == 1, "not a 64-bit little-endian ELF file"),
+        (kind == ET_CORE, f"e_type is {kind}, but a core has {ET_CORE}"),
+        (machine == EM_X86_64, f"e_machine is {machine}, but x86_64 has {EM_X86_64}"),
         (entry == PHDR.size, f"e_phentsize is {entry}, not {PHDR.size}"),
     )
     for good, why in expected:
@@ -130,8 +130,8 @@ def program_headers(file: Bytes) -> list[Header]:
 
 
 def disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
-    """The PT_LOADs as spans; where two cover an address the first one counts: the kernel's text
-    is in /proc/vmcore twice, with the same bytes."""
+    """The PT_LOADs as spans. If two cover an address, the first one counts: the kernel's text is in
+    /proc/vmcore twice, with the same bytes."""
     loads = sorted(
         (paddr, paddr + memsz, paddr + min(filesz, memsz), offset)
         for kind, _, offset, _, paddr, filesz, memsz, _ in headers
@@ -157,8 +157,8 @@ def note_segments(file: Bytes, headers: list[Header]) -> Iterator[bytes]:
 
 
 def parse_notes(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """(name, type, descriptor) of each note; stops at one that overruns. An empty header, as
-    the end of a CPU's area has one, is passed over."""
+    """(name, type, descriptor) of each note; stops at one that overruns. An empty header, as at the
+    end of a CPU's area, is skipped."""
     at = 0
     while at + NHDR.size <= len(data):
         namesz, descsz, kind = NHDR.unpack_from(data, at)

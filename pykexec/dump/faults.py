@@ -8,7 +8,7 @@ COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotADump(KexecError):
-    """No dump of x86_64 in a format that is read here."""
+    """Not a dump of x86_64 in a supported format."""
 
     code = "not-a-dump"
     usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile or QEMU wrote of one"
@@ -36,14 +36,14 @@ class NotInDump(KexecError):
 
 
 class UnknownKernel(KexecError):
-    """VMCOREINFO, symbols or types do not have what is asked for."""
+    """VMCOREINFO, symbols or types do not have what was asked for."""
 
     code = "unknown-kernel"
     usual_hint = "the kernel that crashed does not export it"
 
 
 class OutOfTime(KexecError):
-    """Reading on would take longer than it may."""
+    """Reading on would exceed the limit of reads or time."""
 
     code = "out-of-time"
     usual_hint = "its lists are damaged, or the machine is very large"

@@ -1,5 +1,5 @@
-"""A dump as bytes by offset. pread(2) and no mmap(2): a file that is truncated meanwhile is an
-error here, not SIGBUS."""
+"""A dump as bytes by offset. Uses pread(2) instead of mmap(2): a file that is truncated meanwhile
+gives an error, not SIGBUS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Bytes(Protocol):
-        """A file, or something that is read like one."""
+        """A file, or an object that is read like one."""
 
         name: str
         size: int

@@ -1,8 +1,8 @@
 """makedumpfile -F and QEMU's kdump formats: pieces of a file in the order in which they were
-written, each behind its offset and size (makedumpfile's IMPLEMENTATION, makedumpfile.h).
+written, each preceded by its offset and size (makedumpfile's IMPLEMENTATION, makedumpfile.h).
 
-Read in place: the pieces' headers are walked once, their contents only where they are asked
-for. Of pieces that overlap the last one counts, as it would when the file is put together.
+Read in place: the headers of the pieces are walked once, their contents are read on demand. Where
+pieces overlap the last one counts, as it would in a reassembled file.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ HEADER_SIZE = 4096
 PIECE = struct.Struct(">qq")
 END = -1
 PIECES_MAX = 1 << 22
-"""Of at least 16 KiB each in what QEMU and makedumpfile write: 64 GiB of dump."""
+"""QEMU and makedumpfile write pieces of at least 16 KiB, so this allows a dump of 64 GiB."""
 
 
 class Flattened:
-    """The file inside, as DumpFile shows a file. `cut` tells that the end mark is missing."""
+    """The file inside, with the interface of DumpFile. `cut` is set if the end mark is missing."""
 
     def __init__(self, outer: Bytes) -> None:
         self.name, self.outer = outer.name, outer
         self.cut = True
         self.pieces: list[tuple[int, int, int]] = settled(self.walk())
-        """(offset, end, offset in the outer file), sorted, none over another."""
+        """(offset, end, offset in the outer file), sorted, without overlap."""
         self.starts = [piece[0] for piece in self.pieces]
         self.size = self.pieces[-1][1] if self.pieces else 0
 
     def walk(self) -> list[tuple[int, int, int]]:
-        """Every piece in the order of the file."""
+        """Every piece in file order."""
         found: list[tuple[int, int, int]] = []
         at = HEADER_SIZE
         while len(head := self.outer.read(at, PIECE.size)) == PIECE.size:
@@ -58,12 +58,12 @@ class Flattened:
             if len(found) > PIECES_MAX:
                 raise DamagedDump(
                     f"{self.name}: more than {PIECES_MAX} pieces",
-                    hint="put it together first: makedumpfile -R",
+                    hint="reassemble it first: makedumpfile -R",
                 )
         return found
 
     def read(self, offset: int, size: int) -> bytes:
-        """As DumpFile: what no piece covers inside the file is zeros."""
+        """As DumpFile; bytes inside the file that no piece covers are zeros."""
         end = min(offset + size, self.size)
         parts, at = [], offset
         number = bisect_right(self.starts, at) - 1
@@ -85,7 +85,7 @@ class Flattened:
 
 
 def settled(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Pieces by offset, without overlap: of two the later one keeps its bytes."""
+    """Pieces by offset, without overlap: where two overlap, the later one counts."""
     ordered = sorted(range(len(pieces)), key=lambda number: pieces[number][0])
     clear = all(pieces[a][1] <= pieces[b][0] for a, b in pairwise(ordered))
     if clear:
@@ -94,7 +94,7 @@ def settled(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 def overlaid(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The sweep over all ends, with the latest of the open pieces on top."""
+    """A sweep over all ends, with the latest of the open pieces on top."""
     from heapq import heappop, heappush
 
     events = sorted((piece[0], number) for number, piece in enumerate(pieces))

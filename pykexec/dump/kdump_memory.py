@@ -1,8 +1,8 @@
-"""Physical memory in a kdump-compressed file: makedumpfile -c, -l, -p, -z or without one of them,
-and what QEMU writes as kdump-zlib (makedumpfile's IMPLEMENTATION, diskdump_mod.h).
+"""Physical memory in a kdump-compressed file: makedumpfile with -c, -l, -p, -z or none of them, and
+what QEMU writes as kdump-zlib (makedumpfile's IMPLEMENTATION, diskdump_mod.h).
 
-A header in the first block, a sub-header behind it, two bitmaps (RAM, and pages that are in
-the file), then a descriptor a page of the second bitmap, in order.
+A header in the first block, then a sub-header, two bitmaps (RAM, and pages that are in the file),
+and one descriptor for each page of the second bitmap, in order.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ SUB_HEADER = struct.Struct("<Qii11Q")
 and of eraseinfo, then the page frame numbers again with 64 bits."""
 PAGE = struct.Struct("<QII8x")
 INCOMPLETE = 8
-"""In status: makedumpfile found no room for all pages."""
+"""In status: makedumpfile did not have space for all pages."""
 BLOCKS = (4096, 8192, 16384, 32768, 65536)
 PAGES_MAX = 1 << 40
 RANK_BYTES = 4096
-"""Of the bitmap, counted at once."""
+"""Bytes of the bitmap that are counted at a time."""
 MAPS_KEPT = 64
 PAGES_KEPT = 512
 NOTES_MAX = 16 << 20
 INFO_MAX = 1 << 20
 SCAN_SECONDS = 30
-"""For VMCOREINFO in a file that does not name it: a microsecond or a few a page."""
+"""Limit of the search for VMCOREINFO in a file that does not name it, at one to a few microseconds
+per page."""
 HEAD_BYTES = 64
 
 
 class KdumpMemory:
-    """Pages by physical address, unpacked when they are asked for; the last 512 are kept."""
+    """Pages by physical address, unpacked on demand; the last 512 are cached."""
 
     def __init__(self, file: Bytes) -> None:
         self.file = file
@@ -61,12 +62,12 @@ class KdumpMemory:
         self.bitmap: int = (1 + sub + blocks // 2) * block
         """File offset of the second bitmap."""
         self.bitmap_room: int = blocks // 2 * block
-        """Bytes of each; the first one is in front, and has all RAM."""
+        """Bytes of each bitmap; the first one, with all RAM, precedes the second."""
         there = max(0, file.size - self.bitmap)
         self.bitmap_size: int = min(blocks // 2 * self.block, (self.pages + 7) // 8, there)
         self.descriptors: int = (1 + sub + blocks) * block
         self.ranks = [0]
-        """Pages in the file before each RANK_BYTES of the bitmap, as far as it was counted."""
+        """Pages in the file before each RANK_BYTES of the bitmap, as far as counted."""
         self.maps: dict[int, bytes] = {}
         self.kept: dict[int, bytes] = {}
         self.first = self.rank(self.start) if self.split else 0
@@ -81,7 +82,8 @@ class KdumpMemory:
         return self.rank(self.bitmap_size * 8) * self.block
 
     def read_sub_header(self, version: int, mapnr: int) -> None:
-        """Page frames, dump level, VMCOREINFO and notes; a version says which fields there are."""
+        """Page frames, dump level, VMCOREINFO and notes; the version determines which fields
+        exist."""
         raw = self.file.read(self.block, SUB_HEADER.size).ljust(SUB_HEADER.size, b"\0")
         fields = SUB_HEADER.unpack(raw)
         self.level = fields[1] if version >= 1 else 0
@@ -98,7 +100,7 @@ class KdumpMemory:
         self.notes = self.file.read(note_at, min(note_size, NOTES_MAX)) if version >= 4 else b""
 
     def bits(self, number: int) -> bytes:
-        """RANK_BYTES of the second bitmap."""
+        """Block `number` of the second bitmap, RANK_BYTES long."""
         found = self.maps.get(number)
         if found is None:
             at = number * RANK_BYTES
@@ -129,7 +131,7 @@ class KdumpMemory:
         return bool(self.bits(number)[at] >> (frame & 7) & 1)
 
     def packed(self, number: int) -> tuple[bytes, int]:
-        """The bytes of the page with this descriptor as the file has them, and its flags."""
+        """The packed bytes of the page with this descriptor, and its flags."""
         raw = self.file.read(self.descriptors + number * PAGE.size, PAGE.size)
         if len(raw) < PAGE.size:
             raise NotInDump(
@@ -177,8 +179,8 @@ class KdumpMemory:
         return b"".join(parts)
 
     def find(self, needle: bytes) -> Iterator[int]:
-        """Physical addresses of `needle` in the first bytes of a page; raises UnknownKernel when
-        that takes too long."""
+        """Physical addresses of `needle` in the first bytes of a page. Raises UnknownKernel if that
+        takes too long."""
         until = time.monotonic() + SCAN_SECONDS
         for number, frame in enumerate(self.frames()):
             try:

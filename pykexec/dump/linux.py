@@ -1,4 +1,4 @@
-"""The kernel in a dump, with its symbols and types: values by the names that the source has."""
+"""The kernel in a dump, with its symbols and types: values by the names in the kernel's source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def given(found: T | KexecError) -> T:
 
 
 class Linux:
-    """Symbols and types are read when they are asked for first, and once."""
+    """Symbols and types are read once, when they are first needed."""
 
     def __init__(self, dump: Dump) -> None:
         self.dump = dump
@@ -61,7 +61,7 @@ class Linux:
         return given(self.found_types)
 
     def member(self, path: str) -> Member:
-        """ "task_struct.comm"; asked of BTF once."""
+        """Look up a path such as "task_struct.comm" in BTF, once."""
         found = self.members.get(path)
         if found is None:
             found = self.members[path] = self.types.member(path)
@@ -71,7 +71,7 @@ class Linux:
         return self.member(path).offset
 
     def size(self, path: str) -> int:
-        """Bytes of a member, or of a structure."""
+        """Size of a member or a structure, in bytes."""
         if "." in path:
             return self.types.size_of(self.member(path).type)
         return self.types.size_of(self.types.struct(path))
@@ -85,13 +85,13 @@ class Linux:
         return self.memory.u64(addr + self.offset(path))
 
     def text(self, addr: int, path: str) -> str:
-        r"""A character array: bytes that are no UTF-8 as \xNN."""
+        r"""A character array; bytes that are not UTF-8 become \xNN."""
         raw = self.memory.text(addr + self.offset(path), self.size(path))
         return raw.decode("utf-8", "backslashreplace")
 
     def list_of(self, head: int, path: str, most: int) -> Iterator[int]:
-        """The structures in a list, which hang in it by the list_head `path`. Raises DamagedDump
-        for a list that comes back to itself elsewhere, or has more than `most`."""
+        """The structures in a list, linked by the list_head `path`. Raises DamagedDump for a list
+        that loops without returning to its head, or has more than `most` entries."""
         offset = self.offset(path)
         seen = {head}
         at = self.memory.u64(head)
@@ -104,7 +104,7 @@ class Linux:
 
     @cached_property
     def per_cpu_offsets(self) -> list[int]:
-        """Of each possible CPU, by its number."""
+        """The per-CPU offset of each possible CPU, by its number."""
         count = self.memory.u32(self.symbols.address("nr_cpu_ids"))
         if not 0 < count <= CPUS_MAX:
             raise DamagedDump(f"the kernel has {count} CPUs")
@@ -112,11 +112,11 @@ class Linux:
         return [int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)]
 
     def per_cpu(self, cpu: int, addr: int) -> int:
-        """Where a CPU has its copy of a per-CPU variable."""
+        """Address of a CPU's copy of a per-CPU variable."""
         return self.per_cpu_offsets[cpu] + addr & BITS
 
     def sum_per_cpu(self, pointer: int, size: int) -> int:
-        """Of a signed number that each CPU has a part of; CPUs without memory count 0."""
+        """Sum of a signed per-CPU counter; CPUs without per-CPU memory count 0."""
         total = 0
         for cpu in range(len(self.per_cpu_offsets)):
             try:

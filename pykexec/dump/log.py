@@ -1,5 +1,5 @@
-"""The kernel's log in a dump, whatever the kernel kept it in: records, and the lines that
-`dmesg` and kexec-tools' vmcore-dmesg make of them. Text is bytes, as the kernel wrote it."""
+"""The kernel's log in a dump, in any of the kernel's log formats: records, and the lines that
+`dmesg` and kexec-tools' vmcore-dmesg print for them. Text is bytes, as the kernel wrote it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def records(dump: Dump) -> Iterator[Record]:
-    """From the oldest. Raises UnknownKernel, DamagedDump, NotInDump, also between two records."""
+    """The oldest first. Raises UnknownKernel, DamagedDump, NotInDump, also between two records."""
     info = dump.info
     if info.has("SYMBOL(prb)"):
         from pykexec.dump.log_ring import ring_records

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 class Record:
     """One printk. `nanoseconds` is None for a line of the plain buffer, which has the time in its
-    text; `facility` and `level` are None where a ring does not say."""
+    text; `facility` and `level` are None if a ring does not record them."""
 
     __slots__ = ("caller", "facility", "level", "nanoseconds", "sequence", "text")
 
@@ -27,14 +27,14 @@ class Record:
 
     @property
     def stamp(self) -> bytes:
-        """`[    1.234567] `, as the kernel's console has it (printk.c: print_time)."""
+        """`[    1.234567] `, as on the kernel's console (printk.c: print_time)."""
         if self.nanoseconds is None:
             return b""
         seconds, rest = divmod(self.nanoseconds, 1_000_000_000)
         return b"[%5d.%06d] " % (seconds, rest // 1000)
 
     def lines(self) -> Iterator[bytes]:
-        """Each line with the time before it, as dmesg prints it and the kernel's console does."""
+        """Each line with the time before it, as dmesg and the kernel's console print it."""
         stamp = self.stamp
         for line in self.text.split(b"\n"):
             yield stamp + line

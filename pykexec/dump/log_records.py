@@ -1,5 +1,5 @@
-"""The kernel's log before 5.10: records one after the other (3.5 to 5.9, struct printk_log, which
-3.5 to 3.10 call struct log), and plain text before that (kernel/printk/printk.c)."""
+"""The kernel's log before 5.10: consecutive records (3.5 to 5.9, struct printk_log, which is struct
+log in 3.5 to 3.10), and plain text before that (kernel/printk/printk.c)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Buffer:
         self.start, self.window = 0, b""
 
     def read(self, at: int, size: int) -> bytes:
-        """Bytes of the buffer; DamagedDump past its end."""
+        """Bytes of the buffer. Raises DamagedDump past its end."""
         if at + size > self.size:
-            raise DamagedDump(f"a record of the log at {at:#x} goes past the end of log_buf")
+            raise DamagedDump(f"the log record at {at:#x} goes past the end of log_buf")
         if not self.start <= at <= at + size <= self.start + len(self.window):
             self.start = at
             count = min(max(WINDOW, size), self.size - at)
@@ -41,8 +41,8 @@ class Buffer:
 
 
 def records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
-    """From log_first_idx to log_next_idx. A record of length 0 sends the reader to the start,
-    once; any other moves it on, so the walk ends."""
+    """From log_first_idx to log_next_idx. A record of length 0 sends the reader to the start, once;
+    any other record moves it forward, so the walk ends."""
     name = "printk_log" if info.has("SIZE(printk_log)") else "log"
     head = info.size_of(name)
     time_at, length_at = info.offset(f"{name}.ts_nsec"), info.offset(f"{name}.len")
@@ -75,7 +75,8 @@ def records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
 
 
 def plain_lines(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
-    """The last log_buf_len characters up to log_end, `dmesg -c` or not, as crash(8) shows them."""
+    """The last log_buf_len characters up to log_end, also after `dmesg -c`, as crash(8) shows
+    them."""
     buffer = Buffer(kernel, info)
     end = kernel.u32(info.symbol("log_end"))
     count = min(end, buffer.size)

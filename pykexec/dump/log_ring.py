@@ -1,7 +1,7 @@
 """The lockless ring of Linux 5.10 and later (kernel/printk/printk_ringbuffer.c).
 
-A record is a descriptor (its id and state, and where its text lies) and a printk_info of
-the same number. Text blocks start with the id of their record.
+A record is a descriptor (its id and state, and the position of its text) and the printk_info with
+the same index. Text blocks start with the id of their record.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ID_SIZE = 8
 COUNT_BITS_MAX, SIZE_BITS_MAX = 26, 31
 """CONFIG_LOG_BUF_SHIFT goes up to 25, log_buf_len= to 2 GiB (LOG_BUF_LEN_MAX)."""
 BATCH = 256
-"""Descriptors read at once."""
+"""Descriptors to read at a time."""
 QUAD, WORD, HALF = struct.Struct("<Q"), struct.Struct("<I"), struct.Struct("<H")
 
 
@@ -51,7 +51,7 @@ class Text:
 
 
 class Layout:
-    """Where descriptor and printk_info have their members; checked once against their sizes."""
+    """Offsets of the members of descriptor and printk_info, checked once against their sizes."""
 
     def __init__(self, info: VmcoreInfo) -> None:
         self.desc_size = info.size_of("prb_desc")
@@ -63,7 +63,7 @@ class Layout:
         self.time = info.offset("printk_info.ts_nsec")
         self.sequence = info.offset("printk_info.seq")
         self.length = info.offset("printk_info.text_len")
-        """A u16; facility, and flags with the level above them, are the two bytes behind it."""
+        """A u16; the next two bytes are facility, and flags with the level above them."""
         self.caller = info.offset("printk_info.caller_id")
         last_desc = max(self.state, self.begin, self.next) + QUAD.size
         last_info = max(self.time + 8, self.sequence + 8, self.length + 4, self.caller + 4)
@@ -72,13 +72,13 @@ class Layout:
 
 
 class Reader:
-    """Records out of a descriptor and its printk_info."""
+    """Makes a record of a descriptor and its printk_info."""
 
     def __init__(self, layout: Layout, text: Text) -> None:
         self.layout, self.text = layout, text
 
     def record(self, desc: bytes, info: bytes, identity: int) -> Record | None:
-        """None for a descriptor that is not this record's, or not finished."""
+        """None for a descriptor that belongs to another record or is not finished."""
         layout = self.layout
         state = QUAD.unpack_from(desc, layout.state)[0]
         if state & ID_MASK != identity or state >> FLAGS_SHIFT not in (COMMITTED, FINALIZED):
@@ -99,8 +99,8 @@ class Reader:
     def block(self, begin: int, after: int, identity: int) -> tuple[int, int]:
         """(offset, bytes) of a text block, its id included; (0, 0) for a record without text.
 
-        A block that would go over the ring's end starts at 0 instead. One that ends exactly
-        there: up to 6.12 it starts at 0 too, later it stays (7.x), and only the id tells.
+        A block that would cross the ring's end starts at 0 instead. One that ends exactly there
+        also starts at 0 up to 6.12, but not in later kernels (7.x); only the id shows which.
         """
         size = self.text.size
         if begin & 1:  # NO_LPOS, EMPTY_LINE_LPOS, FAILED_LPOS
@@ -117,8 +117,8 @@ class Reader:
 
 
 def ring_records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
-    """From the oldest descriptor to the newest; those that no writer has finished are left out.
-    At most as many as the ring has descriptors."""
+    """From the oldest descriptor to the newest, without unfinished ones. At most as many as the
+    ring has descriptors."""
     layout = Layout(info)
     ring = Ring(kernel, info)
     reader = Reader(layout, Text(kernel, ring.text, ring.text_size))
@@ -165,7 +165,7 @@ class Ring:
         self.used = (last - self.first & ID_MASK) + 1
         if self.used > self.count:
             raise DamagedDump(
-                f"the log's ring says it has {self.used} records, it has room for {self.count}"
+                f"the log's ring claims {self.used} records, but has room for {self.count}"
             )
         self.descs = member(records, "prb_desc_ring.descs")
         self.infos = member(records, "prb_desc_ring.infos")

@@ -1,4 +1,4 @@
-"""Log lines for those who read them: safe on a terminal, or as kexec-tools writes them."""
+"""Log lines for output: safe on a terminal, or as kexec-tools writes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ SPACES = b"\t\n\v\f\r"
 
 
 def safe(line: bytes) -> str:
-    r"""As dmesg(1) shows it: UTF-8 stays, control characters but the tab and bytes that are no
-    UTF-8 become \\xNN."""
+    r"""As dmesg(1) shows it: UTF-8 stays; control characters except the tab, and bytes that are not
+    UTF-8, become \\xNN."""
     text = line.decode("utf-8", "backslashreplace")
     if line.isascii() and not line.translate(None, PRINTABLE + b"\t"):
         return text
@@ -16,12 +16,13 @@ def safe(line: bytes) -> str:
 
 
 def escaped(char: str) -> str:
-    """The bytes of a character in UTF-8."""
+    r"""The UTF-8 bytes of a character as \\xNN."""
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
 
 
 def escaped_as_kexec_tools(text: bytes) -> bytes:
-    r"""util_lib/elf_info.c: all that is neither isprint() nor isspace() in the C locale as \xNN."""
+    r"""As util_lib/elf_info.c: what is neither isprint() nor isspace() in the C locale becomes
+    \xNN."""
     if not text.translate(None, PRINTABLE + SPACES):
         return text
     return b"".join(

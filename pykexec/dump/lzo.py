@@ -1,15 +1,15 @@
-"""One block of LZO1X, unpacked (Documentation/staging/lzo.rst). Written for pages of a dump:
-the result is small, and its size is known."""
+"""Unpack one block of LZO1X (Documentation/staging/lzo.rst). Written for pages of a dump: the
+result is small, and its size is known."""
 
 from __future__ import annotations
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """The block's `size` bytes at most. Raises ValueError or IndexError for a damaged one."""
+    """At most `size` bytes of the block. Raises ValueError or IndexError for a damaged one."""
     out = bytearray()
     at = 0
     literals = 0
-    """Copied by the last instruction: 0 to 3, or 4 for a long run."""
+    """Literals copied by the last instruction: 0 to 3, or 4 for a long run."""
     if data[0] > 17:
         count = data[0] - 17
         out += data[1 : 1 + count]
@@ -66,7 +66,7 @@ def within(out: bytearray, size: int) -> bytes:
 
 
 def run_length(data: bytes, at: int, short: int, most: int) -> tuple[int, int]:
-    """A length whose short form is 0 goes on in bytes: zeros count 255 each."""
+    """A length whose short form is 0 continues in further bytes: zeros count 255 each."""
     if short:
         return short, at
     start = at
@@ -76,7 +76,7 @@ def run_length(data: bytes, at: int, short: int, most: int) -> tuple[int, int]:
 
 
 def copy_match(out: bytearray, distance: int, count: int) -> None:
-    """`count` bytes from `distance` bytes back, which may overlap what is written."""
+    """Copy `count` bytes from `distance` bytes back; source and destination may overlap."""
     start = len(out) - distance
     if distance >= count:
         out += out[start : start + count]

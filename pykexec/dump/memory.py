@@ -1,5 +1,5 @@
-"""Memory in brief: the kernel's own counters, in bytes. What a CPU has not added to them yet is
-left out, some hundred KiB."""
+"""A summary of memory: the kernel's own counters, in bytes. Some hundred KiB that CPUs have not yet
+added to them are left out."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ BYTES = {
     "reclaimable_slab": (NODE, "node_stat_item", "NR_SLAB_RECLAIMABLE_B"),
     "slab": (NODE, "node_stat_item", "NR_SLAB_UNRECLAIMABLE_B"),
 }
-"""They count pages as well, whatever their names say (include/linux/vmstat.h)."""
+"""These count pages as well, despite their names (include/linux/vmstat.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """`counters` as far as the kernel has them; `files` is the page cache with what is shared."""
+    """`counters` as far as the kernel has them; `files` is the page cache, shared memory
+    included."""
 
     total: int
     counters: dict[str, int]
 
 
 def read_memory(linux: Linux) -> Memory:
-    """Raises KexecError where not even the total is known."""
+    """Raises KexecError if not even the total is known."""
     total = linux.memory.u64(linux.symbols.address("_totalram_pages")) * PAGE
     counters = {}
     for name, (table, enum, item) in (PAGES | BYTES).items():

@@ -1,5 +1,5 @@
-"""Loaded modules: the list that starts at `modules`, what each does to the kernel's taint, and the
-symbols of one (kernel/module/)."""
+"""Loaded modules: the list that starts at `modules`, how each taints the kernel, and the symbols of
+one (kernel/module/)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SYMBOL_SIZE = 24
 """Elf64_Sym: name (4), info, other, section (2), value (8), size (8)."""
 NAME_MAX = 512
 UNFORMED = 3
-"""MODULE_STATE_UNFORMED: it is not there yet."""
+"""MODULE_STATE_UNFORMED: it is still being set up."""
 TAINTS = (("P", 0), ("O", 12), ("F", 1), ("C", 10), ("E", 13), ("K", 15))
-"""Of a module, as /proc/modules shows them (module_flags_taint): letter and bit."""
+"""Taint flags of a module as /proc/modules shows them (module_flags_taint): letter and bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def modules(linux: Linux) -> Iterator[Module]:
 
 
 def spans_of(linux: Linux, addr: int) -> Iterator[tuple[int, int]]:
-    """module_memory since 6.4, before that two module_layouts of which `init` is gone by now."""
+    """module_memory since 6.4; before that two module_layouts, of which `init` has been freed."""
     if linux.types.has("module.mem"):
         element, count = linux.types.array(linux.member("module.mem").type)
         each = linux.types.size_of(element)

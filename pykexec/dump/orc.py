@@ -1,5 +1,5 @@
-"""ORC: the kernel's own tables that tell for each instruction where the caller's frame is
-(Documentation/arch/x86/orc-unwinder.rst). One of the image, one of each module."""
+"""ORC: the kernel's own tables that give the caller's frame for each instruction
+(Documentation/arch/x86/orc-unwinder.rst). One table for the kernel image, one for each module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENTRIES_MAX = 1 << 22
 
 
 class Base(Enum):
-    """What a rule starts from (asm/orc_types.h: ORC_REG_*)."""
+    """The register that a rule starts from (asm/orc_types.h: ORC_REG_*)."""
 
     UNDEFINED = auto()
     PREV_SP = auto()
@@ -38,13 +38,13 @@ NEW_BASES = (
     Base.UNDEFINED, Base.AX, Base.DX, Base.SP, Base.BP, Base.DI, Base.R10, Base.R13, Base.PREV_SP,
     Base.SP_INDIRECT, Base.BP_INDIRECT,
 )  # fmt: skip
-"""By their number: 7.2 counts in another way than 6.12, and no type tells. The first instruction
-of a function does: its caller's frame is above the return address, SP and 8."""
+"""Indexed by their number. 7.2 numbers them differently from 6.12, and no type shows which. The
+first instruction of a function does: its caller's frame is above the return address, at SP + 8."""
 PLAIN_FUNCTION = "schedule"
 
 
 class Kind(Enum):
-    """What lies at the caller's stack pointer."""
+    """What the rule's base and offset point at."""
 
     UNDEFINED = auto()
     END = auto()
@@ -54,13 +54,13 @@ class Kind(Enum):
 
 
 OLD_KINDS = (Kind.CALL, Kind.REGS, Kind.REGS_PARTIAL)
-"""Up to 6.3, with the end as a bit of its own."""
+"""Up to 6.3, with a separate bit for the end."""
 NEW_KINDS = (Kind.UNDEFINED, Kind.END, Kind.CALL, Kind.REGS, Kind.REGS_PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How to come from one frame to its caller's."""
+    """How to get from one frame to that of its caller."""
 
     sp_base: Base
     sp_offset: int
@@ -71,7 +71,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`count` addresses, each relative to where it lies, sorted, and as many entries."""
+    """`count` sorted addresses, each relative to its own location, and as many entries."""
 
     ips: int
     entries: int
@@ -79,7 +79,7 @@ class Table:
 
 
 class Orc:
-    """Rules by address. Raises UnknownKernel where the kernel was built without ORC."""
+    """Rules by address. Raises UnknownKernel if the kernel was built without ORC."""
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
@@ -93,7 +93,7 @@ class Orc:
         self.bases = self.numbering(symbols.address(PLAIN_FUNCTION))
 
     def numbering(self, entry: int) -> tuple[Base, ...]:
-        """Raises UnknownKernel for one that is not known."""
+        """Raises UnknownKernel for an unknown numbering."""
         raw = self.find(self.table, entry)
         number = self.fields.number(raw or b"", "sp_reg")
         for bases in (OLD_BASES, NEW_BASES):
@@ -102,7 +102,7 @@ class Orc:
         raise UnknownKernel(f"ORC has number {number} for the stack pointer")
 
     def rule(self, addr: int, module: Module | None) -> Rule | None:
-        """Of the instruction at `addr`; None where the table has none that goes on."""
+        """The rule for the instruction at `addr`; None if the table has none that leads on."""
         table = self.of_module(module) if module else self.table
         raw = self.find(table, addr) if table else None
         return self.fields.rule(raw, self.bases) if raw else None
@@ -159,7 +159,7 @@ class Fields:
         return int.from_bytes(raw[at : at + 2], "little", signed=True)
 
     def rule(self, raw: bytes, bases: tuple[Base, ...]) -> Rule | None:
-        """None for numbers that stand for nothing."""
+        """None for numbers without a meaning."""
         sp, bp = self.number(raw, "sp_reg"), self.number(raw, "bp_reg")
         kind = self.number(raw, "type")
         if kind >= len(self.kinds) or max(sp, bp) >= len(bases):

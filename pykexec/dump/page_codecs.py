@@ -19,8 +19,8 @@ class MissingPackage(NotSupported):
 
 
 def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
-    """A page of `size` bytes; with `first` at least that much of its start where that is
-    quicker. Raises DamagedDump, MissingPackage."""
+    """A page of `size` bytes. With `first`, possibly only its start, at least that many bytes,
+    where that is faster. Raises DamagedDump, MissingPackage."""
     try:
         if flags & ZLIB:
             return inflated(data, size, first)
@@ -40,7 +40,7 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
 
 
 def inflated(data: bytes, size: int, first: int) -> bytes:
-    """Up to the checksum at the end, if more than the start is wanted."""
+    """Includes the checksum at the end, if more than the start is wanted."""
     stream = zlib.decompressobj()
     page = stream.decompress(data, first or size)
     if not first and (stream.decompress(stream.unconsumed_tail, 1) or not stream.eof):
@@ -49,7 +49,7 @@ def inflated(data: bytes, size: int, first: int) -> bytes:
 
 
 def unpack_zstd(data: bytes, size: int) -> bytes:
-    """By Python's own module (3.14), its backport, or the package zstandard."""
+    """With Python's own module (3.14), its backport, or the package zstandard."""
     for name in ("compression.zstd", "backports.zstd"):
         try:
             module = __import__(name, fromlist=["zstd"])

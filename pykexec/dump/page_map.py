@@ -1,5 +1,5 @@
-"""Which memory a dump holds and which it lists without contents, as runs of addresses; and
-whether the file has all that its tables promise."""
+"""Which memory a dump holds and which it lists without contents, as runs of addresses; and whether
+the file has everything that its tables list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pykexec.dump.file import Bytes
 
 RUNS_MAX = 1 << 20
-"""Of a filtered dump of 64 GiB there are some hundred thousand at most."""
+"""A filtered dump of 64 GiB has some hundred thousand at most."""
 BATCH = 4096
 
 Run = tuple[int, int]
@@ -33,7 +33,8 @@ def held(memory: ElfMemory | KdumpMemory) -> list[Run]:
 
 
 def listed(memory: ElfMemory | KdumpMemory) -> list[Run]:
-    """All of the crashed kernel's memory by the dump's tables, filtered pages included."""
+    """All of the crashed kernel's memory according to the dump's tables, filtered pages
+    included."""
     if isinstance(memory, ElfMemory):
         return [(start, end) for start, end, _, _ in memory.spans]
     return in_bytes(memory, memory.bitmap - memory.bitmap_room)
@@ -45,7 +46,7 @@ def in_bytes(memory: KdumpMemory, offset: int) -> list[Run]:
 
 
 def bit_runs(file: Bytes, offset: int, size: int) -> list[Run]:
-    """Runs of ones in a bitmap of `size` bytes; a byte's lowest bit is first."""
+    """Runs of ones in a bitmap of `size` bytes; the lowest bit of a byte is first."""
     found: list[Run] = []
     for at in range(0, size, RANK_BYTES):
         raw = file.read(offset + at, min(RANK_BYTES, size - at))
@@ -72,7 +73,7 @@ def ones(number: int) -> Iterator[Run]:
 
 
 def first_missing(memory: ElfMemory | KdumpMemory) -> str:
-    """What the tables promise first that the file does not have; "" where all is there."""
+    """The first thing that the tables list and the file lacks; "" if nothing is missing."""
     if isinstance(memory, ElfMemory):
         for start, _, filled, offset in memory.spans:
             end = offset + filled - start
@@ -83,7 +84,7 @@ def first_missing(memory: ElfMemory | KdumpMemory) -> str:
 
 
 def missing_page(memory: KdumpMemory) -> str:
-    """By the descriptors, each of which is looked at."""
+    """Checks every page descriptor."""
     file, count = memory.file, memory.size // memory.block - memory.first
     for at in range(0, count, BATCH):
         size = min(BATCH, count - at) * PAGE.size
@@ -97,7 +98,8 @@ def missing_page(memory: KdumpMemory) -> str:
 
 
 def unreadable_page(memory: KdumpMemory, runs: list[Run], samples: int) -> tuple[int, str]:
-    """Reads some pages, evenly spread: how many, and what is wrong with the first bad one."""
+    """Read evenly spread pages. Returns how many were read, and what is wrong with the first bad
+    one."""
     total = sum(end - start for start, end in runs) // memory.block
     step = max(1, total // samples)
     number = done = 0

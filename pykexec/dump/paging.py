@@ -17,12 +17,13 @@ PRESENT, HUGE = 1, 0x80
 FRAME = 0xFFFFFFFFFF000
 PAGE_SHIFT = 12
 KEPT = 1 << 13
-"""Translations, and page tables of a page each in a quarter of that; then they start anew."""
+"""Translations to cache, and four times fewer page tables of a page each; a full cache is
+cleared."""
 UNLIMITED = 1 << 62
 CLOCK_EVERY = 256
 """Reads between two looks at the clock."""
 READ_MAX = 64 << 20
-"""Bytes at once. What is larger is no size that a kernel's structure has."""
+"""Bytes per read: no structure of the kernel is larger."""
 
 
 class KernelMemory:
@@ -38,13 +39,13 @@ class KernelMemory:
         self.frame = FRAME & ~encrypted
         """`encrypted` is the C-bit of AMD's memory encryption (NUMBER(sme_mask))."""
         self.leaves: dict[int, tuple[int, int]] = {}
-        """Page number: (physical address of the page it lies in, shift of that page)."""
+        """Page number: (physical address of the page that contains it, shift of that page)."""
         self.tables: dict[int, bytes] = {}
         self.left, self.until = UNLIMITED, 0.0
 
     def limit(self, reads: int, until: float) -> None:
-        """At most so many reads from now on, and none after `until` (time.process_time): then they
-        raise OutOfTime. It is the number that ends a damaged list, on slow machines too."""
+        """Allow `reads` more reads, and none after `until` (time.process_time): further ones raise
+        OutOfTime. The number of reads is what ends a damaged list, also on slow machines."""
         self.left, self.until = reads, until
 
     def tick(self) -> None:
@@ -72,7 +73,7 @@ class KernelMemory:
     def walk(self, addr: int) -> tuple[int, int]:
         """The leaf entry: (physical address of its page, shift)."""
         if not self.lowest <= addr < 1 << 64:
-            raise NotInDump(f"{addr:#x} is no address of the kernel")
+            raise NotInDump(f"{addr:#x} is not a kernel address")
         table = self.root
         for shift in self.shifts:
             at = (addr >> shift & 511) * 8
@@ -116,7 +117,8 @@ class KernelMemory:
         return int.from_bytes(self.read(addr, 4), "little")
 
     def text(self, addr: int, limit: int) -> bytes:
-        """A C string, without its NUL; at most `limit` bytes, and never over an end of memory."""
+        """A C string, without its NUL; at most `limit` bytes, and never past the end of mapped
+        memory."""
         self.tick()
         found = b""
         while len(found) < limit and b"\0" not in found:

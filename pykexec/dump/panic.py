@@ -1,4 +1,4 @@
-"""Why the kernel crashed, by its log; and the log's last lines."""
+"""Why the kernel crashed, according to its log; and the log's last lines."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CAUSE = re.compile(
 )
 """What the kernel prints before a panic whose own message says little ("Fatal exception")."""
 CAUSE_SECONDS = 10
-"""Before the panic at most: what is older has had no such end."""
+"""At most this long before the panic: older messages did not lead to it."""
 LINE_MAX = 1000
 
 
 @dataclass(frozen=True)
 class LogEnd:
-    """`message` of the panic and `cause` before it, None where the log has none; `nanoseconds`
-    since the boot of the last record. `problem` is where reading the log ended early."""
+    """`message` of the panic and `cause` before it, None if the log has none; `nanoseconds` from
+    boot to the last record. `problem` says why reading the log ended early."""
 
     message: str | None
     cause: str | None
@@ -39,7 +39,7 @@ class LogEnd:
 
 
 def read_end(records: Iterable[Record]) -> LogEnd:
-    """All of the log is read, and its end kept."""
+    """Reads the complete log, and keeps its end."""
     lines: deque[bytes] = deque(maxlen=LAST_LINES)
     message, cause, cause_at, now, count = None, None, 0, None, 0
     problem = None

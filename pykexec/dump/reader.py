@@ -19,7 +19,7 @@ OLDER = {b"DISKDUMP": "a diskdump file", b"\xd9\x1f\xa1\xed": "an LKCD dump"}
 
 
 class Dump:
-    """What is in a file. `memory` is by physical address; `kernel` by the crashed kernel's
+    """The contents of a file. `memory` is by physical address; `kernel` by the crashed kernel's
     virtual addresses, once its page tables are known."""
 
     def __init__(self, memory: ElfMemory | KdumpMemory, flattened: bool, size: int) -> None:
@@ -40,8 +40,8 @@ class Dump:
 
     @property
     def info(self) -> VmcoreInfo:
-        """VMCOREINFO of its note, else of the first place in memory that is one. Raises
-        UnknownKernel; memory is searched once."""
+        """VMCOREINFO from its note, or else the first valid copy in memory. Raises UnknownKernel;
+        memory is searched once."""
         if self.known_info is None:
             try:
                 self.known_info = self.noted_info() or self.scanned_info()
@@ -60,8 +60,8 @@ class Dump:
         return None
 
     def scanned_info(self) -> VmcoreInfo:
-        """Of a kernel that was here before, the same may lie about: the first one counts by
-        which the kernel's own name can be read."""
+        """An earlier kernel may have left a copy too: the first one counts by which the kernel's
+        own name can be read."""
         first = None
         for info in scanned(self.memory):
             self.info_source = "memory"
@@ -71,7 +71,7 @@ class Dump:
         if first is None:
             raise UnknownKernel(
                 "there is no VMCOREINFO, neither as a note nor in memory",
-                hint="memory of a guest has it only when that ran Linux with CONFIG_VMCORE_INFO",
+                hint="a guest's memory has it only if the guest ran Linux with CONFIG_VMCORE_INFO",
             )
         return first
 
@@ -84,14 +84,14 @@ class Dump:
 
 
 def kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> KernelMemory:
-    """By swapper_pg_dir, which lies in the kernel's image at phys_base."""
+    """Uses swapper_pg_dir, which is in the kernel's image at phys_base."""
     root = info.symbol("swapper_pg_dir") - START_KERNEL_MAP + info.number("phys_base", 0)
     levels = 5 if info.number("pgtable_l5_enabled", 0) else 4
     return KernelMemory(memory, root & ~0xFFF, levels, info.number("sme_mask", 0))
 
 
 def names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
-    """Whether init_uts_ns, by this VMCOREINFO, has its release."""
+    """Whether init_uts_ns, located by this VMCOREINFO, has the release that it names."""
     from pykexec.errors import KexecError
 
     try:
@@ -127,7 +127,7 @@ def open_dump(path: str) -> Dump:
         return Dump(KdumpMemory(file), flattened, outer.size)
     for magic, what in OLDER.items():
         if head.startswith(magic):
-            raise NotADump(f"{path}: {what}, which is not read here", hint="crash(8) reads it")
+            raise NotADump(f"{path}: {what}, which is not supported", hint="crash(8) reads it")
     if not head.startswith(MAGIC):
         raise NotADump(f"{path}: not a dump: it starts with {ascii(head[:8])[2:-1]}")
     return Dump(ElfMemory(file), flattened, outer.size)

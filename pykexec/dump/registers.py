@@ -1,4 +1,4 @@
-"""Registers of the CPUs, out of the NT_PRSTATUS notes."""
+"""Registers of the CPUs, from the NT_PRSTATUS notes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NAMES = (
     "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx",
     "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
 )  # fmt: skip
-"""struct pt_regs of x86_64, which user_regs_struct starts with; 8 bytes each."""
+"""struct pt_regs of x86_64, the beginning of user_regs_struct; 8 bytes each."""
 OFFSETS = {name: number * 8 for number, name in enumerate(NAMES)}
 SIZE = len(NAMES) * 8
 IRET = OFFSETS["rip"]
-"""What the processor itself pushes starts here."""
+"""Start of the registers that the processor itself pushes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registers:
-    """`values` by their names; of a frame of which only a part was saved the others are missing."""
+    """`values` by their names; registers that a partial frame did not save are missing."""
 
     values: dict[str, int]
 
@@ -41,7 +41,7 @@ class Registers:
 
 
 def cpu_registers(dump: Dump) -> Iterator[tuple[int, Registers]]:
-    """(PID, registers) of each note, in the order of the CPUs that left one."""
+    """(PID, registers) of each note, in the order of the CPUs that have one."""
     for name, kind, desc in dump.notes:
         if name == b"CORE" and kind == NT_PRSTATUS and len(desc) >= REGS_OFFSET + SIZE:
             pid = int.from_bytes(desc[PID_OFFSET : PID_OFFSET + 4], "little")

@@ -1,7 +1,7 @@
-"""One page about a crash: everything that a dump tells without debug symbols.
+"""One page about a crash: everything that can be read from a dump without debug symbols.
 
-Sections are read one after the other, each in limited time. One that cannot be read is None,
-one of which a part is missing says so; the reasons are in `problems`.
+Sections are read one after the other, each in limited time. A section that cannot be read is None,
+and a missing part is noted; the reasons are in `problems`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pykexec.dump.tasks import (
 from pykexec.errors import KexecError
 
 SECTION_READS, ALL_READS = 400_000, 1_000_000
-"""Some microseconds each: with them a report of anything takes five seconds at most. A machine
-of 10,000 processes takes 200,000."""
+"""At some microseconds each, a report on any dump takes five seconds at most. A machine with 10,000
+processes takes 200,000 reads."""
 SECTION_SECONDS = 20.0
-"""Of a processor: for pages that take long to unpack."""
+"""Processor time: a limit for pages that take long to unpack."""
 LARGEST = 10
 BLOCKED_MAX = 100
 CPUS_SHOWN = 256
@@ -48,8 +48,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """`uptime` in seconds: the time of the last record of the log. `crashed` in UTC, of a dump by
-    a capture kernel."""
+    """`uptime` in seconds: the time of the last log record. `crashed` in UTC, if a capture kernel
+    made the dump."""
 
     release: str
     version: str | None
@@ -61,8 +61,8 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """What one ran. `task` is None where the kernel's tasks cannot be read, `registers` where the
-    CPU left none."""
+    """What a CPU was running. `task` is None if the kernel's tasks cannot be read, `registers` if
+    they were not saved."""
 
     number: int
     task: Task | None
@@ -80,7 +80,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """All that were read; `largest` with the pages of their memory."""
+    """All tasks that were read; `largest` has the processes with most memory, in pages."""
 
     processes: int
     threads: int
@@ -90,8 +90,8 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """What was to capture this: `reserved` is [start, end) of the crash kernel's memory, None for
-    none; `entry` and `segments` of the image in the crash slot, None for none."""
+    """The crash kernel that was loaded: `reserved` is [start, end) of its reserved memory, or None;
+    `entry` and `segments` of the image in the crash slot, or None."""
 
     reserved: tuple[int, int] | None
     entry: int | None
@@ -100,7 +100,7 @@ class Armed:
 
 @dataclass
 class Report:
-    """Sections in the order in which they are shown; None is unknown."""
+    """Sections in the order in which they are shown; None means unknown."""
 
     dump: Dump
     system: System | None = None
@@ -117,13 +117,13 @@ class Report:
 
     @property
     def panic_task(self) -> Task | None:
-        """What ran on the CPU that panicked."""
+        """The task that ran on the CPU that panicked."""
         found = [cpu.task for cpu in self.cpus or () if cpu.number == self.panic_cpu]
         return found[0] if found else None
 
 
 class Maker:
-    """Makes a report of one dump."""
+    """Makes the report on one dump."""
 
     def __init__(self, dump: Dump) -> None:
         self.dump, self.linux = dump, Linux(dump)
@@ -145,7 +145,7 @@ class Maker:
         return report
 
     def section(self, name: str, read: Callable[[], T]) -> T | None:
-        """None, and the reason among the problems, for one that cannot be read."""
+        """None for a section that cannot be read; adds the reason to the problems."""
         most = min(SECTION_READS, self.reads)
         memory = self.known_memory()
         if memory:
@@ -160,7 +160,7 @@ class Maker:
                 self.reads -= most - max(memory.left, 0)
 
     def known_memory(self) -> KernelMemory | None:
-        """Without a kernel whose memory could be read there is nothing to limit."""
+        """None if the kernel's memory cannot be read: then there is nothing to limit."""
         try:
             return self.dump.kernel
         except KexecError:
@@ -213,7 +213,7 @@ class Maker:
         return end
 
     def panic_cpu(self) -> int | None:
-        """None where no CPU has panicked."""
+        """None if no CPU has panicked."""
         found = self.linux.memory.u32(self.linux.symbols.address("panic_cpu"))
         return None if found == INVALID_CPU else found
 
@@ -221,7 +221,7 @@ class Maker:
         return self.linux.memory.u64(self.linux.symbols.address("tainted_mask"))
 
     def cpus(self) -> list[Cpu]:
-        """Notes are in the order of the CPUs; one that left none comes last or not at all."""
+        """Notes are in the order of the CPUs; a CPU without one comes last or not at all."""
         tasks = self.optional("cpus", lambda: current_tasks(self.linux)) or []
         notes = [registers for _, registers in cpu_registers(self.dump)]
         found = []
@@ -232,14 +232,14 @@ class Maker:
             frames = self.frames_of(registers) if registers else []
             found.append(Cpu(number, task, registers, frames))
         if not found:
-            raise UnknownKernel("the dump has the registers of no CPU")
+            raise UnknownKernel("the dump does not have the registers of any CPU")
         return found
 
     def frames_of(self, registers: Registers) -> list[Frame]:
         return self.optional("cpus", lambda: self.unwinder.of_registers(registers)) or []
 
     def tasks(self) -> Tasks:
-        """Of damaged lists what comes before the damage."""
+        """Damaged lists are read up to the damage."""
         leaders: list[Task] = []
         try:
             leaders.extend(processes(self.linux))
@@ -253,8 +253,8 @@ class Maker:
         return Tasks(len(leaders), count, shown, most)
 
     def threads(self, leaders: list[Task]) -> tuple[int, list[Task]]:
-        """How many there are, and those that are blocked. Of a process whose list cannot be read
-        the first thread counts."""
+        """How many there are, and those that are blocked. A process whose list cannot be read
+        counts with its first thread."""
         count, blocked, lost = 0, list[Task](), list[KexecError]()
         reader = TaskReader(self.linux)
         for leader in leaders:
@@ -300,16 +300,16 @@ class Maker:
 
 
 NODENAME, VERSION = 1, 3
-"""Of new_utsname."""
+"""Indexes of fields of new_utsname."""
 
 
 def crash_time(text: str) -> datetime | None:
-    """CRASHTIME of VMCOREINFO, seconds of the epoch."""
+    """CRASHTIME of VMCOREINFO, in seconds since the epoch."""
     if not text.isascii() or not text.isdigit() or len(text) > 11:
         return None
     return datetime.fromtimestamp(int(text), UTC)
 
 
 def make_report(dump: Dump) -> Report:
-    """All that can be read. Raises only what keeps the file itself from being read."""
+    """Everything that can be read. Raises only errors that prevent reading the file at all."""
     return Maker(dump).make()

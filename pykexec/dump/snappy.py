@@ -1,4 +1,4 @@
-"""One raw block of Snappy, unpacked (google/snappy, format_description.txt)."""
+"""Unpack one raw block of Snappy (google/snappy, format_description.txt)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pykexec.dump.lzo import copy_match
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """The block's `size` bytes at most. Raises ValueError or IndexError for a damaged one."""
+    """At most `size` bytes of the block. Raises ValueError or IndexError for a damaged one."""
     length, at = preamble(data)
     if length > size:
         raise ValueError("it unpacks to more than a page")
@@ -48,4 +48,4 @@ def preamble(data: bytes) -> tuple[int, int]:
         value |= (data[at] & 0x7F) << 7 * at
         if data[at] < 0x80:
             return value, at + 1
-    raise ValueError("no size in front")
+    raise ValueError("no size at the beginning")

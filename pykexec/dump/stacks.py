@@ -1,5 +1,5 @@
-"""Backtraces, as arch/x86/kernel/unwind_orc.c makes them of a live stack. Where the tables end or
-the stack is damaged, the return addresses that lie on the stack follow, as guesses."""
+"""Backtraces, as arch/x86/kernel/unwind_orc.c makes them for a live stack. Where the tables end or
+the stack is damaged, the return addresses found on the stack follow, as guesses."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ GUESSES_MAX = 64
 STACK_SIZE = 16 << 10
 """THREAD_SIZE of x86_64."""
 RESUME_BYTES = 1 << 10
-"""Of a stack, searched for the first frame; __crash_kexec has 200 of its own."""
+"""Bytes of a stack to search for the first frame; __crash_kexec itself uses 200."""
 FRAME_DEFAULT = 56
 """struct inactive_task_frame: r15 to r12, bx, bp, return address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One line of a backtrace. `guess`: an address on the stack, perhaps of an older call."""
+    """One line of a backtrace. `guess`: an address found on the stack, possibly of an older
+    call."""
 
     ip: int
     place: Place | None
     guess: bool = False
     registers: Registers | None = None
-    """That an interrupt or a fault has saved here."""
+    """Registers that an interrupt or a fault saved here."""
 
     def __str__(self) -> str:
         where = str(self.place) if self.place else f"{self.ip:#x}"
@@ -42,7 +43,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of the unwinder. `exact`: ip is where the CPU was, not where a call returns to."""
+    """State of the unwinder. `exact`: ip is where the CPU was, not where a call returns to."""
 
     ip: int
     sp: int
@@ -55,7 +56,7 @@ LOST = State(0, 0, 0, False)
 
 
 class Unwinder:
-    """Of one kernel."""
+    """Unwinds the stacks of one kernel."""
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
@@ -82,22 +83,22 @@ class Unwinder:
         return next((module for module in self.modules if module.holds(ip)), None)
 
     def place_of(self, ip: int, exact: bool) -> Place | None:
-        """A call may be the last instruction of its function: what it returns to counts as the
-        byte before (kernel/kallsyms.c: sprint_backtrace)."""
+        """A call may be the last instruction of its function, so the byte before a return address
+        is looked up (kernel/kallsyms.c: sprint_backtrace)."""
         if exact:
             return self.place(ip)
         found = self.place(ip - 1)
         return replace(found, offset=found.offset + 1) if found else None
 
     def place(self, ip: int) -> Place | None:
-        """None for an address that is no text."""
+        """None for an address outside of text."""
         if self.is_text(ip):
             return self.linux.symbols.place(ip)
         module = self.module_of(ip)
         return place_in(self.linux, module, ip) if module else None
 
     def of_registers(self, registers: Registers) -> list[Frame]:
-        """From where a CPU was."""
+        """The backtrace from where a CPU was."""
         values = registers.values
         if registers.from_user:
             return [Frame(values["rip"], None)]
@@ -106,7 +107,8 @@ class Unwinder:
         )
 
     def of_task(self, task: Task) -> list[Frame]:
-        """From where a task that does not run went to sleep (struct inactive_task_frame)."""
+        """The backtrace from where a task that is not running went to sleep (struct
+        inactive_task_frame)."""
         linux, sp = self.linux, task.kernel_stack
         size = FRAME_DEFAULT
         if linux.types.has("inactive_task_frame.ret_addr"):
@@ -137,9 +139,9 @@ class Unwinder:
         yield from self.guesses(state.sp)
 
     def resumed(self, state: State) -> State:
-        """Of a CPU whose own instruction has no rule: the first return address on its stack from
-        which the rules lead to the stack's end. What crash_setup_regs (kexec.h) notes as rip may
-        be any address near the function: a compiler is free to move the label of _THIS_IP_."""
+        """For a CPU whose own instruction has no rule: the first return address on its stack from
+        which the rules lead to the end of the stack. What crash_setup_regs (kexec.h) notes as rip
+        may be any address near the function: a compiler is free to move the label of _THIS_IP_."""
         for at in range(state.sp + 7 & ~7, state.sp + RESUME_BYTES, 8):
             try:
                 found = State(self.linux.memory.u64(at), at + 8, state.bp, False)
@@ -150,7 +152,7 @@ class Unwinder:
         return LOST
 
     def ends(self, state: State) -> bool:
-        """Whether the rules lead on, to the end of the stack or into user space."""
+        """Whether the rules lead from here to the end of the stack or into user space."""
         for number in range(FRAMES_MAX):
             after = self.caller(state)
             if after is None or (after.registers and after.registers.from_user):
@@ -217,7 +219,7 @@ class Unwinder:
         return None
 
     def guesses(self, sp: int) -> Iterator[Frame]:
-        """What lies on the stack up to its end and is an address in text."""
+        """The addresses in text that are found on the stack, up to its end."""
         left, end = GUESSES_MAX, (sp | STACK_SIZE - 1) + 1
         for at in range(sp + 7 & ~7, end, 8):
             try:
@@ -234,6 +236,6 @@ class Unwinder:
 
 
 def of_saved(registers: Registers, bp: int) -> State:
-    """Where an interrupt or a fault came."""
+    """The state in which an interrupt or a fault occurred."""
     values = registers.values
     return State(values["rip"], values["rsp"], values.get("rbp", bp), True, registers)

@@ -1,8 +1,7 @@
-"""Symbols of the kernel, out of its own kallsyms tables (scripts/kallsyms.c, kernel/kallsyms.c).
+"""Symbols of the kernel, from its own kallsyms tables (scripts/kallsyms.c, kernel/kallsyms.c).
 
-VMCOREINFO names the tables since Linux 6.0. Names are packed by a table of 256 tokens; three
-rules for addresses are in use, and the one is taken by which a symbol that VMCOREINFO has
-too gets the address that it has there.
+VMCOREINFO names the tables since Linux 6.0. Names are compressed with a table of 256 tokens. Three
+rules for addresses exist; the one is used that agrees with the addresses of symbols in VMCOREINFO.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ class Place:
 
 
 class Symbols:
-    """In the order of the tables, which is that of the addresses."""
+    """In the order of the tables, which is the order of the addresses."""
 
     def __init__(self, names: list[bytes], addresses: array[int]) -> None:
         self.names, self.addresses = names, addresses
         self.numbers = {name: at for at, name in reversed(list(enumerate(names)))}
-        """Of several of a name the first."""
+        """If several symbols have the same name, the first."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def find(self, name: str) -> int | None:
-        """The address of a symbol, None without one."""
+        """The address of a symbol, or None."""
         at = self.numbers.get(name.encode())
         return None if at is None else self.addresses[at]
 
@@ -65,7 +64,8 @@ class Symbols:
         return found
 
     def first(self, *names: str) -> int:
-        """Of symbols that kernels have had one after the other. Raises UnknownKernel."""
+        """The address of the first of these names that exists: kernels renamed it. Raises
+        UnknownKernel."""
         for name in names:
             found = self.find(name)
             if found is not None:
@@ -74,7 +74,7 @@ class Symbols:
 
     @cached_property
     def text(self) -> tuple[range, ...]:
-        """The kernel's text, and that of its start, which is free memory later."""
+        """The kernel's text, and its init text, which is freed after boot."""
         spans = ((self.find(a), self.find(b)) for a, b in TEXT)
         return tuple(range(a, b) for a, b in spans if a is not None and b is not None)
 
@@ -91,7 +91,7 @@ class Symbols:
 
 
 def read_symbols(kernel: KernelMemory, info: VmcoreInfo) -> Symbols:
-    """All of them. Raises UnknownKernel, DamagedDump, NotInDump."""
+    """Read all symbols. Raises UnknownKernel, DamagedDump, NotInDump."""
     count = kernel.u32(info.symbol("kallsyms_num_syms"))
     if not 0 < count <= COUNT_MAX:
         raise DamagedDump(f"kallsyms has {count} symbols")
@@ -111,13 +111,13 @@ def read_tokens(kernel: KernelMemory, info: VmcoreInfo) -> list[bytes]:
 
 
 def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
-    """Names without the letter of their type in front."""
+    """Names without the leading type letter."""
     at, room = 0, TEXT_MAX
     try:
         for _ in range(count):
             size = data[at]
             at += 1
-            if size & 0x80:  # since 6.1, for names that are longer
+            if size & 0x80:  # since 6.1, for longer names
                 size = size & 0x7F | data[at] << 7
                 at += 1
             end = at + size
@@ -132,14 +132,14 @@ def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
 
 
 def read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: list[bytes]) -> array[int]:
-    """By whichever of the rules is this kernel's."""
+    """Addresses, by the rule that this kernel follows."""
     table = info.symbol("kallsyms_offsets")
     offsets = array("i", kernel.read(table, 4 * len(names)))
     known = known_symbols(info, names)
     for rule in rules(kernel, info, table):
         if all(rule(at, offsets[at]) == addr for at, addr in known):
             return array("Q", [rule(at, offset) for at, offset in enumerate(offsets)])
-    raise UnknownKernel("the addresses of kallsyms follow none of the rules that are known")
+    raise UnknownKernel("the addresses of kallsyms follow none of the known rules")
 
 
 Rule = Callable[[int, int], int]
@@ -147,7 +147,7 @@ Rule = Callable[[int, int], int]
 
 
 def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...]:
-    """Those that a kernel with these keys may have."""
+    """The rules that a kernel with these keys may follow."""
     if not info.has("SYMBOL(kallsyms_relative_base)"):  # 7.x
 
         def to_entry(at: int, offset: int) -> int:
@@ -166,7 +166,7 @@ def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...
 
 
 def known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]:
-    """(number in the table, address) of symbols that VMCOREINFO has too."""
+    """(index in the table, address) of symbols that are in VMCOREINFO too."""
     wanted = {
         name.encode(): info.symbol(name)
         for name in ("_stext", "init_uts_ns", "node_online_map", "prb")
@@ -174,5 +174,5 @@ def known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]
     }
     found = [(at, wanted[name]) for at, name in enumerate(names) if name in wanted]
     if not found:
-        raise DamagedDump("none of the symbols of VMCOREINFO is in kallsyms")
+        raise DamagedDump("kallsyms has none of the symbols in VMCOREINFO")
     return found

@@ -1,4 +1,4 @@
-"""Taint in words (Documentation/admin-guide/tainted-kernels.rst)."""
+"""The meaning of the taint flags (Documentation/admin-guide/tainted-kernels.rst)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORDS = (
     ("N", "a test ran in the kernel"),
     ("J", "user space changed a device through fwctl"),
 )
-"""By bit: the letter that the kernel prints, and what it means."""
+"""By bit number: the letter that the kernel prints, and its meaning."""
 
 
 def taint_words(mask: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tasks: the processes and threads that there were, by the list that starts at init_task."""
+"""Tasks: the processes and threads in the list that starts at init_task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pykexec.dump.linux import Linux
 from pykexec.errors import KexecError
 
 TASKS_MAX = 1 << 18
-"""Threads; /proc/sys/kernel/threads-max of most machines is less."""
+"""Limit for threads; /proc/sys/kernel/threads-max is lower on most machines."""
 UNINTERRUPTIBLE, NOLOAD = 0x2, 0x400
 RTLOCK_WAIT, FROZEN = 0x1000, 0x8000
 REPORTED = 0x7F
@@ -18,13 +18,13 @@ REPORTED = 0x7F
 LETTERS = "RSDTtXZP"
 IDLE = UNINTERRUPTIBLE | NOLOAD
 MM_COUNTERS = (0, 1, 3)
-"""MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES: what VmRSS is (fs/proc/task_mmu.c)."""
+"""MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES: their sum is VmRSS (fs/proc/task_mmu.c)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`address` of its task_struct, `mm` that of its memory (0 for a thread of the kernel);
-    `parent` is a PID."""
+    """`address` of its task_struct, `mm` of its mm_struct (0 for a kernel thread); `parent` is a
+    PID."""
 
     address: int
     pid: int
@@ -34,21 +34,21 @@ class Task:
     state: str
     mm: int
     kernel_stack: int
-    """Where its stack pointer was when it last slept (thread.sp)."""
+    """Its stack pointer when it last slept (thread.sp)."""
 
     @property
     def leads(self) -> bool:
-        """It is the first thread of its process."""
+        """Whether it is the first thread of its process."""
         return self.pid == self.tgid
 
     @property
     def blocked(self) -> bool:
-        """It waits and cannot be interrupted, as the D of ps(1)."""
+        """Whether it is in uninterruptible sleep, state D of ps(1)."""
         return self.state == "D"
 
 
 def state_letter(state: int, exit_state: int) -> str:
-    """As /proc/PID/stat has it (include/linux/sched.h: __task_state_index)."""
+    """As in /proc/PID/stat (include/linux/sched.h: __task_state_index)."""
     if state & IDLE == IDLE:
         return "I"
     if state & (RTLOCK_WAIT | FROZEN):
@@ -58,7 +58,7 @@ def state_letter(state: int, exit_state: int) -> str:
 
 
 class TaskReader:
-    """Reads a task_struct in one piece; where its members are is asked once."""
+    """Reads a task_struct in one piece; the offsets of its members are looked up once."""
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
@@ -93,7 +93,7 @@ class TaskReader:
         )
 
     def process(self, addr: int) -> int:
-        """The number of a task's process; 0 where it cannot be read."""
+        """The PID of a task's process; 0 if it cannot be read."""
         try:
             return self.linux.memory.u32(addr + self.tgid)
         except KexecError:
@@ -101,7 +101,7 @@ class TaskReader:
 
 
 def processes(linux: Linux) -> Iterator[Task]:
-    """The first thread of each process, without those that idle (PID 0)."""
+    """The first thread of each process, without the idle tasks (PID 0)."""
     reader = TaskReader(linux)
     start = linux.symbols.address("init_task")
     head = start + linux.offset("task_struct.tasks")
@@ -110,7 +110,7 @@ def processes(linux: Linux) -> Iterator[Task]:
 
 
 def threads_of(reader: TaskReader, leader: Task, most: int) -> Iterator[Task]:
-    """Every thread of a process, the first one first; at most so many."""
+    """Every thread of a process, the leader first; at most `most`."""
     linux = reader.linux
     signal = linux.memory.u64(leader.address + linux.offset("task_struct.signal"))
     head = signal + linux.offset("signal_struct.thread_head")
@@ -128,7 +128,7 @@ def threads(linux: Linux) -> Iterator[Task]:
 
 
 def current_tasks(linux: Linux) -> list[Task]:
-    """What each CPU ran, by its number."""
+    """The task that each CPU was running, by CPU number."""
     reader = TaskReader(linux)
     found = linux.symbols.find("current_task")
     if found is None:
@@ -140,7 +140,7 @@ def current_tasks(linux: Linux) -> list[Task]:
 
 
 class MemoryReader:
-    """Pages that a process has: counters of its mm_struct, in one of two forms."""
+    """Pages of a process: counters of its mm_struct, in one of two forms."""
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
@@ -156,7 +156,7 @@ class MemoryReader:
         self.parts = linux.offset("percpu_counter.counters") - count
 
     def pages(self, mm: int, *, exact: bool = True) -> int:
-        """Without `exact` what the CPUs have not added yet is left out: 31 pages for each at most
+        """Without `exact`, pages that the CPUs have not yet added are left out: at most 31 per CPU
         on a small machine. Raises KexecError."""
         total = 0
         for number in MM_COUNTERS:
@@ -170,8 +170,8 @@ class MemoryReader:
 
 
 def largest(linux: Linux, tasks: Iterable[Task], count: int) -> list[tuple[Task, int]]:
-    """(first thread, pages) of the processes that have most memory, the largest first. What
-    cannot be read is left out."""
+    """(first thread, pages) of the processes with most memory, the largest first. Processes that
+    cannot be read are left out."""
     reader = MemoryReader(linux)
 
     def sized(exact: bool, chosen: Iterable[Task]) -> list[tuple[Task, int]]:

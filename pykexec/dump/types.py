@@ -1,5 +1,5 @@
-"""Types of the kernel, out of its BTF (Documentation/bpf/btf.rst): where members are, how large
-structures are, and the values of enumerations."""
+"""Types of the kernel, from its BTF (Documentation/bpf/btf.rst): offsets of members, sizes of
+structures, and values of enumerations."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ ENUM, ARRAY = struct.Struct("<Ii"), struct.Struct("<III")
 SIZE_MAX = 32 << 20
 COUNT_MAX = 1 << 19
 DEPTH = 16
-"""Of structures in each other, and of typedefs."""
+"""Limit for nested structures, and for chains of typedefs."""
 KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_UNION, KIND_ENUM, KIND_FWD = range(1, 8)
 KIND_ENUM64 = 19
 TAIL = {1: 4, 3: 12, 14: 4, 17: 4}
-"""Bytes behind the three words of a type; and a member of those that have several:"""
+"""Bytes after the three words of a type; and bytes per member, for types with several:"""
 EACH = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 ALIASES = frozenset((8, 9, 10, 11, 18))
-"""typedef, volatile, const, restrict, type_tag: the type behind counts."""
+"""typedef, volatile, const, restrict, type_tag: the type they refer to counts."""
 KINDS = 19
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where a member is, in bits from the start of the outermost structure. `bits` is 0 for what
-    is no bit field."""
+    """Where a member is, in bits from the start of the outermost structure. `bits` is 0 unless it
+    is a bit field."""
 
     bit: int
     bits: int
@@ -45,24 +45,24 @@ class Member:
 
 
 class Types:
-    """BTF of the kernel's image; types have numbers, from 1."""
+    """BTF of the kernel's image; types are numbered from 1."""
 
     def __init__(self, data: bytes) -> None:
         if len(data) < HEADER.size:
             raise DamagedDump("BTF ends in its header")
         magic, _, _, head, types, types_size, texts, texts_size = HEADER.unpack_from(data)
         if magic != MAGIC or head + max(types + types_size, texts + texts_size) > len(data):
-            raise DamagedDump("BTF is none, or does not fit into its section")
+            raise DamagedDump("BTF is invalid, or does not fit into its section")
         self.data = data[head + types : head + types + types_size]
         self.texts = data[head + texts : head + texts + texts_size]
         self.offsets = array("I", (0,))
         self.named: dict[int, int] = {}
-        """Offset of its name: the number of a structure or union."""
+        """Offset of the name: the number of the structure or union."""
         self.enums: dict[int, int] = {}
         self.index()
 
     def index(self) -> None:
-        """Where each type starts."""
+        """Find where each type starts."""
         data, at = self.data, 0
         try:
             while at < len(data):
@@ -83,7 +83,7 @@ class Types:
         return len(self.offsets) - 1
 
     def text(self, at: int) -> str:
-        """A name; "" for what has none."""
+        """A name; "" for a type without one."""
         end = self.texts.find(b"\0", at)
         return self.texts[at : end if end >= 0 else at].decode("latin-1")
 
@@ -106,7 +106,7 @@ class Types:
         return found
 
     def resolved(self, number: int) -> int:
-        """What a typedef, const or volatile stands for."""
+        """The type that a typedef, const or volatile stands for."""
         for _ in range(DEPTH):
             _, kind, _, target, _ = self.head(number)
             if kind not in ALIASES:
@@ -115,7 +115,7 @@ class Types:
         raise DamagedDump("BTF: a typedef has no end")
 
     def size_of(self, number: int) -> int:
-        """Bytes of a value."""
+        """Size of a value, in bytes."""
         total = 1
         for _ in range(DEPTH):
             number = self.resolved(number)
@@ -129,15 +129,15 @@ class Types:
         raise DamagedDump("BTF: an array has no end")
 
     def array(self, number: int) -> tuple[int, int]:
-        """(type of its elements, how many) of an array."""
+        """(type, number) of the elements of an array."""
         number = self.resolved(number)
         if self.head(number)[1] != KIND_ARRAY:
-            raise UnknownKernel(f"BTF: type {number} is no array")
+            raise UnknownKernel(f"BTF: type {number} is not an array")
         element, _, count = ARRAY.unpack_from(self.data, self.offsets[number] + 12)
         return element, count
 
     def has(self, path: str) -> bool:
-        """Whether there is such a member, "task_struct.__state"."""
+        """Whether a member such as "task_struct.__state" exists."""
         try:
             self.member(path)
         except UnknownKernel:
@@ -145,8 +145,8 @@ class Types:
         return True
 
     def member(self, path: str) -> Member:
-        """A member of a named structure, also in one without a name inside of it; dots lead on
-        into members that are structures. Raises UnknownKernel."""
+        """A member of a named structure, also if it is in an anonymous structure inside; a dot
+        selects a member of a structure. Raises UnknownKernel."""
         name, *members = path.split(".")
         number, bit, found = self.struct(name), 0, None
         for step in members:
@@ -185,7 +185,7 @@ class Types:
         return self.member(path).offset
 
     def enumerators(self, name: str) -> dict[str, int]:
-        """All values of an enumeration."""
+        """All names and values of an enumeration."""
         number = self.lookup(self.enums, name, "enumeration")
         _, kind, count, _, _ = self.head(number)
         start, each = self.offsets[number] + 12, 8 if kind == KIND_ENUM else 12
@@ -198,7 +198,7 @@ class Types:
 
 
 def read_types(kernel: KernelMemory, symbols: Symbols) -> Types:
-    """Of the section .BTF, which CONFIG_DEBUG_INFO_BTF puts into the image."""
+    """Types from the section .BTF, which CONFIG_DEBUG_INFO_BTF adds to the image."""
     start, end = symbols.address("__start_BTF"), symbols.address("__stop_BTF")
     if not 0 < end - start <= SIZE_MAX:
         raise DamagedDump(f"BTF has {end - start} bytes")

@@ -1,7 +1,7 @@
-"""The file that /proc/vmcore is: ELF core headers + memory.
+"""/proc/vmcore as a file: ELF core headers and memory.
 
-Reads as fs/proc/vmcore.c does, its blind spots included: e_phoff is ignored,
-e_phnum has 16 bits, the notes must come first, p_filesz is not looked at.
+Reads as fs/proc/vmcore.c does, including what it does not check: e_phoff is ignored, e_phnum has 16
+bits, the notes must come first, and p_filesz is ignored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ADDRESSES = 1 << 64
 
 
 class VmcoreNotInitialized(KexecError):
-    """The capture kernel would say "vmcore not initialized" and have no /proc/vmcore."""
+    """The capture kernel would print "vmcore not initialized" and have no /proc/vmcore."""
 
     code = "vmcore-not-initialized"
     usual_hint = "its ELF core headers are damaged, or not those of this load: load again"
@@ -43,23 +43,24 @@ class PhysicalMemory(Protocol):
     """Memory by physical address, as the capture kernel reads it."""
 
     def read(self, addr: int, size: int) -> bytes:
-        """`size` bytes; raises KexecError where there is no old memory."""
+        """`size` bytes. Raises KexecError if there is no old memory."""
         ...
 
     def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
-        """Whole pages into an empty file, at this offset; zeros may stay holes. OSError."""
+        """Write whole pages into an empty file, at this offset; zeros may become holes. Raises
+        OSError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Vmcore:
-    """Header bytes and merged notes as the file has them, and where its pages come from."""
+    """Header bytes and merged notes as they are in the file, and the source of its pages."""
 
     memory: PhysicalMemory
     headers: bytes
-    """Page-rounded ELF header and program headers, offsets already those of the file."""
+    """ELF header and program headers, padded to pages, with offsets in the resulting file."""
     notes: bytes
-    """The merged note segment, page-rounded."""
+    """The merged note segment, padded to pages."""
     pages: tuple[tuple[int, PhysRange], ...]
     """(file offset, old memory) of each PT_LOAD, whole pages, in file order."""
 
@@ -71,7 +72,7 @@ class Vmcore:
         return len(self.headers) + len(self.notes)
 
     def write(self, fd: int) -> None:
-        """Into an empty file, at the same offsets; zeros become holes."""
+        """Write to an empty file, at the same offsets; zeros become holes."""
         os.ftruncate(fd, self.size)
         os.pwrite(fd, self.headers + self.notes, 0)
         for offset, span in self.pages:
@@ -79,12 +80,12 @@ class Vmcore:
 
 
 def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
-    """vmcore_init: raises VmcoreNotInitialized with the reason where the kernel would."""
+    """As vmcore_init: raises VmcoreNotInitialized with the reason if the kernel would fail."""
     phdrs = read_headers(memory, elfcorehdr)
     merged, note_count = merge_notes(memory, phdrs)
     if not merged:
-        raise VmcoreNotInitialized("vmcore not initialized: there is no note that holds anything")
-    # The merged note replaces entry 0; the next note_count - 1 entries are dropped unseen.
+        raise VmcoreNotInitialized("vmcore not initialized: all notes are empty")
+    # The merged note replaces entry 0; the next note_count - 1 entries are dropped unchecked.
     kept = phdrs[note_count:]
     header_size = EHDR.size + PHDR.size * (len(kept) + 1)
     note_offset = align_up(header_size, PAGE_SIZE)
@@ -99,7 +100,7 @@ def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
             pages.append((offset, span))
             where = offset + phdr.p_offset - span.start
             offset += span.size
-            if offset > ADDRESSES:  # the kernel counts on from 0
+            if offset > ADDRESSES:  # in the kernel it wraps around
                 raise VmcoreNotInitialized(
                     f"vmcore not initialized: {offset:#x} bytes up to PT_LOAD {phdr.p_offset:#x}"
                 )
@@ -120,7 +121,7 @@ EHDR_PHNUM = 10
 
 
 def old_pages(phdr: ProgramHeader) -> PhysRange:
-    """The whole pages that a PT_LOAD touches, by where they are now."""
+    """The whole pages that a PT_LOAD touches, at their present address."""
     end = phdr.p_offset + phdr.p_memsz
     if end > ADDRESSES - PAGE_SIZE:
         raise VmcoreNotInitialized(
@@ -130,7 +131,7 @@ def old_pages(phdr: ProgramHeader) -> PhysRange:
 
 
 def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
-    """parse_crash_elf64_headers: the checks that the kernel makes, in its order."""
+    """As parse_crash_elf64_headers: the kernel's checks, in its order."""
     raw = memory.read(elfcorehdr, EHDR.size)
     fields = EHDR.unpack(raw)
     ident, e_type, machine, version = fields[:4]

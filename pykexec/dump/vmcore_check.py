@@ -1,5 +1,5 @@
-"""Is this dump whole: the headers of an ELF core against each other, against the file,
-and against what a machine or a bound plan says must be in it."""
+"""Whether a dump is complete: checks the headers of an ELF core against each other, against the
+file, and against what a machine or a bound plan requires to be in it."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 
 NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
-"""Without them no dump tool can start."""
+"""No dump tool can start without these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What must be in a dump (whole pages), and the RAM outside of which nothing may be."""
+    """What must be in a dump (whole pages), and the RAM that everything in it must be part of."""
 
     pages: RangeSet
     ram: RangeSet
     cpus: int | None = None
-    """CPUs that must have left their registers; None for at least one."""
+    """CPUs whose registers must be in the dump; None for at least one."""
 
 
 @dataclass(frozen=True)
 class VmcoreVerdict:
-    """`patterns` is None where no page of the dump describes itself."""
+    """`patterns` is None if no page of the dump describes itself."""
 
     core: CoreFile
     checks: tuple[Check, ...]
@@ -49,19 +49,20 @@ class VmcoreVerdict:
 
     @property
     def whole(self) -> bool:
-        """Unknown is not broken."""
+        """An unknown result does not count as a failure."""
         return all(check.ok is not False for check in self.checks)
 
 
 def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
-    """Every rule. Raises NotACore, NotSupported or UnreadableFile where there is no dump."""
+    """Check every rule. Raises NotACore, NotSupported or UnreadableFile if it is not a readable
+    dump."""
     return judge(open_core(path), expected)
 
 
 def judge(
     core: CoreFile, expected: Expected | None = None, counted: PatternCount | None = None
 ) -> VmcoreVerdict:
-    """`counted` are the pages that describe themselves, where another kernel has read them."""
+    """`counted` has the pages that describe themselves, if another kernel has counted them."""
     sound = (inside_file(core), file_pieces(core))
     checks = [
         cpu_notes(core, expected),
@@ -74,7 +75,7 @@ def judge(
         coverage(core, expected),
     ]
     patterns = None
-    if all(check.ok for check in sound):  # else the same bytes may be there a thousand times
+    if all(check.ok for check in sound):  # otherwise the same bytes may appear a thousand times
         patterns = counted or count_patterns(core)
         checks.append(pattern_pages(patterns))
     return VmcoreVerdict(core, tuple(checks), patterns if patterns != PatternCount() else None)
@@ -82,12 +83,12 @@ def judge(
 
 def covered(core: CoreFile) -> RangeSet:
     """Physical memory whose bytes are in the file: p_filesz of each PT_LOAD, as far as the file
-    goes. What wraps around is left out."""
+    goes. PT_LOADs that wrap around are left out."""
     return RangeSet.of(span for item in direct_loads(core) if (span := contents_of(item, core)))
 
 
 def contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
-    """The part of a PT_LOAD that the file holds; None for none of it."""
+    """The part of a PT_LOAD that the file holds, or None."""
     size = min(item.p_filesz, item.p_memsz, max(0, core.size - item.p_offset))
     if not size or item.p_paddr + size > 1 << 64:
         return None
@@ -96,7 +97,7 @@ def contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
 
 def without_contents(core: CoreFile) -> RangeSet:
     """Memory that a PT_LOAD lists (p_memsz) and the file does not hold. /proc/vmcore has none;
-    makedumpfile -E lists the pages so that it leaves out."""
+    makedumpfile -E lists the pages that it filters in this way."""
     listed = (
         item.paddr_range
         for item in direct_loads(core)
@@ -106,7 +107,7 @@ def without_contents(core: CoreFile) -> RangeSet:
 
 
 def page_count(spans: RangeSet) -> int:
-    """Pages of which at least a byte is in `spans`."""
+    """Number of pages with at least one byte in `spans`."""
     return RangeSet.of(span.outward(PAGE_SIZE) for span in spans).size // PAGE_SIZE
 
 
@@ -146,7 +147,7 @@ def inside_file(core: CoreFile) -> Check:
 
 
 def disjoint(core: CoreFile) -> Check:
-    """Each address once: in order, and no two that meet."""
+    """Each address appears once: in order, without overlap."""
     loads = [item for item in core.loads if not is_kernel_text(item)]
     for a, b in pairwise(loads):
         if b.p_paddr < a.p_paddr:
@@ -159,7 +160,7 @@ def disjoint(core: CoreFile) -> Check:
 
 
 def file_pieces(core: CoreFile) -> Check:
-    """No bytes of the file stand for two addresses, or for an address and a header."""
+    """No byte of the file stands for two addresses, or for an address and a header."""
     pieces = [(i.p_offset, i.p_filesz, f"memory at {i.p_paddr:#x}") for i in direct_loads(core)]
     pieces += [(i.p_offset, i.p_filesz, "a note") for i in core.headers if i.p_type == PT_NOTE]
     pieces += [(0, core.headers_size, "the headers")]
@@ -171,8 +172,8 @@ def file_pieces(core: CoreFile) -> Check:
 
 
 def file_holes(core: CoreFile) -> Check:
-    """Holes of the file read as zeros, and count as contents: a copy may have made them of
-    pages that are zero. A dump that is nothing else was never written."""
+    """Holes of the file read as zeros, and count as contents: a copy may have turned pages of zeros
+    into holes. A dump with nothing but holes was never written."""
     held = [item for item in direct_loads(core) if item.p_filesz]
     holes = [item for item in held if is_hole(item, core)]
     if not holes:
@@ -182,7 +183,7 @@ def file_holes(core: CoreFile) -> Check:
 
 
 def is_hole(item: ProgramHeader, core: CoreFile) -> bool:
-    """Whether a PT_LOAD inside the file has no byte on the disk."""
+    """Whether a PT_LOAD inside the file has no bytes on disk."""
     end = item.p_offset + item.p_filesz
     return end <= core.size and not any(data_extents(core.file.fd, item.p_offset, end))
 
@@ -199,12 +200,12 @@ def page_offset(core: CoreFile) -> Check:
 
 
 def direct_offsets(core: CoreFile) -> list[int]:
-    """Every p_vaddr - p_paddr of the direct map; one in a good dump."""
+    """Every value of p_vaddr - p_paddr of the direct map; a good dump has one."""
     return sorted({(item.p_vaddr - item.p_paddr) % (1 << 64) for item in direct_loads(core)})
 
 
 def coverage(core: CoreFile, expected: Expected | None) -> Check:
-    """All that must be there is, nothing that is not RAM, and nothing that is only listed."""
+    """All that must be there is there, and nothing that is not RAM or only listed."""
     found, hollow = covered(core), without_contents(core)
     empty = f"{page_count(hollow)} pages are listed without contents (p_filesz below p_memsz)"
     lost = expected.pages - found if expected else RangeSet()
@@ -221,7 +222,7 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
         )  # fmt: skip
     strange = found - expected.ram
     if strange:
-        return Check("coverage", False, f"{strange.ranges[0]} is shown and is no RAM")
+        return Check("coverage", False, f"{strange.ranges[0]} is in the dump and is not RAM")
     return Check("coverage", True, f"{pages} pages, all that must be there among them")
 
 
@@ -235,7 +236,7 @@ def pattern_pages(count: PatternCount) -> Check:
     return Check("pattern-pages", True, detail)
 
 
-BOUND = "the document of a load, and not that of a dry run"
+BOUND = "use the document of a load, not of a dry run"
 
 
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
@@ -245,7 +246,7 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
     plan = read_plan(path)
     if plan.state != "bound":
         raise BadPlan(
-            f"{path}: the plan is not bound: where the old pages went is not in it",
+            f"{path}: the plan is not bound: it does not record where the old pages went",
             hint=BOUND,
         )
     try:
@@ -255,8 +256,7 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
 
 
 def expected_of_document(plan: PlanDocument) -> Expected:
-    """What `expected_of_plan` gives. Raises BadRange, and ValueError for a type of memory that
-    there is none of."""
+    """As `expected_of_plan`. Raises BadRange, and ValueError for an unknown type of memory."""
     added = [item.range for item in plan.memory_map if item.type == DRIVER_RAM]
     ranges = [
         MemoryRange(item.range, RangeType(item.type))
@@ -271,7 +271,7 @@ def expected_of_document(plan: PlanDocument) -> Expected:
 
 
 def staged_in(plan: PlanDocument, exchanged: BackupMap) -> RangeSet:
-    """The huge pages in which the image of a panic mode waits: a dump does not show them."""
+    """The huge pages that hold the image of a panic mode: a dump does not contain them."""
     if not plan.stage:
         return RangeSet()
     waiting = RangeSet.of(piece.range for piece in plan.stage) - exchanged.destinations

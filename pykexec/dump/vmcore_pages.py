@@ -1,4 +1,5 @@
-"""The pages of a dump that say where they belong, against where it shows them."""
+"""Compares the address in each self-describing page of a dump with the address at which the dump
+shows it."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ class PatternCount:
     right: int = 0
     """Shown at their own address."""
     copies: int = 0
-    """Shown at another address too: what a backup frame holds, seen at that frame."""
+    """Shown at another address too: the contents of a backup frame, seen at that frame."""
     lost: int = 0
     """Shown only at another address."""
     broken: int = 0
-    """They start as such a page does, and are none."""
+    """Pages that start with the magic, but are damaged."""
     first_bad: int | None = None
     """Physical address of the first one lost or broken."""
 
@@ -37,19 +38,19 @@ class PatternCount:
 
 
 def direct_loads(core: CoreFile) -> list[ProgramHeader]:
-    """By physical address, without the second view of the kernel's text."""
+    """By physical address, without the second mapping of the kernel's text."""
     loads = (item for item in core.loads if not is_kernel_text(item))
     return sorted(loads, key=lambda item: item.p_paddr)
 
 
 def is_kernel_text(item: ProgramHeader) -> bool:
-    """Text is shown once more at its own addresses; what has none says -1."""
+    """Text is shown a second time at its own virtual addresses; memory without one has -1."""
     return item.p_vaddr >= START_KERNEL_MAP and item.p_vaddr != (1 << 64) - 1
 
 
 def count_patterns(core: CoreFile) -> PatternCount:
-    """Every self-describing page against the address at which the dump shows it. Those that
-    are right come in order, and are kept as runs: a dump may have a hundred million."""
+    """Compare every self-describing page with the address at which the dump shows it. Correct ones
+    come in order, and are kept as runs: a dump may have a hundred million."""
     runs: list[PhysRange] = []
     elsewhere: set[int] = set()
     broken, first_broken = 0, None
@@ -72,8 +73,8 @@ def count_patterns(core: CoreFile) -> PatternCount:
 
 
 def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
-    """(physical address, contents) of the whole pages that start with the magic; holes of
-    the file are not read."""
+    """(physical address, contents) of the whole pages that start with the magic. Holes of the file
+    are not read."""
     for item in direct_loads(core):
         for start, data in whole_pages(core, item):
             at = data.find(MAGIC)
@@ -84,7 +85,7 @@ def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
 
 
 def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
-    """(physical address, bytes) of the pages of a PT_LOAD that are not all in holes."""
+    """(physical address, bytes) of the pages of a PT_LOAD that are not entirely in holes."""
     pages = (
         PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None
     )

@@ -1,5 +1,5 @@
 """VMCOREINFO: what a kernel exports for dump tools (Documentation/admin-guide/kdump/
-vmcoreinfo.rst), as values that are checked when they are asked for."""
+vmcoreinfo.rst), as values that are checked on access."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pykexec.dump.kdump_memory import KdumpMemory
 
 NEEDLE = b"VMCOREINFO\0\0OSRELEASE="
-"""A note's name and the first key, as they lie in memory; its size is 8 bytes before."""
+"""The note's name and the first key, as they are in memory; the note's size is 8 bytes before."""
 TEXT_MAX = 1 << 16
 SIZE_MAX = 1 << 20
-"""Of a structure, or an offset in one."""
+"""Limit for the size of a structure, or an offset in one."""
 
 
 class VmcoreInfo:
@@ -29,7 +29,7 @@ class VmcoreInfo:
 
     @property
     def release(self) -> str:
-        """`uname -r`; "" where it is missing."""
+        """`uname -r`; "" if it is missing."""
         return self.values.get("OSRELEASE", "")
 
     def has(self, key: str) -> bool:
@@ -70,7 +70,8 @@ class VmcoreInfo:
 
 
 def scanned(memory: ElfMemory | KdumpMemory) -> Iterator[VmcoreInfo]:
-    """What lies in memory as the kernel's own note: for dumps whose maker knew nothing of it."""
+    """Copies of the kernel's own note found in memory: for dumps whose writer did not know about
+    it."""
     for at in memory.find(NEEDLE):
         size = int.from_bytes(memory.read(at - 8, 4), "little") if at >= 12 else 0
         if len(NEEDLE) < size <= TEXT_MAX:

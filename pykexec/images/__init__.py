@@ -1,12 +1,13 @@
-"""Image files: what is this file, and what does it ask for.
+"""Image files: what a file is, and what it requires.
 
 `identify` tries the image types in order. Each is a module: `bzimage` (with `packed_vmlinux`),
 `bzimage32`, `vmlinux`, `elf`, `multiboot` (with `multiboot_requests`); containers of those: `uki`,
-`uimage`, `zboot`; `foreign` are only described. What none of them takes is named by `what_is_it`,
-from `signatures`, `elf_kind` and `pe_kind`, and the error is made by `refusal`.
-They read a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and
-each becomes a `kernel_image`. `contents` are bytes that nobody holds; `digest_ahead` has their
-digest begun; `initrd` looks into one, by its `cpio` headers; `initrd_check` says what is wrong with
-one, with `stream_end` for what is compressed; `zero_page` reads a captured one; `module_file` is
-what a multiboot image gets of one; `unwrapped` is a bzImage for kexec_file_load(2).
+`uimage`, `zboot`. `foreign` images are only described. A file that none of them accepts is named by
+`what_is_it`, from `signatures`, `elf_kind` and `pe_kind`, and `refusal` makes the error. They read
+a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and return a
+`kernel_image`. `contents` are bytes that are streamed rather than held in memory; `digest_ahead`
+computes their digest in the background; `initrd` looks into an initrd, by its `cpio` headers;
+`initrd_check` finds what is wrong with one, with `stream_end` for compressed ones; `zero_page`
+reads a captured one; `module_file` has the bytes of a multiboot module; `unwrapped` is a bzImage
+for kexec_file_load(2).
 """

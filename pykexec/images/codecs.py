@@ -1,6 +1,5 @@
-"""The ways in which files are compressed: each known by its first bytes, and unpacked in a
-stream of bounded pieces. zstd and lz4 come from optional packages, and a refusal names the
-one that is missing.
+"""Compression formats: each recognized by its first bytes, and unpacked in a stream of bounded
+pieces. zstd and lz4 need optional packages, and the error names the one that is missing.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from pykexec.images.contents import CHUNK
 DECODER_MEMORY = 128 << 20
 """Bytes that a decoder may ask for, as in kexec-tools: a header could ask for 4 GiB."""
 HEAD_SIZE = 16
-"""Bytes that tell every codec from every other."""
+"""Bytes that are enough to distinguish all codecs."""
 FEED = 64 << 10
-"""Bytes that a decoder gets at once: what follows its stream is copied out of them."""
+"""Bytes to give a decoder at a time: it copies what follows its stream."""
 MAX_STREAMS = 1 << 16
-"""In a row; bgzip makes one of 64 KiB, and an empty one has 9 bytes."""
+"""Limit for consecutive streams; bgzip makes one for every 64 KiB, and an empty one has 9 bytes."""
 TOO_MANY = f"more than {MAX_STREAMS} consecutive streams"
 
 
@@ -34,7 +33,7 @@ class MissingCodec(NotSupported):
 
 
 class Decoder(Protocol):
-    """What lzma, bz2 and zstd have in common."""
+    """The interface that lzma, bz2 and zstd have in common."""
 
     @property
     def eof(self) -> bool: ...
@@ -46,7 +45,7 @@ class Decoder(Protocol):
 
 
 class Inflate:
-    """zlib's gzip decoder with the manners of the others."""
+    """zlib's gzip decoder with the interface of the others."""
 
     def __init__(self) -> None:
         self.inner = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
@@ -72,7 +71,7 @@ Unpacker = Callable[[Source], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way to compress a file; `unpack` gives the bytes in pieces of some MiB at most."""
+    """One compression format; `unpack` yields the bytes in pieces of some MiB at most."""
 
     name: str
     magic: bytes
@@ -94,8 +93,8 @@ class LzmaCodec(Codec):
 
 
 def decoded(make: Callable[[], Decoder], magic: bytes, source: Source) -> Iterator[bytes]:
-    """One stream after the other while the next begins with `magic`; what follows the last
-    is left alone (a kernel's payload has its unpacked size there)."""
+    """One stream after the other while the next begins with `magic`. Data after the last one is
+    ignored (a kernel's payload has its unpacked size there)."""
     rest, source = b"", in_feeds(source)
     for _ in range(MAX_STREAMS):
         decoder = make()
@@ -129,7 +128,7 @@ BZIP2_MAGIC, ZSTD_MAGIC = b"BZh", b"\x28\xb5\x2f\xfd"
 LZ4_LEGACY_MAGIC, LZ4_FRAME_MAGIC = b"\x02\x21\x4c\x18", b"\x04\x22\x4d\x18"
 LZO_MAGIC = b"\x89LZO\0\r\n\x1a\n"
 LZ4_BLOCK = 8 << 20
-"""A legacy frame is a row of blocks that unpack to this size, but for the last."""
+"""A legacy frame is a series of blocks that unpack to this size, except the last."""
 
 
 def unpack_gzip(source: Source) -> Iterator[bytes]:
@@ -187,8 +186,8 @@ def unpack_zstd(source: Source) -> Iterator[bytes]:
 
 
 class Unzstandard:
-    """The zstandard package's decoder with the manners of the others. It has no limit of
-    one step: it is fed so little that a step of nothing but runs stays below 11 MiB."""
+    """The zstandard package's decoder with the interface of the others. It cannot limit the output
+    of a step, so it is fed so little that a step of nothing but runs stays below 11 MiB."""
 
     STEP = 256
 
@@ -219,13 +218,13 @@ class Unzstandard:
 
 
 class Reader:
-    """Chunks as a file that is read in order."""
+    """Presents chunks as a file that is read in order."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.rest = source, memoryview(b"")
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """At most `size` bytes; b"" at the end."""
         if not self.rest:
             self.rest = memoryview(bytes(next(self.source, b"")))
         size = len(self.rest) if size < 0 else size
@@ -242,7 +241,7 @@ class Reader:
 
 
 def translated(fault: type[Exception], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """A package's own error as a ValueError."""
+    """Turns a package's own error into ValueError."""
     try:
         yield from pieces
     except fault as error:
@@ -250,7 +249,7 @@ def translated(fault: type[Exception], pieces: Iterator[bytes]) -> Iterator[byte
 
 
 def unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
-    """`lz4 -l`, as a kernel build runs it; lz4.frame does not know these frames."""
+    """The output of `lz4 -l`, as in a kernel build; lz4.frame does not support these frames."""
     block = optional(("lz4.block",), "lz4", "lz4")
     reader = Reader(source)
     reader.exactly(len(LZ4_LEGACY_MAGIC))

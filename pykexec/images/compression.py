@@ -1,7 +1,7 @@
 """Compressed files, unpacked.
 
-Nothing in a header is believed: output ends at a limit, whatever the stream promises. What
-is unpacked lies in memory without a name (a memfd), so nothing is left behind.
+Headers are not trusted: output ends at a limit, whatever size the stream declares. Unpacked data
+goes to a memfd, so that no file is left behind.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
 from pykexec.images.contents import Contents, OpenFile, UnreadableFile
 
 MAX_UNPACKED = 1 << 30
-"""Bytes that are counted and thrown away; no initrd of a crash kernel comes near."""
+"""Bytes to unpack for counting only; the initrd of a crash kernel is far smaller."""
 MAX_KEPT = 256 << 20
-"""Bytes that are kept in memory of one file, all its layers together; a distribution's kernel
-has 60 MiB."""
+"""Bytes to keep in memory for one file, all its layers together; a distribution's kernel has 60
+MiB."""
 
 
 class BadCompression(KexecError):
-    """A stream that is damaged, cut off or larger than the limit."""
+    """A stream that is damaged, truncated or larger than the limit."""
 
     code = "bad-compression"
 
 
 DAMAGED = (zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, RuntimeError, MemoryError)
-"""What the decoders raise for a stream that is not right."""
+"""What the decoders raise for an invalid stream."""
 
 
 def file_codec(file: OpenFile) -> Codec | None:
-    """How the file is compressed, by its first bytes; None for not at all."""
+    """The compression of a file, by its first bytes; None if it is not compressed."""
     return codec_of(file.read(0, min(HEAD_SIZE, file.size)))
 
 
 def unpacked(
     name: str, contents: Contents, codec: Codec, limit: int = MAX_UNPACKED
 ) -> Iterator[bytes]:
-    """The pieces of what is inside. Raises BadCompression, MissingCodec, NotSupported; `name`
-    stands in front."""
+    """The unpacked data, in pieces. Raises BadCompression, MissingCodec, NotSupported, with
+    messages that begin with `name`."""
     done = 0
     try:
         for piece in codec.unpack(contents.chunks()):
@@ -68,15 +68,15 @@ def unpacked(
 
 
 def unpack(file: OpenFile, codec: Codec, limit: int = MAX_KEPT) -> OpenFile:
-    """All of `file`, unpacked into memory without a name."""
+    """All of `file`, unpacked into an unnamed file in memory."""
     name = str(file.path)
     found = spooled(name, unpacked(name, file.span(0, file.size), codec, limit))
-    file.require_unchanged()  # the end may have gone unread
+    file.require_unchanged()  # the end may not have been read
     return found
 
 
 def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
-    """A file without a name that holds the pieces; it goes away with the last reference."""
+    """An unnamed file that holds the pieces; it is freed with the last reference."""
     fd = unnamed_file()
     try:
         with open(fd, "wb", closefd=False) as out:
@@ -95,7 +95,7 @@ def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
 
 
 def unnamed_file() -> int:
-    """A descriptor of memory; of an unlinked temporary file where there is no memfd."""
+    """The descriptor of a memfd, or of an unlinked temporary file if memfd is not available."""
     try:
         return os.memfd_create("pykexec", os.MFD_CLOEXEC)
     except OSError:

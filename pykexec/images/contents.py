@@ -1,4 +1,4 @@
-"""Bytes that will be put into memory, streamed: an initrd is never held whole."""
+"""Bytes that will be put into memory, as a stream: an initrd is never held completely."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Protocol
 from pykexec.errors import KexecError
 
 CHUNK = 4 << 20
-"""Bytes read at once: few enough for any cache, and enough for a digest in a thread to ask
-for the interpreter seldom."""
+"""Bytes per read: small enough for any cache, and large enough that a digest in a thread seldom
+needs the interpreter."""
 
 
 class UnreadableFile(KexecError):
@@ -26,7 +26,7 @@ class UnreadableFile(KexecError):
 
 
 class FileChanged(UnreadableFile):
-    """A file that is not what it was when it was opened, or when its digest was made."""
+    """A file that changed since it was opened, or since its digest was computed."""
 
     code = "file-changed"
     usual_hint = "make sure that nothing writes to it, and load again"
@@ -37,21 +37,21 @@ class Contents(Protocol):
 
     @property
     def name(self) -> str:
-        """The files that they come from, for a message; "" without one."""
+        """The files that the bytes come from, for messages; "" without one."""
         ...
 
     @property
     def size(self) -> int: ...
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """All bytes in order; a chunk is valid until the next one is asked for."""
+        """All bytes in order; a chunk is valid until the next one is requested."""
         ...
 
     @property
     def sha256(self) -> bytes: ...
 
     def first_sha256(self, now: bytes) -> bytes:
-        """`sha256` where that was made before; else `now`, which is it from here on."""
+        """`sha256` if it was computed before; otherwise `now`, which becomes the digest."""
         ...
 
 
@@ -64,9 +64,9 @@ def digest(contents: Contents) -> bytes:
 
 
 def copied(contents: Contents) -> Iterator[bytes | memoryview]:
-    """All bytes in order, for whoever puts them where they are used: what was digested is what is
-    used. Raises FileChanged at the end where they are others than those of the digest; where none
-    was made before, this pass makes it."""
+    """All bytes in order, for copying them to their place, with a check that the bytes used are the
+    bytes digested. Raises FileChanged at the end if they differ from the digest; if there was none,
+    this pass computes it."""
     running = hashlib.sha256()
     for chunk in contents.chunks():
         running.update(chunk)
@@ -77,7 +77,7 @@ def copied(contents: Contents) -> Iterator[bytes | memoryview]:
 
 
 class Digested:
-    """Bytes whose digest is made when it is asked for, and once."""
+    """Bytes whose digest is computed once, on demand."""
 
     @property
     def name(self) -> str:
@@ -94,7 +94,7 @@ class Digested:
 
 @dataclass(frozen=True)
 class Built(Digested):
-    """Bytes made here."""
+    """Bytes in memory."""
 
     data: bytes
 
@@ -108,7 +108,7 @@ class Built(Digested):
 
 @dataclass(frozen=True)
 class Zeros(Digested):
-    """`size` zero bytes, which nobody has to hold: a gap inside an image."""
+    """`size` zero bytes, without holding them: a gap inside an image."""
 
     size: int
 
@@ -141,8 +141,8 @@ class OpenFile:
 
     @classmethod
     def of_descriptor(cls, fd: int, path: str | os.PathLike[str]) -> OpenFile:
-        """A file without a name of its own: `path` is what messages call it. Closes `fd`
-        at its end."""
+        """A file without a name of its own; messages call it `path`. Takes over `fd`, and closes it
+        with the last reference."""
         file = cls.__new__(cls)
         status = os.fstat(fd)
         file.path, file.fd = Path(path), fd
@@ -150,25 +150,25 @@ class OpenFile:
         return file
 
     def require_unchanged(self) -> None:
-        """Raises FileChanged where it was written to since it was opened. A rename over its name
-        leaves it alone. Not all writers are seen so: the time has a grain of some milliseconds,
-        and a writer through a mapping sets it once; a digest sees what they write."""
+        """Raises FileChanged if the file was written to since it was opened. A rename over its name
+        does not matter. This does not detect all writes: the timestamp has a granularity of some
+        milliseconds, and writes through a mapping update it once; the digest detects those."""
         status = os.fstat(self.fd)
         if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime):
             raise FileChanged(f"{self.path}: changed while it was being read")
 
     def span(self, offset: int, size: int) -> FileSpan:
-        """A piece as Contents; the caller has checked that it lies inside."""
+        """A piece as Contents; the caller has checked that it is inside the file."""
         return FileSpan(self, offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes, or UnreadableFile."""
+        """Exactly `size` bytes. Raises UnreadableFile."""
         buffer = bytearray(size)
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer` from `offset`, or UnreadableFile."""
+        """Fill `buffer` from `offset`. Raises UnreadableFile."""
         done = 0
         while done < len(buffer):
             try:
@@ -212,7 +212,7 @@ class InnerFile(OpenFile):
 @dataclass(frozen=True)
 class FileSpan(Digested):
     """A piece of an open file, made by its `span`, so that `file` has a descriptor that can be
-    mapped; the caller has checked that the piece lies inside."""
+    mapped; the caller has checked that the piece is inside the file."""
 
     file: OpenFile
     offset: int
@@ -254,12 +254,12 @@ class Joined(Digested):
 
 
 def joined(parts: Sequence[Contents]) -> Contents:
-    """At least one part, as one."""
+    """One or more parts, as one."""
     return parts[0] if len(parts) == 1 else Joined(tuple(parts))
 
 
 def joined_archives(parts: Iterable[Contents]) -> Contents | None:
-    """Archives as the kernel's unpacker takes them, each at a multiple of 4
+    """Archives as the kernel's unpacker expects them, each at a multiple of 4
     (Documentation/driver-api/early-userspace/buffer-format.rst); None without any."""
     padded: list[Contents] = []
     for part in parts:
@@ -281,18 +281,18 @@ def joined_initrd(paths: Iterable[Path]) -> Contents | None:
 
 
 def contents_bytes(contents: Contents, limit: int) -> bytes:
-    """All of it at once, for what is known to be small; UnreadableFile above `limit`."""
+    """All bytes in one object, for small contents. Raises UnreadableFile above `limit`."""
     if contents.size > limit:
         raise UnreadableFile(
             f"{contents.size:#x} bytes exceed the limit of {limit:#x} for a single read",
             hint="the headers are damaged",
         )
-    return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid once
+    return b"".join(bytes(chunk) for chunk in contents.chunks())  # a chunk is valid until the next
 
 
 def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """[start, end) offsets of what is no hole between two offsets (lseek SEEK_DATA); all of it
-    where the file system does not know. Raises OSError."""
+    """[start, end) offsets of data, without holes, between two offsets (lseek SEEK_DATA); the whole
+    range if the file system does not support that. Raises OSError."""
     while start < end:
         try:
             start = os.lseek(fd, start, os.SEEK_DATA)
@@ -307,8 +307,8 @@ def data_extents(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def write_new(path: Path, chunks: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
-    """A new file with all of these bytes, or none; never over one that is there, nor through a
-    link. Raises OSError, and what the chunks raise."""
+    """Create a file with all of these bytes, or no file; never replaces an existing file or follows
+    a link. Raises OSError, and what the chunks raise."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with open(fd, "wb") as file:

@@ -1,7 +1,7 @@
-"""cpio archives as the kernel unpacks them: newc, plain or in a stream
+"""cpio archives as the kernel unpacks them: newc, uncompressed or in a stream
 (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-Headers are read, contents are skipped: in a file by an offset, in a stream by counting.
+Only headers are read; contents are skipped, by offset in a file and by counting in a stream.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pykexec.images.contents import OpenFile
 NEWC_MAGICS = (b"070701", b"070702")
 NEWC_HEADER = 110
 NEWC_FIELDS = struct.Struct(">13I")
-"""Behind the magic, each as eight hex digits."""
+"""The fields after the magic, each of eight hex digits."""
 MODE, FILESIZE, NAMESIZE = 1, 6, 11
-"""Which of the 13."""
+"""Indexes among the 13."""
 TRAILER = b"TRAILER!!!"
 MAX_ENTRIES = 1_000_000
 MAX_NAME = 4096
 WINDOW = 16 << 10
-"""Bytes read at once: most headers are near the one before."""
+"""Bytes per read: most headers are near the previous one."""
 
 
 class NotAnInitrd(KexecError):
-    """No cpio archive where one was expected, or one that is damaged."""
+    """A cpio archive was expected, and there is none, or it is damaged."""
 
     code = "not-an-initrd"
     usual_hint = "rebuild it (update-initramfs -u, dracut -f), or copy it again"
@@ -36,18 +36,18 @@ class NotAnInitrd(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of an archive: its path as it is written there, and its mode as stat(2) has it."""
+    """One file of an archive: its path as stored, and its mode as in stat(2)."""
 
     name: bytes
     mode: int
 
 
 Read = Callable[[int, int], bytes]
-"""`size` bytes at an offset, fewer at the end; offsets only grow."""
+"""Takes an offset and a size, returns that many bytes, fewer at the end; offsets only increase."""
 
 
 class Window:
-    """A file that is read in order with gaps."""
+    """A file that is read in order, with gaps."""
 
     def __init__(self, file: OpenFile) -> None:
         self.file, self.at, self.data = file, 0, b""
@@ -62,14 +62,14 @@ class Window:
 
 
 class Stream:
-    """Pieces that come in order, as if they were a file; what is behind is forgotten."""
+    """Presents pieces in order as a file; what was passed is dropped."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self.pieces, self.at, self.data = pieces, 0, b""
 
     @property
     def end(self) -> int:
-        """How far it has been unpacked."""
+        """Offset up to which the stream has been unpacked."""
         return self.at + len(self.data)
 
     def read(self, at: int, size: int) -> bytes:
@@ -83,8 +83,8 @@ class Stream:
 
 
 def entries(read: Read, start: int, where: str) -> Iterator[tuple[Entry, int]]:
-    """Each entry of the archive at `start` and the offset behind it, the trailer last. Whether
-    the last contents are all there is not known. Raises NotAnInitrd, whose message begins with
+    """Each entry of the archive at `start` and the offset of its end, the trailer last. Does not
+    check that the last contents are complete. Raises NotAnInitrd, with a message that begins with
     `where`."""
     at = start
     for _ in range(MAX_ENTRIES):
@@ -114,7 +114,7 @@ def entries(read: Read, start: int, where: str) -> Iterator[tuple[Entry, int]]:
 
 
 def file_entries(file: OpenFile, start: int) -> Iterator[tuple[Entry, int]]:
-    """`entries` of an archive that lies in a file unpacked, with the contents inside it."""
+    """`entries` of an uncompressed archive in a file; their contents must be inside the file."""
     before = start
     for entry, end in entries(Window(file).read, start, str(file.path)):
         if end - 3 > file.size:
@@ -126,7 +126,7 @@ def file_entries(file: OpenFile, start: int) -> Iterator[tuple[Entry, int]]:
 
 
 def stream_entries(stream: Stream, where: str) -> Iterator[Entry]:
-    """Of all archives in a stream, one after the other, up to what is no cpio."""
+    """The entries of all consecutive archives in a stream, up to data that is not cpio."""
     at = 0
     while True:
         for entry, end in entries(stream.read, at, where):

@@ -1,4 +1,4 @@
-"""A large file's digest, begun before anyone asks for it: with a second core it costs no time."""
+"""Starts the digest of a large file before it is needed: with a second core it costs no time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pykexec.errors import KexecError
 from pykexec.images.contents import Contents, UnreadableFile
 
 WORTHWHILE = 16 << 20
-"""Bytes; less is digested while a thread would start."""
+"""Bytes; fewer are digested in the time that a thread takes to start."""
 
 SWITCH_INTERVAL = 0.0002
-"""Seconds that the thread waits at most for the interpreter, which it needs for a moment
-between two chunks; the usual 5 ms are longer than a chunk takes."""
+"""Seconds that the thread waits at most for the interpreter, which it needs briefly between two
+chunks; the default of 5 ms is longer than a chunk takes."""
 
 
 class DigestAhead:
-    """The same contents; a thread of its own reads them once for their digest.
+    """The same contents; a separate thread reads them once for their digest.
 
-    A refusal does not wait for it: the thread looks whether the main one still lives. It is
-    no daemon, since the interpreter ends those by pthread_exit, which aborts the process
-    where libgcc_s.so.1 is missing, as in an initramfs.
+    An error does not wait for it: the thread checks whether the main thread is still alive. It is
+    not a daemon thread, because the interpreter ends those with pthread_exit, which aborts the
+    process if libgcc_s.so.1 is missing, as in an initramfs.
     """
 
     def __init__(self, contents: Contents) -> None:
@@ -46,7 +46,7 @@ class DigestAhead:
             self.fault = fault
 
     def keep(self, chunk: bytes | memoryview) -> bytes | memoryview:
-        """What is digested of a chunk."""
+        """The form of a chunk to digest."""
         return chunk
 
     @property
@@ -61,7 +61,8 @@ class DigestAhead:
         return self.contents.chunks()
 
     def first_sha256(self, now: bytes) -> bytes:
-        """The thread's, which may have read earlier or later: both must have read the same."""
+        """The thread's digest; it may have read earlier or later, and both must have read the
+        same."""
         return self.sha256
 
     @property
@@ -74,9 +75,8 @@ class DigestAhead:
 
 
 class CopyAhead(DigestAhead):
-    """Also a copy of the contents, made in the same pass: nobody else can change it, so the kernel
-    can be given these bytes as they were digested. Raises UnreadableFile for more bytes than
-    fit into memory."""
+    """Also makes a copy of the contents in the same pass: nobody else can change it, so the kernel
+    gets the bytes that were digested. Raises UnreadableFile if they do not fit into memory."""
 
     def __init__(self, contents: Contents) -> None:
         try:
@@ -98,7 +98,7 @@ class CopyAhead(DigestAhead):
 
 
 def digest_ahead(contents: Contents | None, copy: bool = False) -> Contents | None:
-    """Begin, where it is worth it; with a copy for a load by kexec_load(2)."""
+    """Start a digest if worthwhile; with a copy, for a load by kexec_load(2)."""
     if contents is None or contents.size < WORTHWHILE:
         return contents
     return CopyAhead(contents) if copy else DigestAhead(contents)

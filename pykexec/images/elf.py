@@ -1,5 +1,5 @@
-"""Any other ELF file of x86: its PT_LOADs by physical address, started at its entry with
-the ELF boot notes that kexec-tools and etherboot hand over."""
+"""Any other ELF file for x86: its PT_LOADs by physical address, started at its entry with the ELF
+boot notes that kexec-tools and etherboot pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parse_32(file: OpenFile) -> KernelImage | Refused:
 
 
 def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> KernelImage | Refused:
-    """The image, or why it is no executable of this class and these machines."""
+    """The image, or why it is not an executable of this class for one of these machines."""
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return elf
@@ -63,7 +63,7 @@ def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> Ke
 
 
 def program(elf: ElfFile) -> str | None:
-    """By what a file is known that Linux starts, and no boot loader."""
+    """What shows that a file is a Linux program and not an image for a boot loader."""
     if any(item.type == PT_INTERP for item in elf.segments):
         return "it has a PT_INTERP"
     tags = (note for note in elf.notes if note.owner == "GNU" and note.type == NT_GNU_ABI_TAG)

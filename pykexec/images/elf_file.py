@@ -1,8 +1,7 @@
-"""An ELF file as pyelftools reads it, in one frozen value.
+"""An ELF file as read by pyelftools, in one frozen value.
 
-pyelftools believes what a header says, and answers a bad one with whatever exception comes
-first: every table's bounds are looked at before it starts, and all that it can raise is
-one refusal here.
+pyelftools trusts headers, and raises various exceptions for bad ones. So the bounds of every table
+are checked before it starts, and anything it raises becomes one refusal here.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.kernel_image import Refused
 
 EHDR_SIZES = {1: (52, 32, 40), 2: (64, 56, 64)}
-"""EI_CLASS to the bytes of the file header, a program header and a section header."""
+"""EI_CLASS: bytes of the file header, a program header and a section header."""
 MAX_SEGMENTS = 256
 """No kernel has more than a dozen."""
 MAX_SECTIONS = 4096
 MAX_NOTES = 1 << 20
-"""Bytes of notes that are looked at."""
+"""Bytes of notes to read."""
 MAX_NAMES = 1 << 20
 """Bytes of section names."""
 NAME_MAX = 64
 SHN_XINDEX = 0xFFFF
-"""e_shstrndx that says: see section 0."""
+"""The value of e_shstrndx that refers to section 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class ElfNote:
 
 @dataclass(frozen=True, slots=True)
 class ElfFile:
-    """Headers, notes and section names; nothing in them is checked against another."""
+    """Headers, notes and section names; they are not checked against each other."""
 
     bits: int
     type: int
@@ -66,13 +65,13 @@ class ElfFile:
 
     @property
     def loads(self) -> tuple[ElfSegment, ...]:
-        """What has memory, by physical address."""
+        """The PT_LOADs with memory, by physical address."""
         found = (item for item in self.segments if item.type == PT_LOAD and item.memsz)
         return tuple(sorted(found, key=lambda item: (item.paddr, item.memsz)))
 
 
 class Stream(io.RawIOBase):
-    """An open file as pyelftools wants it."""
+    """An open file with the interface that pyelftools needs."""
 
     def __init__(self, file: OpenFile) -> None:
         self.file, self.at = file, 0
@@ -119,11 +118,11 @@ FAULTS = (
     *(NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error),
     UnreadableFile,
 )
-"""What pyelftools has been seen to raise on damaged files, beside its own."""
+"""Exceptions that pyelftools is known to raise on damaged files, besides its own."""
 
 
 def out_of_bounds(file: OpenFile) -> str | None:
-    """Which table of the file header is not inside the file, or too long to be believed."""
+    """Which table of the file header is not inside the file, or implausibly long."""
     ident = file.read(0, 16 if file.size >= 16 else 0)
     bits, order = ident[4], ident[5]
     if bits not in EHDR_SIZES:
@@ -154,7 +153,7 @@ def out_of_bounds(file: OpenFile) -> str | None:
 
 
 def parsed(file: OpenFile) -> ElfFile:
-    """Headers by pyelftools' declarations; only tables whose bounds are known are read."""
+    """Headers by pyelftools' declarations; only tables whose bounds were checked are read."""
     from elftools.elf.elffile import ELFFile
 
     elf = ELFFile(io.BufferedReader(Stream(file)))
@@ -188,13 +187,13 @@ ET_NUMBERS = {"ET_REL": 1, "ET_EXEC": 2, "ET_DYN": 3, "ET_CORE": 4}
 
 
 def number_of(name: str | int, known: dict[str, int]) -> int:
-    """pyelftools names what it knows and leaves other numbers as they are; -1 for a name
-    that does not matter here."""
+    """The number of a value that pyelftools may have turned into a name; -1 for a name that does
+    not matter here."""
     return name if isinstance(name, int) else known.get(name, -1)
 
 
 def rows(file: OpenFile, layout: Any, offset: int, count: int) -> Iterator[Any]:
-    """The records of a table that lies inside the file."""
+    """The records of a table that is inside the file."""
     size = layout.sizeof()
     raw = file.read(offset, count * size) if count else b""
     for at in range(0, len(raw), size):
@@ -202,7 +201,7 @@ def rows(file: OpenFile, layout: Any, offset: int, count: int) -> Iterator[Any]:
 
 
 def notes_of(file: OpenFile, segments: Iterable[ElfSegment]) -> Iterator[ElfNote]:
-    """Of every PT_NOTE that lies inside the file; a note that is cut off ends its segment."""
+    """The notes of every PT_NOTE that is inside the file; a truncated note ends its segment."""
     left = MAX_NOTES
     for item in segments:
         if item.type != PT_NOTE or item.filesz > min(left, file.size - item.offset):
@@ -221,7 +220,7 @@ def notes_of(file: OpenFile, segments: Iterable[ElfSegment]) -> Iterator[ElfNote
 
 
 def section_names(file: OpenFile, headers: list[Any], index: int) -> frozenset[str]:
-    """None of them where the file was stripped of its section headers, or they are damaged."""
+    """Empty if the file has no section headers, or they are damaged."""
     if index >= len(headers):
         return frozenset()
     offset, size = headers[index]["sh_offset"], headers[index]["sh_size"]

@@ -1,5 +1,5 @@
-"""What kind of ELF file something is, by its first bytes: of any byte order, class and machine,
-so that the answer for a file of another machine is not that its header is wrong."""
+"""What kind of ELF file something is, by its first bytes. Handles any byte order, class and
+machine, so that a file for another machine is not reported as having a bad header."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ A_KERNEL = "use a kernel file such as /boot/vmlinuz"
 
 @dataclass(frozen=True, slots=True)
 class ElfKind:
-    """`bootable` for what may be a kernel of x86."""
+    """`bootable` for what may be a kernel for x86."""
 
     what: str
     hint: str
@@ -39,7 +39,7 @@ class ElfKind:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One program header: type, and the file's bytes that it names."""
+    """One program header: type, and the bytes of the file that it refers to."""
 
     type: int
     offset: int
@@ -47,7 +47,7 @@ class Row:
 
 
 def describe(head: bytes) -> ElfKind:
-    """Of a file that begins with ELF's magic; `head` may end anywhere."""
+    """Describe a file that begins with the ELF magic; `head` may end anywhere."""
     if len(head) < 20 or head[4] not in (ELFCLASS32, ELFCLASS64):
         return ElfKind("a truncated or damaged ELF file", "copy it again")
     order = ">" if head[5] == ELFDATA2MSB else "<"
@@ -78,13 +78,13 @@ def describe(head: bytes) -> ElfKind:
 
 
 def entry(head: bytes, order: str, bits: int) -> int:
-    """e_entry; e_phoff follows it, a word further on."""
+    """e_entry; e_phoff is the next word."""
     size = bits // 8
     return int.from_bytes(head[24 : 24 + size], "big" if order == ">" else "little")
 
 
 def is_program(head: bytes, order: str, bits: int) -> bool:
-    """It names a dynamic linker, or its note says that it was linked for Linux programs."""
+    """Whether it names a dynamic linker, or has a note that it was linked as a Linux program."""
     for row in rows(head, order, bits):
         if row.type == PT_INTERP:
             return True
@@ -97,8 +97,8 @@ def is_program(head: bytes, order: str, bits: int) -> bool:
 NT_GNU_ABI_TAG_HEADS = {
     order: struct.pack(f"{order}III4sI", 4, 16, NT_GNU_ABI_TAG, b"GNU\0", 0) for order in "<>"
 }
-"""namesz, descsz, type, name, and the first word of the contents: 0 is Linux (the System V
-ABI's .note.ABI-tag, as glibc's csu/abi-note.c has it)."""
+"""namesz, descsz, type, name, and the first word of the contents: 0 is Linux (the System V ABI's
+.note.ABI-tag, as in glibc's csu/abi-note.c)."""
 
 
 def rows(head: bytes, order: str, bits: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""The PT_LOADs of an ELF file as memory: by physical address, checked, and laid flat."""
+"""The PT_LOADs of an ELF file as memory: by physical address, checked, and flattened."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pykexec.images.elf_file import ElfFile
 from pykexec.images.kernel_image import LoadPart, Refused
 
 MAX_MEMORY = 1 << 30
-"""From the lowest to the highest byte; a file that spans more is lying."""
+"""From the lowest to the highest byte; no valid image spans more."""
 ADDRESS_BITS = {32: 32, 64: 46}
-"""How far an image of either class reaches."""
+"""Address bits that an image of either class can use."""
 
 
 def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
-    """In address order. Refused where a part is cut off, overlaps another, or is too big."""
+    """In address order. Refused if a part is truncated, overlaps another, or is too big."""
     loads = elf.loads
     if not loads:
         return Refused("it has no PT_LOAD with memory", close=True)
@@ -55,8 +55,8 @@ def load_parts(file: OpenFile, elf: ElfFile) -> tuple[LoadPart, ...] | Refused:
 
 
 def flat(parts: Iterable[LoadPart], start: int) -> Contents | None:
-    """All bytes from address `start` on, with zeros between the parts, which are in address
-    order, up to the last byte that is in the file; None where none is."""
+    """All bytes from address `start` up to the last byte that is in the file, with zeros between
+    the parts, which are in address order; None if there are none."""
     pieces: list[Contents] = []
     at = start
     for part in parts:

@@ -1,5 +1,5 @@
-"""Images that are recognised and described, and not loaded: of other architectures, and of
-boot loaders that nobody has any more."""
+"""Images that are recognized and described, but not loaded: for other architectures, and for
+obsolete boot loaders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Facts = tuple[tuple[str, str], ...]
 
 
 def described(file: OpenFile, name: str, architecture: str, why: str, facts: Facts) -> KernelImage:
-    """The value for an image that is only looked at."""
+    """The value for an image that is only described."""
     return KernelImage(
         type=name,
         path=str(file.path),
@@ -38,7 +38,7 @@ def described(file: OpenFile, name: str, architecture: str, why: str, facts: Fac
 def raw_image(
     name: str, architecture: str, magic: bytes, at: int, layout: Any, facts: Callable[[Any], Facts]
 ) -> Callable[[OpenFile], KernelImage | Refused]:
-    """A parser of an Image with a 64-byte header."""
+    """Make a parser for an Image with a 64-byte header."""
 
     def parse(file: OpenFile) -> KernelImage | Refused:
         size = layout.sizeof()

@@ -1,5 +1,5 @@
-"""Which image type a file is: the first of IMAGE_TYPES that takes it, whatever it is
-packed in."""
+"""Finds the image type of a file: the first of IMAGE_TYPES that accepts it, also inside compression
+and containers."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ IMAGE_TYPES: tuple[ImageType, ...] = (
     foreign.ARM64_IMAGE,
     foreign.RISCV_IMAGE,
 )
-"""In the order of kexec-tools: what carries a stronger mark comes first."""
+"""In the order of kexec-tools: types with a stronger magic come first."""
 
 MAX_FILE = 1 << 30
-"""Bytes; all of them are read for the digest, and a sparse file can claim any number."""
+"""Bytes; all of them are read for the digest, and a sparse file can claim any size."""
 MAX_DEPTH = 3
-"""Images inside images: a UKI in a gzip file has a compressed kernel at most."""
+"""Levels of images inside images: at most a compressed kernel in a UKI in a gzip file."""
 
 
 def identify(
     path: str | os.PathLike[str], type_name: str | None = None, profile: int | None = None
 ) -> KernelImage:
-    """Parse `path`, as `type_name` if that is given; `profile` is that of a UKI.
+    """Parse `path`, as `type_name` if that is given; `profile` selects a profile of a UKI.
 
     Raises NotAnImage or UnservedImage with the reason of each type in `details`,
     UnreadableFile, BadCompression, MissingCodec, or UsageError for a type or a profile that
@@ -76,7 +76,7 @@ def identify(
 
 
 def types_with(profile: int | None) -> tuple[ImageType, ...]:
-    """All types, with the one that takes this profile of a UKI."""
+    """All types, with a UKI type that selects this profile."""
     if profile is None:
         return IMAGE_TYPES
     return tuple(uki.of_profile(profile) if kind is uki.UKI else kind for kind in IMAGE_TYPES)
@@ -89,9 +89,9 @@ def parse(
     room: int = MAX_KEPT,
     every: tuple[ImageType, ...] = IMAGE_TYPES,
 ) -> KernelImage:
-    """The image in a file, or in what the file holds; at most `room` bytes are unpacked. What a
-    container holds may be of `every` type. `packed` is what the file was taken out of,
-    outermost first."""
+    """The image in a file, or inside of a container; at most `room` bytes are unpacked. The
+    contents of a container may be of any type in `every`. `packed` names the containers around the
+    file, outermost first."""
     codec = file_codec(file)
     if codec:
         if len(packed) == MAX_DEPTH:
@@ -122,7 +122,7 @@ def packed_too_often(file: OpenFile) -> NotAnImage:
 def parse_inside(
     found: Inside, packed: tuple[str, ...], room: int, every: tuple[ImageType, ...]
 ) -> KernelImage:
-    """The image in a container, with what the container brings along."""
+    """The image in a container, with what the container implies."""
     if len(packed) == MAX_DEPTH:
         raise packed_too_often(found.file)
     image = parse(found.file, every, (*packed, found.how), room, every)

@@ -1,8 +1,8 @@
-"""What is in an initrd: cpio archives one after the other, plain or compressed
+"""The contents of an initrd: consecutive cpio archives, each compressed or not
 (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-The unpacked size is what the kernel's tmpfs will hold, and it is counted, never believed:
-the stream is unpacked piece by piece, and thrown away.
+The unpacked size is what the kernel's tmpfs will hold. It is counted, not taken from a header: the
+stream is unpacked piece by piece, and the result dropped.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from pykexec.images.cpio import NEWC_MAGICS, NotAnInitrd, file_entries
 PADDING = 4096
 """Zeros between archives; more of them are the end."""
 SLACK = 64 << 20
-"""More than one step of a decoder: our own limit is met first."""
+"""More than one step of a decoder, so that our own limit is reached first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One cpio archive: where it starts in the file, how it is packed, what it holds."""
+    """One cpio archive: its offset in the file, its compression, and its contents."""
 
     offset: int
     codec: str | None
     unpacked: int
     """Bytes of the archive itself."""
     files: int | None
-    """Entries; None for a compressed one, which is only measured."""
+    """Number of entries; None for a compressed archive, whose size alone is counted."""
     complete: bool = True
-    """False where it was cut off at the limit of what is unpacked."""
+    """False if unpacking stopped at the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Initrd:
-    """`size` bytes as they lie in memory, and the archives in them."""
+    """Its `size` in memory in bytes, and its archives."""
 
     size: int
     archives: tuple[Archive, ...]
@@ -47,7 +47,7 @@ class Initrd:
 
 
 def looks_like_initrd(file: OpenFile) -> bool:
-    """By the first bytes: a cpio archive, or something compressed that begins with one."""
+    """Whether the first bytes are those of a cpio archive, compressed or not."""
     head = file.read(0, min(HEAD_SIZE, file.size))
     if head.startswith(NEWC_MAGICS):
         return True
@@ -60,8 +60,8 @@ def looks_like_initrd(file: OpenFile) -> bool:
 
 
 def read_initrd(file: OpenFile, limit: int = MAX_UNPACKED) -> Initrd:
-    """Raises NotAnInitrd, BadCompression, MissingCodec. A compressed archive is taken for
-    the last one: where its stream ends, only its decoder knows."""
+    """Raises NotAnInitrd, BadCompression, MissingCodec. A compressed archive is assumed to be the
+    last one: only its decoder could find where its stream ends."""
     archives: list[Archive] = []
     at = 0
     while (at := after_padding(file, at)) < file.size:
@@ -84,7 +84,7 @@ def read_initrd(file: OpenFile, limit: int = MAX_UNPACKED) -> Initrd:
 
 
 def measured(file: OpenFile, at: int, codec: Codec, limit: int) -> Archive:
-    """The size of a compressed archive; the limit cuts it off."""
+    """Count the size of a compressed archive, up to the limit."""
     total = 0
     contents = file.span(at, file.size - at)
     for piece in unpacked(str(file.path), contents, codec, limit + SLACK):
@@ -99,7 +99,7 @@ def measured(file: OpenFile, at: int, codec: Codec, limit: int) -> Archive:
 
 
 def after_padding(file: OpenFile, at: int) -> int:
-    """Past zeros, as far as there may be some between two archives."""
+    """The offset after the padding that is allowed between two archives."""
     raw = file.read(at, min(PADDING, file.size - at))
     return at + len(raw) - len(raw.lstrip(b"\0"))
 
@@ -107,4 +107,4 @@ def after_padding(file: OpenFile, at: int) -> int:
 def cpio_end(file: OpenFile, start: int) -> tuple[int, int]:
     """Where the archive at `start` ends, and how many entries it has."""
     ends = [end for _, end in file_entries(file, start)]
-    return ends[-1], len(ends) - 1  # the trailer is no entry
+    return ends[-1], len(ends) - 1  # without the trailer

@@ -1,10 +1,10 @@
-"""What is wrong with the files that are given as an initrd, and whose kernel's modules are in it.
+"""Checks the files that are given as an initrd, and finds the kernels whose modules are in it.
 
-The kernel unpacks archives one after the other, each plain or compressed (init/initramfs.c:
-unpack_to_rootfs); what it cannot unpack it takes for the image of a RAM disk, and mounts it if it
-knows the file system (init/do_mounts_rd.c:identify_ramdisk_image).
+The kernel unpacks consecutive archives, each compressed or not (init/initramfs.c:
+unpack_to_rootfs). What it cannot unpack it treats as a RAM disk image, and mounts it if it knows
+the file system (init/do_mounts_rd.c:identify_ramdisk_image).
 
-Read are headers, the end, and MAX_SCANNED unpacked bytes at most: an initrd may have 200 MB.
+Only headers, the end, and at most MAX_SCANNED unpacked bytes are read: an initrd may have 200 MB.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from pykexec.images.stream_end import ends_well
 from pykexec.images.what_is_it import HEAD, Role, identity_of
 
 MAX_SCANNED = 96 << 20
-"""Unpacked bytes of one file in which modules are looked for."""
+"""Unpacked bytes of one file that are searched for modules."""
 MAX_RELEASES = 64
-"""Kernels whose modules are told apart; a hostile archive has a million of them."""
+"""Limit for the releases that are recorded; a hostile archive may have a million."""
 MODULES = re.compile(rb"(?:\./|/)?(?:usr/)?lib/modules/(\d+\.\d[^/]*)(/)?")
-"""The release begins with VERSION.PATCHLEVEL (the kernel's Makefile); other folders are none."""
+"""A release begins with VERSION.PATCHLEVEL (the kernel's Makefile); other directories do not
+count."""
 INIT = re.compile(rb"(?:\./|/)?init")
 RAM_DISKS = (
     (0, b"-rom1fs-", "romfs"),
@@ -55,7 +56,7 @@ TWO_FILES = "give the kernel as the operand, and its initrd with --initrd"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`fatal` where no Linux kernel can use the file."""
+    """`fatal` if no Linux kernel can use the file."""
 
     what: str
     hint: str
@@ -64,18 +65,18 @@ class Fault:
 
 @dataclass
 class Examined:
-    """What was found in all files of an initrd."""
+    """The findings in all files of an initrd."""
 
     names: list[str] = field(default_factory=list)
-    """Of the files."""
+    """Names of the files."""
     faults: list[Fault] = field(default_factory=list)
     releases: set[str] = field(default_factory=set)
-    """Of the kernels whose modules are in it, as far as names were read."""
+    """Releases of the kernels whose modules are in it, as far as names were read."""
     has_init: bool = False
     complete: bool = True
     """Whether every name was read."""
     unread: list[str] = field(default_factory=list)
-    """Why no names were read of an archive: a package is missing."""
+    """Why the names of an archive were not read: a package is missing."""
 
     def add(self, entry: Entry) -> None:
         if INIT.fullmatch(entry.name):
@@ -86,18 +87,18 @@ class Examined:
 
 
 def examine(initrd: Contents, wanted: str | None) -> Examined:
-    """`wanted` is the release of the kernel: names are read until its modules are found, and
-    none without one. Raises UnreadableFile."""
+    """`wanted` is the release of the kernel: names are read until its modules are found; without
+    it, none are read. Raises UnreadableFile."""
     found = Examined()
     for file in files_of(initrd):
-        if str(file.path) not in found.names:  # sections of a UKI are of one file
+        if str(file.path) not in found.names:  # all sections of a UKI are in one file
             found.names.append(str(file.path))
         examine_file(file, wanted, found)
     return found
 
 
 def files_of(contents: Contents) -> Iterator[OpenFile]:
-    """The files that are joined in it; padding is none."""
+    """The files that it consists of, without padding."""
     match contents:
         case DigestAhead():
             yield from files_of(contents.contents)
@@ -133,7 +134,8 @@ def examine_file(file: OpenFile, wanted: str | None, found: Examined) -> None:
 
 
 def plain_archive(file: OpenFile, at: int, found: Examined) -> int:
-    """Where it ends. Every header is read: contents are skipped, and cost nothing."""
+    """Check an uncompressed archive, and return its end. Every header is read; contents are
+    skipped."""
     for entry, end in file_entries(file, at):
         found.add(entry)
         at = end
@@ -143,7 +145,7 @@ def plain_archive(file: OpenFile, at: int, found: Examined) -> int:
 def examine_stream(
     file: OpenFile, at: int, codec: Codec, wanted: str | None, found: Examined
 ) -> None:
-    """A compressed archive, which is taken for the last one."""
+    """A compressed archive, which is assumed to be the last one."""
     if codec.magic == LZ4_FRAME_MAGIC:
         what = f"{file.path}: compressed in the lz4 frame format, which the kernel cannot unpack"
         found.faults.append(
@@ -162,12 +164,12 @@ def examine_stream(
             return
         found.complete = False
         if ends_well(file, at, codec) is False:
-            for _ in stream.pieces:  # to the end, or to what is wrong there
+            for _ in stream.pieces:  # to the end, or to the first error
                 pass
     except (BadCompression, NotAnInitrd) as error:
         found.complete = False
         found.faults.append(Fault(error.message, COPY_AGAIN))
-    except NotSupported as error:  # its blocks can be looked at, and nothing in them
+    except NotSupported as error:  # its blocks can be checked, but not their contents
         found.complete = False
         found.unread.append(error.message)
         if ends_well(file, at, codec) is False:
@@ -176,8 +178,8 @@ def examine_stream(
 
 
 def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) -> bool:
-    """Whether all names of the stream were read; not where the release was found, or not among
-    the first MAX_SCANNED bytes."""
+    """Whether all names of the stream were read: False if reading ended because the release was
+    found, or after MAX_SCANNED bytes."""
     for entry in stream_entries(stream, where):
         found.add(entry)
         if wanted is None or wanted in found.releases or stream.end > MAX_SCANNED:
@@ -186,7 +188,7 @@ def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) 
 
 
 def rest_of(file: OpenFile, at: int) -> Fault:
-    """What follows the last archive: the kernel complains of it, and keeps the archives."""
+    """Data after the last archive: the kernel prints an error, and keeps the archives."""
     what = f"{file.path}: the data after the archives at {at:#x} is neither cpio nor compressed"
     return Fault(what, "the kernel ignores it", fatal=False)
 
@@ -196,7 +198,7 @@ def foreign(file: OpenFile) -> Fault:
 
 
 def of_head(head: bytes, name: str) -> Fault:
-    """Of a file that is no archive, by its first HEAD bytes."""
+    """The fault of a file that is not an archive, by its first HEAD bytes."""
     for at, magic, system in RAM_DISKS:
         if head.startswith(magic, at):
             what = f"{name}: a file system image ({system}), which the kernel uses as a RAM"

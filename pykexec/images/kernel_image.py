@@ -1,4 +1,4 @@
-"""The one value that every image type becomes, and what an image type is."""
+"""The value that every image type is parsed into, and the definition of an image type."""
 
 from __future__ import annotations
 
@@ -10,42 +10,41 @@ from pykexec.images.contents import Contents, FileSpan, OpenFile
 
 
 class NotAnImage(KexecError):
-    """No known type, or a header that is truncated, oversized or lying.
+    """No known type, or a header that is truncated, oversized or contradictory.
 
-    `expected` and `found` are in the message where a field is wrong.
+    The message has the expected and the found value if a field is wrong.
     """
 
     code = "not-an-image"
 
 
 class UnservedImage(NotSupported):
-    """A good image that asks for something which cannot be given, or starts in a way that is
-    not possible here."""
+    """A valid image that requires something that cannot be provided, or cannot be started here."""
 
     code = "image-not-served"
 
 
 @dataclass(frozen=True, slots=True)
 class LinuxX86Boot:
-    """A Linux x86_64 kernel by its 64-bit entry, as its setup header asks for it (boot.rst); a
-    vmlinux has the header that its bzImage would have. Bytes and physical addresses."""
+    """A Linux x86_64 kernel by its 64-bit entry, as its setup header requires (boot.rst); a vmlinux
+    has the header that its bzImage would have. In bytes and physical addresses."""
 
     protocol: int
     """e.g. 0x20f"""
     setup_header: bytes
     """The file's bytes from 0x1f1 to the header's end."""
     init_size: int
-    """Bytes of memory that the kernel needs from its load address on."""
+    """Bytes of memory that the kernel needs, starting at its load address."""
     kernel_alignment: int
     pref_address: int
     cmdline_size: int
-    """Longest command line, without its NUL."""
+    """Length limit of the command line in bytes, without its NUL."""
     xloadflags: int
     relocatable: bool
     entry_offset: int
     """From the load address to the 64-bit entry."""
     lowest: bool = False
-    """Whether it belongs at pref_address, and as near above it as there is room."""
+    """Whether it must be placed at the lowest free address from pref_address up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +55,19 @@ class Linux32Boot:
     setup_header: bytes
     """Padded with zeros to the length of protocol 2.12."""
     memory: int
-    """Bytes from the load address on: init_size, or the payload's where there is none."""
+    """Bytes from the load address up: init_size, or the payload's size if that is missing."""
     kernel_alignment: int
     load_addr: int
-    """Where it belongs; the lowest address where it may lie if it is relocatable."""
+    """Its load address; the lowest possible one if it is relocatable."""
     relocatable: bool
     cmdline_size: int
     initrd_addr_max: int
     """Highest address of the initrd's last byte."""
     entry_offset: int | None
-    """From the load address to the 32-bit entry; None where there is none, and the kernel
-    starts in real mode only."""
+    """From the load address to the 32-bit entry; None if there is none, and the kernel starts only
+    in real mode."""
     setup: Contents | None = None
-    """The file's first sectors, which run in real mode; None where there are none."""
+    """The file's first sectors, which run in real mode, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +88,19 @@ class LoadPart:
 
 @dataclass(frozen=True, slots=True)
 class ElfBoot:
-    """An ELF file that is no Linux kernel: its PT_LOADs by physical address, its entry."""
+    """An ELF file that is not a Linux kernel: its PT_LOADs by physical address, its entry."""
 
     bits: int
     """32 or 64."""
     entry: int
     parts: tuple[LoadPart, ...]
     relocatable: bool
-    """ET_DYN: may lie elsewhere, all parts moved by the same distance."""
+    """ET_DYN: may be placed elsewhere, with all parts moved by the same distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Multiboot 2, relocatable tag: where the image may lie (`high` is its last byte)."""
+    """Multiboot 2, relocatable tag: where the image may be placed (`high` is its last byte)."""
 
     low: int
     high: int
@@ -111,24 +110,24 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class MultibootBoot:
-    """What a multiboot header asks for; the entry is in 32-bit mode. Modules start at whole
-    pages, asked or not."""
+    """What a multiboot header requests; the entry is in 32-bit mode. Modules are always
+    page-aligned, requested or not."""
 
     version: int
     entry: int
     parts: tuple[LoadPart, ...]
     memory_info: bool = True
-    """Whether a version 1 header asks for the memory map; version 2 gets it always."""
+    """Whether a version 1 header requests the memory map; version 2 always gets it."""
     framebuffer: bool = False
-    """Whether it asks for a video mode."""
+    """Whether it requests a video mode."""
     relocation: Relocation | None = None
     required: tuple[int, ...] = ()
-    """Types of information that the image does not start without (version 2)."""
+    """Types of information that the image requires (version 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignImage:
-    """Recognised, described, and not loaded: `why` says so in words."""
+    """Recognized and described, but not loaded; `why` is the reason."""
 
     architecture: str
     why: str
@@ -136,18 +135,18 @@ class ForeignImage:
 
 
 Boot = LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot | ForeignImage
-"""What is needed around an image; placement has one module for each."""
+"""How an image is started; placement has one module for each."""
 
 
 class NoLinux64(NotSupported):
-    """Something that only a Linux x86_64 kernel can do was asked of another image."""
+    """Something that only a Linux x86_64 kernel can do was requested for another image."""
 
     code = "not-a-linux-x86-64-kernel"
 
 
 @dataclass(frozen=True, slots=True)
 class Implied:
-    """What an image brings along (a UKI's sections). The user's own words win."""
+    """What an image provides itself (a UKI's sections). The user's options override it."""
 
     initrd: Contents | None = None
     cmdline: str | None = None
@@ -156,21 +155,21 @@ class Implied:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One profile of a UKI: its number from 0 on, and what its .profile section says of it."""
+    """One profile of a UKI: its number, from 0, and the fields of its .profile section."""
 
     number: int
     id: str | None
     title: str | None
 
     def __str__(self) -> str:
-        """The number, and ID: TITLE as far as there are any."""
+        """The number, and ID: TITLE as far as present."""
         names = ": ".join(name for name in (self.id, self.title) if name)
         return f"{self.number} {names}" if names else str(self.number)
 
 
 @dataclass(frozen=True, slots=True)
 class KernelImage:
-    """What a file is and what it asks for; nothing is placed yet."""
+    """What a file is and what it requires; nothing is placed yet."""
 
     type: str
     """Name of its image type, e.g. "bzImage64"."""
@@ -178,19 +177,19 @@ class KernelImage:
     version: str | None
     """The banner in the file, e.g. "6.1.0-56-cloud-amd64 (...)"."""
     payload: Contents
-    """The bytes that go to the load address; of an image of several parts, all its bytes."""
+    """The bytes that go to the load address; for an image of several parts, all its bytes."""
     boot: Boot
     wrapped: tuple[str, ...] = ()
-    """What it was taken out of, outermost first: compressions and containers."""
+    """The compressions and containers around it, outermost first."""
     implied: Implied = Implied()
     profiles: tuple[Profile, ...] = ()
-    """Of a UKI, all that it has."""
+    """All profiles of a UKI."""
     profile: int | None = None
-    """The number of the profile that was taken; None where there are none."""
+    """The number of the selected profile; None if there are none."""
     file: FileSpan | None = None
-    """The whole file as it lies on the disk."""
+    """The complete file as it is on disk."""
     inner: OpenFile | None = None
-    """The file that it was taken for: the unpacked one, or the one inside a container."""
+    """The file that was parsed: the unpacked one, or the one inside a container."""
 
     @property
     def linux(self) -> LinuxX86Boot:
@@ -205,15 +204,15 @@ class KernelImage:
 
 
 def printable(raw: bytes) -> str | None:
-    """What a file says of itself, up to a NUL, fit for a terminal; None for nothing."""
+    """Text from a file, up to a NUL, safe for a terminal; None if it is empty."""
     text = raw.split(b"\0")[0].decode("ascii", "replace")
     return "".join(char if char.isprintable() else "?" for char in text) or None
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a file is not of a type; `close` when its magic says that it tries to be, `unserved`
-    when it is a good one that cannot be loaded."""
+    """Why a file is not of a type; `close` if it has the magic of the type, `unserved` if it is
+    valid but cannot be loaded."""
 
     why: str
     close: bool = False
@@ -229,7 +228,7 @@ class Inside:
     how: str
     """For `KernelImage.wrapped`, e.g. "uImage"."""
     type: str | None = None
-    """The type that the whole has, where it is not that of the image inside."""
+    """The type of the whole file, if it is not that of the image inside."""
     implied: Implied = Implied()
     version: str | None = None
     profiles: tuple[Profile, ...] = ()

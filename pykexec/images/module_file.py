@@ -1,5 +1,5 @@
-"""The file of a multiboot module, as the image gets it: what is inside of a compressed one, as
-GRUB and kexec-tools (slurp_decompress_file in kexec-multiboot-x86.c and kexec-mb2-x86.c) have it.
+"""The file of a multiboot module, as the image gets it: a compressed one is unpacked, as by GRUB
+and kexec-tools (slurp_decompress_file in kexec-multiboot-x86.c and kexec-mb2-x86.c).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pykexec.images.contents import Contents, OpenFile
 
 
 def module_contents(line: str) -> Contents:
-    """The bytes of the file that a module's string "FILE ARGS" begins with. Raises UsageError
-    without a name, UnreadableFile, BadCompression, MissingCodec."""
+    """The bytes of the file named at the beginning of a module's string "FILE ARGS". Raises
+    UsageError without a name, UnreadableFile, BadCompression, MissingCodec."""
     name = line.split(" ", 1)[0]
     if not name:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The sections of a PE file, as far as an image inside one is concerned."""
+"""The sections of a PE file, as far as needed for an image inside one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pykexec.images.contents import FileSpan, InnerFile, OpenFile
 from pykexec.images.kernel_image import Refused
 
 MAX_SECTIONS = 96
-"""As Windows has it; a UKI has a dozen or two."""
+"""The limit of Windows; a UKI has a dozen or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class PeFile:
-    """A PE file whose headers lie inside it; its sections do so where nothing is `truncated`."""
+    """A PE file whose headers are inside the file; so are its sections unless it is `truncated`."""
 
     file: OpenFile
     machine: str
-    """As uname -m has it, or the COFF number."""
+    """As in uname -m, or the COFF number."""
     sections: tuple[Section, ...]
     truncated: str | None = None
-    """The first section that does not lie inside the file, in words."""
+    """A description of the first section that is not inside the file."""
 
     def contents(self, section: Section | None) -> FileSpan | None:
         """A section's bytes, if it has any."""
@@ -49,8 +49,8 @@ class PeFile:
 
 
 def read_pe(file: OpenFile) -> PeFile | Refused:
-    """Refused where a header is not inside the file. Only a caller who knows the sections can
-    tell whether one that is cut off matters."""
+    """Refused if a header is not inside the file. Whether a truncated section matters is up to the
+    caller, who knows the sections."""
     if file.size < PE_OFFSET_AT + 4 or file.read(0, 2) != MZ_MAGIC:
         return Refused("no MZ magic: not a PE file")
     at = int.from_bytes(file.read(PE_OFFSET_AT, 4), "little")

@@ -41,7 +41,7 @@ EFI: dict[int, str] = {
 
 
 def describe(head: bytes) -> tuple[str, str]:
-    """What it is, and what to do where a kernel is wanted."""
+    """What it is, and what to do if a kernel is wanted."""
     at = pe_header_at(head)
     if at is None:
         return "a DOS or Windows program (MZ without a PE header)", A_KERNEL
@@ -63,14 +63,14 @@ def describe(head: bytes) -> tuple[str, str]:
 
 
 def pe_header_at(head: bytes) -> int | None:
-    """Offset of the PE header; None where there is none in `head`."""
+    """Offset of the PE header; None if there is none in `head`."""
     at = int.from_bytes(head[PE_OFFSET_AT : PE_OFFSET_AT + 4], "little")
     whole = len(head) >= PE_OFFSET_AT + 4 and at + COFF_HEADER_SIZE <= len(head)
     return at if whole and head.startswith(PE_MAGIC, at) else None
 
 
 def subsystem(head: bytes, at: int) -> int:
-    """Of the optional header; 0 (unknown) where it has none."""
+    """The subsystem in the optional header; 0 (unknown) without one."""
     optional = at + COFF_HEADER_SIZE
     size = int.from_bytes(head[at + 20 : at + 22], "little")
     magic = int.from_bytes(head[optional : optional + 2], "little")
@@ -80,7 +80,7 @@ def subsystem(head: bytes, at: int) -> int:
 
 
 def section_names(head: bytes) -> frozenset[str]:
-    """Of the section headers that are in `head`; none where it is no PE file."""
+    """From the section headers that are in `head`; empty if it is not a PE file."""
     at = pe_header_at(head) if head.startswith(b"MZ") else None
     if at is None:
         return frozenset()

@@ -1,5 +1,4 @@
-"""Why a file is not loaded, in one line: what it is, where that is known, and else what is
-wrong with it."""
+"""Why a file is not loaded, in one line: what it is, if that is known, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ REASONS = "use -v (pykexec-kexec: -d) to see why it is not of any known type"
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """An image type, and why the file is none of it."""
+    """An image type, and why the file is not of that type."""
 
     type: str
     refused: Refused
 
 
 def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()) -> KexecError:
-    """The error for a file that no type has taken; `tried` ends with the type that came
-    closest, where one did. `packed` is what the file was taken out of."""
+    """The error for a file that no type accepted; `tried` ends with the type that came closest, if
+    any. `packed` names the containers around the file."""
     last = tried[-1]
     kind, why, hint = last.type, last.refused.why, last.refused.hint
     details = tuple(f"{item.type}: {item.refused.why}" for item in tried)

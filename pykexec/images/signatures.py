@@ -1,6 +1,6 @@
-"""Files that are known by bytes at one place: none of them is a kernel or an initrd.
+"""Files that are recognized by bytes at one offset; none of them is a kernel or an initrd.
 
-From the formats' own documents, and file(1)'s magic for the names.
+From the specifications of the formats, with names from the magic of file(1).
 """
 
 from __future__ import annotations
@@ -81,4 +81,4 @@ SIGNATURES = (
     ),
     Signature(0x1FE, b"\x55\xaa", "a boot sector, or a disk image that begins with one", SECTOR),
 )
-"""In this order: what has a stronger or a longer mark comes first, a boot sector last."""
+"""In this order: a stronger or longer magic comes first, a boot sector last."""

@@ -1,7 +1,7 @@
-"""Does a compressed stream end where it should? Told without unpacking it, by its block headers
-or by what stands at its end: the file may have 200 MB.
+"""Checks that a compressed stream is complete without unpacking it, by its block headers or by its
+last bytes: the file may have 200 MB.
 
-Documents: RFC 8878 (zstd), lz4_Frame_format.md ("Legacy frame"), xz-file-format.txt, RFC 1952
+Specifications: RFC 8878 (zstd), lz4_Frame_format.md ("Legacy frame"), xz-file-format.txt, RFC 1952
 (gzip), lib/decompress_unlzo.c.
 """
 
@@ -24,29 +24,29 @@ from pykexec.images.codecs import (
 from pykexec.images.contents import OpenFile
 
 TAIL = 4096
-"""Bytes at the end of a file among which padding is looked for."""
+"""Bytes at the end of a file that are searched for padding."""
 ZSTD_SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 ZSTD_DICTIONARY = (0, 1, 2, 4)
-"""Bytes of a dictionary's number, by the last two bits of a frame's descriptor."""
+"""Bytes of a dictionary ID, by the last two bits of a frame's descriptor."""
 ZSTD_RAW, ZSTD_RLE, ZSTD_COMPRESSED = range(3)
 LZ4_BOUND = LZ4_BLOCK + LZ4_BLOCK // 255 + 16
-"""The largest that a full block can be when it is packed (LZ4_compressBound)."""
+"""The largest compressed size of a full block (LZ4_compressBound)."""
 BZIP2_END = 0x177245385090
-"""Six bytes before the checksum at the end, at any bit."""
+"""The six bytes before the checksum at the end, at any bit offset."""
 CPIO_BLOCK = 512
-"""To which every program pads a cpio archive: GNU cpio, bsdcpio, dracut-cpio, gen_init_cpio."""
+"""Every program pads cpio archives to this: GNU cpio, bsdcpio, dracut-cpio, gen_init_cpio."""
 DEFLATE_RATIO = 1032
-"""Bytes that one byte can stand for at most."""
+"""The most bytes that one compressed byte can expand to."""
 XZ_FOOTER = 12
 
 
 class CutOff(Exception):
-    """The file ends inside of a block."""
+    """The file ends inside a block."""
 
 
 def ends_well(file: OpenFile, at: int, codec: Codec) -> bool | None:
-    """Of the stream at the offset `at`: True where it is complete, False where that is doubtful
-    (unpack it to be sure), None where it cannot be told."""
+    """Whether the stream at the offset `at` is complete: False if that is doubtful (unpack it to be
+    sure), None if it cannot be known."""
     if walk := WALKS.get(codec.magic):
         try:
             walk(Bytes(file), at)
@@ -59,7 +59,7 @@ def ends_well(file: OpenFile, at: int, codec: Codec) -> bool | None:
 
 
 class Bytes:
-    """Reads that raise CutOff behind the end."""
+    """Reads that raise CutOff past the end."""
 
     def __init__(self, file: OpenFile) -> None:
         self.file = file
@@ -79,7 +79,7 @@ class Bytes:
 
 
 def zstd(data: Bytes, at: int) -> int:
-    """Behind the last frame. Raises CutOff."""
+    """The end of the last frame. Raises CutOff."""
     while data.left(at) >= 4:
         magic = data.number(at, 4)
         if magic in ZSTD_SKIPPABLE:
@@ -92,7 +92,7 @@ def zstd(data: Bytes, at: int) -> int:
 
 
 def zstd_frame(data: Bytes, at: int) -> int:
-    """Behind the frame whose descriptor is at `at`."""
+    """The end of the frame whose descriptor is at `at`."""
     descriptor = data.number(at, 1)
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
     size = (single, 2, 4, 8)[descriptor >> 6]
@@ -102,13 +102,13 @@ def zstd_frame(data: Bytes, at: int) -> int:
         header = data.number(at, 3)
         last, kind, size = header & 1, header >> 1 & 3, header >> 3
         if kind > ZSTD_COMPRESSED:
-            raise CutOff  # no block: what is here is something else
+            raise CutOff  # not a block but something else
         at = data.skip(at + 3, 1 if kind == ZSTD_RLE else size)
     return data.skip(at, 4 * checksum)
 
 
 def lz4_legacy(data: Bytes, at: int) -> int:
-    """Behind the last block. A file that was cut between two blocks looks complete."""
+    """The end of the last block. A file that was truncated between two blocks looks complete."""
     while data.left(at) >= 4:
         size = data.number(at, 4)
         if size == int.from_bytes(LZ4_LEGACY_MAGIC, "little"):
@@ -124,7 +124,7 @@ LZO_ADLER_D, LZO_ADLER_C, LZO_CRC_D, LZO_CRC_C, LZO_FILTER = 0x1, 0x2, 0x100, 0x
 
 
 def lzo(data: Bytes, at: int) -> int:
-    """Behind the block of size 0 that ends a file of lzop."""
+    """The end of the block of size 0 that ends a file of lzop."""
     start = at + len(LZO_MAGIC)
     new = data.number(start, 2, "big") >= 0x940  # two more fields
     at = data.skip(start, 8 if new else 7)  # versions, method, level
@@ -148,7 +148,7 @@ WALKS: dict[bytes, Callable[[Bytes, int], int]] = {
 
 
 def xz(tail: bytes, packed: int) -> bool:
-    """By the stream's footer, which has a checksum of itself."""
+    """By the stream's footer, which has its own checksum."""
     footer = tail.rstrip(b"\0")[-XZ_FOOTER:]
     return (
         len(footer) == XZ_FOOTER
@@ -158,7 +158,7 @@ def xz(tail: bytes, packed: int) -> bool:
 
 
 def gzip(tail: bytes, packed: int) -> bool | None:
-    """By the unpacked size at its end: that of an archive, and one that can be."""
+    """By the unpacked size at its end: a plausible one, and that of a padded archive."""
     if len(tail) < 8 or not any(tail[-8:]):
         return None
     size = int.from_bytes(tail[-4:], "little")
@@ -166,7 +166,7 @@ def gzip(tail: bytes, packed: int) -> bool | None:
 
 
 def bzip2(tail: bytes, packed: int) -> bool:
-    """By the mark in front of the checksum; a checksum may end in zeros, and so may the file."""
+    """By the mark before the checksum; the checksum may end in zeros, and so may the file."""
     padded = len(tail) - len(tail.rstrip(b"\0")) > 4
     end = tail.rstrip(b"\0") + bytes(4) if padded else tail
     found, mask = int.from_bytes(end[-16:], "big"), (1 << 48) - 1

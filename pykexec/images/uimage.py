@@ -1,7 +1,7 @@
-"""uImage, U-Boot's legacy format: a header with two checksums, and a kernel behind it.
+"""uImage, U-Boot's legacy format: a header with two checksums, followed by a kernel.
 
-Both are checked before a byte is believed. The kernel inside is recognised like any other
-file; a load address and an entry are U-Boot's business, and x86 has no use for them.
+Both are checked before anything else is used. The kernel inside is recognized like any other file;
+the load address and entry are for U-Boot, and not used on x86.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ X86 = ("i386", "x86_64")
 
 
 def parse(file: OpenFile) -> Inside | KernelImage | Refused:
-    """What is inside, a description of a foreign kernel, or why this is no uImage."""
+    """What is inside, a description of a foreign kernel, or why this is not a uImage."""
     size = legacy_img_hdr.sizeof()
     if file.size < size:
         return Refused(f"{file.size:#x} bytes, less than the {size:#x} of a uImage header")
@@ -77,7 +77,7 @@ def no_linux(kind: int, system: int) -> str | None:
 
 
 def wrong_compression(number: int, inner: OpenFile) -> str | None:
-    """The header and the first bytes have to agree."""
+    """Why not, unless the header agrees with the first bytes."""
     said = IH_COMPS.get(number)
     if said is None:
         return f"unknown compression {number}"

@@ -1,13 +1,13 @@
 """Unified kernel image: a PE file of systemd-stub with the kernel, its initrd and its
 command line in sections (UAPI Group Specifications, 5: Unified Kernel Image).
 
-A UKI may have profiles ("Multi-Profile UKIs" there; find_sections in systemd's
-src/boot/stub.c): what stands before the first .profile section is the base, each .profile begins
-a profile that overrides sections of the base, and without a wish profile 0 is taken. Of two
-sections of one name in the same profile the first counts.
+A UKI may have profiles ("Multi-Profile UKIs" there; find_sections in systemd's src/boot/stub.c):
+the sections before the first .profile section are the base, each .profile begins a profile that
+overrides sections of the base, and profile 0 is the default. If a profile has two sections of the
+same name, the first counts.
 
-What the user says wins: --initrd replaces .ucode and .initrd, --append or --reuse-cmdline
-replaces .cmdline. .dtb and .dtbauto are for machines that have one, and x86 is none.
+The user's options override the image: --initrd replaces .ucode and .initrd, --append or
+--reuse-cmdline replaces .cmdline. .dtb and .dtbauto are ignored: x86 does not use device trees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pykexec.images.kernel_image import ImageType, Implied, Inside, Profile, Ref
 from pykexec.images.pe import PeFile, Section, read_pe
 
 MAX_TEXT = 16 << 10
-"""Bytes of .cmdline, .uname and .profile."""
+"""Limit in bytes for .cmdline, .uname and .profile."""
 PROFILE = ".profile"
 CONTROL_CHARACTERS = dict.fromkeys(range(0x20), " ")
 Sections = dict[str, Section]
@@ -34,7 +34,7 @@ class NoSuchProfile(UsageError):
 
 
 def parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
-    """The kernel inside, with initrd and command line, or why this is no UKI. Raises
+    """The kernel inside, with initrd and command line, or why this is not a UKI. Raises
     NoSuchProfile for a number that it does not have."""
     pe = read_pe(file)
     if isinstance(pe, Refused):
@@ -55,7 +55,7 @@ def parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
 
 
 def groups(sections: Iterable[Section]) -> list[list[Section]]:
-    """The base, then each profile with its .profile section in front."""
+    """The base, then each profile, starting with its .profile section."""
     found: list[list[Section]] = [[]]
     for item in sections:
         if item.name == PROFILE:
@@ -72,8 +72,8 @@ def first_of_each(sections: Iterable[Section]) -> Sections:
 
 
 def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) -> int | None:
-    """The number of the profile to take; None for the base alone, which is profile 0 of an
-    image without profiles. Raises NoSuchProfile."""
+    """The number of the profile to use; None for the base alone, which is profile 0 of an image
+    without profiles. Raises NoSuchProfile."""
     number = wanted or 0
     if number < len(profiles):
         return number
@@ -111,8 +111,8 @@ def contents_of(
 
 
 def text(pe: PeFile, sections: Sections, name: str) -> str | Refused:
-    """A section that is one line of text, or "". Control characters become blanks, as
-    systemd-stub has it."""
+    """A section that is one line of text, or "". Control characters become spaces, as in
+    systemd-stub."""
     found = pe.contents(sections.get(name))
     if found is None:
         return ""
@@ -132,7 +132,7 @@ def initrd(pe: PeFile, sections: Sections) -> Contents | None:
 
 
 def profile_of(pe: PeFile, number: int, section: Section) -> Profile:
-    """ID and TITLE, which are for people: what is no text or too long is left out."""
+    """ID and TITLE are only for display: one that is not text or too long is left out."""
     found = pe.contents(section)
     raw = contents_bytes(found, MAX_TEXT) if found and found.size <= MAX_TEXT else b""
     values = dict(assignments(raw.decode(errors="replace")))
@@ -140,7 +140,7 @@ def profile_of(pe: PeFile, number: int, section: Section) -> Profile:
 
 
 def assignments(lines: str) -> Iterator[tuple[str, str]]:
-    """KEY=VALUE as os-release(5) has them, quotes taken off."""
+    """KEY=VALUE as in os-release(5), without quotes."""
     for line in lines.split("\0", maxsplit=1)[0].splitlines():
         name, is_one, value = line.strip().partition("=")
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
@@ -150,7 +150,7 @@ def assignments(lines: str) -> Iterator[tuple[str, str]]:
 
 
 def of_profile(number: int) -> ImageType:
-    """The type that takes this profile."""
+    """A UKI type that selects this profile."""
     return ImageType(UKI.name, partial(parse, wanted=number))
 
 

@@ -9,8 +9,8 @@ from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 
 
 def bzimage_file(image: KernelImage, hint: str = "--syscall load") -> OpenFile:
-    """The file of the user where that is a bzImage, so that its signature and its IMA
-    attributes are looked at. Raises NotSupported, with `hint`, for any other image."""
+    """The user's file if it is a bzImage, so that its signature and IMA attributes are checked.
+    Raises NotSupported, with `hint`, for any other image."""
     found = image.inner
     if found is None or not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
         raise NotSupported(

@@ -1,14 +1,14 @@
-"""What a file is, for the message about one that was given as something else.
+"""Identifies a file, for the message if it was given as something else.
 
-For a file that was given as an initrd, say, and is none:
+For example, for a file that was given as an initrd and is not one:
 
     known = what_is_it(file)
     if known:
         raise NotAnInitrd(f"{file.path}: not an initrd: it is {known.what}", hint=known.hint)
 
-`known.role` tells a kernel that was given as an initrd from anything else: ROLE.KERNEL is what
-an image type recognises, good or damaged, ROLE.INITRD a cpio archive. `known.hint` is meant for
-somebody who wants a kernel; for a kernel that was given as an initrd write one of your own.
+`known.role` distinguishes a kernel that was given as an initrd from anything else: Role.KERNEL is
+what an image type recognizes, valid or damaged, Role.INITRD a cpio archive. `known.hint` is for
+somebody who wants a kernel; for a kernel that was given as an initrd, write another hint.
 
 Reads are bounded by HEAD bytes, and by one step of a decoder for a compressed file.
 """
@@ -41,17 +41,17 @@ from pykexec.images.cpio import NEWC_MAGICS
 from pykexec.images.signatures import COPY_AGAIN, SIGNATURES, TAKE_KERNEL
 
 HEAD = 0x10080
-"""Bytes that tell every kind from every other: btrfs has its magic at 64 KiB."""
+"""Bytes that are enough to distinguish all kinds: btrfs has its magic at 64 KiB."""
 TEXT_SAMPLE = 4096
 FDT_MAGIC = b"\xd0\x0d\xfe\xed"
 FIT_NODE = b"\0\0\0\x01images\0"
-"""FDT_BEGIN_NODE and the node's name, which every FIT image has near its beginning."""
+"""FDT_BEGIN_NODE and the name of the node that every FIT image has near its beginning."""
 OLD_CPIO_MAGICS = (b"070707", b"\xc7\x71", b"\x71\xc7")
 A_KERNEL = "use a kernel file such as /boot/vmlinuz"
 
 
 class Role(Enum):
-    """What a file can be given as."""
+    """What a file can be used as."""
 
     KERNEL = "kernel"
     INITRD = "initrd"
@@ -60,7 +60,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`what` with its article, "an ISO 9660 image"; `hint` says what to do where a kernel is
+    """`what` with its article, "an ISO 9660 image"; `hint` says what to do if a kernel is
     wanted."""
 
     what: str
@@ -69,7 +69,7 @@ class Identity:
 
 
 def what_is_it(file: OpenFile) -> Identity | None:
-    """None for bytes that tell nothing. Raises UnreadableFile, and nothing for what it holds."""
+    """None for unknown data. Raises only UnreadableFile, whatever the contents."""
     codec = file_codec(file)
     if codec is None:
         return identity_of(file.read(0, min(HEAD, file.size)))
@@ -94,7 +94,7 @@ def first_bytes(pieces: Iterator[bytes]) -> bytes:
 
 
 def identity_of(head: bytes) -> Identity | None:
-    """By the first HEAD bytes of a file, or all of it."""
+    """By the first HEAD bytes of a file, or by all of a shorter one."""
     found = kernel(head) or initrd(head)
     if found:
         return found
@@ -113,7 +113,7 @@ def identity_of(head: bytes) -> Identity | None:
 
 
 def kernel(head: bytes) -> Identity | None:
-    """What an image type recognises by a magic of its own."""
+    """What an image type recognizes by its magic."""
     uimage = head.startswith(IH_MAGIC.to_bytes(4, "big")) and len(head) >= 64
     if uimage:
         return uimage_of(head[29], head[30])
@@ -146,7 +146,8 @@ def uimage_of(arch: int, kind: int) -> Identity:
 
 
 def has_multiboot_header(head: bytes) -> bool:
-    """A magic at a place where a header may be; three or four words that add up to zero."""
+    """Whether there is a magic where a header may be, with three or four words that add up to
+    zero."""
     return has_header(
         head[:MULTIBOOT_SEARCH], MULTIBOOT_HEADER_MAGIC, MULTIBOOT_HEADER_ALIGN, 3
     ) or has_header(head[:MULTIBOOT2_SEARCH], MULTIBOOT2_HEADER_MAGIC, MULTIBOOT2_HEADER_ALIGN, 4)
@@ -180,7 +181,7 @@ def device_tree(head: bytes) -> Identity:
 
 
 def text(head: bytes) -> Identity | None:
-    """By the first characters, if all of them can be printed."""
+    """By the first characters, if all of them are printable."""
     try:
         found = getincrementaldecoder("utf-8")().decode(head[:TEXT_SAMPLE])
     except UnicodeDecodeError:

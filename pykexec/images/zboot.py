@@ -9,7 +9,7 @@ from pykexec.images.kernel_image import ImageType, Inside, Refused
 
 
 def parse(file: OpenFile) -> Inside | Refused:
-    """The compressed Image inside, or why this is no zboot file."""
+    """The compressed Image inside, or why this is not a zboot file."""
     size = zboot_header.sizeof()
     if file.size < size:
         return Refused(f"{file.size:#x} bytes, less than the {size:#x} of a zboot header")

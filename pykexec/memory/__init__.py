@@ -1,1 +1,1 @@
-"""Physical memory as values: ranges, the memory map, holes, and the texts they come from."""
+"""Physical memory as values: ranges, the memory map, holes, and the files they are read from."""

@@ -1,4 +1,4 @@
-"""A memory map that nobody has read: what a PC with so much RAM would have."""
+"""An assumed memory map, if none could be read: that of a typical PC with as much RAM."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LOW_RAM = PhysRange(0x1000, 0x9F000)
 """Conventional memory without page 0 and without the extended BIOS data area."""
 LEGACY_HOLE = PhysRange(0x9F000, 0x100000)
 PCI_HOLE = PhysRange(0x80000000, 0x100000000)
-"""Firmware keeps the top of the first 4 GiB for devices; 2 GiB is the largest usual hole."""
+"""Firmware reserves the top of the first 4 GiB for devices; 2 GiB is the largest usual hole."""
 
 
 def assumed_map(totalram: int) -> MemoryMap:
-    """`totalram` bytes: low memory, from 1 MiB to the PCI hole, the rest above 4 GiB."""
+    """`totalram` bytes: low memory, 1 MiB to the PCI hole, and the rest above 4 GiB."""
     ram = [LOW_RAM]
     left = align_down(totalram, PAGE_SIZE) - LOW_RAM.size
     below = min(left, PCI_HOLE.start - LEGACY_HOLE.end)

@@ -1,5 +1,5 @@
-"""/sys/firmware/memmap: the firmware's map as the kernel got it
-(Documentation/ABI/testing/sysfs-firmware-memmap). Readable by all."""
+"""/sys/firmware/memmap: the firmware's map as passed to the kernel
+(Documentation/ABI/testing/sysfs-firmware-memmap). Readable by all users."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pykexec.memory.ranges import PhysRange
 
 
 def parse_entry(start: str, last: str, kind: str) -> MemoryRange | None:
-    """One folder's three files; None for an empty or unreadable entry. A type
-    that has no name of its own is reserved (e820.c:e820_type_to_string)."""
+    """The three files of one directory; None for an empty or unreadable entry. A type without a
+    name of its own is reserved (e820.c:e820_type_to_string)."""
     try:
         low, high = int(start, 16), int(last, 16)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The search for space, and why each hole that was refused was refused."""
+"""The search for free memory, with the reason for each hole that was rejected."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
 
 SHOWN = 3
-"""Refused holes in a hint."""
+"""Number of rejected holes to show in a hint."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedHole:
-    """A free range that could not hold what was wanted, and the rule that refused it."""
+    """A free range that cannot hold what is to be placed, and the rule that rejected it."""
 
     hole: PhysRange
     why: str
     usable: int = 0
-    """Bytes of it inside the window."""
+    """Bytes of the hole inside the window."""
 
     def __str__(self) -> str:
         return f"{self.hole}: {self.why}"
 
 
 class NoHole(DoesNotFit):
-    """No free range holds what was wanted; `refused` has a reason for each, and `name` is what
-    it was wanted for."""
+    """No free range is suitable; `refused` has a reason for each, and `name` is what was to be
+    placed."""
 
     code = "no-hole"
 
@@ -55,7 +55,7 @@ class NoHole(DoesNotFit):
 
 
 def largest_of(refused: tuple[RefusedHole, ...]) -> str:
-    """What was there instead: the largest that the window has, in their order."""
+    """The largest holes in the window, in address order."""
     inside = sorted((item for item in refused if item.usable), key=lambda item: item.usable)
     shown = "; ".join(map(str, sorted(inside[-SHOWN:], key=lambda item: item.hole)))
     return shown or ("none of it is free" if refused else "there is no free memory at all")
@@ -73,8 +73,8 @@ def locate_hole(
     """`size` bytes of `free` inside `window`, at the highest (or lowest) address
     that is a multiple of `align` (bytes, at least a page).
 
-    As kexec-tools: kexec.c:locate_hole. Raises NoHole with every refusal; `name` is what
-    it says was to be placed.
+    As kexec.c:locate_hole in kexec-tools. Raises NoHole with the reason for each hole; `name` is
+    what was to be placed.
     """
     align = max(align, PAGE_SIZE)
     refused: list[RefusedHole] = []
@@ -90,7 +90,7 @@ def locate_hole(
 def place_in(
     hole: PhysRange, size: int, align: int, window: PhysRange, from_top: bool
 ) -> PhysRange | RefusedHole:
-    """The place inside one hole, or the reason that there is none."""
+    """The place inside one hole, or the reason why there is none."""
     usable = hole.intersect(window)
     if usable is None:
         return RefusedHole(hole, "outside the window")

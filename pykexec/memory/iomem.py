@@ -1,7 +1,7 @@
 """The text of /proc/iomem (kernel/resource.c:r_show) as values.
 
-A reader without CAP_SYS_ADMIN sees every address as zero: `parse_iomem` then
-returns no lines, which callers take as *unknown*.
+Without CAP_SYS_ADMIN every address reads as zero: then `parse_iomem` returns no lines, which
+callers treat as *unknown*.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class IomemLine:
 
 
 def parse_iomem(text: str) -> tuple[IomemLine, ...]:
-    """The lines in their order; () where the kernel hid the addresses.
+    """The lines in order; () if the kernel hid the addresses.
 
-    A line that is not one of r_show's, or is empty or reversed, is left out.
+    Lines that r_show does not print, and empty or reversed ranges, are left out.
     """
     lines: list[IomemLine] = []
     for line in text.splitlines():
@@ -56,5 +56,5 @@ def memory_map(lines: tuple[IomemLine, ...]) -> MemoryMap:
 
 
 def named(lines: tuple[IomemLine, ...], *names: str) -> RangeSet:
-    """Where these resources lie, e.g. "Crash kernel", "Kernel code"."""
+    """The ranges of these resources, e.g. "Crash kernel", "Kernel code"."""
     return RangeSet.of(line.range for line in lines if line.name in names)

@@ -24,7 +24,7 @@ class RangeType(StrEnum):
 
     @classmethod
     def from_label(cls, label: str) -> RangeType | None:
-        """By the kernel's label; old kernels write "reserved", so case does not count."""
+        """By the kernel's label, ignoring case: old kernels write "reserved"."""
         return LABELS.get(label.strip().lower())
 
 
@@ -41,19 +41,19 @@ class MemoryRange:
 
 MEMORY_TYPES = tuple(RangeType)
 REACHABLE = PhysRange(0, 1 << 52)
-"""What a physical address of x86 can name, with the most bits that the architecture has."""
+"""The physical address space of x86, with the most bits that the architecture allows."""
 NO_MEMORY = RangeSet()
 DRIVER_RAM = "System RAM (driver)"
-"""How a document calls `MemoryMap.driver_ram`."""
+"""The name of `MemoryMap.driver_ram` in documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryMap:
     """Sorted, disjoint, coalesced by type; build one with `of`.
 
-    `driver_ram` is RAM that a driver found and gave to the kernel (virtio_mem, kmem): the next
-    kernel must find it anew, so nothing is placed there, but a dump shows it. The firmware may
-    have called it something else (mm/memory_hotplug.c:add_memory_driver_managed).
+    `driver_ram` is RAM that a driver detected and added (virtio_mem, kmem). The next kernel must
+    detect it again, so nothing is placed there, but a dump contains it. In the firmware's map it
+    may have another type (mm/memory_hotplug.c:add_memory_driver_managed).
     """
 
     ranges: tuple[MemoryRange, ...]
@@ -61,8 +61,8 @@ class MemoryMap:
 
     @classmethod
     def of(cls, ranges: Iterable[MemoryRange], driver_ram: RangeSet = NO_MEMORY) -> MemoryMap:
-        """From ranges in any order. Where two overlap, the higher e820 type
-        wins, as in e820__update_table: what is reserved by one is not RAM."""
+        """From ranges in any order. Where two overlap, the higher e820 type wins, as in
+        e820__update_table: memory that any range reserves is not RAM."""
         by_type: dict[RangeType, list[PhysRange]] = {}
         for item in ranges:
             by_type.setdefault(item.type, []).append(item.range)
@@ -75,12 +75,12 @@ class MemoryMap:
         return cls(tuple(sorted(found, key=lambda item: item.range)), driver_ram)
 
     def of_type(self, kind: RangeType) -> RangeSet:
-        """Where memory of this type is."""
+        """The ranges of this type."""
         return RangeSet.of(item.range for item in self.ranges if item.type is kind)
 
     @property
     def ram(self) -> RangeSet:
-        """All RAM, to the byte."""
+        """All RAM, not rounded to pages."""
         return self.of_type(RangeType.RAM)
 
     @property
@@ -90,12 +90,12 @@ class MemoryMap:
 
     @property
     def old_memory(self) -> RangeSet:
-        """What a dump of this machine shows, in whole pages."""
+        """What a dump of this machine contains, in whole pages."""
         return (self.ram | self.driver_ram).inward(PAGE_SIZE)
 
     @property
     def reachable(self) -> MemoryMap:
-        """Without what lies where no processor reaches, which only a damaged map has."""
+        """Without ranges that no processor can address, which only a damaged map has."""
         inside = (
             MemoryRange(span, item.type)
             for item in self.ranges
@@ -105,7 +105,7 @@ class MemoryMap:
 
     @property
     def out_of_reach(self) -> RangeSet:
-        """RAM that `reachable` lacks."""
+        """RAM that is not in `reachable`."""
         return (self.ram | self.driver_ram).without(REACHABLE)
 
     @property

@@ -1,7 +1,7 @@
 """Half-open spans of physical addresses, in bytes, and their algebra.
 
-A range is never empty. Kernel text has inclusive ends; they stay at the door:
-`PhysRange.from_inclusive` is the only way in for them.
+A range is never empty. Text from the kernel has inclusive ends: only `PhysRange.from_inclusive`
+accepts those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def align_down(value: int, align: int) -> int:
 
 
 class BadRange(UsageError):
-    """A span that is empty, or lies outside of 64 bits."""
+    """A range that is empty, or exceeds 64 bits."""
 
     code = "bad-range"
 
@@ -44,12 +44,12 @@ class PhysRange:
 
     @classmethod
     def from_inclusive(cls, start: int, last: int) -> PhysRange:
-        """As kernel text and --mem-max have it: `last` belongs to the range."""
+        """As in text from the kernel and in --mem-max: `last` belongs to the range."""
         return cls(start, last + 1)
 
     @classmethod
     def sized(cls, start: int, size: int) -> PhysRange:
-        """`size` bytes from `start` on. Raises BadRange for none."""
+        """`size` bytes from `start`. Raises BadRange if `size` is 0."""
         return cls(start, start + size)
 
     @property
@@ -58,7 +58,7 @@ class PhysRange:
 
     @property
     def last(self) -> int:
-        """The last address inside, for kernel text."""
+        """The last address inside, as the kernel prints it."""
         return self.end - 1
 
     def __str__(self) -> str:
@@ -76,12 +76,12 @@ class PhysRange:
         return self.start < other.end and other.start < self.end
 
     def intersect(self, other: PhysRange) -> PhysRange | None:
-        """The bytes in both; None for none."""
+        """The bytes in both, or None."""
         start, end = max(self.start, other.start), min(self.end, other.end)
         return PhysRange(start, end) if start < end else None
 
     def inward(self, align: int) -> PhysRange | None:
-        """The whole aligned blocks inside."""
+        """The complete aligned blocks inside."""
         start, end = align_up(self.start, align), align_down(self.end, align)
         return PhysRange(start, end) if start < end else None
 
@@ -130,11 +130,11 @@ class RangeSet:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return sum(item.size for item in self.ranges)
 
     def around(self, addr: int) -> PhysRange | None:
-        """The range that holds this address."""
+        """The range that contains this address."""
         index = bisect_right(self.ranges, addr, key=lambda item: item.start) - 1
         if index >= 0 and addr < self.ranges[index].end:
             return self.ranges[index]
@@ -149,7 +149,8 @@ class RangeSet:
         return held is not None and other.end <= held.end
 
     def overlaps(self, other: PhysRange) -> bool:
-        """Whether any byte is in both; only the neighbour at or before its last byte can be."""
+        """Whether any byte is in both; only the range that starts at or before its last byte
+        can."""
         index = bisect_right(self.ranges, other.last, key=lambda item: item.start) - 1
         return index >= 0 and other.start < self.ranges[index].end
 
@@ -198,5 +199,5 @@ class RangeSet:
         return self - RangeSet((hole,))
 
     def inward(self, align: int) -> RangeSet:
-        """The whole aligned blocks inside each range."""
+        """The complete aligned blocks inside each range."""
         return RangeSet(tuple(whole for item in self.ranges if (whole := item.inward(align))))

@@ -1,6 +1,6 @@
-"""This Python as a file tree for a guest: the interpreter, the modules that are wanted and
-what they import, as byte code that is never checked against a source (PEP 552), and the
-shared libraries of all that."""
+"""This Python as a file tree for a guest: the interpreter, the requested modules and their imports,
+as byte code that is never checked against its source (PEP 552), and the shared libraries of all of
+these."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pykexec.qemu.newc import Tree
 
 ELF64 = ELFMAG + bytes((ELFCLASS64,))
 UNCHECKED = (0b01).to_bytes(4, "little") + bytes(8)
-"""Flags of a .pyc: by the hash of a source that nobody looks for."""
+"""Flags of a .pyc: hash-based, and not checked against the source."""
 
 
 class NoPython(NotSupported):
@@ -32,7 +32,7 @@ class NoPython(NotSupported):
 
 
 class CodeReader(SourceFileLoader):
-    """Takes byte code that is there already, and writes none."""
+    """Uses existing byte code, and writes none."""
 
     def set_data(self, path: str, data: object, *, _mode: int = 0) -> None:
         """Not here."""
@@ -45,10 +45,11 @@ def interpreter() -> Path:
 
 
 def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
-    """All in the folder of the standard library, and $LD_LIBRARY_PATH for it. Raises NoPython."""
+    """Everything in the folder of the standard library, and its $LD_LIBRARY_PATH. Raises
+    NoPython."""
     tree = Tree()
     library = sysconfig.get_path("stdlib")
-    tree.folder(f"{library}/lib-dynload")  # what getpath.py knows a library by
+    tree.folder(f"{library}/lib-dynload")  # getpath.py recognizes a library by it
     native = [interpreter()]
     for name, file in imported(modules).items():
         place = f"{library}/{name.replace('.', '/')}"
@@ -71,7 +72,7 @@ def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
 
 
 def imported(modules: Sequence[str]) -> dict[str, str]:
-    """The files of these modules and of all that they import, by module name."""
+    """The files of these modules and of everything that they import, by module name."""
     path = json.dumps([os.path.abspath(folder) for folder in sys.path])
     program = str(Path(__file__).with_name("imported.py"))
     words = [sys.executable, "-I", "-B", program, path, *modules]
@@ -84,15 +85,15 @@ def imported(modules: Sequence[str]) -> dict[str, str]:
 
 
 def code(name: str, file: str) -> bytes:
-    """An unchecked .pyc of a module. Raises NoPython for one inside of an archive."""
+    """An unchecked .pyc of a module. Raises NoPython for a module inside an archive."""
     if not os.path.isfile(file):
         raise NoPython(f"{file}: not a file of its own", hint="pykexec and this Python unpacked")
     return MAGIC_NUMBER + UNCHECKED + marshal.dumps(CodeReader(name, file).get_code(name))
 
 
 def loadable(data: bytes) -> bytes:
-    """A 64-bit ELF file up to the end of its last segment, which is what runs: most of a library
-    can be for debuggers. Anything else as it is."""
+    """A 64-bit ELF file up to the end of its last segment, the part that runs: most of a library
+    can be debug information. Anything else is returned unchanged."""
     if not data.startswith(ELF64):
         return data
     _, _, _, _, _, phoff, _, _, _, _, phnum, *_ = EHDR.unpack_from(data)
@@ -103,8 +104,8 @@ def loadable(data: bytes) -> bytes:
 def shared_libraries(
     sources: Sequence[Path], folders: Sequence[Path] = ()
 ) -> tuple[list[Path], list[str]]:
-    """The libraries that ELF files need, by way of `folders` first, and the names of those
-    that are not found. Raises NoPython."""
+    """The libraries that ELF files need, searched in `folders` first, and the names of those that
+    were not found. Raises NoPython."""
     environment = {**os.environ, "LC_ALL": "C"}
     if folders:
         environment["LD_LIBRARY_PATH"] = ":".join(map(str, folders))

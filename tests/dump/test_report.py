@@ -204,7 +204,7 @@ def test_a_list_of_modules_that_leads_nowhere(tmp_path: Path) -> None:
     report = report_of(tmp_path, kernel)
     assert report.modules
     assert len(report.modules) == 1
-    assert "no address of the kernel" in reasons(report)["modules"]
+    assert "is not a kernel address" in reasons(report)["modules"]
 
 
 def test_a_stack_that_leads_back_to_itself(tmp_path: Path) -> None:

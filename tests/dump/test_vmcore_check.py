@@ -148,7 +148,7 @@ WRONG: list[tuple[str, tuple[Load, ...], str, str]] = [
     ("a piece that is missing", (A, C), "coverage",
      "2 pages are missing, the first at 0x100000"),
     ("a piece that is no RAM", (*GOOD, run_of(0x300000, 1)), "coverage",
-     "0x300000..0x301000 is shown and is no RAM"),
+     "0x300000..0x301000 is in the dump and is not RAM"),
     ("a page that is another's", (A, Load(0x100000, (0x101000, 0x101000)), C), "", ""),
     ("a page that is nowhere else", (A, Load(0x100000, (0x101000, None)), C), "pattern-pages",
      "7 pages are at their own address; 1 are not, 0 are damaged, the first at 0x101000"),
@@ -288,7 +288,9 @@ def test_4_mib_of_notes_are_read_and_no_more(
 def test_other_formats_of_dumps_are_named(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(b"KDUMP   " + bytes(100))
-    with pytest.raises(NotSupported, match="a kdump-compressed file, only ELF dumps are read"):
+    with pytest.raises(
+        NotSupported, match="a kdump-compressed file, but only ELF dumps are supported"
+    ):
         open_core(path)
 
 

@@ -1,1 +1,1 @@
-"""Bytes as arm64's headers have them."""
+"""Structures from arm64's headers."""

@@ -1,1 +1,1 @@
-"""Bytes as x86's headers have them."""
+"""Structures from x86's headers."""

@@ -1,7 +1,7 @@
 """arch/x86/include/uapi/asm/bootparam.h and setup_data.h, protocol 2.15.
 
-Offsets in the file's first sectors and in boot_params (the zero page) are the
-same. Documentation/arch/x86/boot.rst has the meaning of each field.
+Offsets in the file's first sectors and in boot_params (the zero page) are the same.
+Documentation/arch/x86/boot.rst explains each field.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ E820_MAX_ENTRIES_ZEROPAGE = 128
 BOOT_PARAMS_SIZE = 4096
 
 LOADER_TYPE_KEXEC = 0xD0
-"""type_of_loader of kexec, as bzImage64_load sets it; 0 would make the kernel ignore its initrd."""
+"""type_of_loader of kexec, as set by bzImage64_load; with 0 the kernel would ignore its initrd."""
 
 
 VID_MODE_NORMAL = 0xFFFF
-"""vid_mode: the screen stays as it is (boot.rst)."""
+"""vid_mode: keep the screen as it is (boot.rst)."""
 
 
 class LoadFlag(IntFlag):
@@ -237,4 +237,4 @@ boot_params = Struct(
     "eddbuf" / Bytes(6 * 82),
     "_pad9" / Bytes(0x114),
 )
-"""struct boot_params; header and tables as bytes, so that each is declared once."""
+"""struct boot_params, with header and tables as bytes, so that each is declared once."""

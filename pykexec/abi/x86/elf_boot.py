@@ -1,4 +1,4 @@
-"""ELF boot notes, what a loader tells an ELF image that is no Linux kernel: the ELF boot
+"""ELF boot notes, which a loader passes to an ELF image other than a Linux kernel: the ELF boot
 proposal (draft-biederman), include/boot/elf_boot.h of etherboot and kexec-tools."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Elf_Bhdr = Struct(
     "b_checksum" / Int16ul,
     "b_records" / Int16ul,
 )
-"""In front of the notes; the checksum is the Internet's, over everything."""
+"""Precedes the notes; the checksum is an Internet checksum over everything."""
 
 
 class BootNote(IntEnum):

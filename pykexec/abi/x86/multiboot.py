@@ -1,6 +1,6 @@
-"""Multiboot 1 (0.6.96) and 2 (2.0): headers in the image, and what the loader hands over.
+"""Multiboot 1 (0.6.96) and 2 (2.0): headers in the image, and what the loader passes to it.
 
-Field names are the specifications'; multiboot.h and multiboot2.h at
+Field names are those of the specifications; multiboot.h and multiboot2.h at
 https://www.gnu.org/software/grub/manual/.
 """
 
@@ -25,7 +25,8 @@ MULTIBOOT_TAG_ALIGN = 8
 
 
 class HeaderFlag(IntFlag):
-    """Multiboot 1: bits 0 to 15 are demands, a loader that does not know one must refuse."""
+    """Multiboot 1: bits 0 to 15 are requirements; a loader must refuse an image with an unknown
+    one."""
 
     MULTIBOOT_PAGE_ALIGN = 0x1
     MULTIBOOT_MEMORY_INFO = 0x2
@@ -49,7 +50,7 @@ aout_kludge = Struct(
     "bss_end_addr" / Int32ul,
     "entry_addr" / Int32ul,
 )
-"""Behind the header when MULTIBOOT_AOUT_KLUDGE is set."""
+"""Follows the header if MULTIBOOT_AOUT_KLUDGE is set."""
 
 
 class InfoFlag(IntFlag):
@@ -102,7 +103,7 @@ multiboot_mmap_entry = Struct("size" / Int32ul, "addr" / Int64ul, "len" / Int64u
 
 
 class MemoryType(IntEnum):
-    """Of an entry of the memory map."""
+    """Type of an entry of the memory map."""
 
     MULTIBOOT_MEMORY_AVAILABLE = 1
     MULTIBOOT_MEMORY_RESERVED = 2
@@ -120,7 +121,7 @@ HEADER_TAG_OPTIONAL = 1
 
 
 class HeaderTag(IntEnum):
-    """Tags of the header: what the image asks for."""
+    """Tags of the header: what the image requests."""
 
     END = 0
     INFORMATION_REQUEST = 1
@@ -147,7 +148,7 @@ relocatable_tag = Struct(
 
 
 class Preference(IntEnum):
-    """Where in its range a relocatable image would like to lie."""
+    """Where in its range a relocatable image prefers to be."""
 
     NONE = 0
     LOWEST = 1
@@ -155,7 +156,7 @@ class Preference(IntEnum):
 
 
 class InfoTag(IntEnum):
-    """Tags of the boot information: what the loader says."""
+    """Tags of the boot information, from the loader."""
 
     END = 0
     CMDLINE = 1
@@ -171,7 +172,7 @@ class InfoTag(IntEnum):
 
 info_head = Struct("total_size" / Int32ul, "reserved" / Int32ul)
 info_tag = Struct("type" / Int32ul, "size" / Int32ul)
-"""`size` counts this head, not the padding to MULTIBOOT_TAG_ALIGN."""
+"""`size` includes this header, but not the padding to MULTIBOOT_TAG_ALIGN."""
 mmap_tag = Struct("entry_size" / Int32ul, "entry_version" / Int32ul)
 mmap_entry = Struct("addr" / Int64ul, "len" / Int64ul, "type" / Int32ul, "zero" / Int32ul)
 meminfo_tag = Struct("mem_lower" / Int32ul, "mem_upper" / Int32ul)
@@ -187,7 +188,7 @@ framebuffer_tag = Struct(
 
 
 class FramebufferType(IntEnum):
-    """What a framebuffer shows."""
+    """The mode of a framebuffer."""
 
     RGB = 1
     EGA_TEXT = 2

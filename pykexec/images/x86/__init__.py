@@ -1,1 +1,1 @@
-"""Image types of x86."""
+"""Image types for x86."""

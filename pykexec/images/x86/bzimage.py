@@ -1,7 +1,6 @@
-"""bzImage by its 64-bit entry: Documentation/arch/x86/boot.rst, protocol 2.12 on.
+"""bzImage by its 64-bit entry: Documentation/arch/x86/boot.rst, protocol 2.12 and later.
 
-Every offset and size in the header is the file's word alone; each is checked
-against the file before it is used.
+Offsets and sizes in the header are not trusted: each is checked against the file before it is used.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ SECTOR = 512
 PARAGRAPH = 16
 """The unit of syssize."""
 HAS_PAYLOAD = 0x208
-"""Protocol that brought payload_offset and payload_length."""
+"""The protocol version that added payload_offset and payload_length."""
 MAX_SETUP_SECTS = 64
-"""boot.rst: the setup code has 32 KiB at most."""
+"""boot.rst: the setup code has at most 32 KiB."""
 OLDEST_PROTOCOL = 0x20C
-"""xloadflags came with 2.12 (Linux 3.8)."""
+"""2.12 (Linux 3.8) added xloadflags."""
 STARTUP_64_OFFSET = 0x200
 MAX_INIT_SIZE = 1 << 30
-"""Far above any kernel: a header that asks for more is lying."""
+"""Far more than any kernel needs: a header with more is wrong."""
 MAX_ALIGNMENT = 1 << 30
 VERSION_MAX = 256
 
 
 def parse(file: OpenFile) -> KernelImage | Refused:
-    """The image, or why this is none."""
+    """The image, or why this is not one."""
     header_end = SETUP_HEADER_OFFSET + setup_header.sizeof()
     if file.size < header_end:
         return Refused(f"{file.size:#x} bytes, but a setup header ends at {header_end:#x}")
@@ -81,7 +80,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
 
 
 def read_head(file: OpenFile) -> bytes | Refused:
-    """As much of the file as a setup header can take, if it has both of its magics."""
+    """The part of the file that can contain a setup header, if it has both magics."""
     head = file.read(0, min(file.size, SETUP_HEADER_OFFSET + SETUP_HEADER_MAX))
     if head[0x202:0x206] != HDRS_MAGIC or head[0x1FE:0x200] != BOOT_FLAG.to_bytes(2, "little"):
         return Refused("no boot flag 0xaa55 and HdrS at 0x1fe and 0x202")
@@ -89,7 +88,7 @@ def read_head(file: OpenFile) -> bytes | Refused:
 
 
 def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
-    """Why a kernel with a good magic has no 64-bit entry for us."""
+    """Why a kernel with the magic has no usable 64-bit entry."""
     if version < OLDEST_PROTOCOL:
         return f"boot protocol {version >> 8}.{version & 255:02}, but 2.12 or later is needed"
     if not loadflags & LoadFlag.LOADED_HIGH:
@@ -102,8 +101,8 @@ def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
 
 
 def truncated(file_size: int, setup_size: int, syssize: int, entry: int = 0) -> str | None:
-    """Whether the file ends before what its header promises; all in bytes. `entry` is the
-    offset of the entry in the kernel."""
+    """Why the file is shorter than its header requires; all in bytes. `entry` is the offset of the
+    entry in the kernel."""
     payload = file_size - setup_size
     if payload <= entry:
         return f"truncated: the kernel starts at {setup_size:#x}, the file ends at {file_size:#x}"
@@ -113,7 +112,8 @@ def truncated(file_size: int, setup_size: int, syssize: int, entry: int = 0) -> 
 
 
 def lies(payload: int, memory: int, alignment: int, cmdline_size: int) -> str | None:
-    """What in a header cannot be, for a kernel of `payload` bytes that asks for `memory`."""
+    """Which field of a header is impossible, for a kernel of `payload` bytes that needs
+    `memory`."""
     if not payload <= memory <= MAX_INIT_SIZE:
         return f"init_size {memory:#x}, expected {payload:#x} to {MAX_INIT_SIZE:#x}"
     if not 0x1000 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
@@ -124,10 +124,10 @@ def lies(payload: int, memory: int, alignment: int, cmdline_size: int) -> str | 
 
 
 def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | None:
-    """Whether setup_sects contradicts what the header points at: the banner lies in the setup
-    code (boot.rst, kernel_version), and the packed kernel (payload_offset, protocol 2.08) begins
-    as something packed does. A packing that nobody knows yet is no contradiction; one that would
-    be found by another setup_sects is."""
+    """Whether setup_sects contradicts what the header points to: the banner is in the setup code
+    (boot.rst, kernel_version), and the compressed kernel (payload_offset, protocol 2.08) begins
+    with the magic of a compression. An unknown compression is not a contradiction, unless another
+    setup_sects would lead to a known one."""
     if header.kernel_version and header.kernel_version + 0x200 >= setup_size:
         return (
             f"setup_sects {header.setup_sects}: kernel_version points to "
@@ -157,7 +157,7 @@ def is_packed(file: OpenFile, at: int) -> bool:
 
 
 def version_text(file: OpenFile, pointer: int, setup_size: int) -> str | None:
-    """The banner that kernel_version points at, when it lies in the setup part."""
+    """The banner that kernel_version points to, if it is in the setup part."""
     start = pointer + 0x200
     if not pointer or start >= setup_size:
         return None

@@ -1,7 +1,7 @@
-"""bzImage by its 32-bit entry: Documentation/arch/x86/boot.rst, protocol 2.00 on.
+"""bzImage by its 32-bit entry: Documentation/arch/x86/boot.rst, protocol 2.00 and later.
 
-Every i386 kernel, and x86_64 kernels from before protocol 2.12. What a protocol does not
-have yet has the value that boot.rst gives it.
+Every i386 kernel, and x86_64 kernels from before protocol 2.12. Fields that a protocol version does
+not have get the value that boot.rst specifies.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ OLD_CMDLINE_SIZE = 255
 OLD_INITRD_ADDR_MAX = 0x37FFFFFF
 """Also DEFAULT_INITRD_ADDR_MAX of kexec-tools."""
 KERN32_BASE = 0x100000
-"""Where a kernel that cannot be relocated is linked."""
+"""The address at which a kernel that is not relocatable is linked."""
 SHORTEST_HEADER = 0x206
-"""Its end in the file: HdrS and the version are there."""
+"""Its end in the file, with HdrS and the version inside."""
 MIN_FILE = 2 * SECTOR
 
 
 def parse(file: OpenFile) -> KernelImage | Refused:
-    """The image, or why this is none."""
+    """The image, or why this is not one."""
     if file.size < MIN_FILE:
         return Refused(f"{file.size:#x} bytes, less than two sectors")
     head = read_head(file)
@@ -85,16 +85,16 @@ def parse(file: OpenFile) -> KernelImage | Refused:
 
 
 def promised_size(header: Any) -> int:
-    """Bytes of the kernel by syssize. Before protocol 2.04 it has 16 bits, and the rest of a
-    kernel above 1 MiB is not in it: the size is not known, and has these bits."""
+    """Bytes of the kernel by syssize. Before protocol 2.04 that has 16 bits, so the size of a
+    kernel above 1 MiB is not known, except for these bits."""
     paragraphs = header.syssize if header.version >= HAS_SYSSIZE_32 else header.syssize & 0xFFFF
     return int(paragraphs) * PARAGRAPH
 
 
 def entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
-    """The 32-bit entry by code32_start, which is meant for a kernel at 1 MiB; None where it is
-    in no part of a kernel that lies there, so that its setup code alone knows what to start.
-    A relocatable kernel is entered at its start, whatever the field says (boot.rst)."""
+    """The 32-bit entry by code32_start, which is for a kernel at 1 MiB; None if it is outside of a
+    kernel there, so that only the setup code knows what to start. A relocatable kernel is entered
+    at its start, whatever the field contains (boot.rst)."""
     offset: int = header.code32_start - KERN32_BASE
     if relocatable:
         return 0
@@ -102,15 +102,15 @@ def entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
 
 
 def header_bytes(head: bytes) -> bytes:
-    """The setup header up to its own end (the byte at 0x201), then zeros. Protocols below
-    2.05 end before 0x230: what stands there is code, and no field."""
+    """The setup header up to its own end (the byte at 0x201), then zeros. In protocols before 2.05
+    it ends before 0x230: what follows is code."""
     size: int = setup_header.sizeof()
     end = max(0x202 + head[0x201], SHORTEST_HEADER + 2)
     return head[SETUP_HEADER_OFFSET : min(end, len(head))].ljust(size, b"\0")
 
 
 def out_of_reach(boot: Linux32Boot) -> str | None:
-    """Which address a 32-bit kernel has no use for."""
+    """Which address a 32-bit kernel cannot use."""
     if boot.load_addr + boot.memory > 1 << 32:
         return f"pref_address {boot.load_addr:#x} and its memory end above 4 GiB"
     if boot.initrd_addr_max < KERN32_BASE:

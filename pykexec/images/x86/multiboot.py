@@ -1,8 +1,8 @@
-"""Images with a multiboot header: where it is searched for, and what it asks for.
+"""Images with a multiboot header: where to find it, and what it requests.
 
-Version 1: in the first 8 KiB, 4-aligned, three words that add up to zero. Version 2: in
-the first 32 KiB, 8-aligned, four words that do, and tags behind them. A demand that nobody
-here can serve is a refusal, as both specifications want it.
+Version 1: in the first 8 KiB, 4-byte aligned, three words that add up to zero. Version 2: in the
+first 32 KiB, 8-byte aligned, four such words, followed by tags. An image with a requirement that
+cannot be met is refused, as both specifications demand.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ WORD = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Parts and entry, whichever way they are written down."""
+    """Parts and entry, from either kind of description."""
 
     parts: tuple[LoadPart, ...]
     entry: int
@@ -111,7 +111,7 @@ def parse_2(file: OpenFile) -> KernelImage | Refused:
 
 
 def places(head: bytes, magic: bytes, align: int, size: int) -> Iterator[int]:
-    """Aligned offsets at which a whole header with this magic stands."""
+    """Aligned offsets of complete headers with this magic."""
     at = head.find(magic)
     while 0 <= at <= len(head) - size:
         if at % align == 0:
@@ -120,7 +120,7 @@ def places(head: bytes, magic: bytes, align: int, size: int) -> Iterator[int]:
 
 
 def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refused:
-    """The value, if a processor in 32-bit mode reaches all of it."""
+    """The image, if a processor in 32-bit mode can reach all of it."""
     if boot.parts[-1].end > 1 << 32:
         return Refused(f"it ends at {boot.parts[-1].end:#x}, above 4 GiB", close=True)
     if not any(boot.entry in part for part in boot.parts):
@@ -148,7 +148,7 @@ def by_elf(file: OpenFile) -> Loaded | Refused:
 
 
 def by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
-    """By the five addresses behind a version 1 header."""
+    """By the five addresses after a version 1 header."""
     start = at + multiboot_header.sizeof()
     raw = head[start : start + aout_kludge.sizeof()]
     if len(raw) < aout_kludge.sizeof():
@@ -158,8 +158,8 @@ def by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
 
 
 def by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | Refused:
-    """Multiboot 1, 3.1.3 and 2, 3.1.5: the header lies at header_addr, so the file's first
-    loaded byte is known; 0 as an end means the file's end, or no bss."""
+    """Multiboot 1, 3.1.3 and 2, 3.1.5: the header is at header_addr, which determines the file's
+    first loaded byte; 0 as an end means the file's end, or no bss."""
     if fields.header_addr == WORD:
         return Refused("its header gives no header_addr", close=True)
     ahead = fields.header_addr - fields.load_addr
@@ -187,8 +187,7 @@ def by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | R
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The bodies of the header tags, the information that is required, and all that is asked
-    for."""
+    """The bodies of the header tags, the required information, and all requested information."""
 
     bodies: dict[int, bytes]
     required: frozenset[int]
@@ -220,7 +219,7 @@ def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
 
 
 def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
-    """What the tags of a version 2 header add up to."""
+    """The image that the tags of a version 2 header describe."""
     tags = found.bodies
     sizes = {
         HeaderTag.ADDRESS: address_tag.sizeof(),
@@ -257,7 +256,7 @@ def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
 
 
 def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
-    """Where the image may be moved to; refused where it has no room there."""
+    """Where the image may be moved to; refused if it does not fit there."""
     fields = relocatable_tag.parse(body[: relocatable_tag.sizeof()])
     size = loaded.parts[-1].end - loaded.parts[0].addr
     if fields.align & (fields.align - 1) or not fields.align:

@@ -1,5 +1,5 @@
-"""What a multiboot 2 header requests of its loader (Multiboot 2 specification, 3.1.5): what is
-not optional and cannot be given is a refusal, and the refusal of a good image."""
+"""What a multiboot 2 header requests from its loader (Multiboot 2 specification, 3.1.5). If
+something that is not optional cannot be provided, the image is refused, as a valid image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALWAYS_GIVEN = frozenset(
     )
 )
 DEPENDS_ON_MACHINE = frozenset((InfoTag.FRAMEBUFFER, InfoTag.ACPI_OLD, InfoTag.ACPI_NEW))
-"""Given where the running kernel shows them."""
+"""Provided if the running kernel exposes them."""
 NAMES = {
     InfoTag.FRAMEBUFFER: "framebuffer",
     InfoTag.ACPI_OLD: "a copy of the ACPI 1.0 RSDP",
@@ -36,12 +36,12 @@ HINT = "start it with a boot loader, or use --type multiboot if it also has a ve
 
 
 def name_of(kind: int) -> str:
-    """The number, and its name where it has one."""
+    """The number, and its name if it has one."""
     return f"{kind} ({NAMES[kind]})" if kind in NAMES else f"{kind} (not in the specification)"
 
 
 def refused_tag(kind: int, flags: int, body: bytes) -> Refused | None:
-    """Why a header tag that is not optional cannot be served, whatever the machine."""
+    """Why a header tag that is not optional cannot be served on any machine."""
     if flags & HEADER_TAG_OPTIONAL:
         return None
     if kind not in tuple(HeaderTag):

@@ -1,7 +1,7 @@
-"""vmlinux, the Linux kernel as the linker made it: it gets the Linux boot protocol by itself.
+"""vmlinux, the Linux kernel as linked: started with the Linux boot protocol, without a wrapper.
 
-startup_64 finds out how far it was moved and mends its own page tables, in steps of 2 MiB
-(arch/x86/kernel/head64.c:__startup_64): a vmlinux of x86_64 can be a capture kernel in any
+startup_64 finds how far it was moved and adjusts its own page tables, in steps of 2 MiB
+(arch/x86/kernel/head64.c:__startup_64), so a vmlinux of x86_64 can be a capture kernel in any
 window. startup_32 of i386 runs only where it was linked.
 """
 
@@ -31,13 +31,13 @@ PAGE_OFFSETS = (0xC0000000, 0xB0000000, 0x80000000, 0x78000000, 0x40000000)
 MARKS = frozenset(
     (".init.text", "__ksymtab", "__ksymtab_strings", ".data..percpu", ".data.percpu", "__param")
 )
-"""Sections that only Linux has. A kernel without section headers still has its notes."""
+"""Sections that only Linux has. A kernel without section headers still has notes."""
 NOTE_OWNERS = frozenset(("Linux",))
 XEN_ELFNOTE_GUEST_OS = 6
 ALIGNMENT = 2 << 20
 PROTOCOL = 0x20F
 CMDLINE_SIZE = 2047
-"""COMMAND_LINE_SIZE of x86 less the NUL."""
+"""COMMAND_LINE_SIZE of x86, minus the NUL."""
 INITRD_ADDR_MAX = 0x7FFFFFFF
 INITRD_ADDR_MAX_32 = 0x37FFFFFF
 """DEFAULT_INITRD_ADDR_MAX of kexec-tools: lowmem of an i386 kernel."""
@@ -58,7 +58,7 @@ def parse_32(file: OpenFile) -> KernelImage | Refused:
 def parse(
     file: OpenFile, name: str, machines: tuple[int, ...], bases: tuple[int, ...]
 ) -> KernelImage | Refused:
-    """The image, or why it is no Linux of these machines, linked at one of `bases`."""
+    """The image, or why it is not Linux for these machines, linked at one of `bases`."""
     elf = read_elf(file)
     if isinstance(elf, Refused):
         return Refused(elf.why)
@@ -85,7 +85,7 @@ def parse(
 
 
 def not_linux(elf: ElfFile, bases: tuple[int, ...]) -> str | None:
-    """Linux is where its text is linked at one of `bases` and something in it says Linux."""
+    """Why it is not Linux: Linux has its text linked at one of `bases`, and a mark of Linux."""
     loads = elf.loads
     if not loads:
         return "it has no PT_LOAD with memory"
@@ -154,7 +154,7 @@ def made_header(start: int, size: int, xloadflags: int, initrd_addr_max: int) ->
 
 
 def banner(part: LoadPart) -> str | None:
-    """linux_banner: "6.1.0 (...) ...", which lies anywhere in .rodata."""
+    """linux_banner: "6.1.0 (...) ...", anywhere in .rodata."""
     tail = b""
     for chunk in part.contents.chunks() if part.contents else ():
         window = tail + bytes(chunk)
