@@ -26,6 +26,7 @@ from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, rec
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import KexecError, NotSupported
 from pykexec.host.facts import read_machine
+from pykexec.host.interrupts import put_off
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
@@ -210,7 +211,10 @@ class KernelBackend:
     def abandon(self) -> None:
         """Give back what `take_best` took, after a load that failed. An interrupt is heard when
         kexec_load(2) has returned: then there is an image that relies on it, and goes first. What
-        was armed stays armed, unless the kernel has freed it for the one that failed."""
+        was armed stays armed, unless the kernel has freed it for the one that failed. A load that
+        has replaced what was armed is complete, and stays."""
+        if self.taking is None and self.handed_over is None:
+            return
         replaced = self.handed_over
         if replaced:
             self.free(replaced)
@@ -221,7 +225,17 @@ class KernelBackend:
             self.bays.used.give_back()
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
-        """kexec_load(2); for kernel-swap also the page list, read back and checked."""
+        """kexec_load(2); for kernel-swap also the page list, read back and checked. An interrupt
+        must not take the new image after the kernel has freed the old one for it: where one is
+        replaced, it is heard when all is done."""
+        if self.replaced is None:
+            return self.load_now(table, plan)
+        with put_off():
+            loaded = self.load_now(table, plan)
+            self.handed_over = None
+        return loaded
+
+    def load_now(self, table: SegmentTable, plan: Plan | None) -> Loaded:
         slot = Slot.CRASH if table.flags & KexecFlag.KEXEC_ON_CRASH else Slot.NORMAL
         by_normal = plan if isinstance(plan, ByNormalPlan) else None
         if by_normal is None:

@@ -3,10 +3,12 @@ new one, and whatever stops the program, nothing is lost but what is said."""
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from errno import EADDRNOTAVAIL, EBUSY
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -233,6 +235,42 @@ def test_a_refused_load(tmp_path: Path, frees_first: bool) -> None:
         assert is_armed(rig, "one")
         assert rig.memory.pool == PAGES[Mode.IN_PLACE]
         check(rig)
+
+
+class Signalled(ModelCalls):
+    """A signal comes while the kernel loads the second image."""
+
+    def kexec_load(
+        self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
+    ) -> None:
+        super().kexec_load(entry, segments, flags)
+        if len(self.loads) == 2 and segments:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("frames", [200, 50])
+def test_an_interrupt_keeps_the_image_that_has_replaced_another(
+    tmp_path: Path, frames: int
+) -> None:
+    """Also where the old one had to go first. Whoever called learns of the signal."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    rig = Rig(tmp_path, HugeMemory.of(frames), Signalled())
+    write(tmp_path, "vmlinuz", make_bzimage())
+    arm(rig, "one")
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            arm(rig, "two")
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+    assert is_armed(rig, "two")
+    assert rig.memory.pool == PAGES[Mode.IN_PLACE]
+    check(rig)
 
 
 def test_a_load_that_fails_before_the_call_leaves_what_is_armed(rig: Rig) -> None:
