@@ -1,5 +1,5 @@
-"""The kernel module of module/, built by DKMS in a Debian tree with the headers of a guest's
-kernel and the compiler that built it.
+"""The kernel module of module/, built by DKMS and by `pykexec region build` in a Debian tree with
+the headers of a guest's kernel and the compiler that built it.
 
 The trees come from Debian's archive by package name, and are kept in the cache; building takes
 root (chroot), as `system.py` does. What cannot be had skips the test, with the reason.
@@ -12,9 +12,13 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec.host import module_build
+
 from .debian import Apt, Unavailable, cache_folder, locked, package_tree, sh
+from .product import site
 from .supplies import KERNEL_SUITES, Kernel
 from .system import settle_tools
 
@@ -26,35 +30,58 @@ INSTALLED = f"updates/dkms/{FILE}"
 TOOLS = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils"),
     *("findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "perl-base", "sed", "tar"),
-    *("mount", "util-linux", "kmod", "dkms", "pahole", "libelf1"),
+    *("mount", "util-linux", "kmod", "dkms", "pahole", "libelf1", "python3"),
 )
-"""libelf1 is for objtool, pahole for kernels whose headers come with BTF."""
+"""libelf1 is for objtool, pahole for kernels whose headers come with BTF, python3 for pykexec."""
 COMPILER_SUITES = {"bookworm-backports": "bookworm"}
 """A suite that has kernels, but not their compiler."""
-FORMAT = "1"  # change it when the same packages give another tree
+FORMAT = "2"  # change it when the same packages give another tree
 
 
-def region_module(kernel: Kernel) -> Path:
-    """The module for this kernel, built anew when its source has changed."""
+@dataclass(frozen=True)
+class Built:
+    """By DKMS, by `region build`, and what the latter printed (pykexec.region-build/1)."""
+
+    folder: Path
+
+    @property
+    def by_dkms(self) -> Path:
+        return self.folder / FILE
+
+    @property
+    def by_verb(self) -> Path:
+        return self.folder / f"verb-{FILE}"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.json"
+
+
+def built_modules(kernel: Kernel) -> Built:
+    """For this kernel, built anew when the source or what builds it has changed."""
     digest = hashlib.sha256(FORMAT.encode())
-    for path in sorted(SOURCE.iterdir()):
+    for path in (*sorted(SOURCE.iterdir()), Path(module_build.__file__)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    target = cache_folder() / "modules" / f"{kernel.release}-{digest.hexdigest()[:24]}" / FILE
+    target = cache_folder() / "modules" / f"{kernel.release}-{digest.hexdigest()[:24]}"
     with locked("modules"):
         if target.exists():
-            return target
+            return Built(target)
         suite, headers = headers_of(kernel)
         tree = tool_tree(COMPILER_SUITES.get(suite, suite), compiler_of(headers))
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent.parent, prefix=".new-"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
-            shutil.copy(build(tree, headers, kernel.release, temporary), temporary / FILE)
-            shutil.rmtree(temporary / "root")
-            temporary.rename(target.parent)
+            root = temporary / "root"
+            prepare(root, tree, headers, kernel.release)
+            built = Built(temporary)
+            shutil.copy(build_by_dkms(root, kernel.release), built.by_dkms)
+            shutil.copy(build_by_verb(root, kernel.release, built.report), built.by_verb)
+            shutil.rmtree(root)
+            temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    return target
+    return Built(target)
 
 
 def headers_of(kernel: Kernel) -> tuple[str, Path]:
@@ -104,39 +131,63 @@ def tool_tree(suite: str, compiler: str) -> Path:
     return target
 
 
-def build(tree: Path, headers: Path, release: str, work: Path) -> Path:
-    """The file that DKMS installs: a copy of the tree gets headers and source, as packages
-    would bring them."""
-    root = work / "root"
+def prepare(root: Path, tree: Path, headers: Path, release: str) -> None:
+    """A copy of the tree with headers, the module's source and pykexec, as packages would bring
+    them."""
     sh("cp", "-a", tree, root, why="no room for a Debian tree")
     for folder in ("src", "lib"):
         shutil.copytree(
             headers / "usr" / folder, root / "usr" / folder, symlinks=True, dirs_exist_ok=True
         )
-    modules = root / "usr/lib/modules" / release
-    modules.mkdir(parents=True, exist_ok=True)
     (source,) = (path.parent for path in headers.glob("usr/src/*/.config"))
-    build_link = modules / "build"
-    build_link.unlink(missing_ok=True)
-    build_link.symlink_to(f"/usr/src/{source.name}")
+    for name in {release, os.uname().release}:  # the second is of the kernel that runs below
+        modules = root / "usr/lib/modules" / name
+        modules.mkdir(parents=True, exist_ok=True)
+        build_link = modules / "build"
+        build_link.unlink(missing_ok=True)
+        build_link.symlink_to(f"/usr/src/{source.name}")
     shutil.copytree(SOURCE, root / "usr/src" / f"{NAME}-{VERSION}")
+    for path in site():
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        (root / "site").mkdir(exist_ok=True)
+        copy(path, root / "site" / path.name)
+
+
+def inside(root: Path, script: str, why: str) -> str:
+    """What a script prints that is run in the tree, with a /proc of its own."""
+    script = f"mount -t proc proc /proc &&\n{script}"
+    words = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "PYTHONPATH=/site")
+    return sh(
+        *("unshare", "--mount", "--pid", "--fork", "chroot", root),
+        *("/usr/bin/env", "-i", *words, "/bin/sh", "-c", script),
+        why=why,
+    )
+
+
+def build_by_dkms(root: Path, release: str) -> Path:
+    """The file that DKMS installs."""
     words = ("-m", NAME, "-v", VERSION, "-k", release)
     script = (
-        "mount -t proc proc /proc\n"
         f"dkms add -m {NAME} -v {VERSION} &&\n"
         f"{{ dkms build {' '.join(words)} || {{ cat /var/lib/dkms/{NAME}/{VERSION}/build/make.log"
         " >&2; exit 1; }; } &&\n"
         f"dkms install {' '.join(words)}"
     )
-    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-    inside = ("chroot", root, "/usr/bin/env", "-i", path, "LC_ALL=C", "/bin/sh", "-c", script)
-    sh("unshare", "--mount", "--pid", "--fork", *inside, why=f"DKMS does not build for {release}")
-    found = sorted(modules.rglob(f"{FILE}*"))
+    inside(root, script, f"DKMS does not build for {release}")
+    found = sorted((root / "usr/lib/modules" / release).rglob(f"{FILE}*"))
     if not found:
         raise Unavailable(f"DKMS has built no {FILE}")
     return found[0]
 
 
+def build_by_verb(root: Path, release: str, report: Path) -> Path:
+    """The file that `region build` installs, for what it takes for the running kernel; it finds the
+    source where DKMS has it."""
+    said = inside(root, "python3 -m pykexec region build --json", f"no region build for {release}")
+    report.write_text(said)
+    return root / "usr/lib/modules" / os.uname().release / "updates" / FILE
+
+
 def region_files(kernel: Kernel) -> dict[str, Path]:
     """The module where a guest has it installed."""
-    return {f"/lib/modules/{kernel.release}/{INSTALLED}": region_module(kernel)}
+    return {f"/lib/modules/{kernel.release}/{INSTALLED}": built_modules(kernel).by_dkms}

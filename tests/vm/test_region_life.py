@@ -1,41 +1,59 @@
-"""The life of a crash region made at run time: refusals, many cycles, memory in pieces, the
-kernel's own release, and loads at the same time. Nothing is reserved at boot."""
+"""The life of a crash region made at run time: refusals of the module and of the verbs, many
+cycles, memory in pieces, the kernel's own release, loads at the same time, modules built and
+compressed in other ways, and a process that is killed while it makes one. Nothing is reserved at
+boot."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from .guest.region_life import CYCLES, MIB, WHOLE
+from .guest.region_verbs import KILLS, LARGE, SIGNALS
 from .lab import VM
-from .product import document, text
-from .region_module import INSTALLED, region_files
+from .machine import Result
+from .product import document, site, text
+from .region_module import INSTALLED, built_modules, region_files
 
+BUILT = "built.ko"
 MOVABLE = "movablecore=512M nokaslr"
 """Half of memory, at its end; the kernel is at the beginning of the other half."""
 
 
 @pytest.fixture(scope="module")
-def life(vm: VM) -> Any:
-    result = vm.run(
+def result(vm: VM) -> Result:
+    return vm.run(
         f"""
-        python3 -m guest.region_life /lib/modules/$(uname -r)/{INSTALLED} \\
-            > /out/life.json 2> /out/error || {{ copyout /out; cat /out/error; exit 1; }}
+        module=/lib/modules/$(uname -r)/{INSTALLED}
+        python3 -m guest.region_life $module > /out/life.json 2> /out/error || {{
+            copyout /out; cat /out/error; exit 1; }}
         cat /proc/sys/kernel/tainted > /out/tainted
+        host mark "the verbs"
+        python3 -m guest.region_verbs $module /{BUILT} > /out/verbs.json 2> /out/error || {{
+            copyout /out; cat /out/error; exit 1; }}
         copyout /out
         """,
         append=MOVABLE,
         mem_mib=1024,
         smp=2,
         python=True,
-        files=region_files(vm.kernel),
-        timeout_s=300,
+        site=site(),
+        files={**region_files(vm.kernel), f"/{BUILT}": built_modules(vm.kernel).by_verb},
+        timeout_s=500,
     ).expect(0)
-    found = document(result, "first/life.json")
-    found["tainted"] = int(text(result, "first/tainted"))
-    return found
+
+
+@pytest.fixture(scope="module")
+def life(result: Result) -> Any:
+    return document(result, "first/life.json")
+
+
+@pytest.fixture(scope="module")
+def verbs(result: Result) -> Any:
+    return document(result, "first/verbs.json")
 
 
 def test_bad_input_is_refused_with_an_errno_of_its_own(life: Any) -> None:
@@ -131,8 +149,62 @@ def test_all_memory_is_back_at_the_end(life: Any) -> None:
         assert before == after
 
 
-def test_the_kernel_complains_about_nothing(life: Any) -> None:
+def test_the_kernel_complains_about_nothing(life: Any, result: Result) -> None:
     """Its taint is that of a module out of the tree, unsigned (kernel/module/main.c), and no
     warning's."""
     assert not [line for line in life["log"] if not re.search("pykexec_region: ", line)]
-    assert life["tainted"] & ~(1 << 12 | 1 << 13) == 0
+    assert int(text(result, "first/tainted")) & ~(1 << 12 | 1 << 13) == 0
+
+
+REFUSALS = {
+    "0": (2, "usage"),
+    "3K": (2, "bad-region-size"),
+    "5G": (6, "region-too-large"),
+    "480M": (6, "no-contiguous-memory"),
+    "no module": (5, "not-the-module"),
+    "another kernel's": (5, "module-of-another-kernel"),
+    "untested": (5, "untested-kernel"),
+    "wrong addresses": (5, "wrong-kernel"),
+    "kptr_restrict": (4, "symbols-hidden"),
+    "capability": (4, "modules-refused"),
+    "exists": (1, "region-exists"),
+    "lockdown": (4, "modules-refused"),
+    "modules_disabled": (4, "modules-refused"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_has_its_exit_status_and_leaves_nothing_behind(verbs: Any, name: str) -> None:
+    status, code = REFUSALS[name]
+    assert verbs["refusals"][name] == {"status": status, "code": code, "hint": True, "same": True}
+
+
+def test_an_untested_kernel_is_forced(verbs: Any) -> None:
+    assert verbs["refusals"]["forced"] == [0, 0]
+
+
+def test_show_and_release_without_a_region(verbs: Any) -> None:
+    assert verbs["shown without"] == 3
+    assert verbs["refusals"]["released"] == 0
+    assert verbs["refusals"]["released twice"] == 3
+
+
+@pytest.mark.parametrize("name", ["pykexec_region.ko.gz", "pykexec_region.ko.xz", BUILT])
+def test_other_modules_make_a_region_too(verbs: Any, name: str) -> None:
+    """Compressed ones, unpacked by the kernel where it can, else by pykexec; and the one that
+    `region build` has built."""
+    assert verbs["others"][name] == [128 << 10, 0]
+
+
+def test_region_build_installs_it_for_the_running_kernel(vm: VM) -> None:
+    """In a Debian tree, with the headers of the guest's kernel."""
+    report = json.loads(built_modules(vm.kernel).report.read_text())
+    assert re.fullmatch(r"/lib/modules/[^/]+/updates/pykexec_region.ko", report["path"])
+    assert (report["release"], report["signed"]) == (vm.kernel.release, False)
+
+
+def test_a_process_that_is_killed_or_interrupted_leaves_a_whole_region_or_none(verbs: Any) -> None:
+    for number in SIGNALS:
+        sizes = verbs["kills"][number.name]
+        assert sum(sizes.values()) == KILLS
+        assert set(sizes) <= {"0", str(LARGE)}

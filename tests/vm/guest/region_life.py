@@ -82,7 +82,12 @@ def state() -> dict[str, Any]:
     """What has to be the same before and after."""
     total = re.search(r"MemTotal: *(\d+)", Path("/proc/meminfo").read_text())
     assert total
-    return {"iomem": IOMEM.read_text(), "total": int(total[1]), "size": CRASH_SIZE.read_text()}
+    return {
+        "iomem": IOMEM.read_text(),
+        "total": int(total[1]),
+        "size": CRASH_SIZE.read_text(),
+        "modules": Path("/proc/modules").read_text(),
+    }
 
 
 def log_lines() -> list[str]:
@@ -237,7 +242,7 @@ def main(path: str) -> None:
     found["by the kernel"] = by_the_kernel(module)
     found["race"] = race(module)
     after = state()
-    found["left over"] = {key: [before[key], after[key]] for key in ("total", "size")}
+    found["left over"] = {key: [before[key], after[key]] for key in ("total", "size", "modules")}
     found["log"] = log_lines()
     print(json.dumps(found, indent=2))
 

@@ -1,7 +1,10 @@
-"""In the guest: the verbs of a crash region where they refuse, with compressed modules, and killed
-half way. Prints one JSON document.
+"""In the guest: the verbs of a crash region where they refuse, with modules built and compressed in
+other ways, and killed or interrupted half way. Prints one JSON document.
 
-    python3 -m guest.region_verbs MODULE
+    python3 -m guest.region_verbs MODULE [OTHER-MODULE ...]
+
+MODULE is the installed one. What is not about processes is run in this one: to start Python takes
+seconds here.
 """
 
 from __future__ import annotations
@@ -16,16 +19,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .region_life import IOMEM, state
+from click.testing import CliRunner
+
+from pykexec.cli.program import program
+
+from .region_life import IOMEM, MIB, state
 
 PR_CAPBSET_DROP, CAP_SYS_MODULE = 24, 16
-KILLS = 5
-LARGE = "192M"
+SIGNALS = (signal.SIGKILL, signal.SIGINT)
+KILLS = 2
+"""Of each."""
+LARGE = 96 * MIB
+"""It takes a while."""
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
+OSRELEASE, KALLSYMS = Path("/proc/sys/kernel/osrelease"), Path("/proc/kallsyms")
+MODULES = Path("/proc/modules")
 PYKEXEC = (sys.executable, "-m", "pykexec")
 KERNEL = ("--backend", "kernel", "--json")
 
@@ -35,18 +48,23 @@ def drop_capability() -> None:
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_MODULE, 0, 0, 0)
 
 
-def run(*words: str, before: Any = None) -> dict[str, Any]:
+def run(*words: str) -> dict[str, Any]:
     """A verb's exit status and document."""
+    done = CliRunner().invoke(program, [*words, *KERNEL], prog_name="pykexec")
+    return {"status": done.exit_code, "document": json.loads(done.stdout)}
+
+
+def run_without_capability(*words: str) -> dict[str, Any]:
     done = subprocess.run(
-        [*PYKEXEC, *words, *KERNEL], stdout=subprocess.PIPE, text=True, preexec_fn=before
+        [*PYKEXEC, *words, *KERNEL], stdout=subprocess.PIPE, preexec_fn=drop_capability
     )
     return {"status": done.returncode, "document": json.loads(done.stdout)}
 
 
-def make(*words: str, before: Any = None) -> dict[str, Any]:
+def make(*words: str, by: Any = run) -> dict[str, Any]:
     """A refusal: its status and code, and whether the machine is as it was."""
     was = state()
-    found = run("region", "make", *words, before=before)
+    found = by("region", "make", *words)
     document = found["document"]
     return {
         "status": found["status"],
@@ -56,27 +74,57 @@ def make(*words: str, before: Any = None) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def replaced(file: Path, text: str) -> Iterator[None]:
+    """A file of /proc that says something else meanwhile."""
+    other = Path("/tmp/other")
+    other.write_text(text)
+    subprocess.run(["mount", "-o", "bind", other, file], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", file], check=True)
+
+
 def setting(path: str, value: str) -> None:
     Path(path).write_text(value)
 
 
 def refusals(module: Path) -> dict[str, Any]:
-    found = {size: make(size) for size in ("0", "3K", "5G")}
+    found: dict[str, Any] = {size: make(size, "--force") for size in ("0", "3K", "5G", "480M")}
     other = Path("/tmp/other.ko")
-    release = Path("/proc/sys/kernel/osrelease").read_text().strip().encode()
-    other.write_bytes(module.read_bytes().replace(release, b"9" + release[1:]))
-    found["another kernel's"] = make("--module", str(other))
     other.write_bytes(b"\x7fELF, and nothing of a module")
     found["no module"] = make("--module", str(other))
+    release = OSRELEASE.read_text().strip()
+    for first, name in (("9", "another kernel's"), ("5", "untested")):
+        renamed = first + release[1:]  # of the same length
+        other.write_bytes(module.read_bytes().replace(release.encode(), renamed.encode()))
+        if first == "9":
+            found[name] = make("--module", str(other))
+            continue
+        with replaced(OSRELEASE, renamed):
+            found[name] = make("--module", str(other))
+            made = run("region", "make", "--module", str(other), "--force")["status"]
+            found["forced"] = [made, run("region", "release")["status"]]
+    with replaced(KALLSYMS, swapped_symbols()):
+        found["wrong addresses"] = make("--force")
     setting("/proc/sys/kernel/kptr_restrict", "2")
     found["kptr_restrict"] = make("--force")
     setting("/proc/sys/kernel/kptr_restrict", "1")
-    found["capability"] = make("--force", before=drop_capability)
+    found["capability"] = make("--force", by=run_without_capability)
     run("region", "make", "--force")
     found["exists"] = make("--force")
     found["released"] = run("region", "release")["status"]
     found["released twice"] = run("region", "release")["status"]
     return found
+
+
+def swapped_symbols() -> str:
+    """/proc/kallsyms with the address of each of the two symbols under the other's name."""
+    lines = KALLSYMS.read_text().splitlines()
+    wanted = [line.split() for line in lines if line.endswith((" crashk_res", " __kexec_lock"))]
+    (first, _, one), (second, _, other) = wanted
+    return f"{second} D {one}\n{first} D {other}\n"
 
 
 def at_last() -> dict[str, Any]:
@@ -91,14 +139,17 @@ def at_last() -> dict[str, Any]:
     return found
 
 
-def compressed(module: Path) -> dict[str, Any]:
-    """Unpacked by pykexec, whatever the kernel itself could do."""
+def others(module: Path, more: Sequence[str]) -> dict[str, Any]:
+    """Modules in other files: each makes a region that can be released."""
+    image = module.read_bytes()
+    packed = {".gz": gzip.compress(image), ".xz": lzma.compress(image)}
+    files = [Path(f"/tmp/pykexec_region.ko{suffix}") for suffix in packed]
+    for path, data in zip(files, packed.values(), strict=True):
+        path.write_bytes(data)
     found = {}
-    for suffix, pack in ((".gz", gzip.compress), (".xz", lzma.compress)):
-        path = Path(f"/tmp/pykexec_region.ko{suffix}")
-        path.write_bytes(pack(module.read_bytes()))
+    for path in (*files, *map(Path, more)):
         made = run("region", "make", "128K", "--force", "--module", str(path))
-        found[suffix] = [made["document"].get("size"), run("region", "release")["status"]]
+        found[path.name] = [made["document"].get("size"), run("region", "release")["status"]]
     return found
 
 
@@ -111,42 +162,45 @@ def region_size() -> int:
     return 0
 
 
-def killed(command: Sequence[str], seconds: float) -> int:
-    """The region that is there after the process has gone."""
+def hit(command: Sequence[str], number: signal.Signals, seconds: float) -> int:
+    """The region that is there when the process has ended, which got a signal `seconds` after the
+    module had begun."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and "pykexec_region" not in MODULES.read_text():
+        time.sleep(0.01)
     time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.wait()
     return region_size()
 
 
 def kills() -> dict[str, Any]:
     """While it is made: a complete region or none. It is released by whoever comes next."""
-    command = [*PYKEXEC, "region", "make", LARGE, "--force", *KERNEL]
+    words = ("region", "make", str(LARGE), "--force")
     began = time.monotonic()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    run(*words)
     whole = time.monotonic() - began
     run("region", "release")
-    was, sizes = state(), Counter[int]()
-    draw = random.Random(1)
-    for _ in range(KILLS):
-        size = killed(command, whole * draw.uniform(0.5, 1.0))
-        sizes[size] += 1
+    was, draw = state(), random.Random(1)
+    sizes: dict[str, Counter[int]] = {number.name: Counter() for number in SIGNALS}
+    for number in SIGNALS * KILLS:
+        size = hit([*PYKEXEC, *words, *KERNEL], number, whole * draw.random())
+        sizes[number.name][size] += 1
         if size:
             run("region", "release")
         assert state() == was, (state(), was)
-    return {str(size): times for size, times in sizes.items()}
+    return sizes
 
 
-def main(path: str) -> None:
+def main(path: str, *more: str) -> None:
     module = Path(path)
     found: dict[str, Any] = {"shown without": run("region", "show")["status"]}
     found["refusals"] = refusals(module)
-    found["compressed"] = compressed(module)
+    found["others"] = others(module, more)
     found["kills"] = kills()
     found["refusals"] |= at_last()
     print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
