@@ -1,4 +1,4 @@
-"""Files and values from arguments: a test says what matters and gets bytes."""
+"""Builds files and values from arguments: a test gives what matters, and gets bytes."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def make_bzimage(
     code32_start: int = 0,
     packed: tuple[int, int] = (0, 0),
 ) -> bytes:
-    """A bzImage whose header says what it is told to say. One that is not relocatable, or of a
-    protocol before 2.05, needs a code32_start of 0x100000."""
+    """A bzImage with the given header fields. One that is not relocatable, or of a protocol before
+    2.05, needs a code32_start of 0x100000."""
     setup = bytearray((max(setup_sects, 1) + 1) * 512)
     fields = setup_header.parse(bytes(setup_header.sizeof()))
     fields.setup_sects = setup_sects
@@ -94,7 +94,7 @@ def make_machine(
     kernel_image: Iterable[PhysRange] = (),
     cmdline: str | Unknown = "BOOT_IMAGE=/vmlinuz root=/dev/vda1 crashkernel=64K quiet",
 ) -> Machine:
-    """The facts of a machine of two CPUs."""
+    """The facts of a machine with two CPUs."""
     found = memory_map or pc_map()
     return Machine(
         name="test",
@@ -114,7 +114,8 @@ def make_machine(
 def make_module(
     release: str = "6.1.0-40-amd64", name: str = "pykexec_region", signed: bool = False
 ) -> bytes:
-    """What of a kernel module is read: an ELF magic, .modinfo, and whether a signature follows."""
+    """The parts of a kernel module that are read: ELF magic, .modinfo, and the mark of a
+    signature."""
     info = (f"license=GPL\0name={name}\0vermagic={release} SMP preempt mod_unload \0").encode()
     tail = b"signature" + bytes(12) + b"~Module signature appended~\n" if signed else b""
     return b"\x7fELF\2\1\1" + bytes(57) + info + bytes(64) + tail
@@ -137,7 +138,7 @@ def words(*values: int) -> bytes:
 
 
 def pack(data: bytes, codec: str) -> bytes:
-    """`data` as `codec` (a name in CODECS) compresses it; skips without the package."""
+    """`data` compressed with `codec` (a name in CODECS); skips the test without its package."""
     if codec == "gzip":
         return gzip.compress(data, 1, mtime=0)
     if codec == "xz":
@@ -173,8 +174,8 @@ def make_elf(
     interp: bool = False,
     head: bytes = b"",
 ) -> bytes:
-    """An ELF file. A load is (p_paddr, p_vaddr, bytes, p_memsz); `head` is put right behind
-    the headers (a multiboot header, say) and is part of nothing else."""
+    """An ELF file. A load is (p_paddr, p_vaddr, bytes, p_memsz); `head` directly follows the
+    headers (a multiboot header, for example) and is part of nothing else."""
     wide = bits == 64
     ehdr_size, phdr_size, shdr_size = (64, 56, 64) if wide else (52, 32, 40)
     loads, notes = list(loads), list(notes)
@@ -253,7 +254,7 @@ def make_vmlinux(
 
 
 def multiboot_header(flags: int = 2, addresses: tuple[int, ...] = ()) -> bytes:
-    """Version 1, with the five addresses of the a.out kludge where they are given."""
+    """Version 1, with the five addresses of the a.out kludge if given."""
     words_ = (0x1BADB002, flags, -(0x1BADB002 + flags) & (1 << 32) - 1, *addresses)
     return struct.pack(f"<{len(words_)}I", *words_)
 
@@ -279,7 +280,7 @@ def make_multiboot(
     addr: int = 0x100000,
     memsz: int = 0x3000,
 ) -> bytes:
-    """An ELF file with a multiboot header in front of its code."""
+    """An ELF file with a multiboot header before its code."""
     machine = 3 if bits == 32 else 62
     head = multiboot_header() if header is None else header
     return make_elf([(addr, addr, code, memsz)], bits=bits, machine=machine, head=head)
@@ -288,7 +289,7 @@ def make_multiboot(
 def make_pe(
     sections: Iterable[tuple[bytes, bytes]], machine: int = 0x8664, *, padded: int = 0x200
 ) -> bytes:
-    """A PE file with these sections (name, contents), each padded on the disk."""
+    """A PE file with these sections (name, contents), each padded on disk."""
     rows = list(sections)
     at = 0x80
     head_end = at + 24 + 40 * len(rows)
@@ -312,7 +313,7 @@ def make_uki(
     cmdline: bytes = b"root=/dev/vda1 ro\0",
     extra: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
-    """What is empty is left out, but not in `extra`."""
+    """Empty sections are left out, except those in `extra`."""
     rows = [
         (b".linux", make_bzimage() if kernel is None else kernel),
         (b".initrd", initrd),
@@ -331,7 +332,7 @@ def make_uimage(
     size: int | None = None,
     name: bytes = b"Linux-6.1.0-test",
 ) -> bytes:
-    """U-Boot's header with both checksums right, and a kernel behind it."""
+    """U-Boot's header with correct checksums, followed by a kernel."""
     body = make_bzimage() if data is None else data
     fields = (0, len(body) if size is None else size, 0x100000, 0x100000, zlib.crc32(body))
     head = struct.pack(">IIIIIII4B32s", 0x27051956, 0, *fields, system, arch, kind, comp, name)
@@ -341,7 +342,7 @@ def make_uimage(
 def make_arm64_image(
     *, flags: int = 0xA, image_size: int = 0x200000, text_offset: int = 0
 ) -> bytes:
-    """A raw Image, little-endian with 4K pages that may lie anywhere."""
+    """A raw Image, little-endian with 4K pages, that may be placed anywhere."""
     words_ = (text_offset, image_size, flags, 0, 0, 0)
     return struct.pack("<II6Q4sI", 0x91005A4D, 0x14000000, *words_, b"ARM\x64", 0) + bytes(0x1000)
 
@@ -352,7 +353,7 @@ def make_riscv_image(image_size: int = 0x200000) -> bytes:
 
 
 def make_zboot(payload: bytes | None = None, comp: bytes = b"gzip") -> bytes:
-    """A compressed EFI image; the PE header behind it is left out, nobody looks."""
+    """A compressed EFI image, without its PE header, which is not read."""
     data = pack(make_arm64_image(), "gzip") if payload is None else payload
     head = struct.pack("<4s4sII8s32sII", b"MZ", b"zimg", 64, len(data), b"", comp, 0x818223CD, 64)
     return head + data

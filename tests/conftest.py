@@ -1,7 +1,8 @@
-"""Options of the whole suite, the golden files, and what hypothesis draws.
+"""Options of the whole suite, golden files, and settings of hypothesis.
 
-It draws the same in each run, so that a change fails by what it changed, and no clock is looked at;
-`pytest --hypothesis-profile=random` draws anew, and says how to draw a failure again.
+Hypothesis draws the same examples in each run, so that only a change can cause a failure, and has
+no deadline. `pytest --hypothesis-profile=random` draws new ones, and prints how to reproduce a
+failure.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
-    """Compares a whole output with the golden file of that name."""
+    """Compares a complete output with the golden file of that name."""
 
     def compare(name: str, text: str) -> None:
         path = GOLDEN / name

@@ -1,7 +1,7 @@
-"""Every JSON document that a test produces is validated against the schema that is shipped.
+"""Validates every JSON document that a test produces against its shipped schema.
 
-`watch` is called once for the whole suite: it checks what this process encodes, and what a child
-process prints. `check_files` is for what a guest has left behind.
+`watch` is called once for the whole suite: it checks what this process encodes, and what child
+processes print. `check_files` is for documents that a guest wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pykexec.documents.base import Document
 
 SCHEMAS = Path(pykexec.__file__).parent / "schemas"
 STATE = frozenset({"loaded", "stage", "simulated"})
-"""Files that pykexec reads again itself, by a decoder with types of its own."""
+"""Files that only pykexec itself reads, with separate types."""
 BEGINNING = '{\n  "schema": "pykexec.'
 
 
@@ -33,7 +33,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 def validate(document: Any) -> None:
-    """By the document's own `schema`; and its keys come in the schema's order."""
+    """Validate by the document's own `schema`; its keys must be in the schema's order."""
     name = document["schema"].removeprefix("pykexec.").replace("/", "-") + ".json"
     validator(name).validate(document)
     order = list(validator(name).schema["properties"])
@@ -41,8 +41,8 @@ def validate(document: Any) -> None:
 
 
 def check_text(text: str | bytes | None) -> None:
-    """Validate a whole text if it is one of our documents; half of one is left alone, as a child
-    that was interrupted may print it."""
+    """Validate a text if it is one of our documents; part of a document is ignored, because an
+    interrupted child may print that."""
     if isinstance(text, bytes):
         text = text.decode(errors="replace")
     if not text or not text.startswith(BEGINNING) or not text.endswith("\n}\n"):
@@ -53,7 +53,7 @@ def check_text(text: str | bytes | None) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Every document below a folder."""
+    """Validate every document below a folder."""
     for path in sorted(folder.rglob("*.json")):
         if path.is_file() and not path.is_symlink():
             try:
@@ -64,7 +64,7 @@ def check_files(folder: Path) -> None:
 
 
 def watch() -> None:
-    """From now on, of this process and of its children."""
+    """Validate documents of this process and its children from now on."""
     codec.encode = checked_encode(codec.encode)  # type: ignore[assignment]
     subprocess.Popen.communicate = checked_communicate(  # type: ignore[method-assign]
         subprocess.Popen.communicate

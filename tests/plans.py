@@ -1,4 +1,4 @@
-"""Documents of a load, as JSON has them, field by field."""
+"""Documents of a load, as JSON, field by field."""
 
 from __future__ import annotations
 

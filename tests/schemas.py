@@ -1,7 +1,7 @@
-"""The JSON Schemas of the documents, from their types: `schema_of`.
+"""Makes the JSON Schemas of the documents from their types: `schema_of`.
 
-A class's text is the title or description of its object, a string below a field that of the
-property. What has a default is left out when it has it, so it is neither required nor null.
+A class's docstring is the title or description of its object, a string below a field that of the
+property. A field with its default value is omitted, so it is neither required nor null.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pykexec.documents.base import Choice, Length, Number, Text
 
 
 class Rules(BasePlugin):
-    """Numbers and texts with a rule of their own, and descriptions."""
+    """Numbers and strings with constraints, and descriptions."""
 
     def get_schema(
         self, instance: Instance, ctx: Context, schema: JSONSchema | None = None
@@ -64,7 +64,7 @@ def schema_of(kind: Any) -> str:
 
 
 def reachable(kind: Any) -> set[Any]:
-    """A document's class and those of its parts."""
+    """The classes of a document and its parts."""
     found, waiting = set(), [kind]
     while waiting:
         item = waiting.pop()
@@ -78,7 +78,7 @@ def reachable(kind: Any) -> set[Any]:
 
 
 def finished(schema: dict[str, Any], kind: Any) -> dict[str, Any]:
-    """An object's schema, with what is written in the source."""
+    """An object's schema, with the descriptions from the source."""
     schema = {name: item for name, item in schema.items() if name != "title"}
     properties = schema["properties"]
     for name, text in field_texts(kind).items():
@@ -96,7 +96,7 @@ def finished(schema: dict[str, Any], kind: Any) -> dict[str, Any]:
 
 
 def without_default(schema: dict[str, Any]) -> dict[str, Any]:
-    """Of what is not there where it has its default: that is no value of it then."""
+    """The schema of a field that is omitted at its default, without that default."""
     default = schema.pop("default")
     alone = {"type": "null"} if default is None else {"const": default}
     others = [item for item in schema.pop("anyOf", ()) if item != alone]
@@ -104,7 +104,7 @@ def without_default(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def field_texts(kind: Any) -> dict[str, str]:
-    """The strings below the fields of a class, its parents' too."""
+    """The strings below the fields of a class, including inherited ones."""
     texts: dict[str, str] = {}
     for item in reversed(kind.__mro__[:-1]):
         (node,) = ast.parse(inspect.cleandoc(inspect.getsource(item))).body

@@ -1,5 +1,5 @@
-"""Work does not grow with a number in the input: what absurd machines cost, counted in lines of
-Python and in bytes, and never by a clock."""
+"""Work does not grow with a number in the input: the cost of absurd machines, counted in lines of
+Python and in bytes, never in time."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ KINDS = {
 
 
 class TooMuchWork(AssertionError):
-    """More than an input of this length may cost."""
+    """More work than is allowed for an input of this length."""
 
 
 @contextmanager
 def bounded(lines: int = LINES, memory: int = BYTES) -> Iterator[None]:
-    """At most so many lines of Python are run, and so many bytes are held at once."""
+    """Limit the lines of Python that are run, and the bytes that are held at once."""
     left = lines
 
     def trace(frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
@@ -125,7 +125,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> KernelImage:
 
 
 def plan_everything(image: KernelImage, machine: Machine, **wishes: object) -> list[str]:
-    """The kinds of load that are not refused. Anything but a refusal is an error."""
+    """Plan every kind of load; returns those that were not refused. Other exceptions are errors."""
     done = []
     for name, request in KINDS.items():
         try:
@@ -137,14 +137,14 @@ def plan_everything(image: KernelImage, machine: Machine, **wishes: object) -> l
 
 
 def known(machine: Machine) -> Machine:
-    """With what a root folder has no place for."""
+    """Adds facts that are not in the files of a root folder."""
     return replace(machine, page_offset_base=0xFFFF888000000000)
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_an_absurd_machine(tmp_path: Path, image: KernelImage, name: str) -> None:
     root = Folder(root_of(tmp_path, MACHINES[name]))
-    plan_everything(image, make_machine())  # imports are not counted
+    plan_everything(image, make_machine())  # so that imports are not counted
     with bounded():
         machine = read_machine(root, symbols=False)
         diagnose(machine)
@@ -215,7 +215,7 @@ RUNS = st.lists(
 
 
 def apart(rows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Those that do not start inside the one before."""
+    """The ranges that do not start inside the previous one."""
     end = 0
     for dest, source, size in sorted(rows):
         if dest >= end:

@@ -1,4 +1,4 @@
-"""JSON as documents: what is refused, and where in the document it says that is."""
+"""JSON as documents: what is refused, and the location that the error names."""
 
 from __future__ import annotations
 

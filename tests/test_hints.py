@@ -1,5 +1,5 @@
-"""A refusal says what would help: whoever raises an error of ours gives a hint, or its class has
-one. Read out of the source, so that a new refusal cannot be forgotten."""
+"""Every error says what would help: the code that raises it gives a hint, or its class has one.
+Checked in the source, so that no new error is forgotten."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LAYERS = {
     *("memory", "machine", "images", "crash", "placement", "host"),
     *("documents", "dump", "backends", "flows"),
 }
-"""Those that judge what a user has given. The command line's own faults point at --help."""
+"""The layers that check user input. Errors of the command line itself point to --help."""
 SIMULATED = PACKAGE / "backends" / "simulated"
-"""Says what a kernel would say, which gives no hints."""
+"""Reports what a kernel would, which gives no hints."""
 SYSTEM = "the system's own words say what it is"
 OURS = "no input leads there: a fault of this program"
 WITHOUT = {
@@ -34,12 +34,12 @@ def name_of(node: ast.expr) -> str:
 
 
 def has_hint(call: ast.Call) -> bool:
-    """One that is passed on (**more) counts."""
+    """A hint that is passed on (**more) counts."""
     return any(item.arg in ("hint", None) for item in call.keywords)
 
 
 def classes() -> dict[str, ast.ClassDef]:
-    """Of the whole package, by name; each is there once among the errors."""
+    """The classes of the whole package, by name; names of errors are unique."""
     trees = (ast.parse(path.read_text()) for path in modules())
     return {
         node.name: node
@@ -66,7 +66,7 @@ def errors() -> dict[str, bool]:
 
 
 def gives_hint(node: ast.ClassDef) -> bool:
-    """By `usual_hint`, or in an __init__ of its own."""
+    """By `usual_hint`, or in its own __init__."""
     for item in node.body:
         if isinstance(item, ast.Assign) and name_of(item.targets[0]) == "usual_hint":
             return True
@@ -76,7 +76,7 @@ def gives_hint(node: ast.ClassDef) -> bool:
 
 
 def calls(node: ast.AST, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a module, with the function it stands in."""
+    """Every call in a module, with the function that contains it."""
     for child in ast.iter_child_nodes(node):
         where = inside
         if isinstance(child, ast.FunctionDef | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Data goes one way: a module imports only from its own layer or from one further left."""
+"""A module imports only from its own layer or from one further left."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def layer(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """The layers of this package that a module names, wherever in it."""
+    """The layers of this package that a module imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -85,7 +85,7 @@ def only_for_types(node: ast.AST) -> bool:
 
 
 def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything but what stands under TYPE_CHECKING."""
+    """All nodes except those under TYPE_CHECKING."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not only_for_types(child):
@@ -93,7 +93,7 @@ def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """Module to the modules that it names, wherever in it."""
+    """Each module with the modules that it imports, anywhere in it."""
     paths = {name_of(path): path for path in modules()}
     graph = {}
     for name, path in paths.items():
@@ -109,7 +109,7 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    """Nor three in a circle. What imports only what was taken away before is in none."""
+    """Nor three in a cycle. A module that imports only removed modules is in no cycle."""
     graph = import_graph()
     while free := {name for name, named in graph.items() if not named & graph.keys()}:
         graph = {name: named for name, named in graph.items() if name not in free}
@@ -133,7 +133,7 @@ def test_ctypes_is_only_in_libc() -> None:
 
 
 def test_mashumaro_is_only_where_documents_become_json() -> None:
-    """Its import takes 30 ms, so nothing imports that module but who reads or writes one."""
+    """Its import takes 30 ms, so only modules that read or write documents import it."""
     assert only_in({"mashumaro"}) == {"documents"}
 
 

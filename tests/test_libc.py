@@ -1,4 +1,4 @@
-"""The arguments as the kernel would get them, and the errors as strace prints them.
+"""The arguments as the kernel gets them, and the errors as strace prints them.
 
 Nothing here calls kexec or reboot: `raw_syscall` is replaced.
 """
@@ -29,7 +29,7 @@ MNT_DETACH = 2
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """The next calls fail with this errno (0: succeed); what they were given is kept."""
+    """The next calls fail with this errno (0: succeed); their arguments are recorded."""
 
     def set_answer(number: int) -> list[tuple[object, ...]]:
         seen: list[tuple[object, ...]] = []

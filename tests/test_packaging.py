@@ -1,4 +1,4 @@
-"""What is installed works away from the checkout: package data, entry points, man pages."""
+"""An installed package works outside the checkout: package data, entry points, man pages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def pip(*words: str | Path) -> None:
-    """The build is not isolated: setuptools of the environment does it, and no network is asked."""
+    """The build is not isolated: it uses the environment's setuptools, without network access."""
     command = [sys.executable, "-m", "pip", *map(str, words), "--no-deps", "--no-build-isolation"]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def pip(*words: str | Path) -> None:
 
 @pytest.fixture(scope="session")
 def source_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that a release has: a build writes beside them, so not in the checkout."""
+    """A copy of the files of a release, because a build writes next to them."""
     pytest.importorskip("setuptools", reason="no setuptools to build with", minversion="77")
     copy = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
@@ -69,7 +69,7 @@ def wheel(source_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(target: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m pykexec` of the target folder, and of nothing else."""
+    """Run `python -m pykexec` from the target folder, and from nowhere else."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "pykexec", *words],
         cwd=cwd,

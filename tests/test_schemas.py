@@ -1,4 +1,4 @@
-"""The schemas that are shipped are those of the types: `pytest --update-golden` writes them."""
+"""The shipped schemas match the types: `pytest --update-golden` writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.schemas import schema_of
 
 
 def documents() -> dict[str, Any]:
-    """Every whole document by the name of its schema's file."""
+    """Every complete document by the name of its schema file."""
     found = {}
     for module in pkgutil.iter_modules(pykexec.documents.__path__, "pykexec.documents."):
         for kind in vars(importlib.import_module(module.name)).values():

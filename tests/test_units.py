@@ -1,5 +1,5 @@
 """The units, rules and hooks: every command in them exists, no shell reads the configuration, and
-arming anew is tried as the comments say."""
+re-arming is retried as the comments say."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ CHANGED = "/run/pykexec/changed"
 
 @pytest.mark.parametrize("asks", ["98-pykexec.rules", "zz-pykexec", "pykexec-check.service"])
 def test_one_unit_knows_how_to_arm_anew(asks: str) -> None:
-    """The others leave a file, for which a path unit waits."""
+    """The others create a file, which a path unit waits for."""
     text = "\n".join(line for line in (UNITS / asks).read_text().splitlines() if line[:1] != "#")
     assert f"touch {CHANGED}" in text
     assert "systemctl" not in text
@@ -77,7 +77,7 @@ def test_variables_are_those_of_the_configuration() -> None:
 
 
 def test_no_shell_reads_the_configuration() -> None:
-    """systemd would paste it into the shell's program; a doubled $ is the shell's own."""
+    """systemd would paste it into the shell command; a doubled $ is for the shell itself."""
     shells = [line for line in lines() if "sh -c" in line]
     assert shells
     assert [line for line in shells if re.search(r"(?<!\$)(\$\$)*\$(?!\$)", line)] == []
@@ -100,18 +100,18 @@ MOUNTS = (
     *("RootImage", "TemporaryFileSystem", "CacheDirectory", "ConfigurationDirectory"),
     *("LogsDirectory", "RuntimeDirectory", "StateDirectory"),
 )
-"""Each makes a mount namespace, in this version of systemd or that (systemd.exec(5))."""
+"""Each creates a mount namespace, in some version of systemd (systemd.exec(5))."""
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
 def test_no_unit_has_a_mount_namespace_of_its_own(unit: Path) -> None:
-    """The huge pages would be given back with it."""
+    """The huge pages would be freed with it."""
     assert [name for name in MOUNTS if settings(unit.read_text(), name)] == []
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
-    """With a pykexec that systemd can find, and without the units of other packages."""
+    """The units with a pykexec that systemd can find, and without units of other packages."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("no systemd-analyze")
     for unit in UNITS.glob("pykexec-*"):
@@ -130,8 +130,8 @@ def test_systemd_takes_the_units(units: list[Path]) -> None:
 
 
 def test_systemd_finds_the_services_confined(units: list[Path]) -> None:
-    """Its exposure level, times ten: 96 without any of this, and 50 is the end of what it calls
-    OK. What is left is what a mount namespace would take."""
+    """Checks the exposure level times ten: it is 96 without confinement, and systemd rates up to 50
+    as OK. The rest would need a mount namespace."""
     for unit in units:
         if unit.suffix == ".service":
             done = analyze("security", "--offline=true", "--threshold=50", "--no-pager", unit)
@@ -155,11 +155,11 @@ FAKES = {
         *) echo "$1" >> done; [ $(wc -l < done) -gt "$FAILURES" ];;
         esac""",
 }
-"""What the unit's program calls; sleep ends it after the tenth pause."""
+"""Commands that the unit's program calls; sleep ends it after the tenth pause."""
 
 
 def rearm(folder: Path, state: str, failures: int = 0, enabled: str = "yes", armed: int = 1) -> str:
-    """What it asked systemctl to do, with the pauses before: "5 reload, 10 reload"."""
+    """Its requests to systemctl, each preceded by the pause: "5 reload, 10 reload"."""
     for name, text in FAKES.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
@@ -193,5 +193,5 @@ def test_what_is_disabled_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_reload_that_leaves_nothing_armed_becomes_a_restart(tmp_path: Path) -> None:
-    """So that the unit's state is true; what is armed is not given up for it (above)."""
+    """So that the unit's state is correct; an armed image is not given up for that (above)."""
     assert rearm(tmp_path, "active", failures=1, armed=0) == "5: reload try-restart"

@@ -1,4 +1,4 @@
-"""pykexec-vmcore-dmesg(8) has every exit status of the program, and roff that groff takes."""
+"""pykexec-vmcore-dmesg(8) has every exit status of the program, and groff accepts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations against the kernel headers' offsets, and struct against construct."""
+"""Checks declarations against the offsets in the kernel's headers, and struct against construct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of each architecture, against what else is known here."""
+"""The numbers of each architecture, against other definitions of the same values."""
 
 from __future__ import annotations
 

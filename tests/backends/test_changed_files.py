@@ -1,5 +1,5 @@
-"""Files that change while they are loaded: what is given to a kernel is what was digested, or
-nothing is, and everything is given back."""
+"""Files that change while they are loaded: a kernel gets exactly the bytes that were digested, or
+the load fails and everything is released."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def overwritten(path: Path) -> None:
 
 
 def overwritten_in_secret(path: Path) -> None:
-    """Its times are what they were: only the digest tells."""
+    """Its timestamps are unchanged: only the digest shows it."""
     before = path.stat()
     path.write_bytes(NEW.ljust(before.st_size, b"\0"))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def through_a_mapping(path: Path) -> None:
-    """A writer whose time was set before the file was opened."""
+    """A writer that updated the timestamp before the file was opened."""
     before = path.stat()
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
         memory[600:603] = b"new"
@@ -59,7 +59,7 @@ def emptied(path: Path) -> None:
 
 
 def touched_in_the_part_that_was_read(path: Path) -> None:
-    """As a writer that is slower than both passes: what they read is the same."""
+    """Like a writer that is slower than both passes: both read the same."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 4_000_000))
 
@@ -173,7 +173,7 @@ def test_a_simulated_load(
 
 @pytest.mark.parametrize("which", ["vmlinuz", "second"])
 def test_every_file_of_a_load(tmp_path: Path, initrd: Path, which: str) -> None:
-    """The kernel, and one of several initrds, which are joined."""
+    """The kernel, and one of several joined initrds."""
     second = write(tmp_path, "second", OLD)
     rig = Rig(tmp_path)
     backend = real(rig, Changed(overwritten_in_secret, tmp_path / which))
@@ -191,7 +191,7 @@ def renamed_over(path: Path) -> None:
 def test_a_file_that_is_replaced_by_another_is_loaded_as_it_was(
     tmp_path: Path, initrd: Path
 ) -> None:
-    """As package managers do it."""
+    """As package managers do."""
     rig = Rig(tmp_path)
     wanted = request(joined_initrd([initrd]), mode=Mode.IN_PLACE, **BY_NORMAL)
     load(tmp_path / "vmlinuz", real(rig, Changed(renamed_over, initrd)), wanted)
@@ -200,7 +200,7 @@ def test_a_file_that_is_replaced_by_another_is_loaded_as_it_was(
 
 
 def test_a_change_that_comes_with_the_system_call_is_too_late(tmp_path: Path, initrd: Path) -> None:
-    """The kernel copies from memory that is not the file's."""
+    """The kernel copies from memory that is not a mapping of the file."""
     rig = Rig(tmp_path)
     announced = Changed(overwritten, initrd)
 
@@ -214,7 +214,8 @@ def test_a_change_that_comes_with_the_system_call_is_too_late(tmp_path: Path, in
 
 
 def test_each_file_is_read_twice_at_most(tmp_path: Path) -> None:
-    """For a digest ahead of time, and for its use: the stub's table is made of what was used."""
+    """Once for the early digest, and once for its use: the stub's table is made from the bytes
+    used."""
     write(tmp_path, "vmlinuz", make_bzimage())
     file = OpenFile(write(tmp_path, "initrd", bytes(WORTHWHILE + 5)))
     inner = file.span(0, file.size)

@@ -1,4 +1,4 @@
-"""A command line in a folder of its own: relative names, and no state of anybody's."""
+"""Runs command lines in a separate folder: relative names, and no state from outside."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
 """
 INTERRUPTIBLE = (sys.executable, "-c", HEARD)
-"""As `python -m pykexec`, and to be interrupted: a test run in the background has SIGINT ignored,
-one by nohup SIGHUP, and its children inherit that."""
+"""Like `python -m pykexec`, but interruptible: SIGINT is ignored in a test run in the background,
+and SIGHUP under nohup, and children inherit that."""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a kernel `bzImage` and an initrd in it."""
+    """The current folder, with a kernel `bzImage` and an initrd."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("PYKEXEC_BACKEND", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run() -> Run:
-    """Words of a command line to click's Result; the exit status is the whole truth."""
+    """Run a command line; returns click's Result with the true exit status."""
 
     def invoke(*words: str, status: int = 0, **more: Any) -> Result:
         result = CliRunner().invoke(program, list(words), prog_name="pykexec", **more)
@@ -56,8 +56,8 @@ def run() -> Run:
 
 @pytest.fixture
 def run_json(run: Run) -> RunJson:
-    """The one document of a command with --json, which its schema allows; nothing else on
-    stdout, and where it failed nothing on stderr."""
+    """The single document of a command with --json, validated against its schema; checks that
+    stdout has nothing else, and stderr nothing if it failed."""
 
     def invoke(*words: str, status: int = 0) -> Any:
         result = run(*words, "--json", status=status)

@@ -1,4 +1,4 @@
-"""The files for the shells are those that click would make, and work."""
+"""The completion files are those that click generates, and work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = {"bash": "bash/pykexec", "zsh": "zsh/_pykexec", "fish": "fish/pykexec.fi
 def test_the_files_are_current(
     shell: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--update-golden writes them, as the golden files."""
+    """--update-golden writes them, like golden files."""
     monkeypatch.setattr(BashComplete, "_check_version", staticmethod(lambda: None))
     kind = get_completion_class(shell)
     assert kind

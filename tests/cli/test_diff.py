@@ -1,4 +1,4 @@
-"""pykexec diff, from plans that load printed."""
+"""pykexec diff, with plans printed by load."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_two_plans(run: Run, run_json: RunJson, golden: Golden) -> None:
 
 
 def test_two_loads_differ_in_no_more_than_their_seed(run: Run, run_json: RunJson) -> None:
-    """The random seed, the digest of it, and where the kernel put the old pages."""
+    """The random seed, its digest, and where the kernel put the old pages."""
     plans(run)
     words = [word for word in PLAN if word != "--dry-run"]
     for name in ("c.json", "d.json"):

@@ -1,4 +1,4 @@
-"""Documents are the same, byte for byte, whenever and wherever they are made."""
+"""Documents are identical, byte for byte, whenever and wherever they are made."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STORIES = {
 def test_two_folders_give_the_same_bytes(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, story: str
 ) -> None:
-    """A load draws a random seed, and a dump shows the second kernel nothing of it."""
+    """A load draws a random seed, which does not appear in a dump."""
     before, words, status = STORIES[story]
     texts = []
     for name in ("one", "two"):
@@ -57,7 +57,7 @@ def test_two_folders_give_the_same_bytes(
 
 
 def test_what_is_no_utf8_is_shown_by_its_bytes(run: Run) -> None:
-    """A strict reader takes no lone surrogate; text of any kind stays what it is."""
+    """A strict reader does not accept lone surrogates; any other text is unchanged."""
     line = os.fsdecode(b"name=caf\xe9 euro=\xe2\x82\xac face=\xf0\x9f\x98\x80")
     words = ["load", "bzImage", "--dry-run", "--append", line]
     document = run(*words, "--json").stdout
@@ -76,7 +76,7 @@ BAD = {"schema": "pykexec.error/1", "error": {"code": "No Code", "message": "", 
 
 
 def test_a_document_that_its_schema_forbids_fails_the_test(tmp_path: Path) -> None:
-    """Whichever test it is in: of this process, of a child, or left behind by a guest."""
+    """In any test: whether it comes from this process, a child, or a guest."""
     with pytest.raises(ValidationError, match="No Code"):
         codec.encode(ErrorDocument(Reason("No Code", "", None)))
     text = json.dumps(BAD, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""doctor, explain, inspect, rehearse: what they print and how they end."""
+"""doctor, explain, inspect, rehearse: output and exit status."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.images.fixtures import FIXTURES
 
 @pytest.fixture
 def root() -> str:
-    """A captured machine of few facts."""
+    """A captured machine with few facts."""
     files = {
         "proc/iomem": "00100000-07ffffff : System RAM\n",
         "proc/meminfo": "MemTotal: 130000 kB\nMemFree: 100000 kB\nMemAvailable: 110000 kB\n",
@@ -71,7 +71,7 @@ def test_doctor_on_this_machine(run_json: RunJson) -> None:
 
 
 def failing(root: str) -> bool:
-    """Whether a load would fail on such a machine; nobody knows beforehand."""
+    """Whether a load would fail on such a machine."""
     machine = read_machine(open_root(Path(root)))
     return bool(list(problems(diagnose(machine))))
 
@@ -129,7 +129,7 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_inspect_every_type(run: Run, run_json: RunJson, name: str) -> None:
-    """Names and values, to be read: nothing that Python calls a value, and no pointer."""
+    """Readable names and values, without the repr of Python objects."""
     Path(name).write_bytes(FIXTURES[name])
     said = run("inspect", name).stdout
     assert said.startswith("type ")
@@ -203,7 +203,7 @@ def test_rehearse(run: Run, golden: Golden) -> None:
 
 
 def test_rehearse_asks_what_a_load_asks(run: Run, run_json: RunJson) -> None:
-    """Of an initrd that is given; without one a rehearsal is no less whole."""
+    """With an initrd if one is given; a rehearsal is complete without one too."""
     assert "an initrd" not in run(*REHEARSE).stderr
     error = run_json(*REHEARSE, "--initrd", "bzImage", status=1)["error"]
     assert error["code"] == "unusable-initrd"
@@ -219,7 +219,7 @@ def test_rehearse_json(run_json: RunJson) -> None:
 
 
 def test_rehearse_finds_a_page_that_is_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One page is not what it says it is: the verdict is bad."""
+    """If one page does not have its own address, the verdict is bad."""
     monkeypatch.setattr(
         "pykexec.flows.rehearse.simulated.pattern_page",
         lambda addr: pattern_page(addr + (0x1000 if addr == 0x2000 else 0)),

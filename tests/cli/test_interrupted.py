@@ -1,4 +1,4 @@
-"""SIGINT while a program is still being imported: a line, and the exit status of later ones."""
+"""SIGINT while a program is still importing: one line, and the same exit status as later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.argv = ["the program", "--help"]
 {program}
 main()
 """
-"""The signal comes with the import of a module, whatever the computer does meanwhile."""
+"""The signal is sent at the import of a module, independent of the computer's load."""
 PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
 PYKEXEC = "from pykexec.cli import main"
 DROP_IN = "from pykexec.cli.kexec8 import main"

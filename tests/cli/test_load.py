@@ -1,4 +1,4 @@
-"""load: its table, its documents, its refusals."""
+"""load: table, documents, refusals."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_without_a_machine_one_is_made_and_named(run: Run, folder: Path) -> None
 
 
 def captured(folder: Path, iomem: str | None, meminfo: str = "MemTotal: 2000000 kB\n") -> str:
-    """A folder that looks like / of a machine."""
+    """A folder that looks like the root of a machine."""
     proc = folder / "root" / "proc"
     proc.mkdir(parents=True)
     (proc / "meminfo").write_text(meminfo)
@@ -116,7 +116,7 @@ def test_no_map_and_no_total_is_a_refusal(run: Run, folder: Path) -> None:
 
 
 def test_this_machine_unprivileged(run: Run) -> None:
-    """Whatever this machine lets us read: a dry run plans for it."""
+    """A dry run makes a plan, whatever is readable on this machine."""
     result = run("load", "bzImage", "--dry-run")
     assert "simulated, this machine, " in result.stdout
     assert "dry run, nothing loaded\n" in result.stdout
@@ -209,7 +209,7 @@ CRASHES = [BY_NORMAL_32, [*BY_NORMAL_32, "--dry-run"]]
 def test_an_initrd_of_another_kernel(
     run: Run, run_json: RunJson, machine: str, words: list[str]
 ) -> None:
-    """Dry run and load give one answer."""
+    """A dry run and a load give the same answer."""
     Path("other").write_bytes(pack(make_cpio(("init", b""), ("lib/modules/5.9/a", b"")), "xz"))
     load = ["load", "bzImage", "--initrd", "other", "--machine", machine]
     told = (
@@ -272,7 +272,8 @@ def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
 def test_more_pieces_than_headers_are_refused_and_nothing_stays_loaded(
     run_json: RunJson, machine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Known only when the load is bound: it is unloaded again. 65,535 are too many for a test."""
+    """This is known only when the load is bound, which unloads it again. The real limit, 65,535, is
+    too many for a test."""
     before = run_json("machine", "show", machine)
     monkeypatch.setattr("pykexec.crash.elfcorehdr.MAX_PROGRAM_HEADERS", 100)
     words = ("load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M")

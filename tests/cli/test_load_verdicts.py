@@ -1,4 +1,4 @@
-"""What a dry run for the real kernel refuses, and what `doctor` says of the same machine."""
+"""What a dry run for the real kernel refuses, and what `doctor` reports on the same machine."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_refusals(
 def test_doctor_agrees(
     run: Run, run_json: RunJson, folder: Path, changes: dict[str, str], status: int
 ) -> None:
-    """Where a load would be refused, one of its rows fails with the same words."""
+    """If a load would be refused, one row fails with the same message."""
     root = root_with(folder, changes)
     refused = run(*dry_run(root, "bzImage"), status=status).stderr.removeprefix("pykexec: ")
     failing = "CAP_SYS_BOOT" if "proc/self/status" in changes else None

@@ -1,4 +1,4 @@
-"""One machine from its making to the check of its dump, verb by verb."""
+"""A machine from its creation to the check of its dump, verb by verb."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_output_names_the_dump(run: Run, machine: str) -> None:
 
 
 def test_exec_on_the_real_kernel_asks(tmp_path: Path) -> None:
-    """Off a terminal and without --yes: nothing is started."""
+    """Without a terminal and without --yes nothing is started."""
     calls = Calls()
     facts = replace(make_machine(), kexec=KexecState(loaded=True, crash_loaded=False))
     kernel = KernelBackend(calls, tmp_path / "run", lambda: facts)
@@ -135,7 +135,7 @@ def test_exec_on_the_real_kernel_asks(tmp_path: Path) -> None:
 
 
 class Terminal(io.StringIO):
-    """At which somebody answers."""
+    """A terminal with a user who answers."""
 
     def isatty(self) -> bool:
         return True
@@ -169,7 +169,7 @@ def test_capture(run: Run, run_json: RunJson) -> None:
 
 
 def test_the_first_use_of_two_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One makes the machine that both use."""
+    """One of them creates the machine that both use."""
     create = SimulatedBackend.create
 
     def after_another(path: Path) -> SimulatedBackend:

@@ -1,4 +1,4 @@
-"""The man page names everything that the program has, and nothing else."""
+"""The man page documents everything in the program, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def commands(group: click.Command = program, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its words."""
+    """Every command that is not just a group, by its words."""
     if not isinstance(group, click.Group):
         yield path, group
         return

@@ -66,7 +66,7 @@ def test_a_size_is_not_zero() -> None:
     ],
 )
 def test_an_empty_word_is_named(run: Run, words: list[str], name: str) -> None:
-    """A script whose variable is not set; Path("") is the current folder."""
+    """As from a script with an unset variable; Path("") is the current folder."""
     before = sorted(Path().iterdir())
     said = run(*words, status=2).stderr
     assert said.startswith(f"pykexec: invalid value for '{name}': an empty word is no file name\n")

@@ -1,4 +1,4 @@
-"""The program as a process sees it: help, errors, exit statuses, pipes."""
+"""The program as a process: help, errors, exit statuses, pipes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def process(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package, from any current folder."""
+    """Makes the package importable from any current folder."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
@@ -199,7 +199,7 @@ def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_closed_pipe_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     process("machine", "create", "m", "--memory", "128M")
     words = ["load", "bzImage", "--crash-by-normal", "--crash-size", "32M", "--machine", "m"]
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # a write cut short goes unseen with it
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it hides a short write
     pipe = subprocess.PIPE
     with subprocess.Popen([*PYKEXEC, *words, "--json"], stdout=pipe, stderr=pipe) as child:
         assert child.stdout
@@ -217,7 +217,7 @@ UNWRITABLE = {">/dev/full": "no space left on device", ">&-": "bad file descript
 
 
 def shell(words: str, redirected: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """As a shell starts it, with these redirections."""
+    """Run it from a shell, with these redirections."""
     command = f'exec "$0" -m pykexec {words} {redirected}'
     return subprocess.run(
         ["sh", "-c", command, sys.executable],
@@ -289,7 +289,8 @@ def test_a_refusal_keeps_its_status_and_its_words(words: str, out: str) -> None:
     ],
 )
 def test_diagnostics_decide_nothing(words: str, status: int, start: str, err: str) -> None:
-    """Notes and warnings that cannot be written; the first load notes that it makes a machine."""
+    """Notes and warnings that cannot be written; the first load prints a note that it creates a
+    machine."""
     done = shell(words, err)
     assert done.returncode == status
     assert done.stdout.startswith(start)
@@ -297,7 +298,7 @@ def test_diagnostics_decide_nothing(words: str, status: int, start: str, err: st
 
 
 def test_notes_go_to_a_reader_that_went_away() -> None:
-    """The first load makes a machine of our own, and says so."""
+    """The first load creates a simulated machine, and prints a note."""
     read, write = os.pipe()
     os.close(read)
     words = [*PYKEXEC, "load", "bzImage"]
@@ -347,7 +348,7 @@ def test_completion_that_cannot_be_given(out: str) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- 2>&-"])
 def test_streams_that_are_closed(closed: str) -> None:
-    """Nothing else gets their numbers."""
+    """No other file gets their descriptors."""
     process("machine", "create", "m", "--memory", "128M")
     done = shell("load bzImage --machine m", closed)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""A crash region of the simulated machine, verb by verb, as the module makes it on a real one."""
+"""A crash region of the simulated machine, verb by verb, like that of the module on a real one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_make_show_release(run: Run, run_json: RunJson) -> None:
 
 
 def test_a_crash_image_is_loaded_into_it_and_a_panic_starts_it(run: Run) -> None:
-    """What was made ends with the kernel that had it."""
+    """A region that was made at run time ends with its kernel."""
     run("machine", "create", "m", "--memory", "256M", "--used", "0")
     load = ("load", "bzImage", "--machine", "m", "--crash")
     assert "there is no crash region" in run(*load, status=6).stderr
@@ -57,7 +57,7 @@ def test_one_of_the_boot_is_kept(run: Run, run_json: RunJson) -> None:
     ],
 )
 def test_a_size_that_cannot_be(run: Run, size: str, status: int, message: str) -> None:
-    """Of a machine in which little is contiguous."""
+    """On a machine with little contiguous memory."""
     run("machine", "create", "m", "--memory", "128M", "--used", "60")
     before = run("machine", "show", "m").stdout
     assert message in run("region", "make", size, "--machine", "m", status=status).stderr

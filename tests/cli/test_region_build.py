@@ -1,4 +1,5 @@
-"""`region build`: the module's own Makefile, and headers that "compile" by a rule of the test."""
+"""`region build`: the module's own Makefile, with fake headers that "compile" as the test
+defines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rehearsal leaves behind, and says on its way."""
+"""What a rehearsal leaves behind, and its progress messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def environment(folder: Path) -> dict[str, str]:
     ],
 )
 def test_nothing_is_left_of_one_that_was_ended(folder: Path, number: int, status: int) -> None:
-    """Ended when its machine is there."""
+    """It is ended when its machine exists."""
     with subprocess.Popen(
         [*COMMAND, "--memory", "4G"], env=environment(folder),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -77,7 +77,7 @@ def test_steps_are_told_when_it_takes_a_while(
     ("words", "expected"), [([], True), (["--json"], False)], ids=["drawn", "json"]
 )
 def test_steps_are_for_a_terminal(folder: Path, words: list[str], expected: bool) -> None:
-    """Every step is told, and the machine is thrown away as if nobody looked."""
+    """Every step is shown, and the machine is removed as without a terminal."""
     code = (
         "from pykexec.cli import main\nfrom pykexec.cli.run import rehearse\n"
         "rehearse.QUIET = 0.0\n"
@@ -90,7 +90,7 @@ def test_steps_are_for_a_terminal(folder: Path, words: list[str], expected: bool
     )  # fmt: skip
     os.write(theirs, b"end")
     told = b""
-    while not told.endswith(b"end"):  # a terminal hands out what it has just now
+    while not told.endswith(b"end"):  # a terminal returns what is available
         told += os.read(ours, 1 << 16)
     os.close(ours)
     os.close(theirs)

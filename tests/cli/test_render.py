@@ -1,4 +1,4 @@
-"""On a terminal: nothing is cut, nothing is taken for markup, whatever the terminal."""
+"""On any terminal nothing is truncated, and nothing is interpreted as markup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def on_terminal(words: list[str], columns: int = 80, status: int = 0, **env: str) -> str:
-    """What a terminal of that width gets, stderr left out."""
+    """The output on a terminal of that width, without stderr."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "LINES")}
@@ -121,7 +121,7 @@ EVERY = [
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_every_verb_draws_what_it_prints(run: Run, machine: str, words: list[str]) -> None:
-    """The same addresses and names, in words that the terminal may have folded."""
+    """The same addresses and names, possibly wrapped."""
     run("machine", "capture", "facts")
     status = {"status": 3}.get(words[0], 0)
     if words[0] == "doctor" and failing("facts"):

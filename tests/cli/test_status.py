@@ -1,4 +1,4 @@
-"""Status of the real kernel: what was staged is looked at while nobody changes it."""
+"""Status of the real kernel: the stage is checked while nothing changes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = Target("kernel", "this machine")
 
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KernelBackend:
-    """With a crash image loaded, by what its kernel says."""
+    """A backend whose kernel reports a loaded crash image."""
     monkeypatch.setattr("pykexec.host.lock.WAIT", 0.1)
     state = KexecState(loaded=False, crash_loaded=True)
     return KernelBackend(Calls(), tmp_path / "run", lambda: Machine("a machine", kexec=state))
@@ -54,7 +54,7 @@ def test_what_an_interrupted_load_left_is(backend: KernelBackend) -> None:
 
 
 def test_a_file_that_is_gone_is_damage(backend: KernelBackend) -> None:
-    """Somebody has unmounted it: exit status 3, at which the service arms anew."""
+    """Somebody unmounted it: exit status 3, at which the service re-arms."""
     with exclusive(backend.folder):
         backend.records.write(RECORD)
         backend.bay.journal.write(Taken(raised=1, kept=((0x40000000, 0),)))

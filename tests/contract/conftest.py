@@ -1,4 +1,4 @@
-"""Every backend that the contract suite runs over."""
+"""The backends that the contract suite runs on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIMULATED: dict[str, Callable[[Path], Rig]] = {
 REAL: dict[str, Callable[[Path], Rig]] = {"kernel": lambda folder: KernelRig()}
 
 RIGS = REAL if os.environ.get("PYKEXEC_CONTRACT") == "kernel" else SIMULATED
-"""tests/vm sets the variable, inside of a machine that may be lost."""
+"""tests/vm sets the variable, inside an expendable machine."""
 
 
 @pytest.fixture(params=RIGS)

@@ -1,4 +1,4 @@
-"""What the contract suite needs of a backend besides the protocol."""
+"""What the contract suite needs from a backend besides the protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGION = 4 * MIB
 
 
 class Rig(Protocol):
-    """A machine to try refusals on. `window` is RAM above 1 MiB, 64 pages at least."""
+    """A machine to try refusals on. `window` is RAM above 1 MiB, at least 64 pages."""
 
     @property
     def backend(self) -> Backend: ...
@@ -41,19 +41,19 @@ class Rig(Protocol):
 
     @property
     def says_why(self) -> bool:
-        """Whether a refusal names the rule; a real kernel says an errno and no more."""
+        """Whether a refusal names the rule; a real kernel returns only an errno."""
         ...
 
     def set(self, **settings: object) -> None:
-        """Settings of `Gates`; a backend that cannot change one skips the test."""
+        """Change settings of `Gates`; skips the test if the backend cannot."""
         ...
 
     def set_crash_size(self, size: int) -> None:
-        """Into kexec_crash_size, bytes. Raises SyscallError or OSError."""
+        """Write to kexec_crash_size, in bytes. Raises SyscallError or OSError."""
         ...
 
     def start_without_region(self) -> None:
-        """Release the one that the other tests have; skips where it was reserved at boot."""
+        """Release the region of the other tests; skips the test if it was reserved at boot."""
         ...
 
     def make_region(self, size: int) -> CrashRegion: ...
@@ -62,8 +62,8 @@ class Rig(Protocol):
 
 
 class KernelRig:
-    """The kernel that runs, for a machine that may be lost. A region of 4 MiB is made with the
-    kernel module; without the module it has to be booted with crashkernel=4M."""
+    """The running kernel, for an expendable machine. A region of 4 MiB is made with the kernel
+    module; without the module the kernel must be booted with crashkernel=4M."""
 
     knows_by_normal = False
     says_why = False
@@ -80,7 +80,7 @@ class KernelRig:
         self.reservation = machine.crash_kernel.ranges[0] if machine.crash_kernel else None
 
     def with_region(self) -> Machine:
-        """As large as each test expects it: others may have made another one."""
+        """With the size that each test expects: others may have made another one."""
         machine = self.backend.machine()
         if machine.kexec.crash_size == REGION:
             return machine
@@ -114,7 +114,7 @@ class KernelRig:
 
 @dataclass
 class SimulatedRig:
-    """A machine of our own, with or without a reservation."""
+    """A simulated machine, with or without a reservation."""
 
     folder: Path
     relocate: str = "swap"
@@ -145,7 +145,7 @@ class SimulatedRig:
         self.backend.set_crash_size(size)
 
     def start_without_region(self) -> None:
-        """Another machine: this one had it from its boot."""
+        """Use another machine: this one has had it since boot."""
         other = replace(self, folder=self.folder / "without", crashkernel=None)
         self.backend, self.reservation = other.backend, None
 

@@ -12,7 +12,7 @@ from tests.contract.test_kexec_load import BY_NORMAL, ON_CRASH, PAGE, good
 
 
 def size(rig: Rig) -> int:
-    """Bytes of the reservation as it is now; 0 for none."""
+    """Bytes of the present reservation; 0 for none."""
     found = rig.backend.machine().crash_kernel
     return found.size if found else 0
 

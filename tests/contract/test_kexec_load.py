@@ -1,4 +1,4 @@
-"""kexec_load(2): which check refuses first, and what a refusal leaves behind.
+"""kexec_load(2): which check fails first, and what a refusal leaves behind.
 
 Rows are kernel-contract 1.2. Each breaks one rule, and the order test breaks two.
 """
@@ -31,7 +31,7 @@ Break = Callable[[Rig, SegmentTable], SegmentTable]
 
 
 def good(rig: Rig, flags: KexecFlag = NONE) -> SegmentTable:
-    """Two segments in the window, or in the reservation for a crash image."""
+    """A valid table: two segments in the window, or in the reservation for a crash image."""
     home = rig.reservation if flags & ON_CRASH and rig.reservation else rig.window
     at = home.start + 32 * PAGE
     return SegmentTable(
@@ -68,7 +68,7 @@ def segment(number: int, **fields: object) -> Break:
 
 
 def too_many(rig: Rig, table: SegmentTable) -> SegmentTable:
-    """One more than there may be."""
+    """One more than allowed."""
     more = [Segment(f"more{n}", rig.window.start + n * PAGE, PAGE, "test") for n in range(15)]
     return replace(table, segments=(*table.segments, *more))
 
@@ -82,7 +82,7 @@ def overlapping(rig: Rig, table: SegmentTable) -> SegmentTable:
 
 
 def half(rig: Rig) -> int:
-    """Pages that are just too many."""
+    """The smallest number of pages that is too many."""
     totalram = rig.backend.machine().totalram
     assert isinstance(totalram, int)
     return totalram // PAGE // 2 + 1
@@ -98,7 +98,7 @@ def all_too_big(rig: Rig, table: SegmentTable) -> SegmentTable:
     return changed(table, 1, mem=table.segments[0].mem + each, memsz=each)
 
 
-# What is broken: rule, errno, exit status, and how. In the kernel's order.
+# Each rule with errno, exit status, and how to break it. In the kernel's order.
 ROWS: dict[str, tuple[str, str, int, Break]] = {
     "no CAP_SYS_BOOT": ("A1", "EPERM", 4, gate(cap_sys_boot=False)),
     "disabled by sysctl": ("A1", "EPERM", 4, gate(kexec_load_disabled=True)),
@@ -126,7 +126,7 @@ ROWS: dict[str, tuple[str, str, int, Break]] = {
 def assert_refusal(
     rig: Rig, refusal: SyscallError, rule: str, code: str, status: int | None = None
 ) -> None:
-    """The errno, and where the backend says more, the rule and the exit status."""
+    """Checks the errno, and the rule and the exit status if the backend reports them."""
     assert refusal.code == code
     if rig.says_why:
         assert refusal.rule == rule
@@ -153,14 +153,14 @@ COMBINED = [
     if ROWS[first][0] != ROWS[second][0]
     and (ROWS[first][0] in BEFORE_SEGMENTS or ROWS[second][0] != "F5")
 ]
-"""F5 changes both segments: together with another fault of a segment it would hide that."""
+"""F5 changes both segments, which would hide another fault of a segment."""
 
 
 @pytest.mark.parametrize(("first", "second"), COMBINED)
 def test_the_earlier_check_wins(first: str, second: str, rig: Rig) -> None:
-    """Two rules broken at once: the answer is that of the first in the kernel's order.
+    """With two rules broken at once, the result is that of the first in the kernel's order.
 
-    Rules over segments are broken in different segments where that is possible.
+    Rules for segments are broken in different segments if possible.
     """
     table = good(rig)
     for name in (second, first):
@@ -212,7 +212,7 @@ def test_a_normal_image_replaces_the_old_one_only_when_it_is_loaded(rig: Rig) ->
 
 
 def test_a_crash_image_is_freed_before_the_new_one_is_looked_at(rig: Rig) -> None:
-    """Stage D: every later refusal leaves none."""
+    """Stage D: every later refusal leaves no crash image."""
     rig.backend.load(good(rig, ON_CRASH))
     assert rig.backend.status()[Slot.CRASH] is LoadState.LOADED
     with pytest.raises(SyscallError):
@@ -221,7 +221,7 @@ def test_a_crash_image_is_freed_before_the_new_one_is_looked_at(rig: Rig) -> Non
 
 
 def test_a_wrong_entry_is_seen_after_the_crash_image_is_freed(rig: Rig) -> None:
-    """Stage E comes behind D."""
+    """Stage E comes after D."""
     rig.backend.load(good(rig, ON_CRASH))
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(replace(good(rig, ON_CRASH), entry=0))
@@ -242,7 +242,8 @@ def test_every_pair_of_segments_is_looked_at(rig: Rig) -> None:
 def test_a_crash_image_may_not_have_half_of_memory_either(
     parts: tuple[int, int], rule: str, tmp_path: Path
 ) -> None:
-    """Although it takes nothing of it: totalram is without the reservation. Sevenths of half."""
+    """Although it uses none of it: totalram does not include the reservation. In sevenths of
+    half."""
     rig = SimulatedRig(tmp_path, memory=256 * MIB, crashkernel=96 * MIB, used=10)
     assert rig.reservation
     table = good(rig, ON_CRASH)
@@ -307,7 +308,7 @@ def test_a_limit_counts_unloads_and_failed_loads(rig: Rig) -> None:
 
 
 def test_a_limit_counts_what_a_later_gate_refuses(rig: Rig) -> None:
-    """A2 goes down before A3 is asked."""
+    """A2 counts down before A3 is checked."""
     rig.set(kexec_load_limit_reboot=1, ima_appraise=True)
     with pytest.raises(SyscallError) as caught:
         rig.backend.load(good(rig))
@@ -318,7 +319,7 @@ def test_a_limit_counts_what_a_later_gate_refuses(rig: Rig) -> None:
     assert caught.value.rule == "A2"
 
 
-# Entry of a crash image: offset from the start of the reservation (or its end), fine or not.
+# Entry of a crash image: offset from the start of the reservation (or its end), valid or not.
 ENTRIES = {
     "at its start": (0, False, True),
     "its last byte": (-1, True, True),
@@ -344,7 +345,7 @@ def test_entry_of_a_crash_image(name: str, rig: Rig) -> None:
 
 @pytest.mark.parametrize("offset", [-PAGE, 0])
 def test_crash_segments_lie_in_the_reservation(offset: int, rig: Rig) -> None:
-    """F6, the last of the passes."""
+    """F6, the last pass."""
     assert rig.reservation
     mem = rig.reservation.start + offset if offset else rig.reservation.end - PAGE
     table = changed(good(rig, ON_CRASH), 1, mem=mem, memsz=2 * PAGE)
@@ -415,7 +416,7 @@ def test_an_empty_segment_at_0_is_all_of_memory_to_later_kernels(rig: Rig) -> No
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_half_of_memory_is_not_too_much(parts: int, rig: Rig) -> None:
-    """F4 and F5 refuse above it: what comes next is whether there is so much."""
+    """F4 and F5 refuse more than half: next, the memory must be available."""
     if not rig.says_why:
         pytest.skip("a real kernel would take half of its memory")
     most = (half(rig) - 1) * PAGE
@@ -437,7 +438,8 @@ def test_contents_that_shrink_leave_nothing_loaded(rig: Rig, tmp_path: Path) -> 
 
 
 def test_the_map_of_a_normal_load(rig: Rig) -> None:
-    """Every destination once; a kernel that copies keeps no old page, and has no map."""
+    """Every destination appears once; a kernel that copies does not keep old pages, and has no
+    map."""
     table = good(rig)
     loaded = rig.backend.load(table)
     assert loaded.slot is Slot.NORMAL

@@ -1,5 +1,5 @@
-"""A crash region that is made and released while the kernel runs: by the kernel module on a real
-machine, and by the simulated kernel."""
+"""A crash region that is made and released while the kernel runs: with the kernel module on a real
+machine, and in the simulated kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 64 * PAGE
 
 @pytest.fixture
 def made(rig: Rig) -> CrashRegion:
-    """The only one there is, and made at run time."""
+    """The only region, made at run time."""
     rig.start_without_region()
     return rig.make_region(SIZE)
 
@@ -81,7 +81,7 @@ def test_there_is_one(rig: Rig, made: CrashRegion) -> None:
     ],
 )
 def test_sizes_that_cannot_be(rig: Rig, made: CrashRegion, wanted: int, code: str) -> None:
-    """Whether one is there or not."""
+    """Whether or not a region exists."""
     assert refused(rig.make_region, wanted) == code
     rig.release_region()
     assert refused(rig.make_region, wanted) == code

@@ -207,7 +207,7 @@ def test_a_note_of_4_mib_is_the_largest() -> None:
 
 @pytest.mark.parametrize(("end", "good"), [((1 << 64) - P, True), ((1 << 64) - P + 1, False)])
 def test_a_load_ends_before_the_last_page_of_all(end: int, good: bool) -> None:
-    """Rounded up to a page the end of a higher one would be 0."""
+    """The end of a higher one, rounded up to a page, would be 0."""
     memory = Bytes()
     memory.put(0x40 * P, NOTE.encoded)
     memory.put(HEADERS_AT, header(2) + note(0x40 * P, P) + load(end - 16, P, 16))

@@ -1,4 +1,4 @@
-"""QEMU's dump with the program headers of /proc/vmcore: tools of a capture kernel want virtual
+"""QEMU's dump with the program headers of /proc/vmcore: tools for a capture kernel need virtual
 addresses in them (kexec-tools: elfcorehdr of x86_64)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ALIGN = 4096
 
 
 def vmcore_of(source: Path, target: Path, symbols: dict[str, int]) -> Path:
-    """By the addresses that the guest itself has named (/proc/kallsyms)."""
+    """Uses the addresses that the guest itself reported (/proc/kallsyms)."""
     dump = open_dump(str(source))
     return as_vmcore(
         source,
@@ -63,7 +63,7 @@ def as_vmcore(source: Path, target: Path, *, page_offset: int, phys_base: int, t
 
 
 def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    """A number of bytes."""
+    """Copy `size` bytes."""
     while size:
         data = source.read(min(size, 1 << 20))
         target.write(data)

@@ -1,4 +1,4 @@
-"""BTF, made of arguments (Documentation/bpf/btf.rst)."""
+"""Builds BTF from arguments (Documentation/bpf/btf.rst)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, CONST, ENUM64 = 1, 2, 3, 4, 5, 6,
 
 @dataclass
 class Btf:
-    """Each method gives the number of the type that it adds."""
+    """Each method returns the number of the type that it adds."""
 
     texts: bytearray = field(default_factory=lambda: bytearray(b"\0"))
     types: list[bytes] = field(default_factory=list)
@@ -49,7 +49,8 @@ class Btf:
         return self.add(name, kind, len(rows), size, tail)
 
     def fields(self, name: str, size: int, members: Iterable[tuple[str, int, int, int]]) -> int:
-        """A structure with bit fields: (name, first bit, bits, type); 0 bits for no bit field."""
+        """A structure with bit fields: (name, first bit, bits, type); 0 bits for a normal
+        member."""
         rows = list(members)
         tail = b"".join(
             struct.pack("<III", self.text(n), t, bits << 24 | at) for n, at, bits, t in rows

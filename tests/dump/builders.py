@@ -1,5 +1,5 @@
-"""Dumps made of arguments: memory with page tables and VMCOREINFO, a log of each kind in it,
-and the files that hold such memory."""
+"""Builds dumps from arguments: memory with page tables, VMCOREINFO and a log of each kind, and
+files with such memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRSTATUS = Note(CORE, 1, struct.pack("<32xI", 42).ljust(336, b"\0")).encoded
 
 @dataclass
 class Ring:
-    """Where a log's ring has its parts."""
+    """The addresses of the parts of a log's ring."""
 
     descs: int = 0
     head: int = 0
@@ -27,7 +27,7 @@ class Ring:
 
 @dataclass
 class Memory:
-    """A kernel's memory: all of it in the direct map, its image at `phys_base` too."""
+    """A kernel's memory: all of it in the direct map, and also its image at `phys_base`."""
 
     size: int = 4 << 20
     phys_base: int = 1 << 21
@@ -60,27 +60,27 @@ class Memory:
         } | self.info
 
     def take(self, size: int, align: int = 8) -> int:
-        """The physical address of some free bytes."""
+        """Allocate bytes, and return their physical address."""
         at = -(-self.used // align) * align
         self.used = at + size
         assert self.used <= self.size
         return at
 
     def put(self, data: bytes, align: int = 8) -> int:
-        """The virtual address of these bytes, in the direct map."""
+        """Store bytes, and return their virtual address in the direct map."""
         at = self.take(len(data), align)
         self.ram[at : at + len(data)] = data
         return DIRECT + at
 
     def word(self, value: int, size: int = 8) -> int:
-        """The address of a number."""
+        """Store a number, and return its address."""
         return self.put((value & (1 << 64) - 1).to_bytes(8, "little")[:size])
 
     def symbol(self, name: str, addr: int) -> None:
         self.info[f"SYMBOL({name})"] = f"{addr:x}"
 
     def map(self, virtual: int, physical: int, huge: bool) -> None:
-        """2 MiB, as one page or as 512."""
+        """Map 2 MiB, as one page or as 512."""
         table = self.root
         for shift in (48, 39, 30)[0 if self.levels == 5 else 1 :]:
             table = self.next_table(table, virtual >> shift & 511)
@@ -111,7 +111,7 @@ class Memory:
         return Note(VMCOREINFO, 0, self.vmcoreinfo).encoded
 
     def hide_note(self) -> int:
-        """VMCOREINFO as the kernel keeps it in memory; its physical address."""
+        """Store VMCOREINFO in memory, as the kernel does, and return its physical address."""
         return self.put(self.note, PAGE) - DIRECT
 
 
@@ -158,9 +158,9 @@ def add_ring(
     newest: bool = False,
     first_id: int = IDS - 3,
 ) -> int:
-    """The ring of 5.10 and later, as its writer fills it: what has no room pushes the oldest out.
+    """The ring of 5.10 and later, as the kernel fills it: new records overwrite the oldest.
     `newest`: a block may end with the ring's last byte (7.x). The ids wrap, as real ones do.
-    Gives how many lines are still there."""
+    Returns the number of lines that are still there."""
     memory.info |= dict(pair.split("=", 1) for pair in RING_INFO.split())
     count, size = 1 << count_bits, 1 << size_bits
     descs, infos = bytearray(24 * count), bytearray(88 * count)
@@ -199,7 +199,8 @@ def add_ring(
 def add_records(
     memory: Memory, before: Iterable[Line], after: Iterable[Line], name: str, gap: int = 256
 ) -> None:
-    """The buffer of 3.5 to 5.9: `after` has wrapped to its start. `name` is printk_log or log."""
+    """The buffer of 3.5 to 5.9: the lines in `after` have wrapped to its start. `name` is
+    printk_log or log."""
     buffer = bytearray(4096)
     memory.info |= {
         f"SIZE({name})": "16",
@@ -218,7 +219,7 @@ def add_records(
 
 
 def place(buffer: bytearray, at: int, lines: Iterable[Line]) -> int:
-    """Records from there on; where the next one comes, with its length 0 so far."""
+    """Store records from there; returns the place of the next one, whose length is still 0."""
     for line in lines:
         size = -(-(16 + len(line.text) + 4) // 4) * 4
         struct.pack_into(
@@ -232,7 +233,7 @@ def place(buffer: bytearray, at: int, lines: Iterable[Line]) -> int:
 
 
 def add_plain(memory: Memory, text: bytes, size: int = 4096) -> None:
-    """The buffer before 3.5: characters, of which the last `size` are there."""
+    """The buffer before 3.5: characters, of which the last `size` remain."""
     ring = bytearray(size)
     for at, byte in enumerate(text):
         ring[at % size] = byte
@@ -246,7 +247,7 @@ def add_plain(memory: Memory, text: bytes, size: int = 4096) -> None:
 
 
 def elf(memory: Memory, *, notes: bytes | None = None, cut: int = 0) -> bytes:
-    """An ELF core as QEMU writes it: memory at p_paddr, p_vaddr 0; `cut` bytes are missing."""
+    """An ELF core as QEMU writes it: memory at p_paddr, p_vaddr 0; truncated by `cut` bytes."""
     merged = PRSTATUS + memory.note if notes is None else notes
     at = 64 + 2 * 56
     head = struct.pack(
@@ -304,7 +305,8 @@ def kdump(
 
 
 def flattened(data: bytes, pieces: Iterator[int] | None = None, *, end: bool = True) -> bytes:
-    """In pieces of some sizes, last piece first, and the header once more with other bytes."""
+    """In pieces of several sizes, last piece first, with the header a second time with other
+    bytes."""
     head = b"makedumpfile".ljust(16, b"\0") + struct.pack(">qq", 1, 1)
     cuts, at = [], 0
     sizes = pieces or iter(())

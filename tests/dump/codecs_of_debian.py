@@ -1,4 +1,4 @@
-"""Debian's own liblzo2 and libsnappy pack what is unpacked here."""
+"""Compresses with Debian's liblzo2 and libsnappy, for tests of unpacking."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from tests.vm.debian import Unavailable, package_tree
 
 LZO_MEMORY = 14 * 16384 * 8
-"""LZO1X_999_MEM_COMPRESS, which is more than that of lzo1x_1."""
+"""LZO1X_999_MEM_COMPRESS, which is more than lzo1x_1 needs."""
 
 
 @cache
 def library(package: str, name: str) -> ctypes.CDLL:
-    """Skips where it cannot be had."""
+    """Load a library; skips the test if it is not available."""
     try:
         tree: Path = package_tree("bookworm", package)
     except Unavailable as unavailable:

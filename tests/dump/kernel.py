@@ -1,5 +1,5 @@
-"""A small kernel in memory: symbols, types, tasks, modules, ORC tables, CPUs, as far as a report
-looks at them. Two CPUs; the second panicked; one task is blocked, one is a thread."""
+"""A small kernel in memory: symbols, types, tasks, modules, ORC tables and CPUs, as far as a report
+reads them. It has two CPUs, of which the second panicked; one task is blocked, one is a thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FUNCTIONS = {
     "sys_wait": 0x500, "entry_SYSCALL_64": 0x600, "asm_exc_page_fault": 0x700, "_etext": 0xF00,
 }  # fmt: skip
 MODULE_TEXT = 0x1000
-"""After the kernel's own, in the same image: any mapped memory is good for one."""
+"""After the kernel's own, in the same image: any mapped memory will do."""
 STACK = 0x1000
 PAGE = 4096
 
@@ -37,7 +37,7 @@ class Task:
     exit_state: int = 0
     resident: tuple[int, int, int, int] | None = None
     calls: tuple[int, ...] = ()
-    """Return addresses on its stack, innermost first, each 16 bytes from the next."""
+    """Return addresses on its stack, innermost first, 16 bytes apart."""
     address: int = 0
 
 
@@ -54,7 +54,7 @@ TASKS = (
 
 @dataclass
 class Kernel:
-    """`at` gives the image's address of what was put by name."""
+    """`at` has the image address of everything stored by name."""
 
     tasks: tuple[Task, ...] = TASKS
     rules: Rules = "per-cpu"
@@ -81,7 +81,7 @@ class Kernel:
     # --- putting things --------------------------------------------------------------------
 
     def put(self, data: bytes, name: str = "", align: int = 8) -> int:
-        """The address in the kernel's image."""
+        """Store bytes, and return their address in the kernel's image."""
         memory = self.memory
         at = memory.take(len(data), align)
         memory.ram[at : at + len(data)] = data
@@ -199,13 +199,13 @@ class Kernel:
     def mm_of(self, counts: tuple[int, int, int, int]) -> int:
         if self.numbers == "6.1":
             return self.put(struct.pack("<8x4q", *counts))
-        # Each CPU has one page more that it has not added yet.
+        # Each CPU has one more page that it has not yet added.
         parts = self.put(struct.pack("<i28xi", 1, 1))
         rows = b"".join(struct.pack("<qQ", count - 2, parts) for count in counts)
         return self.put(bytes(8) + rows)
 
     def stack_of(self, calls: tuple[int, ...]) -> int:
-        """An inactive_task_frame that returns to the first of the calls."""
+        """A stack with an inactive_task_frame that returns to the first of the calls."""
         if not calls:
             return 0
         words = [0] * 6 + [TEXT + calls[0]]
@@ -285,7 +285,7 @@ class Kernel:
         self.put(struct.pack("<Q", self.put(struct.pack("<QQ", 0x5000, 5))), "kexec_crash_image")
 
     def add_kallsyms(self) -> None:
-        """Each byte is its own token, but for one that stands for more."""
+        """Each byte is its own token, except for one that stands for more."""
         base = TEXT
         names = sorted(self.symbols.items(), key=lambda pair: pair[1])
         tokens = [bytes([number]) for number in range(256)]
@@ -320,14 +320,14 @@ class Kernel:
 
     @cached_property
     def notes(self) -> bytes:
-        """CPU 0 halted in user mode; CPU 1 in vpanic, called by panic, called by the module, which
-        a page fault of sys_wait interrupted."""
+        """CPU 0 halted in user mode; CPU 1 in vpanic, called by panic, called by the module, in a
+        page fault of sys_wait."""
         return prstatus(0, 0x401000, 0x7FFF0000, 0, 0x33) + prstatus(
             1, TEXT + self.panicked_at, self.panic_stack(), self.stack_bp, 0x10
         )
 
     def panic_stack(self) -> int:
-        """vpanic's caller is found by rbp, drv_read's by the rbp that panic has saved."""
+        """vpanic's caller is found by rbp, drv_read's by the rbp that panic saved."""
         regs = [0] * 21
         regs[4] = 0x1234
         inner = self.put(bytes(8 * 4), align=16)

@@ -1,4 +1,4 @@
-"""Blocks that Debian's liblzo2 and libsnappy have packed, and damaged ones."""
+"""Blocks compressed by Debian's liblzo2 and libsnappy, and damaged ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = (1, 2, 3, 4, 17, 18, 60, 61, 62, 238, 239, 300, PAGE, 65536)
 
 
 def samples() -> list[bytes]:
-    """Noise, runs, text of few letters, and repetitions from near and far."""
+    """Noise, runs, text with few letters, and repetitions from near and far."""
     source = random.Random(7)
     found = []
     for size in SIZES:
@@ -41,12 +41,12 @@ def test_snappy() -> None:
 
 
 def test_a_literal_of_lzo() -> None:
-    """By hand: four literals, and the end."""
+    """Written by hand: four literals, and the end."""
     assert lzo.decompress(b"\x15abcd\x11\0\0", 4) == b"abcd"
 
 
 def test_a_copy_of_snappy() -> None:
-    """By hand: "ab", and six bytes from two back."""
+    """Written by hand: "ab", and six bytes copied from two back."""
     assert snappy.decompress(b"\x08\x04ab\x16\x02\0", 8) == b"abababab"
 
 
@@ -58,10 +58,10 @@ def test_anything_is_a_page_or_damaged(flags: int, data: bytes) -> None:
 
 
 def test_a_page_is_never_larger() -> None:
-    """A bomb stops at the page's end."""
+    """A decompression bomb stops at the page's end."""
     with pytest.raises(ValueError, match="more than a page"):
         snappy.decompress(b"\xff\xff\xff\x0f" + b"\xfe\x01\0" * 99, PAGE)
     with pytest.raises(ValueError, match="outside of the page"):
         lzo.decompress(b"\x12a\x20" + bytes(99) + b"\xff\0\0", PAGE)
-    # A run of 255 * 3000 literals, of which there are few.
+    # A run of 255 * 3000 literals, of which few are present.
     assert len(lzo.decompress(b"\x15abcd\x11\0\0", PAGE)) == 4

@@ -1,4 +1,4 @@
-"""Compressed and flattened dumps: one thing is wrong, and one rule says so."""
+"""Compressed and flattened dumps: each has one fault, which one rule reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.documents import validate
 from tests.dump.builders import PAGE, Memory, elf, flattened, kdump
 
 LEVEL = PAGE + 8
-"""Where the sub-header has the dump level."""
+"""Offset of the dump level in the sub-header."""
 
 
 def verdict(folder: Path, data: bytes, expected: Expected | None = None) -> DumpVerdict:
@@ -56,7 +56,7 @@ def odd(frame: int) -> bool:
 
 
 def filtered_dump(level: int = 31) -> bytes:
-    """Every third page is RAM, by the first bitmap, and not in the file."""
+    """Every third page is RAM, according to the first bitmap, and not in the file."""
     data = bytearray(kdump(Memory(), keep=odd))
     frames = Memory().size // PAGE
     data[2 * PAGE : 2 * PAGE + frames // 8] = b"\xff" * (frames // 8)
@@ -65,7 +65,7 @@ def filtered_dump(level: int = 31) -> bytes:
 
 
 def test_a_filtered_dump(tmp_path: Path) -> None:
-    """What is left out is counted, and why is not known."""
+    """Pages that are left out are counted; the reason is not known."""
     found = verdict(tmp_path, filtered_dump())
     assert (broken(found), unknown(found)) == ([], ["filtered", "coverage"])
     frames = Memory().size // PAGE
@@ -75,7 +75,7 @@ def test_a_filtered_dump(tmp_path: Path) -> None:
 
 
 def test_what_must_be_in_it(tmp_path: Path) -> None:
-    """Of a filtered dump it is unknown whether that is lost, of one of level 0 it is."""
+    """It is unknown whether a filtered dump lost pages; one of level 0 did."""
     every = RangeSet.of([PhysRange(0, Memory().size)])
     more = RangeSet.of([PhysRange(0, Memory().size + PAGE)])
     assert broken(verdict(tmp_path, kdump(Memory()), Expected(every, every))) == []
@@ -131,7 +131,7 @@ def test_runs_of_ones(bits: int) -> None:
 
 
 def test_an_elf_file_whose_loads_overlap(tmp_path: Path) -> None:
-    """Text is there twice, and once without contents: nothing is missing."""
+    """Text is listed twice, once without contents: nothing is missing."""
     data = bytearray(elf(Memory()))
     dump = open_dump(str(write(tmp_path, "dump", bytes(data))))
     dump.memory.spans = [(0, 4096, 1024, 4096), (4096, 8192, 4096, 1 << 50)]  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The three kinds of log that kernels have had, built byte by byte."""
+"""The three log formats of the kernel, built byte by byte."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_ring(tmp_path: Path) -> None:
 def test_a_ring_that_went_around(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], newest: bool, first: int
 ) -> None:
-    """Blocks over the ring's end, and those that end with its last byte, by both rules."""
+    """Blocks that cross the ring's end, and those that end with its last byte, by both rules."""
     source = [Line(bytes(((number + at) % 90 + 33) for at in range(size)), number)
               for number, size in enumerate(sizes)]  # fmt: skip
     memory = Memory()
@@ -84,7 +84,7 @@ def test_what_no_writer_has_finished_is_left_out(tmp_path: Path) -> None:
         memory.ram[descs + number * 24 : descs + number * 24 + 8] = struct.pack(
             "<Q", state << 62 | 16 + number
         )
-    memory.ram[descs + 3 * 24] ^= 8  # of the record that had this place before
+    memory.ram[descs + 3 * 24] ^= 8  # the id of the previous record in this place
     assert [record.text for record in read(tmp_path, memory)] == [
         LINES[0].text, LINES[4].text
     ]  # fmt: skip
@@ -145,7 +145,7 @@ def test_the_records_have_wrapped(name: str, tmp_path: Path) -> None:
 
 
 def test_records_in_a_circle_end(tmp_path: Path) -> None:
-    """The end is in the middle of a record: nothing leads there."""
+    """The end is in the middle of a record, so that no record leads there."""
     memory = Memory()
     add_records(memory, LINES[:3], LINES[3:], "printk_log")
     where = int(memory.info["SYMBOL(log_next_idx)"], 16) - DIRECT
@@ -155,7 +155,7 @@ def test_records_in_a_circle_end(tmp_path: Path) -> None:
 
 
 def test_records_are_not_read_twice(tmp_path: Path) -> None:
-    """The end is in the middle of a record, and behind it are those that were read first."""
+    """The end is in the middle of a record, followed by records that were read first."""
     memory = Memory()
     add_records(memory, LINES[:3], LINES[3:], "printk_log", gap=0)
     where = int(memory.info["SYMBOL(log_next_idx)"], 16) - DIRECT
@@ -213,7 +213,7 @@ def dump(tmp_path: Path) -> Path:
 
 
 def test_vmcore_dmesg(dump: Path) -> None:
-    """One time a record, and all that is not ASCII escaped: as kexec-tools has it."""
+    """One timestamp for each record, and everything but ASCII escaped, as in kexec-tools."""
     done = program(dump)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.splitlines() == [
@@ -257,7 +257,7 @@ def test_dmesg(dump: Path) -> None:
 
 
 def test_a_log_that_ends_in_a_damage(tmp_path: Path) -> None:
-    """What comes before it is there, and the status tells."""
+    """Records before the damage are printed, and the exit status shows the error."""
     memory = Memory()
     add_records(memory, LINES[:3], LINES[3:], "printk_log")
     where = int(memory.info["SYMBOL(log_next_idx)"], 16) - DIRECT

@@ -1,4 +1,4 @@
-"""Every kind of file, read by physical and by virtual address."""
+"""Every file format, read by physical and by virtual address."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_page_of_a_gigabyte(tmp_path: Path) -> None:
     kernel = opened(tmp_path, elf(memory)).kernel
     addr = 0xFFFF000000000000 | 1 << 39 | 3 << 30
     with pytest.raises(NotInDump):
-        kernel.read(addr, 8)  # the lower half, whatever is mapped there
+        kernel.read(addr, 8)  # the lower half, even if mapped
     memory.entry(memory.next_table(memory.root, 300), 3, 0x83)
     addr = 0xFFFF000000000000 | 300 << 39 | 3 << 30
     assert opened(tmp_path, elf(memory)).kernel.translate(addr + 0x345678)[0] == 0x345678
@@ -148,7 +148,7 @@ def test_what_a_file_leaves_out_at_the_end_of_a_load_is_zeros(tmp_path: Path) ->
 
 
 def test_memory_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
-    """As the kernel's text is in /proc/vmcore."""
+    """Like the kernel's text in /proc/vmcore."""
     memory = filled()
     data = elf(memory)
     twice = bytearray(data[:64] + data[64 + 56 : 64 + 112] + data[64 + 56 : 64 + 112] + data[176:])
@@ -171,7 +171,7 @@ def test_a_file_that_ends_early(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("build", [elf, kdump, lambda memory, **_: flattened(kdump(memory))])
 def test_vmcoreinfo_is_found_in_memory(build: Callable[..., bytes], tmp_path: Path) -> None:
-    """In front lies that of another kernel, by which nothing can be read."""
+    """It is preceded by that of another kernel, by which nothing can be read."""
     memory = Memory()
     stale = Memory(info={"OSRELEASE": "5.0-stale", "SYMBOL(init_uts_ns)": f"{DIRECT:x}"})
     memory.put(stale.note, PAGE)
@@ -230,7 +230,7 @@ def test_a_damaged_page_is_said(tmp_path: Path) -> None:
     )
 )
 def test_of_pieces_that_overlap_the_last_one_counts(pieces: list[tuple[int, int]]) -> None:
-    """Against writing them one after the other."""
+    """Compared with writing them one after the other."""
     placed, at = [], 1000
     written: dict[int, int] = {}
     for start, end in pieces:

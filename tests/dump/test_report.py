@@ -1,4 +1,4 @@
-"""A report of a small kernel that is built here: every section, in whole and damaged dumps."""
+"""A report on a small kernel that is built here: every section, in complete and damaged dumps."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_states_are_those_of_ps(tmp_path: Path) -> None:
 
 
 def test_a_stack_without_rules_is_guessed(tmp_path: Path) -> None:
-    """As the kernel marks them: addresses in text that lie on the stack."""
+    """Marked as in the kernel: addresses in text that are found on the stack."""
     kernel = Kernel(tasks=(Task(1, b"init"), Task(5, b"lost", 2, calls=(0x010, 0x410, 0x510))))
     report = report_of(tmp_path, kernel)
     assert report.tasks
@@ -109,7 +109,8 @@ def test_a_fault_of_user_space_is_the_end(tmp_path: Path) -> None:
 
 
 def test_a_call_that_is_the_last_instruction_of_its_function(tmp_path: Path) -> None:
-    """It returns to the next function's first; rule and name are those of the call."""
+    """It returns to the first instruction of the next function; rule and name are those of the
+    call."""
     task = Task(5, b"x", 2, calls=(0x110, 0x200, 0x510, 0x610))
     report = report_of(tmp_path, Kernel(tasks=(Task(1, b"init"), task)))
     assert report.tasks
@@ -119,7 +120,7 @@ def test_a_call_that_is_the_last_instruction_of_its_function(tmp_path: Path) -> 
 
 
 def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
-    """Before 6.0: the log is there, and everything else is marked unknown, with the reason."""
+    """Before 6.0: the log is shown, and everything else is unknown, with the reason."""
     memory = Memory()
     add_ring(memory)
     report = report_of(tmp_path, Kernel(), elf(memory))
@@ -135,7 +136,7 @@ def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
 
 
 def test_memory_of_no_kernel(tmp_path: Path) -> None:
-    """The registers are there all the same, and memory is searched once."""
+    """The registers are still shown, and memory is searched once."""
     dump = open_dump(str(write(tmp_path, "dump", elf(Memory(), notes=PRSTATUS))))
     searched = []
     find = dump.memory.find
@@ -157,7 +158,7 @@ def damaged(kernel: Kernel, addr: int, data: bytes) -> Kernel:
 
 
 def test_a_list_of_tasks_in_a_circle(tmp_path: Path) -> None:
-    """The third task leads back to the second: those before it are there."""
+    """The third task leads back to the second: the tasks before it are shown."""
     kernel = Kernel()
     second, third = (task.address + 8 for task in kernel.tasks[1:3])
     kernel.word(third, second)
@@ -177,7 +178,7 @@ def test_a_list_of_threads_in_a_circle(tmp_path: Path) -> None:
 
 
 def test_threads_that_are_not_in_the_dump(tmp_path: Path) -> None:
-    """makedumpfile 1.7.2 drops memory of newer kernels: the first threads are there."""
+    """makedumpfile 1.7.2 drops memory of newer kernels: the first threads are shown."""
     kernel = Kernel()
     for task in (kernel.tasks[0], kernel.tasks[2]):
         kernel.word(task.address + 72, DIRECT + (1 << 30))
@@ -189,8 +190,8 @@ def test_threads_that_are_not_in_the_dump(tmp_path: Path) -> None:
 
 
 def test_a_cpu_whose_own_address_has_no_rule(tmp_path: Path) -> None:
-    """As crash_setup_regs may note it: the first return address that leads to the end is found,
-    past one that does not."""
+    """As saved by crash_setup_regs: the first return address that leads to the end is found, after
+    one that does not."""
     kernel = Kernel()
     kernel.panicked_at = 0x010
     report = report_of(tmp_path, kernel)
@@ -208,7 +209,7 @@ def test_a_list_of_modules_that_leads_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_stack_that_leads_back_to_itself(tmp_path: Path) -> None:
-    """A frame pointer that points at its own frame ends the trace."""
+    """A frame pointer that points to its own frame ends the trace."""
     kernel = Kernel()
     notes = kernel.notes
     kernel.word(kernel.stack_bp + 8, TEXT + 0x210)
@@ -241,7 +242,7 @@ def test_counts_that_lie(symbol: str, value: int, section: str, tmp_path: Path) 
 
 
 def test_a_dump_that_is_cut_off(tmp_path: Path) -> None:
-    """Whatever its length, there is a report or one line."""
+    """Whatever its length, the result is a report or a one-line error."""
     kernel = Kernel()
     whole = kernel.elf()
     for keep in range(kernel.memory.used, 4096, -16384):
@@ -262,7 +263,7 @@ BUG = "BUG: kernel NULL pointer dereference, address: 0000000000000000"
 
 
 def test_the_cause_of_a_panic() -> None:
-    """For an oops the panic itself says little."""
+    """After an oops the panic message itself says little."""
     panic = "Kernel panic - not syncing: Fatal exception"
     assert end_of("hello", BUG, "more", panic) == ("Fatal exception", BUG)
     assert end_of(BUG, panic, seconds=60) == ("Fatal exception", None), "of a minute before"
@@ -323,7 +324,7 @@ def test_the_document(tmp_path: Path) -> None:
 
 
 def test_reads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a list that goes on and on; the other sections are there all the same."""
+    """In an endless list; the other sections are still shown."""
     monkeypatch.setattr("pykexec.dump.report.SECTION_READS", 130)
     many = tuple(Task(number, b"x") for number in range(1, 60))
     report = report_of(tmp_path, Kernel(tasks=many))

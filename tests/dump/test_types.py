@@ -1,4 +1,4 @@
-"""BTF built by arguments: members through structures without names, sizes, and damage."""
+"""BTF built from arguments: members of anonymous structures, sizes, and damage."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_not_there() -> None:
 
 
 def test_types_that_have_no_end() -> None:
-    """A typedef of itself, an array of itself, a structure inside of itself."""
+    """A typedef of itself, an array of itself, a structure inside itself."""
     btf = Btf()
     btf.alias("endless", 1)
     btf.array(2, 2)

@@ -1,4 +1,4 @@
-"""Dumps built from arguments: one thing is wrong, and one rule says so."""
+"""Dumps built from arguments: each has one fault, which one rule reports."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ INFO = Note(VMCOREINFO, 0, b"OSRELEASE=6.1.0\nPAGESIZE=4096\n").encoded
 
 @dataclass(frozen=True)
 class Load:
-    """One PT_LOAD: `pages` are the addresses that the pages name; None where they say nothing."""
+    """One PT_LOAD: `pages` are the addresses in its self-describing pages; None for other pages."""
 
     paddr: int
     pages: tuple[int | None, ...]
@@ -61,7 +61,7 @@ GOOD = (run_of(0x1000, 3), run_of(0x100000, 2), run_of(0x200000, 4))
 def make_core(
     loads: tuple[Load, ...] = GOOD, notes: tuple[bytes, ...] = (PRSTATUS, PRSTATUS, INFO)
 ) -> bytes:
-    """As /proc/vmcore has it: headers, one merged note, memory."""
+    """Like /proc/vmcore: headers, one merged note, memory."""
     merged = b"".join(notes)
     count = len(loads) + 1
     at = EHDR.size + PHDR.size * count
@@ -167,7 +167,7 @@ def test_one_thing_is_wrong(
 
 
 def test_memory_without_contents_is_not_whole_whatever_is_expected(tmp_path: Path) -> None:
-    """As `makedumpfile -E -d 31` writes it: the start of a PT_LOAD, and none of another."""
+    """As written by `makedumpfile -E -d 31`: the start of one PT_LOAD, and nothing of another."""
     core = make_core((replace(A, filesz=0x1000), replace(B, filesz=0), C))
     verdict = verdict_of(tmp_path, core)
     assert broken(verdict) == {
@@ -230,7 +230,7 @@ def test_a_damaged_page(tmp_path: Path) -> None:
 
 
 def test_copies_in_backup_frames_are_no_fault(tmp_path: Path) -> None:
-    """A source page still shows, at its own address, what was moved into it."""
+    """A source page still has, at its own address, the contents that were moved into it."""
     loads = (A, B, Load(0x200000, (0x1000, 0x2000, None, None)))
     verdict = verdict_of(tmp_path, make_core(loads), EXPECTED)
     assert verdict.patterns == PatternCount(right=5, copies=2)
@@ -376,7 +376,8 @@ HEADERS = segment("ELF core headers", 20 * MIB, 0x2000)
 def test_a_plan_of_a_panic_mode_expects_nothing_of_its_huge_pages(
     tmp_path: Path, mode: str, window_runs: list[tuple[int, int]], ours: list[tuple[int, int]]
 ) -> None:
-    """The window from 40 to 44 MiB waits there, or at 50 and 10 MiB; the low pages go to 30."""
+    """The image for the window from 40 to 44 MiB is there, or at 50 and 10 MiB; the low pages go to
+    30."""
     kernel = segment("kernel", 40 * MIB, 4 * MIB)
     runs = [{"dest": hex(d), "source": hex(s), "size": 2 * MIB} for d, s in window_runs]
     low = {"dest": "0x1000", "source": hex(30 * MIB + 0x1000), "size": 0x9E000}
@@ -420,7 +421,7 @@ def test_the_guests_of_the_vm_tests_write_the_same_pages() -> None:
 
 
 def test_bytes_that_stand_for_many_addresses_are_not_read_as_often(tmp_path: Path) -> None:
-    """65,534 PT_LOADs of one big piece would be read for days."""
+    """Reading 65,534 PT_LOADs of one big piece would take days."""
     loads = [replace(run_of(at << 20, 2), offset=0x800) for at in range(1, 4)]
     verdict = verdict_of(tmp_path, make_core(tuple(loads)))
     assert "file-pieces" in broken(verdict)

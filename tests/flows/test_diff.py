@@ -1,4 +1,4 @@
-"""What two plans decide differently; and documents that may hold anything."""
+"""The differences between two plans; and documents with arbitrary contents."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_field(change: dict[str, Any], expected: FieldDiff) -> None:
 
 @pytest.mark.parametrize("gone", ["cmdline_words", "console", "next_memory_map"])
 def test_a_plan_of_before_a_field_was_there(gone: str) -> None:
-    """Nothing is said of the words and of the next kernel's map; a console there was not."""
+    """The added words and the next kernel's map are not compared; there was no console."""
     older = plan()
     del older[gone]
     fields = diff(written("a", older), written("b", plan())).fields
@@ -105,7 +105,7 @@ PIECES = [
     ([K], [], [("kernel", "removed")]),
     ([], [K], [("kernel", "added")]),
     ([K], [segment("initrd", 0x1000, 4096, SHA)], [("kernel", "removed"), ("initrd", "added")]),
-    # free memory in several pieces: those that are alike are no difference
+    # free memory in several pieces: equal ones are not a difference
     #   a  |0x1000|      |0x3000|
     #   b         |0x2000|0x3000|
     (
@@ -113,7 +113,7 @@ PIECES = [
         [segment("free", 0x2000, 4096), segment("free", 0x3000, 4096)],
         [("free", "moved")],
     ),
-    # the same piece twice is not the same piece once
+    # the same piece twice differs from the same piece once
     ([K, K], [K], [("kernel", "removed")]),
 ]
 
@@ -166,7 +166,7 @@ JUNK = st.one_of(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths to every value inside of a document."""
+    """The paths to every value inside a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     found = []
     for key, inner in items:

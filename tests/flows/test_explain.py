@@ -70,7 +70,7 @@ def test_no_errno(name: str) -> None:
 
 
 def test_the_limit_of_the_file_syscalls_command_line() -> None:
-    """By the same function that refuses a longer one before the call."""
+    """From the same function that refuses a longer one before the call."""
     (check,) = (item for item in CHECKS if "cmdline_size" in item.check)
     assert check.syscall == FILE_LOAD
     assert f"{file_load_limit(2047)} bytes if cmdline_size is 2047" in check.fix
@@ -138,7 +138,7 @@ def test_code() -> None:
 
 
 def test_a_code_has_one_exit_status() -> None:
-    """Whichever backend says it."""
+    """Whichever backend reports it."""
     error_kinds()  # imports them all
     kinds = [kind for kind in subclasses(KexecError) if "code" in vars(kind)]
     found = {(kind.code, kind.exit_status) for kind in kinds}

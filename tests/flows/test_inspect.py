@@ -1,4 +1,4 @@
-"""What a file is: every kind is told from every other; and the vmlinux in a bzImage."""
+"""What a file is: all kinds are distinguished; and the vmlinux in a bzImage."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_zero_page_of_a_loader_without_a_header(tmp_path: Path) -> None:
 
 
 def test_the_first_page_of_a_kernel_is_no_zero_page(tmp_path: Path) -> None:
-    """As `head -c 4096 vmlinuz` has it: the sentinel is still there."""
+    """As from `head -c 4096 vmlinuz`: the sentinel is still set."""
     raw = bytearray(make_bzimage(setup_sects=20)[:4096])
     raw[0x1EF] = 0xFF
     with pytest.raises(NotAnImage, match="not a bzImage64: truncated"):
@@ -110,7 +110,7 @@ def test_the_first_page_of_a_kernel_is_no_zero_page(tmp_path: Path) -> None:
 
 
 def test_an_empty_load_is_none(tmp_path: Path) -> None:
-    """With --hotplug the kernel leaves some: zeros up to its own count."""
+    """With --hotplug the kernel pads with some: zeros up to its own count."""
     raw = bytearray(core_headers())
     raw[56:58] = (4).to_bytes(2, "little")
     raw = raw[: 64 + 3 * 56] + PHDR.pack(PT_LOAD, 7, 0, 0, 0, 0, 0, 0) + raw[64 + 3 * 56 :]
@@ -145,7 +145,7 @@ def test_an_asked_for_type_is_taken(tmp_path: Path) -> None:
 
 
 def bzimage_with(inner: bytes, **change: Any) -> bytes:
-    """A bzImage whose header says where `inner` is packed."""
+    """A bzImage with `inner` as its compressed kernel."""
     payload = b"\xf4" * 0x1000 + inner
     data = bytearray(make_bzimage(payload, **change))
     header = setup_header.parse(bytes(data[SETUP_HEADER_OFFSET:]))

@@ -1,4 +1,4 @@
-"""Changes to bytes, as hypothesis draws them."""
+"""Changes to bytes, drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def edited(raw: bytearray, at: int, edit: tuple[object, ...]) -> None:
 
 
 def damage(raw: bytearray, data: st.DataObject, near: int) -> None:
-    """Up to five changes, most of them in the first `near` bytes, and perhaps an early end.
-    A JSON document may stay one, with another value somewhere."""
+    """Up to five changes, most of them in the first `near` bytes, and possibly an early end. A JSON
+    document may stay valid, with another value somewhere."""
     if raw.startswith(b"{") and data.draw(st.booleans()):
         document = json.loads(raw)
         for _ in range(data.draw(st.integers(1, 3))):

@@ -1,4 +1,4 @@
-"""Where the values of a JSON document are, and what may stand there instead."""
+"""The places of the values in a JSON document, and possible replacements."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ VALUES: tuple[object, ...] = (
 
 @dataclass(frozen=True)
 class Place:
-    """One value: in which list or object, and under which key."""
+    """The place of one value: the list or object, and the key."""
 
     holder: Any
     key: Any
 
     def replace(self, value: object) -> None:
-        """With another one, or with none."""
+        """Replace the value, or remove it."""
         if value is GONE:
             if isinstance(self.holder, dict):
                 self.holder.pop(self.key, None)
@@ -33,7 +33,7 @@ class Place:
 
 
 def places(document: object) -> list[Place]:
-    """All of them, and one that is not there yet."""
+    """All places, and one that does not exist yet."""
     if not isinstance(document, dict | list):
         return []
     items = document.items() if isinstance(document, dict) else enumerate(document)

@@ -1,7 +1,7 @@
-"""Every target under atheris for a bounded time; scripts/fuzz starts it.
+"""Runs every target under atheris for a bounded time; scripts/fuzz starts it.
 
-A corpus is kept in the cache, so that the next run goes on where this one ended. An input
-that a target does not survive is kept too, and named; then the exit status is 3.
+The corpus is kept in the cache, so that the next run continues where this one ended. An input that
+breaks a target is kept too, and printed; then the exit status is 3.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.fuzz.targets import SECONDS
 
 FOUND = 3
 MEMORY_MIB = 1024
-"""Resident; atheris and pykexec alone have some 150."""
+"""Limit for resident memory; atheris and pykexec alone need some 150."""
 LONGEST = 64 << 10
 EXECUTIONS = re.compile(r"stat::number_of_executed_units: (\d+)")
 COVERAGE = re.compile(r"cov: (\d+)")
@@ -27,7 +27,7 @@ COVERAGE = re.compile(r"cov: (\d+)")
 
 @dataclass(frozen=True)
 class Ran:
-    """One target's turn."""
+    """The run of one target."""
 
     name: str
     executions: int

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz.one TARGET [libFuzzer's arguments]: one target under atheris, until
+"""python -m tests.fuzz.one TARGET [ARGUMENTS OF LIBFUZZER]: run one target under atheris, until
 libFuzzer ends the process."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["pykexec"]):
 
 
 def mutated(data: bytes, longest: int, seed: int) -> bytes:
-    """A JSON document mostly stays one, with another value somewhere; anything else is left
-    to libFuzzer."""
+    """A JSON document mostly stays valid, with another value somewhere; libFuzzer mutates anything
+    else."""
     rng = random.Random(seed)
     if data.startswith(b"{") and rng.random() < 0.8:
         try:

@@ -1,4 +1,4 @@
-"""What a target starts from: good inputs of each kind, small."""
+"""The seeds of each target: small valid inputs of each kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.images.fixtures import FIXTURES
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 WINDOW, LOW = PhysRange.sized(WHERE, 60 * 4096), (PhysRange(0x1000, 0x3000),)
-"""Of an image that is loaded, and of its stub."""
+"""Of a loaded image, and of its stub."""
 PACKAGES = {"zstd": "zstandard", "lz4": "lz4", "lz4 (legacy)": "lz4"}
 
 
@@ -34,7 +34,7 @@ def fixtures(*names: str) -> list[bytes]:
 
 
 def packed() -> list[bytes]:
-    """A kernel in every codec of which the package is there."""
+    """A kernel in every codec whose package is installed."""
     names = [codec.name for codec in CODECS if codec.name != "lzo"]
     there = [name for name in names if name not in PACKAGES or find_spec(PACKAGES[name])]
     return [pack(make_bzimage(bytes(2000)), name) for name in there]
@@ -62,7 +62,7 @@ def window_memory() -> bytes:
 
 
 def small_dumps() -> list[bytes]:
-    """A kernel in each kind of file."""
+    """A kernel in each dump format."""
     kernel = small_kernel()
     return [
         kernel.elf(), kdump(kernel.memory), kdump(kernel.memory, with_info=False),

@@ -1,7 +1,7 @@
-"""Whatever the bytes: a value or a typed error of one line, soon, and in little memory.
+"""For any bytes the result is a value or a typed one-line error, soon, and with little memory.
 
-One function for each thing that is parsed. Under plain pytest hypothesis feeds them with
-damaged seeds (test_targets.py); under atheris (scripts/fuzz) coverage leads the way.
+There is one function for each kind of input. In pytest, hypothesis feeds them with damaged seeds
+(test_targets.py); under atheris (scripts/fuzz) they are guided by coverage.
 """
 
 from __future__ import annotations
@@ -78,24 +78,24 @@ from tests.dump.kernel import PHYS_BASE, TEXT_SIZE, Kernel
 
 KERNEL_DATA = PHYS_BASE + 2 * TEXT_SIZE
 SECONDS = 10
-"""Of a processor, for one input; most need a thousandth."""
+"""Limit of processor time for one input; most need a thousandth."""
 UNPACKED_MAX = 2 * MIB
 PIECE_MAX = 12 * MIB
-"""One step of a decoder at most, whatever the limit."""
+"""Limit for one step of a decoder, whatever the total limit."""
 MESSAGE_MAX = 1000
 NOTE = Note(b"CORE", 1, bytes(336)).encoded
 Target = Callable[[bytes], object]
 
 
 def survive(target: Target, data: bytes) -> None:
-    """Run it; anything but a value or a KexecError is a finding."""
+    """Run it; any result but a value or a KexecError is a finding."""
     started = time.process_time()
     attempt(lambda: target(data))
     assert time.process_time() - started < SECONDS, "it took too long"
 
 
 def attempt(step: Callable[[], object]) -> None:
-    """What it raises is one line that can be shown."""
+    """Run it, and check that an error is one printable line."""
     try:
         step()
     except KexecError as error:
@@ -106,7 +106,7 @@ def attempt(step: Callable[[], object]) -> None:
 
 @cache
 def scratch() -> Path:
-    """A folder of this process, in memory where there is one."""
+    """A folder of this process, in memory if possible."""
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="pykexec-fuzz-", dir=shm))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -114,7 +114,7 @@ def scratch() -> Path:
 
 
 def written(data: bytes, name: str = "input") -> Path:
-    """The same file every time."""
+    """Write the input to a file, the same one every time."""
     path = scratch() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -122,14 +122,14 @@ def written(data: bytes, name: str = "input") -> Path:
 
 
 def show(answer: Answer) -> None:
-    """Everything that is printed of it."""
+    """Print everything about it."""
     codec.encode(answer.document())
     for line in plain.text(answer.page(2)):
         printable(line)
 
 
 def image(data: bytes, *types: str | None) -> None:
-    """Parsed as each of these types, read to its end, shown, and planned for."""
+    """Parse it as each of these types, read it to its end, show it, and make plans."""
     path = written(data)
     for name in types:
         attempt(lambda: use_image(identify(path, name)))  # noqa: B023
@@ -176,7 +176,7 @@ def pe(data: bytes) -> None:
 
 
 def any_file(data: bytes) -> None:
-    """Whatever it is, as `inspect` takes it."""
+    """Any file, as input of `inspect`."""
     attempt(lambda: show_found(inspect_file(written(data))))
     image(data, None)
 
@@ -186,7 +186,7 @@ def show_found(found: Found) -> None:
 
 
 def compression(data: bytes) -> None:
-    """Never more than the limit and one step of a decoder."""
+    """Never yields more than the limit and one step of a decoder."""
     codec = codec_of(data[:16])
     if codec:
         total = 0
@@ -211,14 +211,14 @@ def iomem_text(data: bytes) -> None:
 
 
 def memmap_texts(data: bytes) -> None:
-    """Three lines an entry: start, end, type."""
+    """Three lines for each entry: start, end, type."""
     texts = data.decode("utf-8", "replace").split("\n")
     entries = [(start, end, kind) for start, end, kind in zip(*[iter(texts)] * 3, strict=False)]
     _ = firmware_memmap.memory_map(entries).whole_page_ram
 
 
 def machine_file(data: bytes) -> None:
-    """What was read can be written, and is then the same."""
+    """A machine that was read can be written, and is then the same."""
     state, pending = decode(data)
     assert decode(encode(state, pending)) == (state, pending)
 
@@ -227,7 +227,7 @@ JOURNAL_PAGES = 8
 
 
 def ram_journal(data: bytes) -> None:
-    """ram.new as a killed command may have left it; what it says is done twice."""
+    """ram.new as a killed command may have left it; it is applied twice."""
     with open(written(data), "rb") as file, tempfile.TemporaryFile(dir=scratch()) as ram:
         for _ in range(2):
             apply_journal(file.fileno(), ram.fileno(), JOURNAL_PAGES * PAGE_SIZE)
@@ -235,7 +235,7 @@ def ram_journal(data: bytes) -> None:
 
 
 def page_list(data: bytes) -> None:
-    """The first word is the head; behind it are four pages, over and over."""
+    """The first word is the head; four pages follow, repeatedly."""
 
     def read(addr: int, size: int) -> bytes:
         at = 8 + addr // PAGE_SIZE % 4 * PAGE_SIZE
@@ -245,7 +245,7 @@ def page_list(data: bytes) -> None:
 
 
 def plan(data: bytes) -> None:
-    """Both files of a diff, what a dump is checked against, and what `explain` reads."""
+    """As both files of a diff, as the expectation for a dump, and as input of `explain`."""
     path = written(data)
     attempt(lambda: show(DiffReport(diff(path, path))))
     attempt(lambda: expected_of_plan(path))
@@ -259,7 +259,7 @@ def vmcore(data: bytes) -> None:
 
 
 def dump_file(data: bytes) -> None:
-    """Any file as a dump: its log, everything that a report asks of it, and whether it is whole."""
+    """Any file as a dump: its log, everything that a report reads, and whether it is complete."""
     path = str(written(data))
     attempt(lambda: show_log(open_dump(path)))
     attempt(lambda: show(CrashCauseReport(make_report(open_dump(path)))))
@@ -278,7 +278,7 @@ def small_kernel() -> Kernel:
 
 
 def dump_memory(data: bytes) -> None:
-    """What a kernel's image holds behind its text: tables, lists, rings. VMCOREINFO is sound."""
+    """The data of a kernel image after its text: tables, lists, rings. VMCOREINFO is valid."""
     kernel = small_kernel()
     whole, ram = kernel.elf(), kernel.memory.ram
     start = len(whole) - len(ram) + KERNEL_DATA
@@ -287,13 +287,13 @@ def dump_memory(data: bytes) -> None:
 
 
 def vmcoreinfo(data: bytes) -> None:
-    """Keys and values of VMCOREINFO, over a kernel that is sound."""
+    """Keys and values of VMCOREINFO, for a valid kernel."""
     notes = PRSTATUS + Note(VMCOREINFO, 0, data).encoded
     dump_file(elf_dump(small_kernel().memory, notes=notes))
 
 
 class Bytes:
-    """Physical memory that starts with the input; everything behind it is notes."""
+    """Physical memory that starts with the input; everything after it is notes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -302,11 +302,11 @@ class Bytes:
         return (self.data[addr : addr + size] or NOTE[:size]).ljust(size, b"\0")
 
     def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
-        """Nothing is written here."""
+        """Writes nothing."""
 
 
 def elfcorehdr(data: bytes) -> None:
-    """As a capture kernel maps them."""
+    """As read by a capture kernel."""
     open_vmcore(Bytes(data), 0)
 
 
@@ -316,7 +316,7 @@ RAM = RangeSet((PhysRange(0, RAM_SIZE),))
 
 @contextmanager
 def memory(data: bytes) -> Iterator[Ram]:
-    """A machine's memory, with the input at 4 MiB in it."""
+    """A machine's memory, with the input at 4 MiB."""
     with open(written(b""), "r+b") as file, tempfile.TemporaryFile(dir=scratch()) as journal:
         file.truncate(RAM_SIZE)
         os.pwrite(file.fileno(), data[: RAM_SIZE - WHERE], WHERE)
@@ -324,14 +324,14 @@ def memory(data: bytes) -> Iterator[Ram]:
 
 
 def boot_params(data: bytes) -> None:
-    """As `inspect` shows it, and as a kernel that boots reads it."""
+    """As shown by `inspect`, and as read by a booting kernel."""
     attempt(lambda: show_found(inspect_file(written(data[:BOOT_PARAMS_SIZE]))))
     with memory(data) as ram:
         read_zero_page(ram, WHERE).elfcorehdr()
 
 
 def stub(data: bytes) -> None:
-    """The page at the entry, and what it points at."""
+    """The page at the entry, and what it points to."""
     with memory(data) as ram:
         run_stub(ram, WHERE)
 
@@ -360,7 +360,7 @@ def kcore(data: bytes) -> None:
 
 
 def captured(data: bytes) -> None:
-    """All facts of it, and what `doctor` makes of them."""
+    """All of its facts, and what `doctor` reports about them."""
     facts = read_machine(capture.decode(data, "input"))
     show(DoctorReport(facts.name, diagnose(facts)))
 
@@ -376,8 +376,8 @@ def load_record(data: bytes) -> None:
 
 
 def kexec8_words(data: bytes) -> None:
-    """A command line of pykexec-kexec, a word a line: messages quote words as they are, and
-    are made printable where they are shown."""
+    """A command line of pykexec-kexec, one word per line: messages quote words unchanged, and are
+    made printable when shown."""
     wishes([word.decode("utf-8", "surrogateescape") for word in data.split(b"\n")])
 
 

@@ -1,4 +1,4 @@
-"""A distribution's kernel with damage: its header, and what is packed in it."""
+"""A distribution's kernel with damage to its header and its compressed contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged inputs of every kind, the same ones in each run; scripts/fuzz goes on from there."""
+"""Damaged inputs of every kind, the same ones in each run; scripts/fuzz goes further."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fuzz.seeds import SEEDS
 from tests.fuzz.targets import TARGETS, survive
 
 GROWTH = 400 * MIB
-"""Of this process by all inputs of a target: a bomb would be seen."""
+"""Limit for the growth of this process by all inputs of a target, to detect decompression bombs."""
 
 
 @cache
@@ -29,7 +29,7 @@ def test_every_target_has_seeds() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_seed_is_good(name: str) -> None:
-    """Else its damage would never come past the first check."""
+    """Otherwise damaged versions would never pass the first check."""
     for data in seeds(name):
         TARGETS[name](data)
 

@@ -1,4 +1,4 @@
-"""A machine in a folder: files by absolute path, on top of a small complete one."""
+"""A machine in a folder: files by absolute path, added to a small complete one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ffffffffc0000000 t loaded\t[module]
 
 
 def kcore_headers(*loads: tuple[int, int, int], offset: int = 0x1000) -> bytes:
-    """(vaddr, paddr, size) of each PT_LOAD; as /proc/kcore starts, without any memory."""
+    """The start of /proc/kcore, without memory, from (vaddr, paddr, size) of each PT_LOAD."""
     header = EHDR.pack(
         EI_IDENT, ET_CORE, EM_X86_64, 1, 0, EHDR.size, 0, 0,
         EHDR.size, PHDR.size, len(loads), 0, 0, 0,
@@ -69,7 +69,7 @@ KCORE_HEADERS = kcore_headers(
     (DIRECT_MAP + 0x100000, 0x100000, 0x3FEDC000),
 )
 PER_CPU_OFFSETS_AT = 0x1800
-"""In the file, as the symbol __per_cpu_offset has it."""
+"""Offset in the file of the symbol __per_cpu_offset."""
 PER_CPU_OFFSETS = struct.pack(
     "<4Q", *(DIRECT_MAP + 0x3FC00000 + 0x100000 * cpu for cpu in (0, 9, 9, 1))
 )
@@ -142,7 +142,7 @@ MakeTree = Callable[[dict[str, str | bytes | None]], Folder]
 
 @pytest.fixture
 def tree(tmp_path: Path) -> MakeTree:
-    """The complete machine with some files replaced; None is a file that is not there."""
+    """The complete machine with some files replaced; None removes a file."""
 
     def make(changes: dict[str, str | bytes | None]) -> Folder:
         files: dict[str, str | bytes | None] = {**FILES, **changes}
@@ -158,5 +158,5 @@ def tree(tmp_path: Path) -> MakeTree:
 
 
 def without(prefix: str) -> dict[str, str | bytes | None]:
-    """The change that takes a folder or a file away."""
+    """The change that removes a folder or a file."""
     return {path: None for path in FILES if path == prefix or path.startswith(prefix + "/")}

@@ -35,7 +35,7 @@ MACHINES: list[tuple[str, dict[str, str | bytes | None]]] = [
 
 
 def test_the_firmwares_map_is_captured_too(tree: MakeTree) -> None:
-    """A plan that is made elsewhere hands on the same map."""
+    """A plan that is made elsewhere passes on the same map."""
     paths = [path for path in FILES if path.startswith("/sys/firmware/memmap/")]
     assert paths
     root = tree({})

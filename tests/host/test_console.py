@@ -1,4 +1,4 @@
-"""Which UART the running kernel writes to, out of its command line, /sys and ACPI."""
+"""The UART that the running kernel writes to, from its command line, /sys and ACPI."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tty(line: int, **files: str) -> dict[str, str]:
 
 
 def spcr(kind: int = 0, space: int = 1, address: int = 0x2F8, baud: int = 7) -> bytes:
-    """80 bytes, as revision 2 has them."""
+    """80 bytes, as in revision 2."""
     head = struct.pack("<4sI28xB3xBBBBQ", b"SPCR", 80, kind, space, 8, 0, 1, address)
     return (head.ljust(58, b"\0") + bytes([baud])).ljust(80, b"\0")
 

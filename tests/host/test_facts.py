@@ -311,7 +311,7 @@ def test_unknown(
 
 
 def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
-    """mem= of the running kernel is in the one and not in the other."""
+    """mem= of the running kernel affects one and not the other."""
     cut: dict[str, str | bytes | None] = {
         "/proc/iomem": "00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n"
     }
@@ -355,7 +355,7 @@ def test_a_number_has_64_bits(tree: MakeTree) -> None:
     [("a  b\n", "a  b"), (" a b \t\n", " a b \t"), ("a\n\n", "a\n"), ("a", "a"), ("\n", "")],
 )
 def test_the_command_line_is_what_the_kernel_has(tree: MakeTree, file: str, line: str) -> None:
-    """All but the newline of cmdline_proc_show: IMA measures it."""
+    """Everything but the newline of cmdline_proc_show: IMA measures it."""
     assert read_machine(tree({"/proc/cmdline": file})).cmdline == line
 
 
@@ -537,7 +537,7 @@ def test_known_map_is_not_assumed(tree: MakeTree) -> None:
 def test_the_architecture_before_linux_6_1(
     tree: MakeTree, kallsyms: str | None, cpuinfo: str, expected: str
 ) -> None:
-    """A processor with 64 bits may run a 32-bit kernel."""
+    """A 64-bit processor may run a 32-bit kernel."""
     files = {"/proc/kallsyms": kallsyms, "/proc/cpuinfo": cpuinfo, "/proc/sys/kernel/arch": None}
     machine = read_machine(tree({**files, "/sys/kernel/boot_params/version": "0x020f\n"}))
     assert machine.architecture == expected
@@ -545,7 +545,7 @@ def test_the_architecture_before_linux_6_1(
 
 
 def test_a_command_line_that_is_no_utf8_comes_out_as_it_came_in(tree: MakeTree) -> None:
-    """And a no-break space in one that is ends no word."""
+    """And a no-break space in valid UTF-8 does not end a word."""
     raw = b'name=caf\xe9 quoted="\xff\xfe" a=\xc2\xa0b \xe2\x82\xac'
     machine = read_machine(tree({"/proc/cmdline": raw + b"\n"}))
     assert isinstance(machine.cmdline, str)
@@ -553,7 +553,7 @@ def test_a_command_line_that_is_no_utf8_comes_out_as_it_came_in(tree: MakeTree) 
 
 
 def kcore_with_notes(*notes: Note) -> bytes:
-    """A /proc/kcore that has nothing but notes, at 0x1000."""
+    """A /proc/kcore with nothing but notes, at 0x1000."""
     data = b"".join(note.encoded for note in notes)
     header = EHDR.pack(
         EI_IDENT, ET_CORE, EM_X86_64, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, 1, 0, 0, 0
@@ -641,6 +641,6 @@ NO_KEXEC: dict[str, str | bytes | None] = {
 def test_whether_the_kernel_has_kexec_at_all(
     tree: MakeTree, changes: dict[str, str | bytes | None], expected: bool | None
 ) -> None:
-    """Half a folder, as a captured machine may be, proves nothing."""
+    """An incomplete folder, as of a captured machine, proves nothing."""
     found = read_machine(tree(changes)).kexec.in_kernel
     assert found is expected if expected is not None else isinstance(found, Unknown)

@@ -1,4 +1,4 @@
-"""Huge pages: the words of pagemap and the pool's files everywhere; the rest as root."""
+"""Huge pages: entries of pagemap and the pool's files; the rest runs only as root."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_order_that_is_refused(tree: MakeTree, tmp_path: Path) -> None:
 
 
 def test_who_has_huge_pages(tree: MakeTree, tmp_path: Path) -> None:
-    """Also a mapping that nobody has touched: it has reserved its pages."""
+    """Also with an untouched mapping, which has reserved its pages."""
     anonymous = "7f0000000000-7f0000600000 rw-p 00000000 00:0f 5      /anon_hugepage (deleted)\n"
     other = "7f0000000000-7f0000600000 rw-p 00000000 00:0f 5          /tmp/x\n"
     root = tree(
@@ -156,7 +156,8 @@ def test_lock_does_not_follow_a_link(tmp_path: Path) -> None:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[HugePages]:
-    """This machine's own pool, with a mount point under tmp_path; a few pages, given back."""
+    """This machine's own pool, with a mount point under tmp_path; a few pages, which are
+    returned."""
     pages = HugePages(tmp_path)
     if os.geteuid():
         pytest.skip("needs root: hugetlbfs and page frame numbers")
@@ -208,7 +209,7 @@ signal.pause()
 
 
 def test_real_stage_beside_a_process_that_takes_all_it_can(real: HugePages, tmp_path: Path) -> None:
-    """It gets every page that is idle in the pool for a moment."""
+    """The other process gets every page that is briefly idle in the pool."""
     journal = Journal(tmp_path)
     before = real.pool(), real.overcommit()
     with subprocess.Popen([sys.executable, "-c", THIEF], stdout=subprocess.PIPE) as thief:

@@ -1,4 +1,4 @@
-"""IOMMUs and the memory that they use, out of /sys, ACPI tables and the kernel's own tables."""
+"""IOMMUs and the memory that they use, from /sys, ACPI tables and the kernel's own tables."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_ranges_of_the_firmware(
 
 
 def regset(**registers: int) -> str:
-    """As drivers/iommu/intel/debugfs.c:iommu_regset_show writes it."""
+    """As written by drivers/iommu/intel/debugfs.c:iommu_regset_show."""
     offsets = {"VER": 0x0, "RTADDR": 0x20, "IQA": 0x90, "IRTA": 0xB8}
     rows = "".join(
         f"{name:<16}\t0x{offsets[name]:02x}\t\t0x{value:016x}\n"
@@ -98,7 +98,7 @@ ROOT_AT, CONTEXT = 0x200000, (0x300000, 0x304000)
 
 
 def kcore_with_root(*words: int) -> bytes:
-    """The first 4 MiB of RAM, in which a root table lies."""
+    """The first 4 MiB of RAM, with a root table."""
     memory = bytearray(0x400000)
     struct.pack_into(f"<{len(words)}Q", memory, ROOT_AT, *words)
     return kcore_headers((DIRECT_MAP, 0, len(memory))).ljust(0x1000, b"\0") + memory

@@ -1,4 +1,4 @@
-"""A /proc/kcore of our own: ELF headers, and a few pages of memory at their offsets."""
+"""A made-up /proc/kcore: ELF headers, and a few pages of memory at their offsets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = 0xFFFFFFFF81000000
 
 
 def make_kcore(*loads: tuple[int, int, bytes]) -> bytes:
-    """(vaddr, paddr, memory) each, with a note in front, as the kernel lays it out."""
+    """From (vaddr, paddr, memory) of each load, preceded by a note, in the kernel's layout."""
     offset = 0x1000
     table = [PHDR.pack(PT_NOTE, 0, 0x400, 0, 0, 16, 0, 0)]
     memory = b""

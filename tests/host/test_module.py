@@ -1,5 +1,5 @@
-"""The module's file: found for the running kernel, read whether compressed or not, and no other
-file taken for it."""
+"""The module's file: found for the running kernel, read whether compressed or not, and not confused
+with other files."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_are_found_whole_and_once(tmp_path: Path) -> None:
-    filler = "filler\n" * 200_000  # more than is read at a time
+    filler = "filler\n" * 200_000  # more than one read
     (tmp_path / "lines").write_text(f"a hit, a hit\n{filler}hit\n{filler}last hit")
     root = Folder(tmp_path)
     assert root.matching_lines("/lines", "hit") == ("a hit, a hit", "hit", "last hit")

@@ -1,5 +1,5 @@
-"""One file for each image type, in the order of IMAGE_TYPES; a type without one fails
-test_identify.py."""
+"""One file for each image type, in the order of IMAGE_TYPES; test_identify.py fails for a type
+without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrapped kernels: every codec, its damage, its limit, and the package that is missing."""
+"""Compressed kernels: every codec, damaged streams, limits, and missing packages."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_bomb_ends_at_the_limit(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_streams_without_end_are_refused(name: str) -> None:
-    """4 MiB of empty ones took a minute."""
+    """4 MiB of empty streams took a minute."""
     data = Built(pack(b"", name) * (MAX_STREAMS + 2))
     with pytest.raises(BadCompression, match=TOO_MANY):
         list(unpacked("k", data, codec(name)))
@@ -101,13 +101,13 @@ def test_small_blocks_without_end_are_refused() -> None:
 
 
 def test_a_decoder_is_fed_little_by_little() -> None:
-    """What is behind a stream is copied, once for each stream."""
+    """The data after a stream is copied, once for each stream."""
     fed = list(in_feeds(iter([bytes(FEED), b"a" * (FEED + 1), b""])))
     assert [len(piece) for piece in fed] == [FEED, FEED, 1]
 
 
 def test_all_layers_share_one_limit(tmp_path: Path) -> None:
-    """A gzip file of 1 MiB held 3 GiB in its layers."""
+    """A gzip file of 1 MiB had 3 GiB in its layers."""
     outer = gzip.compress(gzip.compress(make_bzimage(bytes(MIB)), 0), 0)
     file = OpenFile(write(tmp_path, "k", outer))
     assert parse(file, IMAGE_TYPES, room=2 * len(outer)).wrapped == ("gzip", "gzip")

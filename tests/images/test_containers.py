@@ -1,4 +1,4 @@
-"""Images inside images: UKI, uImage, zboot; and what is recognised and not loaded."""
+"""Images inside images: UKI, uImage, zboot; and images that are recognized but not loaded."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def in_profile(folder: Path, number: int | None, **change: Any) -> tuple[object,
 
 
 def test_a_profile_overrides_the_base(tmp_path: Path) -> None:
-    """Section by section; one that is empty takes the base's away."""
+    """Section by section; an empty one removes that of the base."""
     line = "root=/dev/vda1 ro"
     assert in_profile(tmp_path, None) == (0, line, b"ucodINITRD", 0xF4)
     assert in_profile(tmp_path, 0) == in_profile(tmp_path, None)
@@ -285,7 +285,7 @@ def test_zboot_that_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_what_is_mapped_is_what_was_digested(tmp_path: Path) -> None:
-    """A payload inside another file: its offset is the outer file's."""
+    """A payload inside another file: its offset is in the outer file."""
     for data in (make_uki(), make_uki(pack(KERNEL, "gzip")), make_uimage(), pack(KERNEL, "xz")):
         image = identify(write(tmp_path, "k", data))
         assert image.implied.initrd is None or mapped_bytes(image.implied.initrd) == b"INITRD"

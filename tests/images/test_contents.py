@@ -1,4 +1,4 @@
-"""Contents that are longer than one chunk come out as they are in the file."""
+"""Contents longer than one chunk are read unchanged."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_too_much_at_once(span: FileSpan) -> None:
 
 
 def test_a_file_is_known_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chroot or an early initramfs has no /proc; a folder, a pipe and a device are refused."""
+    """A chroot or an early initramfs has no /proc; a directory, a pipe and a device are refused."""
     assert OpenFile(write(tmp_path, "k", b"abc")).size == 3
     os.mkfifo(tmp_path / "pipe")
     for path, what in (

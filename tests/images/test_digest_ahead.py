@@ -1,4 +1,4 @@
-"""A digest begun early is the digest, and nobody waits for one that is not wanted."""
+"""A digest started early is correct, and nothing waits for one that is not needed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_fault_is_raised_to_whoever_asks(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_process_does_not_wait_for_it() -> None:
-    """Which would be never."""
+    """It would never end."""
     done = subprocess.run([sys.executable, "-c", SLOW_READER], timeout=120, check=False)
     assert done.returncode == 7
 

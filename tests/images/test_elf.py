@@ -1,4 +1,4 @@
-"""ELF files: vmlinux is told from others, each bad one has its reason."""
+"""ELF files: vmlinux is distinguished from others, and each bad file has its reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.builders import BANNER, MIB, START_KERNEL_MAP, make_elf, make_vmlinux
 
 
 def test_the_version_is_looked_for_in_what_is_loaded(tmp_path: Path) -> None:
-    """And not in debug information behind it, which can be ten times as long."""
+    """And not in debug information after it, which can be ten times as long."""
     loads = ((0x1000000, b"\xf4" * 0x1000, 0x200000), (0x1400000, BANNER, 0x1000))
     assert identify(write(tmp_path, "second", make_vmlinux(loads))).version is not None
     behind = make_vmlinux(loads[:1]) + BANNER

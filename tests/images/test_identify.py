@@ -1,4 +1,4 @@
-"""Every image type: it has a fixture, takes it, and survives any change to it."""
+"""Every image type has a fixture, accepts it, and survives any change to it."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_an_initrd_is_said_to_be_one(tmp_path: Path, codec: str | None) -> None:
 
 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:
-    """As files in /proc are."""
+    """Like files in /proc."""
     with pytest.raises(UnreadableFile, match="a kernel image cannot be an empty file"):
         identify(write(tmp_path, "k", b""))
 
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_file_without_end_is_not_read(tmp_path: Path, name: str) -> None:
-    """100 GiB that are nowhere on the disk: a digest of them takes minutes."""
+    """A sparse file of 100 GiB, whose digest would take minutes."""
     path = write(tmp_path, "k", FIXTURES[name])
     os.truncate(path, 100 << 30)
     with pytest.raises(NotAnImage, match="0x1900000000 bytes; a kernel has at most 0x40000000"):

@@ -1,4 +1,4 @@
-"""What is in an initrd, and how much memory it will take."""
+"""The contents of an initrd, and how much memory they will take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file that is given as an initrd, and whose modules are in it."""
+"""Faults of a file that is given as an initrd, and the kernels whose modules are in it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EARLY = make_cpio(("kernel/x86/microcode/GenuineIntel.bin", bytes(2048)))
 
 
 def to_block(archive: bytes) -> bytes:
-    """As cpio pads it."""
+    """Pad as cpio does."""
     return archive.ljust(-(-len(archive) // 512) * 512, b"\0")
 
 
@@ -99,7 +99,7 @@ def test_every_file_is_looked_at(tmp_path: Path) -> None:
 def test_reading_stops_where_the_release_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And after MAX_SCANNED bytes: then it is unknown."""
+    """And after MAX_SCANNED bytes: then the releases are unknown."""
     late = to_block(make_cpio(("noise", NOISE), ("more", NOISE), *MODULES))
     assert examined(tmp_path, pack(late, "gzip")).releases == {OURS}
     monkeypatch.setattr(initrd_check, "MAX_SCANNED", 100_000)
@@ -128,7 +128,7 @@ def test_init(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", [None, "gzip", "xz", "zstd", "lz4 (legacy)", "bzip2"])
 @pytest.mark.parametrize("lost", [1, 3, 5, 600, 100_000])
 def test_a_file_that_is_cut_off(tmp_path: Path, codec: str | None, lost: int) -> None:
-    """Though the modules are found in the part that is there."""
+    """Even if the modules are found in the part that is present."""
     whole = pack(MAIN, codec) if codec else MAIN.rstrip(b"\0") + b"\0"
     found = fault(tmp_path, whole[:-lost])
     assert found.fatal
@@ -168,7 +168,7 @@ SKIPPED = struct.pack("<II", 0x184D2A53, 9) + bytes(9)
      ("zstd", b""), ("zstd", SKIPPED)],
 )  # fmt: skip
 def test_two_streams_end_well(tmp_path: Path, codec: str, between: bytes) -> None:
-    """As pigz, pbzip2 and pzstd write them."""
+    """As written by pigz, pbzip2 and pzstd."""
     data = pack(MAIN, codec)
     file = OpenFile(write(tmp_path, "i", data + between + data))
     known = codec_of(data[:16])

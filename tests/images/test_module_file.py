@@ -1,4 +1,4 @@
-"""What a multiboot image gets of a module's file."""
+"""The bytes of a module's file that a multiboot image gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a file is: each kind by bytes as its own tools write them, in one line, from few bytes."""
+"""What a file is: each kind is recognized by few bytes, as its own tools write them, and named in
+one line."""
 
 from __future__ import annotations
 
@@ -34,12 +35,12 @@ from tests.images.fixtures import FIXTURES
 
 
 def at(offset: int, magic: bytes, size: int = 0x1000) -> bytes:
-    """`magic` at this offset, 0xff around it."""
+    """`magic` at this offset, surrounded by 0xff."""
     return (b"\xff" * offset + magic).ljust(size, b"\xff")
 
 
 def efi(subsystem: int, *sections: bytes, magic: int = 0x20B) -> bytes:
-    """A PE file with an optional header, as firmware wants one."""
+    """A PE file with an optional header, as firmware requires."""
     optional = struct.pack("<H66xH", magic, subsystem).ljust(112, b"\0")
     table = b"".join(struct.pack("<8s32x", name) for name in sections)
     coff = struct.pack("<HHIIIHH", 0x8664, len(sections), 0, 0, 0, len(optional), 0x22E)
@@ -146,7 +147,7 @@ def test_also_where_it_is_compressed(tmp_path: Path, name: str) -> None:
 
 
 def test_each_signature_is_met_by_its_own_bytes() -> None:
-    """None hides behind one that comes first."""
+    """None is hidden by an earlier one."""
     for item in SIGNATURES:
         head = bytearray(b"\xff" * HEAD)
         head[item.at : item.at + len(item.magic)] = item.magic
@@ -157,7 +158,7 @@ def test_each_signature_is_met_by_its_own_bytes() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(FIXTURES) - {"nbi", "beoboot"}))
 def test_what_a_type_takes_is_a_kernel(tmp_path: Path, name: str) -> None:
-    """So that whoever is given one as an initrd can say so; also of the start of a file alone."""
+    """So that one given as an initrd can be named; also by the start of a file alone."""
     for data in (FIXTURES[name], FIXTURES[name][: len(FIXTURES[name]) // 2]):
         known = what_is_it(OpenFile(write(tmp_path, "k", data)))
         assert known is not None
@@ -165,7 +166,7 @@ def test_what_a_type_takes_is_a_kernel(tmp_path: Path, name: str) -> None:
 
 
 def test_a_short_arm64_image_is_no_damaged_uki(tmp_path: Path) -> None:
-    """It is a PE file, and its sections end behind the file's end."""
+    """It is a PE file whose sections end past the file's end."""
     image = bytearray(make_pe([(b".text", bytes(0x400)), (b".data", bytes(0x4000))], 0xAA64))
     image[:64] = make_arm64_image()[:60] + struct.pack("<I", 0x80)
     path = write(tmp_path, "Image", bytes(image[:0x300]))
@@ -190,7 +191,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_little_is_read(tmp_path: Path) -> None:
-    """100 GiB, and 4 GiB of zeros in 4 MiB of gzip."""
+    """Of 100 GiB, and of 4 GiB of zeros in 4 MiB of gzip."""
     path = write(tmp_path, "disk", KINDS["gpt"][0])
     os.truncate(path, 100 << 30)
     bomb = write(tmp_path, "bomb", gzip.compress(bytes(1 << 20), 9) * 4096)
@@ -209,7 +210,7 @@ def test_what_is_inside_is_said_to_be_inside(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_is_cut_off_is_still_one(tmp_path: Path) -> None:
-    """The reason of its own type stands, and a type that was asked for is named."""
+    """The reason given by its own type remains, and a requested type is named."""
     path = write(tmp_path, "k", make_bzimage()[:0x480])
     with pytest.raises(NotAnImage, match="not a bzImage64: truncated"):
         identify(path)
@@ -233,7 +234,7 @@ def test_any_bytes_have_one_line(head: bytes, data: st.DataObject) -> None:
 
 
 def test_a_section_name_breaks_no_line(tmp_path: Path) -> None:
-    """What a file says of itself stands escaped in the error, once for every error."""
+    """Text from a file is escaped in the error, exactly once."""
     path = write(tmp_path, "k", make_uki(extra=((b".a\nb\x1b", b"x" * 99),))[:-0x200])
     with pytest.raises(KexecError) as caught:
         identify(path)

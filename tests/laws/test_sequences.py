@@ -1,8 +1,8 @@
-"""Whatever is called in whatever order: no frame is lost, none has two owners, and what a
-refusal leaves behind is what the contract says.
+"""For any sequence of calls, no frame is lost or has two owners, and a refusal leaves the state
+that the contract describes.
 
-Hypothesis walks a small machine at random; after each step its folder is looked at from
-outside, by a page list walker of this file and the raw bytes of `ram`.
+Hypothesis takes random steps on a small machine; after each step its folder is checked from
+outside, with this file's own page list walker and the raw bytes of `ram`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PLACES, KERNEL_PAGES = st.integers(0, 3), st.integers(1, 5)
 
 @dataclass(frozen=True)
 class Held:
-    """What the test knows to be loaded."""
+    """A loaded image, as the test knows it."""
 
     kind: str
     table: SegmentTable
@@ -72,7 +72,7 @@ class Held:
 
 
 def fault(name: str, table: SegmentTable, folder: Path, half: int) -> SegmentTable:
-    """The table with one thing wrong."""
+    """The table with one fault."""
     first, *rest = table.segments
     if name == "too many":
         more = tuple(Segment(f"more{n}", n * PAGE, PAGE, "test") for n in range(16))
@@ -123,7 +123,7 @@ def walk(memory: bytes, head: int) -> tuple[list[tuple[int, int]], list[int]]:
 
 
 class KexecSequences(RuleBasedStateMachine):
-    """`held` and `gates` are what the contract says that there must be by now."""
+    """`held` and `gates` are the state that the contract requires."""
 
     backend: SimulatedBackend
 
@@ -148,7 +148,7 @@ class KexecSequences(RuleBasedStateMachine):
                 crashkernel=MIB if reserved else None,
             )
         except DoesNotFit:
-            assume(False)  # a machine that cannot be
+            assume(False)  # an impossible machine
         self.swaps = relocate == "swap"
         self.quarter = seed % 4
         self.start = self.backend.show()
@@ -164,7 +164,7 @@ class KexecSequences(RuleBasedStateMachine):
 
     @rule()
     def writes(self) -> None:
-        """The first kernel uses its memory; a quarter of it, others in each machine."""
+        """The first kernel writes to a quarter of its memory, a different one on each machine."""
         self.contents = fill_pages(self.path, addresses(self.start.in_use)[self.quarter :: 4])
 
     @rule(place=PLACES, kernel_pages=KERNEL_PAGES)
@@ -187,8 +187,8 @@ class KexecSequences(RuleBasedStateMachine):
         self.loads(kind, wrong, place, 1)
 
     def loads(self, kind: str, wrong: str | None, place: int, kernel_pages: int) -> None:
-        """What is loaded by now replaces what the slot had; a refusal keeps that, but for
-        KEXEC_ON_CRASH, which has freed it by stage D."""
+        """A load replaces the image in the slot. A refusal keeps that, except that KEXEC_ON_CRASH
+        has freed it at stage D."""
         image = self.image(kind, place, kernel_pages)
         if wrong:
             half = self.ram_pages() // 2
@@ -213,7 +213,7 @@ class KexecSequences(RuleBasedStateMachine):
             self.held[slot] = Held(kind, image.table, whole=kind != "crash")
 
     def image(self, kind: str, place: int, kernel_pages: int) -> CaptureImage:
-        """A whole image: for `crash` one that lacks low memory, and so does not come up."""
+        """A complete image; for `crash` one without low memory, which does not boot."""
         if kind == "crash":
             home = self.region or PhysRange.sized(4 * MIB, MIB)
             window = PhysRange(home.start + (16 + place) * PAGE, home.start + 40 * PAGE)
@@ -239,7 +239,7 @@ class KexecSequences(RuleBasedStateMachine):
         return capture_image(window, LOW, headers=8 * PAGE, kernel_pages=kernel_pages)
 
     def answer(self, slot: Slot, kind: str, wrong: str | None) -> tuple[str | None, bool]:
-        """The errno of a load (None: it is done), and whether it came as far as stage D."""
+        """The errno of a load (None if it succeeds), and whether it reached stage D."""
         if early := self.refused(slot):
             return early, False
         if kind == "by normal" and not self.swaps:
@@ -255,7 +255,7 @@ class KexecSequences(RuleBasedStateMachine):
         return REFUSALS[wrong] if wrong else None, True
 
     def refused(self, slot: Slot) -> str | None:
-        """Stages A1 to A4, and the limit that counts down in between."""
+        """Stages A1 to A4, with the limit that counts down in between."""
         gates = self.gates
         if not gates.cap_sys_boot or gates.kexec_load_disabled or not gates.limit(slot):
             return "EPERM"
@@ -270,7 +270,8 @@ class KexecSequences(RuleBasedStateMachine):
         return (self.start.memory_map.whole_page_ram.size - reserved) // PAGE
 
     def is_short_of_memory(self, table: SegmentTable) -> bool:
-        """Fewer frames than the image has, with some to spare for lists and control pages."""
+        """Whether there are fewer free frames than the image has, plus some for lists and control
+        pages."""
         return self.backend.show().free.size // PAGE < table.pages + 64
 
     @rule(slot=st.sampled_from(Slot))
@@ -293,7 +294,7 @@ class KexecSequences(RuleBasedStateMachine):
     def meets_a_closed_gate(
         self, closed: dict[str, object], limits: tuple[int, int], kind: str, place: int
     ) -> None:
-        """Load, unload and load again; then it is opened."""
+        """Load, unload and load again; then the gate is opened."""
         panics, reboots = limits
         self.gates = Gates(
             kexec_load_limit_panic=panics,
@@ -315,7 +316,7 @@ class KexecSequences(RuleBasedStateMachine):
         place=PLACES,
     )
     def loads_again_in_the_same_turn(self, kind: str, wrong: str, other: str, place: int) -> None:
-        """What was freed, and what a refused load had taken, is there for the next."""
+        """Frames that were freed, or taken by a refused load, are available to the next."""
         with self.backend.turns.turn() as turn:
             self.unloads(Slot.CRASH)
             self.loads(kind, wrong, place, 1)
@@ -400,7 +401,7 @@ class KexecSequences(RuleBasedStateMachine):
         self.switches(Slot.NORMAL, self.backend.exec)
 
     def switches(self, slot: Slot, way: Callable[[], object]) -> None:
-        """A kernel that comes up leaves nothing loaded; any other leaves all as it was."""
+        """A kernel that boots leaves nothing loaded; any other leaves everything unchanged."""
         held = self.held.get(slot)
         if held is None or not held.whole:
             before = (self.path / "ram").read_bytes()
@@ -422,7 +423,7 @@ class KexecSequences(RuleBasedStateMachine):
     @precondition(lambda self: self.swaps and self.held)
     @rule(data=st.data())
     def exchanges_twice(self, data: st.DataObject) -> None:
-        """In a session that is thrown away."""
+        """In a session that is discarded."""
         slot = data.draw(st.sampled_from(list(self.held)))
         with self.backend.folder.session(write=True) as session:
             image, ram = session.state.images[slot], session.ram
@@ -462,7 +463,7 @@ class KexecSequences(RuleBasedStateMachine):
 
 
 def frames_of(memory: bytes, image: KImage) -> list[int]:
-    """All that it holds, one by one; an image in the reservation holds none."""
+    """All frames of an image; an image in the reservation holds none."""
     if image.head & 4:
         assert not image.parked
         return []
@@ -476,8 +477,8 @@ def frames_of(memory: bytes, image: KImage) -> list[int]:
 
 
 def waits_unharmed(memory: bytes, image: KImage, table: SegmentTable) -> None:
-    """Whatever was done to the other image meanwhile. Only what was given at the load is
-    looked at: headers are bound later."""
+    """Regardless of what was done to the other image meanwhile. Only contents given at the load are
+    checked: headers are bound later."""
     wanted = [(part.mem + n, n, part.buf) for part in table.segments for n in pages(part)]
     if image.head & 4:
         where = {page: page for page, _, _ in wanted}

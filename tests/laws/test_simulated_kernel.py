@@ -1,4 +1,4 @@
-"""What always holds in the simulated kernel, over random small machines."""
+"""Invariants of the simulated kernel, on random small machines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LOWEST_WINDOW = MIB
 
 @st.composite
 def memory_maps(draw: st.DrawFn) -> MemoryMap | None:
-    """RAM with firmware holes of odd sizes; None for that of a BIOS PC."""
+    """RAM with firmware holes of odd sizes; None for the map of a BIOS PC."""
     if draw(st.booleans()):
         return None
     rows = [MemoryRange(PhysRange(0, draw(st.integers(0x9A000, 0x9FC00))), RangeType.RAM)]
@@ -76,7 +76,7 @@ def machines(draw: st.DrawFn) -> dict[str, object]:
 
 @contextmanager
 def created(arguments: dict[str, object]) -> Iterator[SimulatedBackend]:
-    """In a folder that is gone afterwards; a machine that cannot be is not tried."""
+    """A machine in a temporary folder; impossible machines are skipped."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             backend = SimulatedBackend.create(Path(folder, "machine"), **arguments)  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def created(arguments: dict[str, object]) -> Iterator[SimulatedBackend]:
 
 
 def draw_image(data: st.DataObject, backend: SimulatedBackend) -> CaptureImage:
-    """A window anywhere in RAM, with low memory as this machine has it."""
+    """A window anywhere in RAM, with the low memory of this machine."""
     ram = backend.show().memory_map.whole_page_ram
     low = ram.within(PhysRange(0, MIB)).ranges
     homes = [
@@ -106,14 +106,14 @@ def draw_image(data: st.DataObject, backend: SimulatedBackend) -> CaptureImage:
 
 @contextmanager
 def loaded(backend: SimulatedBackend) -> Iterator[tuple[KImage, Ram, SimulatedKernel]]:
-    """The crash image, and memory that nothing is kept of."""
+    """The crash image, and memory that is not saved."""
     with backend.folder.session(write=True) as session:
         kernel = SimulatedKernel(session.state, session.ram)
         yield kernel.images[Slot.CRASH], session.ram, kernel
 
 
 def try_load(backend: SimulatedBackend, image: CaptureImage) -> None:
-    """Load and bind; a machine without room for it is not looked at further."""
+    """Load and bind; skips a machine without enough memory."""
     try:
         load_bound(backend, image)
     except SyscallError as error:
@@ -127,7 +127,7 @@ def try_load(backend: SimulatedBackend, image: CaptureImage) -> None:
 def test_every_used_page_is_readable_once_and_only_once(
     data: st.DataObject, arguments: dict[str, object]
 ) -> None:
-    """THE property: crash by normal loses nothing and shows nothing twice."""
+    """The central property: crash by normal loses nothing and shows nothing twice."""
     with created(arguments) as backend:
         image = draw_image(data, backend)
         folder = backend.folder.path
@@ -147,7 +147,7 @@ def test_every_used_page_is_readable_once_and_only_once(
 
 
 def check_kernel_frames(layout: Layout, found: dict[int, list[bytes]]) -> None:
-    """What the kernel wrote while it crashed is where it was, as it left it."""
+    """Data that the kernel wrote while it crashed is unchanged and in place."""
 
     def at(addr: int, size: int) -> bytes:
         first = addr - addr % PAGE
@@ -285,7 +285,7 @@ OPERATIONS = st.lists(
 @settings(max_examples=60)
 @given(OPERATIONS, st.sets(st.integers(0, MODEL_PAGES - 1)))
 def test_memory_is_a_bytearray(operations: list[tuple[str, int, int]], full: set[int]) -> None:
-    """Ram against the plainest model; before the journal is applied, and after."""
+    """Ram against the simplest model, before and after the journal is applied."""
     size = MODEL_PAGES * PAGE
     model = bytearray(size)
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as journal:

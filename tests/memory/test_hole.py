@@ -1,4 +1,4 @@
-"""locate_hole: top-down and bottom-up, and a reason for each refusal."""
+"""locate_hole: top-down and bottom-up, and a reason for each rejected hole."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_outside_the_window_is_a_reason() -> None:
 
 
 def test_the_hint_has_the_largest_holes_of_the_window() -> None:
-    """As many as a line can hold, in their order."""
+    """As many as fit into a line, in address order."""
     window = PhysRange(0x10000, 1 << 64)
     sizes = {0x8000: 0x7000, 0x20000: 0x3000, 0x40000: 0x1000, 0x60000: 0x4000, 0x80000: 0x2000}
     free = RangeSet.of(PhysRange.sized(start, size) for start, size in sizes.items())

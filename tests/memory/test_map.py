@@ -1,4 +1,4 @@
-"""Memory maps, and the two texts that they come from."""
+"""Memory maps, and the two sources that they are read from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Range algebra: cases drawn, then laws against sets of numbers."""
+"""Range algebra: cases with drawings, then laws against sets of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the judges need; a test is skipped, with the reason, where it cannot be had."""
+"""What the oracles need; a test is skipped, with the reason, if it is not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A made-up machine that can be crashed: what a crash load of kexec-tools reads, and
+"""A made-up machine for crash loads: the files that a crash load of kexec-tools reads, and
 `pykexec-kexec` as a program for the same namespace."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOTE_SIZE = 368
 
 @dataclass(frozen=True)
 class CrashMachine:
-    """`cpus` are their numbers; `regions` what crashkernel= reserved, inside RAM."""
+    """`cpus` has CPU numbers; `regions` the memory that crashkernel= reserved, inside RAM."""
 
     memory_map: MemoryMap
     regions: tuple[PhysRange, ...] = ()

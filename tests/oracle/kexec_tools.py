@@ -1,7 +1,7 @@
-"""kexec-tools as a judge: the load that it prepares for a machine that is made up.
+"""kexec-tools as an oracle: the load that it prepares for a made-up machine.
 
-Its view of the machine is bound over the real one in a mount namespace of its own, and a
-preloaded library takes its system call: no kernel ever sees it.
+The files of the made-up machine are bind-mounted over the real ones in a separate mount namespace,
+and a preloaded library intercepts the system call: no kernel ever gets it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from tests.vm.supplies import Program
 
 SHIM = Path(__file__).with_name("kexec_load_shim.c")
 BOUND = ("/proc", "/sys/firmware", "/sys/kernel", "/sys/devices/system/cpu")
-"""What a made-up machine replaces, where it has it."""
+"""Paths that a made-up machine replaces, if it has them."""
 REAL_PROC = ("self", "thread-self", "meminfo", "mounts", "sys", "filesystems", "cpuinfo", "stat")
-"""What a made-up /proc has from the real one."""
+"""Files that a made-up /proc has from the real one."""
 LABELS = {
     RangeType.RAM: ("System RAM", "System RAM"),
     RangeType.RESERVED: ("Reserved", "Reserved"),
     RangeType.ACPI: ("ACPI Tables", "ACPI Tables"),
     RangeType.NVS: ("ACPI Non-volatile Storage", "ACPI Non-volatile Storage"),
 }
-"""Of a range's type: in /proc/iomem, and in /sys/firmware/memmap."""
+"""The label of a range's type in /proc/iomem, and in /sys/firmware/memmap."""
 
 
 @dataclass(frozen=True)
 class OracleSegment:
-    """As it was given to kexec_load(2)."""
+    """A segment as passed to kexec_load(2)."""
 
     mem: int
     memsz: int
@@ -57,8 +57,8 @@ class OracleLoad:
 def machine_tree(
     root: Path, memory_map: MemoryMap, cmdline: str, running: MemoryMap | None = None
 ) -> Path:
-    """A folder with the /proc and /sys of a machine with this memory; `running` is what its
-    kernel made of it, where that differs."""
+    """A folder with the /proc and /sys of a machine with this memory; `running` is the map of its
+    running kernel, if that differs."""
     memmap = root / "sys/firmware/memmap"
     (root / "proc").mkdir(parents=True)
     iomem = ""
@@ -107,7 +107,7 @@ def build_shim(folder: Path) -> Path:
 
 
 def kexec_load(kexec: Program, shim: Path, tree: Path, *words: str, verb: str = "-l") -> OracleLoad:
-    """What `kexec -c VERB WORDS` gives to the kernel on the machine of `tree`."""
+    """What `kexec -c VERB WORDS` passes to the kernel on the machine of `tree`."""
     out = tree / "kexec_load"
     out.unlink(missing_ok=True)
     binds = [path for path in BOUND if Path(path).exists() and Path(f"{tree}{path}").exists()]

@@ -1,8 +1,8 @@
-"""The same words to kexec-tools and to `pykexec-kexec`, each as a program before the same
-made-up machine: what each gives to kexec_load(2), compared thing by thing.
+"""Runs kexec-tools and `pykexec-kexec` with the same arguments on the same made-up machine, and
+compares what they pass to kexec_load(2), item by item.
 
-ON_PURPOSE says where they differ, and why; test_kexec_tools.py compares boot_params byte
-by byte."""
+ON_PURPOSE lists the differences and their reasons; test_kexec_tools.py compares boot_params byte by
+byte."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ PT_LOAD, PT_NOTE = 1, 4
 
 
 def many(count: int) -> MemoryMap:
-    """So many small ranges of RAM, each with something reserved behind it; kexec-tools gives
-    up above 2048 ranges in all."""
+    """Many small ranges of RAM, each followed by a reserved one; kexec-tools gives up above 2048
+    ranges in total."""
     starts = [16 * MIB + n * 0x20000 for n in range(count)]
     return MemoryMap.of(
         [
@@ -67,7 +67,7 @@ MACHINES = {
 
 @dataclass(frozen=True)
 class Load:
-    """What one program gave to the kernel, by the names of the things."""
+    """What one program passed to the kernel, by item."""
 
     load: OracleLoad
 
@@ -98,7 +98,7 @@ class Load:
 
     @property
     def backup(self) -> OracleSegment:
-        """Above the headers, zeros or nothing."""
+        """Above the headers: zeros or nothing."""
         (found,) = (s for s in self.load.segments if s.mem >= self.headers.mem and not any(s.buf))
         return found
 
@@ -110,7 +110,7 @@ class Load:
 
     @property
     def e820(self) -> list[tuple[int, int, int]]:
-        """Start, end and type, those behind the zero page too."""
+        """Start, end and type, including entries outside the zero page."""
         page = self.params.buf
         raw = page[0x2D0 : 0x2D0 + 20 * page[0x1E8]]
         (node,) = struct.unpack_from("<Q", page, 0x250)
@@ -209,8 +209,8 @@ def test_the_flags_of_a_normal_load(normal: Both) -> None:
 
 
 def assert_same_files(both: Both) -> None:
-    """Kernel and initrd: address, sizes, bytes. An initrd that fits right below boot_params
-    does so in both, whose boot_params are not of one size."""
+    """Kernel and initrd: address, sizes, bytes. An initrd directly below boot_params is so in both,
+    whose boot_params differ in size."""
     theirs, ours = both.each
     assert ours.kernel.place == theirs.kernel.place
     assert ours.kernel.buf == theirs.kernel.buf
@@ -231,7 +231,8 @@ def test_kernel_and_initrd_of_a_normal_load(normal: Both) -> None:
 
 
 def test_the_order_in_the_region(crash: Both) -> None:
-    """Backup at its end, then headers, purgatory, boot_params, each right below the other."""
+    """Backup at its end, then headers, purgatory, boot_params, each directly below the previous
+    one."""
     region = crash.machine.regions[-1]
     for item in crash.each:
         chain = [span(s) for s in (item.params, item.purgatory, item.headers, item.backup)]
@@ -241,7 +242,7 @@ def test_the_order_in_the_region(crash: Both) -> None:
 
 
 def test_the_command_line_of_a_crash_load(crash: Both) -> None:
-    """The words are the same, and elfcorehdr= is where the headers are."""
+    """The words are the same, and elfcorehdr= is the address of the headers."""
     for item in crash.each:
         words, _, where = item.cmdline.rpartition(" elfcorehdr=")
         assert words.split() == ["root=/dev/vda1", "ro", "maxcpus=1"]
@@ -249,13 +250,13 @@ def test_the_command_line_of_a_crash_load(crash: Both) -> None:
 
 
 def test_the_command_line_of_a_normal_load(normal: Both) -> None:
-    """A reused one keeps crashkernel= here."""
+    """Here a reused command line keeps crashkernel=."""
     theirs, ours = (item.cmdline.split() for item in normal.each)
     assert ours == theirs == ["root=/dev/vda1", "ro", "crashkernel=256M", "debug"]
 
 
 def test_the_memory_of_the_next_kernel(normal: Both) -> None:
-    """All ranges; theirs starts at 0x400."""
+    """All ranges; that of kexec-tools starts at 0x400."""
     theirs, ours = (item.e820 for item in normal.each)
     assert (ours[0][0], theirs[0][0]) == (0, 0x400)
     assert [row[1:] for row in ours] == [row[1:] for row in theirs]
@@ -263,8 +264,8 @@ def test_the_memory_of_the_next_kernel(normal: Both) -> None:
 
 
 def test_the_memory_of_a_capture_kernel(crash: Both) -> None:
-    """RAM: below 640 KiB and the regions, but for headers and backup, which theirs leaves out
-    and ours reserves; and everything that the firmware keeps."""
+    """RAM: below 640 KiB, and the regions except headers and backup, which kexec-tools leaves out
+    and pykexec marks as reserved; and everything that the firmware reserves."""
     found = []
     for item in crash.each:
         kept = RangeSet.of((span(item.headers), span(item.backup)))
@@ -277,7 +278,7 @@ def test_the_memory_of_a_capture_kernel(crash: Both) -> None:
 
 
 def assert_same_params(both: Both, *more: tuple[int, int]) -> None:
-    """Each byte of the zero page, but for the fields in the table of test_kexec_tools.py."""
+    """Each byte of the zero page, except the fields in the table of test_kexec_tools.py."""
     theirs, ours = (item.params.buf for item in both.each)
     excused = [*ZERO_PAGE, *more]
     wrong = {
@@ -294,7 +295,7 @@ def test_boot_params_of_a_crash_load(crash: Both) -> None:
 
 
 def test_boot_params_of_a_normal_load(normal: Both) -> None:
-    """An initrd right below boot_params lies where their size says."""
+    """The address of an initrd directly below boot_params depends on their size."""
     assert_same_params(normal, (0x218, 0x21C))
 
 
@@ -307,7 +308,7 @@ def test_the_notes(crash: Both) -> None:
 
 
 def test_the_memory_in_the_dump(crash: Both) -> None:
-    """The same pages at the same virtual addresses; in place, or in the backup."""
+    """The same pages at the same virtual addresses, in place or in the backup."""
     found = []
     for item in crash.each:
         loads = [h for h in item.program_headers if h.p_type == PT_LOAD and h.p_vaddr < TEXT]
@@ -321,7 +322,7 @@ def test_the_memory_in_the_dump(crash: Both) -> None:
 
 
 def test_the_kernels_text(crash: Both) -> None:
-    """Only theirs has a PT_LOAD for it, in the memory of another one."""
+    """Only kexec-tools has a PT_LOAD for it, in the memory of another one."""
     texts = [
         [h for h in item.program_headers if h.p_type == PT_LOAD and h.p_vaddr >= TEXT]
         for item in crash.each

@@ -1,5 +1,5 @@
-"""The same load by kexec-tools and by pykexec: the same places and the same bytes, but for
-what differs on purpose, which is listed here with its reason."""
+"""The same load by kexec-tools and by pykexec: the same places and the same bytes, except for
+intentional differences, which are listed here with their reasons."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ HOLES = MemoryMap.of(
 
 @dataclass(frozen=True)
 class Case:
-    """One load; the addresses are None where no window is asked for."""
+    """One load; the addresses are None if no window is requested."""
 
     memory_map: MemoryMap
     initrd_size: int = 0
@@ -70,7 +70,7 @@ class Case:
     mem_max: int | None = None
     append: str = APPEND
     above_kernel: bool = False
-    """The initrd fits between the kernel and boot_params, right below the latter."""
+    """The initrd fits between the kernel and boot_params, directly below the latter."""
 
 
 CASES = {
@@ -90,7 +90,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Both:
-    """The load as both prepare it."""
+    """The load as prepared by both."""
 
     case: Case
     theirs: OracleLoad
@@ -121,7 +121,7 @@ def u64(page: bytes, offset: int) -> int:
 
 
 def address(page: bytes, low: int, high: int) -> int:
-    """One that boot_params has in two halves."""
+    """An address that boot_params has in two halves."""
     (low_half,), (high_half,) = (struct.unpack_from("<I", page, at) for at in (low, high))
     return int(low_half | high_half << 32)
 
@@ -183,9 +183,9 @@ def test_the_initrd_is_the_same(both: Both) -> None:
 
 
 def test_purgatory_and_boot_params_by_the_same_rules(both: Both) -> None:
-    """Purgatory at the top, boot_params right below it: their sizes are their own (our stub
-    is smaller; our command line lies right behind the zero page, theirs behind room for the
-    whole of the image's set-up code)."""
+    """Purgatory at the top, boot_params directly below it. The sizes differ: pykexec's stub is
+    smaller, and its command line directly follows the zero page, while that of kexec-tools follows
+    space for the complete setup code of the image."""
     stub, params = both.segment(names.PURGATORY), both.segment(names.BOOT_PARAMS)
     their_stub = both.theirs.around(both.theirs.entry)
     assert stub.mem + stub.memsz == their_stub.mem + their_stub.memsz
@@ -195,15 +195,15 @@ def test_purgatory_and_boot_params_by_the_same_rules(both: Both) -> None:
 
 
 def test_fewer_segments(both: Both) -> None:
-    """setup_data (the random seed) has a segment of its own there, and goes with boot_params
-    here: of 16 segments one more is left. There is nothing else."""
+    """setup_data (the random seed) is a separate segment in kexec-tools, and part of boot_params in
+    pykexec, which leaves one more of 16 segments. There is no other difference."""
     assert len(both.theirs.segments) == len(both.ours.table.segments) + 1
     seed = both.theirs.around(u64(both.their_params.buf, SETUP_DATA))
     assert len(seed.buf) == 16 + 32
 
 
 def test_flags(both: Both) -> None:
-    """A normal load has none; the architecture is added by whoever makes the system call."""
+    """A normal load has none; the code that makes the system call adds the architecture."""
     assert both.ours.plan.flags == KexecFlag(0)
     assert both.theirs.flags == KEXEC_ARCH_X86_64
 
@@ -237,7 +237,8 @@ def test_the_random_seed_is_the_same_kind_of_node(both: Both) -> None:
 
 
 def test_the_first_e820_entry(both: Both) -> None:
-    """The one entry that differs: all RAM from 0 here, from 0x400 there, to the same end."""
+    """The one entry that differs: all RAM from 0 in pykexec, from 0x400 in kexec-tools, to the same
+    end."""
     entries = [
         struct.unpack_from("<QQI", page, E820_TABLE)
         for page in (both.params, both.their_params.buf)
@@ -248,7 +249,7 @@ def test_the_first_e820_entry(both: Both) -> None:
 
 
 def test_every_difference_is_still_one(both: Both) -> None:
-    """The table does not excuse more than it has to (two rows depend on the case)."""
+    """The table does not allow more than necessary (two rows depend on the case)."""
     ours, theirs = both.params, both.their_params.buf
     same = [span for span in ON_PURPOSE if ours[slice(*span)] == theirs[slice(*span)]]
     assert set(same) <= {(EXT_CMDLINE_PTR, EXT_CMDLINE_PTR + 4)}
@@ -257,7 +258,7 @@ def test_every_difference_is_still_one(both: Both) -> None:
 CUT = MemoryMap.of(
     [*ram((0x1000, 0x9FC00), (MIB, 640 * MIB)), *reserved((0x9FC00, 0xA0000), (0xF0000, MIB))]
 )
-"""What mem=640M leaves in /proc/iomem."""
+"""/proc/iomem with mem=640M."""
 
 
 def test_after_mem_the_next_kernel_is_given_all_of_memory(

@@ -1,9 +1,9 @@
-"""The dump of a simulated machine that Debian's kernel captured, in the hands of readers that
-know nothing of pykexec: readelf, pyelftools and drgn.
+"""Reads the dump of a simulated machine that Debian's kernel captured with independent programs:
+readelf, pyelftools and drgn.
 
-Not makedumpfile and not crash: the first thing they do is to translate init_uts_ns through
-the page tables of the kernel that crashed, and a simulated kernel has none in its memory
-("Can't get a valid pgd"). They judge real kernels, in tests/vm.
+Not makedumpfile and crash: they first translate init_uts_ns through the page tables of the crashed
+kernel, and a simulated kernel has none in its memory ("Can't get a valid pgd"). They are used with
+real kernels, in tests/vm.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pykexec(*words: str | Path) -> str:
 
 @dataclass(frozen=True)
 class Crashed:
-    """A machine after its crash, and what its used frames held before the load."""
+    """A machine after its crash, and the contents of its used frames before the load."""
 
     vmcore: Path
     in_use: Frames
@@ -52,7 +52,7 @@ def frames(document: dict[str, Any], kind: str) -> Frames:
 
 
 def sample(spans: Frames, count: int, random_source: random.Random) -> list[int]:
-    """Frames, each as likely as any other."""
+    """A uniform sample of frames."""
     every = [addr for start, end in spans for addr in range(start, end, PAGE)]
     return random_source.sample(every, min(count, len(every)))
 
@@ -79,13 +79,13 @@ def crashed(debian_kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_many_samples_were_moved(crashed: Crashed) -> None:
-    """Of the frames that are compared below a good part was in the window."""
+    """A good part of the frames that are compared below was in the window."""
     assert len(crashed.written) == SAMPLES
     assert sum(addr in crashed.window for addr in crashed.written) > 500
 
 
 def test_readelf(crashed: Crashed) -> None:
-    """Reads it all, and has nothing to complain of."""
+    """Reads everything without warnings."""
     readelf = shutil.which("readelf")
     if readelf is None:
         pytest.skip("no readelf (binutils)")
@@ -98,7 +98,7 @@ def test_readelf(crashed: Crashed) -> None:
 
 
 def test_pyelftools(crashed: Crashed) -> None:
-    """Each sampled frame lies in one PT_LOAD and no other, with the bytes that were written."""
+    """Each sampled frame is in exactly one PT_LOAD, with the bytes that were written."""
     from elftools.elf.elffile import ELFFile
 
     with crashed.vmcore.open("rb") as file:
@@ -123,8 +123,8 @@ def test_pyelftools(crashed: Crashed) -> None:
 
 
 def test_drgn(crashed: Crashed) -> None:
-    """Takes it for a Linux kernel's dump, and reads every sampled frame by its physical
-    address and through the direct map."""
+    """Recognizes it as a Linux kernel's dump, and reads every sampled frame by its physical address
+    and through the direct map."""
     drgn = pytest.importorskip("drgn", reason="no drgn")
     program = drgn.Program()
     program.set_core_dump(crashed.vmcore)
@@ -140,7 +140,7 @@ def test_drgn(crashed: Crashed) -> None:
 
 
 def test_drgn_refuses_what_is_in_no_header(crashed: Crashed) -> None:
-    """A hole of the memory map is no memory, to drgn either."""
+    """A hole in the memory map is not memory for drgn either."""
     drgn = pytest.importorskip("drgn", reason="no drgn")
     program = drgn.Program()
     program.set_core_dump(crashed.vmcore)

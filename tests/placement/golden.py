@@ -1,4 +1,4 @@
-"""A plan as text, for whole outputs kept in tests/golden/."""
+"""A plan as text, for complete outputs in tests/golden/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pykexec.purgatory import StubParams, parse_params
 
 
 def described(plan: PlacementPlan) -> str:
-    """Each thing with its place and reason, and what the stub hands over."""
+    """Each object with its place and reason, and what the stub passes on."""
     rows = [
         f"{item.range.start:#x}/{item.range.size:#x}({item.segment.bufsz:#x}) "
         f"{item.name}: {item.why}"

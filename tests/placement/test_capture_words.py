@@ -1,4 +1,4 @@
-"""What a capture kernel does not inherit, and what the user's own words cost it."""
+"""Words that a capture kernel does not inherit, and the memory cost of the user's words."""
 
 from __future__ import annotations
 
@@ -160,5 +160,5 @@ def test_all_warnings_of_a_capture_kernel() -> None:
 
 
 def test_no_key_is_spelled_with_a_hyphen() -> None:
-    """key_of gives underscores."""
+    """key_of returns underscores."""
     assert not [key for key in NEVER_INHERITED if "-" in key]

@@ -1,4 +1,4 @@
-"""The command line: tokens, who asked for them, and what is never inherited."""
+"""The command line: tokens, their origin, and what is never inherited."""
 
 from __future__ import annotations
 

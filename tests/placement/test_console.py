@@ -1,4 +1,4 @@
-"""The port that the stub is told, in every kind of load."""
+"""The serial port that the stub gets, in every kind of load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`load --crash`: kexec-tools' places in a reserved region, and headers known before the load."""
+"""`load --crash`: the placement of kexec-tools in a reserved region, and headers known before the
+load."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ def test_kernel_and_initrd_lie_where_kexec_tools_puts_them(kernel: KernelImage) 
 
 
 def test_the_headers_show_each_range_once(kernel: KernelImage) -> None:
-    """The golden vector's ELF header, but for its text PT_LOAD, which overlaps."""
+    """The ELF header of the golden vector, without its text PT_LOAD, which overlaps."""
     plan = crash_plan(kernel)
     backup = plan.named(names.BACKUP)
     assert backup is not None
@@ -176,7 +177,7 @@ def test_without_a_reservation_it_says_what_to_do(kernel: KernelImage) -> None:
 
 
 def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:
-    """Even as the second one: the stub would exchange what it reserves."""
+    """Even as the second region: the stub would exchange the memory that it reserves."""
     low = PhysRange.sized(0x80000, 0x10000)
     for regions in ((low,), (low, REGION)):
         with pytest.raises(RegionInTheWay) as caught:
@@ -217,8 +218,8 @@ def test_low_memory_in_pieces_is_kept_in_pieces(kernel: KernelImage) -> None:
 
 
 def test_every_region_is_memory_of_the_capture_kernel(kernel: KernelImage) -> None:
-    """crashkernel=SIZE,high has a small region below 4 GiB for devices; it is in no segment,
-    and not in the dump."""
+    """crashkernel=SIZE,high has a small region below 4 GiB for devices, which is neither in a
+    segment nor in the dump."""
     low = PhysRange(0x1000000, 0x2000000)
     plan = crash_plan(kernel, machine(low, REGION))
     assert plan.next_map.ram.covers(low)

@@ -1,5 +1,5 @@
-"""Whole plans put into a PC's memory and run: the stub checks all of it and starts a test
-kernel, which reads what it was told and writes that down."""
+"""Complete plans in a PC's memory, executed: the stub checks everything and starts a test kernel,
+which reads what it was passed and records it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MODULE = Module(Built(b"MODULE-0" * 600), "/m hell")
 
 
 def kernel_32(*probes: bytes) -> bytes:
-    """Each probe leaves a word in EAX; all are stored."""
+    """Each probe loads a word into EAX; all are stored."""
     rows = (
         code + b"\xa3" + struct.pack("<I", NOTEBOOK + 4 * number)
         for number, code in enumerate(probes)
@@ -62,7 +62,7 @@ def run(plan: PlacementPlan, count: int, *, from_32: bool = False) -> tuple[int,
 
 
 def executed(plan: PlacementPlan, *, from_32: bool = False) -> Pc:
-    """Entered as a 64-bit kernel does it, or a 32-bit one: that is a stub before the stub."""
+    """Entered as from a 64-bit kernel, or from a 32-bit one, which adds a stub before the stub."""
     pc = Pc()
     for item in plan:
         data = b"".join(bytes(chunk) for chunk in item.contents.chunks()) if item.contents else b""
@@ -99,9 +99,9 @@ def test_multiboot_1(tmp_path: Path) -> None:
         b"",  # EAX itself
         b"\x8b\x03",  # flags
         b"\x8b\x43\x04",  # mem_lower
-        b"\x8b\x4b\x10\x8b\x41\x03",  # "/k hello", behind the name
+        b"\x8b\x4b\x10\x8b\x41\x03",  # "/k hello", after the name
         b"\x8b\x4b\x18\x8b\x09\x8b\x01",  # the first module's first word
-        b"\x8b\x4b\x18\x8b\x49\x08\x8b\x41\x03",  # its string, behind the name
+        b"\x8b\x4b\x18\x8b\x49\x08\x8b\x41\x03",  # its string, after the name
     )
     plan = planned(tmp_path, make_multiboot(code=code), modules=(MODULE,))
     assert run(plan, 6) == (0x2BADB002, 0x24D, 0x9F000 >> 10, word(TEXT), word(b"MODU"), word(TEXT))
@@ -115,7 +115,7 @@ def test_multiboot_2(tmp_path: Path) -> None:
         b"\x8b\x03",  # total_size
         b"\x8b\x43\x08",  # the first tag: BASIC_MEMINFO
         b"\x8b\x43\x10",  # its mem_lower
-        b"\xe8\0\0\0\0\x58",  # where it runs: EIP behind a call to the next instruction
+        b"\xe8\0\0\0\0\x58",  # where it runs: EIP after a call to the next instruction
     )
     plan = planned(tmp_path, make_multiboot(header, code))
     info = plan.named("multiboot information")
@@ -128,7 +128,7 @@ def test_multiboot_2(tmp_path: Path) -> None:
 
 
 def test_linux_by_its_32_bit_entry(tmp_path: Path) -> None:
-    """ESI is the zero page; the command line is where that says."""
+    """ESI is the zero page, which has the address of the command line."""
     code = kernel_32(
         b"\x8b\x86\x02\x02\0\0",  # HdrS
         b"\x8b\x8e\x28\x02\0\0\x8b\x01",  # cmd_line_ptr
@@ -144,7 +144,7 @@ def test_linux_by_its_32_bit_entry(tmp_path: Path) -> None:
 
 
 def test_linux_by_its_real_mode_entry(tmp_path: Path) -> None:
-    """DS is the segment of the setup code; FS is made that of the command line."""
+    """DS is the segment of the setup code; FS is set to that of the command line."""
     code = (
         b"\xa1\x02\x02\xa3\0\x08"  # "Hd" of HdrS
         b"\x66\xa1\x28\x02\x66\xc1\xe8\x04\x8e\xe0\x64\x66\xa1\0\0"  # cmd_line_ptr
@@ -185,7 +185,7 @@ def test_an_elf_file_of_64_bits(tmp_path: Path) -> None:
 
 
 def test_a_vmlinux(tmp_path: Path) -> None:
-    """Moved by 4 MiB from where it was linked, with its entry; RSI is the zero page."""
+    """Moved by 4 MiB from its link address, with its entry; RSI is the zero page."""
     code = bytes(0x40) + b"\x8b\x86\x02\x02\0\0" + STORE_64
     data = make_vmlinux([(0x400000, code, 0x8000)], entry=0x400040)
     plan = planned(tmp_path, data, mem_min=0x500000)

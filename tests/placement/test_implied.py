@@ -1,4 +1,4 @@
-"""A UKI's own initrd and command line, and the user's, which win and are said."""
+"""A UKI's own initrd and command line, and the user's, which take precedence with a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can this initrd serve this kernel: refused for a crash load, a warning otherwise."""
+"""Whether an initrd can serve a kernel: if not, a crash load is refused, and others warn."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_its_own_modules_among_others_or_none_at_all_are_right(
 def test_the_release_is_the_first_word_of_the_banner(
     tmp_path: Path, kernel: bytes, release: str | None
 ) -> None:
-    """The name in a uImage's header is anybody's."""
+    """The name in a uImage's header is arbitrary."""
     image = identify(write(tmp_path, "kernel", kernel))
     assert release_of(image) == release
     request = LoadRequest(ImageKind.CRASH, initrd_of(tmp_path, "5.10.1"))

@@ -1,4 +1,4 @@
-"""In-place and stub-swap: what waits where, what the stub is told, and what a refusal says."""
+"""In-place and stub-swap: what is staged where, what the stub gets, and refusals."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_in_place_exchanges_only_the_low_pages(kernel: KernelImage) -> None:
 
 
 def nowhere(addr: int, data: object) -> None:
-    """The bytes of a stage that is only looked at."""
+    """The bytes of a stage that is not written."""
 
 
 def stub(armed: BoundPlan) -> tuple[bytes, StubParams]:
@@ -256,7 +256,7 @@ def test_the_dump_shows_the_window_and_not_the_stage(kernel: KernelImage) -> Non
 def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     kernel: KernelImage, stage: StageFrames, mode: Mode
 ) -> None:
-    """And a huge page in it holds as well as any other."""
+    """And a huge page in it is as good as any other."""
     added = PhysRange.sized(8 << 30, 256 * MIB)
     stage = replace(stage, headers=PhysRange.sized(added.start + 4 * HUGE, HUGE))
     on = replace(machine(), memory_map=MemoryMap.of(pc_map().ranges, RangeSet((added,))))
@@ -343,8 +343,8 @@ def test_the_headers_fill_their_room_with_the_seal_and_no_more(kernel: KernelIma
 
 
 def test_the_stub_has_room_for_a_stage_of_single_pages(kernel: KernelImage) -> None:
-    """Adjacent pages make fewer exchanges, and the same need: a dry run, which assumes them,
-    says what the load will need."""
+    """Adjacent pages need fewer exchanges, but the same space: so a dry run, which assumes them,
+    reports what the load will need."""
     adjacent = replace(SWAP, image=tuple(0x28000000 + n * HUGE for n in range(64)))
     assert len(adjacent.exchanges(RangeSet())) == 1
     stubs = [

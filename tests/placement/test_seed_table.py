@@ -1,6 +1,6 @@
-"""The first golden file: the seed's nine rows, from its four buffers and its window.
+"""The first golden file: the nine rows of the 2007 table, from its four buffers and its window.
 
-Where the four go is not asked of today's rules: kexec-tools aligned differently in 2007.
+The places of the four do not come from today's rules: kexec-tools aligned differently in 2007.
 """
 
 from __future__ import annotations

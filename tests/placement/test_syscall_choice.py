@@ -1,4 +1,4 @@
-"""Which system call a load is made by, and the reason that is given for it."""
+"""Which system call makes a load, and the reason given."""
 
 from __future__ import annotations
 

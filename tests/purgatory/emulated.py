@@ -1,9 +1,9 @@
-"""A PC that is just enough for the stub: one CPU with real page tables, some RAM, a UART,
-a timer and three ways to reset. Executed by unicorn.
+"""A PC with just enough for the stub: one CPU with real page tables, some RAM, a UART, a timer and
+three ways to reset. Executed by unicorn.
 
-What unicorn does not do is done here. It never delivers an exception through the guest's IDT:
-`_interrupt` does, from the gates that the stub has written. And a fault that no hook sees is
-swallowed, so every hook is there and `run` names the end it has seen.
+It adds what unicorn lacks. Unicorn never delivers an exception through the guest's IDT:
+`_interrupt` does, using the gates that the stub has written. A fault without a hook is ignored
+silently, so every hook is installed and `run` returns how the run ended.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from unicorn import (
 from unicorn import x86_const as x86
 
 Uc: Any = vars(unicorn)["Uc"]
-"""unicorn's own types are those of two Pythons at once: no checker takes them."""
+"""No type checker accepts unicorn's own types, which are for Python 2 and 3 at once."""
 
 MIB = 1 << 20
 LARGE_PAGE = 2 * MIB
 
 RAM = ((0, 16 * MIB), (0x123400000, 4 * MIB))
-"""Address and size in bytes: what the identity map covers, below and above 4 GiB."""
+"""Address and size in bytes of the memory in the identity map, below and above 4 GiB."""
 PAGE_TABLES = 0x200000
 
 STUB = 0x100000
@@ -65,23 +65,23 @@ class End(Enum):
 
 @dataclass
 class Pc:
-    """The machine. The fields are how its devices behave; change them before `run`."""
+    """The machine. The fields control how its devices behave; change them before `run`."""
 
     uart: int = COM1
-    """Its first port; there is no other UART."""
+    """First port of the only UART."""
     uart_status: int | None = None
-    """What the line status register always reads; None: a UART that works."""
+    """Constant value of the line status register; None for a working UART."""
     pit_reads: int | None = 3
-    """Reads of port 0x61 until a count has run out; None: the timer never counts."""
+    """Reads of port 0x61 until a count has ended; None: the timer never counts."""
     pit_port: int | None = None
-    """What port 0x61 always reads; None: a timer that works."""
+    """Constant value of port 0x61; None for a working timer."""
     keyboard_status: int = 0
     cf9_works: bool = True
     keyboard_works: bool = True
 
     serial: bytearray = field(default_factory=bytearray)
     writes: list[tuple[int, int]] = field(default_factory=list)
-    """Port writes but those to the UART: (port, value)."""
+    """Port writes except those to the UART: (port, value)."""
     reads: int = 0
     """Port reads."""
     faults: list[int] = field(default_factory=list)
@@ -118,7 +118,7 @@ class Pc:
     # -- running
 
     def run(self, stub: int = STUB, entry: int = ENTRY, seconds: int = 60) -> End:
-        """Enter at `stub`; stop at `entry` or when the machine is at an end."""
+        """Enter at `stub`; stop at `entry` or when the machine stops."""
         self.uc.hook_add(UC_HOOK_MEM_WRITE, self._own_write, begin=stub, end=stub + 4095)
         self.uc.emu_start(stub, entry, timeout=seconds * SECOND)
         if self._end is not None:
@@ -136,7 +136,7 @@ class Pc:
         return value
 
     def interrupt_at(self, addr: int, vector: int, times: int = 1) -> None:
-        """Deliver this vector the first `times` that the instruction there is about to run."""
+        """Deliver this vector the first `times` times before the instruction there runs."""
         left = [times]
 
         def due(uc: Any, rip: int, size: int, _: object) -> None:
@@ -151,7 +151,7 @@ class Pc:
         return self.serial.decode("ascii")
 
     def passed(self, addr: int) -> list[int]:
-        """A list that gets the address each time that the instruction there runs."""
+        """A list to which the address is appended each time the instruction there runs."""
         seen: list[int] = []
         self.uc.hook_add(
             UC_HOOK_CODE, lambda uc, rip, size, _: seen.append(rip), begin=addr, end=addr
@@ -183,7 +183,7 @@ class Pc:
         self.uc.hook_add(UC_HOOK_CODE, read, begin=self.rdtsc, end=self.rdtsc)
         return looks
 
-    # -- the processor at the entry of a new image (reference: relocate_kernel_64.S), only worse
+    # -- the processor at the entry of a new image (reference: relocate_kernel_64.S), made worse
 
     def _page_tables(self) -> None:
         """Four levels, 2 MiB pages, present only where there is RAM."""
@@ -220,7 +220,7 @@ class Pc:
             self._deliver(vector, self.register("RIP"))
 
     def _deliver(self, vector: int, rip: int) -> None:
-        """What the processor does: Intel SDM volume 3, 6.14, without a change of stack."""
+        """As the processor does: Intel SDM volume 3, 6.14, without a change of stack."""
         _, base, limit, _ = self.uc.reg_read(x86.UC_X86_REG_IDTR)
         if limit < 16 * vector + 15:
             self._stop(End.TRIPLE_FAULT)
@@ -293,7 +293,7 @@ class Pc:
 
 
 GENERAL = ("RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", *(f"R{n}" for n in range(8, 16)))
-"""The general registers but RSP."""
+"""The general registers except RSP."""
 
 PUSH_A_CODE = (8, 10, 11, 12, 13, 14, 17, 21, 29, 30)
 """Vectors that push an error code (Intel SDM volume 3, table 6-1; AMD's 29 and 30)."""

@@ -1,5 +1,5 @@
-"""The stub under attack: whole jobs as the loader encodes them, executed, with a bit changed
-anywhere, with lists that lie about their length, in memory above 4 GiB."""
+"""The stub under attack: complete jobs as encoded by the loader are executed, with a bit changed
+anywhere, with lists of wrong lengths, in memory above 4 GiB."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SLOTS = tuple(base + PAGE * n for base in (LOW_ARENA, HIGH_ARENA) for n in range
 
 @dataclass(frozen=True)
 class Attack:
-    """A job, the bytes of its stage, and where its stub lies."""
+    """A job, the bytes of its stage, and the address of its stub."""
 
     job: X86StubJob
     staged: tuple[tuple[int, bytes], ...]
@@ -58,8 +58,8 @@ class Attack:
         return pc
 
     def rewrite(self, pc: Pc, addr: int, data: bytes) -> None:
-        """Change the tables, and their digest too: an attacker who knows the stub, or a
-        loader with a fault."""
+        """Change the tables, and their digest too, as an attacker who knows the stub or a faulty
+        loader would."""
         pc.write(addr, data)
         params = parse_params(pc.read(self.at, PAGE))
         records = pc.read(self.tables, params.tables_size)
@@ -86,8 +86,8 @@ def job_of(
 
 @st.composite
 def jobs(draw: st.DrawFn) -> Attack:
-    """Up to eight regions and six exchanges of pages, above and below 4 GiB; what a region
-    digests may be in an exchange, and mostly is."""
+    """Up to eight regions and six exchanges of pages, above and below 4 GiB; the pages of a region
+    may be in an exchange, and mostly are."""
     slots = draw(st.permutations(SLOTS))
     count = draw(st.integers(0, 6))
     pairs = list(zip(slots[:count], slots[count : 2 * count], strict=True))
@@ -105,7 +105,7 @@ def memory(pc: Pc) -> bytes:
 
 
 def exchanged(before: bytes, attack: Attack) -> bytes:
-    """What the arenas hold when the job is done."""
+    """The contents of the arenas when the job is done."""
     pages = {slot: before[n * PAGE : n * PAGE + PAGE] for n, slot in enumerate(SLOTS)}
     for item in attack.job.exchanges:
         pages[item.dest], pages[item.source] = pages[item.source], pages[item.dest]
@@ -141,7 +141,7 @@ def test_no_job_with_a_bit_changed_is_started(attack: Attack, data: st.DataObjec
 
 @pytest.mark.parametrize("number", range(12))
 def test_a_changed_digest_names_its_region(number: int) -> None:
-    """Even in tables that are whole by themselves."""
+    """Even in tables that are valid by themselves."""
     regions = [(SLOTS[n * 2] + n, noise(100 + n, n)) for n in range(12)]
     attack = job_of(regions, [(SLOTS[1], SLOTS[31], PAGE)])
     pc = attack.into(Pc())
@@ -169,7 +169,7 @@ def test_a_list_that_ends_early_or_late_is_not_used(field: int, count: int) -> N
 
 @pytest.mark.parametrize("kept", [0, 1])
 def test_a_region_list_that_ends_in_zeros_starts_nothing(kept: int) -> None:
-    """A record of zeros is a digest that nothing has, not the end of the list."""
+    """A record of zeros is a digest that nothing matches, not the end of the list."""
     pc = WHOLE.into(Pc())
     WHOLE.rewrite(pc, WHOLE.tables + kept * REGION_SIZE, bytes(REGION_SIZE))
     assert WHOLE.ends(pc) is End.HALTED
@@ -188,7 +188,7 @@ def test_an_exchange_of_nothing_moves_nothing() -> None:
 
 @pytest.mark.parametrize("field", [N_REGIONS, N_EXCHANGES])
 def test_a_count_beyond_all_memory_ends_in_words(field: int) -> None:
-    """The digest runs off the memory that is mapped: an exception, reported."""
+    """The digest runs past mapped memory: an exception, which is reported."""
     pc = WHOLE.into(Pc())
     pc.write(STUB + field, struct.pack("<I", 0xFFFFFF))
     assert WHOLE.ends(pc) is End.HALTED
@@ -205,7 +205,7 @@ def test_a_region_that_runs_off_the_memory_ends_in_words() -> None:
 
 
 def test_everything_above_4_gib() -> None:
-    """Stub, tables, stage, window, entry and boot_params: no address is cut to 32 bits."""
+    """Stub, tables, stage, window, entry and boot_params: no address is truncated to 32 bits."""
     entry, boot_params = HIGH + 0x300200, HIGH + 0x310000
     image = noise(PAGE, 3)
     job = X86StubJob(
@@ -227,7 +227,7 @@ def test_everything_above_4_gib() -> None:
 
 @st.composite
 def overlapping(draw: st.DrawFn) -> list[tuple[int, int, int]]:
-    """Exchanges of which one page is named twice."""
+    """Exchanges in which one page occurs twice."""
     pages = draw(st.permutations(range(64)))
     count = draw(st.integers(2, 8))
     pairs = [[pages[2 * n], pages[2 * n + 1]] for n in range(count)]
@@ -245,7 +245,7 @@ def test_a_page_in_two_exchanges_is_refused(exchanges: list[tuple[int, int, int]
 @pytest.mark.parametrize("page", [0, 1, 2])
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_stub_its_stack_and_its_tables_are_not_exchanged(page: int, side: int) -> None:
-    """With so many exchanges that the tables have pages of their own."""
+    """With so many exchanges that the tables have their own pages."""
     many = [(SLOTS[0] + PAGE * (n + 100), HIGH + PAGE * (n + 100), PAGE) for n in range(200)]
     assert stub_memsz(0, 201) >= 3 * PAGE
     sides = [STUB + page * PAGE, LOW]

@@ -1,4 +1,4 @@
-"""The committed blob is what the source builds, and the records are where both sides say."""
+"""The committed blob is built from the source, and both sides agree where the records are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build(root: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The script and the source elsewhere."""
+    """Copy the script and the source elsewhere."""
     shutil.copytree(ROOT / "pykexec" / "purgatory", tmp_path / "pykexec" / "purgatory")
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "build-stub", tmp_path / "scripts")
@@ -101,7 +101,7 @@ def test_it_fits_a_page_and_its_scratch_another(symbols: dict[str, int]) -> None
 
 
 def offsets(layout: str) -> list[int]:
-    """Where each field of a struct format begins."""
+    """The offset of each field of a struct format."""
     items = re.findall(r"\d*[a-zA-Z]", layout)
     return [struct.calcsize("<" + "".join(items[:n])) for n in range(len(items) + 1)]
 

@@ -1,4 +1,4 @@
-"""The stub's other entries, executed: a small kernel of our own writes down what it finds."""
+"""The stub's other entries, executed: a small test kernel records the state it finds."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PROBES_32: dict[str, bytes] = {
     "inc eax": b"\x31\xc0\x40",  # in 64-bit mode 0x40 is a prefix, and EAX stays 0
     "efer": b"\xb9\x80\x00\x00\xc0\x0f\x32",
 }
-"""What puts each word into EAX; then it is stored. 32-bit code."""
+"""Code that loads each word into EAX, which is then stored. 32-bit code."""
 
 
 def kernel_32() -> bytes:
@@ -148,8 +148,8 @@ def test_the_64_bit_entry_of_what_is_not_linux() -> None:
 
 
 def test_entered_by_a_32_bit_kernel() -> None:
-    """Without paging, as another stub leaves the machine; checks and the entry are those of
-    64-bit mode again."""
+    """Without paging, as another stub leaves the machine; checks and entry are then those of 64-bit
+    mode."""
     at, page_tables, kernel = STUB + 0x4000, 0x400000, ENTRY + 0x1000
     records = tables([Region.of(kernel, b"\xfa\xf4")], ())
     told = StubParams(

@@ -1,4 +1,4 @@
-"""The stub's records: values to bytes and back, and what is refused on the way."""
+"""The stub's records: values to bytes and back, and what is refused."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_no_tables_need_no_address() -> None:
     assert params(tables=0, n_regions=0, n_exchanges=0).tables_size == 0
 
 
-# -- reading what someone else may have written
+# -- reading records from an untrusted source
 
 GOOD = stub_image(params())
 

@@ -1,7 +1,7 @@
-"""The way from the stub to real mode, executed: setup code of our own writes down what it finds.
+"""The path from the stub to real mode, executed: test setup code records the state it finds.
 
-unicorn takes the whole way, through 32-bit and 16-bit protected mode. What it has no part of is
-a BIOS: that one survives is tests/vm/test_real_mode.py's.
+unicorn executes the whole path, through 32-bit and 16-bit protected mode. It has no BIOS:
+tests/vm/test_real_mode.py tests that one still works.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROBES: dict[str, bytes] = {
     "msw": b"\x0f\x01\xe0",
     "flags": b"\x9c\x58",
 }
-"""What puts each word into AX; then it is stored. 16-bit code."""
+"""Code that loads each word into AX, which is then stored. 16-bit code."""
 DEVICES = [
     *((0x20, 0x11), (0xA0, 0x11)),
     *((0x21, 0x08), (0xA1, 0x70), (0x21, 0x04), (0xA1, 0x02), (0x21, 0x01), (0xA1, 0x01)),
@@ -62,7 +62,7 @@ def setup_code() -> bytes:
     ("setup", "code"), [(0x3000, 0x11010), (0x90000, 0x1000), (0x1000, 0x9E000), (0x8F000, 0x9FF10)]
 )
 def test_the_real_mode_entry(setup: int, code: int) -> None:
-    """Its state is boot.rst's; nothing below 0x500 is written."""
+    """The state is that of boot.rst; nothing below 0x500 is written."""
     params = StubParams(
         boot_params=0,
         entry=code,

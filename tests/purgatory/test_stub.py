@@ -1,5 +1,5 @@
-"""The machine code between two kernels, executed: it starts the kernel when everything
-matches, and in no other case."""
+"""The machine code between two kernels, executed: it starts the kernel if everything matches, and
+in no other case."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def noise(size: int, seed: int = 1) -> bytes:
 
 @dataclass
 class Load:
-    """A stub with all that belongs to it, laid out in a PC."""
+    """A stub with everything that belongs to it, placed in a PC."""
 
     regions: dict[int, bytes] = field(
         default_factory=lambda: {
@@ -82,7 +82,7 @@ class Load:
         regions = [Region.of(addr, contents) for addr, contents in self.regions.items()]
         for addr, contents in self.regions.items():
             pc.write(addr, contents)
-        # the exchanges by hand: the stub takes any multiple of 8, the builder only pages
+        # exchanges encoded by hand: the stub accepts any multiple of 8, the builder only pages
         records = tables(regions, ()) + b"".join(struct.pack("<QQQ", *e) for e in self.exchanges)
         pc.write(TABLES, records)
         if self.headers is not None:
@@ -99,7 +99,7 @@ class Load:
             tsc_khz=self.tsc_khz,
         ).with_tables(records, at=TABLES if records else 0, n_regions=len(regions))
         pc.write(self.at, stub_image(params))
-        # no one promises zeros behind the blob
+        # memory after the blob need not be zero
         pc.write(self.at + STUB_SIZE, b"\xa5" * (STUB_MEMSZ - STUB_SIZE))
         return pc
 
@@ -269,7 +269,7 @@ def test_an_address_that_is_not_canonical() -> None:
 
 @pytest.mark.parametrize(("reset_seconds", "end"), [(0, End.HALTED), (1, End.TRIPLE_FAULT)])
 def test_a_fault_in_the_handler_ends_without_words(reset_seconds: int, end: End) -> None:
-    """The handler itself is broken: the second fault must not run it again."""
+    """The handler itself is faulty: a second fault must not run it again."""
     pc = Load(reset_seconds=reset_seconds).into(Pc())
     pc.write(STUB + PARAMS_OFFSET + 24, struct.pack("<Q", NOT_MAPPED))
     code = pc.read(STUB, STUB_SIZE)
@@ -311,7 +311,7 @@ ARENA = 0x8000
 
 @st.composite
 def disjoint_exchanges(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
-    """Up to six exchanges of words, anywhere in the two arenas, that do not meet."""
+    """Up to six exchanges of words, anywhere in the two arenas, that do not overlap."""
     sizes = draw(st.lists(st.integers(1, 300).map(lambda n: 8 * n), max_size=6))
     slots = draw(
         st.permutations(
@@ -355,7 +355,8 @@ def test_exchanges_do_what_the_model_does_and_twice_restores(
 
 
 def test_what_waits_elsewhere_is_checked_there_and_runs_here() -> None:
-    """The crash stub's case: the digest is of the stage, the kernel starts at the dest."""
+    """The case of the crash stub: the digest is of the stage, the kernel starts at the
+    destination."""
     image, old = noise(0x3000, 7), noise(0x3000, 8)
     stage, dest = HIGH + 0x4000, ENTRY & ~0xFFF
     exchange = Exchange(dest, stage, 0x3000)
@@ -383,7 +384,8 @@ def test_the_processor_serialises_between_the_exchange_and_the_kernel() -> None:
 
 
 def test_the_last_character_gets_out_before_the_kernel_clears_the_fifo() -> None:
-    """A UART that takes everything and never says that it is empty: waited for, in bounds."""
+    """With a UART that accepts everything and never reports that it is empty, the wait is
+    bounded."""
     pc, end = run(Load(), Pc(uart_status=0x20))
     assert (end, pc.text) == (End.STARTED, CHECKING + STARTING)
     assert 0x20000 <= pc.reads <= 0x20000 + len(pc.text)
@@ -404,7 +406,7 @@ def test_a_dead_uart_costs_no_more_than_a_moment(status: int, good: bool) -> Non
 @pytest.mark.parametrize("good", [True, False])
 @pytest.mark.parametrize("port", [0x2F8, 0xE010, 0xFFF8])
 def test_another_serial_port(good: bool, port: int) -> None:
-    """Every port that is not this UART's would fail the test."""
+    """An access to any port of another UART would fail the test."""
     load = Load(serial_port=port)
     pc = load.into(Pc(uart=port))
     if not good:
@@ -531,7 +533,7 @@ CF9, KEYBOARD = [(0xCF9, 2), (0xCF9, 6)], [(0x64, 0xFE)]
 
 
 def refused(pc: Pc, seconds: int = 1) -> End:
-    """A load with a wrong region on this PC."""
+    """A load with a damaged region on this PC."""
     load = Load(reset_seconds=seconds)
     load.into(pc)
     pc.flip(next(iter(load.regions)))

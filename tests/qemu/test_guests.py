@@ -1,4 +1,4 @@
-"""What is put into a guest: an archive that others can read, and a Python that runs from it."""
+"""The contents of a guest: an archive that other tools can read, and a Python that runs from it."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ print(*(m.__file__ for m in sys.modules.values() if getattr(m, "__file__", None)
 
 
 def test_no_guest_outside_of_a_guest() -> None:
-    """The one thing that stands between its main() and this machine."""
+    """The only check that keeps its main() from running on this machine."""
     with pytest.raises(NotInAGuest):
         only_in_a_guest()
 
 
 def test_the_python_of_a_guest_runs_from_its_tree(first: Tree, tmp_path: Path) -> None:
-    """Whatever it imports is of the tree."""
+    """Everything it imports is in the tree."""
     unpack(first, tmp_path)
     done = subprocess.run(
         [f"{tmp_path}{interpreter()}", "-S", "-c", SHOW],

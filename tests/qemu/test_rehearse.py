@@ -1,4 +1,4 @@
-"""What is made of the words of two guests; real ones are in tests/vm/test_rehearse.py."""
+"""How the output of two guests is interpreted; real guests are in tests/vm/test_rehearse.py."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ time.sleep(float(open("stays").read()))
 
 @pytest.fixture
 def speaker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in QEMU's place, first on PATH; what it says is in the file `said`."""
+    """A program in place of QEMU, first on PATH; it prints the file `said`."""
     (folder / "bin").mkdir()
     (folder / "bin" / PROGRAM).write_text(SPEAKER)
     (folder / "bin" / PROGRAM).chmod(0o755)
@@ -69,7 +69,7 @@ def say(*messages: dict[str, Any]) -> None:
 
 @pytest.fixture
 def story(run: Run, run_json: RunJson) -> list[dict[str, Any]]:
-    """A load and a crash, as two guests would tell them: those of a simulated machine."""
+    """A load and a crash of a simulated machine, as two guests would report them."""
     run("machine", "create", "m", "--memory", "128M")
     words = ["load", "bzImage", "--machine", "m", "--crash-by-normal", "--crash-size", "32M"]
     plan = run_json(*words)
@@ -131,7 +131,7 @@ def test_a_machine_that_ends(run_json: RunJson, speaker: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_it(speaker: Path, number: int) -> None:
     say({"step": "on"})
-    if number != signal.SIGKILL:  # then it is not the kernel that ends it
+    if number != signal.SIGKILL:  # otherwise the kernel ends it
         (speaker / "bin" / "setpriv").write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
         (speaker / "bin" / "setpriv").chmod(0o755)
     (speaker / "tmp").mkdir()
@@ -207,7 +207,7 @@ def test_a_machine_without_a_dump(
 
 
 def test_a_guest_that_never_stops_talking() -> None:
-    """What is there to be read when the time is over is not waited for, nor read."""
+    """Output that is available after the timeout is neither waited for nor read."""
     pairs = [socket.socketpair() for _ in range(2)]
     pairs[1][1].sendall(b'{"step": "on"}\n')
     session = Session(pairs[0][0], pairs[1][0], io.BytesIO())

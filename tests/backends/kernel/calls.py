@@ -1,4 +1,4 @@
-"""KernelCalls that reach no kernel: they are written down, with the bytes of each segment."""
+"""KernelCalls that do not reach a kernel: they are recorded, with the bytes of each segment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pykexec.syscalls import SyscallError
 
 @dataclass(frozen=True)
 class Loaded:
-    """One kexec_load(2), with the bytes that each segment had."""
+    """One kexec_load(2), with the bytes of each segment."""
 
     entry: int
     flags: KexecFlag
@@ -34,7 +34,7 @@ class Loaded:
 
 @dataclass
 class Calls:
-    """What was asked, and what is answered: an errno by the call's name."""
+    """The calls made, and the results to return: an errno by the call's name."""
 
     shutdown_folders: tuple[Path, ...] = ()
 
@@ -45,7 +45,7 @@ class Calls:
     """Command lines of kexec_file_load, as bytes."""
     unloads: list[KexecFlag] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """The other calls, in their order."""
+    """The other calls, in order."""
     errors: dict[str, int] = field(default_factory=dict)
 
     def kexec_load(

@@ -1,5 +1,5 @@
-"""A backend on a model of a machine: its calls reach no kernel, and both of its bays take huge
-pages from one pool, which counts as the kernel's does (mm/hugetlb.c)."""
+"""A backend on a model of a machine: its calls do not reach a kernel, and both of its bays take
+huge pages from one pool, which counts as the kernel's does (mm/hugetlb.c)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RESERVED = PhysRange.sized(0x3F000000, 128 << 10)
 
 
 class Killed(BaseException):
-    """kill -9: nothing of ours runs after it, since whatever is done next is killed too."""
+    """kill -9: no code of the program runs after it, because every further step is killed too."""
 
 
 @dataclass
 class HugeMemory:
-    """Frames that can become huge pages, and those of the pool that are idle or in use."""
+    """Frames that can become huge pages, and those in the pool, idle or in use."""
 
     buddy: list[int]
     idle: list[int] = field(default_factory=list)
@@ -35,9 +35,9 @@ class HugeMemory:
     surplus: int = 0
     overcommit: int = 0
     thief_is_quick: int = 0
-    """How often it comes between two steps of ours."""
+    """How often the thief runs between two steps of the program."""
     thief_wants: int = 1
-    """Pages at once."""
+    """Pages that it takes at a time."""
     stolen: list[int] = field(default_factory=list)
     kill_at: int = 0
     """The step at which the program is killed; 0 for never."""
@@ -75,7 +75,7 @@ class HugeMemory:
         return self.pool
 
     def take(self, count: int) -> list[int] | None:
-        """hugetlb_acct_memory: all that are wanted, for whoever asks, or none."""
+        """hugetlb_acct_memory: all requested pages, for any process, or none."""
         new = max(0, count - len(self.idle))
         if new > len(self.buddy) or (new and self.surplus + new > self.overcommit):
             return None
@@ -86,7 +86,7 @@ class HugeMemory:
         return found
 
     def free(self, frame: int) -> None:
-        """free_huge_folio: to the system as long as there is any surplus."""
+        """free_huge_folio: to the system as long as there is a surplus."""
         self.used.remove(frame)
         if self.surplus:
             self.surplus -= 1
@@ -96,19 +96,19 @@ class HugeMemory:
             self.idle.append(frame)
 
     def others(self) -> None:
-        """Another process, which looks for huge pages all the time."""
+        """Another process, which tries to get huge pages all the time."""
         for _ in range(self.thief_is_quick):
             self.stolen += self.take(self.thief_wants) or []
 
 
 @dataclass
 class Pages:
-    """One file of its pages; stage.HugePageSystem."""
+    """One file of huge pages; implements stage.HugePageSystem."""
 
     memory: HugeMemory
     file: dict[int, int] = field(default_factory=dict)
     contents: dict[int, bytearray] = field(default_factory=dict)
-    """Of each frame; zeros behind what was written."""
+    """The contents of each frame, without trailing zeros."""
     mounted: bool = False
 
     def pool(self) -> int:
@@ -189,7 +189,7 @@ class Pages:
 
 
 class ModelCalls(Calls):
-    """Killed before or after a load, as any other step; what is armed is the last load."""
+    """Killed before or after a load, like any other step; the last load is the armed one."""
 
     memory: HugeMemory
     loaded = False
@@ -209,7 +209,7 @@ class ModelCalls(Calls):
 
 
 class ModelBackend(KernelBackend):
-    """One program; another one on the same machine is made with the same calls and pages."""
+    """One program; make another one on the same machine with the same calls and pages."""
 
     def __init__(self, calls: ModelCalls, folder: Path, pages: tuple[Pages, Pages]) -> None:
         super().__init__(calls, folder, self.read)
@@ -226,7 +226,7 @@ class ModelBackend(KernelBackend):
         )
 
     def before_it_is_used(self) -> None:
-        """Between the digest of a file and its use."""
+        """A hook between the digest of a file and its use."""
 
     def refuse_replacing(self, slot: Slot) -> None:
         super().refuse_replacing(slot)
@@ -243,7 +243,7 @@ class ModelBackend(KernelBackend):
 
 @dataclass
 class Rig:
-    """A machine, and programs on it one after the other."""
+    """A machine, and programs that run on it one after the other."""
 
     folder: Path
     memory: HugeMemory = field(default_factory=lambda: HugeMemory.of(200))
@@ -258,7 +258,7 @@ class Rig:
 
     @property
     def as_found(self) -> bool:
-        """Nothing is taken, mounted or noted."""
+        """Whether nothing is taken, mounted or recorded."""
         left = [*(self.folder / "run").rglob("*.json")]
         taken = [pages for pages in self.pages if pages.file or pages.mounted]
         return not (left or taken or self.memory.total or self.memory.overcommit)

@@ -1,4 +1,4 @@
-"""What the real backend refuses before it asks the kernel anything."""
+"""What the real backend refuses before it calls the kernel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.builders import make_bzimage, make_machine, segment, write
 
 @pytest.fixture
 def backend(tmp_path: Path) -> KernelBackend:
-    """One that has a crash by normal in the crash slot, by its record."""
+    """A backend with a crash by normal in the crash slot, according to its record."""
     folder = tmp_path / "run"
     folder.mkdir()
     made = KernelBackend(Calls(), folder)
@@ -86,14 +86,14 @@ def test_an_interrupted_load_is_not_started(backend: KernelBackend) -> None:
 
 
 def test_a_panic_that_does_not_come_starts_nothing_else(tmp_path: Path) -> None:
-    """The stub runs after a panic only: a reboot would start whatever the normal slot has."""
+    """The stub only runs after a panic: a reboot would start whatever the normal slot has."""
     calls = Calls()
     KernelBackend(calls, tmp_path).start(Start.PANIC)
     assert calls.others == ["sync", "panic"]
 
 
 class CallsThatAreInterrupted(Calls):
-    """A signal comes while the kernel loads, and is heard when it is done."""
+    """A signal arrives while the kernel loads, and is handled when the load is done."""
 
     def kexec_load(
         self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
@@ -104,7 +104,7 @@ class CallsThatAreInterrupted(Calls):
 
 
 def test_an_image_goes_before_the_memory_it_relies_on(tmp_path: Path) -> None:
-    """Else a panic would find the stub armed, and its stage given back."""
+    """Otherwise a panic would find the stub armed, and its stage released."""
     calls = CallsThatAreInterrupted()
     backend = KernelBackend(calls, tmp_path)
     with pytest.raises(SystemExit):
@@ -124,7 +124,7 @@ def test_a_load_that_the_kernel_refuses_leaves_the_image_of_others(tmp_path: Pat
 
 
 class CallsThatAnotherMakesToo(Calls):
-    """While the kernel reads the files another pykexec tries to change it."""
+    """Another pykexec tries to change the image while the kernel reads the files."""
 
     folder: Path
 

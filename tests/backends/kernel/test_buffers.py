@@ -1,4 +1,4 @@
-"""The bytes that the kernel would read at the addresses it is given."""
+"""The bytes that the kernel would read at the addresses that it is passed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing lets a kernel act but `KernelCalls`, and only what may be lost has those of the
+"""Only `KernelCalls` can make a kernel act, and only code for expendable machines uses those of the
 machine that it runs on."""
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ PACKAGE = Path(pykexec.__file__).parent
 TESTS = Path(__file__).parents[2]
 CALLS = "backends/kernel/calls.py"
 ENTRIES = {CALLS, "cli/kexec8/program.py", "cli/run/real.py", "qemu/first.py"}
-"""The last one is the first process of a machine in QEMU."""
+"""The last one is the first process of a QEMU guest."""
 MAY_BE_LOST = ("vm/", "contract/rig.py")
-"""Tests for a guest; the contract suite asks a real kernel only where it is told to."""
+"""Tests for a guest; the contract suite uses a real kernel only on request."""
 WAYS_OUT = re.compile(
     r"libc\.(kexec_load|kexec_file_load|reboot_kexec|f?init_module|delete_module)\b|sysrq-trigger"
     r"|\bos\.(sync|system|popen|exec|spawn|posix_spawn|fork|kill)"
@@ -26,13 +26,13 @@ PROGRAMS = re.compile(r"import (subprocess|socket|multiprocessing|pty|asyncio)\b
 
 
 def files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Each Python file's name below `folder`, and its text."""
+    """The name and text of each Python file below `folder`."""
     for path in sorted(folder.rglob("*.py")):
         yield str(path.relative_to(folder)), path.read_text()
 
 
 def names(text: str) -> set[str]:
-    """What a file names in its code; strings and comments do not count."""
+    """The names in a file's code; strings and comments do not count."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Name):
@@ -60,8 +60,8 @@ def test_only_entry_points_act_on_this_machine() -> None:
 
 
 def test_no_test_does() -> None:
-    """The drop-in as a program is for the oracle, which stands between it and the kernel, and
-    for a test that ends it before it has read its words."""
+    """Only the oracle, which intercepts its system calls, and a test that ends it before it reads
+    its arguments run the drop-in as a program."""
     doors = {"ThisKernel", "this_kernel", "kernel_backend"}
     found = {name for name, text in files(TESTS) if doors & names(text)}
     assert {name for name in found if not name.startswith(MAY_BE_LOST)} == set()

@@ -1,4 +1,4 @@
-"""Whether each slot has what pykexec put there: kallsyms and kcore of our own, with a struct
+"""Whether each slot has what pykexec put there: with a made-up kallsyms and kcore, and a struct
 kimage in each slot."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def kernel(
     pointers: tuple[int, int] = (NORMAL, CRASH),
     kallsyms: str = KALLSYMS,
 ) -> Folder:
-    """With these in its slots."""
+    """A kernel with these images in its slots."""
     proc = folder / "proc"
     proc.mkdir()
     words = b"".join(pointer.to_bytes(8, "little") for pointer in pointers)
@@ -56,7 +56,7 @@ def test_ours(tmp_path: Path, slot: Slot) -> None:
 
 @pytest.mark.parametrize("slot", SLOTS)
 def test_another_programs(tmp_path: Path, slot: Slot) -> None:
-    """Of the same entry, and a byte longer."""
+    """With the same entry, and one byte longer."""
     ours = OURS[slot]
     longer = (*ours.segments[:-1], replace(ours.segments[-1], bufsz=ours.segments[-1].bufsz + 1))
     other = make_struct(1, longer, entry=ours.entry)
@@ -74,7 +74,7 @@ def test_another_programs(tmp_path: Path, slot: Slot) -> None:
 
 @pytest.mark.parametrize("slot", SLOTS)
 def test_none_is_loaded(tmp_path: Path, slot: Slot) -> None:
-    """The kernel says so itself, and status with it."""
+    """The kernel reports this itself, and so does status."""
     check_image(OURS[slot], kernel(tmp_path, pointers=(0, 0)))
 
 

@@ -1,4 +1,4 @@
-"""A struct kimage and its list pages as bytes, as two layouts of the kernel have them."""
+"""A struct kimage and its list pages as bytes, in two layouts of the kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Words = Sequence[int]
 
 
 class Bytes:
-    """Memory with holes: addresses are not translated."""
+    """Memory with holes, without address translation."""
 
     def __init__(self, pieces: dict[int, bytes]) -> None:
         self.pieces = pieces

@@ -1,4 +1,4 @@
-"""Which way of a crash by normal a machine allows, and what it says of the others."""
+"""Which modes of crash by normal a machine allows, and the reasons against the others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_region_that_the_stub_would_exchange_is_none() -> None:
 
 
 def test_kernel_swap_is_never_chosen_by_itself() -> None:
-    """No panic starts it: who wants it has to ask for it."""
+    """No panic starts it: it must be requested."""
     with pytest.raises(NoMode) as caught:
         choose_modes(SWAPS, None)
     assert caught.value.message == (
@@ -87,7 +87,7 @@ def test_nothing_works_and_each_reason_is_said() -> None:
 
 
 def test_the_remedy_names_the_file_to_change() -> None:
-    """Of the boot loader, and as much as this machine needs: 4 KiB for each GiB of RAM."""
+    """The boot loader's file, and the size that this machine needs: 4 KiB for each GiB of RAM."""
     ram = MemoryMap.of([MemoryRange(PhysRange(0, 64 << 30), RangeType.RAM)])
     grub = BootLoader("/etc/default/grub", "update-grub")
     machine = replace(SWAPS, memory_map=ram, bootloader=grub)

@@ -1,4 +1,4 @@
-"""The record of what pykexec loaded: whole or refused, never half."""
+"""The record of what pykexec loaded is read completely or refused."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_garbage_is_refused(tmp_path: Path, raw: bytes) -> None:
 
 
 def test_it_is_for_root_alone(tmp_path: Path) -> None:
-    """As /run/pykexec is: exit status 4, and not a broken record."""
+    """Like /run/pykexec: exit status 4, not the error for a damaged record."""
     folder = tmp_path / "run"
     folder.mkdir(mode=0)
     user = os.geteuid()

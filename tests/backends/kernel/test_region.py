@@ -1,5 +1,5 @@
-"""A region of the real kernel: what the module is told, each refusal beforehand, and each errno
-afterwards. The calls are written down; no kernel is asked."""
+"""A region of the real kernel: the module's parameters, each refusal before the call, and each
+errno after it. The calls are recorded and do not reach a kernel."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_module_is_told_addresses_and_size(root: Folder, tmp_path: Path) -> 
 
 
 def test_a_module_that_was_named(root: Folder, tmp_path: Path) -> None:
-    """Another kernel's is refused before it is inserted."""
+    """A module for another kernel is refused before it is inserted."""
     calls = Calls()
     path = tmp_path / "mine.ko"
     path.write_bytes(make_module())
@@ -124,7 +124,7 @@ REFUSALS: list[tuple[Change, str, int]] = [
 def test_a_machine_that_lacks_something(
     change: Change, code: str, status: int, root: Folder, tmp_path: Path
 ) -> None:
-    """Refused with a hint, and the kernel is not asked."""
+    """Refused with a hint, without calling the kernel."""
     calls = Calls()
     with pytest.raises(KexecError) as caught:
         make(backend(calls, tmp_path, change(READY), READY), root=root)
@@ -182,7 +182,7 @@ def test_what_the_kernel_refuses(
 
 
 class Life:
-    """A machine on which insert and remove do what they say."""
+    """A machine on which inserting and removing the module works."""
 
     def __init__(self, tmp_path: Path, machine: Machine = READY) -> None:
         self.calls = Calls()
@@ -240,7 +240,7 @@ def test_a_large_image_gets_a_larger_region(life: Life) -> None:
     ],
 )
 def test_a_load_that_makes_none(tmp_path: Path, machine: Machine, mode: Mode | None) -> None:
-    """Not wanted, there already, or no module."""
+    """It is not wanted, exists already, or there is no module."""
     life = Life(tmp_path, machine)
     assert region.with_region(life.backend, mode, lambda: "loaded") == "loaded"
     assert life.calls.others == []
@@ -264,7 +264,7 @@ def test_release_removes_the_module(tmp_path: Path) -> None:
 
 
 def test_what_the_module_left_behind_is_released_by_the_kernel(tmp_path: Path) -> None:
-    """It was removed while an image was loaded."""
+    """The module was removed while an image was loaded."""
     calls = Calls()
     release(backend(calls, tmp_path, with_region(READY, inserted=False), READY))
     assert calls.others == ["crash size 0"]

@@ -1,5 +1,5 @@
-"""A crash by normal that takes the place of one that is armed: armed is always the old one or the
-new one, and whatever stops the program, nothing is lost but what is said."""
+"""A crash by normal that replaces an armed one: either the old or the new one is always armed, and
+however the program is stopped, nothing is lost except what is reported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def loaded(
     replaces: bool = True,
     backend: ModelBackend | None = None,
 ) -> LoadedPlan:
-    """A load whose command line has a word of its own."""
+    """A load with a distinct word on its command line."""
     wanted = LoadRequest(
         kind=ImageKind.CRASH_BY_NORMAL,
         initrd=Built(name.encode() * 5000),
@@ -64,14 +64,14 @@ def loaded(
 
 
 def check(rig: Rig) -> None:
-    """What `status` looks at, but for the kernel's own memory."""
+    """The checks of `status`, except those of the kernel's own memory."""
     backend = rig.backend()
     assert not backend.bays.torn
     assert backend.staged.check() is not None
 
 
 def is_armed(rig: Rig, name: str) -> bool:
-    """The stub names regions of the stage, which have the bytes of this image."""
+    """Whether the stub names regions of the stage that have the bytes of this image."""
     return rig.calls.armed is not None and any(
         name.encode() * 5000 in page for pages in rig.pages for page in pages.contents.values()
     )
@@ -133,7 +133,7 @@ def test_without_memory_for_both_the_old_one_goes_first(rig: Rig) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.IN_PLACE, None])
 def test_what_can_never_fit_leaves_what_is_armed(rig: Rig, mode: Mode | None) -> None:
-    """Neither beside it nor in its place."""
+    """It fits neither beside it nor in its place."""
     arm(rig, "one")
     wanted = LoadRequest(
         kind=ImageKind.CRASH_BY_NORMAL, crash_size=600 * MIB, mode=mode, replaces=True
@@ -146,7 +146,7 @@ def test_what_can_never_fit_leaves_what_is_armed(rig: Rig, mode: Mode | None) ->
 
 
 def test_a_better_mode_counts_more_than_the_gap(rig: Rig) -> None:
-    """Scattered pages beside it would do for stub-swap: that would stay so for months."""
+    """Scattered pages beside it would allow only stub-swap, which would then stay for months."""
     rig.memory.buddy[40:] = [0x20000000 + number * 4 * MIB for number in range(60)]
     arm(rig, "one", None)
     done = arm(rig, "two", None)
@@ -163,7 +163,7 @@ def test_a_load_that_lost_what_was_armed_says_so(rig: Rig) -> None:
     taken = rig.pages[0].give_back
 
     def lost(index: int) -> None:
-        """Whoever needs memory is quicker than we are."""
+        """Another process that needs memory is faster."""
         taken(index)
         rig.memory.buddy.clear()
 
@@ -206,7 +206,7 @@ def test_an_image_that_another_program_freed_holds_no_memory_beside_the_new_one(
 
 
 class Refusing(ModelCalls):
-    """A kernel that refuses an image, before it frees the one it has or after."""
+    """A kernel that refuses an image, before or after it frees the present one."""
 
     errno = 0
     frees_first = False
@@ -289,7 +289,7 @@ def test_a_load_that_fails_before_the_call_leaves_what_is_armed(rig: Rig) -> Non
 
 
 def steps_of_a_replacement(folder: Path) -> tuple[int, int]:
-    """The first step of one, and the last."""
+    """The first and the last step of a replacement."""
     rig = Rig(folder)
     arm(rig, "one")
     first = rig.memory.steps + 1
@@ -298,8 +298,8 @@ def steps_of_a_replacement(folder: Path) -> tuple[int, int]:
 
 
 def test_killed_at_every_step(tmp_path: Path) -> None:
-    """Armed is the old one, the new one, or it is said that it is not known; whoever comes next
-    arms anew or gives back all."""
+    """The old or the new one is armed, or the state is reported as unknown; the next program
+    re-arms or releases everything."""
     write(tmp_path, "vmlinuz", make_bzimage())
     (tmp_path / "counted").mkdir()
     write(tmp_path / "counted", "vmlinuz", make_bzimage())

@@ -1,4 +1,4 @@
-"""Which huge pages are kept. Frames are drawn in units of 2 MiB: run([8, 9, 10])."""
+"""Which huge pages are kept. Frames are in units of 2 MiB: run([8, 9, 10])."""
 
 from __future__ import annotations
 

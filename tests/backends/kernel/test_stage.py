@@ -1,4 +1,4 @@
-"""The stage on a model of a machine's huge pages, killed at every step it makes."""
+"""The stage on a model of a machine's huge pages, killed at every step."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ GIB = 8
 
 
 class Killed(BaseException):
-    """kill -9: nothing after it runs, `except` neither (see `survive`)."""
+    """kill -9: nothing runs after it, not even `except` (see `survive`)."""
 
 
 class Machine:
-    """Huge pages of a machine: frames are handed out in a given order."""
+    """Huge pages of a machine: frames are allocated in a given order."""
 
     def __init__(self, order: list[int], pool: int = 0, kill_at: int = 0) -> None:
         self.order, self.size, self.first_pool = order, pool, pool
@@ -78,7 +78,7 @@ class Machine:
         return ()
 
     def reserve(self, first: int, count: int) -> bool:
-        """Out of the pages that a split has brought, or as surplus."""
+        """From the pages that a split provided, or as surplus."""
         self.step()
         if first + count > len(self.order):
             return False
@@ -112,7 +112,7 @@ class Machine:
         return self.gibs
 
     def set_gib_pages(self, count: int) -> None:
-        """It is made of `one_gib`, as long as no page of the file is in the way."""
+        """It is made from `one_gib`, unless a page of the file is in the way."""
         assert self.gibs is not None
         self.step()
         if count < self.gibs or (self.one_gib and not self.file):
@@ -324,7 +324,7 @@ def test_memory_is_not_compacted_for_nothing(journal: Journal) -> None:
 def killed(
     build: Callable[[], Machine], kill_at: int, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> Machine:
-    """A machine on which a take was killed, for good: the releasing in `except` did not run."""
+    """A machine on which taking pages was killed: the cleanup in `except` did not run."""
 
     def dead(*_: object) -> None:
         raise Killed
@@ -339,8 +339,8 @@ def killed(
 
 
 def scattered(pool: int = 5) -> Machine:
-    """No two huge pages side by side, and one page of 1 GiB that is somebody's; the kernel can
-    make another."""
+    """No two huge pages are adjacent, and one page of 1 GiB belongs to another process; the kernel
+    can make another."""
     machine = Machine(at(10, 12, 14, 16, 18), pool)
     machine.gibs = machine.first_gibs = 1
     machine.one_gib = at(*range(32, 32 + GIB))
@@ -393,7 +393,7 @@ KILLED = [
     *((plain, kill_at) for kill_at in range(1, 29)),
     *((scattered, kill_at) for kill_at in range(1, 67)),
 ]
-"""Each step of a take."""
+"""Each step of taking pages."""
 
 
 @pytest.mark.parametrize("build", [plain, scattered])

@@ -1,5 +1,5 @@
-"""Any process may map huge pages, and one that does so all the time is quicker than we are: the
-stage is taken all the same, or it is said who has them."""
+"""Any process may map huge pages, and one that does so all the time is faster: the stage is still
+allocated, or the error names the process that has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def machine(quick: int, wants: int, count: int = 2000) -> Pages:
 
 
 def nothing_of_ours(pages: Pages) -> bool:
-    """The pool is as large as it was, and what the thief has goes when it goes."""
+    """The pool has its old size, and the thief's pages are freed when it ends."""
     memory = pages.memory
     memory.thief_is_quick = 0
     if pages.file or pages.mounted or memory.overcommit or memory.pool:
@@ -46,7 +46,7 @@ def test_the_stage_is_taken(tmp_path: Path, quick: int, wants: int) -> None:
 
 
 def test_what_others_can_take_meanwhile_is_bounded(tmp_path: Path) -> None:
-    """They could have all memory otherwise, which no OOM killer gives back."""
+    """Otherwise they could take all memory, which no OOM killer frees."""
     pages, journal = machine(2, 3), Journal(tmp_path)
     take(pages, journal, WANTED, limit=1000)
     assert 0 < len(pages.memory.stolen) <= LOST_MAX
@@ -76,7 +76,7 @@ def test_who_has_left_too_little_is_said_too(tmp_path: Path) -> None:
 
 
 def test_idle_pages_of_the_pool_are_made_up_for(tmp_path: Path) -> None:
-    """They are an administrator's, for a program that is to start."""
+    """The administrator reserved them for a program that is still to start."""
     pages, journal = machine(0, 0), Journal(tmp_path)
     pages.set_pool(20)
     take(pages, journal, WANTED, limit=1000)

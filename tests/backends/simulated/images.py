@@ -1,6 +1,6 @@
-"""Capture images made by hand: a stub, a zero page, something for a kernel, a window.
+"""Capture images made by hand: a stub, a zero page, something in place of a kernel, a window.
 
-No placement layer here: what is tested must not depend on what plans.
+The placement layer is not used: tests must not depend on it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NORMAL = KexecFlag(KEXEC_ARCH_X86_64)
 
 
 def noise(size: int, name: str) -> bytes:
-    """Bytes that are no zeros and repeat from run to run."""
+    """Nonzero bytes that are the same in every run."""
     return hashlib.shake_128(name.encode()).digest(size)
 
 
@@ -69,11 +69,11 @@ class CaptureImage:
     own: tuple[PhysRange, ...]
     """RAM of the capture kernel: its e820."""
     elfcorehdr: PhysRange
-    """The room for the ELF core headers; outside of `own`."""
+    """The space for the ELF core headers, outside of `own`."""
     kernel: PhysRange
 
     def sealed(self, headers: bytes) -> bytes:
-        """The whole segment of the headers, with the seal at its end."""
+        """The complete segment of the headers, with the seal at its end."""
         room = self.elfcorehdr.size - SEAL_SIZE
         assert len(headers) <= room
         seal = bytes(Seal.of(self.elfcorehdr.start, headers))
@@ -81,7 +81,7 @@ class CaptureImage:
 
 
 def core_headers(machine: Machine, loaded: Loaded, addr: int) -> bytes:
-    """ELF core headers at `addr` for what was loaded, by the product's own builder."""
+    """ELF core headers at `addr` for the loaded image, built by pykexec itself."""
     backup = loaded.backup_map or BackupMap()
     assert isinstance(machine.cpus, tuple)
     assert isinstance(machine.vmcoreinfo, NoteArea)
@@ -104,7 +104,7 @@ def core_headers(machine: Machine, loaded: Loaded, addr: int) -> bytes:
 
 
 def load_bound(backend: SimulatedBackend, image: CaptureImage) -> Loaded:
-    """Load by the flag, and bind the headers: one turn, as `pykexec load` does it."""
+    """Load with the flag, and bind the headers: one turn, as in `pykexec load`."""
     with backend.session():
         loaded = backend.load(image.table)
         headers = core_headers(backend.machine(), loaded, image.elfcorehdr.start)
@@ -123,7 +123,7 @@ def capture_image(
     sealed: bool = True,
     elfcorehdr_bytes: bytes | None = None,
 ) -> CaptureImage:
-    """Everything in `window`, from its start up; the low ranges and the rest memory-only.
+    """Everything in `window`, from its start up; the low ranges and the rest are memory only.
 
     With `elfcorehdr_bytes` the headers are known before the load, and nothing is sealed.
     """

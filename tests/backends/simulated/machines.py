@@ -1,6 +1,6 @@
-"""Small machines, and memory as a test sees it: a dict of page to bytes, from the raw file.
+"""Small machines, and their memory for tests: a dict of page to bytes, from the raw file.
 
-Nothing here uses the product's code for memory, page lists or dumps.
+Nothing here uses pykexec's own code for memory, page lists or dumps.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ MIB = 1 << 20
 
 
 def page_noise(addr: int) -> bytes:
-    """4096 bytes that no other page has and that are no zeros."""
+    """4096 nonzero bytes that no other page has."""
     return hashlib.shake_128(b"page %d" % addr).digest(PAGE)
 
 
 def addresses(spans: RangeSet) -> list[int]:
-    """Of every page."""
+    """The addresses of all pages."""
     return [addr for span in spans for addr in range(span.start, span.end, PAGE)]
 
 
 def fill_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
-    """Write noise to these addresses of the machine's memory, as a user of it would."""
+    """Write noise to these addresses of the machine's memory, as its user would."""
     contents = {addr: page_noise(addr) for addr in pages}
     with open(folder / "ram", "r+b") as ram:
         for addr, data in contents.items():
@@ -37,7 +37,7 @@ def fill_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
 
 
 def raw_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
-    """What the file has at these addresses."""
+    """The contents of the file at these addresses."""
     with open(folder / "ram", "rb") as ram:
         found = {}
         for addr in pages:
@@ -47,7 +47,7 @@ def raw_pages(folder: Path, pages: list[int]) -> dict[int, bytes]:
 
 
 def core_pages(vmcore: Path) -> dict[int, list[bytes]]:
-    """Every page that a dump has, by original physical address: all places that claim it."""
+    """Every page in a dump by original physical address, with all places that claim to be it."""
     raw_size = os.path.getsize(vmcore)
     with open(vmcore, "rb") as file:
         header = struct.unpack("<16sHHIQQQIHHHHHH", file.read(64))
@@ -67,8 +67,8 @@ def core_pages(vmcore: Path) -> dict[int, list[bytes]]:
 
 
 def first_difference(expected: dict[int, bytes], found: dict[int, list[bytes]]) -> str:
-    """ "" when each expected page is found once and is right; else the first that is not,
-    in few words (a test that fails must not print megabytes)."""
+    """ "" if each expected page is found exactly once and is correct; otherwise a short description
+    of the first that is not (a failing test must not print megabytes)."""
     for addr, contents in expected.items():
         places = found.get(addr, [])
         if places != [contents]:
@@ -78,5 +78,5 @@ def first_difference(expected: dict[int, bytes], found: dict[int, list[bytes]]) 
 
 
 def once(pages: dict[int, bytes]) -> dict[int, list[bytes]]:
-    """Pages in the shape that `core_pages` has."""
+    """Pages in the form of `core_pages`."""
     return {addr: [contents] for addr, contents in pages.items()}

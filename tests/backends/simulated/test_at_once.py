@@ -1,4 +1,4 @@
-"""Several processes on one machine folder, and processes that are killed from outside."""
+"""Several processes that use one machine folder, and processes that are killed from outside."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from tests.backends.simulated.machines import (
 LOW = (PhysRange(0x1000, 0x3000),)
 TINY = PhysRange.sized(4 * MIB, 40 * PAGE)
 BUSY = 3
-"""Exit status of a child that was refused."""
+"""Exit status of a child that was refused access."""
 
 
 def in_child(action: Callable[[], object]) -> int:
-    """Its pid. It ends with 0, or BUSY where another one was on the machine for too long."""
+    """Fork a child, and return its PID. It exits with 0, or BUSY if another process held the
+    machine for too long."""
     child = os.fork()
     if child:
         return child
@@ -58,7 +59,7 @@ def loads_so_far(backend: SimulatedBackend) -> int:
 
 
 def test_no_load_of_another_process_is_lost(tmp_path: Path) -> None:
-    """Each one waits for its turn, or is refused; what was done is counted, all of it."""
+    """Each one waits for its turn, or is refused; all loads that were done are counted."""
     path = tmp_path / "m"
     backend = SimulatedBackend.create(path, 12 * MIB, seed=1)
     contents = fill_pages(path, addresses(backend.show().in_use))
@@ -74,7 +75,7 @@ def test_no_load_of_another_process_is_lost(tmp_path: Path) -> None:
 def test_two_images_of_two_processes_share_no_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "WAIT", 60.0)  # for the other one, however slow
+    monkeypatch.setattr(lock, "WAIT", 60.0)  # for a slow process
     path = tmp_path / "m"
     backend = SimulatedBackend.create(path, 12 * MIB, seed=1, allocator="lowest")
     normal = capture_image(TINY, LOW, flags=NORMAL, cmdline="quiet", sealed=False)
@@ -90,8 +91,8 @@ def test_two_images_of_two_processes_share_no_frame(
 
 
 def test_killed_at_any_time(tmp_path: Path) -> None:
-    """SIGKILL by the clock, not at a write of our choice; then the folder is whole. Both kinds
-    of folder are met: a child that has the time to do all four steps meets them."""
+    """SIGKILL at a time, not at a chosen write; afterwards the folder is consistent. Both kinds of
+    folder occur if a child has time for all four steps."""
     path = tmp_path / "m"
     backend = SimulatedBackend.create(path, 12 * MIB, seed=1)
     free = backend.show().free

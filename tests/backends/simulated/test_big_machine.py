@@ -1,4 +1,4 @@
-"""4 GiB, a window of 240 MiB, the worst allocator: still quick, and small in memory."""
+"""4 GiB, a window of 240 MiB, the worst allocator: still fast, and with little memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""pykexec-kexec before a kernel that only writes down what it is asked. It is an argument of
-the program, which has no other way out: tests/backends/kernel/test_calls.py sees to that."""
+"""pykexec-kexec with a kernel that only records calls. The kernel is an argument of the program,
+which cannot reach another one: tests/backends/kernel/test_calls.py checks that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ CONFIG = {"CONFIG_KEXEC": "y", "CONFIG_KEXEC_FILE": "y"}
 
 @dataclass
 class MadeUp:
-    """A machine's facts and states as a test says, and the folder of what pykexec staged."""
+    """A machine's facts and states as set by a test, and the folder for the files that pykexec
+    stages."""
 
     folder: Path
     made: Machine
@@ -42,14 +43,14 @@ class MadeUp:
         return replace(self.made, kexec=state)
 
     def stage(self, record: LoadRecord) -> None:
-        """As if pykexec had made this load."""
+        """Record this load as one of pykexec."""
         self.folder.mkdir()
         RecordFile(self.folder).write(record)
 
 
 @pytest.fixture
 def calls(tmp_path: Path) -> Calls:
-    """With a shutdown(8)."""
+    """Recorded calls, on a system with shutdown(8)."""
     folder = tmp_path / "sbin"
     folder.mkdir()
     write(folder, "shutdown", b"#!/bin/sh\n").chmod(0o755)
@@ -58,7 +59,7 @@ def calls(tmp_path: Path) -> Calls:
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> MadeUp:
-    """Of a machine with 1 GiB, 256 MiB of it reserved."""
+    """The kernel of a machine with 1 GiB, of which 256 MiB are reserved."""
     machine = make_machine(crash_kernel=(REGION,))
     state = KexecState(crash_size=REGION.size, crash_elfcorehdr_size=0x22000)
     return MadeUp(tmp_path / "run", replace(machine, kexec=state, config=CONFIG))
@@ -66,7 +67,7 @@ def kernel(tmp_path: Path) -> MadeUp:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with `bzImage` and `initrd` in it."""
+    """The current folder, with `bzImage` and `initrd`."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "bzImage", make_bzimage())
     write(tmp_path, "initrd", make_cpio(("init", bytes(4752))) + bytes(14))
@@ -85,7 +86,8 @@ Kexec = Callable[..., Said]
 
 @pytest.fixture
 def kexec(calls: Calls, kernel: MadeUp, files: Path, capsys: pytest.CaptureFixture[str]) -> Kexec:
-    """Words, in one string or several, to what was said; the status has to be the given one."""
+    """Run a command line, in one string or several; checks the exit status and returns the
+    output."""
 
     def made(debug: bool) -> DropInKernel:
         return DropInKernel(calls, kernel.folder, debug, kernel.facts)

@@ -1,4 +1,4 @@
-"""The command lines of programs that are known to call kexec, as they build them."""
+"""The command lines of known callers of kexec."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOADS = {
     ],
     "openSUSE's load.sh": ["-p", "bzImage", f"--append={LINE}", "--initrd=initrd", "-a"],
 }
-"""Who calls: with what."""
+"""Caller: arguments."""
 
 
 @pytest.mark.parametrize("caller", LOADS)

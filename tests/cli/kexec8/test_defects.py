@@ -1,7 +1,7 @@
-"""Each defect of kexec-tools that was found, and what happens here instead.
+"""Each known defect of kexec-tools, and the behaviour of pykexec-kexec instead.
 
-U1 to U15 are what a user of kexec-tools 2.0.32 meets, E1 to E10 what an engineer finds in it
-that a user can meet, too; E2, E4, E5 and E9 are about its source alone.
+U1 to U15 are what a user of kexec-tools 2.0.32 encounters, E1 to E10 what an engineer finds in it
+that a user can also encounter; E2, E4, E5 and E9 concern only its source.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def program_headers(load: Loaded) -> list[tuple[int, ...]]:
     return [struct.unpack_from("<IIQQQQQQ", data, 64 + 56 * n) for n in range(count)]
 
 
-# --- what a user meets ----------------------------------------------------------------------
+# --- what a user encounters -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["vmlinux", "elf-x86_64", "multiboot", "multiboot2", "elf-x86"])
 def test_u1_the_default_loads_elf_and_multiboot(
     kexec: Kexec, calls: Calls, files: Path, name: str
 ) -> None:
-    """There kexec_file_load is tried with a loader that dies before the fallback."""
+    """kexec-tools tries kexec_file_load with a loader that exits before the fallback."""
     write(files, "image", FIXTURES[name])
     kexec("-l image")
     assert len(calls.loads) == 1
@@ -106,7 +106,7 @@ def test_u2_no_option_erases_the_command_line(
 def test_u3_no_option_is_ignored_in_silence(
     kexec: Kexec, calls: Calls, option: str, extra: str
 ) -> None:
-    """What needs kexec_load gets it; what has no effect is named."""
+    """Options that need kexec_load cause its use; those without effect are named."""
     said = kexec(f"-l bzImage {option}")
     assert extra in said.err
     assert (len(calls.loads), len(calls.files)) == ((0, 1) if extra else (1, 0))
@@ -136,7 +136,7 @@ def test_u4_the_order_of_options_means_nothing(
 
 
 def test_u5_debug_changes_no_flag(kexec: Kexec, calls: Calls) -> None:
-    """A kernel that does not know KEXEC_DEBUG would refuse a load that works without -d."""
+    """A kernel without KEXEC_DEBUG would refuse a load that works without -d."""
     for call in ("-c", "-s", "-a"):
         kexec(f"{call} -d -l bzImage")
     assert [load.flags for load in calls.loads] == [KexecFlag(0)]
@@ -157,7 +157,7 @@ def test_u5_debug_changes_no_flag(kexec: Kexec, calls: Calls) -> None:
 def test_u6_jumping_back_is_refused_for_what_it_is(
     kexec: Kexec, calls: Calls, option: str, why: str, call: str
 ) -> None:
-    """And not with a message about kexec_file_load."""
+    """Not with a message about kexec_file_load."""
     said = kexec(f"{option} {call} --mem-max=0x1fffffff bzImage", status=1)
     assert said.err.startswith(f"pykexec-kexec: {option}: {why}")
     assert calls.nothing
@@ -208,7 +208,7 @@ def test_u11_what_is_packed_loads(kexec: Kexec, calls: Calls, files: Path, codec
 
 
 def test_u11_a_uki_loads_by_both_calls(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """With what is in it, where nothing else was asked for; and it leaves no files behind."""
+    """Its own initrd and command line are used unless given; and it leaves no files behind."""
     write(files, "uki", make_uki())
     before = set(os.listdir("/tmp"))
     said = kexec("-c -l uki")
@@ -235,7 +235,7 @@ def test_u12_a_load_neither_syncs_nor_touches_the_network(kexec: Kexec, calls: C
 
 
 def test_u13_a_layout_can_be_looked_at(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """-d names each thing, and says why it is there; `pykexec load --dry-run` loads nothing."""
+    """-d names each object with its reason; `pykexec load --dry-run` loads nothing."""
     said = kexec("-c -d -l bzImage")
     assert re.search(r"Loaded purgatory at 0x[0-9a-f]+ size 0x[0-9a-f]+: at the highest", said.err)
     assert len(said.err.splitlines()) < 60
@@ -264,7 +264,7 @@ def test_u14_words_are_removed_whole(
 
 
 def test_u15_several_initrds_are_joined(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """In their order, each at a multiple of 4."""
+    """In order, each at a multiple of 4."""
     write(files, "one", b"070701" + b"1" * 5)
     write(files, "two", b"070702" + b"2" * 5)
     for call in ("-c", "-s"):
@@ -274,11 +274,11 @@ def test_u15_several_initrds_are_joined(kexec: Kexec, calls: Calls, files: Path)
     assert calls.files[0][2] == len(joined)
 
 
-# --- what an engineer finds, and a user can meet ----------------------------------------------
+# --- what an engineer finds, and a user can encounter -----------------------------------------
 
 
 def test_e1_more_segments_than_the_kernel_takes(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """There it is a warning, and then the stack is overwritten."""
+    """kexec-tools prints a warning, and then overwrites the stack."""
     loads = [
         (0x100000 + n * 0x2000, 0x100000 + n * 0x2000, b"\xf4" * 16, 0x1000) for n in range(20)
     ]
@@ -288,7 +288,7 @@ def test_e1_more_segments_than_the_kernel_takes(kexec: Kexec, calls: Calls, file
 
 
 def test_e1_as_many_modules_as_there_is_room_for(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """Each padded; the size of the information counts that."""
+    """Each is padded; the size of the information includes that."""
     write(files, "xen", make_multiboot(multiboot2_header()))
     words = ["-l", "xen", *(f"--module=initrd {'a' * n}" for n in range(1, 10))]
     kexec(*words)
@@ -299,7 +299,7 @@ def test_e1_as_many_modules_as_there_is_room_for(kexec: Kexec, calls: Calls, fil
 
 
 def test_e3_identifying_has_no_effects(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """What was tried before changes nothing: the same file gives the same table."""
+    """Earlier attempts change nothing: the same file gives the same table."""
     for name in ("uki", "bzImage64", "nbi"):
         write(files, name, FIXTURES[name])
     kexec("-c -l bzImage64 -i")
@@ -314,7 +314,7 @@ def test_e3_identifying_has_no_effects(kexec: Kexec, calls: Calls, files: Path) 
     "data", [b"\0", b"\x7fELF", b"MZ" + bytes(0x3A) + b"\xff" * 4, b"HdrS" * 300, bytes(0x10000)]
 )
 def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: bytes) -> None:
-    """A text and a documented status, whatever the file."""
+    """A message and a documented exit status, whatever the file."""
     write(files, "file", data)
     said = kexec("-l file", status=255)
     assert said.err.startswith("Cannot determine the file type of file\npykexec-kexec: file: ")
@@ -326,7 +326,7 @@ def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: byt
 def test_the_reused_line_keeps_its_bytes(
     kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
 ) -> None:
-    """What is no UTF-8 too, of the running kernel and of --append."""
+    """Also bytes that are not UTF-8, from the running kernel and from --append."""
     kernel.made = replace(kernel.made, cmdline=os.fsdecode(b"name=caf\xe9 x"))
     kexec(*call.split(), "--reuse-cmdline", os.fsdecode(b"--append=more=\xff"))
     line = calls.loads[0].params[4096:].split(b"\0")[0]
@@ -343,7 +343,7 @@ def test_the_file_syscall_gets_these_bytes_too(kexec: Kexec, calls: Calls, kerne
 @pytest.mark.parametrize("text", ["root=/dev/vda1 ro\n", "root=/dev/vda1\r\nro\r\n"])
 @pytest.mark.parametrize("call", ["-c", "-s"])
 def test_a_line_that_was_read_from_a_file(kexec: Kexec, calls: Calls, call: str, text: str) -> None:
-    """It ends in a newline, or has one between words; for the kernel that is white space."""
+    """It ends in a newline, or has one between words, which the kernel treats as white space."""
     kexec(call, "-d", "-l", "bzImage", f"--append={text}")
     given = calls.lines or [calls.loads[0].params]
     assert b"root=/dev/vda1 ro" in given[0]
@@ -353,7 +353,7 @@ def test_a_line_that_was_read_from_a_file(kexec: Kexec, calls: Calls, call: str,
 def test_the_running_line_is_passed_on_as_it_is(
     kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
 ) -> None:
-    """IMA measures it (the event kexec-cmdline)."""
+    """IMA measures it (event kexec-cmdline)."""
     kernel.made = replace(kernel.made, cmdline='a  "b   c"\td ')
     kexec(call, "-l", "bzImage", "--reuse-cmdline")
     given = calls.lines or [calls.loads[0].params]
@@ -379,14 +379,14 @@ def test_words_that_take_the_capture_kernels_memory_are_dropped(
 def test_words_of_the_user_that_take_memory_are_counted(
     kexec: Kexec, calls: Calls, call: str
 ) -> None:
-    """288 MiB for the ring buffer and its records, in a reservation of 256 MiB."""
+    """The ring buffer and its records need 288 MiB, in a reservation of 256 MiB."""
     said = kexec(call, "-p", "bzImage", "--append=log_buf_len=64M")
     assert "warning: the window has 256 MiB, less than the estimate of 368 MiB" in said.err
     assert "initrd: the capture kernel may run out of memory" in said.err
 
 
 def test_the_file_syscall_takes_2016_bytes_in_every_mode(kexec: Kexec, calls: Calls) -> None:
-    """bzImage64_load keeps 30 for elfcorehdr=; kexec_load takes all of cmdline_size."""
+    """bzImage64_load reserves 30 bytes for elfcorehdr=; kexec_load can use all of cmdline_size."""
     kexec("-s", "-l", "bzImage", "--append=" + "x" * 2016)
     said = kexec("-s", "-l", "bzImage", "--append=" + "x" * 2017, status=1)
     assert "the command line has 2017 bytes, but kexec_file_load accepts only 2016" in said.err
@@ -399,7 +399,7 @@ def test_the_file_syscall_takes_2016_bytes_in_every_mode(kexec: Kexec, calls: Ca
 def test_a_line_that_is_too_long_for_the_file_syscall_gets_the_other(
     kexec: Kexec, calls: Calls
 ) -> None:
-    """EINVAL is one of the answers after which -a goes on."""
+    """EINVAL is one of the errors after which -a tries the next call."""
     said = kexec("-a", "-d", "-l", "bzImage", "--append=" + "x" * 2017)
     assert not calls.lines
     assert len(calls.loads) == 1
@@ -407,7 +407,7 @@ def test_a_line_that_is_too_long_for_the_file_syscall_gets_the_other(
 
 
 def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
-    """1, as kexec-tools has it."""
+    """Exit status 1, as in kexec-tools."""
     write(files, "file", b"")
     assert kexec("-c -l file", status=1).err == (
         "pykexec-kexec: file: a kernel image cannot be an empty file\n  hint: reinstall "
@@ -418,7 +418,7 @@ def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
 def test_e7_processors_with_gaps_between_their_numbers(
     kexec: Kexec, calls: Calls, kernel: MadeUp
 ) -> None:
-    """There the ones at or above the count of processors are lost."""
+    """kexec-tools loses those at or above the number of processors."""
     cpus = (CpuNotes(0, 0x1100000, 368), CpuNotes(7, 0x1101000, 368), CpuNotes(64, 0x1102000, 368))
     kernel.made = replace(kernel.made, cpus=cpus)
     kexec("-c -p bzImage")
@@ -427,7 +427,7 @@ def test_e7_processors_with_gaps_between_their_numbers(
 
 
 def test_e7_a_reservation_that_is_a_whole_range(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
-    """Nothing of it is in the dump, and no range is turned around."""
+    """The dump contains nothing of it, and no reversed range."""
     spans = [(0, 0x9F000), (MIB, REGION.start), (REGION.start, REGION.end), (REGION.end, GIB)]
     kernel.made = replace(kernel.made, memory_map=MemoryMap.of(ram(*spans)))
     kexec("-c -p bzImage")
@@ -437,7 +437,7 @@ def test_e7_a_reservation_that_is_a_whole_range(kexec: Kexec, calls: Calls, kern
 
 
 def test_e8_a_long_command_line_is_read_whole(tmp_path: Path) -> None:
-    """add_efi_memmap behind 512 bytes: then the firmware's map is not all there is."""
+    """add_efi_memmap after 512 bytes: then the firmware's map is not complete."""
     proc = tmp_path / "proc"
     entry = tmp_path / "sys/firmware/memmap/0"
     proc.mkdir()
@@ -451,7 +451,7 @@ def test_e8_a_long_command_line_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_e10_there_are_tests() -> None:
-    """Every module of the drop-in is imported by one."""
+    """Every module of the drop-in is imported by a test."""
     names = {path.stem for path in OWN.glob("*.py")} - {"__init__"}
     tested = set()
     for path in Path(__file__).parent.glob("*.py"):
@@ -465,7 +465,7 @@ def test_e10_there_are_tests() -> None:
 
 
 def test_many_ranges_are_neither_lost_nor_slow(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
-    """More than kexec-tools has room for (2048): all are handed on."""
+    """More than the limit of kexec-tools (2048): all are passed on."""
     spans = [(n * 0x10000, n * 0x10000 + 0x8000) for n in range(0x1000, 0x1000 + 3000)]
     gaps = [(n * 0x10000 + 0x8000, n * 0x10000 + 0xC000) for n in range(0x1000, 0x1000 + 3000)]
     first = [(0, 0x9F000), (GIB, 2 * GIB)]
@@ -481,7 +481,7 @@ def test_many_ranges_are_neither_lost_nor_slow(kexec: Kexec, calls: Calls, kerne
 
 
 def test_a_refused_trial_is_not_repeated(kexec: Kexec, calls: Calls) -> None:
-    """EINVAL from both: the second answer is the one that is shown."""
+    """EINVAL from both: the second error is shown."""
     calls.errors.update(kexec_file_load=EINVAL, kexec_load=EINVAL)
     said = kexec("-l bzImage", status=255)
     assert said.err.startswith("kexec_load failed: Invalid argument\n")

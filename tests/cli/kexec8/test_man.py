@@ -1,4 +1,4 @@
-"""pykexec-kexec(8) names every option, every exit status, and nothing that does not exist."""
+"""pykexec-kexec(8) documents every option and exit status, and nothing that does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words of kexec(8) to wishes: abbreviations, bundles, any order."""
+"""Parsing of kexec(8) options: abbreviations, bundles, any order."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ VERBS = {
     "-z": None,
     "-l K --load-jump-back-helper": None,
 }
-"""Options: the verb, None where they are refused."""
+"""Options: the verb, or None if they are refused."""
 
 
 @pytest.mark.parametrize("words", VERBS)
 def test_the_verb_whatever_the_order(words: str) -> None:
-    """Every order of the words (an option's argument stays behind it)."""
+    """Every order of the words (an option's argument follows it)."""
     expected = VERBS[words]
     pairs = words.replace("-t bz", "-tbz").replace("mem-min ", "mem-min=").split()
     for order in list(permutations(pairs))[:200]:
@@ -150,7 +150,7 @@ def test_what_the_file_syscall_would_ignore_is_refused(word: str) -> None:
 
 
 def test_the_table() -> None:
-    """A reason wherever an option is not served, and synonyms agree."""
+    """Every option that is not supported has a reason, and synonyms agree."""
     assert len(BY_LONG) == len(OPTIONS)
     for option in OPTIONS:
         assert bool(option.why) == (option.kind is not Kind.SERVED), option.long

@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot be written, as the program meets them."""
+"""The program with a standard output or standard error that cannot be written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ status = run(sys.argv[1:], made)
 Path("loads").write_text(str(len(calls.loads)))
 sys.exit(status)
 """
-"""With calls that reach no kernel."""
+"""With calls that do not reach a kernel."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What each verb does to the kernel, what it says, and its exit status."""
+"""The calls, the output and the exit status of each verb."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_load(kexec: Kexec, calls: Calls) -> None:
 
 @pytest.mark.parametrize("words", ["-c -l", "-s -l", "-a -l", "-c -p", "-s -p", "-a -p"])
 def test_a_wrong_initrd_is_loaded_with_a_warning(kexec: Kexec, calls: Calls, words: str) -> None:
-    """As kexec-tools loads it; said once, whichever call it is that loads."""
+    """As kexec-tools does; the warning appears exactly once, whichever call loads."""
     said = kexec(f"{words} bzImage --initrd=bzImage --append=ro")
     assert len(calls.loads) + len(calls.files) == 1
     assert said.err.count("\n") == said.err.count("pykexec-kexec: warning: ")
@@ -52,7 +52,7 @@ def test_a_wrong_initrd_is_loaded_with_a_warning(kexec: Kexec, calls: Calls, wor
 
 
 def test_load_panic(kexec: Kexec, calls: Calls) -> None:
-    """The command line is the caller's, and elfcorehdr=: no words of ours."""
+    """The command line is the caller's plus elfcorehdr=, without other additions."""
     kexec("-c -p bzImage --append=maxcpus=1")
     (load,) = calls.loads
     assert load.flags == KexecFlag.KEXEC_ON_CRASH
@@ -70,7 +70,7 @@ def test_hotplug(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
 
 
 def test_the_file_syscall_is_first(kexec: Kexec, calls: Calls) -> None:
-    """As there: the kernel can look at a signature."""
+    """As in kexec-tools: the kernel can check a signature."""
     kexec("-l bzImage --initrd=initrd --append=ro")
     kexec("-p bzImage --append=ro")
     assert calls.files == [
@@ -148,7 +148,7 @@ def test_nothing_is_started_that_is_not_known_to_be_loaded(
 
 
 def test_exec(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
-    """-x is what happens anyway: the network is never touched."""
+    """-x is always in effect: the network is never touched."""
     set_loaded(kernel)
     kexec("-e")
     kexec("-e -x -y")
@@ -156,7 +156,7 @@ def test_exec(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
 
 
 def test_exec_is_never_a_panic(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
-    """What waits for a panic stays there."""
+    """The crash image is not started."""
     kernel.stage(RECORD)
     set_loaded(kernel, Slot.CRASH)
     kexec("-e", status=1)
@@ -171,7 +171,7 @@ def test_force(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
 
 
 def test_a_kernel_alone(kexec: Kexec, calls: Calls, kernel: MadeUp, files: Path) -> None:
-    """shutdown is looked for before anything is loaded."""
+    """The program checks for shutdown before anything is loaded."""
     set_loaded(kernel)
     calls.shutdown_folders = (files / "not", files)
     said = kexec("bzImage", status=255)
@@ -300,7 +300,7 @@ def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
 
 
 def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
-    """Only kexec_load can, so nothing else is tried."""
+    """Only kexec_load supports it, so nothing else is tried."""
     said = kexec("-l bzImage --real-mode --append=ro")
     assert calls.files == []
     (load,) = calls.loads
@@ -312,7 +312,7 @@ def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
 
 @pytest.mark.parametrize("lockdown", ["integrity", "none"])
 def test_lockdown(kexec: Kexec, kernel: MadeUp, calls: Calls, lockdown: str) -> None:
-    """What needs kexec_load is refused before it is tried."""
+    """A load that needs kexec_load is refused before it is tried."""
     kernel.made = replace(kernel.made, lockdown=lockdown)
     said = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)
     if lockdown == "integrity":
@@ -328,7 +328,7 @@ def test_args_none(kexec: Kexec, calls: Calls, files: Path) -> None:
 
 
 def test_args_none_of_an_image_that_is_moved(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """To its own entry, where that is now: there is no RAM where it is linked."""
+    """At its moved entry: there is no RAM where it is linked."""
     code = b"\xf4" * 0x100
     linked = make_elf([(0xF0000, 0xF0000, code, 0x1000)], elf_type=3, entry=0xF0040)
     write(files, "elf", linked)
@@ -341,7 +341,7 @@ def test_args_none_of_an_image_that_is_moved(kexec: Kexec, calls: Calls, files: 
 
 
 def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> None:
-    """Nothing would leave the 64-bit mode in which this kernel starts an image."""
+    """Nothing would leave 64-bit mode, in which this kernel starts an image."""
     write(files, "elf", make_elf(bits=32, machine=3))
     said = kexec("-c -l elf --args-none", status=1)
     assert said.err.startswith(

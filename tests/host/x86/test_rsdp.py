@@ -1,4 +1,4 @@
-"""The ACPI root pointer itself, out of /dev/mem of a machine or a captured one."""
+"""The ACPI root pointer itself, from /dev/mem of a real or captured machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AT = 0xF5B20
 
 
 def checked(raw: bytes, at: int, size: int) -> bytes:
-    """With the byte at `at` that makes the first `size` add up to zero."""
+    """Set the byte at `at` so that the first `size` bytes add up to zero."""
     return raw[:at] + bytes((-sum(raw[:size]) & 0xFF,)) + raw[at + 1 :]
 
 

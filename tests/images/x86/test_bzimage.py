@@ -1,4 +1,4 @@
-"""bzImage: what a good one asks for, and one clear reason for each bad one."""
+"""bzImage: what a valid one requires, and one clear reason for each bad one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bzImage by its 32-bit entry: what each protocol has, and what it has not yet."""
+"""bzImage by its 32-bit entry: the fields that each protocol version has."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_a_protocol_does_not_have_yet(
 
 
 def test_what_stands_behind_a_short_header_is_code(tmp_path: Path) -> None:
-    """Protocol 2.02 ends its header at 0x22c: alignment and the rest are zeros for us."""
+    """The header of protocol 2.02 ends at 0x22c: alignment and later fields are read as zeros."""
     _, boot = parsed(tmp_path, version=0x202, jump=0x2A)
     assert len(boot.setup_header) == 0x268 - 0x1F1
     assert boot.setup_header[0x22C - 0x1F1 :] == bytes(0x268 - 0x22C)
@@ -88,7 +88,7 @@ def test_half_a_kernel_is_refused_by_either_entry(
 
 
 def test_syssize_of_an_old_kernel_has_16_bits(tmp_path: Path) -> None:
-    """What follows in the header is swap_dev, and a kernel above 1 MiB has lost its high bits."""
+    """The next field is swap_dev, and the size of a kernel above 1 MiB lacks its high bits."""
     old = {"version": 0x203, "jump": 0x2E, "xloadflags": 0}
     payload = bytes(0x120000)
     for syssize in (0x2000, 0xFFFF2000):
@@ -99,7 +99,7 @@ def test_syssize_of_an_old_kernel_has_16_bits(tmp_path: Path) -> None:
     ):
         parsed(tmp_path, payload=bytes(0x1000), syssize=0x12000, **old)
     image, _ = parsed(tmp_path, payload=bytes(0x3000 - 8), syssize=0x300)
-    assert image.payload.size == 0x3000 - 8  # memtest86+ has less than a paragraph too few
+    assert image.payload.size == 0x3000 - 8  # memtest86+ lacks less than a paragraph
 
 
 PACKED = b"\xf4" * 0x300 + gzip.compress(bytes(0x4000)).ljust(0x4D00, b"\xf4")
@@ -128,7 +128,7 @@ PACKED = b"\xf4" * 0x300 + gzip.compress(bytes(0x4000)).ljust(0x4D00, b"\xf4")
 )
 def test_a_setup_sects_that_lies(tmp_path: Path, kind: str, sectors: int, reason: str) -> None:
     """The kernel would be entered some sectors too early or too late. The file is longer than
-    syssize, as a signed one is, so that alone would not notice."""
+    syssize, like a signed one, so the size alone would not show it."""
     good = bytearray(make_bzimage(PACKED, setup_sects=8, packed=(0x300, 0x100), syssize=0x200))
     struct.pack_into("<H", good, 0x20E, 0x200)
     assert identify(write(tmp_path, "good", bytes(good)), kind).payload.size == len(PACKED)

@@ -1,4 +1,4 @@
-"""Multiboot headers: where they are found, what they ask for, what is refused."""
+"""Multiboot headers: where they are found, what they request, what is refused."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_what_depends_on_the_machine_is_decided_later(tmp_path: Path) -> None:
     ],
 )
 def test_a_good_image_that_cannot_be_served(tmp_path: Path, header: bytes, why: str) -> None:
-    """It is not damaged, and not of an unknown type."""
+    """The error says neither that it is damaged nor that its type is unknown."""
     path = write(tmp_path, "k", make_multiboot(header))
     with pytest.raises(UnservedImage) as caught:
         identify(path)

@@ -1,4 +1,4 @@
-"""boot_params read back by offsets of the kernel's header, not by our declaration."""
+"""boot_params read back by the offsets in the kernel's header, not by our declaration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a second kernel on an EFI machine is handed, by the offsets of the kernel's headers."""
+"""What a second kernel on an EFI machine is passed, by the offsets in the kernel's headers."""
 
 from __future__ import annotations
 

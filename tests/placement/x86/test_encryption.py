@@ -1,4 +1,4 @@
-"""Whose memory is encrypted, by what is read of a machine, and that nothing is armed there."""
+"""Detects encrypted memory from a machine's facts, and that nothing is armed there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole plans: where kexec-tools puts things, and what a crash by normal adds."""
+"""Complete plans: the places of kexec-tools, and what a crash by normal adds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ P = 0x1000
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> KernelImage:
-    """init_size, alignment and payload of Debian's 6.1 cloud kernel, as far as a plan sees."""
+    """init_size, alignment and payload of Debian's 6.1 cloud kernel, as far as a plan needs
+    them."""
     image = make_bzimage(bytes(0x10000), init_size=0x3378000)
     return identify(write(tmp_path, "vmlinuz", image))
 
@@ -46,8 +47,8 @@ ORACLE_MAP = MemoryMap.of(
 
 
 def test_a_normal_load_is_placed_as_kexec_tools_does(kernel: KernelImage) -> None:
-    """The golden vector `-c -l` + initrd; only the purgatory's size differs, and with it
-    nothing that is aligned to 2 MiB below it."""
+    """The golden vector `-c -l` + initrd; only the purgatory's size differs, which does not affect
+    what is aligned to 2 MiB below it."""
     request = LoadRequest(initrd=Built(bytes(0x300001)), append=("root=/dev/vda1 ro",))
     plan = plan_load(kernel, make_machine(ORACLE_MAP), request)
     at = {item.name: item.range for item in plan}
@@ -67,7 +68,7 @@ def crash_plan(kernel: KernelImage, **wishes: object) -> SwitchPlan:
 
 
 def test_memory_that_no_segment_may_end_in_is_not_chosen(kernel: KernelImage) -> None:
-    """KEXEC_DESTINATION_MEMORY_LIMIT; the next kernel is told of it all the same."""
+    """KEXEC_DESTINATION_MEMORY_LIMIT; the next kernel still gets that memory in its map."""
     far = PhysRange((1 << 46) - MIB, (1 << 46) + GIB)
     machine = make_machine(MemoryMap.of([*pc_map().ranges, *ram((far.start, far.end))]))
     for request in (LoadRequest(), LoadRequest(mem_max=(1 << 64) - 1), LoadRequest(kind=CRASH)):

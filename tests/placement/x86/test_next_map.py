@@ -1,4 +1,4 @@
-"""The memory map that a normal load hands on, whatever the running kernel was told of memory."""
+"""The memory map that a normal load passes on, whatever memory options the running kernel has."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FIRMWARE = MemoryMap.of(
 CUT = MemoryMap.of(
     [*ram((0x1000, 0x9FC00), (MIB, GIB)), *reserved((0x9FC00, 0xA0000), (0xF0000, MIB))]
 )
-"""What /proc/iomem shows with mem=1G."""
+"""/proc/iomem with mem=1G."""
 
 
 def cut_machine(cmdline: str = "root=/dev/vda1 mem=1G") -> Machine:
@@ -72,7 +72,8 @@ EXPECTED = [
 
 @pytest.mark.parametrize("kind", [None, "bzImage"])
 def test_e820_is_the_firmwares(tmp_path: Path, kind: str | None) -> None:
-    """By the 64-bit and by the 32-bit entry; everything is placed in what the kernel runs in."""
+    """By the 64-bit and the 32-bit entry; everything is placed in memory that the running kernel
+    uses."""
     plan = planned(tmp_path, make_bzimage(), kind)
     assert e820(raw(plan, names.BOOT_PARAMS)) == EXPECTED
     assert plan.next_map == FIRMWARE
@@ -135,7 +136,7 @@ def test_without_the_firmwares_map_it_is_the_running_kernels_and_that_is_a_warni
 
 
 def test_ram_that_only_efi_told_of() -> None:
-    """add_efi_memmap: it is in /proc/iomem, and in the firmware's e820 map it is not."""
+    """add_efi_memmap: it is in /proc/iomem, but not in the firmware's e820 map."""
     more = MemoryMap.of([*CUT.ranges, *ram((16 * GIB, 32 * GIB)), *reserved((3 * GIB, 4 * GIB))])
     machine = replace(cut_machine("mem=64G add_efi_memmap"), memory_map=more)
     found = next_memory_map(machine)
@@ -146,7 +147,7 @@ def test_ram_that_only_efi_told_of() -> None:
 
 
 def test_ram_that_the_user_added_is_neither_handed_on_nor_used(tmp_path: Path) -> None:
-    """memmap=1G@20G: a firmware that knew of it would list it."""
+    """memmap=1G@20G: if it existed, the firmware would list it."""
     added = MemoryMap.of([*CUT.ranges, *ram((20 * GIB, 21 * GIB))])
     machine = replace(cut_machine("memmap=1G@20G"), memory_map=added)
     image = identify(write(tmp_path, "k", make_bzimage()))

@@ -1,4 +1,4 @@
-"""Whole plans of everything that is no Linux x86_64 kernel, and what each is told."""
+"""Complete plans for every image that is not a Linux x86_64 kernel, and what each is passed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def at(plan: PlacementPlan, name: str) -> PhysRange:
 
 def test_a_bzimage_by_its_32_bit_entry(tmp_path: Path, golden: Golden) -> None:
     """`-c -l --entry-32bit` + initrd of the reference: kernel at 0x1000000 and boot_params at
-    0x3000 are kexec-tools'; the initrd lies higher, since the purgatory is smaller."""
+    0x3000 are as in kexec-tools; the initrd is higher, because the purgatory is smaller."""
     image = image_of(tmp_path, make_bzimage(bytes(0x10000), init_size=0x3378000), "bzImage")
     plan = planned(image, initrd=INITRD)
     assert at(plan, names.BOOT_PARAMS).start == 0x3000
@@ -130,7 +130,7 @@ def test_a_kernel_that_starts_in_real_mode_only(tmp_path: Path, start: int) -> N
 
 
 def test_the_entry_by_code32_start(tmp_path: Path) -> None:
-    """Of a kernel that lies at 1 MiB; a relocatable one is entered at its start."""
+    """For a kernel at 1 MiB; a relocatable one is entered at its start."""
     for relocatable, start, entry in ((0, 0x100000, 0), (0, 0x101230, 0x1230), (1, 0x101230, 0)):
         data = make_bzimage(xloadflags=0, relocatable=relocatable, code32_start=start)
         for real_mode in (False, True):
@@ -192,7 +192,7 @@ def test_the_boot_notes(tmp_path: Path) -> None:
 
 
 def test_parts_that_share_a_page_are_one_segment(tmp_path: Path) -> None:
-    """kexec-tools dies here: "Base address is not page aligned"."""
+    """kexec-tools exits here: "Base address is not page aligned"."""
     loads = [
         (0x200010, 0x200010, b"a" * 0x20, 0x20),
         (0x200800, 0x200800, b"b" * 0x10, 0x1000),
@@ -359,7 +359,7 @@ def test_a_relocatable_image_that_wants_to_lie_high(tmp_path: Path) -> None:
 
 
 def test_a_relocatable_image_that_is_linked_within_a_page(tmp_path: Path) -> None:
-    """It is moved to a page's start, by no whole number of pages."""
+    """It is moved to the start of a page, not by a whole number of pages."""
     wish = struct.pack("<4I", 0x200000, 0x3FFFFFFF, 0x200, 1)
     image = image_of(tmp_path, make_multiboot(multiboot2_header((10, 0, wish)), addr=0x100200))
     plan = planned(image)
@@ -415,8 +415,8 @@ NO_RSDT = RSDP_2[:16] + bytes(4) + RSDP_2[20:]
 def test_the_acpi_tags(
     tmp_path: Path, table: bytes | Unknown, given: dict[int, bytes], required: int | None
 ) -> None:
-    """Given to every image where they are known; an image that requires one which is not is
-    refused, and not called damaged."""
+    """Passed to every image if known; an image that requires an unknown one is refused, but not
+    called damaged."""
     wish = () if required is None else ((1, 0, struct.pack("<I", required)),)
     image = image_of(tmp_path, make_multiboot(multiboot2_header(*wish)))
     machine = replace(MACHINE, firmware=PcFirmware(acpi_rsdp_table=table))
@@ -455,7 +455,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("kind", [ImageKind.CRASH, ImageKind.CRASH_BY_NORMAL])
 def test_only_linux_x86_64_captures_a_dump(tmp_path: Path, name: str, kind: ImageKind) -> None:
-    """kexec-tools loads an ELF or multiboot image with -p, and it captures nothing."""
+    """kexec-tools loads an ELF or multiboot image with -p, which captures nothing."""
     machine = make_machine(crash_kernel=[PhysRange(256 * MIB, 512 * MIB)])
     with pytest.raises(NotSupported) as caught:
         plan_load(image_of(tmp_path, OTHERS[name]), machine, LoadRequest(kind))

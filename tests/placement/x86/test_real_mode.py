@@ -1,5 +1,5 @@
-"""A bzImage by its real-mode entry: the whole plan, what is in the setup code's segment, and
-what is refused."""
+"""A bzImage by its real-mode entry: the complete plan, the contents of the setup code's segment,
+and what is refused."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def planned(
 
 
 def test_the_whole_plan(tmp_path: Path, golden: Golden) -> None:
-    """`-c -l --real-mode` + initrd of the reference: setup code at 0x3000 and kernel at
-    0x1000000 are kexec-tools'."""
+    """`-c -l --real-mode` + initrd of the reference: setup code at 0x3000 and kernel at 0x1000000
+    are as in kexec-tools."""
     data = make_bzimage(bytes(0x10000), setup_sects=0x27, init_size=0x3378000)
     plan = planned(tmp_path, data, initrd=INITRD, append=("root=/dev/vda1 ro",))
     golden("plan-bzimage-real-mode.txt", described(plan))
@@ -46,7 +46,7 @@ def test_the_whole_plan(tmp_path: Path, golden: Golden) -> None:
 
 @pytest.mark.parametrize(("version", "jump"), [(0x202, 0x2A), (0x20F, 0x6A)])
 def test_the_header_is_filled_in_and_no_byte_more(tmp_path: Path, version: int, jump: int) -> None:
-    """Behind an old header's end there is code already."""
+    """Code directly follows the end of an old header."""
     data = bytearray(make_bzimage(setup_sects=4, version=version, jump=jump))
     end = 0x202 + jump
     data[end : 5 * 512] = (bytes(range(256)) * 10)[end : 5 * 512]
@@ -80,7 +80,7 @@ def test_the_header_is_filled_in_and_no_byte_more(tmp_path: Path, version: int, 
 
 
 def test_bios_data_and_ebda_are_spared(tmp_path: Path) -> None:
-    """Neither the first page is used, nor the one that the EBDA begins in."""
+    """Neither the first page nor the one with the start of the EBDA is used."""
     enough, too_little = (
         make_machine(MemoryMap.of(ram((0, end), (MIB, GIB)))) for end in (0x12C00, 0x11C00)
     )

@@ -1,4 +1,4 @@
-"""A vmlinux is a Linux kernel in every kind of load: it lies where it was linked, or moved."""
+"""A vmlinux is a Linux kernel in every kind of load, at its link address or moved."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_is_moved_when_its_place_is_taken(kernel: KernelImage) -> None:
 
 
 def test_a_crash_load_has_its_headers(kernel: KernelImage) -> None:
-    """kexec-tools loads it without any: a capture kernel that captures nothing."""
+    """kexec-tools loads it without headers: a capture kernel that captures nothing."""
     machine = make_machine(crash_kernel=[REGION])
     plan = plan_load(kernel, machine, LoadRequest(ImageKind.CRASH))
     refuse_broken(check_plan(plan, machine))

@@ -19,7 +19,7 @@ from pykexec.syscalls import SyscallError
 from tests.backends.simulated.images import ON_CRASH, PAGE
 from tests.backends.simulated.machines import MIB, addresses
 
-# What the identity map has to reach in a machine of 12 MiB: page tables that takes (PUD, PMD).
+# What the identity map must cover on a machine of 12 MiB: page tables that it needs (PUD, PMD).
 IDENTITY_MAPS = {
     "memory": ((), 2),
     "a segment in the same GiB": ((PhysRange.sized(900 * MIB, PAGE),), 2),
@@ -33,7 +33,7 @@ IDENTITY_MAPS = {
 @pytest.mark.parametrize("name", IDENTITY_MAPS)
 @pytest.mark.parametrize("relocate", ["swap", "copy"])
 def test_control_pages(name: str, relocate: str, tmp_path: Path) -> None:
-    """Code and PGD are one block of two pages until 6.14, and two pages after."""
+    """Code and PGD are one block of two pages before 6.14, and two separate pages since."""
     folder = SimulatedBackend.create(tmp_path / "m", 12 * MIB, used=0, relocate=relocate).folder
     spans, tables = IDENTITY_MAPS[name]
     swaps = relocate == "swap"
@@ -64,7 +64,7 @@ def test_the_identity_map_reaches_acpi_tables(tmp_path: Path) -> None:
     assert [what for _, what in orders].count("page table") == 4, "PUD, and PMDs of three GiB"
 
 
-# Segments in a reservation of 16 pages, by page: where code (2 pages, aligned) and 3 more go.
+# Segments in a reservation of 16 pages, by page: the places of code (2 pages, aligned) and 3 more.
 CARVED = {
     "none at the start": ((8, 2), [0, 1, 2, 3, 4]),
     "one in the first block": ((1, 1), [2, 3, 4, 5, 6]),
@@ -77,7 +77,7 @@ CARVED = {
 
 @pytest.mark.parametrize("name", CARVED)
 def test_control_pages_from_the_reservation(name: str) -> None:
-    """kimage_alloc_crash_control_pages: upwards, aligned to their size, around segments."""
+    """kimage_alloc_crash_control_pages: upward, aligned to their size, around segments."""
     (first, count), expected = CARVED[name]
     home = PhysRange.sized(16 * MIB, 16 * PAGE)
     segments = RangeSet((PhysRange.sized(home.start + first * PAGE, count * PAGE),))
@@ -94,7 +94,7 @@ def test_no_control_page_behind_the_reservation() -> None:
         crash_control_pages(home, full, orders)
 
 
-# Smallest reservation that takes a segment of one page at its start [seen on real kernels].
+# Smallest reservation for a segment of one page at its start [observed on real kernels].
 MINIMUM = {
     ("swap", 1 << 30): 28 << 10,
     ("swap", 2 << 30): 32 << 10,

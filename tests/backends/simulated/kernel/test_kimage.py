@@ -33,14 +33,14 @@ FIRST = AT // PAGE
 
 @pytest.fixture
 def folder(tmp_path: Path) -> MachineFolder:
-    """12 MiB with nothing in use but the kernel and the low MiB."""
+    """12 MiB with only the kernel and the low MiB in use."""
     return SimulatedBackend.create(
         tmp_path / "m", 12 * MIB, used=0, seed=1, allocator="lowest"
     ).folder
 
 
 def table_of(pages: int, at: int = AT) -> SegmentTable:
-    """Each page with contents of its own."""
+    """A table in which each page has distinct contents."""
     data = b"".join(page_noise(at + n * PAGE) for n in range(pages))
     return SegmentTable((Segment("image", at, pages * PAGE, "test", Built(data)),), entry=at)
 
@@ -48,8 +48,8 @@ def table_of(pages: int, at: int = AT) -> SegmentTable:
 def loaded(
     folder: MachineFolder, order: Order | None, table: SegmentTable
 ) -> tuple[KImage, list[tuple[int, int]], RangeSet]:
-    """The image, its (destination, source) frame numbers, and what it holds; the contents of
-    each page are checked on the way."""
+    """The image, its (destination, source) frame numbers, and the frames that it holds; also checks
+    the contents of each page."""
     with folder.session(write=True) as session:
         kernel = SimulatedKernel(session.state, session.ram, order)
         image = kexec_load(kernel, table)
@@ -66,7 +66,7 @@ def loaded(
         )
 
 
-# Frame numbers of free frames that are no destination here.
+# Frame numbers of free frames that are not destinations here.
 CONTROL, SWAP, LIST, A, B, C, D = 2000, 2010, 2020, 2030, 2031, 2040, 2050
 
 
@@ -75,7 +75,7 @@ def script(*pfns: int) -> Order:
     return scripted((CONTROL, CONTROL + 1, SWAP, 1990, 1991, LIST, *pfns))
 
 
-# What the allocator hands out for 3 pages at FIRST: what becomes of each, what stays parked.
+# Frames that the allocator returns for 3 pages at FIRST: the use of each, and which stay parked.
 CASES: dict[str, tuple[Iterable[int], list[int], list[int]]] = {
     "c: sources anywhere": ((A, B, C), [A, B, C], []),
     "b: the destination itself": ((FIRST, FIRST + 1, FIRST + 2), [FIRST, FIRST + 1, FIRST + 2], []),
@@ -103,7 +103,8 @@ def test_where_a_page_comes_from(name: str, folder: MachineFolder) -> None:
 
 
 def test_d_for_the_list_itself(folder: MachineFolder) -> None:
-    """A destination that was loaded is handed out for a list page: its source becomes one."""
+    """A destination that is loaded already is allocated for a list page: its source becomes the
+    list page."""
     free = [addr // PAGE for addr in addresses(SimulatedBackend(folder).show().free)]
     sources = [pfn for pfn in free if pfn > max(D, FIRST + 511)][:510]
     image, pairs, held = loaded(folder, script(*sources, D, FIRST), table_of(511))
@@ -128,7 +129,7 @@ def test_a_parked_frame_waits_for_another_segment(folder: MachineFolder) -> None
 
 
 def test_control_and_swap_pages_avoid_destinations(folder: MachineFolder) -> None:
-    """What is in the way is held until a good block is found, then given back."""
+    """Unsuitable blocks are held until a suitable one is found, then freed."""
     order = scripted((FIRST, FIRST + 1, FIRST + 2, FIRST + 3, CONTROL, CONTROL + 1))
     image, pairs, _ = loaded(folder, order, table_of(4))
     control = {addr // PAGE for addr in addresses(image.control_pages)}
@@ -140,7 +141,7 @@ def test_control_and_swap_pages_avoid_destinations(folder: MachineFolder) -> Non
     assert code % 2 == 0, "8 KiB aligned"
 
 
-# Pages of one segment, and how many list pages hold them: 511 words each, one DESTINATION.
+# Pages of one segment, and the list pages for them: 511 words each, and one DESTINATION.
 LISTS = {1: 1, 510: 1, 511: 2, 1021: 2, 1022: 3}
 
 
@@ -160,7 +161,7 @@ def test_list_pages(pages: int, folder: MachineFolder) -> None:
 
 
 def test_zeros_up_to_memsz(folder: MachineFolder) -> None:
-    """Whatever was in the source pages before."""
+    """Regardless of the old contents of the source pages."""
     with open(folder.path / "ram", "r+b") as ram:
         ram.seek(MIB)
         ram.write(b"\xee" * (10 * MIB))

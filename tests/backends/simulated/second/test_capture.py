@@ -1,4 +1,4 @@
-"""From the switch to the dump: what starts, what does not, and what it says then."""
+"""From the switch to the dump: what starts, what does not, and the errors."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_drgn_opens_the_dump(backend: SimulatedBackend) -> None:
 
 
 def test_the_first_kernel_is_back_with_the_next_load(backend: SimulatedBackend) -> None:
-    """Two crashes in a row: the second dump is as whole as the first."""
+    """Two crashes in a row: the second dump is as complete as the first."""
     for _ in range(2):
         expected = fill_pages(backend.folder.path, addresses(backend.show().in_use))
         load_bound(backend, capture_image(WINDOW))
@@ -145,7 +145,7 @@ def test_a_reserved_crash_kernel(tmp_path: Path) -> None:
 
 
 def reserved_headers(backend: SimulatedBackend, image: CaptureImage) -> bytes:
-    """Headers for an image that moves nothing; its low memory is left out of the dump."""
+    """Headers for an image that moves nothing; the dump lacks its low memory."""
     machine = backend.machine()
     shown = backend.show()
     left_out = RangeSet.of([PhysRange(0x1000, 0x9F000)])
@@ -155,7 +155,7 @@ def reserved_headers(backend: SimulatedBackend, image: CaptureImage) -> bytes:
 
 
 def test_kexec_e_leaves_cpu_notes_empty(backend: SimulatedBackend) -> None:
-    """kernel-contract 6.5: a normal kexec writes no CPU notes, VMCOREINFO is valid."""
+    """kernel-contract 6.5: a normal kexec does not write CPU notes, but VMCOREINFO is valid."""
     load_bound(backend, capture_image(WINDOW, flags=NORMAL))
     switched = backend.exec()
     assert switched.vmcore
@@ -192,14 +192,14 @@ def without_low(backend: SimulatedBackend) -> None:
 
 
 def with_low_but_not_loaded(backend: SimulatedBackend) -> None:
-    """The e820 has low memory that is in no segment: nothing moves it away."""
+    """The e820 has low memory that is not in a segment, so nothing moves it away."""
     image = capture_image(WINDOW)
     table = replace(image.table, segments=image.table.segments[1:])
     load_bound(backend, replace(image, table=table))
 
 
 def with_damage(name: str) -> Callable[[SimulatedBackend], None]:
-    """A byte of a source page is changed after the load, as a stray DMA would."""
+    """A byte of a source page is changed after the load, as by a stray DMA."""
 
     def prepare(backend: SimulatedBackend) -> None:
         image = capture_image(WINDOW)

@@ -1,4 +1,4 @@
-"""What keeps a loaded image from being started, and what a start leaves alone."""
+"""What prevents the start of a loaded image, and what a start does not change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def assert_both_loaded(backend: SimulatedBackend) -> None:
     [(Gates(cap_sys_boot=False, busy=True), EPERM), (Gates(busy=True), EBUSY)],
 )
 def test_reboot_is_refused(gates: Gates, errno: int, backend: SimulatedBackend) -> None:
-    """Privilege first, then the lock, then whether there is an image."""
+    """Checks privilege first, then the lock, then whether there is an image."""
     backend.unload(Slot.NORMAL)
     backend.set_gates(gates)
     with pytest.raises(SyscallError) as caught:
@@ -60,7 +60,7 @@ def test_reboot_is_refused(gates: Gates, errno: int, backend: SimulatedBackend) 
 
 
 def test_a_panic_during_a_load_makes_no_dump(backend: SimulatedBackend) -> None:
-    """__crash_kexec only tries to get the lock."""
+    """__crash_kexec only tries to take the lock."""
     backend.set_gates(Gates(busy=True))
     with pytest.raises(SwitchFailed, match="another kexec call is under way"):
         backend.crash()
@@ -84,7 +84,7 @@ def test_neither_way_starts_the_image_of_the_other(
 
 @pytest.mark.parametrize("relocate", ["swap", "copy"])
 def test_what_a_source_page_holds_afterwards(relocate: str, tmp_path: Path) -> None:
-    """The old destination where pages are exchanged; still the image's bytes where not."""
+    """The old destination if pages are exchanged; otherwise still the bytes of the image."""
     backend = SimulatedBackend.create(tmp_path / "m", 64 * MIB, seed=2, relocate=relocate)
     image = capture_image(WINDOW, flags=NORMAL, headers=PAGE, cmdline="quiet", sealed=False)
     backend.load(image.table)
@@ -127,7 +127,7 @@ def test_what_forbids_a_load_does_not_forbid_a_start(backend: SimulatedBackend) 
 
 
 def test_a_kernel_that_captures_nothing_spares_memory(backend: SimulatedBackend) -> None:
-    """All of RAM may be its own, and nobody reads what it leaves there."""
+    """All of RAM may be its own, and nothing reads what it leaves there."""
     used = addresses(backend.show().in_use - backend.show().kernel)
     moved = {*addresses_of(WINDOW), *addresses_of(PhysRange(0x1000, 0x9F000))}
     contents = fill_pages(backend.folder.path, [addr for addr in used if addr not in moved])

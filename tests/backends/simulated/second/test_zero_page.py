@@ -1,4 +1,4 @@
-"""What the simulated capture kernel reads out of the boot_params that a plan has built."""
+"""What the simulated capture kernel reads from the boot_params that a plan built."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Memory = Callable[[bytes], Ram]
 
 @pytest.fixture
 def memory() -> Iterator[Memory]:
-    """With these bytes above 4 GiB, where a plan would put them."""
+    """Memory with these bytes above 4 GiB, where a plan would put them."""
     fd = os.memfd_create("ram")
 
     def made(raw: bytes) -> Ram:
@@ -37,7 +37,7 @@ def memory() -> Iterator[Memory]:
 
 @pytest.mark.parametrize("e820", [pc_map(), MANY], ids=["a few ranges", "200 ranges"])
 def test_the_map_comes_back_whole(memory: Memory, e820: MemoryMap) -> None:
-    """Of 200 ranges 128 are in the page, the others in setup_data."""
+    """Of 200 ranges, 128 are in the page, and the others in setup_data."""
     found = read_zero_page(memory(built(e820)), AT)
     assert found.memory_map == e820
     assert found.entries == len(e820.ranges)

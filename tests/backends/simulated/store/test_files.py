@@ -1,4 +1,4 @@
-"""Bytes from file to file: by the kernel where it can, else by way of us."""
+"""Copies bytes from file to file: in the kernel if possible, otherwise through user space."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_copy_is_padded_with_zeros(fd: int, tmp_path: Path) -> None:
 
 
 def test_what_the_kernel_refuses_to_copy_is_copied_all_the_same(fd: int, tmp_path: Path) -> None:
-    """EINVAL: the two places of one file overlap. So do other answers, of other kernels."""
+    """EINVAL: the two places in one file overlap. Other kernels return other errors."""
     copy_all(fd, fd, 5000, 0, 100)
     same = (tmp_path / "file").read_bytes() == DATA[:100] + DATA[:5000] + DATA[5100:]
     assert same

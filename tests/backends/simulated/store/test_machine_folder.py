@@ -1,4 +1,4 @@
-"""A machine's folder: made, opened, locked, broken, and killed at every write."""
+"""A machine's folder: created, opened, locked, damaged, and killed at every write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = ["lock", "machine.json", "ram"]
 
 
 def make(folder: Path, **arguments: Any) -> SimulatedBackend:
-    """A reservation starts at a multiple of 16 MiB: with one, there is more memory."""
+    """A machine; with a reservation it has more memory, because that is aligned to 16 MiB."""
     memory = 20 * MIB if arguments.get("crashkernel") else 12 * MIB
     return SimulatedBackend.create(folder, memory, seed=1, **arguments)
 
@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_line(
 
 
 def test_what_is_decided_has_its_blocks_already(tmp_path: Path) -> None:
-    """Found full after the commit, a disk would leave a folder that does not open."""
+    """If the disk were found full after the commit, the folder could not be opened."""
     backend = make(tmp_path / "m")
     ram = tmp_path / "m" / "ram"
     before, blocks = ram.read_bytes(), ram.stat().st_blocks
@@ -157,7 +157,7 @@ def test_what_is_decided_has_its_blocks_already(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_was_applied_is_gone_first(tmp_path: Path) -> None:
-    """Killed between that and the last machine.json."""
+    """Killed between removing it and writing the last machine.json."""
     backend = make(tmp_path / "m")
     state = tmp_path / "m" / "machine.json"
     document = json.loads(state.read_text())
@@ -178,7 +178,7 @@ def test_a_ram_file_that_is_too_short(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_pipe_instead_of_a_file(name: str, tmp_path: Path) -> None:
-    """Nobody will ever open its other end."""
+    """Nobody opens its other end."""
     make(tmp_path / "m")
     (tmp_path / "m" / name).unlink()
     os.mkfifo(tmp_path / "m" / name)
@@ -192,7 +192,7 @@ def test_a_pipe_instead_of_a_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_page_list_that_somebody_overwrote(tmp_path: Path) -> None:
-    """Free frames belong to the kernel: noise there is one typed error, not a traceback."""
+    """Free frames belong to the kernel: noise there gives a typed error, not a traceback."""
     backend = make(tmp_path / "m")
     load_bound(backend, capture_image(WINDOW))
     head = json.loads((tmp_path / "m" / "machine.json").read_text())["images"]["crash"]["head"]
@@ -207,7 +207,7 @@ def test_a_page_list_that_somebody_overwrote(tmp_path: Path) -> None:
                 assert caught.value.code in ("bad-page-list", "not-memory")
 
 
-# ---- machine.json that is anything
+# ---- arbitrary machine.json
 
 
 VALUES = st.recursive(
@@ -242,7 +242,7 @@ def opens_or_says_why(folder: Path, raw: bytes) -> None:
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where every value in a JSON document is."""
+    """The paths of all values in a JSON document."""
     found = [at]
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -307,7 +307,7 @@ def test_any_bytes_in_between(at: int, noise: bytes, good_machine: tuple[Path, b
 
 
 class Killed(BaseException):
-    """Instead of SIGKILL: nothing that runs afterwards may touch the folder."""
+    """Simulates SIGKILL: nothing that runs afterwards may touch the folder."""
 
 
 WRITES = (
@@ -320,11 +320,11 @@ WRITES = (
     "mkdir",
     "open",
 )
-"""Every way in which a file of the folder changes."""
+"""Every function that changes a file of the folder."""
 
 
 def killed_at(number: int, action: Callable[[], object]) -> bool:
-    """Do it in a child that dies before its write number `number`; False when it got through."""
+    """Do it in a child that dies before its write number `number`; False if it finished."""
     child = os.fork()
     if not child:
         try:
@@ -350,7 +350,7 @@ def killed_at(number: int, action: Callable[[], object]) -> bool:
 
 
 def picture(folder: Path) -> tuple[object, ...]:
-    """All that a user can see of a machine."""
+    """Everything that a user can see of a machine."""
     backend = SimulatedBackend.open(folder)
     ram = (folder / "ram").read_bytes()
     vmcore = (folder / "vmcore").read_bytes() if (folder / "vmcore").exists() else None
@@ -362,7 +362,7 @@ LOW = (PhysRange(0x1000, 0x3000),)
 
 
 def copy_machine(source: Path, target: Path) -> SimulatedBackend:
-    """Instead of what is at `target`."""
+    """Replace `target` with a copy."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for path in source.iterdir():
@@ -406,7 +406,7 @@ ACTIONS: dict[str, tuple[tuple[Callable[[SimulatedBackend], object], ...], bool]
 
 @pytest.mark.parametrize("name", ACTIONS)
 def test_killed_at_any_write(name: str, tmp_path: Path) -> None:
-    """The folder opens as before or as after, whatever write was the last."""
+    """The folder opens in the old or in the new state, whichever write was the last."""
     (*before, action), reserved = ACTIONS[name]
     base = make(tmp_path / "base", allocator="lowest", crashkernel=MIB if reserved else None)
     fill_pages(tmp_path / "base", addresses(base.show().in_use.within(TINY)))
@@ -484,7 +484,7 @@ def test_bind_that_fails_can_be_unloaded_in_the_same_turn(tmp_path: Path) -> Non
 
 
 def test_a_dump_is_whole_after_a_kill(tmp_path: Path) -> None:
-    """Killed in the middle of writing the dump, then done again."""
+    """Killed while writing the dump, then repeated."""
     backend = make(tmp_path / "m")
     expected = fill_pages(tmp_path / "m", addresses(backend.show().in_use))
     loads(backend)
@@ -495,7 +495,7 @@ def test_a_dump_is_whole_after_a_kill(tmp_path: Path) -> None:
 
 
 def test_from_another_machine(tmp_path: Path) -> None:
-    """What a captured machine knows is taken over: map, image, notes, reservation."""
+    """The known facts of a captured machine are used: map, image, notes, reservation."""
     source = SimulatedBackend.create(tmp_path / "a", 64 * MIB, seed=4, crashkernel=MIB).machine()
     backend = SimulatedBackend.create(tmp_path / "b", seed=9, from_machine=source)
     taken = backend.machine()

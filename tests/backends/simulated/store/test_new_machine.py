@@ -1,4 +1,4 @@
-"""The layout of a new machine: a BIOS PC, filled by a seed."""
+"""The layout of a new machine: a BIOS PC, filled according to a seed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_kernel_that_copies_is_a_later_one() -> None:
 
 
 def test_a_captured_map() -> None:
-    """RAM in odd pieces; the first page is kept from use all the same."""
+    """RAM in odd pieces; the first page is still not used."""
     memory_map = MemoryMap.of(
         MemoryRange(PhysRange(*span), RangeType.RAM)
         for span in ((0, 0x9E400), (MIB, 7 * MIB + 0x800), (9 * MIB, 40 * MIB))
