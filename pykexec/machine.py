@@ -6,11 +6,12 @@ real or captured machine, the simulated kernel its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal, TypeVar
 
 from pykexec.arch import Arch, arch_named
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 from pykexec.memory.assumed import assumed_map
 from pykexec.memory.blocks import MemoryBlocks
 from pykexec.memory.map import MemoryMap

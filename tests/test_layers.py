@@ -12,7 +12,7 @@ import pytest
 import pykexec
 
 LAYERS = (
-    ("errors",),
+    ("errors", "frozen"),
     ("syscalls",),
     ("abi",),
     ("arch",),

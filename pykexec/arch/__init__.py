@@ -6,7 +6,7 @@ architecture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pykexec.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed
+from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine
 from pykexec.placement.bind import BoundPlan

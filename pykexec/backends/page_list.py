@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE, Ind
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 
 WORDS_PER_PAGE = PAGE_SIZE // 8
 """kimage_entry_t in a list page; the last is the link to the next one, or DONE."""

@@ -4,12 +4,12 @@ common."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import NothingLoaded
 from pykexec.errors import DoesNotFit, KexecError, UsageError
+from pykexec.frozen import dataclass
 from pykexec.host.module import NAME
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import PhysRange, align_up

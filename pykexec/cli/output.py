@@ -6,13 +6,13 @@ Answers go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from pykexec.cli.streams import STDOUT
 from pykexec.errors import AnswerLost, printable
+from pykexec.frozen import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

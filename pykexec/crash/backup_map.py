@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 

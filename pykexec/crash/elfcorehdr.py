@@ -8,7 +8,6 @@ described. See kernel-contract 7.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pykexec.abi.elf import (
     EHDR,
@@ -25,6 +24,7 @@ from pykexec.abi.elf import (
 from pykexec.arch import X86_64, Arch
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import DoesNotFit
+from pykexec.frozen import dataclass
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.abi.elf import ELF_PRSTATUS_SIZE, NHDR, NT_PRSTATUS
 from pykexec.crash.backup_map import BackupMap
+from pykexec.frozen import dataclass
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, align_up
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import Slot
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage

@@ -10,11 +10,12 @@ into the stage, and last of all the stub that vouches for both is loaded.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pykexec.backends.backend import Backend, Loaded, StagingBackend
 from pykexec.errors import NotSupported
 from pykexec.flows.plan import Planned, decide
+from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
 from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet

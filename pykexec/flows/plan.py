@@ -6,8 +6,9 @@ bytes -> KernelImage -> Plan -> SegmentTable -> checks
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine

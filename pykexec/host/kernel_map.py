@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
+from pykexec.frozen import dataclass
 from pykexec.host.root import Root
 from pykexec.machine import CpuNotes, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet

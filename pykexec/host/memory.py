@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from pykexec.frozen import dataclass
 from pykexec.host.root import Root, numbers, text
 from pykexec.machine import HugePagePool, HugePageUser, Unknown
 from pykexec.memory import firmware_memmap, iomem

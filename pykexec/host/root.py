@@ -10,11 +10,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.machine import Unknown
 
 READ_MAX = 4 << 20

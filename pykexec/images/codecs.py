@@ -8,11 +8,11 @@ import lzma
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 from pykexec.images.contents import CHUNK
 
 DECODER_MEMORY = 128 << 20

@@ -6,13 +6,13 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from errno import ENXIO
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 
 CHUNK = 4 << 20
 """Bytes per read: small enough for any cache, and large enough that a digest in a thread seldom

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from binascii import unhexlify
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.images.contents import OpenFile
 
 NEWC_MAGICS = (b"070701", b"070702")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pykexec.abi.elf import ELFDATA2LSB, ELFMAG, NHDR, PT_INTERP, PT_LOAD, PT_NOTE
+from pykexec.frozen import dataclass
 from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.kernel_image import Refused
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.abi.elf import (
     ELFCLASS64,
@@ -21,6 +20,7 @@ from pykexec.abi.elf import (
     PT_INTERP,
     PT_NOTE,
 )
+from pykexec.frozen import dataclass
 
 ELFCLASS32, ELFDATA2MSB = 1, 2
 X86 = (EM_386, EM_486, EM_X86_64)

@@ -7,8 +7,7 @@ stream is unpacked piece by piece, and the result dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pykexec.frozen import dataclass
 from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
 from pykexec.images.compression import MAX_UNPACKED, unpacked
 from pykexec.images.contents import OpenFile

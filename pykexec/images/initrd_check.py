@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 from pykexec.images.codecs import HEAD_SIZE, LZ4_FRAME_MAGIC, Codec, codec_of
 from pykexec.images.compression import MAX_UNPACKED, BadCompression, unpacked
 from pykexec.images.contents import Contents, FileSpan, InnerFile, Joined, OpenFile

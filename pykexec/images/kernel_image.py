@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pykexec.errors import KexecError, NotSupported
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents, FileSpan, OpenFile
 
 

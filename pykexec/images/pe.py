@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.abi.pe import (
     IMAGE_FILE_MACHINE,
     MZ_MAGIC,
@@ -12,6 +10,7 @@ from pykexec.abi.pe import (
     coff_header,
     section_header,
 )
+from pykexec.frozen import dataclass
 from pykexec.images.contents import FileSpan, InnerFile, OpenFile
 from pykexec.images.kernel_image import Refused
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
 from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it

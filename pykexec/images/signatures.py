@@ -5,7 +5,7 @@ From the specifications of the formats, with names from the magic of file(1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pykexec.frozen import dataclass
 
 TAKE_KERNEL = "extract the kernel from it, and load that"
 KERNEL_INSIDE = "mount it, and load the kernel inside it"

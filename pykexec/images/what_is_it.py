@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from pykexec.abi.arm64.image import ARM64_MAGIC, ARM64_MAGIC_AT, RISCV_MAGIC, RISCV_MAGIC_AT
@@ -34,6 +34,7 @@ from pykexec.abi.x86.multiboot import (
     MULTIBOOT_SEARCH,
 )
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.images import elf_kind, pe_kind
 from pykexec.images.compression import MAX_UNPACKED, file_codec, unpacked
 from pykexec.images.contents import OpenFile

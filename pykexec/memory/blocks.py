@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 
 ONLINE, OFFLINE = "online", "offline"

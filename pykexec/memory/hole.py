@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
 
 SHOWN = 3

@@ -7,8 +7,8 @@ callers treat as *unknown*.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from pykexec.frozen import dataclass
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 

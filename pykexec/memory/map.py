@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from pykexec.errors import UsageError
+from pykexec.frozen import dataclass
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

@@ -7,13 +7,12 @@ made the page list hands over the map; nothing here knows who that is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, NoteArea, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import CapturePlan, Plan

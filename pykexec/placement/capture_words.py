@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import KIB, MIB
 from pykexec.placement.cmdline import Dropped, key_of, memparse, split_words
 

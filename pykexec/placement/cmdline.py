@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from pykexec.errors import DoesNotFit, UsageError
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, known
 
 

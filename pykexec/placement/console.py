@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, SerialConsole, Unknown
 from pykexec.purgatory import LAST_PORT
 

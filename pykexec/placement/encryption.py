@@ -7,9 +7,8 @@ its dry run and `doctor` all ask here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 
 BY_FILE = (
     "use --syscall file: the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)"

@@ -6,8 +6,8 @@ An estimate warns; it never refuses.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import MIB, align_up

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.abi.kexec import KexecFlag
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.request import Mode
 from pykexec.placement.segment import NO_FLAGS

@@ -4,11 +4,11 @@ but that would hurt later (boot protocol)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
 from pykexec.errors import DoesNotFit
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.map import MemoryMap

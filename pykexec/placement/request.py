@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
 from pykexec.placement.cmdline import CAPTURE_WORDS
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
 from pykexec.memory.ranges import PhysRange
 

@@ -3,9 +3,9 @@ still write into memory that was in use at the panic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.request import Mode
 

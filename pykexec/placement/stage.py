@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap, BackupRun
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 

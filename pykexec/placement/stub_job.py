@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Built
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import PURGATORY, Placed

@@ -8,10 +8,10 @@ it places the image, and reports where. kexec_file_load is used where the kernel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 

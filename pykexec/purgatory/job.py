@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import CheckFailed, UsageError
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import BadRange, PhysRange
 
 REGION = struct.Struct("<QQ32s")

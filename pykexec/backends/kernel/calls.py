@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pykexec import libc
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 from pykexec.host.module import COMPRESSED_FILE, MODULE_MAX, kernel_unpacks
 from pykexec.host.root import THIS_MACHINE
 from pykexec.images.compression import file_codec, unpacked

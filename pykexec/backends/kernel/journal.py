@@ -6,11 +6,12 @@ exactly what it says, so the pool ends as it was found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 
 

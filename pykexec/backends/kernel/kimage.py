@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from pykexec.abi.kexec import PAGE_SIZE, SEGMENT_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
 from pykexec.errors import CheckFailed
+from pykexec.frozen import dataclass
 
 KIMAGE_READ = 640
 """Bytes that are looked at: the table ends at 576 in every known version, and the

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.boot_protocol import memory_encryption
 from pykexec.placement.encryption import Encryption

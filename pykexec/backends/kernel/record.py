@@ -6,13 +6,13 @@ Written before the load, removed after the unload.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.request import Mode
 

@@ -7,10 +7,10 @@ load, which would cost a load limit and the loaded image (kernel-contract 3.1, 1
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 
 SWAP_SINCE = (2, 6, 30)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE, SECTION_SIZE
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet
 
 NOTHING = RangeSet()

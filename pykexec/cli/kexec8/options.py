@@ -3,8 +3,9 @@ man page's test read. `since` is the kexec-tools release that brought an option.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from pykexec.frozen import dataclass
 
 
 class Kind(Enum):

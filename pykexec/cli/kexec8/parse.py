@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import getopt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Kind, Option
 from pykexec.errors import UsageError
+from pykexec.frozen import dataclass
 
 SHORT = "".join(short + ":" * bool(option.argument) for short, option in BY_SHORT.items())
 LONG = [option.long + "=" * bool(option.argument) for option in OPTIONS]

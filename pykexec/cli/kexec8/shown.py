@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pykexec.flows.plan import Planned
+from pykexec.frozen import dataclass
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.placement.x86.boot_params import E820_TYPES
 

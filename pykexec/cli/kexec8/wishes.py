@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from pykexec.cli.kexec8.options import Kind
 from pykexec.cli.kexec8.parse import BadCommandLine, Words, parse
+from pykexec.frozen import dataclass
 from pykexec.host.console import LEGACY_PORTS
 from pykexec.purgatory import LAST_PORT
 

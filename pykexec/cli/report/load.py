@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
@@ -10,6 +9,7 @@ from pykexec.abi.kexec import flag_names
 from pykexec.cli.out.blocks import Block, Facts, Reasons, Segments, Table
 from pykexec.cli.report.page_parts import Pairs, bound_facts, checks, kernel, many, size, words
 from pykexec.cli.report.waiting import staged
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import (
     ELFCOREHDR,

@@ -4,11 +4,11 @@ This imports little: a large initrd is read while the rest of the program is imp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from pykexec.errors import NotSupported, UsageError
+from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.images.digest_ahead import digest_ahead
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pykexec.frozen import dataclass
 from pykexec.images.module_file import module_contents
 from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
 from pykexec.placement.syscall_choice import Syscall, SyscallChoice, choose_syscall

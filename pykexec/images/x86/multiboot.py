@@ -8,7 +8,6 @@ cannot be met is refused, as both specifications demand.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pykexec.abi.elf import ELFMAG, EM_386, EM_486, EM_X86_64
@@ -34,6 +33,7 @@ from pykexec.abi.x86.multiboot import (
     multiboot_header,
     relocatable_tag,
 )
+from pykexec.frozen import dataclass
 from pykexec.images.contents import OpenFile
 from pykexec.images.elf_file import read_elf
 from pykexec.images.elf_parts import MAX_MEMORY, load_parts

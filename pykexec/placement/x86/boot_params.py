@@ -6,7 +6,6 @@ Documentation/arch/x86/boot.rst; struct boot_params in asm/bootparam.h.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pykexec.abi.x86.bootparam import (
     BOOT_PARAMS_SIZE,
@@ -21,6 +20,7 @@ from pykexec.abi.x86.bootparam import (
     setup_data,
     setup_header,
 )
+from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import Linux32Boot, LinuxX86Boot
 from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, RangeType

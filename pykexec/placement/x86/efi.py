@@ -7,10 +7,9 @@ addresses from the runtime map, and finds the tables through SETUP_EFI.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.abi.efi import EFI64_LOADER_SIGNATURE, EFI_MEMDESC_VERSION, efi_memory_desc
 from pykexec.abi.x86.bootparam import BootParamsField, Xlf, efi_info, efi_setup_data
+from pykexec.frozen import dataclass
 from pykexec.machine import Efi, Machine, Unknown
 
 EFI_INFO_SIZE = 0x20

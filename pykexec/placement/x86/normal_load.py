@@ -4,11 +4,12 @@ line, and the purgatory in front."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.arch import I386
 from pykexec.errors import DoesNotFit, NotSupported, UsageError
+from pykexec.frozen import dataclass
 from pykexec.images.elf_parts import flat
 from pykexec.images.kernel_image import KernelImage, LoadPart
 from pykexec.machine import Machine, Unknown

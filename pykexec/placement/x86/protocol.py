@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.arch import Arch
 from pykexec.errors import NotSupported, UsageError
+from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import (
     ElfBoot,
     ForeignImage,

@@ -6,9 +6,8 @@ skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.frozen import dataclass
 from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import GIB, RangeSet, align_up

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from pykexec import purgatory
 from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.stub_job import StubJob
 from pykexec.purgatory import REGION_SIZE, STUB_MEMSZ, STUB_SIZE, StubFlag

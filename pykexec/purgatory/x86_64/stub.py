@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pkgutil
 import struct
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from enum import IntFlag
 
 from pykexec.errors import KexecError
+from pykexec.frozen import dataclass
 from pykexec.purgatory.job import (
     EXCHANGE_SIZE,
     REGION_SIZE,
