@@ -25,8 +25,8 @@ from pykexec.machine import NOT_READ, Machine, Unknown
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     """Raises nothing: what cannot be read is Unknown, with the reason.
 
-    Without `symbols` /proc/kallsyms is left alone: the kernel takes a while to write it,
-    and only a load that depends on the kernel's version needs it.
+    Without `symbols` what takes long to read, and what only a crash by normal needs, is left
+    alone: /proc/kallsyms, the memory blocks, and the processes that have huge pages.
 
     As root on a live machine everything is known; unprivileged, the memory map is
     the firmware's, and the places of kernel, reservation and notes are Unknown.
@@ -62,11 +62,11 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         architecture=kernel.architecture(root),
         memfree=memory.memory_size(meminfo, "MemFree"),
         memavailable=memory.memory_size(meminfo, "MemAvailable"),
-        memory_blocks=memory_blocks.memory_blocks(root),
+        memory_blocks=memory_blocks.memory_blocks(root) if symbols else NOT_READ,
         balloons=memory_blocks.balloons(root),
         swap_in_memory=memory_blocks.swap_in_memory(root),
         hugepages=memory.hugepage_pools(root),
-        hugepage_users=memory.hugepage_users(root),
+        hugepage_users=memory.hugepage_users(root) if symbols else NOT_READ,
         hugetlbfs_mounts=memory.hugetlbfs_mounts(root),
         secure_boot=secure_boot(root, pc),
         lockdown=lockdown,

@@ -130,7 +130,7 @@ class HugePages:
 
     def order(self, path: str, value: int) -> None:
         try:
-            self.root.locate(path).write_text(f"{value}\n")
+            Path(self.root.locate(path)).write_text(f"{value}\n")
         except OSError as error:
             raise NotPermitted(
                 f"{path}: {(error.strerror or str(error)).lower()}", hint="run as root"
