@@ -66,6 +66,7 @@ def test_the_whole_story(run: Run, run_json: RunJson, machine: str) -> None:
     assert loaded == {
         "schema": "pykexec.status/1", "backend": "simulated",
         "normal": "not loaded", "crash": "loaded", "staged": None,
+        "unseen": None,
     }  # fmt: skip
     crashed = run_json("machine", "crash", machine)
     assert crashed["started"] == "crash"

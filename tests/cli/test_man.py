@@ -91,7 +91,7 @@ TITLES = {
     "machine create": ["Options for machine create"],
     "machine show": [],
     "machine crash": [],
-    "machine capture": ["Options for machine capture and doctor"],
+    "machine capture": ["Options for machine capture", "Options for machine capture and doctor"],
     "vmcore info": [],
     "vmcore verify": ["Options for vmcore verify"],
     "vmcore dmesg": ["Options for vmcore dmesg"],

@@ -13,6 +13,7 @@ from pykexec.cli.report.target import Target
 from pykexec.errors import UsageError
 from pykexec.host import capture as host_capture
 from pykexec.host.facts import read_machine
+from pykexec.host.redact import redacted
 from pykexec.host.root import THIS_MACHINE
 from pykexec.machine import Unknown
 
@@ -60,8 +61,17 @@ def crash(folder: Path, as_json: bool, verbose: int) -> None:
     Output(as_json, verbose).show(report, "the machine crashed")
 
 
-def capture(file: Path, root: Path | None, as_json: bool, verbose: int) -> None:
+def capture(
+    file: Path,
+    root: Path | None,
+    redact: bool,
+    redact_keys: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+) -> None:
     captured = host_capture.capture(host_capture.open_root(root) if root else THIS_MACHINE)
+    if redact or redact_keys:
+        captured = redacted(captured, redact_keys)
     host_capture.write_capture(captured, file)
     unreadable = tuple(
         found.why for _, found in sorted(captured.files.items()) if isinstance(found, Unknown)

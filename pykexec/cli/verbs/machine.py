@@ -56,6 +56,11 @@ def crash(**options: Any) -> None:
     metavar="PATH",
     help="Read the /proc and /sys of this folder instead of the running machine's.",
 )
+@click.option("--redact", is_flag=True, help="Remove secrets, host names and serial numbers.")
+@click.option(
+    "--redact-key", "redact_keys", multiple=True, metavar="KEY",
+    help="Also remove the values of KEY from the command line; implies --redact.",
+)  # fmt: skip
 @output_options
 def capture(**options: Any) -> None:
     """Write the facts of this machine to the new file FILE, for --root on another machine."""
