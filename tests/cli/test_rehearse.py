@@ -15,6 +15,7 @@ import pytest
 from pykexec.cli.program import HUNG_UP, TERMINATED
 from pykexec.cli.run import rehearse
 from pykexec.cli.streams import INTERRUPTED
+from tests.builders import make_bzimage
 from tests.cli.conftest import INTERRUPTIBLE, Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,21 @@ def test_steps_are_for_a_terminal(folder: Path, words: list[str], expected: bool
     os.close(theirs)
     assert done.returncode == 0
     assert (b"pykexec: panic, and the capture kernel" in told) is expected
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ([], "use a larger --memory: this machine has 64 MiB"),
+        (["--crash-size", "80M"], "use a smaller --crash-size"),
+    ],
+)
+def test_a_machine_that_is_too_small_is_to_blame(
+    run: Run, folder: Path, words: list[str], hint: str
+) -> None:
+    (folder / "bzImage").write_bytes(make_bzimage(init_size=0x3378000))
+    result = run("rehearse", "bzImage", "--memory", "64M", *words, status=6)
+    assert f"hint: {hint}" in result.stderr
 
 
 def test_a_kernel_that_copies_keeps_no_old_pages(run: Run) -> None:

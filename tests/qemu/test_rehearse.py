@@ -121,6 +121,13 @@ def test_a_load_that_is_refused(run_json: RunJson, speaker: Path) -> None:
     assert error == {"code": "no-hole", "message": "no room", "hint": "less"}
 
 
+def test_a_window_that_finds_no_room(run_json: RunJson, speaker: Path) -> None:
+    say({"refused": {"code": "window", "message": "no room", "hint": "less"}, "status": 6})
+    assert run_json(*QEMU, status=6)["error"]["hint"].startswith("use a larger --memory: this")
+    asked = run_json(*QEMU, "--crash-size", "64M", status=6)["error"]
+    assert asked["hint"] == "less"
+
+
 def test_a_machine_that_ends(run_json: RunJson, speaker: Path) -> None:
     say({"filled": 7, "cpus": 2})
     Path("stays").write_text("0")

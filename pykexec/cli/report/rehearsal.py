@@ -60,6 +60,10 @@ class RehearsalReport:
 def machine_of(stage: Stage | QemuStage) -> SimulatedStage | RealStage:
     if isinstance(stage, Stage):
         return SimulatedStage(stage.memory, stage.used, stage.allocator, stage.relocate, stage.seed)
+    return real_stage(stage)
+
+
+def real_stage(stage: QemuStage) -> RealStage:
     return RealStage(stage.memory, stage.used, stage.cpus, stage.reserved)
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pykexec.cli.output import Output
+from pykexec.cli.report.least import LeastReport
 from pykexec.cli.report.rehearsal import RehearsalReport
 from pykexec.errors import CheckFailed, UsageError
+from pykexec.flows.rehearse.least import least_window
 from pykexec.flows.rehearse.qemu import QemuStage, rehearse_in_qemu
 from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
 from pykexec.images.contents import joined_initrd
@@ -22,29 +24,34 @@ if TYPE_CHECKING:
 
 ONLY_WITH = {
     "mode": "qemu",
+    "least": "qemu",
     "seed": "simulated",
     "allocator": "simulated",
     "relocate": "simulated",
 }
 """Options that only one engine has a use for."""
+MARGIN = 16 << 20
+"""Bytes above what --least finds."""
 QUIET = 1.0
 """Seconds after which steps are printed."""
 
 
 class Steps:
-    """Progress, a line for each step once it takes a while; for a terminal."""
+    """Progress, a line for each step once it has taken `quiet` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: float | None = None) -> None:
+        self.quiet = QUIET if quiet is None else quiet
         self.start = time.monotonic()
 
     def step(self, text: str) -> None:
-        if time.monotonic() - self.start >= QUIET:
+        if time.monotonic() - self.start >= self.quiet:
             click.echo(f"pykexec: {text}", err=True)
 
 
 def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     """The exit status. `given` has the names of the options that the user gave."""
     check_engine(given, options["engine"])
+    check_least(given, options["least"])
     request = LoadRequest(
         initrd=joined_initrd(options["initrds"]),
         append=options["append"],
@@ -58,6 +65,12 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     output = Output(options["as_json"], options["verbose"])
     progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()
     memory, used, image_type = options["memory"], options["used"], options["image_type"]
+    if options["least"]:
+        margin = MARGIN if options["margin"] is None else options["margin"]
+        told = NoProgress() if output.as_json else Steps(quiet=0)
+        stages = QemuStage(memory, used)
+        output.show(LeastReport(least_window(kernel, request, image_type, stages, margin, told)))
+        return 0
     if options["engine"] == "qemu":
         report = rehearse_in_qemu(kernel, request, image_type, QemuStage(memory, used), progress)
     else:
@@ -73,3 +86,14 @@ def check_engine(given: Collection[str], engine: str) -> None:
     for name, only in ONLY_WITH.items():
         if name in given and only != engine:
             raise UsageError(f"--{name} is for --engine {only}", hint="pykexec rehearse --help")
+
+
+def check_least(given: Collection[str], least: bool) -> None:
+    """Raises UsageError likewise."""
+    if "margin" in given and not least:
+        raise UsageError("--margin is for --least", hint="pykexec rehearse --help")
+    if "crash_size" in given and least:
+        raise UsageError(
+            "--least looks for the --crash-size: leave one of them out",
+            hint="pykexec rehearse --help",
+        )

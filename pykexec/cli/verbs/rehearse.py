@@ -44,6 +44,17 @@ DEFAULT = click.core.ParameterSource.DEFAULT
     type=click.Choice(["in-place", "stub-swap"]),
     help="With qemu, use this mode instead of the best one.",
 )
+@click.option(
+    "--least",
+    is_flag=True,
+    help="With qemu, find the smallest --crash-size that works, in at most eight boots.",
+)
+@click.option(
+    "--margin",
+    type=SIZE,
+    metavar="SIZE",
+    help="Add SIZE to what --least finds.  [default: 16M]",
+)
 @click.option("--no-initrd-check", is_flag=True, help="As for load.")
 @click.option("--type", "image_type", metavar="TYPE", help="Treat the file as an image of TYPE.")
 @profile_option

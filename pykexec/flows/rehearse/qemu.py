@@ -19,7 +19,13 @@ from pykexec.documents.plan import backup_map_of
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_check import Expected, expected_of_document, judge
 from pykexec.errors import CheckFailed, KexecError, NotSupported
-from pykexec.flows.rehearse.simulated import LoadFacts, NoProgress, Progress, Rehearsal
+from pykexec.flows.rehearse.simulated import (
+    LoadFacts,
+    NoProgress,
+    Progress,
+    Rehearsal,
+    blame_memory,
+)
 from pykexec.images.contents import Contents
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
@@ -78,8 +84,12 @@ def rehearse_in_qemu(
     check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
     computer = first_computer(os.fspath(kernel), request, image_type, chosen)
-    with running(computer) as session:
-        said = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
+    try:
+        with running(computer) as session:
+            said = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
+    except KexecError as error:
+        blame_memory(error, request, chosen.memory)
+        raise
     return verdict(image, chosen, said)
 
 

@@ -18,6 +18,7 @@ from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.pattern import pattern_page
 from pykexec.dump.vmcore_check import Expected, VmcoreVerdict, verify
 from pykexec.dump.vmcore_pages import PatternCount
+from pykexec.errors import KexecError
 from pykexec.flows.load import LoadedPlan, load
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Unknown
@@ -26,6 +27,7 @@ from pykexec.placement.kernel_rules import Check
 from pykexec.placement.plan import mode_of
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
+from pykexec.placement.window import WindowRefused
 
 if TYPE_CHECKING:
     from pykexec.flows.rehearse.qemu import QemuStage
@@ -138,7 +140,11 @@ def rehearse(
             relocate=chosen.relocate,
         )
         tell.step("loading")
-        facts = LoadFacts.of(load(kernel, backend, wanted, image_type))
+        try:
+            facts = LoadFacts.of(load(kernel, backend, wanted, image_type))
+        except KexecError as error:
+            blame_memory(error, request, chosen.memory)
+            raise
         frames = backend.show().in_use
         expected = expected_of_machine(backend)
         tell.step("filling memory")
@@ -148,6 +154,14 @@ def rehearse(
         tell.step("reading the dump")
         dump = verify(backend.folder.vmcore, expected)
         return Rehearsal("simulated", chosen, facts, frames.size // PAGE_SIZE, dump)
+
+
+def blame_memory(error: KexecError, request: LoadRequest, memory: int) -> None:
+    """A window that nobody asked for finds no room: then the machine of the rehearsal is too small
+    (bytes), and the advice for a real one does not help."""
+    asked = (request.crash_size, request.mem_min, request.mem_max)
+    if error.code == WindowRefused.code and asked == (None, None, None):
+        error.hint = f"use a larger --memory: this machine has {memory >> 20} MiB"
 
 
 def expected_of_machine(backend: SimulatedBackend) -> Expected:

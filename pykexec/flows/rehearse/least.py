@@ -1,0 +1,137 @@
+"""The smallest window in which a capture kernel reads the whole dump, found by trying."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.errors import CheckFailed, DoesNotFit, KexecError
+from pykexec.flows.rehearse.qemu import NoDump, QemuStage, capture_initrd, rehearse_in_qemu
+from pykexec.flows.rehearse.simulated import Progress
+from pykexec.images.contents import Built
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.memory.ranges import align_down, align_up
+from pykexec.placement.estimate import crash_size
+from pykexec.placement.request import LoadRequest
+
+BOOTS = 8
+STEP = 2 * HUGE_PAGE_SIZE
+"""Bytes; two boots of the same kernel differ by about as much."""
+MIB = 1 << 20
+
+
+class NoWindow(CheckFailed):
+    """In none of the windows that were tried has the capture kernel read the dump."""
+
+    code = "no-window"
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One boot: `why` it was not enough is "" where it was."""
+
+    size: int
+    why: str = ""
+
+    @property
+    def good(self) -> bool:
+        return not self.why
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """`least` was enough, and `too_small` was not, or cannot be; sizes in bytes."""
+
+    image: KernelImage
+    stage: QemuStage
+    tries: tuple[Try, ...]
+    least: int
+    too_small: int
+    margin: int
+    estimate: int
+    """What pykexec takes without --crash-size, for the same files."""
+    own: int
+    """Of the initrd that was tried, what the rehearsal has added, packed."""
+
+    @property
+    def advised(self) -> int:
+        return align_up(self.least + self.margin, HUGE_PAGE_SIZE)
+
+    @property
+    def option(self) -> str:
+        return f"--crash-size {self.advised // MIB}M"
+
+
+def least_window(
+    kernel: str | os.PathLike[str],
+    request: LoadRequest,
+    image_type: str | None,
+    stage: QemuStage,
+    margin: int,
+    tell: Progress,
+) -> Least:
+    """At most BOOTS rehearsals. Raises NoWindow, and what the load is refused with in a window that
+    is larger than every one that was enough."""
+    image = identify(kernel, image_type, request.profile)
+    initrd = Built(capture_initrd(request.initrd))
+    guess = crash_size(image, initrd, request.append).size
+    tries: list[Try] = []
+
+    def attempt(size: int) -> bool:
+        tell.step(f"boot {len(tries) + 1} of at most {BOOTS}: a window of {size // MIB} MiB")
+        asked = replace(request, crash_size=size)
+        enough = min((item.size for item in tries if item.good), default=0)
+        try:
+            done = rehearse_in_qemu(kernel, asked, image_type, stage, tell)
+            why = "" if done.good else "the dump is not whole"
+        except NoDump as error:
+            why = error.message
+        except KexecError as error:
+            if error.exit_status != DoesNotFit.exit_status or size > enough:
+                raise
+            why = error.message
+        tries.append(Try(size, why))
+        tell.step(f"{size // MIB} MiB: {why or 'enough'}")
+        return not why
+
+    floor = align_down(image.linux.init_size + initrd.size, STEP)
+    least, too_small = search(attempt, align_up(guess, STEP), floor, stage.memory)
+    if least is None:
+        raise nothing_is_enough(tries)
+    own = initrd.size - (request.initrd.size if request.initrd else 0)
+    return Least(image, stage, tuple(tries), least, too_small, margin, guess, own)
+
+
+def search(
+    enough: Callable[[int], bool], first: int, floor: int, limit: int
+) -> tuple[int | None, int]:
+    """The smallest size that was `enough`, and the largest that was not; `floor` cannot be. Sizes
+    are multiples of STEP, and BOOTS of them are tried at most: `first`, doubled until one below
+    `limit` is enough, then halves of what is left. None where none was enough."""
+    good, bad, size = None, floor, max(first, floor + STEP)
+    for _ in range(BOOTS):
+        if enough(size):
+            good = size
+        else:
+            bad = size
+        if good is None:
+            if 2 * size >= limit:
+                break
+            size = 2 * size
+        elif good - bad <= STEP:
+            break
+        else:
+            size = align_down((good + bad) // 2, STEP)
+    return good, bad
+
+
+def nothing_is_enough(tries: list[Try]) -> KexecError:
+    last = tries[-1]
+    return NoWindow(
+        f"no window up to {last.size // MIB} MiB was enough: {last.why}",
+        hint="use a larger --memory, or try one window with --crash-size to see its console",
+        tries=tuple(item.size for item in tries),
+    )
