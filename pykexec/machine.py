@@ -15,7 +15,7 @@ from pykexec.frozen import dataclass
 from pykexec.memory.assumed import assumed_map
 from pykexec.memory.blocks import MemoryBlocks
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import RangeSet
+from pykexec.memory.ranges import PhysRange, RangeSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ class NoteArea:
 
     addr: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMapping:
+    """Memory that is mapped at the virtual address `vaddr`."""
+
+    vaddr: int
+    range: PhysRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +262,8 @@ class Machine:
     vmcoreinfo: NoteArea | Unknown = NOT_READ
     page_offset_base: int | Unknown = NOT_READ
     """Virtual address of the direct map's first byte; KASLR moves it."""
+    kernel_mapping: KernelMapping | Unknown = NOT_READ
+    """Where the kernel's image is mapped, from _text to _end."""
     firmware: PcFirmware = PcFirmware()
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""

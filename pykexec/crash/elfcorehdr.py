@@ -25,7 +25,7 @@ from pykexec.arch import X86_64, Arch
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
-from pykexec.machine import NoteArea
+from pykexec.machine import KernelMapping, NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 MAX_PROGRAM_HEADERS = 0xFFFF
@@ -71,6 +71,22 @@ def old_memory(
     return tuple(sorted(found))
 
 
+def image_pieces(
+    loads: Iterable[OldMemory], mapping: KernelMapping
+) -> tuple[tuple[int, OldMemory], ...]:
+    """(virtual address, memory) of the kernel's image once more, where it was mapped, as
+    kernel/crash_core.c:crash_prepare_elf64_headers describes it. Tools that do not know phys_base
+    of VMCOREINFO, such as kexec-tools' vmcore-dmesg, find the kernel's data by it."""
+    found = []
+    for piece in loads:
+        part = PhysRange.sized(piece.paddr, piece.size).intersect(mapping.range)
+        if part:
+            offset = piece.offset + part.start - piece.paddr
+            vaddr = mapping.vaddr + part.start - mapping.range.start
+            found.append((vaddr, OldMemory(part.start, offset, part.size)))
+    return tuple(found)
+
+
 def size_of(notes: int, loads: int, copied_note: int = 0) -> int:
     """Bytes of the ELF core headers with this many program headers, including the note copied after
     them."""
@@ -84,14 +100,17 @@ def build(
     *,
     page_offset_base: int,
     copied_note: bytes = b"",
+    image: Iterable[tuple[int, OldMemory]] = (),
     arch: Arch = X86_64,
 ) -> bytes:
     """Build the headers for the address `addr`, directly followed by `copied_note`.
 
     `arch` is that of the first kernel. p_vaddr is the direct map: makedumpfile derives
-    page_offset from it. Raises TooManyHeaders.
+    page_offset from it; that of `image` (see image_pieces) is given with it. Raises
+    TooManyHeaders.
     """
-    areas, pieces = list(notes), list(loads)
+    areas, pieces = list(notes), [*image]
+    pieces += [(page_offset_base + piece.paddr & (1 << 64) - 1, piece) for piece in loads]
     phnum = len(areas) + len(pieces) + bool(copied_note)
     if phnum > MAX_PROGRAM_HEADERS:
         raise TooManyHeaders(phnum)
@@ -108,10 +127,9 @@ def build(
     flags = PF_R | PF_W | PF_X
     parts += [
         pack(
-            PT_LOAD, flags, piece.offset, page_offset_base + piece.paddr & (1 << 64) - 1,
-            piece.paddr, piece.size, piece.size, 0,
+            PT_LOAD, flags, piece.offset, vaddr, piece.paddr, piece.size, piece.size, 0
         )
-        for piece in pieces
+        for vaddr, piece in pieces
     ]  # fmt: skip
     parts.append(copied_note)
     return b"".join(parts)

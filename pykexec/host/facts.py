@@ -57,6 +57,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         cpus=cpus,
         vmcoreinfo=kernel.vmcoreinfo(root),
         page_offset_base=kernel_map.page_offset_base(loads),
+        kernel_mapping=kernel_map.kernel_mapping(loads),
         firmware=pc,
         config=config,
         architecture=kernel.architecture(root),

@@ -10,7 +10,7 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.frozen import dataclass
 from pykexec.host.root import Root
-from pykexec.machine import CpuNotes, Unknown
+from pykexec.machine import CpuNotes, KernelMapping, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 KALLSYMS = "/proc/kallsyms"
@@ -89,6 +89,19 @@ def page_offset_base(loads: Iterable[KcoreLoad] | Unknown) -> int | Unknown:
     if len(bases) != 1 or min(bases) < 1 << 63:
         return Unknown(f"{KCORE}: the program headers do not show the direct map")
     return bases.pop()
+
+
+def kernel_mapping(loads: Iterable[KcoreLoad] | Unknown) -> KernelMapping | Unknown:
+    """The entry of the kernel's image, KCORE_TEXT, which has p_paddr since 4.19
+    (fs/proc/kcore.c); the entries of modules have none."""
+    if isinstance(loads, Unknown):
+        return loads
+    for load in loads:
+        if load.vaddr < START_KERNEL_MAP or load.paddr is None or not load.size:
+            continue
+        if max(load.paddr, load.vaddr) + load.size <= 1 << 64:
+            return KernelMapping(load.vaddr, PhysRange.sized(load.paddr, load.size))
+    return Unknown(f"{KCORE}: no entry shows where the kernel's image is")
 
 
 def per_cpu_areas(

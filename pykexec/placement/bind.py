@@ -10,6 +10,7 @@ from __future__ import annotations
 from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.frozen import dataclass
@@ -68,12 +69,14 @@ def bind(
         "the start of the direct map",
         "dump tools need it: run as root, which can read /proc/kcore",
     )
+    image = kernel_image(machine, loads, len(areas) + bool(copied))
     headers = elfcorehdr.build(
         where.start,
         areas,
         loads,
         page_offset_base=base,
         copied_note=copied,
+        image=image,
         arch=machine.arch or X86_64,
     )
     room = where.size - SEAL_SIZE
@@ -82,8 +85,20 @@ def bind(
             f"the ELF core headers have {len(headers):#x} bytes, but there is room for {room:#x}",
             hint="a smaller window",
         )
-    count = len(areas) + len(loads) + bool(copied)
+    count = len(areas) + len(image) + len(loads) + bool(copied)
     return BoundPlan(plan, backup_map, where, headers, count, warnings)
+
+
+def kernel_image(
+    machine: Machine, loads: tuple[OldMemory, ...], notes: int
+) -> tuple[tuple[int, OldMemory], ...]:
+    """The kernel's image by its virtual addresses. It is left out where its place is unknown, or
+    where program headers are scarce: no memory is lost with it."""
+    if isinstance(machine.kernel_mapping, Unknown):
+        return ()
+    image = elfcorehdr.image_pieces(loads, machine.kernel_mapping)
+    few = notes + len(loads) + len(image) <= elfcorehdr.MAX_PROGRAM_HEADERS
+    return image if few else ()
 
 
 def notes_for(

@@ -110,11 +110,14 @@ def headers_room(
 def worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
     """Bytes of the headers' memory for a window of `size` bytes in so many pieces of RAM:
     each page of it in a place of its own, cut by every RAM range; two VMCOREINFO pages
-    beside them; and the seal at the end."""
+    beside them; the kernel's image twice; and the seal at the end."""
     low = low_memory(machine)
     notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
     pages = (size + low.size) // PAGE_SIZE
     cuts = len(machine.known_map.old_memory) + pieces + len(low) + 1
-    program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes)
+    twice = 0  # the kernel's image, once more by its virtual addresses
+    if not isinstance(machine.kernel_mapping, Unknown):
+        twice = min(pages, machine.kernel_mapping.range.size // PAGE_SIZE) + cuts
+    program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes + twice)
     copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
     return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, PAGE_SIZE)

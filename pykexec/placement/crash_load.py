@@ -20,6 +20,7 @@ from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
+from pykexec.placement.bind import kernel_image
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import capture_told, capture_warnings
 from pykexec.placement.console import stub_console
@@ -129,13 +130,15 @@ class Dump:
     notes: tuple[NoteArea, ...]
     loads: tuple[OldMemory, ...]
     page_offset_base: int
+    image: tuple[tuple[int, OldMemory], ...] = ()
 
     @property
     def size(self) -> int:
-        return elfcorehdr.size_of(len(self.notes), len(self.loads))
+        return elfcorehdr.size_of(len(self.notes), len(self.loads) + len(self.image))
 
     def encode(self, at: int) -> bytes:
-        return elfcorehdr.build(at, self.notes, self.loads, page_offset_base=self.page_offset_base)
+        base = self.page_offset_base
+        return elfcorehdr.build(at, self.notes, self.loads, page_offset_base=base, image=self.image)
 
 
 def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
@@ -147,7 +150,8 @@ def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) ->
     areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
     moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
     loads = elfcorehdr.old_memory(memory_map.old_memory, backup, machine.crash_kernel or RangeSet())
-    return Dump(tuple(area for area in moved if area), loads, base)
+    image = kernel_image(machine, loads, len(moved))
+    return Dump(tuple(area for area in moved if area), loads, base, image)
 
 
 def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:

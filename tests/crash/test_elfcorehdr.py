@@ -13,10 +13,10 @@ from elftools.elf.segments import NoteSegment
 from pykexec.abi.elf import EHDR, PHDR, PT_LOAD, PT_NOTE
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
-from pykexec.crash.elfcorehdr import OldMemory, TooManyHeaders, old_memory
+from pykexec.crash.elfcorehdr import OldMemory, TooManyHeaders, image_pieces, old_memory
 from pykexec.crash.notes import CORE, CPU_NOTE_SIZE, VMCOREINFO, Note, moved_note, parse_notes
 from pykexec.dump.vmcore import NOTE_MAX, VmcoreNotInitialized, open_vmcore
-from pykexec.machine import NoteArea
+from pykexec.machine import KernelMapping, NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 P = 0x1000
@@ -83,6 +83,29 @@ def test_the_headers_as_another_reader_sees_them() -> None:
     assert moved["p_vaddr"] == DIRECT_MAP + 2 * P
     assert moved["p_filesz"] == moved["p_memsz"] == 2 * P
     assert len(raw) == elfcorehdr.size_of(2, 2, len(NOTE.encoded))
+
+
+TEXT = 0xFFFFFFFF81000000
+
+
+def test_the_kernels_image_is_shown_by_its_own_addresses_too() -> None:
+    """Pages 6 to 0x23 are the image: cut where memory ends, and where a page has moved."""
+    backup = BackupMap.from_pages([(0x21 * P, 0x2A * P)])
+    loads = old_memory(RAM, backup, RangeSet.of([PhysRange(0x2A * P, 0x2B * P)]))
+    image = image_pieces(loads, KernelMapping(TEXT, PhysRange(6 * P, 0x23 * P)))
+    assert image == (
+        (TEXT, OldMemory(6 * P, 6 * P, 3 * P)),
+        (TEXT + 0x1A * P, OldMemory(0x20 * P, 0x20 * P, P)),
+        (TEXT + 0x1B * P, OldMemory(0x21 * P, 0x2A * P, P)),
+        (TEXT + 0x1C * P, OldMemory(0x22 * P, 0x22 * P, P)),
+    )
+    raw = elfcorehdr.build(HEADERS_AT, [], loads, page_offset_base=DIRECT_MAP, image=image)
+    found = [s.header for s in ELFFile(io.BytesIO(raw)).iter_segments()]
+    assert [(s["p_vaddr"], s["p_paddr"], s["p_offset"]) for s in found[:4]] == [
+        (vaddr, piece.paddr, piece.offset) for vaddr, piece in image
+    ]
+    assert [s["p_vaddr"] - s["p_paddr"] for s in found[4:]] == [DIRECT_MAP] * len(loads)
+    assert len(raw) == elfcorehdr.size_of(0, len(loads) + len(image))
 
 
 def test_more_than_65535_headers_are_refused_in_words() -> None:

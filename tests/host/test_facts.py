@@ -22,6 +22,7 @@ from pykexec.machine import (
     EfiRuntimeRange,
     HugePagePool,
     HugePageUser,
+    KernelMapping,
     Machine,
     NoteArea,
     PcFirmware,
@@ -81,6 +82,9 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.cpus == (CpuNotes(0, 0x3FC1B400, 368), CpuNotes(3, 0x3FD1B400, 368))
     assert machine.vmcoreinfo == NoteArea(0x3A001000, 0x1024)
     assert machine.page_offset_base == DIRECT_MAP
+    assert machine.kernel_mapping == KernelMapping(
+        0xFFFFFFFF81000000, PhysRange(0x2000000, 0x4000000)
+    )
     assert machine.config == {
         "CONFIG_KEXEC": "y",
         "CONFIG_KEXEC_JUMP": "n",

@@ -62,6 +62,7 @@ CAPTURE = """
     host mark "pattern checked"
     makedumpfile -l -d 31 /proc/vmcore /out/dump > /out/makedumpfile 2>&1 || true
     makedumpfile --dump-dmesg /proc/vmcore /out/dmesg > /dev/null 2>&1 || true
+    vmcore-dmesg /proc/vmcore > /out/vmcore-dmesg 2>&1 || true
     python3 -m pykexec vmcore info /proc/vmcore --json > /out/info.json || true
     copyout /out
 """

@@ -94,7 +94,7 @@ def result(vm: VM, way: str) -> Result:
         python=True,
         second_python=True,
         site=site(),
-        programs=["makedumpfile", "kexec"],
+        programs=["makedumpfile", "kexec", "vmcore-dmesg"],
         timeout_s=400,
     ).expect(0)
 
@@ -130,6 +130,11 @@ def test_the_panic_is_in_the_dump(result: Result) -> None:
     assert "sysrq: Trigger a crash" in log
     assert "Kernel panic - not syncing: sysrq triggered crash" in log
     assert "CPU: 1 " in log
+
+
+def test_kexec_tools_find_the_log(result: Result) -> None:
+    """They need the kernel's image by its own addresses, in a PT_LOAD of its own."""
+    assert "sysrq: Trigger a crash" in text(result, "second/vmcore-dmesg")
 
 
 def test_makedumpfile_filters_it(result: Result) -> None:
