@@ -14,6 +14,14 @@ import click
 import pytest
 
 from pykexec.cli.program import program
+from pykexec.flows.save.settings import (
+    DUMP_TIME_MAX,
+    KEYS,
+    STEP_TIME_MAX,
+    SaveSettings,
+    settings_of,
+)
+from pykexec.host.configuration import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = ROOT / "systemd"
@@ -42,7 +50,7 @@ def commands() -> list[list[str]]:
 
 
 def test_there_are_commands() -> None:
-    assert {words[1] for words in commands()} == {"load", "unload", "status"}
+    assert {words[1] for words in commands()} == {"load", "unload", "status", "save", "saved"}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -74,6 +82,29 @@ def test_variables_are_those_of_the_configuration() -> None:
     )
     used = re.findall(r"\$\{?([A-Z]+)", " ".join(settings(text, r"Exec\w+")))
     assert set(used) == set(preset)
+
+
+def test_the_configuration_of_saving_names_every_key_and_its_default() -> None:
+    text = (UNITS / "pykexec.conf").read_text()
+    shown = re.sub(r"(?m)^#(?=[A-Z_]+=)", "", text)
+    values, faults = parse(shown)
+    assert faults == []
+    assert set(values) == set(KEYS)
+    assert settings_of(values) == (SaveSettings(), [])
+
+
+def test_what_ends_with_a_reboot_cannot_be_started_in_a_normal_system() -> None:
+    for name in ("pykexec-save.service", "pykexec-save-guard.service"):
+        text = (UNITS / name).read_text()
+        condition = settings(text, "ConditionKernelCommandLine")
+        assert condition == ["systemd.unit=pykexec-save.target"]
+        assert settings(text, "RefuseManualStart") == ["yes"]
+
+
+def test_saving_has_all_the_time_that_may_be_configured() -> None:
+    """The steps, makedumpfile and then a copy, and the verification."""
+    (limit,) = settings((UNITS / "pykexec-save.service").read_text(), "TimeoutStartSec")
+    assert int(limit.removesuffix("h")) * 3600 > 3 * DUMP_TIME_MAX + 12 * STEP_TIME_MAX
 
 
 def test_no_shell_reads_the_configuration() -> None:

@@ -14,7 +14,11 @@ from pykexec.backends.saving.limited import StepFailed, limited
 
 SYSRQ = Path("/proc/sysrq-trigger")
 SYNC_SECONDS, ORDER_SECONDS, GRACE_SECONDS = 60, 30, 60
-SHELL = ("sulogin", "--force")
+SHELL = (
+    *("systemd-run", "--quiet", "--wait", "--collect", "-p", "StandardInput=tty-force"),
+    *("-p", "TTYPath=/dev/console", "sulogin", "--force"),
+)
+"""Not in this service, whose privileges are few."""
 ORDERS = {
     "reboot": ("systemctl", "--force", "reboot"),
     "halt": ("systemctl", "--force", "halt"),

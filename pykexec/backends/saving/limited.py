@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pykexec.errors import KexecError
@@ -60,6 +61,8 @@ def run_child(work: Callable[[], Any], writer: int) -> None:
     status = FAILED
     try:
         os.setpgid(0, 0)
+        with suppress(OSError):  # the process that waits is the last one to be killed
+            Path("/proc/self/oom_score_adj").write_text("0")
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         try:

@@ -37,12 +37,11 @@ def command(
     from pykexec.errors import CheckFailed
     from pykexec.flows.save.saved import all_saved
     from pykexec.flows.save.settings import read_settings
-    from pykexec.host.root import Folder
 
     output = Output(as_json, verbose)
     settings, faults = read_settings(config)
     output.warn(fault.message for fault in faults)
-    found = all_saved(settings, Folder(), announce)
+    found = all_saved(settings, announce)
     output.show(SavedListReport(found))
     if announce and (found.dumps or found.lost):
         tell(found, settings, output.warn)

@@ -18,8 +18,6 @@ from pykexec.errors import KexecError
 from pykexec.flows.save.folders import INCOMPLETE, STATUS, ours
 from pykexec.flows.save.saving import MOUNTED
 from pykexec.flows.save.settings import SaveSettings
-from pykexec.host.root import Root
-from pykexec.machine import Unknown
 
 STATE = "/var/lib/pykexec"
 ARMED = f"{STATE}/armed"
@@ -43,19 +41,32 @@ class UnreadableDumps(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """State of this machine: boot IDs, None where there is none or it cannot be read, and names."""
+    """State of this machine: boot IDs, None where there is none or it cannot be read, and names.
+    `since` is when the file of the armed boot was written, in seconds of the epoch."""
 
     armed: str | None
     boot: str | None
     reported: frozenset[str]
+    since: float = 0
 
 
-def seen(root: Root) -> Seen:
+def seen() -> Seen:
     def text(path: str) -> str | None:
-        found = root.read(path)
-        return None if isinstance(found, Unknown) else found.decode("utf-8", "replace").strip()
+        try:
+            return head(Path(path)).decode("utf-8", "replace").strip()
+        except OSError:
+            return None
 
-    return Seen(text(ARMED), text(BOOT_ID), frozenset((text(REPORTED) or "").splitlines()))
+    reported = frozenset((text(REPORTED) or "").splitlines())
+    return Seen(text(ARMED), text(BOOT_ID), reported, changed(ARMED) or 0)
+
+
+def changed(path: str) -> float | None:
+    """Seconds of the epoch; None for what is not there."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return None
 
 
 def new_since(dumps: Iterable[ListedDump], state: Seen) -> tuple[ListedDump, ...]:
@@ -63,11 +74,21 @@ def new_since(dumps: Iterable[ListedDump], state: Seen) -> tuple[ListedDump, ...
     return tuple(dump for dump in dumps if dump.name not in state.reported)
 
 
-def lost(state: Seen, new: Iterable[ListedDump]) -> str | None:
-    """What to say of a boot that ended while armed and left nothing."""
-    if state.armed is None or state.armed == state.boot or any(new):
+def lost(state: Seen, new: Iterable[ListedDump], newest: float) -> str | None:
+    """What to say of a boot that ended while armed and left nothing. `newest` is when something was
+    last changed in the folder: other programs save dumps there too."""
+    if state.armed is None or state.armed == state.boot or any(new) or newest > state.since:
         return None
     return LOST
+
+
+def newest_of(folder: str) -> float:
+    """When an entry of a folder was last changed, in seconds of the epoch; 0 for none."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return 0
+    return max((changed(f"{folder}/{name}") or 0 for name in names), default=0)
 
 
 def folder_of(settings: SaveSettings) -> str:
@@ -121,9 +142,9 @@ def problem_of(status: SavedDump) -> str | None:
     return failed[-1] if failed else "not all files were saved"
 
 
-def all_saved(settings: SaveSettings, root: Root, only_new: bool) -> SavedDumps:
+def all_saved(settings: SaveSettings, only_new: bool) -> SavedDumps:
     """Raises UnreadableDumps, StepFailed."""
     folder = folder_of(settings)
-    dumps, state = listed(folder), seen(root)
+    dumps, state = listed(folder), seen()
     new = new_since(dumps, state)
-    return SavedDumps(folder, new if only_new else dumps, lost(state, new))
+    return SavedDumps(folder, new if only_new else dumps, lost(state, new, newest_of(folder)))

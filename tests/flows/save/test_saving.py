@@ -18,7 +18,7 @@ from pykexec.cli.verbs.save import report_files
 from pykexec.documents.codec import encode
 from pykexec.documents.saved import SavedDump
 from pykexec.dump.reader import open_dump
-from pykexec.flows.save.saved import LOST, Seen, listed, lost, new_since
+from pykexec.flows.save.saved import LOST, Seen, listed, lost, new_since, newest_of
 from pykexec.flows.save.saving import Saving
 from pykexec.flows.save.settings import SaveSettings
 from tests.builders import write
@@ -305,18 +305,23 @@ BOOT = "11111111-2222"
 
 
 @pytest.mark.parametrize(
-    ("armed", "reported", "said"),
+    ("armed", "reported", "later", "said"),
     [
-        (None, True, None),
-        (BOOT, True, None),
-        ("another", True, LOST),
-        ("another", False, None),
+        (None, True, 10, None),
+        (BOOT, True, 10, None),
+        ("another", True, 10, LOST),
+        ("another", True, -10, None),
+        ("another", False, 10, None),
     ],
 )
-def test_a_lost_dump(guest: Guest, armed: str | None, reported: bool, said: str | None) -> None:
-    """Armed in another boot, no shutdown, and nothing new."""
+def test_a_lost_dump(
+    guest: Guest, armed: str | None, reported: bool, later: int, said: str | None
+) -> None:
+    """Armed in another boot, no shutdown, and nothing new, nor of another program."""
     done = guest.save()
-    state = Seen(armed, BOOT, frozenset([done.name] if reported else []))
+    newest = newest_of(str(guest.crash))
+    assert newest > 0
+    state = Seen(armed, BOOT, frozenset([done.name] if reported else []), newest + later)
     new = new_since(listed(str(guest.crash)), state)
     assert len(new) == (not reported)
-    assert lost(state, new) == said
+    assert lost(state, new, newest) == said
