@@ -1,5 +1,5 @@
-/* LD_PRELOAD for kexec-tools: its kexec_load(2) is written to the file $KEXEC_LOAD_TO and
- * refused. The kernel never sees the call.
+/* LD_PRELOAD for kexec-tools: its kexec_load(2) is recorded in the file $KEXEC_LOAD_TO and
+ * fails. The kernel never sees the call.
  *
  * The file: entry, number of segments, flags (u64 each); then for each segment bufsz, mem,
  * memsz (u64 each) and its bufsz bytes. */

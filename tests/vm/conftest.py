@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "vm" in getattr(item, "fixturenames", ()):
             item.add_marker("vm")
-    # The files that take minutes come first, so that no process has one left when others are done.
+    # Files that take minutes come first, so that no process still has one when the others are done.
     items.sort(key=lambda item: HERE not in item.path.parents)
 
 
@@ -62,12 +62,12 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
 @pytest.fixture(scope="module")
 def kernel(request: pytest.FixtureRequest) -> supplies.Kernel:
-    """The kernel under test; like all that comes from Debian, it skips if it cannot be had."""
+    """The kernel under test; skips the test if it is not available, like everything from Debian."""
     return supplies.kernel(request.param)
 
 
 @pytest.fixture(scope="module")
 def vm(kernel: supplies.Kernel) -> Iterator[VM]:
-    """A machine to run scripts in; its results last until the module's tests are done."""
+    """A machine to run scripts in; its results are kept until the module's tests are done."""
     with tempfile.TemporaryDirectory(prefix="pykexec-results-") as folder:
         yield VM(kernel, Path(folder))

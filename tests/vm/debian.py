@@ -1,8 +1,8 @@
-"""Debian packages by name, unpacked into a cache folder, with no change to this computer.
+"""Debian packages by name, unpacked into a cache folder, without changes to this computer.
 
-apt works on a state directory of its own for each suite. Where the archive is, is read from the
-apt sources of this computer: a suite that they do not name (unstable, backports) is looked for
-at the same place.
+apt uses a separate state directory for each suite. The location of the archive comes from the apt
+sources of this computer; a suite that they do not list (unstable, backports) is expected at the
+same location.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import IO
 
 ETC_APT = Path("/etc/apt")
 RETRIES = 5
-"""Of each download, with pauses that grow."""
+"""Of each download, with increasing pauses."""
 LOCK_SECONDS = 600
-"""For another program that installs packages."""
+"""Time to wait for another program that installs packages."""
 
 
 class Unavailable(Exception):
-    """Something the laboratory needs cannot be had here; the text says what and why."""
+    """Something that the lab needs is not available; the message says what and why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -50,7 +50,7 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """Where everything that was fetched or built is kept."""
+    """The folder for everything that was fetched or built."""
     if named := os.environ.get("PYKEXEC_CACHE"):
         return Path(named)
     if base := os.environ.get("XDG_CACHE_HOME"):
@@ -72,7 +72,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def _places() -> int:
-    """How many guests run at a time: one a processor, and each may have 8 GiB."""
+    """How many guests run at a time: one per processor, and 8 GiB of memory for each."""
     if named := os.environ.get("PYKEXEC_GUESTS"):
         return max(1, int(named))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -81,7 +81,7 @@ def _places() -> int:
 
 @contextmanager
 def guest_place() -> Iterator[None]:
-    """Hold one of the places that this computer has for guests; other processes wait."""
+    """Hold one of this computer's places for guests; other processes wait."""
     try:
         (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,7 +105,7 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def sh(*words: str | Path, cwd: Path | None = None, why: str) -> str:
-    """The output of a command; a failure becomes `Unavailable`, led in by `why`."""
+    """The output of a command; a failure becomes `Unavailable`, with `why` before the message."""
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
@@ -126,7 +126,7 @@ def sh(*words: str | Path, cwd: Path | None = None, why: str) -> str:
     return done.stdout
 
 
-# --- what this computer's apt knows ---------------------------------------------------------
+# --- the sources of this computer's apt -----------------------------------------------------
 
 
 def parse_deb822(text: str) -> list[Source]:
@@ -167,7 +167,7 @@ def machine_sources(etc_apt: Path = ETC_APT) -> list[Source]:
 
 
 def sources_for(suite: str, known: Sequence[Source]) -> str:
-    """A sources.list for `suite`, at the places where this computer looks for packages.
+    """A sources.list for `suite`, at the locations that this computer gets packages from.
 
     A plain release also gets its security updates, if this computer has an archive of those.
     """
@@ -186,11 +186,11 @@ def sources_for(suite: str, known: Sequence[Source]) -> str:
     return "".join(lines)
 
 
-# --- an apt of our own -------------------------------------------------------------------------
+# --- a separate apt ----------------------------------------------------------------------------
 
 
 def subfolder(suite: str, architecture: str) -> str:
-    """Of the cache, for what is of one suite and architecture."""
+    """The folder in the cache for one suite and architecture."""
     return suite if architecture == "amd64" else f"{suite}-{architecture}"
 
 
@@ -228,7 +228,7 @@ class Apt:
             (self.state / name).mkdir(parents=True, exist_ok=True)
         (self.state / "status").touch()
         known = machine_sources()
-        if self.architecture != "amd64":  # of its security updates mirrors have half of the lists
+        if self.architecture != "amd64":  # its security updates are incomplete on mirrors
             known = [source for source in known if not source.suite.endswith("-security")]
         (self.state / "sources.list").write_text(sources_for(self.suite, known))
         sh("apt-get", *self.options(), "-qq", "update", why=f"no package list of {self.suite}")
@@ -256,7 +256,7 @@ class Apt:
         return found
 
     def resolved(self, packages: Sequence[str]) -> dict[str, str]:
-        """Packages and all that they depend on, for a system without any: name -> version."""
+        """Packages with all their dependencies, for an empty system: name -> version."""
         words = ("--simulate", "--no-install-recommends", "install", *packages)
         why = f"no way to install {', '.join(packages)} of {self.suite}"
         text = sh("apt-get", *self.options(), "-qq", *words, why=why)
@@ -284,9 +284,9 @@ def package_tree(
     follow: Callable[[str], bool] = nothing,
     architecture: str = "amd64",
 ) -> Path:
-    """The folder with a package unpacked, fetched if it is not in the cache yet.
+    """The folder with an unpacked package, which is fetched if it is not in the cache.
 
-    It is not refreshed: remove the folder to have a newer version.
+    It is not refreshed: remove the folder to get a newer version.
     """
     target = cache_folder() / "packages" / subfolder(suite, architecture) / package
     with locked("packages"):
@@ -310,7 +310,7 @@ def package_tree(
 
 
 def install(package: str) -> None:
-    """Install a package on this computer, which takes root."""
+    """Install a package on this computer, which requires root."""
     if os.geteuid() != 0:
         raise Unavailable(f"{package} is not installed, and installing it takes root")
     options = ("-o", f"Acquire::Retries={RETRIES}", "-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}")

@@ -1,5 +1,5 @@
-"""Writes into a guest's physical memory from outside, by QEMU's GDB stub, as a fault in the
-hardware would: no page table of the guest is in the way."""
+"""Writes to a guest's physical memory from outside, with QEMU's GDB stub, like a hardware fault:
+the guest's page tables are not involved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .machine import Qmp
 
 
 def write_physical(qmp: Qmp, addr: int, contents: bytes) -> None:
-    """The machine stands still for the time that it takes. Raises RuntimeError."""
+    """Write bytes; the machine is stopped meanwhile. Raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="pykexec-gdb-") as folder:
         path = Path(folder, "socket")
         monitor(qmp, f"gdbserver unix:{path},server=on,wait=off")
@@ -26,7 +26,7 @@ def write_physical(qmp: Qmp, addr: int, contents: bytes) -> None:
             ):
                 expect_ok(connection, packet)
         monitor(qmp, "gdbserver none")
-        qmp("cont")  # to detach is not enough
+        qmp("cont")  # detaching is not enough
 
 
 def monitor(qmp: Qmp, line: str) -> None:
@@ -34,8 +34,8 @@ def monitor(qmp: Qmp, line: str) -> None:
 
 
 def expect_ok(connection: socket.socket, packet: str) -> None:
-    """One packet of the remote protocol, and its answer; that the machine has stopped
-    (T...) is told in between."""
+    """Send one packet of the remote protocol, and check the answer; a stop reply (T...) may come
+    first."""
     connection.sendall(f"${packet}#{sum(packet.encode()) % 256:02x}".encode())
     said = b""
     while not (answers := re.findall(rb"\$([^T#][^#]*)#..", said)):

@@ -1,7 +1,7 @@
 """File trees for a guest, as newc archives (Documentation/driver-api/early-userspace).
 
-The kernel unpacks one archive after the other, so an initramfs is put together from parts, and
-each part that takes time to build is kept in the cache.
+The kernel unpacks consecutive archives, so an initramfs is composed of parts, and each part that
+takes time to build is cached.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .supplies import Kernel, Program, busybox
 GUEST = Path(__file__).parent / "guest"
 DISK_MODULES = ("virtio_pci", "virtio_blk")
 LIBRARY_FOLDER = "/lib/x86_64-linux-gnu"
-FORMAT = "2"  # change it when the same sources give another archive
+FORMAT = "2"  # change it if the same sources give another archive
 KEEP_DAYS = 14
 
 Contents = bytes | str | Path
 
 
 class Tree(newc.Tree):
-    """With what a guest of the laboratory can be given."""
+    """A tree with methods for everything that the lab puts into a guest."""
 
     def link(self, path: str, target: str) -> None:
         """A symbolic link."""
@@ -41,13 +41,14 @@ class Tree(newc.Tree):
         self.entries[path.strip("/")] = newc.Entry(stat.S_IFLNK | 0o777, target.encode())
 
     def copy(self, source: Path, target: str) -> None:
-        """A file, or all files below a folder, of this computer."""
+        """Copy a file, or all files below a folder, from this computer."""
         for path in files_below(source):
             name = target if path == source else f"{target}/{path.relative_to(source)}"
             self.write(name, path.read_bytes(), 0o755 if os.access(path, os.X_OK) else 0o644)
 
     def put(self, files: Mapping[str, Contents]) -> None:
-        """Files and folders by their path in the guest; text that starts with #! may be run."""
+        """Add files and folders by their path in the guest; text that starts with #! becomes
+        executable."""
         for name, contents in files.items():
             if isinstance(contents, Path):
                 self.copy(contents, name)
@@ -55,13 +56,14 @@ class Tree(newc.Tree):
                 self.write(name, contents, 0o755 if contents[:2] in ("#!", b"#!") else 0o644)
 
     def add_program(self, program: Program) -> None:
-        """A program, into /bin, with the shared libraries it needs."""
+        """Add a program to /bin, with the shared libraries that it needs."""
         self.copy(program.path, f"/bin/{program.path.name}")
         if program.path.read_bytes().startswith(b"\x7fELF"):
             self.add_libraries([program.path], program.library_folders)
 
     def add_libraries(self, sources: Sequence[Path], own: Sequence[Path] = ()) -> None:
-        """The shared libraries that ELF files need; `own` folders serve what is missing here."""
+        """Add the shared libraries that ELF files need; `own` folders have those that are missing
+        here."""
         libraries, missing = shared_libraries(sources)
         if missing and own:
             libraries, missing = shared_libraries(sources, own)
@@ -72,7 +74,7 @@ class Tree(newc.Tree):
             self.copy(path, f"{LIBRARY_FOLDER}/{path.name}" if is_own else str(path))
 
     def add_modules(self, folder: Path, names: Iterable[str]) -> None:
-        """Kernel modules and what they depend on, listed in loading order for /init."""
+        """Add kernel modules and their dependencies, listed in loading order for /init."""
         files = {p.name.split(".ko")[0].replace("-", "_"): p for p in folder.rglob("*.ko*")}
         ordered: dict[str, bytes] = {}
 
@@ -95,7 +97,7 @@ class Tree(newc.Tree):
 
 
 def files_below(source: Path) -> list[Path]:
-    """A file, or the files below a folder, without hidden ones and byte code."""
+    """A file, or the files below a folder, without hidden files and byte code."""
     if not source.is_dir():
         return [source]
     found = []
@@ -108,7 +110,7 @@ def files_below(source: Path) -> list[Path]:
 
 
 def cached_part(name: str, sources: Iterable[Path], build: Callable[[], Tree]) -> bytes:
-    """The archive of a tree, built again only if its sources changed."""
+    """The archive of a tree, rebuilt only if its sources changed."""
     digest = hashlib.sha256(f"{FORMAT} {name}\n".encode())
     for path in sources:
         status = path.stat()
@@ -131,7 +133,7 @@ def cached_part(name: str, sources: Iterable[Path], build: Callable[[], Tree]) -
 
 
 def base_part(kernel: Kernel, modules: Sequence[str]) -> bytes:
-    """Busybox and its applets, /init and the commands of the laboratory, kernel modules."""
+    """Busybox and its applets, /init and the commands of the lab, and kernel modules."""
     shell, own_shell = busybox(kernel.architecture), busybox()
 
     def build() -> Tree:

@@ -18,11 +18,11 @@ from .supplies import Kernel, program, qemu
 
 @dataclass(frozen=True)
 class Guest:
-    """What one kernel finds: the script it runs, and what the script needs.
+    """The contents of a guest: the script that it runs, and what the script needs.
 
-    Python is /bin/python3; `site` folders are merged in /site (a folder that is itself a package
-    keeps its name), which is on sys.path; `programs` go to /bin; `files` are by their path in the
-    guest.
+    Python is /bin/python3; `site` folders are merged into /site (a folder that is itself a package
+    keeps its name), which is on sys.path; `programs` go to /bin; `files` are keyed by their path in
+    the guest.
     """
 
     script: str
@@ -53,14 +53,14 @@ class Guest:
 
 
 def drives(disks: Sequence[Path]) -> list[str]:
-    """QEMU's words for more disks."""
+    """QEMU options for more disks."""
     options = [f"if=virtio,format=raw,cache=unsafe,file={disk}" for disk in disks]
     return [word for option in options for word in ("-drive", option)]
 
 
 @dataclass(frozen=True)
 class VM:
-    """A kernel to boot, and a folder for results, each run in a folder of its own."""
+    """A kernel to boot, and a folder for results, with a separate folder for each run."""
 
     kernel: Kernel
     folder: Path
@@ -90,22 +90,22 @@ class VM:
         on_console: Callable[[str, Qmp], object] | None = None,
         arguments: Sequence[str] = (),
     ) -> Result:
-        """Run `first` in the first kernel, and `second` in what that kernel starts.
+        """Run `first` in the first kernel, and `second` in the kernel that it starts.
 
         Both are shell scripts (`sh -e` unless they start with #!) with busybox, an empty folder
         /out, and the commands `host`, `copyout` and `copyin` (see guest/). The run ends with the
-        exit status of the script that comes to its end. For the second kernel there are
-        /boot/vmlinuz and /boot/initrd2. `append` adds to the command line
-        `console=ttyS0 panic=1`, and a preset delay loop.
+        exit status of the script that finishes. /boot/vmlinuz and /boot/initrd2 are for the second
+        kernel. `append` is added to the command line, after `console=ttyS0 panic=1` and a preset
+        delay loop.
 
-        `python` puts this Python into the first kernel's guest, together with the `site` folders;
+        `python` adds this Python to the first guest, together with the `site` folders;
         `second_python` does the same for the second. `programs` and `modules` are for both.
 
         `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS. `disks` are
         raw images that the guest may write to, /dev/vdc and further.
 
         `on_mark` is called with the text of each `host mark`, `on_console` with each line of the
-        console; both may send QMP commands. `arguments` are more of QEMU's words.
+        console; both may send QMP commands. `arguments` are further QEMU options.
         """
         guest = Guest(first, python, tuple(site), tuple(programs), tuple(modules), files)
         parts = guest.parts(self.kernel, "first")

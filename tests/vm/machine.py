@@ -1,9 +1,8 @@
 """One QEMU process from start to end.
 
-ttyS0       the console of both kernels
-ttyS1       a control line: the guest's command `host` asks, the session answers
-/dev/vda    raw disk that takes what the first kernel gives to `copyout`
-/dev/vdb    the same for the second kernel
+ttyS0       the console of both kernels ttyS1       a control line: requests of the guest's command
+`host`, answers of the session /dev/vda    raw disk for `copyout` of the first kernel /dev/vdb
+the same for the second kernel
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ SO_SNDBUFFORCE = 32  # asm-generic/socket.h; as root
 CONSOLE_ROOM = 64 << 20
 BOOTS = 3
 BOOT_SECONDS = 150
-"""To the kernel's first process, which takes five to ten."""
+"""Limit until the kernel's first process, which takes five to ten."""
 NAMES = {TIMED_OUT: " (timed out)", NO_STATUS: " (the machine ended or reset)"}
 TRIPLE_FAULT = "Triple fault"
-REGISTERS = 24  # lines that QEMU writes of a CPU
+REGISTERS = 24  # lines that QEMU prints for a CPU
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run: exit status, time in seconds, console, marks (texts of `host mark`).
+    """The result of a run: exit status, time in seconds, console, marks (texts of `host mark`).
 
     `console_lines` are the console's lines, with the time at which each was complete. `files` has
     the folders `first` and `second` with what each kernel copied out, and the console as
-    console.log. `qemu_said` is how QEMU ended and what it said. `booted` is whether the first
-    kernel came as far as its first process.
+    console.log. `qemu_said` is QEMU's exit and output. `booted` is whether the first kernel reached
+    its first process.
     """
 
     status: int
@@ -62,13 +61,14 @@ class Result:
     booted: bool = True
 
     def expect(self, status: int = 0) -> Self:
-        """This result, if the run ended with `status`; else an AssertionError with the console."""
+        """This result, if the run ended with `status`; otherwise raises AssertionError with the
+        console."""
         if self.status == status:
             return self
         raise AssertionError(f"instead of status {status}: {self.story()}")
 
     def story(self) -> str:
-        """All that helps to understand an end that nobody expected."""
+        """Everything that helps to understand an unexpected end."""
         marks = "\n".join(f"  {mark.seconds:6.1f} s  {mark.text}" for mark in self.marks)
         lines = self.console.splitlines()
         known = self.console_lines
@@ -81,14 +81,14 @@ class Result:
         )
 
     def seconds_at(self, text: str) -> float:
-        """When the first mark that contains `text` came, in seconds after the start."""
+        """The time of the first mark that contains `text`, in seconds after the start."""
         for mark in self.marks:
             if text in mark.text:
                 return mark.seconds
         raise AssertionError(f"no mark {text!r} among {[mark.text for mark in self.marks]}")
 
     def seconds_at_console(self, text: str) -> float:
-        """When the last line of the console that contains `text` was complete, likewise."""
+        """The time at which the last console line that contains `text` was complete, likewise."""
         for line in reversed(self.console_lines):
             if text in line.text:
                 return line.seconds
@@ -110,9 +110,9 @@ class Machine:
     arguments: tuple[str, ...] = ()
 
     def command(self, channels: Mapping[str, int], disks: list[Path], log: Path) -> list[str]:
-        """QEMU's command line; a channel is a connected socket that QEMU inherits. The log is of
+        """QEMU's command line; a channel is a connected socket that QEMU inherits. QEMU logs
         resets, with the registers."""
-        # -no-reboot: a guest that resets itself ends QEMU. A kexec is no reset.
+        # -no-reboot: a guest that resets itself ends QEMU. A kexec is not a reset.
         words = [
             *(self.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-d", "cpu_reset", "-D", str(log)),
@@ -128,7 +128,7 @@ class Machine:
         for disk in disks:
             words += ["-drive", f"if=virtio,format=raw,cache=unsafe,file={disk}"]
         words += self.arguments
-        # QEMU is not to outlive a test run that is killed.
+        # QEMU must not outlive a test run that is killed.
         setpriv = shutil.which("setpriv")
         return [setpriv, "--pdeathsig", "KILL", *words] if setpriv else words
 
@@ -142,8 +142,8 @@ class Machine:
         """Boot, and wait for `host exit`; as many machines at a time as `guest_place` allows.
 
         `on_mark` is called with each mark's text, `on_console` with each line of the console; both
-        may send QMP commands. A kernel that dies or stands still before its first process, as TCG
-        lets one do now and then, says nothing of what is tested: it is started anew, with a
+        may send QMP commands. A kernel that crashes or hangs before its first process, which
+        occasionally happens under TCG, has nothing to do with the test: it is restarted, with a
         warning.
         """
         with guest_place():
@@ -161,7 +161,7 @@ class Machine:
         on_mark: Callable[[str, Qmp], object] | None,
         on_console: Callable[[str, Qmp], object] | None,
     ) -> Result:
-        """One process."""
+        """Run one process."""
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pykexec-vm-")))
             files.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ class Machine:
             )
             status = session.serve(pairs["qmp"][0], start + BOOT_SECONDS, start + timeout_s)
             seconds = time.monotonic() - start
-            # Its sockets close a moment before it has ended.
+            # Its sockets close shortly before it ends.
             how = _end(process, 10 if status == NO_STATUS else 0)
             session.show_the_rest()
             said.seek(0)
@@ -214,15 +214,15 @@ class Machine:
 
 
 def widen(console: socket.socket) -> None:
-    """QEMU drops what has no room in its socket, and each character takes a buffer of its own
-    there: room for some ten thousand, as far as this computer lets us."""
+    """QEMU drops output that does not fit into its socket, where each character takes a separate
+    buffer: make room for some ten thousand, as far as this computer allows."""
     with suppress(OSError):
         console.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CONSOLE_ROOM)
         console.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, CONSOLE_ROOM)
 
 
 def _end(process: subprocess.Popen[bytes], grace_s: float = 0) -> str:
-    """How a process has ended; one that goes on is killed."""
+    """How a process ended; kills it if it is still running."""
     with suppress(subprocess.TimeoutExpired):
         return f"ended with status {process.wait(grace_s)}"
     process.kill()
@@ -231,13 +231,13 @@ def _end(process: subprocess.Popen[bytes], grace_s: float = 0) -> str:
 
 
 def _triple_fault(resets: str) -> str:
-    """The registers of a CPU that could not even take the fault of its fault; else nothing."""
+    """The registers of a CPU after a triple fault, or an empty text."""
     _, found, registers = resets.rpartition(TRIPLE_FAULT)
     return "\n".join((found + registers).splitlines()[:REGISTERS]) if found else ""
 
 
 def _unpack(disk: Path, target: Path) -> str:
-    """Nothing, or what is wrong with an archive: a guest may end while it writes."""
+    """An empty text, or what is wrong with an archive: a guest may end while it writes."""
     target.mkdir(exist_ok=True)
     with open(disk, "rb") as image:
         if not image.read(512).strip(b"\0"):

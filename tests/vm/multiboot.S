@@ -1,7 +1,7 @@
 /*
- * A kernel of ours, by multiboot 1 or 2 (VERSION).  It says on ttyS0 in what
- * state it was entered and what it was told, a line each, and then asks the
- * laboratory over ttyS1 to end the run: `exit 7', as guest/host.sh would.
+ * A test kernel for multiboot 1 or 2 (VERSION).  It prints on ttyS0 the state
+ * in which it was entered and what it was passed, one item per line, and then
+ * asks the lab over ttyS1 to end the run: `exit 7', as guest/host.sh would.
  *
  * Names are those of the specifications; numbers are printed in hex.
  */
@@ -21,7 +21,7 @@
 	.equ	INFO_MMAP_ADDR,	48
 	.equ	INFO_LOADER,	64
 	.equ	MODULE_BYTES,	16
-	.equ	ROW_ADDR,	4		/* in front of it the row's own size */
+	.equ	ROW_ADDR,	4		/* preceded by the row's own size */
 	.equ	ROW_LENGTH,	12
 	.equ	ROW_TYPE,	20
 
@@ -88,8 +88,8 @@ start:
 	TEXT	"\r\n"
 
 /* ------------------------------------------------------------------------
- * EBX is what the loader says.  Each version leaves the memory map in ESI,
- * its end in EBP and the size of a row in EDI or in front of the row.
+ * EBX is from the loader.  Each version leaves the memory map in ESI, its end
+ * in EBP and the size of a row in EDI or before the row.
  */
 	.if	VERSION == 1
 	TEXT	"flags="
@@ -208,10 +208,10 @@ module:
 	ret
 
 /* ------------------------------------------------------------------------
- * Serial port, polled.  All of these leave every register alone but eax, and
- * say leaves esi behind its string.
+ * Serial port, polled.  All of these preserve every register except eax, and
+ * say leaves esi after its string.
  */
-say_inline:				/* the string lies behind the call */
+say_inline:				/* the string follows the call */
 	xchg	%esi, (%esp)
 	call	say
 	xchg	%esi, (%esp)

@@ -1,5 +1,5 @@
-"""A guest that panics, and its memory as QEMU saves it: what the kernel said before, and what it
-left. Taken once a kernel and kept for the whole run of the tests."""
+"""A guest that panics, and its memory as saved by QEMU, with the console before that. Made once for
+each kernel and kept for the whole test run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .supplies import Kernel
 MEMORY_MIB = 256
 LAST_LINE = "---[ end Kernel panic"
 MODULES = ("qemu_fw_cfg", "loop")
-"""The first of them tells QEMU where VMCOREINFO is."""
+"""The first one reports the address of VMCOREINFO to QEMU."""
 FIRST = r"""
     exec 2> /dev/null
     python3 -m guest.blocked &
@@ -42,7 +42,7 @@ FIRST = r"""
 
 @dataclass(frozen=True)
 class Panicked:
-    """`elf` and `kdump` are what dump-guest-memory wrote; files of the guest are in `known`."""
+    """`elf` and `kdump` were written by dump-guest-memory; `known` has files of the guest."""
 
     kernel: Kernel
     result: Result
@@ -55,12 +55,13 @@ class Panicked:
 
     @property
     def console(self) -> bytes:
-        """As it came over the line, of the kernel alone: the guest itself says nothing."""
+        """The console as received, with only the kernel's output: the guest itself prints
+        nothing."""
         return (self.result.files / "console.log").read_bytes()
 
     @property
     def symbols(self) -> dict[str, int]:
-        """/proc/kallsyms; of several of a name the first."""
+        """/proc/kallsyms; the first one if a name occurs several times."""
         found: dict[str, int] = {}
         for line in (self.known / "kallsyms").read_text().splitlines():
             addr, _, name = line.split()[:3]
@@ -69,7 +70,7 @@ class Panicked:
 
 
 def saver(folder: Path) -> Callable[[str, Qmp], object]:
-    """Saves the memory when the last line of a panic has come, and ends the machine."""
+    """Saves the memory after the last line of a panic, and ends the machine."""
 
     def save(line: str, qmp: Qmp) -> None:
         if LAST_LINE not in line:

@@ -1,4 +1,4 @@
-"""pykexec itself in a guest: its package, what it imports, and what its tests have in common."""
+"""pykexec itself in a guest: its package, its imports, and common parts of its tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ CAPTURE_APPEND = "console=ttyS0 panic=1 quiet"
 
 
 def site() -> list[Path]:
-    """The packages and modules that a guest needs; off a terminal pykexec does without rich."""
+    """The packages and modules that a guest needs; without a terminal pykexec does not need
+    rich."""
     names = ("pykexec", "click", "construct", "elftools", "mashumaro", "typing_extensions")
     files = [Path(str(importlib.import_module(name).__file__)) for name in names]
     return [path.parent if path.name == "__init__.py" else path for path in files]
 
 
 def text(result: Result, name: str) -> str:
-    """What a guest left in a file, its stage first: "first/release"."""
+    """The contents of a guest's file, with its stage first: "first/release"."""
     found = (result.files / name).read_text(errors="replace")
     check_text(found)
     return found.strip()
@@ -36,12 +37,12 @@ def document(result: Result, name: str) -> Any:
 
 
 def verdict(result: Result) -> Verdict:
-    """What check_pattern found in /proc/vmcore."""
+    """The result of check_pattern for /proc/vmcore."""
     return Verdict(**document(result, "second/verdict.json"))
 
 
 def assert_whole(found: Verdict, pages: int) -> None:
-    """Every page of the pattern at its own address, once and only once."""
+    """Every page of the pattern is at its own address exactly once."""
     assert found.expected == pages
     assert found.intact == pages
     assert (found.repeated, found.missing, found.broken) == (0, 0, 0)
@@ -51,7 +52,7 @@ SETTLED = """
     python3 -m guest.pattern settle /out/frames
     python3 -m guest.pattern moved /out/frames
 """
-"""The pattern written again where its pages have moved, and none moves from then on."""
+"""Writes the pattern again to pages that have moved, and stops further moves."""
 
 CAPTURE = """
     copyin /first
@@ -66,4 +67,4 @@ CAPTURE = """
     python3 -m pykexec vmcore info /proc/vmcore --json > /out/info.json || true
     copyout /out
 """
-"""What every capture kernel does with its /proc/vmcore."""
+"""The script of every capture kernel for its /proc/vmcore."""

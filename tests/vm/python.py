@@ -1,8 +1,8 @@
 """The Python that runs the tests, and folders of packages, as file trees for a guest.
 
-Compiling takes long in an emulated guest, so every module comes as byte code that is never
-checked against a source (PEP 552). The standard library comes as byte code only: a capture
-kernel has little memory.
+Compiling takes long in an emulated guest, so every module has byte code that is never checked
+against its source (PEP 552). The standard library is byte code only: a capture kernel has little
+memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pykexec.qemu.python import interpreter, loadable
 from .initramfs import Tree, cached_part, files_below
 from .supplies import debian_python
 
-# Parts of the standard library that no test needs in the guest.
+# Parts of the standard library that tests do not need in the guest.
 STDLIB_SKIP = {
     "distutils",
     "dist-packages",
@@ -39,8 +39,8 @@ SITE_SKIP = {"bin", "pip", "setuptools", "wheel"}
 
 
 def python_part(architecture: str = "amd64") -> bytes:
-    """The interpreter, its standard library, and /bin/python3; for another architecture
-    Debian's."""
+    """The interpreter, its standard library, and /bin/python3; Debian's for another
+    architecture."""
     if architecture != "amd64":
         return debian_python_part(architecture)
     program = interpreter()
@@ -69,7 +69,7 @@ def python_part(architecture: str = "amd64") -> bytes:
 
 
 def debian_python_part(architecture: str) -> bytes:
-    """From packages. Byte code does not depend on the architecture, but on the version."""
+    """From packages. Byte code depends only on the version, not on the architecture."""
     root = debian_python(architecture)
     interpreter = min(root.glob("usr/bin/python3.*"))
     library = root / "usr/lib" / interpreter.name
@@ -103,8 +103,8 @@ def _stdlib_files(library: Path) -> Iterator[Path]:
 
 
 def site_part(folder: Path) -> bytes:
-    """A folder for /site: a package by its name, or all that lies in a site folder. A module that
-    is one file lies in /site itself."""
+    """A folder for /site: a package by its name, or everything in a site folder. A module of one
+    file is directly in /site."""
     folder = folder.resolve()
     if folder.is_file():
         return module_part(folder)
@@ -139,7 +139,7 @@ def module_part(path: Path) -> bytes:
 
 
 def compile_tree(tree: Tree) -> None:
-    """Put byte code beside the Python modules of a tree."""
+    """Add byte code next to the Python modules of a tree."""
     for name, entry in list(tree.entries.items()):
         if not name.endswith(".py"):
             continue
@@ -151,11 +151,11 @@ def compile_tree(tree: Tree) -> None:
 
 
 def byte_code(source: bytes, name: str) -> bytes | None:
-    """An unchecked .pyc; nothing for a source that is not of this Python."""
+    """An unchecked .pyc; empty for a source that is not for this Python."""
     try:
         code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return None
-    flags = (0b01).to_bytes(4, "little")  # by hash, not to be checked
+    flags = (0b01).to_bytes(4, "little")  # hash-based, not checked
     digest = importlib.util.source_hash(source)
     return importlib.util.MAGIC_NUMBER + flags + digest + marshal.dumps(code)

@@ -1,8 +1,8 @@
 """The kernel module of module/, built by DKMS and by `pykexec region build` in a Debian tree with
 the headers of a guest's kernel and the compiler that built it.
 
-The trees come from Debian's archive by package name, and are kept in the cache; building takes
-root (chroot), as `system.py` does. What cannot be had skips the test, with the reason.
+The trees come from Debian's archive by package name, and are cached; building requires root
+(chroot), like `system.py`. The test is skipped, with the reason, if something is not available.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ SOURCE = Path(__file__).parents[2] / "module"
 NAME, VERSION = "pykexec-region", "0.1"
 FILE = "pykexec_region.ko"
 INSTALLED = f"updates/dkms/{FILE}"
-"""Below /lib/modules/RELEASE, where DKMS puts it."""
+"""The path below /lib/modules/RELEASE where DKMS puts it."""
 TOOLS = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils"),
     *("findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "perl-base", "sed", "tar"),
     *("mount", "util-linux", "kmod", "dkms", "pahole", "libelf1", "python3"),
 )
-"""libelf1 is for objtool, pahole for kernels whose headers come with BTF, python3 for pykexec."""
+"""libelf1 is for objtool, pahole for kernels whose headers have BTF, python3 for pykexec."""
 COMPILER_SUITES = {"bookworm-backports": "bookworm"}
-"""A suite that has kernels, but not their compiler."""
-FORMAT = "2"  # change it when the same packages give another tree
+"""A suite with kernels, but without their compiler: the suite with the compiler."""
+FORMAT = "2"  # change it if the same packages give another tree
 
 
 @dataclass(frozen=True)
 class Built:
-    """By DKMS, by `region build`, and what the latter printed (pykexec.region-build/1)."""
+    """The modules built by DKMS and by `region build`, and the latter's output
+    (pykexec.region-build/1)."""
 
     folder: Path
 
@@ -58,7 +59,7 @@ class Built:
 
 
 def built_modules(kernel: Kernel) -> Built:
-    """For this kernel, built anew when the source or what builds it has changed."""
+    """For this kernel, rebuilt if the source or the build tools have changed."""
     digest = hashlib.sha256(FORMAT.encode())
     for path in (*sorted(SOURCE.iterdir()), Path(module_build.__file__)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -100,7 +101,7 @@ def _is_headers_part(package: str) -> bool:
 
 
 def compiler_of(headers: Path) -> str:
-    """The package of the compiler that built the kernel: gcc-12."""
+    """The package of the compiler that built the kernel, e.g. gcc-12."""
     for config in headers.glob("usr/src/*/.config"):
         text = config.read_text(errors="replace")
         if found := re.search(r'^CONFIG_CC_VERSION_TEXT="\S*?(gcc-\d+) ', text, re.MULTILINE):
@@ -132,7 +133,7 @@ def tool_tree(suite: str, compiler: str) -> Path:
 
 
 def prepare(root: Path, tree: Path, headers: Path, release: str) -> None:
-    """A copy of the tree with headers, the module's source and pykexec, as packages would bring
+    """A copy of the tree with headers, the module's source and pykexec, as packages would install
     them."""
     sh("cp", "-a", tree, root, why="no room for a Debian tree")
     for folder in ("src", "lib"):
@@ -140,7 +141,7 @@ def prepare(root: Path, tree: Path, headers: Path, release: str) -> None:
             headers / "usr" / folder, root / "usr" / folder, symlinks=True, dirs_exist_ok=True
         )
     (source,) = (path.parent for path in headers.glob("usr/src/*/.config"))
-    for name in {release, os.uname().release}:  # the second is of the kernel that runs below
+    for name in {release, os.uname().release}:  # the second is that of the host's kernel
         modules = root / "usr/lib/modules" / name
         modules.mkdir(parents=True, exist_ok=True)
         build_link = modules / "build"
@@ -154,7 +155,7 @@ def prepare(root: Path, tree: Path, headers: Path, release: str) -> None:
 
 
 def inside(root: Path, script: str, why: str) -> str:
-    """What a script prints that is run in the tree, with a /proc of its own."""
+    """The output of a script that runs in the tree, with a separate /proc."""
     script = f"mount -t proc proc /proc &&\n{script}"
     words = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "PYTHONPATH=/site")
     return sh(
@@ -181,13 +182,13 @@ def build_by_dkms(root: Path, release: str) -> Path:
 
 
 def build_by_verb(root: Path, release: str, report: Path) -> Path:
-    """The file that `region build` installs, for what it takes for the running kernel; it finds the
-    source where DKMS has it."""
+    """The file that `region build` installs for the kernel that it sees as running; it finds the
+    source in the place of DKMS."""
     said = inside(root, "python3 -m pykexec region build --json", f"no region build for {release}")
     report.write_text(said)
     return root / "usr/lib/modules" / os.uname().release / "updates" / FILE
 
 
 def region_files(kernel: Kernel) -> dict[str, Path]:
-    """The module where a guest has it installed."""
+    """The module at its installed place in a guest."""
     return {f"/lib/modules/{kernel.release}/{INSTALLED}": built_modules(kernel).by_dkms}

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 TIMED_OUT = 124
-NO_STATUS = 125  # QEMU ended, or the guest reset itself, and no payload had finished
+NO_STATUS = 125  # QEMU ended, or the guest reset itself, before a payload had finished
 TERMINAL_CONTROL = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
 """EFI firmware clears the screen on every serial line, before the guest's first request."""
 FIRST_PROCESS = "Run /init as init process"
-"""The kernel's own word (init/main.c: run_init_process) before anything of ours runs."""
+"""The kernel's last message (init/main.c: run_init_process) before code of the lab runs."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A text that the guest sent, and when it came, in seconds after the start of QEMU."""
+    """A text that the guest sent, and its time in seconds after the start of QEMU."""
 
     seconds: float
     text: str
@@ -40,7 +40,7 @@ class Qmp:
         self("qmp_capabilities")
 
     def __call__(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """The answer to a command; RuntimeError with QEMU's words if it refuses."""
+        """The answer to a command. Raises RuntimeError with QEMU's message if it fails."""
         self._file.write(json.dumps({"execute": command, "arguments": arguments or {}}) + "\n")
         self._file.flush()
         while True:
@@ -64,7 +64,7 @@ class Qmp:
 
 @dataclass
 class Session:
-    """What a guest says, and what it is answered. Times are those of the monotonic clock."""
+    """Handles the requests of a guest. Times are those of the monotonic clock."""
 
     console: socket.socket
     control: socket.socket
@@ -76,13 +76,13 @@ class Session:
     marks: list[Mark] = field(default_factory=list)
     console_lines: list[Mark] = field(default_factory=list)
     booted: bool = False
-    """The first kernel came as far as its first process."""
+    """Whether the first kernel reached its first process."""
     status: int | None = None
     line_begun: bytes = b""
     request_begun: bytes = b""
 
     def serve(self, channel: socket.socket, boot_deadline: float, deadline: float) -> int:
-        """Answer the guest until it has said `exit`, QEMU has ended, or the time is over."""
+        """Answer the guest until it sends `exit`, QEMU ends, or the time is over."""
         try:
             qmp = Qmp(channel)
         except OSError:
@@ -111,12 +111,12 @@ class Session:
         return NO_STATUS if self.status is None else self.status
 
     def show_the_rest(self) -> None:
-        """What QEMU, which has ended, had written to the console."""
+        """Show what QEMU had written to the console before it ended."""
         while received := receive(self.console.fileno()):
             self.show(received)
 
     def show(self, received: bytes) -> None:
-        """Some of the console."""
+        """Show a part of the console."""
         self.log.write(received)
         *lines, self.line_begun = (self.line_begun + received).split(b"\n")
         for line in lines:
@@ -124,19 +124,19 @@ class Session:
             self.booted = self.booted or FIRST_PROCESS in self.console_lines[-1].text
 
     def hear(self, received: bytes, qmp: Qmp) -> None:
-        """Requests of the guest, and the answers to them."""
+        """Read requests of the guest, and answer them."""
         *lines, self.request_begun = (self.request_begun + received).split(b"\n")
         for line in lines:
             reply = self.answer(line.decode(errors="replace").strip(), qmp)
-            with suppress(OSError):  # QEMU has ended: the next read tells
+            with suppress(OSError):  # QEMU has ended: the next read will show that
                 self.control.sendall(reply.encode() + b"\n")
 
     def now(self, text: str) -> Mark:
-        """A text that has just come."""
+        """A mark with the present time."""
         return Mark(round(time.monotonic() - self.start, 3), text)
 
     def answer(self, line: str, qmp: Qmp) -> str:
-        """The reply to one request of the guest: `ok`, or what is wrong with it."""
+        """The reply to a request of the guest: `ok`, or what is wrong with it."""
         verb, _, rest = TERMINAL_CONTROL.sub("", line).partition(" ")
         if verb == "exit" and rest.isdigit():
             self.status = int(rest)
@@ -156,7 +156,7 @@ class Session:
 
 
 def receive(fd: int) -> bytes:
-    """What is there; nothing when QEMU has ended."""
+    """The data that is available; empty if QEMU has ended."""
     try:
         return os.read(fd, 1 << 16)
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""What a machine is made of: kernels, QEMU, busybox, and the programs that tests use."""
+"""The parts of a machine: kernels, QEMU, busybox, and the programs that tests use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .debian import Unavailable, install, package_tree
 
-# The suites to look in, in order, for each kernel series.
+# The suites to search, in order, for each kernel series.
 KERNEL_SUITES = {
     "6.1": ("bookworm",),
     "6.12": ("bookworm-backports", "trixie"),
@@ -17,7 +17,7 @@ KERNEL_SUITES = {
 }
 DEFAULT_SERIES = "6.1"
 TOOLS_SUITE = "bookworm"
-# Program -> the package it is in. Any other program is taken from this computer's PATH.
+# Program -> its package. Any other program comes from this computer's PATH.
 PROGRAM_PACKAGES = {
     "kexec": "kexec-tools",
     "vmcore-dmesg": "kexec-tools",
@@ -29,7 +29,7 @@ PROGRAM_PACKAGES = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """A Debian kernel: its series as tests name it, its release (`uname -r`), and its files."""
+    """A Debian kernel: its series for tests, its release (`uname -r`), and its files."""
 
     series: str
     release: str
@@ -40,7 +40,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Program:
-    """A program for the guest, and the folders with those libraries that came with it."""
+    """A program for the guest, and the folders with the libraries that belong to it."""
 
     path: Path
     library_folders: tuple[Path, ...] = ()
@@ -62,7 +62,7 @@ def kernel(series: str) -> Kernel:
 
 
 def kernel_i386(flavour: str = "686-pae") -> Kernel:
-    """A 32-bit kernel of the default series; "686" is the one for processors without PAE."""
+    """A 32-bit kernel of the default series; "686" is for processors without PAE."""
     suite, package = KERNEL_SUITES[DEFAULT_SERIES][0], f"linux-image-{flavour}"
     tree = package_tree(suite, package, _is_kernel_part, "i386")
     if found := kernel_in(tree, DEFAULT_SERIES):
@@ -83,7 +83,7 @@ def _is_kernel_part(package: str) -> bool:
 
 
 def debug_symbols(kernel: Kernel) -> Path:
-    """The vmlinux with DWARF of a kernel; a large package, 280 MB of 6.1."""
+    """The vmlinux of a kernel with DWARF; a large package (280 MB for 6.1)."""
     package = f"linux-image-{kernel.release}-dbg"
     reasons = []
     for suite in KERNEL_SUITES[kernel.series]:
@@ -100,7 +100,7 @@ def debug_symbols(kernel: Kernel) -> Path:
 
 
 def qemu() -> str:
-    """The path of qemu-system-x86_64, installed if it is missing and we may."""
+    """The path of qemu-system-x86_64, which is installed if missing and permitted."""
     if platform.machine() != "x86_64":
         # The guest runs this computer's Python.
         raise Unavailable(f"the guests are x86_64, this computer is {platform.machine()}")
@@ -123,7 +123,7 @@ def busybox(architecture: str = "amd64") -> Path:
 
 
 def debian_python(architecture: str) -> Path:
-    """The folder with Debian's Python for another architecture, and the libraries it needs."""
+    """The folder with Debian's Python for another architecture, and its libraries."""
     return package_tree(TOOLS_SUITE, "python3", _is_python_part, architecture)
 
 
@@ -142,7 +142,7 @@ def _is_python_part(package: str) -> bool:
 
 
 def efi_firmware() -> Path:
-    """OVMF: with it a machine boots through EFI."""
+    """OVMF, to boot a machine through EFI."""
     path = package_tree(TOOLS_SUITE, "ovmf") / "usr/share/ovmf/OVMF.fd"
     if not path.exists():
         raise Unavailable("the package ovmf holds no OVMF.fd")
@@ -165,5 +165,5 @@ def program(name: str) -> Program:
 
 
 def _is_library(package: str) -> bool:
-    # The C library is this computer's: Python and the programs share one in the guest.
+    # The C library is that of this computer: Python and the programs share it in the guest.
     return package.startswith("lib") and not package.startswith(("libc6", "libgcc", "libperl"))

@@ -1,5 +1,5 @@
-"""A Debian system on a disk, for a kernel to boot into: packages unpacked by name, what their own
-scripts would have done at the installation, and kdump-tools' own capture initrd.
+"""A Debian system on a disk for a kernel to boot: unpacked packages, the effects of their
+maintainer scripts, and kdump-tools' own capture initrd.
 
 The disk has the label `debian`; in a guest it is /dev/vdc.
 """
@@ -26,7 +26,7 @@ PACKAGES = (
 )
 LABEL = "debian"
 DISK_SIZE = 1 << 30  # bytes, sparse
-FORMAT = "3"  # change it when the same packages give another disk
+FORMAT = "3"  # change it if the same packages give another disk
 MERGED = ("bin", "sbin", "lib", "lib64")
 DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5)}
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
@@ -34,13 +34,13 @@ DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 
 @dataclass(frozen=True)
 class System:
-    """A folder with all files of the system, and kdump-tools' initrd."""
+    """A folder with all files of the system, and the initrd of kdump-tools."""
 
     root: Path
     initrd: Path
 
     def disk(self, folder: Path, extra: Tree | None = None) -> Path:
-        """An ext4 disk in `folder` for one guest, with more files on it."""
+        """Make an ext4 disk in `folder` for one guest, with further files."""
         root, disk = folder / "root", folder / "debian.img"
         sh("cp", "-a", self.root, root, why="no room for a disk")
         for name, entry in extra.entries.items() if extra else ():
@@ -54,7 +54,7 @@ class System:
 
 
 def put(path: Path, mode: int, contents: bytes) -> None:
-    """One entry of a tree; folders that are there stay as they are."""
+    """Add one entry to a tree; existing folders stay unchanged."""
     if stat.S_ISDIR(mode):
         path.mkdir(exist_ok=True)
         return
@@ -67,7 +67,7 @@ def put(path: Path, mode: int, contents: bytes) -> None:
 
 
 def debian_system(kernel: Kernel) -> System:
-    """With this kernel's modules; built once, and kept in the cache."""
+    """The system with this kernel's modules; built once, and cached."""
     target = cache_folder() / "systems" / f"{kernel.release}-{FORMAT}"
     initrd = Path("root/var/lib/kdump") / f"initrd.img-{kernel.release}"
     with locked("systems"):
@@ -87,7 +87,7 @@ def debian_system(kernel: Kernel) -> System:
 
 
 def build(kernel: Kernel, root: Path) -> None:
-    """The system as a folder."""
+    """Build the system as a folder."""
     root.mkdir()
     unpack(PACKAGES, root)
     settle(root)
@@ -96,14 +96,14 @@ def build(kernel: Kernel, root: Path) -> None:
 
 
 def unpack(packages: Sequence[str], root: Path) -> None:
-    """These and all they depend on, as apt resolves it for an empty system."""
+    """Unpack packages and their dependencies, as resolved by apt for an empty system."""
     apt = Apt(TOOLS_SUITE)
     apt.update()
     apt.unpack(apt.resolved(packages), root)
 
 
 def settle(root: Path) -> None:
-    """What maintainer scripts do: the merged /usr, users, alternatives, devices, /etc."""
+    """Do what maintainer scripts do: the merged /usr, users, alternatives, devices, /etc."""
     settle_tools(root)
     defaults = root / "usr/share/kdump-tools/kdump-tools.conf"
     shutil.copy(defaults, root / "etc/default/kdump-tools")
@@ -114,7 +114,7 @@ def settle(root: Path) -> None:
 
 
 def settle_tools(root: Path) -> None:
-    """The part of it that programs need which are run in the tree."""
+    """The part that programs need which run in the tree."""
     for name in MERGED:
         usr = root / "usr" / name
         if (root / name).is_dir() and not (root / name).is_symlink():
@@ -134,36 +134,36 @@ def settle_tools(root: Path) -> None:
 
 
 def add_kernel(kernel: Kernel, root: Path) -> None:
-    """Its image and its modules, where Debian's package has them."""
+    """Add its image and modules, in the places of Debian's package."""
     modules = root / "usr/lib/modules" / kernel.release
     shutil.copytree(kernel.modules, modules, symlinks=True)
     names = (f"vmlinuz-{kernel.release}", f"config-{kernel.release}")
     shutil.copy(kernel.image, root / "boot" / names[0])
     config = kernel.image.with_name(names[1])
-    if config.exists():  # newer packages come without
+    if config.exists():  # newer packages lack it
         shutil.copy(config, root / "boot")
     inside(root, "/sbin/depmod", kernel.release)
 
 
 def capture_initrd(kernel: Kernel, root: Path) -> None:
-    """By the hook that kdump-tools installs for new kernels, unchanged. Which modules are
-    needed is said here: by itself it asks the machine it runs on."""
+    """Made by the unchanged hook that kdump-tools installs for new kernels. The modules are given
+    here, because by default it selects those for the machine that it runs on."""
     configured = root / "etc/initramfs-tools"
     (configured / "conf.d/modules").write_text("MODULES=list\n")
     (configured / "modules").write_text("".join(f"{name}\n" for name in DISK_MODULES))
     config = root / f"boot/config-{kernel.release}"
     known = config.exists()
-    if not known:  # mkinitramfs asks it for the compression
+    if not known:  # mkinitramfs reads the compression from it
         config.write_text("CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n")
     inside(root, "/etc/kernel/postinst.d/kdump-tools", kernel.release)
     if not known:
         config.unlink()
-    # The links that its service makes before it loads.
+    # The links that its service creates before it loads.
     for name, target in (("vmlinuz", "/boot/vmlinuz"), ("initrd.img", "initrd.img")):
         (root / "var/lib/kdump" / name).symlink_to(f"{target}-{kernel.release}")
 
 
 def inside(root: Path, *words: str) -> None:
-    """A command of the system, run on this computer."""
+    """Run a command of the system on this computer."""
     path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
     sh("chroot", root, "/usr/bin/env", path, *words, why=f"{words[0]} of the system")

@@ -1,10 +1,9 @@
-"""What calls kexec calls `pykexec-kexec`, and does not notice: Debian's kdump-tools and the init
-scripts of its kexec-tools, unchanged, and the calls that kdump-utils makes (its script needs
-bash, dracut and more than a guest has).
+"""Programs that call kexec work with `pykexec-kexec` instead: Debian's kdump-tools and the init
+scripts of its kexec-tools, unchanged, and the calls that kdump-utils makes (its script needs bash,
+dracut and more than a guest has).
 
-The scripts are those of the packages. Of a system around them there is what they read: their
-files in /etc/default, and Debian's lsb functions; there is no syslog, and no `file` to tell an ELF
-file by.
+The scripts come from the packages. The guest has the files that they read: in /etc/default, and
+Debian's lsb functions; it has neither syslog nor `file` to recognize an ELF file.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ REBOOT = """
 
 
 def debian_files(*packages: str) -> dict[str, bytes | str | Path]:
-    """The scripts of these packages, and the drop-in where they look for kexec."""
+    """The scripts of these packages, and the drop-in at the place of kexec."""
     files: dict[str, bytes | str | Path] = {"/sbin/kexec": DROP_IN}
     for package in ("sysvinit-utils", *packages):
         tree = package_tree(TOOLS_SUITE, package)
@@ -107,7 +106,8 @@ def debian_files(*packages: str) -> dict[str, bytes | str | Path]:
 
 @pytest.fixture(scope="module")
 def panic(vm: VM) -> Result:
-    """kdump-config and the other calls, then a panic of what kdump-config loaded last."""
+    """kdump-config and the other calls, then a panic with the image that kdump-config loaded
+    last."""
     files = debian_files("kdump-tools")
     return vm.run(
         PANIC,
@@ -182,7 +182,7 @@ def test_what_is_said(panic: Result) -> None:
 
 
 def test_the_capture_kernel_has_the_words_of_kdump_tools(panic: Result) -> None:
-    """And elfcorehdr= behind them; nothing of ours."""
+    """Followed by elfcorehdr=; pykexec adds nothing else."""
     words = text(panic, "second/cmdline").split()
     assert words[:2] == ["console=ttyS0", "panic=1"]
     assert words[-5:-1] == [

@@ -1,4 +1,4 @@
-"""The contract suite, asked of a real kernel: the same rows, the same errnos."""
+"""The contract suite on a real kernel: the same rows, the same errnos."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""crash(8) with the kernel's debug symbols reads what a panic left: an extra lane, since
-Debian's package of them is large. Run it by --crash-lane."""
+"""crash(8) with the kernel's debug symbols reads the dump of a panic: a separate lane, because
+Debian's package of the symbols is large. Run it with --crash-lane."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ASKED = ("sys", "bt", "ps", "log", "quit")
 
 @pytest.fixture(scope="module", params=("in-place", "stub-swap"))
 def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
-    """What makedumpfile saved of a panic on the second CPU."""
+    """The dump of a panic on the second CPU, saved by makedumpfile."""
     if not request.config.getoption("--crash-lane"):
         pytest.skip("debug symbols are some 280 MB: --crash-lane fetches them")
     result = vm.run(
@@ -45,7 +45,7 @@ def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
 
 @pytest.fixture(scope="module")
 def said(dump: Path, kernel: Kernel) -> str:
-    """What crash answers, and what it says while it starts: that tells of missing pages."""
+    """The output of crash, and its start-up messages, which show missing pages."""
     tool = program("crash")
     folders = ":".join(str(folder) for folder in tool.library_folders)
     done = subprocess.run(
@@ -62,8 +62,8 @@ def said(dump: Path, kernel: Kernel) -> str:
 
 
 def test_nothing_is_wrong_with_the_dump(said: str) -> None:
-    """But for what crash 8.0.2 says of every dump of Debian's 6.1, kexec-tools' too: it does not
-    find the tasks by their PIDs."""
+    """Except for a message of crash 8.0.2 about every dump of Debian's 6.1, also with kexec-tools:
+    it does not find the tasks by their PIDs."""
     wrong = [line for line in said.splitlines() if line.startswith(("crash:", "WARNING:"))]
     assert [line for line in wrong if not line.endswith("not found in PID hash")] == []
 

@@ -1,5 +1,5 @@
-"""The log of real kernels that panicked: against the console, against Debian's vmcore-dmesg, and
-out of every file that Debian's makedumpfile makes of the dump."""
+"""The log of real kernels that panicked, compared with the console and with Debian's vmcore-dmesg,
+and read from every kind of file that Debian's makedumpfile makes of the dump."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log(path: Path) -> list[bytes]:
 
 
 def tool(name: str, *words: str | Path) -> bytes:
-    """Output of a program of Debian's, which has to succeed."""
+    """Output of a program from Debian, which must succeed."""
     found = program(name)
     folders = ":".join(str(folder) for folder in found.library_folders)
     done = subprocess.run(
@@ -43,7 +43,7 @@ def tool(name: str, *words: str | Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def vmcore(crash: Panicked, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With virtual addresses, which the guest itself has named."""
+    """With virtual addresses, which the guest itself reported."""
     return vmcore_of(crash.elf, tmp_path_factory.mktemp("vmcore") / "vmcore", crash.symbols)
 
 
@@ -61,7 +61,8 @@ def test_qemus_own_compressed_file(crash: Panicked) -> None:
 
 
 def test_vmcore_dmesg_of_debian(crash: Panicked, vmcore: Path) -> None:
-    """The same bytes. On 7.x theirs may lose the text of a record: none here ends with the ring."""
+    """The same bytes. On 7.x Debian's may lose the text of a record that ends with the ring; there
+    is none here."""
     code = "from pykexec.vmcore_dmesg import main; main()"
     ours = subprocess.run([sys.executable, "-c", code, vmcore], capture_output=True)
     assert (ours.returncode, ours.stderr) == (0, b"")
@@ -97,8 +98,8 @@ def test_flattened_files_of_makedumpfile(
 
 
 def assert_same_memory(target: Path, crash: Panicked) -> None:
-    """Every page of a compressed file; of an ELF file, which does not tell what it leaves out from
-    zeros, the kernel's text."""
+    """Compares every page of a compressed file, but only the kernel's text of an ELF file, in which
+    filtered pages look like zeros."""
     filtered, whole = open_dump(str(target)).memory, open_dump(str(crash.elf))
     known = crash.symbols
     text = range(known["_stext"], known["_etext"], 4096)

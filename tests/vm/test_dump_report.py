@@ -1,5 +1,5 @@
-"""What is read out of the dump of a real kernel, against what the guest said of itself before it
-panicked: /proc/kallsyms, tasks, memory, modules; and against the kernel's own backtrace."""
+"""Compares what is read from the dump of a real kernel with what the guest reported before it
+panicked (/proc/kallsyms, tasks, memory, modules), and with the kernel's own backtrace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .supplies import DEFAULT_SERIES, Kernel, kernel
 pytestmark = pytest.mark.vm
 PAGE_KIB = 4
 SECONDS, MIB = 5, 100
-"""Of a processor and of memory, for a report in a process of its own."""
+"""Limits for processor time and memory of a report in a separate process."""
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def test_symbols_are_those_of_proc_kallsyms(crash: Panicked) -> None:
     own = [line.split() for line in (crash.known / "kallsyms").read_text().splitlines()]
     wanted: dict[str, int] = {}
     for row in own:
-        if len(row) == 3:  # those of modules have a fourth word
+        if len(row) == 3:  # symbols of modules have a fourth word
             wanted.setdefault(row[2], int(row[0], 16))
     assert len(wanted) > 80_000
     assert {name: symbols.find(name) for name in wanted} == wanted
 
 
 def stats(crash: Panicked, name: str) -> dict[int, tuple[str, str, int]]:
-    """PID: (comm, state, parent) of /proc/PID/stat; comm may hold anything."""
+    """PID: (comm, state, parent) from /proc/PID/stat; comm may contain any character."""
     found = {}
     for line in (crash.known / name).read_bytes().splitlines():
         pid, _, rest = line.decode("utf-8", "backslashreplace").partition(" (")
@@ -83,8 +83,8 @@ def stats(crash: Panicked, name: str) -> dict[int, tuple[str, str, int]]:
 
 
 def test_every_thread_is_there(crash: Panicked) -> None:
-    """A kernel thread's name may be longer in /proc, and some tasks come and go. Those that were
-    asleep for long still are."""
+    """A kernel thread's name may be longer in /proc, and some tasks come and go. Tasks that have
+    slept for long are still there."""
     found = {task.pid: task for task in threads(linux_of(crash))}
     wanted = stats(crash, "threads")
     gone = {pid for pid in wanted if pid not in found}
@@ -112,7 +112,7 @@ def test_what_was_blocked(crash: Panicked) -> None:
 
 
 def test_memory_of_the_processes(crash: Panicked) -> None:
-    """VmRSS, but for what the CPUs have counted since."""
+    """VmRSS, except for what the CPUs have counted since."""
     report = report_of(crash)
     assert report.tasks
     known = {}
@@ -154,7 +154,8 @@ TRACE = re.compile(rb" +(\? )?([\w.]+\+0x[0-9a-f]+)/0x[0-9a-f]+")
 
 
 def test_the_backtrace_is_the_kernels_own(crash: Panicked) -> None:
-    """From panic()'s caller on: in panic() itself the kernel was at another instruction."""
+    """Starting with the caller of panic(): in panic() itself the kernel was at another
+    instruction."""
     texts = [record.text for record in records(open_dump(str(crash.elf)))]
     own = [match[2].decode() for text in texts if (match := TRACE.match(text)) and not match[1]]
     start = next(at for at, name in enumerate(own) if name.startswith("panic+"))
@@ -191,7 +192,7 @@ def test_every_sleeping_task_has_a_whole_backtrace(crash: Panicked) -> None:
 
 
 def without_file(crash: Panicked, path: Path) -> CrashReport:
-    """What another file tells, as if it came from the first."""
+    """The report on another file, as if it were the first."""
     document = crash_document(make_report(open_dump(str(path))))
     return replace(document, dump=crash_document(report_of(crash)).dump)
 
@@ -201,7 +202,7 @@ def test_the_compressed_dump_tells_the_same(crash: Panicked) -> None:
 
 
 def test_vmcoreinfo_is_found_in_memory(crash: Panicked, tmp_path: Path) -> None:
-    """Of a guest without the device: the note's name is another."""
+    """As in a guest without the device: the note has another name."""
     data = bytearray(crash.elf.read_bytes())
     at = data.index(b"VMCOREINFO\0")
     data[at : at + 4] = b"XXXX"
@@ -212,7 +213,7 @@ def test_vmcoreinfo_is_found_in_memory(crash: Panicked, tmp_path: Path) -> None:
 
 
 def test_a_dump_whose_end_is_missing(crash: Panicked, tmp_path: Path) -> None:
-    """32 MiB of it: what is left is reported, and the rest is named."""
+    """Without its last 32 MiB: the rest is reported, and the missing part is named."""
     short = tmp_path / "dump"
     data = crash.elf.read_bytes()
     short.write_bytes(data[: len(data) - (32 << 20)])
@@ -224,7 +225,7 @@ def test_a_dump_whose_end_is_missing(crash: Panicked, tmp_path: Path) -> None:
 
 
 def test_drgn_reads_the_same_at_every_kind_of_address(crash: Panicked) -> None:
-    """Its own reader and its own page tables, without debug symbols."""
+    """With its own reader and page table walk, without debug symbols."""
     drgn = pytest.importorskip("drgn", reason="no drgn")
     program = drgn.Program()
     program.set_core_dump(str(crash.elf))

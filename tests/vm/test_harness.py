@@ -1,4 +1,4 @@
-"""The laboratory itself: in it, kexec-tools does what kexec-tools does."""
+"""The lab itself: kexec-tools works in it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A 32-bit kernel of Debian with a 32-bit Python starts the next one, and that one a 64-bit
-kernel by its 32-bit entry; a 64-bit kernel starts a 32-bit one that has no PAE."""
+"""A 32-bit Debian kernel with a 32-bit Python starts another one, and that one a 64-bit kernel by
+its 32-bit entry; a 64-bit kernel starts a 32-bit one without PAE."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_32_bit_kernel_starts_a_32_bit_kernel(result: Result) -> None:
 
 
 def test_a_32_bit_kernel_starts_a_64_bit_kernel_by_its_32_bit_entry(result: Result) -> None:
-    """And says that it does not by the other one. The third kernel ended the run."""
+    """And reports that it cannot use the other entry. The third kernel ended the run."""
     assert text(result, "second/refused.status") == "5"
     assert "the running kernel is a 32-bit kernel" in text(result, "second/refused.err")
     assert document(result, "second/plan.json")["kernel"]["type"] == "bzImage"
@@ -93,7 +93,7 @@ WITHOUT_PAE = """
 
 
 def test_a_64_bit_kernel_starts_a_32_bit_kernel_without_pae(vm: VM) -> None:
-    """By its 32-bit entry, the only one that it has."""
+    """By its 32-bit entry, the only one."""
     plain = supplies.kernel_i386("686")
     result = vm.run(FROM_64, WITHOUT_PAE, second_kernel=plain, python=True, site=site()).expect(0)
     assert document(result, "first/plan.json")["kernel"]["type"] == "bzImage"

@@ -1,5 +1,5 @@
 """Every kind of image started by a real kexec: each kernel loads the next one, until a multiboot
-kernel of ours says what it was told and ends the run."""
+test kernel prints what it was passed and ends the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOADS = {
     "bzimage-32": f"/run/uimage {INITRD} --append '{LINUX} stage=uimage'",
     "uimage": f"/run/multiboot {MULTIBOOT}",
 }
-"""What is loaded and started in which stage; a kernel finds its own on its command line."""
+"""The image that each stage loads and starts; a kernel finds its stage on its command line."""
 
 CASES = "".join(f"{stage}) $load {words} > /run/said ;;\n" for stage, words in LOADS.items())
 SCRIPT = f"""#!/bin/sh -e
@@ -65,7 +65,7 @@ def multiboot_kernel(version: int, target: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def disk(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raw disk that is a tar archive of all that is loaded."""
+    """A raw disk that is a tar archive of all images."""
     pytest.importorskip("lz4.block", reason="no lz4: the vmlinux in Debian's kernel stays there")
     folder = tmp_path_factory.mktemp("images")
     kernel = vm.kernel.image.read_bytes()
@@ -91,7 +91,7 @@ def disk(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chain(vm: VM, disk: Path, stage: str) -> Result:
-    """From this stage to the end."""
+    """Run from this stage to the end."""
     append = f"stage={stage}"
     return vm.run(SCRIPT, append=append, python=True, site=site(), disks=[disk]).expect(END)
 
@@ -107,14 +107,14 @@ def wrapped(vm: VM, disk: Path) -> Result:
 
 
 def told(result: Result, stage: str) -> str:
-    """What the console shows of a stage: its command line, its load, what that has started."""
+    """The console output of a stage: its command line, its load, and what it started."""
     _, found, rest = result.console.replace("\r\n", "\n").partition(f"\nstage {stage}: ")
     assert found, f"no stage {stage}"
     return rest.partition("\nstage ")[0]
 
 
 def assert_linux(result: Result, before: str, kernel: str, syscall: str, stage: str) -> None:
-    """The load of one stage, and the command line of the next one."""
+    """Checks the load of one stage, and the command line of the next one."""
     load = told(result, before)
     assert f"\nkernel     {kernel} " in load
     assert f"\nsyscall    {syscall}: " in load
@@ -122,7 +122,7 @@ def assert_linux(result: Result, before: str, kernel: str, syscall: str, stage: 
 
 
 def test_a_vmlinux_is_started_as_linux(entries: Result) -> None:
-    """Out of an xz file, too, which kexec-tools does not unpack."""
+    """Also from an xz file, which kexec-tools does not unpack."""
     assert_linux(entries, "entries", "vmlinux", "kexec_load", "vmlinux")
 
 
@@ -131,7 +131,7 @@ def test_a_uki_brings_its_initrd_and_its_command_line(entries: Result) -> None:
 
 
 def test_a_uki_by_kexec_file_load(entries: Result) -> None:
-    """And with another command line than its own."""
+    """And with a command line other than its own."""
     assert_linux(entries, "uki", "uki", "kexec_file_load", "uki-file")
 
 
@@ -144,7 +144,7 @@ def test_a_uimage_of_a_compressed_kernel(wrapped: Result) -> None:
 
 
 def available(said: str) -> int:
-    """Bytes of RAM by the firmware's map, which is what the next kernel is given."""
+    """Bytes of RAM in the firmware's map, which the next kernel gets."""
     line = re.search(r"(?m)^ram (.*)$", said)
     assert line
     spans = re.findall(r"0x([0-9a-f]+)-0x([0-9a-f]+) : System RAM;", line[1])
@@ -152,7 +152,7 @@ def available(said: str) -> int:
 
 
 def assert_multiboot(result: Result, stage: str, eax: int, *more: str) -> None:
-    """Registers, then the lines that multiboot.S makes of what it was told."""
+    """Checks registers, then the lines that multiboot.S prints for what it was passed."""
     said = told(result, stage)
     first, *lines = said.partition("\nentered: ")[2].splitlines()
     assert first == f"eax={eax:08x} cs=00000010 ds=00000018 ss=00000018 cr0=00000011 if=00000000"
@@ -169,7 +169,7 @@ def assert_multiboot(result: Result, stage: str, eax: int, *more: str) -> None:
 
 
 def test_multiboot_1(wrapped: Result) -> None:
-    """Its flags: memory, command line, modules, memory map, the loader's name."""
+    """Its flags: memory, command line, modules, memory map, loader name."""
     assert_multiboot(wrapped, "uimage", 0x2BADB002, "flags=0000024d")
 
 

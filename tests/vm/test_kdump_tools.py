@@ -1,5 +1,5 @@
-"""Debian's kdump-tools save the dump, unchanged: their initrd is what waits for the panic, with
-64 KiB reserved; their service writes /var/crash on the disk and reboots."""
+"""Debian's unchanged kdump-tools save the dump: their initrd is loaded for the panic, with 64 KiB
+reserved; their service writes to /var/crash on the disk and reboots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KDUMP_APPEND = (
     f"root=LABEL={LABEL} rw console=ttyS0 panic=5 "
     "reset_devices systemd.unit=kdump-tools-dump.service nr_cpus=1 irqpoll usbcore.nousb"
 )
-"""The root file system, and what kdump-tools themselves append (KDUMP_CMDLINE_APPEND)."""
+"""The root file system, and the words that kdump-tools append (KDUMP_CMDLINE_APPEND)."""
 
 FIRST = f"""
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd-kdump --append "{KDUMP_APPEND}" \\
@@ -32,7 +32,7 @@ FIRST = f"""
 
 @dataclass(frozen=True)
 class Saved:
-    """The run, and a copy of what is in /var/crash after it."""
+    """The run, and a copy of /var/crash after it."""
 
     result: Result
     crash: Path

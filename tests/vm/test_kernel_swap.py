@@ -1,5 +1,6 @@
-"""Crash by normal without any reservation, on a kernel that swaps at a kexec: loaded, killed
-at bad moments, started by exec, and the dump is whole. Where the kernel copies, it is refused."""
+"""Crash by normal without any reservation, on a kernel that swaps pages at a kexec: loaded, killed
+at bad moments, started by exec, with a complete dump. On a kernel that copies pages it is
+refused."""
 
 from __future__ import annotations
 

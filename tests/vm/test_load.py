@@ -1,5 +1,5 @@
-"""Plain loads on a real kernel: both system calls start the next kernel, and what cannot be
-done is refused in words, with its exit status, and with nothing left behind."""
+"""Normal loads on a real kernel: both system calls start the next kernel, and impossible requests
+are refused with a message and the right exit status, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_refusal_says_why(result: Result, name: str, status: int, message: str
 
 
 def test_what_kernel_swap_lacks_is_said(vm: VM, result: Result) -> None:
-    """Addresses are hidden from everybody; a kernel that copies is not asked for them."""
+    """Addresses are hidden from all users; a kernel that copies does not need them."""
     swaps = vm.kernel.series in ("6.1", "6.12")
     reason = "/proc/kallsyms hides its addresses" if swaps else "this kernel copies at a kexec"
     assert f"pykexec: mode kernel-swap: {reason}" in text(result, "first/hidden-symbols.err")
@@ -159,7 +159,7 @@ def test_a_dry_run_by_file_is_the_load_by_file(result: Result) -> None:
 
 
 def test_the_facts_of_a_real_kernel(result: Result, tmp_path: Path) -> None:
-    """Its console, as /sys/class/tty has it; VMCOREINFO, as /proc/kcore has it."""
+    """Its console, from /sys/class/tty; VMCOREINFO, from /proc/kcore."""
     file = tmp_path / "machine.json"
     file.write_text(text(result, "first/machine.json"))
     machine = read_machine(open_root(file))
@@ -174,7 +174,7 @@ def test_the_facts_of_a_real_kernel(result: Result, tmp_path: Path) -> None:
 
 
 def test_mem_of_the_first_kernel_is_not_the_next_ones(vm: VM) -> None:
-    """By kexec_load the next kernel is given what the firmware reported to the first one."""
+    """With kexec_load the next kernel gets what the firmware reported to the first one."""
     first = f"""
         grep MemTotal /proc/meminfo > /out/memory
         {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\

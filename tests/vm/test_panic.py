@@ -1,5 +1,5 @@
-"""A real panic: `load --crash` into 192 MiB as everybody has it, and crash by normal with no
-more reserved than the stub needs. Two CPUs, sysrq-c on the second."""
+"""A real panic: `load --crash` into the usual 192 MiB, and crash by normal with no more reserved
+than the stub needs. Two CPUs, sysrq-c on the second."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTLE_SECONDS = 4
 
 @dataclass(frozen=True)
 class Way:
-    """One kind of load, and the guest it is tried in."""
+    """One kind of load, and the guest to try it in."""
 
     options: str
     reserved: str
@@ -104,7 +104,7 @@ def test_the_dump_is_whole(result: Result) -> None:
 
 
 def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> None:
-    """By the clock of the machine that runs QEMU, on the console between the stub's lines."""
+    """By the clock of the host, on the console between the stub's lines."""
     if way != "stub-swap":
         assert "pykexec: waiting" not in result.console
         return

@@ -1,4 +1,4 @@
-"""However the panic comes, and wherever the stage lies, the capture kernel starts."""
+"""The capture kernel starts from any kind of panic, wherever the stage is."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOOK = """
 
 
 def by_nmi(qmp: Qmp) -> None:
-    """An NMI that nobody asked for, on every CPU at once."""
+    """An unexpected NMI on every CPU at once."""
     qmp.nmi()
 
 
@@ -80,7 +80,8 @@ def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: s
 
 
 def test_a_stage_above_4_gib(vm: VM) -> None:
-    """6 GiB of RAM, the window above 4 GiB: boot_params has high halves, and no DMA32 memory."""
+    """6 GiB of RAM, the window above 4 GiB: boot_params has high halves, and there is no DMA32
+    memory."""
     first = f"""
         python3 -m guest.pattern hold 400 /out/frames
         {LOAD} --mode in-place --crash-size 256M --mem-min 4G > /out/plan.json 2> /out/plan.err
@@ -112,8 +113,8 @@ POOLS = "cat /proc/sys/vm/nr_hugepages /sys/kernel/mm/hugepages/hugepages-104857
 
 @pytest.fixture(scope="module")
 def emptied(vm: VM) -> Result:
-    """Huge pages are adjacent in one GiB only, and there all are in use. Where the kernel itself
-    lies is not left to chance: it may be in that GiB."""
+    """Huge pages are adjacent in only one GiB, where all are in use. The address of the kernel
+    itself is fixed, because it could be in that GiB."""
     first = f"""
         python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
         python3 -m guest.scatter
@@ -168,8 +169,8 @@ def test_where_nothing_is_adjacent_the_kernel_empties_a_gib(emptied: Result, nam
 
 
 def test_the_rest_of_the_gib_is_given_back_at_once(emptied: Result) -> None:
-    """What stays is as much as of pages that were adjacent by themselves: the window, a page for
-    the low memory and one for the headers."""
+    """As many pages remain in use as if they had been adjacent from the start: the window, a page
+    for the low memory and one for the headers."""
     staged = document(emptied, "first/status.json")["staged"]
     assert staged["problem"] is None
     assert text(emptied, "first/loaded").split() == [str(staged["huge_pages"]), "0"]

@@ -1,4 +1,5 @@
-"""Panics that start no capture kernel: what is said, and that the machine comes back by itself."""
+"""Panics that do not start a capture kernel: the messages, and that the machine resets by
+itself."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from .product import PYKEXEC, document, site
 RESET_SECONDS = 3
 PANIC = f"panic={RESET_SECONDS}"
 RESETS = range(1, 60)
-"""Seconds that may pass: not none, and not all. The kernel counts them in cycles of another CPU,
+"""Allowed range of seconds: neither zero nor all. The kernel counts them in cycles of another CPU,
 and the console may be read late."""
 TABLES = PARAMS_OFFSET + 3 * 8
-"""Where struct stub_params has the address of the tables: after magic, boot_params, entry."""
+"""Offset of the address of the tables in struct stub_params: after magic, boot_params, entry."""
 NOWHERE = 0x3F_1234_5000
-"""No memory of the guest: the identity map that the kernel leaves to the stub ends before."""
+"""Outside the guest's memory: the identity map that the kernel leaves to the stub ends before
+it."""
 
 ARMED = f"""
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
@@ -35,7 +37,7 @@ HELD = f"python3 -m guest.held_load {TIMES}"
 
 @pytest.fixture(scope="module")
 def faulty(vm: VM) -> Result:
-    """A word of the stub's own page changes before the panic, as by a fault of the hardware."""
+    """A word in the stub's own page changes before the panic, as by a hardware fault."""
 
     def on_mark(said: str, qmp: Qmp) -> None:
         if said.startswith("stub at "):
@@ -49,7 +51,7 @@ def faulty(vm: VM) -> Result:
 
 
 def test_an_exception_in_the_stub_is_reported(faulty: Result) -> None:
-    """A page fault, 14, with the address of the code and that of the access."""
+    """A page fault, 14, with the addresses of the code and of the access."""
     (line,) = [mark.text for mark in faulty.console_lines if "exception" in mark.text]
     stub = document(faulty, "first/plan.json")["entry"]
     assert line.startswith("pykexec: exception 14 at 0x")
@@ -58,7 +60,7 @@ def test_an_exception_in_the_stub_is_reported(faulty: Result) -> None:
 
 
 def test_after_an_exception_the_machine_resets(faulty: Result) -> None:
-    """kernel.panic seconds later, by the timer of the machine."""
+    """kernel.panic seconds later, by the machine's timer."""
     said = faulty.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
     assert int(faulty.seconds - said) in RESETS
 
@@ -71,7 +73,8 @@ def held(vm: VM) -> Result:
 
 
 def test_a_panic_during_a_load_starts_nothing(held: Result) -> None:
-    """The kernel's lock is held, so that it skips the crash image; it reboots by kernel.panic."""
+    """The kernel's lock is held, so that it skips the crash image; it reboots according to
+    kernel.panic."""
     held.seconds_at("another kexec_load: EBUSY")
     assert "Kernel panic - not syncing: sysrq triggered crash" in held.console
     assert "pykexec: checking" not in held.console
@@ -80,8 +83,8 @@ def test_a_panic_during_a_load_starts_nothing(held: Result) -> None:
 
 
 def test_a_load_is_inside_the_system_call_for_a_moment(held: Result) -> None:
-    """Everything is read, digested and staged before: some milliseconds even under TCG, but for
-    one in which the whole machine stood still."""
+    """Everything is read, digested and staged before, so it takes some milliseconds even under TCG,
+    except for one load during which the whole machine may stall."""
     seconds = document(held, "first/seconds.json")
     assert len(seconds) == TIMES
     assert sorted(seconds)[TIMES // 2] < 0.5

@@ -1,4 +1,4 @@
-"""The parts of the laboratory that need no machine."""
+"""The parts of the lab that do not need a machine."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ if "exits" in sys.argv[sys.argv.index("-append") + 1]:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A program in QEMU's place."""
+    """A program in place of QEMU."""
     monkeypatch.setenv("PYKEXEC_CACHE", str(tmp_path))
     (tmp_path / "qemu").write_text(GUEST)
     (tmp_path / "qemu").chmod(0o755)
@@ -183,7 +183,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_a_kernel_that_does_not_boot_is_started_anew(
     machine: Machine, tmp_path: Path, append: str, status: int
 ) -> None:
-    """And why it did not is told; of one that then ends, all of the console is there."""
+    """And the reason is reported; if it then ends, the complete console is available."""
     with pytest.warns(UserWarning, match="the first kernel did not boot") as warned:
         result = replace(machine, append=append).run(tmp_path / "files")
     (said,) = [str(warning.message) for warning in warned]

@@ -1,4 +1,4 @@
-"""A kernel by its real-mode entry: it asks the BIOS, whose devices a kernel has run over."""
+"""A kernel by its real-mode entry: it calls the BIOS, whose devices a kernel has reprogrammed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ STATE = """
     dmesg | sed -n 's/.*BIOS-e820: //p' > /out/e820
     copyout /out
 """
-"""The BIOS's vectors and data are below 0x500, and its EBDA in the last KiB below 640 KiB."""
+"""The BIOS's vectors and data are below 0x500, and its EBDA is in the last KiB below 640 KiB."""
 CLOCK = slice(0x46C, 0x471)
-"""Ticks, and whether midnight has passed: the BIOS counts on while it is asked."""
+"""Ticks, and whether midnight has passed: these change while the BIOS runs."""
 FIRST = f"""
     kexec -l /boot/vmlinuz --initrd=/boot/initrd2 --real-mode 2> /out/warning --append=a
     kexec -l /boot/vmlinuz --initrd=/boot/initrd2 --real-mode --append="{LINE}" 2> /out/load
@@ -42,10 +42,10 @@ SECOND = f"""
 TICKS = bytes.fromhex(
     "fb"  # sti
     "31c08ee0"  # FS = 0
-    "648b1e6c04"  # BX = word at 0x46c: ticks of 18.2 Hz, which the BIOS's handler counts
-    "f4643b1e6c0474f8"  # hlt until it has another value
+    "648b1e6c04"  # BX = word at 0x46c: ticks of 18.2 Hz, counted by the BIOS
+    "f4643b1e6c0474f8"  # hlt until it changes
     "be8004baf802"  # SI = 0x480, DX = the second serial port
-    "ac84c07403eeebf8"  # its string goes out
+    "ac84c07403eeebf8"  # sends its string
     "f4ebfd"  # sleep
 )
 """Setup code, at 0x26c."""
@@ -72,12 +72,12 @@ def test_the_next_kernel_runs(result: Result) -> None:
 
 
 def test_a_disk_that_cannot_be_asked_is_warned_of(result: Result) -> None:
-    """SeaBIOS waits for a virtio disk that Linux has reset, and goes on waiting."""
+    """SeaBIOS waits forever for a virtio disk that Linux has reset."""
     assert "through the BIOS, which may wait forever: add edd=off" in text(result, "first/warning")
 
 
 def test_it_came_by_its_setup_code(result: Result) -> None:
-    """Which fills in boot_params itself: heap_end_ptr is what the loader gave it."""
+    """The setup code fills in boot_params itself: heap_end_ptr is from the loader."""
     params = (result.files / "second/boot_params").read_bytes()
     assert params[0x224:0x226] == (0xDE00).to_bytes(2, "little")
     assert params[0x211] & 0x80
@@ -96,7 +96,7 @@ def test_what_the_bios_keeps_in_memory_is_untouched(result: Result, name: str) -
 
 
 def test_the_clock_of_the_bios_ticks(vm: VM) -> None:
-    """Linux has moved the interrupts, masked them and stopped the timer."""
+    """Although Linux has moved and masked the interrupts and stopped the timer."""
     first = """
         kexec -l /ticking --real-mode --append=edd=off
         host mark exec

@@ -1,5 +1,5 @@
-"""The life of a crash region made at run time: refusals of the module and of the verbs, many
-cycles, memory in pieces, the kernel's own release, loads at the same time, modules built and
+"""The life cycle of a crash region made at run time: refusals of the module and of the verbs, many
+cycles, fragmented memory, release by the kernel itself, concurrent loads, modules built and
 compressed in other ways, and a process that is killed while it makes one. Nothing is reserved at
 boot."""
 
@@ -20,7 +20,7 @@ from .region_module import INSTALLED, built_modules, region_files
 
 BUILT = "built.ko"
 MOVABLE = "movablecore=512M nokaslr"
-"""Half of memory, at its end; the kernel is at the beginning of the other half."""
+"""The upper half of memory is movable; the kernel is at the beginning of the lower half."""
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_cycles_leave_memory_as_it_was(life: Any) -> None:
 
 
 def test_a_whole_reservation_lies_outside_of_the_movable_zone(life: Any) -> None:
-    """The movable zone is at the end of memory, where the search begins."""
+    """The movable zone is at the end of memory, where the search starts."""
     found = life["whole"]
     assert (found["result"], found["released"]) == ("ok", "ok")
     start, end = found["span"]
@@ -150,8 +150,8 @@ def test_all_memory_is_back_at_the_end(life: Any) -> None:
 
 
 def test_the_kernel_complains_about_nothing(life: Any, result: Result) -> None:
-    """Its taint is that of a module out of the tree, unsigned (kernel/module/main.c), and no
-    warning's."""
+    """Its taint is that of an unsigned out-of-tree module (kernel/module/main.c), without that of a
+    warning."""
     assert not [line for line in life["log"] if not re.search("pykexec_region: ", line)]
     assert int(text(result, "first/tainted")) & ~(1 << 12 | 1 << 13) == 0
 
@@ -191,13 +191,13 @@ def test_show_and_release_without_a_region(verbs: Any) -> None:
 
 @pytest.mark.parametrize("name", ["pykexec_region.ko.gz", "pykexec_region.ko.xz", BUILT])
 def test_other_modules_make_a_region_too(verbs: Any, name: str) -> None:
-    """Compressed ones, unpacked by the kernel where it can, else by pykexec; and the one that
-    `region build` has built."""
+    """Compressed ones, unpacked by the kernel if possible, otherwise by pykexec; and the one built
+    by `region build`."""
     assert verbs["others"][name] == [128 << 10, 0]
 
 
 def test_region_build_installs_it_for_the_running_kernel(vm: VM) -> None:
-    """In a Debian tree, with the headers of the guest's kernel."""
+    """In a Debian tree with the headers of the guest's kernel."""
     report = json.loads(built_modules(vm.kernel).report.read_text())
     assert re.fullmatch(r"/lib/modules/[^/]+/updates/pykexec_region.ko", report["path"])
     assert (report["release"], report["signed"]) == (vm.kernel.release, False)

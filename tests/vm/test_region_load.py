@@ -1,4 +1,4 @@
-"""Ten panics while memory and disk are busy, each in a region made at run time a moment before."""
+"""Ten panics while memory and disk are busy, each with a region made at run time shortly before."""
 
 from __future__ import annotations
 

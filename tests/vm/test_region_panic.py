@@ -1,5 +1,5 @@
 """A real panic of a kernel that was booted without crashkernel=: the region is made at run time,
-and the dump is whole. Two CPUs."""
+and the dump is complete. Two CPUs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RELEASE = f"{PYKEXEC} region release --backend kernel --json"
 
 @dataclass(frozen=True)
 class Way:
-    """What makes the region and loads the image, how the panic comes, and what else is done."""
+    """How the region is made and the image loaded, the kind of panic, and other steps."""
 
     make: str
     load: str
@@ -84,7 +84,7 @@ EVERY_KERNEL = (
     "stub-swap, in a region made again",
     "kexec -p",
 )
-"""Which the others are tried with is the oldest series: there the rest is the same code."""
+"""The other ways are tested only on the oldest series: the code is the same on newer ones."""
 
 FIRST = """
     grep -q crashkernel /proc/cmdline && exit 9
@@ -104,7 +104,7 @@ FIRST = """
 
 
 def by_nmi(said: str, qmp: Qmp) -> None:
-    """An NMI that nobody asked for, on every CPU at once."""
+    """An unexpected NMI on every CPU at once."""
     if said == "nmi":
         qmp.nmi()
 
@@ -119,8 +119,8 @@ def result(vm: VM, way: str, request: pytest.FixtureRequest) -> Result:
     if vm.kernel.series != "6.1" and way not in EVERY_KERNEL:
         pytest.skip("asked of the oldest series")
     chosen = WAYS[way]
-    whole = "192M" if vm.kernel.series == "6.1" else "256M"  # newer kernels need more themselves
-    force = "--force"  # Debian's newest kernel may be of a series that was not tested yet
+    whole = "192M" if vm.kernel.series == "6.1" else "256M"  # newer kernels need more
+    force = "--force"  # the series of Debian's newest kernel may not have been tested yet
     first = FIRST.format(
         mib=PATTERN_MIB,
         make=chosen.make.format(size="", whole=whole, force=force),

@@ -1,4 +1,4 @@
-"""`pykexec rehearse --engine qemu`, as a kernel developer runs it: a kernel in, a verdict out."""
+"""`pykexec rehearse --engine qemu`, as run by a kernel developer: a kernel in, a verdict out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def rehearse(kernel: Kernel, *words: str) -> tuple[int, Any]:
-    """Exit status and document; it takes a place for a guest."""
+    """Exit status and document; holds a place for a guest."""
     qemu()
     command = [sys.executable, "-m", "pykexec", "rehearse", str(kernel.image), "--engine", "qemu"]
     with guest_place():
@@ -33,7 +33,7 @@ def rehearse(kernel: Kernel, *words: str) -> tuple[int, Any]:
 
 
 def rehearsed(kernel: Kernel, *words: str) -> Any:
-    """The document of a good one."""
+    """The document of a successful rehearsal."""
     status, document = rehearse(kernel, *words)
     assert status == 0, document
     return document
@@ -42,7 +42,7 @@ def rehearsed(kernel: Kernel, *words: str) -> Any:
 @pytest.mark.parametrize(
     ("words", "used", "modes"),
     [
-        # Whether 40% in use leave as many adjacent huge pages is chance.
+        # It is random whether 40% in use leave enough adjacent huge pages.
         ((), 40, {"in-place", "stub-swap"}),
         (("--mode", "in-place", "--used", "15"), 15, {"in-place"}),
     ],

@@ -1,4 +1,4 @@
-"""A load over an image that is armed: that one stays armed until the new one is complete."""
+"""A load that replaces an armed image: the old one stays armed until the new one is complete."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The units under a real systemd, with the configuration file that is shipped: armed at boot;
-armed anew when the stage was damaged, memory or a processor came, a kernel was installed, another
+"""The units under a real systemd, with the shipped configuration file: armed at boot; re-armed
+after the stage was damaged, memory or a processor was added, a kernel was installed, another
 program unloaded the image, or a load had failed; disarmed on stop and then left alone. Hostile
-values in the configuration reach pykexec as they are, and the panic that follows leaves a dump."""
+values in the configuration reach pykexec unchanged, and the following panic leaves a dump."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ printf '%s\0' "$@" > "/lab/words-$1"
 readlink /proc/self/ns/mnt > "/lab/mounts-$1"
 PYTHONPATH=/site exec python3 -m pykexec "$@"
 """
-"""It keeps the words that it was last given, and in which mount namespace that was."""
+"""It records its last arguments and their mount namespace."""
 HOSTILE = (
     'a "b  c" it\'s $HOME ${KERNEL} $(touch /lab/ran) `touch /lab/ran` '
     "; touch /lab/ran & %v %% \\n x"
 )
-"""For the command line of the capture kernel; in no shell that reads it is it one word."""
+"""For the command line of the capture kernel; any shell would split or expand it."""
 LINES = "one\ntwo; touch /lab/ran"
 LAB_UNIT = """
 [Unit]
@@ -53,7 +53,7 @@ stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 
 
 def quoted(value: str) -> str:
-    """For systemd's EnvironmentFile=: in single quotes, those inside in double ones."""
+    """For systemd's EnvironmentFile=: in single quotes, with inner single quotes in double ones."""
     return "'" + value.replace("'", "'\"'\"'") + "'"
 
 
@@ -225,7 +225,7 @@ TimeoutStopSec=infinity
 
 
 def installed(kernel: Kernel) -> Tree:
-    """pykexec and its units in the places that their comments name, enabled."""
+    """pykexec and its units in the places named in their comments, enabled."""
     tree = Tree()
     for folder in site():
         tree.copy(folder, f"/site/{folder.name}")
@@ -255,8 +255,9 @@ def installed(kernel: Kernel) -> Tree:
 
 
 def add_processor(mark: str, qmp: Qmp) -> None:
-    """As a hypervisor's administrator does it, when the guest is ready. The guest brings it online:
-    at the NMI of a panic QEMU has one that never was start at the reset vector."""
+    """As an administrator of a hypervisor does, when the guest is ready. The guest brings it
+    online: at the NMI of a panic, QEMU would start a processor that was never online at the reset
+    vector."""
     if mark == "processor":
         where = {"socket-id": 2, "core-id": 0, "thread-id": 0}
         qmp("device_add", {"driver": "qemu64-x86_64-cpu", "id": "another", **where})
@@ -312,14 +313,14 @@ def test_it_is_armed_anew(lived: Result, event: str) -> None:
 
 
 def test_a_storm_of_events_arms_a_few_times(lived: Result) -> None:
-    """Two events for each block of memory; once is enough, unless the machine stands still."""
+    """Two events for each block of memory; re-arming once is enough, unless the machine stalls."""
     blocks = int(text(lived, "lab/blocks"))
     assert blocks > 8
     assert 1 <= int(text(lived, "lab/loads")) <= blocks // 2
 
 
 def test_a_storm_that_goes_on_does_not_put_it_off(lived: Result) -> None:
-    """An event a second; the wait is five seconds, and the load takes some."""
+    """An event per second; the wait is five seconds, and the load takes some more."""
     assert int(text(lived, "lab/seconds-in-a-storm")) <= 60
 
 
@@ -335,7 +336,7 @@ def test_a_processor_that_comes_is_no_processor_at_boot(lived: Result) -> None:
 
 
 def test_another_program_unloads_it(lived: Result) -> None:
-    """As README warns; armed anew at the next event (above), or check."""
+    """As README warns; it is re-armed at the next event (above) or check."""
     assert text(lived, "lab/what-try-reload-left") == "0"
 
 
@@ -370,7 +371,7 @@ def test_no_command_has_a_mount_namespace_of_its_own(lived: Result, verb: str) -
 
 @pytest.mark.parametrize("when", ["failed", "failed-and-disabled"])
 def test_a_unit_that_failed_holds_nothing(lived: Result, when: str) -> None:
-    """It is tried again (after-failure above), but not while it is disabled."""
+    """It is retried (after-failure above), but not while disabled."""
     assert text(lived, f"lab/{when}").split() == ["failed", "0", "0"]
 
 
@@ -401,7 +402,7 @@ def test_stop_disarms_and_gives_everything_back(lived: Result, when: str) -> Non
 
 
 def test_what_was_stopped_stays_so(lived: Result) -> None:
-    """Whatever happens: a check, hotplug, a new kernel."""
+    """Also after a check, hotplug, or a new kernel."""
     assert text(lived, "lab/stays-stopped").split() == NOTHING
 
 

@@ -1,5 +1,5 @@
-"""The memory in which an image waits for a panic: everything taken is given back, too little is
-refused in words, and a byte that changes is noticed before it is trusted."""
+"""The memory that holds an image for a panic: all of it is released again, too little memory gives
+a clear error, and a changed byte is detected before it is used."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_too_little_memory_is_said_and_nothing_stays_taken(life: dict[str, Any])
 
 
 def test_pages_that_moved_are_noticed(life: dict[str, Any]) -> None:
-    """All pages of one piece of memory that was put offline, and no other."""
+    """All pages of one memory block that was taken offline, and no others."""
     found = life["moved"]
     assert found["code"] == "stage-changed"
     assert found["message"] == f"{found['pages']} huge pages of the stage have moved"
@@ -84,7 +84,7 @@ def test_pages_that_moved_are_noticed(life: dict[str, Any]) -> None:
 
 
 def test_another_programs_crash_image_is_noticed(life: dict[str, Any]) -> None:
-    """With the same entry: only the segments tell them apart."""
+    """With the same entry: only the segments differ."""
     assert life["replaced"] == {
         "code": "stage-changed",
         "message": "the crash image is not the one that pykexec loaded: another program has "
@@ -105,7 +105,8 @@ def test_where_no_pages_are_adjacent_the_image_waits_in_scattered_ones(
 
 
 def test_the_smallest_reservation_is_what_the_tool_says(life: dict[str, Any]) -> None:
-    """The kernel takes the load in a region of just this size; a page less we refuse first."""
+    """The kernel accepts the load in a region of exactly this size; with a page less pykexec
+    refuses it first."""
     found = life["smallest"]
     assert found["need"] <= 64 << 10
     refusal = found["a page less"]
@@ -116,9 +117,9 @@ def test_the_smallest_reservation_is_what_the_tool_says(life: dict[str, Any]) ->
 
 @pytest.fixture(scope="module")
 def damaged(vm: VM) -> Result:
-    """A wild write into the stage, then a panic: the machine ends by resetting itself.
+    """A stray write to the stage, then a panic: the machine ends by resetting itself.
 
-    With 300 MiB of 1 GiB in use, a run of 192 MiB takes a search in most of the rest."""
+    With 300 MiB of 1 GiB in use, a run of 192 MiB needs a search of most of the rest."""
     return vm.run(
         DAMAGED,
         "exit 1",
@@ -138,7 +139,7 @@ def test_status_and_exec_notice_a_wild_write(damaged: Result) -> None:
 
 
 def test_the_stub_starts_nothing_that_was_damaged(damaged: Result) -> None:
-    """It says so on the serial port, and resets after kernel.panic seconds (1 here)."""
+    """It prints a message on the serial port, and resets after kernel.panic seconds (1 here)."""
     said = damaged.console[damaged.console.index("pykexec: checking") :]
     assert "does not match" in said
     assert "kernel not started, reset in 1 s" in said

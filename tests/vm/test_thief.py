@@ -1,5 +1,5 @@
-"""Processes of any user that take huge pages whenever there are any: the dump is armed, and kept
-armed, all the same."""
+"""Processes of any user take huge pages whenever there are any: the image is still armed, and stays
+armed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs inside a guest. Modules here import nothing but the standard library.
+"""Programs that run inside a guest. Modules here import only the standard library.
 
-They lie in /lab/guest of a guest with Python: `python3 -m guest.pattern`.
+They are in /lab/guest of a guest with Python: `python3 -m guest.pattern`.
 """

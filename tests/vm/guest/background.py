@@ -1,4 +1,4 @@
-"""In the guest: a process that stays when the command that started it has ended."""
+"""In the guest: a process that continues after the command that started it has ended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def in_background(work: Callable[[Callable[[], object]], object], failed: str) -> None:
-    """Do `work` in a process of its own, which is never killed for want of memory; return when
-    it has called what it is given, or end with the words `failed`."""
+    """Do `work` in a separate process, which the OOM killer never kills; return when it has called
+    its argument, or exit with the message `failed`."""
     ready, say_ready = os.pipe()
     if os.fork():
         os.close(say_ready)

@@ -1,4 +1,4 @@
-"""Look for the pages of `pattern` in a vmcore: here, or in the capture kernel.
+"""Find the pages of `pattern` in a vmcore: on the host, or in the capture kernel.
 
 python3 -m guest.check_pattern FRAMES /proc/vmcore     prints a Verdict as JSON
 """
@@ -20,7 +20,7 @@ from .pattern import MAGIC, PAGE, page
 CHUNK = 2 << 20
 PT_LOAD = 1
 # The kernel's own mapping of its image. kexec-tools adds a PT_LOAD for it, which shows pages a
-# second time: among them those of init code and gaps, which are long given to others.
+# second time, including those of init code and gaps, which have long been freed and reused.
 KERNEL_IMAGE = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
@@ -28,12 +28,12 @@ PHDR = struct.Struct("<IIQQQQQQ")
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the pages of the pattern are in a vmcore; every field but `loads` counts pages.
+    """How the pages of the pattern appear in a vmcore; every field but `loads` counts pages.
 
-    Of the `expected` pages, `intact` are at their own address once and only once, `repeated` more
-    than once, and `missing` not at all. Beyond those, whole pages of the pattern were `elsewhere`
-    (at an address that is not theirs: a copy), `unlisted` (at their address, but not on the list:
-    left behind by a page that moved), and `broken`. `loads` is the number of PT_LOADs read.
+    Of the `expected` pages, `intact` are at their own address exactly once, `repeated` more than
+    once, and `missing` not at all. In addition, complete pages of the pattern were `elsewhere` (at
+    another address: a copy), `unlisted` (at their address, but not in the list: left behind by a
+    page that moved), and `broken`. `loads` is the number of PT_LOADs read.
     """
 
     expected: int
@@ -49,7 +49,7 @@ class Verdict:
 def program_headers(core: BinaryIO) -> list[tuple[int, int, int]]:
     """The PT_LOADs of memory in a core file: physical address, file offset, size, in bytes.
 
-    One that shows the kernel image at its virtual address is left out: it is a second view.
+    The one that shows the kernel image at its virtual address is left out: it is a second view.
     """
     core.seek(0)
     header = EHDR.unpack(core.read(EHDR.size))
@@ -68,11 +68,11 @@ def program_headers(core: BinaryIO) -> list[tuple[int, int, int]]:
 
 
 def pattern_pages(core: BinaryIO, addr: int, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Pages that start as the pattern does, in one PT_LOAD: physical address, contents."""
+    """Pages in one PT_LOAD that start like the pattern: physical address, contents."""
     core.seek(offset)
     end = addr + size
     while addr < end:
-        # A chunk ends at a page boundary, so no page is cut in two.
+        # A chunk ends at a page boundary, so that no page is split.
         wanted = min(CHUNK - addr % PAGE, end - addr)
         chunk = bytearray()
         while len(chunk) < wanted and (got := core.read(wanted - len(chunk))):
@@ -117,7 +117,7 @@ def check(frames: bytes, core: BinaryIO) -> Verdict:
 
 
 def main(frames: str, core: str) -> None:
-    # /proc/vmcore is read in pieces of our own size.
+    # Unbuffered: /proc/vmcore is read in pieces of the size above.
     with open(core, "rb", buffering=0) as file:
         verdict = check(Path(frames).read_bytes(), file)
     print(json.dumps(dataclasses.asdict(verdict)))

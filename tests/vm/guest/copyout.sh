@@ -1,7 +1,7 @@
 #!/bin/sh -e
-# copyout FOLDER: give a folder (links followed) to the host, by way of this kernel's own disk.
-# A second copyout of the same kernel replaces the first. The archive's size goes into the last
-# sector, for `copyin`: tar would read a disk to its end.
+# copyout FOLDER: pass a folder (links followed) to the host, on this kernel's own disk.
+# A second copyout of the same kernel replaces the first. The archive's size is stored in the
+# last sector, for `copyin`: tar would read a disk to its end.
 disk=$(cat /etc/disk)
 exec 3<> "$disk"
 tar -chf - -C "$1" . >&3

@@ -1,10 +1,10 @@
-"""In the guest: how long a load is inside kexec_load(2), and a panic while one stands still there.
+"""In the guest: how long a load is inside kexec_load(2), and a panic while one is stopped there.
 
-    python3 -m guest.held_load TIMES    load and unload again and again, and write down the
-                                        seconds that each load took; then stop one half way
+    python3 -m guest.held_load TIMES    load and unload TIMES times, and record the seconds
+                                        that each load took; then stop one half way
 
-A userfaultfd that nobody answers stops it: the kernel waits for the bytes of the stub, and holds
-its lock. Another call that finds it held is told so (EBUSY); then the machine panics.
+A userfaultfd that is never answered stops it: the kernel waits for the bytes of the stub, and holds
+its lock. Another call gets EBUSY; then the machine panics.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Segments = Sequence[tuple[int, int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Timed(ThisKernel):
-    """The kernel that runs, with a clock around the system call."""
+    """The running kernel, with measurement of the system call."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ class Timed(ThisKernel):
 
 @dataclass(frozen=True, slots=True)
 class Held(ThisKernel):
-    """The kernel that runs, which comes upon a page that does not come."""
+    """The running kernel, with a page that never arrives."""
 
     def kexec_load(self, entry: int, segments: Segments, flags: int) -> None:
         threading.Thread(target=panic_meanwhile, args=[take_away(segments[0][0])]).start()
@@ -64,7 +64,7 @@ class Held(ThisKernel):
 
 
 def take_away(addr: int) -> int:
-    """The page there is missing from now on, and whoever wants it waits; a file that tells."""
+    """Remove the page there, so that any access waits; returns a file that reports accesses."""
     fd = raw_syscall(ctypes.c_long(USERFAULTFD), ctypes.c_long(os.O_CLOEXEC))
     fcntl.ioctl(fd, UFFDIO_API, struct.pack("<QQQ", UFFD_API, 0, 0))
     fcntl.ioctl(fd, UFFDIO_REGISTER, struct.pack("<QQQQ", addr, PAGE, MODE_MISSING, 0))
@@ -80,7 +80,7 @@ def panic_meanwhile(fd: int) -> None:
         answer = "0"
     except SyscallError as error:
         answer = errno.errorcode[error.errno]
-    os.system(f"host mark 'another kexec_load: {answer}'")  # the host has it before the panic
+    os.system(f"host mark 'another kexec_load: {answer}'")  # the host gets it before the panic
     ThisKernel().panic()
 
 

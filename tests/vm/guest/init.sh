@@ -1,5 +1,5 @@
 #!/bin/sh
-# The first process of both kernels: run /payload, tell the host its exit status, power off.
+# The first process of both kernels: run /payload, report its exit status to the host, power off.
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/lab
 mount -t proc proc /proc

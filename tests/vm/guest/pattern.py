@@ -1,9 +1,9 @@
-"""User memory whose pages tell where they are: magic, physical address, filler, complement.
+"""User memory with self-describing pages: magic, physical address, filler, complement.
 
     python3 -m guest.pattern hold MIB FRAMES   lock memory, fill it, and stay in the background
-    python3 -m guest.pattern settle FRAMES     from now on none moves; those that have moved since
-                                               they were filled are filled and listed anew
-    python3 -m guest.pattern moved FRAMES      say how many have moved; status 1 if any has
+    python3 -m guest.pattern settle FRAMES     stop further moves; fill and list those pages again
+                                               that have moved since they were filled
+    python3 -m guest.pattern moved FRAMES      print how many have moved; status 1 if any has
 
 FRAMES is a file of the pages' physical addresses, as little-endian 64-bit numbers.
 """
@@ -41,7 +41,7 @@ def page(addr: int) -> bytes:
 
 
 def physical(pid: int | str, address: int, count: int) -> array[int]:
-    """The physical addresses of `count` pages of a process, 0 for a page that is not there."""
+    """The physical addresses of `count` pages of a process, 0 for a page that is not present."""
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
         pagemap.seek(address // PAGE * 8)
         entries = array("Q")
@@ -51,7 +51,7 @@ def physical(pid: int | str, address: int, count: int) -> array[int]:
 
 
 class Pattern:
-    """Locked memory of small pages, filled."""
+    """Locked memory of small pages, filled with the pattern."""
 
     def __init__(self, size: int) -> None:
         self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -66,7 +66,7 @@ class Pattern:
         self.fill()
 
     def fill(self) -> None:
-        """Write the pages whose frame is not the one they were written for, until all are."""
+        """Write the pages that are not in the frame that they were written for, until all are."""
         while (now := self.where()) != self.frames:
             for index, addr in enumerate(now):
                 if self.frames[index] != addr:
@@ -74,8 +74,8 @@ class Pattern:
             self.frames = now
 
     def where(self) -> array[int]:
-        """The physical address of each page. One that is being moved is not there for a moment:
-        to touch it is to wait for that."""
+        """The physical address of each page. A page that is being moved is briefly not present:
+        touching it waits for that."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while 0 in (now := physical("self", self.address, self.count)):
             if time.monotonic() > deadline:
@@ -85,14 +85,14 @@ class Pattern:
 
 
 def save(frames: array[int], path: Path) -> None:
-    """Write the list of frames in one step."""
+    """Write the list of frames atomically."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.write_bytes(frames.tobytes())
     temporary.rename(path)
 
 
 def holder_file(path: Path) -> Path:
-    """Where the process that holds the memory is noted."""
+    """The file with the PID of the process that holds the memory."""
     return path.with_name(f"{path.name}.holder")
 
 
@@ -113,8 +113,8 @@ def hold(mib: int, path: Path) -> None:
 
 
 def hold_still() -> None:
-    """From now on the kernel compacts no locked memory, and what it was moving has come to rest
-    (Documentation/admin-guide/sysctl/vm.rst)."""
+    """Stop the kernel from compacting locked memory, and wait until pages that it was moving have
+    arrived (Documentation/admin-guide/sysctl/vm.rst)."""
     COMPACT_LOCKED.write_text("0")
     deadline = time.monotonic() + SETTLE_SECONDS
     while isolated():
@@ -124,14 +124,14 @@ def hold_still() -> None:
 
 
 def isolated() -> int:
-    """Pages of processes that are on no list, since they are being moved or written out."""
+    """Pages of processes that are on no LRU list, because they are being moved or written out."""
     FOLD_COUNTERS.write_text("1")
     counters = dict(line.split() for line in COUNTERS.read_text().splitlines())
     return int(counters["nr_isolated_anon"])
 
 
 def settle(path: Path) -> None:
-    """Have the holder fill pages that have moved, and wait for the new list."""
+    """Make the holder fill pages that have moved, and wait for the new list."""
     hold_still()
     before = path.stat().st_ino
     os.kill(int(holder_file(path).read_text().split()[0]), signal.SIGUSR1)
@@ -143,7 +143,7 @@ def settle(path: Path) -> None:
 
 
 def moved(path: Path) -> int:
-    """How many pages are not in the frame they were filled for."""
+    """The number of pages that are not in the frame that they were filled for."""
     pid, address, count = map(int, holder_file(path).read_text().split())
     frames = array("Q", path.read_bytes())
     return sum(a != b for a, b in zip(frames, physical(pid, address, count), strict=True))

@@ -1,8 +1,8 @@
-"""In the guest: the life of a crash region that the kernel module makes, without a panic.
+"""In the guest: the life cycle of a crash region made by the kernel module, without a panic.
 
-    python3 -m guest.region_life MODULE    print one JSON document of what was found
+    python3 -m guest.region_life MODULE    print a JSON document with the results
 
-The module is inserted by the system call itself: what is judged is the module, not who uses it.
+The module is inserted with the system call itself: this tests the module, not pykexec.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def syscall(*arguments: Any) -> str:
 
 
 class Module:
-    """The module's file, and the addresses that it is told."""
+    """The module's file, and the addresses that it is passed."""
 
     def __init__(self, path: str) -> None:
         self.image = Path(path).read_bytes()
@@ -73,13 +73,13 @@ class Module:
 
 
 def span() -> list[int] | None:
-    """Start and end of the region, half-open; None where there is none."""
+    """Start and end of the region, half-open; None if there is none."""
     found = re.search(r"([0-9a-f]+)-([0-9a-f]+) : Crash kernel", IOMEM.read_text())
     return [int(found[1], 16), int(found[2], 16) + 1] if found else None
 
 
 def state() -> dict[str, Any]:
-    """What has to be the same before and after."""
+    """The state that must be the same before and after."""
     total = re.search(r"MemTotal: *(\d+)", Path("/proc/meminfo").read_text())
     assert total
     return {
@@ -91,7 +91,7 @@ def state() -> dict[str, Any]:
 
 
 def log_lines() -> list[str]:
-    """The module's lines of the kernel log, and what the kernel complains about."""
+    """The module's lines in the kernel log, and the kernel's warnings."""
     text = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
     wanted = r"pykexec_region: |BUG|WARNING|Bad page|Oops|general protection"
     return [line for line in text.splitlines() if re.search(wanted, line)]
@@ -123,7 +123,7 @@ def refused(module: Module) -> dict[str, str]:
 
 
 def cycles(module: Module) -> dict[str, Any]:
-    """Make and release again and again, from 4 KiB to 4 MiB, one of them of an odd size."""
+    """Make and release repeatedly, from 4 KiB to 4 MiB, including an odd size."""
     results = Counter[str]()
     wrong = []
     for number in range(CYCLES):
@@ -137,7 +137,7 @@ def cycles(module: Module) -> dict[str, Any]:
 
 
 def by_the_kernel(module: Module) -> dict[str, Any]:
-    """Shrunk or released through kexec_crash_size, and made again."""
+    """Shrink or release through kexec_crash_size, and make it again."""
     found = {"made": module.make(128 * KIB)}
     CRASH_SIZE.write_text(str(64 * KIB))
     found["shrunk"] = CRASH_SIZE.read_text().strip()
@@ -159,7 +159,8 @@ def load(segments: int, at: int = 0, page: Any = None) -> str:
 
 
 def race(module: Module) -> dict[str, Any]:
-    """One thread loads and unloads an image of a page, the other makes and releases the region."""
+    """One thread loads and unloads an image of one page, the other makes and releases the
+    region."""
     loads, regions = Counter[str](), Counter[str]()
     end = time.monotonic() + RACE_SECONDS
 
@@ -178,7 +179,7 @@ def race(module: Module) -> dict[str, Any]:
     while loader.is_alive():
         regions[module.make(64 * KIB)] += 1
         regions[f"un{module.release()}"] += 1
-        while span():  # an image was loaded: the region stayed
+        while span():  # the region stays while an image is loaded
             with contextlib.suppress(OSError):
                 CRASH_SIZE.write_text("0")
                 regions["left"] += 1
@@ -187,7 +188,7 @@ def race(module: Module) -> dict[str, Any]:
 
 
 def whole(module: Module) -> dict[str, Any]:
-    """A reservation as large as everybody has it."""
+    """A reservation of the usual size."""
     result = module.make(WHOLE)
     found = span()
     return {"result": result, "span": found, "released": module.release()}
@@ -207,8 +208,7 @@ def zones() -> list[list[Any]]:
 
 
 def fragmented(module: Module) -> dict[str, Any]:
-    """Most of the memory in use, and every second page of it given back: no two free pages are
-    adjacent."""
+    """Use most of the memory, and free every second page of it: no two free pages are adjacent."""
     available = re.search(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())
     assert available
     size = int(available[1]) * KIB * 85 // 100 & -PAGE * 2

@@ -1,10 +1,10 @@
-"""In the guest: the verbs of a crash region where they refuse, with modules built and compressed in
-other ways, and killed or interrupted half way. Prints one JSON document.
+"""In the guest: refusals of the verbs for a crash region, modules built and compressed in other
+ways, and verbs that are killed or interrupted half way. Prints a JSON document.
 
     python3 -m guest.region_verbs MODULE [OTHER-MODULE ...]
 
-MODULE is the installed one. What is not about processes is run in this one: to start Python takes
-seconds here.
+MODULE is the installed one. Everything except tests of processes runs in this process: starting
+Python takes seconds here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .region_life import IOMEM, MIB, state
 PR_CAPBSET_DROP, CAP_SYS_MODULE = 24, 16
 SIGNALS = (signal.SIGKILL, signal.SIGINT)
 KILLS = 2
-"""Of each."""
+"""Number of kills of each kind."""
 LARGE = 96 * MIB
-"""It takes a while."""
+"""Making it takes a while."""
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 OSRELEASE, KALLSYMS = Path("/proc/sys/kernel/osrelease"), Path("/proc/kallsyms")
 MODULES = Path("/proc/modules")
@@ -44,12 +44,12 @@ KERNEL = ("--backend", "kernel", "--json")
 
 
 def drop_capability() -> None:
-    """In the child: it and what it executes cannot insert modules."""
+    """In the child: it and the programs that it executes cannot insert modules."""
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_MODULE, 0, 0, 0)
 
 
 def run(*words: str) -> dict[str, Any]:
-    """A verb's exit status and document."""
+    """Run a verb; returns its exit status and document."""
     done = CliRunner().invoke(program, [*words, *KERNEL], prog_name="pykexec")
     return {"status": done.exit_code, "document": json.loads(done.stdout)}
 
@@ -62,7 +62,7 @@ def run_without_capability(*words: str) -> dict[str, Any]:
 
 
 def make(*words: str, by: Any = run) -> dict[str, Any]:
-    """A refusal: its status and code, and whether the machine is as it was."""
+    """A refusal: its status and code, and whether the machine is unchanged."""
     was = state()
     found = by("region", "make", *words)
     document = found["document"]
@@ -76,7 +76,7 @@ def make(*words: str, by: Any = run) -> dict[str, Any]:
 
 @contextmanager
 def replaced(file: Path, text: str) -> Iterator[None]:
-    """A file of /proc that says something else meanwhile."""
+    """Temporarily replace the contents of a file in /proc."""
     other = Path("/tmp/other")
     other.write_text(text)
     subprocess.run(["mount", "-o", "bind", other, file], check=True)
@@ -120,7 +120,7 @@ def refusals(module: Path) -> dict[str, Any]:
 
 
 def swapped_symbols() -> str:
-    """/proc/kallsyms with the address of each of the two symbols under the other's name."""
+    """/proc/kallsyms with the addresses of the two symbols swapped."""
     lines = KALLSYMS.read_text().splitlines()
     wanted = [line.split() for line in lines if line.endswith((" crashk_res", " __kexec_lock"))]
     (first, _, one), (second, _, other) = wanted
@@ -128,7 +128,7 @@ def swapped_symbols() -> str:
 
 
 def at_last() -> dict[str, Any]:
-    """What cannot be undone before the next boot."""
+    """Tests that cannot be undone before the next boot."""
     subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=True)
     found = {}
     if LOCKDOWN.exists():
@@ -140,7 +140,7 @@ def at_last() -> dict[str, Any]:
 
 
 def others(module: Path, more: Sequence[str]) -> dict[str, Any]:
-    """Modules in other files: each makes a region that can be released."""
+    """Other module files: each makes a region that can be released."""
     image = module.read_bytes()
     packed = {".gz": gzip.compress(image), ".xz": lzma.compress(image)}
     files = [Path(f"/tmp/pykexec_region.ko{suffix}") for suffix in packed]
@@ -163,8 +163,8 @@ def region_size() -> int:
 
 
 def hit(command: Sequence[str], number: signal.Signals, seconds: float) -> int:
-    """The region that is there when the process has ended, which got a signal `seconds` after the
-    module had begun."""
+    """The region that exists after the process has ended, which got a signal `seconds` after the
+    module had started."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and "pykexec_region" not in MODULES.read_text():
         time.sleep(0.01)
@@ -175,7 +175,8 @@ def hit(command: Sequence[str], number: signal.Signals, seconds: float) -> int:
 
 
 def kills() -> dict[str, Any]:
-    """While it is made: a complete region or none. It is released by whoever comes next."""
+    """Kills while the region is made leave a complete region or none. The next program releases
+    it."""
     words = ("region", "make", str(LARGE), "--force")
     began = time.monotonic()
     run(*words)

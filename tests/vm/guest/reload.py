@@ -1,5 +1,5 @@
-"""In the guest: a load over the image that is armed, and a panic right before the kernel is given
-the new one, or right after.
+"""In the guest: a load that replaces the armed image, with a panic directly before or after the
+kernel gets the new one.
 
 python3 -m guest.reload before|after
 """
@@ -20,14 +20,14 @@ Segments = Sequence[tuple[int, int, int, int]]
 
 
 class Before(ThisKernel):
-    """All is staged, and the system call does not come."""
+    """Everything is staged; panics instead of making the system call."""
 
     def kexec_load(self, entry: int, segments: Segments, flags: int) -> None:
         self.panic()
 
 
 class After(ThisKernel):
-    """The system call was all that was missing."""
+    """Panics directly after the system call, the last step."""
 
     def kexec_load(self, entry: int, segments: Segments, flags: int) -> None:
         super().kexec_load(entry, segments, flags)

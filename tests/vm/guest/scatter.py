@@ -1,9 +1,9 @@
-"""Memory without adjacent huge pages, but for one GiB that is in use and can be moved.
+"""Memory without adjacent huge pages, except for one GiB that is in use and can be moved.
 
     python3 -m guest.scatter   stay in the background
 
-Booted with hugepagesz=1G hugepages=1. Of that GiB every huge page stays in use, but for a few, so
-that nothing gets there that cannot be moved; of the rest of memory every eighth.
+Boot with hugepagesz=1G hugepages=1. Of that GiB all but a few huge pages stay in use, so that
+nothing unmovable gets there; of the rest of memory every eighth.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ HUGETLB_1GB = 0x40000 | 30 << 26  # MAP_HUGETLB | MAP_HUGE_1GB, include/uapi/lin
 MIN_FREE = Path("/proc/sys/vm/min_free_kbytes")
 PAGE_TABLES = 32 << 20
 LEFT = 48 << 20
-RESERVE_KIB = 12 << 10  # the kernel's own, of these; a guest that is out of memory stops
+RESERVE_KIB = 12 << 10  # for the kernel itself; a guest that is out of memory stops
 
 
 def address(memory: mmap.mmap) -> int:
-    """Where it begins in this process."""
+    """Its virtual address in this process."""
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def frame(at: int) -> int:
-    """The number of the huge page that this process has at an address."""
+    """The number of the huge page at an address of this process."""
     (found,) = physical("self", at, 1)
     return found // HUGE
 
 
 def reserved_gib() -> range:
-    """The numbers of the huge pages of which the page of 1 GiB is made."""
+    """The numbers of the huge pages that the page of 1 GiB consists of."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | HUGETLB_1GB
     memory = mmap.mmap(-1, GIB, flags=flags)
     memory[0] = 1
@@ -50,19 +50,20 @@ def reserved_gib() -> range:
 
 
 def make_room_for_page_tables() -> None:
-    """The kernel keeps what cannot be moved together: later page tables go where these were."""
+    """The kernel groups unmovable pages: later page tables use the places of these."""
     size = PAGE_TABLES // mmap.PAGESIZE * HUGE
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
         for at in range(0, size, HUGE):
-            memory[at]  # one table for each
+            memory[at]  # each needs one table
 
 
 class Taken:
-    """Huge pages in use, each known by its number."""
+    """Huge pages in use, identified by their numbers."""
 
     def __init__(self, size: int) -> None:
-        """Room for so many bytes; nothing is taken yet. `room` is in huge pages."""
+        """Reserve address space for this many bytes, without taking pages. `room` is in huge
+        pages."""
         self.memory = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.room = size // HUGE
         self.memory.madvise(mmap.MADV_HUGEPAGE)
@@ -71,14 +72,14 @@ class Taken:
         self.at: dict[int, int] = {}
 
     def take(self) -> None:
-        """One more."""
+        """Take one more."""
         self.memory[self.next] = 1
         self.at[frame(self.start + self.next)] = self.next
         self.next += HUGE
         self.room -= 1
 
     def give_back(self, frames: Iterable[int]) -> None:
-        """Those of them with these numbers."""
+        """Release those with these numbers."""
         for number in frames:
             self.memory.madvise(mmap.MADV_DONTNEED, self.at.pop(number), HUGE)
 
@@ -90,9 +91,9 @@ def memory_free() -> int:
 
 
 def scatter() -> Taken:
-    """Take nearly all that is free, then the GiB page by page, each in the moment it is free, and
-    give back the rest but every eighth."""
-    os.sched_setaffinity(0, {0})  # a page that was given back waits on its CPU's list
+    """Take nearly all free memory, then the GiB page by page, each as soon as it is free, and
+    release the rest except every eighth page."""
+    os.sched_setaffinity(0, {0})  # a freed page stays on its CPU's list
     MIN_FREE.write_text(str(RESERVE_KIB))
     gib = reserved_gib()
     taken = Taken(memory_free() + GIB)
@@ -109,7 +110,7 @@ def scatter() -> Taken:
 
 
 def main() -> None:
-    """Return when it is done; the memory stays."""
+    """Return when it is done; the memory stays in use."""
 
     def work(say_ready: Callable[[], object]) -> None:
         make_room_for_page_tables()

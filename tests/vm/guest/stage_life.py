@@ -1,5 +1,5 @@
-"""In the guest: the stage of a panic mode taken and given back many times, under pressure, in the
-smallest reservation, and moved. Prints one JSON document of what was found."""
+"""In the guest: the stage of a panic mode is allocated and released many times, under memory
+pressure, with the smallest reservation, and moved. Prints a JSON document with the results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pykexec.placement.x86.reservation import reservation_need
 from .pattern import PAGE, physical
 
 KERNEL = "/small-vmlinuz"
-"""A built image: its bytes are few, what it asks for is that of a real kernel."""
+"""A built image: it is small, but requires as much as a real kernel."""
 CRASH_SIZE = 64 << 20
 CRASH_SIZE_FILE = Path("/sys/kernel/kexec_crash_size")
 ROUNDS = 100
@@ -54,7 +54,7 @@ def memory() -> dict[str, int]:
 
 
 def again_and_again(backend: KernelBackend) -> dict[str, Any]:
-    """A hundred loads; two before them make this process as large as it gets."""
+    """A hundred loads, after two that bring this process to its full size."""
     load_and_unload(backend, 2)
     before = memory()
     load_and_unload(backend, ROUNDS)
@@ -62,7 +62,7 @@ def again_and_again(backend: KernelBackend) -> dict[str, Any]:
 
 
 def load_and_unload(backend: KernelBackend, rounds: int) -> None:
-    """The modes in turn."""
+    """Load and unload, with alternating modes."""
     for turn in range(rounds):
         mode = (Mode.IN_PLACE, Mode.STUB_SWAP)[turn % 2]
         load(KERNEL, backend, request(mode))
@@ -71,7 +71,7 @@ def load_and_unload(backend: KernelBackend, rounds: int) -> None:
 
 
 def refused(backend: KernelBackend, wanted: LoadRequest) -> dict[str, Any]:
-    """What a load says that cannot be done, and what it left taken."""
+    """The error of an impossible load, and the pages that it left allocated."""
     before = memory()
     try:
         load(KERNEL, backend, wanted)
@@ -83,7 +83,7 @@ def refused(backend: KernelBackend, wanted: LoadRequest) -> dict[str, Any]:
 
 
 def need_of(backend: KernelBackend) -> int:
-    """Bytes that the tool asks to be reserved on this machine for this load."""
+    """The reservation in bytes that pykexec requests for this load on this machine."""
     from pykexec.images.identify import identify
 
     machine: Machine = backend.machine()
@@ -94,7 +94,7 @@ def need_of(backend: KernelBackend) -> int:
 
 
 def smallest(backend: KernelBackend) -> dict[str, Any]:
-    """The reservation shrunk to what the tool asks for, and then to a page less."""
+    """Shrink the reservation to what pykexec requests, and then by one more page."""
     need = need_of(backend)
     CRASH_SIZE_FILE.write_text(str(need))
     load(KERNEL, backend, request(Mode.STUB_SWAP))
@@ -105,7 +105,7 @@ def smallest(backend: KernelBackend) -> dict[str, Any]:
 
 
 def moved(backend: KernelBackend) -> dict[str, Any]:
-    """A piece of memory that the window fills is put offline: its pages go elsewhere."""
+    """Take a memory block inside the window offline: its pages move elsewhere."""
     before = memory()
     done = load(KERNEL, backend, request(Mode.IN_PLACE, 256 * MIB))
     assert done.granted.stage is not None
@@ -128,7 +128,7 @@ def moved(backend: KernelBackend) -> dict[str, Any]:
 
 
 def replaced(backend: KernelBackend) -> dict[str, Any]:
-    """Another program loads a page of its own where ours is armed."""
+    """Another program replaces the armed image with its own page."""
     done = load(KERNEL, backend, request(Mode.STUB_SWAP))
     stub = done.planned.table.segments[0]
     with backend.session():
@@ -147,7 +147,7 @@ def replaced(backend: KernelBackend) -> dict[str, Any]:
 
 
 class Litter:
-    """Locked memory, all that is free but `left` bytes."""
+    """Locked memory: everything that is free, except `left` bytes."""
 
     def __init__(self, left: int) -> None:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -160,7 +160,7 @@ class Litter:
             raise OSError(ctypes.get_errno(), "mlock")
 
     def thin(self, step: int) -> None:
-        """Free it but for one page in every aligned `step` bytes of physical memory."""
+        """Free it, except one page in every aligned `step` bytes of physical memory."""
         frames = physical("self", self.addr, len(self.memory) // PAGE)
         kept = sorted({addr // step: number for number, addr in enumerate(frames)}.values())
         for before, after in zip([-1, *kept], [*kept, len(frames)], strict=True):
@@ -172,8 +172,8 @@ class Litter:
 
 
 def fragmented(backend: KernelBackend) -> dict[str, Any]:
-    """A page that cannot be moved in every 4 MiB of all but 32 MiB: no run of 64, wherever
-    those are, but pages enough."""
+    """With an unmovable page in every 4 MiB of all but 32 MiB there is no run of 64, but there are
+    enough pages."""
     COMPACT_LOCKED.write_text("0")
     litter = Litter(32 * MIB)
     litter.thin(4 * MIB)

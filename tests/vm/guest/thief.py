@@ -1,5 +1,5 @@
 """In the guest: processes that map huge pages whenever there are any, as any user may, while a
-crash by normal is loaded and replaced. Prints one JSON document of what was found."""
+crash by normal is loaded and replaced. Prints a JSON document with the results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ MAP_HUGETLB = 0x40000
 NOBODY = 65534
 ROUNDS = 6
 HELD_MAX = 200
-"""Pages that one of them takes: it is to be in the way, and not to use up memory."""
+"""Limit of pages for one process: it should interfere, but not use up memory."""
 
 
 def steal(pages: int, touch: bool) -> None:
-    """Until it has HELD_MAX. The pages are held."""
+    """Take pages up to HELD_MAX, and hold them."""
     Path("/proc/self/comm").write_text("thief")
     os.setgroups([])
     os.setgid(NOBODY)
@@ -49,7 +49,7 @@ def steal(pages: int, touch: bool) -> None:
 
 
 def thieves(*wants: tuple[int, bool]) -> list[int]:
-    """The processes that were started."""
+    """Start the processes."""
     found = []
     for pages, touch in wants:
         pid = os.fork()
@@ -84,7 +84,7 @@ def loaded(backend: KernelBackend, mode: Mode, size: int, replaces: bool) -> dic
 
 
 def against(backend: KernelBackend, *wants: tuple[int, bool]) -> dict[str, Any]:
-    """Loads in the modes in turn, replaced by one another, and what is left at the end."""
+    """Loads with alternating modes that replace each other, and what is left at the end."""
     before, pids = memory(), thieves(*wants)
     try:
         done = [
