@@ -93,6 +93,11 @@ class Backend(Protocol):
 class StagingBackend(Backend, Protocol):
     """One that has memory in which an image can wait for a panic."""
 
+    @property
+    def busy_blocks(self) -> tuple[str, ...]:
+        """Memory blocks that an unload could not give back."""
+        ...
+
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         """The VMCOREINFO note as it is now."""
         ...

@@ -82,7 +82,7 @@ Count = Annotated[int, COUNT]
 BACKEND = Choice(("simulated", "kernel"))
 BackendName = Annotated[str, BACKEND]
 SlotName = Literal["normal", "crash"]
-ModeName = Literal["flag", "kernel-swap", "stub-swap", "in-place"]
+ModeName = Literal["flag", "kernel-swap", "stub-swap", "in-place", "lent"]
 StateName = Literal["loaded", "not loaded", "unknown"]
 """Unknown is not loaded."""
 

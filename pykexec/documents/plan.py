@@ -157,6 +157,8 @@ class PlanDocument:
     replaced: Replaced | None = None
     stage: tuple[PlannedSegment, ...] | None = None
     settle: Settle | None = None
+    lent: tuple[Span, ...] = ()
+    """of the window; in use until the panic, and not in the dump"""
 
 
 def read_plan(path: str | os.PathLike[str]) -> PlanDocument:

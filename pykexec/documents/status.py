@@ -24,6 +24,8 @@ class Staged:
     since: int
     """seconds of the epoch"""
     window: Span
+    lent: tuple[Span, ...]
+    """of the window; in use until the panic, and not in the dump"""
     huge_pages: Count
     settle: Count
     """seconds that the stub waits before it moves anything"""
@@ -52,6 +54,8 @@ class Unload:
     backend: BackendName
     slot: SlotName
     was: StateName
+    busy_blocks: tuple[str, ...] = ()
+    """memory blocks that stay movable until a later unload"""
 
 
 @dataclass(frozen=True, slots=True)

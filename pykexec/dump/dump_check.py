@@ -11,7 +11,7 @@ from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
 from pykexec.dump.reader import Dump
 from pykexec.dump.registers import cpu_registers
-from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected
+from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected, lent
 from pykexec.dump.vmcoreinfo import VmcoreInfo
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
@@ -72,6 +72,7 @@ def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
             page_contents(dump),
             filtered(contents),
             coverage(contents, expected),
+            *lent(contents.memory, expected),
         ),
     )
 

@@ -29,6 +29,9 @@ NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
 """No dump tool can start without these."""
 
 
+NOTHING_LENT = RangeSet()
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What must be in a dump (whole pages), and the RAM that everything in it must be part of."""
@@ -37,6 +40,8 @@ class Expected:
     ram: RangeSet
     cpus: int | None = None
     """CPUs whose registers must be in the dump; None for at least one."""
+    lent: RangeSet = NOTHING_LENT
+    """Memory that was in use until the panic, and must not be shown: it was overwritten."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def judge(
         *(() if counted else (file_holes(core),)),
         page_offset(core),
         coverage(core, expected),
+        *lent(covered(core), expected),
     ]
     patterns = None
     if all(check.ok for check in sound):  # otherwise the same bytes may appear a thousand times
@@ -226,6 +232,19 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
     return Check("coverage", True, f"{pages} pages, all that must be there among them")
 
 
+def lent(found: RangeSet, expected: Expected | None) -> tuple[Check, ...]:
+    """What mode lent does without: told apart from what is missing. `found` is what a dump shows;
+    nothing for a load that lends nothing."""
+    if expected is None or not expected.lent:
+        return ()
+    shown = found & expected.lent
+    if shown:
+        detail = f"{page_count(shown)} pages of lent memory are shown: they were overwritten"
+        return (Check("lent", False, detail),)
+    detail = f"{expected.lent.size >> 20} MiB lent: user memory that is not in this dump"
+    return (Check("lent", True, detail),)
+
+
 def pattern_pages(count: PatternCount) -> Check:
     if count == PatternCount():
         return Check("pattern-pages", None, "no page describes itself")
@@ -267,7 +286,8 @@ def expected_of_document(plan: PlanDocument) -> Expected:
     ram = ram - RangeSet.of(item.range for item in plan.reservation or ())
     exchanged = backup_map_of(plan)
     in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)
-    return Expected(ram - in_place - staged_in(plan, exchanged), ram)
+    lent = RangeSet.of(item.range for item in plan.lent)
+    return Expected(ram - in_place - staged_in(plan, exchanged) - lent, ram, lent=lent)
 
 
 def staged_in(plan: PlanDocument, exchanged: BackupMap) -> RangeSet:

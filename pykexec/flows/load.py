@@ -89,7 +89,7 @@ def arm(
         )
     exchanges = plan.stage.exchanges(low_memory(machine))
     note = backend.read_vmcoreinfo(machine)
-    bound = bind(plan, machine, exchanges, note, plan.stage.ours)
+    bound = bind(plan, machine, exchanges, note, plan.stage.left_out)
     table = armed_table(bound, machine, backend.fill_stage(bound))
     loaded = replace(backend.load(table, plan), backup_map=exchanges)
     return LoadedPlan(replace(planned, table=table), loaded, granted, bound)

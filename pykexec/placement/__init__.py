@@ -9,7 +9,7 @@ A capture kernel has a planner for each place to wait in: `crash_load` (reserved
 `reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge pages of ours,
 see `stage`, and `settle` for how long the stub waits); they share `capture` (with `cmdline`,
 `capture_words` and `estimate`). Things are put into a `window` of what is free (`space`;
-`lending`: in movable memory), and what is left of it is `fill`.
+`lending` and `lent`: in movable memory), and what is left of it is `fill`.
 
 `boot_protocol` is the one way to what an architecture needs around an image: its `limits`, and
 the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is the

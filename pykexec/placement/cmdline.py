@@ -69,8 +69,14 @@ CAPTURE_WORDS = (
     "mce=off",
     "numa=off",
     "acpi_no_memhotplug",
+    "module_blacklist=virtio_balloon,hv_balloon",
+    "panic=10",
 )
-"""What kdump scripts give a capture kernel, and nokaslr: it stays in its window."""
+"""What kdump scripts give a capture kernel, and nokaslr: it stays in its window. A balloon driver
+would give the little memory that it has to the host; if it panics, the machine must start again."""
+
+LISTS = frozenset({"module_blacklist"})
+"""Keys of lists of which the kernel heeds the last word alone: their values are joined."""
 
 NOTHING_DROPPED: Mapping[str, str] = {}
 
@@ -132,12 +138,17 @@ def command_line(
     without the words of one boot, the keys of `remove` and those of `drop` (a reason for each).
     Every `append` follows, with one blank between words. The `capture` words stand before any
     "--"; the user's word of the same key wins over one of them, and it over an inherited one.
+    One with a list gets the values of the other two.
 
     Raises UsageError for a control character inside a word, which would end the line early.
     """
     appended = [Word(text, Origin.APPEND) for text in appended_words(append)]
-    own = {word.key for word in appended}
-    added = [Word(text, Origin.CAPTURE) for text in capture if key_of(text) not in own]
+    own = {word.key for word in appended} - LISTS
+    inherited_texts = [] if running is None else [match[2] for match in WORD.finditer(running)]
+    lists = [*inherited_texts, *(word.text for word in appended)]
+    added = [
+        Word(joined(text, lists), Origin.CAPTURE) for text in capture if key_of(text) not in own
+    ]
     reasons = {
         **{word.key: f"{word.text} replaces it" for word in added},
         **{key_of(key): why for key, why in drop.items()},
@@ -148,6 +159,16 @@ def command_line(
     words = [*inherited, *appended]
     at = next((i for i, word in enumerate(words) if word.text == END_OF_PARAMETERS), len(words))
     return CommandLine((*words[:at], *added, *words[at:]), dropped)
+
+
+def joined(text: str, others: Iterable[str]) -> str:
+    """A word of `LISTS` with the values that words of the same key have, each once."""
+    key, _, value = text.partition("=")
+    if key_of(text) not in LISTS:
+        return text
+    same = [other.partition("=")[2].strip('"') for other in others if key_of(other) == key_of(text)]
+    values = (item for found in (*same, value) for item in found.split(",") if item)
+    return f"{key}={','.join(dict.fromkeys(values))}"
 
 
 def appended_words(append: Iterable[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
+from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, ONLINE, MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
@@ -28,6 +29,13 @@ TOO_FEW = "usable, but the kernel would keep too little memory"
 NOT_TOGETHER = "usable, but not for a window of this size at a permitted address"
 REMEDY = "use --mode in-place, or boot with movablecore=SIZE"
 NO_BLOCKS = "no memory can be made movable"
+
+
+class NoMovableMemory(DoesNotFit):
+    """No memory for a window is movable, or can be made so."""
+
+    code = "no-movable-memory"
+    usual_hint = REMEDY
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,8 @@ def places(
     ours: RangeSet | None = None,
     refused: Iterable[int] = (),
 ) -> Places:
-    """Where a window of `size` bytes can lie inside `inside`: below 4 GiB first, then where the
-    fewest blocks have to be made movable, then from the top.
+    """Where a window of `size` bytes can lie inside `inside`: first where every device reaches,
+    then where the fewest blocks have to be made movable, then from the top.
 
     `ours` is memory of our own that must not move; `refused` are numbers of blocks that the
     kernel could not make movable.

@@ -3,7 +3,8 @@ only the stub that starts it.
 
 *in-place*: the window is physically contiguous memory of ours, the image is at its final
 address beforehand, and only the pages below 640 KiB are exchanged. *stub-swap*: the image
-waits in scattered huge pages, which the stub exchanges with the window.
+waits in scattered huge pages, which the stub exchanges with the window. *lent*: the same, but
+the window lies in movable memory, and only its slots with loaded bytes have huge pages.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from pykexec.placement.capture import ASSUMED, capture_told, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
+from pykexec.placement.lending import NoMovableMemory, lending_warnings
+from pykexec.placement.lent import assumed_movable, shared_low_end, snug, with_slots
 from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.reservation import boot_with, reserved_region
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.settle import settle
 from pykexec.placement.space import Space
-from pykexec.placement.stage import StageFrames, staged_pieces
+from pykexec.placement.stage import StageFrames, frames_in, staged_pieces
 from pykexec.placement.stub_job import StubJob
 from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.purgatory import Exchange, Region
@@ -109,7 +112,9 @@ def plan_panic(
     ram = RangeSet((frames.window,))
     told = capture_told(image, machine, request, granted.rng_seed, ram | low, frames.headers)
     boot = protocol.place(Space(ram), image, request, told)
+    boot = snug(boot) if mode is Mode.LENT else boot
     things = protocol.placed(image, request, boot, told)
+    frames = with_slots(image, frames, things) if mode is Mode.LENT else frames
     scattered = len(low) + len(frames.image)
     stub = stub_place(machine, region_count(things), scattered)
     guess = estimate.crash_size(image, request.initrd, request.append)
@@ -136,16 +141,19 @@ def plan_panic(
         settle=settle(machine, mode, request.settle),
         warnings=(
             *capture_warnings(frames.window.size, guess, told.cmdline, request.append),
-            *sleeper_warnings(mode, frames.window, machine),
+            *sleeper_warnings(mode, frames, machine),
+            *(lending_warnings(machine, frames.window) if mode is Mode.LENT else ()),
             *(() if granted.stage else (ASSUMED,)),
         ),
     )
 
 
-def sleeper_warnings(mode: Mode, window: PhysRange, machine: Machine) -> tuple[str, ...]:
+def sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tuple[str, ...]:
     """In *stub-swap* the window should have neither the code nor the stacks of the other CPUs:
-    one that wakes (QEMU does wake them at times) goes on with whatever lies there then."""
-    if mode is not Mode.STUB_SWAP:
+    one that wakes (QEMU does wake them at times) goes on with whatever lies there then. Movable
+    memory has neither."""
+    window = frames.window
+    if mode is not Mode.STUB_SWAP or frames.movable:
         return ()
     warnings = []
     if (machine.kernel_image or RangeSet()).overlaps(window):
@@ -218,23 +226,33 @@ def assumed_stage(
     image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> StageFrames:
     """For a dry run: huge pages somewhere; the real ones are known at the load only."""
-    window = panic_window(image, machine, request, mode)
+    window, movable = assumed_window(image, machine, request, mode)
     reserved = machine.crash_kernel or RangeSet()
     free = machine.known_map.whole_page_ram - reserved - RangeSet((window,))
-    pages = window.size // HUGE_PAGE_SIZE if mode is Mode.STUB_SWAP else 0
+    pages = 0 if mode is Mode.IN_PLACE else window.size // HUGE_PAGE_SIZE
     where = locate_hole(
         free,
         (pages + 2) * HUGE_PAGE_SIZE,
         align=HUGE_PAGE_SIZE,
         window=boot_protocol(machine).limits.window,
     )
-    low, headers, *rest = range(where.start, where.end, HUGE_PAGE_SIZE)
-    return StageFrames(
-        window,
-        PhysRange.sized(low, HUGE_PAGE_SIZE),
-        PhysRange.sized(headers, HUGE_PAGE_SIZE),
-        tuple(rest),
-    )
+    found = range(where.start, where.end, HUGE_PAGE_SIZE)
+    low_end = shared_low_end(machine) if mode is Mode.LENT else None
+    return frames_in(window, found, low_end=low_end, movable=movable)
+
+
+def assumed_window(
+    image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
+) -> tuple[PhysRange, bool]:
+    """And whether it lies in movable memory: it does so in mode *lent*, and in *stub-swap* where
+    it can. Raises as panic_window, and NoMovableMemory."""
+    if mode is not Mode.IN_PLACE:
+        try:
+            return assumed_movable(image, machine, request), True
+        except NoMovableMemory:
+            if mode is Mode.LENT:
+                raise
+    return panic_window(image, machine, request, mode), False
 
 
 def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...]) -> SegmentTable:

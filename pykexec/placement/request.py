@@ -24,10 +24,19 @@ class Mode(StrEnum):
     KERNEL_SWAP = "kernel-swap"
     STUB_SWAP = "stub-swap"
     IN_PLACE = "in-place"
+    LENT = "lent"
 
 
-PANIC_MODES = frozenset((Mode.IN_PLACE, Mode.STUB_SWAP))
+PANIC_MODES = frozenset((Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP))
 """Those that a panic starts, from a tiny reservation."""
+
+
+class Keep(StrEnum):
+    """Which of the first kernel's memory a crash by normal has to keep for the dump."""
+
+    ALL = "all"
+    KERNEL = "kernel"
+    """All but user pages, page cache and free pages that the window holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class LoadRequest:
     """Inclusive, as kexec-tools has it."""
     crash_size: int | None = None
     mode: Mode | None = None
+    keep: Keep = Keep.ALL
     replaces: bool = False
     """A crash by normal that is armed gives way to this one."""
     settle: int | None = None

@@ -9,7 +9,9 @@ from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.request import Mode
 
-DEFAULT_SECONDS = {Mode.IN_PLACE: 0, Mode.STUB_SWAP: 0}
+DEFAULT_SECONDS = {Mode.IN_PLACE: 0, Mode.STUB_SWAP: 0, Mode.LENT: 10}
+"""In mode *lent* as long as the kernel waits for crashkernel=,cma (CMA_DMA_TIMEOUT_SEC in
+kernel/crash_core.c, 6.17): reads that were in flight go to user pages and page cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,3 +206,54 @@ def test_doctor_agrees(
         assert refused.splitlines()[0] in {row["evidence"] for row in failed}
     else:
         assert [row["name"] for row in failed] == ([failing] if failing else [])
+
+
+def blocks(zones: str = "DMA32") -> dict[str, str]:
+    """The memory blocks of a machine of 1 GiB, and no balloon driver."""
+    memory = "sys/devices/system/memory"
+    found = {f"{memory}/block_size_bytes": "8000000\n", "sys/bus/pci/rescan": ""}
+    for number in range(8):
+        found[f"{memory}/memory{number}/state"] = "online\n"
+        found[f"{memory}/memory{number}/valid_zones"] = f"{zones if number else 'none'}\n"
+    return found
+
+
+BY_NORMAL = ("bzImage", "--initrd", "initrd", "--crash-by-normal", "--crash-size", "160M")
+CRASH_SIZE = {"sys/kernel/kexec_crash_size": "65536\n", "proc/iomem": RESERVED}
+
+
+def test_what_is_lent_is_shown(run: Run, run_json: RunJson, folder: Path) -> None:
+    words = dry_run(root_with(folder, CRASH_SIZE | blocks()), *BY_NORMAL, "--keep", "kernel")
+    document = run_json(*words)
+    assert document["mode"] == "lent"
+    lent = sum(int(span["end"], 16) - int(span["start"], 16) for span in document["lent"])
+    assert lent > 100 << 20
+    page = " ".join(run(*words).stdout.split())
+    assert f"lent {lent >> 20} MiB of the window stay in use" in page
+    assert "wait 10 s before anything is moved" in page
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"sys/bus/virtio/drivers/virtio_balloon/virtio0/uevent": ""}, "virtio_balloon"),
+        (blocks("none"), "in several zones"),
+        ({"sys/devices/system/memory/block_size_bytes": "x"}, "not a number"),
+    ],
+)
+def test_a_dry_run_falls_back_as_the_load_does(
+    run_json: RunJson, folder: Path, more: dict[str, str], why: str
+) -> None:
+    root = root_with(folder, CRASH_SIZE | blocks() | more)
+    document = run_json(*dry_run(root, *BY_NORMAL, "--keep", "kernel"))
+    assert document["mode"] == "in-place"
+    assert "lent" not in document
+    (lack,) = (item["why"] for item in document["lacking"] if item["mode"] == "lent")
+    assert why in lack
+
+
+def test_keep_and_mode_contradict_each_other(run: Run, folder: Path) -> None:
+    root = root_with(folder, CRASH_SIZE)
+    words = dry_run(root, *BY_NORMAL, "--keep", "kernel", "--mode", "in-place")
+    assert "--keep chooses the mode" in run(*words, status=2).stderr
+    assert "--keep is for" in run("load", "bzImage", "--keep", "all", status=2).stderr

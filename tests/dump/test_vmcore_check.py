@@ -387,6 +387,38 @@ def test_a_plan_of_a_panic_mode_expects_nothing_of_its_huge_pages(
     assert expected.pages == RangeSet.of([PhysRange(0x1000, 64 * MIB)]) - held
 
 
+def test_a_plan_of_mode_lent_expects_the_slots_and_counts_the_rest_apart(tmp_path: Path) -> None:
+    """Of the window from 40 to 44 MiB the first slot is exchanged, and the second is lent."""
+    kernel, rest = segment("kernel", 40 * MIB, 2 * MIB), segment("memory", 42 * MIB, 2 * MIB)
+    run = {"dest": hex(40 * MIB), "source": hex(50 * MIB), "size": 2 * MIB}
+    lent = PhysRange(42 * MIB, 44 * MIB)
+    document = STAGED | {
+        "mode": "lent",
+        "stage": [HEADERS, kernel, rest],
+        "backup_map": [run],
+        "lent": [{"start": hex(lent.start), "end": hex(lent.end)}],
+    }
+    expected = expected_of_plan(plan_file(tmp_path, document))
+    assert expected.lent == RangeSet((lent,))
+    assert not expected.pages.overlaps(lent)
+    assert expected.pages.covers(PhysRange(40 * MIB, 42 * MIB))
+
+
+def test_lent_memory_is_counted_apart(tmp_path: Path) -> None:
+    """It is not missing where it is not shown, and wrong where it is."""
+    lent = RangeSet((PhysRange(0x400000, 0x500000),))
+    ram = EXPECTED.ram | lent
+    verdict = verdict_of(tmp_path, make_core(), replace(EXPECTED, ram=ram, lent=lent))
+    assert verdict.whole
+    details = {check.rule: check.detail for check in verdict.checks}
+    assert details["lent"] == "1 MiB lent: user memory that is not in this dump"
+    shown = replace(EXPECTED, lent=RangeSet((PhysRange(0x200000, 0x202000),)))
+    assert (
+        "2 pages of lent memory are shown"
+        in broken(verdict_of(tmp_path, make_core(), shown))["lent"]
+    )
+
+
 BAD_PLANS: list[tuple[Any, str]] = [
     ("{", "not a plan: Expecting"),
     ("[" * 100_000, "not a plan: "),

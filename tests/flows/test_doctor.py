@@ -24,6 +24,7 @@ from pykexec.machine import (
     Sysctls,
     Unknown,
 )
+from pykexec.memory.blocks import MemoryBlock, MemoryBlocks
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.encryption import BY_FILE
@@ -69,6 +70,10 @@ HEALTHY = Machine(
     memavailable=800 * MIB,
     hugepages=(HugePagePool(2 * MIB, 4, 4, 0, 0), HugePagePool(GIB, 0, 0, 0, 0)),
     hugepage_users=(),
+    memory_blocks=MemoryBlocks(
+        128 * MIB, tuple(MemoryBlock(n, 128 * MIB, zones=("DMA32",), node=0) for n in range(1, 7))
+    ),
+    balloons=(),
     secure_boot=False,
     lockdown="none",
     capabilities=frozenset({"CAP_SYS_BOOT", "CAP_SYS_ADMIN", "CAP_SYS_MODULE"}),
@@ -414,6 +419,32 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(HEALTHY, hugepages=()),
         Row("2 MiB huge pages", Level.FAIL, "the kernel has no pool of huge pages",
             "the kernel needs CONFIG_HUGETLBFS=y"),
+    ),
+    (
+        "memory for mode lent",
+        HEALTHY,
+        Row("movable memory", Level.OK,
+            "mode lent (--keep kernel) can be tried: 2 blocks of 128 MiB would be made movable, "
+            "and 512 MiB stay for the kernel"),
+    ),
+    (
+        "a balloon driver",
+        replace(HEALTHY, balloons=("virtio_balloon",)),
+        Row("movable memory", Level.WARN,
+            "mode lent is not possible: a balloon driver is active (virtio_balloon): the host can "
+            "take movable memory back", "use mode in-place"),
+    ),
+    (
+        "too little memory for mode lent",
+        replace(HEALTHY, memory_blocks=MemoryBlocks(128 * MIB, (MemoryBlock(3, 128 * MIB),))),
+        Row("movable memory", Level.WARN,
+            "mode lent is not possible: no run of memory blocks can hold a window of 192 MiB (1 in "
+            "several zones, or in ZONE_DMA)", "use mode in-place"),
+    ),
+    (
+        "a kernel without memory hotplug",
+        replace(HEALTHY, memory_blocks=Unknown("no CONFIG_MEMORY_HOTPLUG")),
+        Row("movable memory", Level.UNKNOWN, "no CONFIG_MEMORY_HOTPLUG"),
     ),
     (
         "a BIOS machine hands no RSDP over",

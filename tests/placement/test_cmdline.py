@@ -162,3 +162,34 @@ def test_length_is_counted_in_bytes_without_the_nul() -> None:
     check_length(line, 20)
     with pytest.raises(CommandLineTooLong, match="has 20 bytes, but this kernel accepts only 19"):
         check_length(line, 19)
+
+
+BALLOONS = "module_blacklist=virtio_balloon,hv_balloon"
+
+
+@pytest.mark.parametrize(
+    ("append", "running", "last"),
+    [
+        ((), None, BALLOONS),
+        (("module_blacklist=nouveau",), None, "module_blacklist=nouveau,virtio_balloon,hv_balloon"),
+        ((), "module-blacklist=floppy", "module_blacklist=floppy,virtio_balloon,hv_balloon"),
+        (
+            ('module_blacklist="a,hv_balloon"',),
+            "module_blacklist=b",
+            "module_blacklist=b,a,hv_balloon,virtio_balloon",
+        ),
+    ],
+)
+def test_a_list_of_the_capture_kernel_has_the_users_values(
+    append: tuple[str, ...], running: str | None, last: str
+) -> None:
+    """The kernel heeds the last word of them alone (kernel/module/main.c, core_param)."""
+    line = command_line(append, running, capture=(BALLOONS,))
+    found = [word.text for word in line.words if word.key == "module_blacklist"]
+    assert found[-1] == last
+
+
+def test_a_panic_of_the_users_own_wins() -> None:
+    line = command_line(("panic=1",), "panic=0", capture=("panic=10",))
+    assert [word.text for word in line.words if word.key == "panic"][-1] == "panic=1"
+    assert str(command_line((), "panic=0", capture=("panic=10",))) == "panic=10"

@@ -20,11 +20,12 @@ from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
 from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.image_check import IMAGE_POINTERS, check_image
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
+from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.kernel.modes import ModeChoice, choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
 from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
-from pykexec.errors import KexecError, NotSupported
+from pykexec.errors import DoesNotFit, KexecError, NotSupported
 from pykexec.host.facts import read_machine
 from pykexec.host.interrupts import put_off
 from pykexec.host.kallsyms import symbol_addresses
@@ -33,8 +34,10 @@ from pykexec.host.lock import RUN_FOLDER, exclusive
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
+from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted, Replaced
+from pykexec.placement.lending import NoMovableMemory
 from pykexec.placement.plan import ByNormalPlan, Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
@@ -67,6 +70,7 @@ class KernelBackend:
         self.facts = facts
         self.folder = folder
         self.bays = Bays(folder)
+        self.blocks = LentBlocks(folder)
         self.taking: Bay | None = None
         """The bay of a load that is under way."""
         self.replaced: Replaced | None = None
@@ -113,13 +117,14 @@ class KernelBackend:
 
     def take_best(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
         """The best mode whose memory can be had, with that memory; `abandon` gives it back."""
-        choice = choose_modes(machine, request.mode)
-        self.bays.give_back_unused()
+        choice = choose_modes(machine, request.mode, request.keep)
+        self.give_back_unused()
         self.make_way(request, choice.modes)
         try:
             return self.take_first(choice, image, machine, request)
         except BaseException:
             self.taking = None
+            self.blocks.give_back(keep=self.in_use())
             raise
 
     def take_first(
@@ -130,16 +135,19 @@ class KernelBackend:
         for mode in choice.modes:
             try:
                 found = self.take(image, machine, request, mode)
-            except stage.NoRoomForStage as error:
+            except (stage.NoRoomForStage, NoMovableMemory) as error:
                 if mode is choice.modes[-1]:
                     raise self.with_what_was_lost(error) from error
                 lacking.append((mode, error.message))
+                self.blocks.give_back(keep=self.in_use())
             else:
                 return replace(
                     found,
                     why=choice.why(mode),
                     lacking=tuple(lacking),
-                    warnings=mode_warnings(mode, machine),
+                    warnings=mode_warnings(
+                        mode, machine, found.stage is not None and found.stage.movable
+                    ),
                     replaced=self.replaced,
                 )
         raise AssertionError("choose_modes gives at least one mode")
@@ -180,12 +188,14 @@ class KernelBackend:
         self, image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
     ) -> Granted:
         """The memory of a mode: beside what is armed, or in its place where there is not
-        enough for both. Raises NoRoomForStage."""
+        enough for both. Raises NoRoomForStage, NoMovableMemory."""
         from pykexec.backends.kernel.stage_plan import granted_pages
 
         bay = self.bay
         try:
-            return granted_pages(image, machine, request, mode, bay.pages, bay.journal)
+            return granted_pages(
+                image, machine, request, mode, bay.pages, bay.journal, self.blocks, self.in_use()
+            )
         except stage.NoRoomForStage as error:
             if self.replaced is None or not self.replaced.stayed_armed:
                 raise
@@ -199,14 +209,31 @@ class KernelBackend:
             self.taking = bay = armed
         if not isinstance(machine.memavailable, Unknown):
             machine = replace(machine, memavailable=machine.memavailable + freed)
-        return granted_pages(image, machine, request, mode, bay.pages, bay.journal)
+        return granted_pages(
+            image, machine, request, mode, bay.pages, bay.journal, self.blocks, self.in_use()
+        )
 
-    def with_what_was_lost(self, error: stage.NoRoomForStage) -> stage.NoRoomForStage:
+    def in_use(self) -> RangeSet:
+        """What stages rely on: their huge pages, and a window in movable memory. To take a memory
+        block offline moves huge pages that lie in it."""
+        spans: list[PhysRange] = []
+        for bay in self.bays.all:
+            taken, record = bay.journal.read(), bay.records.read()
+            spans += [PhysRange.sized(at, HUGE_PAGE_SIZE) for at, _ in taken.kept] if taken else []
+            spans += [record.window] if record and record.movable else []
+        return RangeSet.of(spans)
+
+    def give_back_unused(self) -> None:
+        """What no image relies on: left by a program that was killed, or busy until now."""
+        self.bays.give_back_unused()
+        self.blocks.give_back(keep=self.in_use())
+
+    def with_what_was_lost(self, error: DoesNotFit) -> DoesNotFit:
         """The same, where what was armed had to go for nothing."""
         if self.replaced is None or self.replaced.stayed_armed:
             return error
         message = f"{error.message}, and what was armed is unloaded"
-        return stage.NoRoomForStage(message, hint=error.hint, details=error.details, **error.facts)
+        return type(error)(message, hint=error.hint, details=error.details, **error.facts)
 
     def abandon(self) -> None:
         """Give back what `take_best` took, after a load that failed. An interrupt is heard when
@@ -223,6 +250,7 @@ class KernelBackend:
         left = self.records.read()
         if left and (left.slot is replaced or self.status()[left.slot] is LoadState.NOT_LOADED):
             self.bays.used.give_back()
+        self.blocks.give_back(keep=self.in_use())
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         """kexec_load(2); for kernel-swap also the page list, read back and checked. An interrupt
@@ -240,8 +268,10 @@ class KernelBackend:
         by_normal = plan if isinstance(plan, ByNormalPlan) else None
         if by_normal is None:
             self.refuse_replacing(slot)
-        elif not self.records.read():
-            self.records.write(record_of(by_normal, slot))
+        else:
+            if not self.records.read():
+                self.records.write(record_of(by_normal, slot))
+            self.refuse_changed_window()
         with syscall_segments(table) as segments:
             flags = int(table.flags) | libc.running_arch().kexec_arch
             self.announce(table.entry, segments, flags)
@@ -271,7 +301,19 @@ class KernelBackend:
         old = [bay for bay in self.bays.all if bay is not self.bay]
         with suppress(KexecError, OSError):
             self.bays.give_back(old)
+            self.blocks.give_back(keep=self.in_use())
         self.taking = None
+
+    def refuse_changed_window(self) -> None:
+        """Right before an image is loaded that relies on movable memory. Raises StageChanged."""
+        if why := self.window_problem(self.records.read()):
+            raise StageChanged(why, hint=AGAIN)
+
+    def window_problem(self, record: LoadRecord | None) -> str | None:
+        """Why the window of a load is not in movable memory any more."""
+        if record is None or not record.movable:
+            return None
+        return self.blocks.problem(record.window)
 
     def file_load(
         self, kernel: OpenFile, initrd: Contents | None, cmdline: bytes, flags: KexecFileFlag
@@ -309,6 +351,8 @@ class KernelBackend:
         if self.bays.torn:
             raise StageChanged(TORN, hint=AGAIN)
         record = self.staged.check()
+        if why := self.window_problem(record):
+            raise StageChanged(why, hint=AGAIN)
         if record and record.segments:
             check_image(record)
         return record
@@ -335,6 +379,15 @@ class KernelBackend:
         self.taking = None
         records = ((bay, bay.records.read()) for bay in self.bays.all)
         self.bays.give_back([bay for bay, record in records if not record or record.slot is slot])
+        self.blocks.give_back(keep=self.in_use())
+
+    @property
+    def busy_blocks(self) -> tuple[str, ...]:
+        """Memory blocks that no image needs, and that could not be given back yet."""
+        in_use = self.in_use()
+        return tuple(
+            block.name for block in self.blocks.changed if not in_use.overlaps(block.range)
+        )
 
     def free(self, slot: Slot) -> None:
         """The image alone."""

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pykexec.backends.kernel.stage import NoRoomForStage
 from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
 from pykexec.host.memory_blocks import BlockRefused, BlockSystem
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, MemoryBlock, MemoryBlocks, PageKinds, names
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.lending import REMEDY, Place, places, why_not_lend
+from pykexec.placement.lending import NoMovableMemory, Place, places, why_not_lend
 
 OFFLINE_SECONDS = 5.0
 """For one block; the kernel moves 128 MiB in a fraction of a second, unless a page is pinned."""
@@ -33,13 +32,6 @@ class BadBlockJournal(KexecError):
     """A journal of memory blocks that was not written here."""
 
     code = "bad-block-journal"
-
-
-class NoMovableWindow(NoRoomForStage):
-    """No memory for a window is movable, or can be made so."""
-
-    code = "no-movable-window"
-    usual_hint = REMEDY
 
 
 class BlockMachine(Protocol):
@@ -94,17 +86,17 @@ class LentBlocks:
     def window(self, machine: Machine, size: int, inside: PhysRange, ours: RangeSet) -> PhysRange:
         """A window of `size` bytes inside `inside`, all of it verified to be in movable blocks.
         Blocks that a try has made movable for nothing are left to `give_back`. Raises
-        NoMovableWindow.
+        NoMovableMemory.
         """
         if why := why_not_lend(machine):
-            raise NoMovableWindow(why)
+            raise NoMovableMemory(why)
         end = time.monotonic() + SEARCH_SECONDS
         refused: dict[int, str] = {}
         while True:
             found = places(self.current(machine), size, inside, ours, refused)
             if not found.places or time.monotonic() > end:
                 why = found.why_none(size) if not found.places else "it took too long"
-                raise NoMovableWindow(
+                raise NoMovableMemory(
                     f"no memory block could be made movable: {why}" if refused else why,
                     details=tuple(refused.values())[:DETAILS_MAX],
                 )

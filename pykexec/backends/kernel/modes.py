@@ -10,13 +10,17 @@ from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.boot_protocol import memory_encryption
 from pykexec.placement.encryption import Encryption
+from pykexec.placement.lending import REMEDY, why_not_lend
 from pykexec.placement.panic_modes import advised_region
-from pykexec.placement.request import Mode
+from pykexec.placement.request import Keep, Mode
 from pykexec.placement.reservation import in_the_way
 
-PANIC_PREFERENCE = (Mode.IN_PLACE, Mode.STUB_SWAP)
-PREFERENCE = (*PANIC_PREFERENCE, Mode.KERNEL_SWAP)
-"""Best first: nothing is moved; our stub moves it; the kernel does, but only at an exec."""
+PANIC_PREFERENCE = {
+    Keep.ALL: (Mode.IN_PLACE, Mode.STUB_SWAP),
+    Keep.KERNEL: (Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP),
+}
+"""Best first: nothing is held but what is loaded, nothing is moved, our stub moves it."""
+ALL_MODES = (Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
 
 
 class NoMode(NotSupported):
@@ -37,20 +41,22 @@ class ModeChoice:
         return "requested by the user" if self.asked_for else WHY[mode]
 
 
-def choose_modes(machine: Machine, requested: Mode | None) -> ModeChoice:
+def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL) -> ModeChoice:
     """Raises NoMode when the one requested, or every one, lacks something. *kernel-swap* has to be
     requested, since no panic starts it."""
+    wanted = PANIC_PREFERENCE[keep]
+    known = [mode for mode in ALL_MODES if mode in (requested, *wanted, Mode.KERNEL_SWAP)]
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
             hint="--backend simulated, or leave --mode out",
         )
-    lacking = {mode: lack for mode in PREFERENCE if (lack := what_lacks(mode, machine))}
+    lacking = {mode: lack for mode in known if (lack := what_lacks(mode, machine))}
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
         return ModeChoice((requested,), asked_for=True)
-    if modes := tuple(mode for mode in PANIC_PREFERENCE if mode not in lacking):
+    if modes := tuple(mode for mode in wanted if mode not in lacking):
         why_not = tuple((mode, lack[0]) for mode, lack in lacking.items())
         return ModeChoice(modes, asked_for=False, lacking=why_not)
     if Mode.KERNEL_SWAP in lacking:
@@ -73,6 +79,7 @@ def each_once(lacking: dict[Mode, tuple[str, str]]) -> Iterator[str]:
 
 
 WHY = {
+    Mode.LENT: "a panic starts it, and only what is loaded is held",
     Mode.IN_PLACE: "a panic starts it, and nothing has to be moved",
     Mode.STUB_SWAP: "a panic starts it, and the stub moves the pages",
     Mode.KERNEL_SWAP: "this kernel swaps pages at a kexec; only pykexec exec starts it",
@@ -86,7 +93,10 @@ def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
         return encrypted.why_no_dump, encrypted.remedy
     if mode is Mode.KERNEL_SWAP:
         return kernel_swap_lacks(machine)
-    return panic_lacks(machine)
+    lack = panic_lacks(machine)
+    if lack is None and mode is Mode.LENT and (why := why_not_lend(machine)):
+        return why, REMEDY
+    return lack
 
 
 def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
@@ -128,8 +138,18 @@ WARN_STUB_SWAP = (
 )
 
 
-def mode_warnings(mode: Mode, machine: Machine) -> tuple[str, ...]:
-    """What this mode cannot promise, in words for the person who loads it."""
+IN_FLIGHT = (
+    "reads that are in flight at the panic may still write to the window: its memory was in use "
+    "until then"
+)
+
+
+def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[str, ...]:
+    """What this mode cannot promise, in words for the person who loads it. A window in movable
+    memory has no stacks or page tables of sleeping CPUs, no buffers of devices' own, and no tables
+    of an IOMMU."""
+    if movable:
+        return () if mode is Mode.LENT else (IN_FLIGHT,)
     own = {
         Mode.KERNEL_SWAP: (
             WARN_REBOOT,

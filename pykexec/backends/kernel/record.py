@@ -42,6 +42,10 @@ class LoadRecord:
     """Of the kernel that was loaded; None where it is unknown."""
     settle: int = 0
     """Seconds that the stub waits after its checks."""
+    movable: bool = False
+    """Whether the window lies in movable memory."""
+    lent: tuple[PhysRange, ...] = ()
+    """The parts of the window that others use until the panic."""
     modules: tuple[str, ...] = ()
     """Releases whose modules are in its initrd, as far as they were read."""
 
@@ -71,6 +75,8 @@ class RecordDocument:
     sums: tuple[tuple[int, int, str], ...]
     release: str | None
     settle: int
+    movable: bool
+    lent: tuple[Pair, ...]
     modules: tuple[str, ...]
 
 
@@ -78,7 +84,13 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
     """Of one load."""
 
     name, kind, what = "loaded.json", RecordDocument, "record"
-    older: ClassVar[dict[str, object]] = {"release": None, "settle": 0, "modules": []}
+    older: ClassVar[dict[str, object]] = {
+        "release": None,
+        "settle": 0,
+        "movable": False,
+        "lent": [],
+        "modules": [],
+    }
     bad = BadRecord
     remedy = "remove it, and unload both images: that gives their memory back"
 
@@ -95,6 +107,8 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             sums=value.sums,
             release=value.release,
             settle=value.settle,
+            movable=value.movable,
+            lent=tuple((span.start, span.end) for span in value.lent),
             modules=value.modules,
         )
 
@@ -111,6 +125,8 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             sums=found.sums,
             release=found.release,
             settle=found.settle,
+            movable=found.movable,
+            lent=tuple(PhysRange(*span) for span in found.lent),
             modules=found.modules,
         )
 

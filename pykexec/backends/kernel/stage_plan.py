@@ -6,18 +6,21 @@ from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.journal import Journal
+from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.kernel.relocation import relocation
 from pykexec.backends.kernel.runs import Wanted, search_limit
-from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage, Stage
+from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.granted import Granted
+from pykexec.placement.lending import NoMovableMemory
+from pykexec.placement.lent import loaded_slots, movable_wish, shared_low_end
 from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.request import LoadRequest, Mode
-from pykexec.placement.stage import StageFrames
+from pykexec.placement.stage import frames_in
 from pykexec.placement.window import requested_window
 
 SINGLES = 2
@@ -31,8 +34,12 @@ def granted_pages(
     mode: Mode,
     pages: HugePageSystem,
     journal: Journal,
+    blocks: LentBlocks,
+    others: RangeSet,
 ) -> Granted:
-    """Take the huge pages that `mode` needs. Raises NoRoomForStage, and then holds none."""
+    """Take the huge pages that `mode` needs. `others` is what another stage relies on: its pages
+    and its window, whose memory blocks stay as they are. Raises NoRoomForStage, NoMovableMemory,
+    and then holds no page."""
     limit = search_limit(0 if isinstance(machine.memavailable, Unknown) else machine.memavailable)
     if mode is Mode.KERNEL_SWAP:
         size, avoid = headers_room(image, machine, request)
@@ -42,6 +49,17 @@ def granted_pages(
         return Granted(mode, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
     low = low_memory(machine)
+    if mode is not Mode.IN_PLACE and (
+        movable := window_in_movable_memory(image, machine, request, mode, blocks, others)
+    ):
+        slots, low_end, count = None, None, movable.size // HUGE_PAGE_SIZE + SINGLES
+        if mode is Mode.LENT:
+            slots = loaded_slots(image, machine, request, movable)
+            low_end, count = shared_low_end(machine), len(slots) + 1
+        off = reserved | low | RangeSet((movable,))
+        taken = stage.take(pages, journal, Wanted(singles=count, avoid=off), limit)
+        found = frames_in(movable, taken.singles, low_end=low_end, slots=slots, movable=True)
+        return Granted(mode, stage=found)
     window = panic_window(image, machine, request, mode)
     count = window.size // HUGE_PAGE_SIZE
     if mode is Mode.IN_PLACE:
@@ -54,10 +72,32 @@ def granted_pages(
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
             raise NoRoomForStage("no adjacent huge pages", hint="--mode stub-swap")
-        return Granted(mode, stage=frames_of(taken, taken.run))
+        return Granted(mode, stage=frames_in(taken.run, taken.singles))
     off = reserved | low | RangeSet((window,))
     wanted = Wanted(singles=count + SINGLES, avoid=off)
-    return Granted(mode, stage=frames_of(stage.take(pages, journal, wanted, limit), window))
+    taken = stage.take(pages, journal, wanted, limit)
+    return Granted(mode, stage=frames_in(window, taken.singles))
+
+
+def window_in_movable_memory(
+    image: KernelImage,
+    machine: Machine,
+    request: LoadRequest,
+    mode: Mode,
+    blocks: LentBlocks,
+    others: RangeSet,
+) -> PhysRange | None:
+    """Made movable where it has to be; None where *stub-swap* has to do without. Raises
+    NoMovableMemory for mode *lent*."""
+    try:
+        window = blocks.window(machine, *movable_wish(image, machine, request), others)
+    except NoMovableMemory:
+        blocks.give_back(keep=others)
+        if mode is Mode.LENT:
+            raise
+        return None
+    blocks.give_back(keep=others | RangeSet((window,)))  # before pages of ours can lie in them
+    return window
 
 
 def places_in_place(request: LoadRequest, machine: Machine) -> tuple[PhysRange, ...]:
@@ -71,15 +111,3 @@ def places_in_place(request: LoadRequest, machine: Machine) -> tuple[PhysRange, 
     places = (first, inside) if first else (inside,)
     drivers = machine.known_map.driver_ram
     return tuple(span for place in places for span in RangeSet((place,)) - drivers)
-
-
-def frames_of(taken: Stage, window: PhysRange) -> StageFrames:
-    """Of the single pages the lowest two are for low memory and headers; the rest, if any,
-    hold the image."""
-    low, headers, *rest = taken.singles
-    return StageFrames(
-        window,
-        PhysRange.sized(low, HUGE_PAGE_SIZE),
-        PhysRange.sized(headers, HUGE_PAGE_SIZE),
-        tuple(rest),
-    )

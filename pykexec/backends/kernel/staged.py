@@ -113,6 +113,7 @@ def panic_plan(bound: BoundPlan) -> PanicPlan:
 
 
 def record_of(plan: ByNormalPlan, slot: Slot) -> LoadRecord:
+    frames = plan.stage if isinstance(plan, PanicPlan) else None
     return LoadRecord(
         slot=slot,
         mode=plan.mode,
@@ -122,5 +123,7 @@ def record_of(plan: ByNormalPlan, slot: Slot) -> LoadRecord:
         headers=plan.headers,
         release=plan.initrd.release,
         settle=plan.settle.seconds if isinstance(plan, PanicPlan) else 0,
+        movable=frames.movable if frames else False,
+        lent=frames.lent.ranges if frames else (),
         modules=plan.initrd.modules,
     )

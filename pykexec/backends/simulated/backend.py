@@ -157,6 +157,10 @@ class SimulatedBackend:
         why = "the simulated kernel knows KEXEC_CRASH_BY_NORMAL"
         yield Granted(Mode.FLAG, why, rng_seed=seed)
 
+    @property
+    def busy_blocks(self) -> tuple[str, ...]:
+        return ()
+
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         """The note as it lies in memory."""
         if isinstance(machine.vmcoreinfo, Unknown):

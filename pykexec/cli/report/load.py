@@ -129,6 +129,8 @@ def facts(report: LoadReport, verbose: int) -> Pairs:
         found.append(("cost", cost(plan)))
     if isinstance(plan, PanicPlan) and plan.settle.seconds:
         found.append(("wait", str(plan.settle)))
+    if isinstance(plan, PanicPlan) and plan.stage.lent:
+        found.append(("lent", lent(plan)))
     found.append(("cmdline", str(plan.cmdline)))
     if verbose:
         found.append(("stub", f"console {plan.console}"))
@@ -158,6 +160,14 @@ def cost(plan: ByNormalPlan) -> str:
         return f"{size(plan.stage.ours.size)} in {many(pages, 'huge page')}"
     pages = sum(item.range.size for item in plan if item.name != ELFCOREHDR)
     return f"{size(pages + plan.headers.size)}, and the kernel's page lists"
+
+
+def lent(plan: PanicPlan) -> str:
+    """What applications go on using until the panic, and a dump lacks."""
+    return (
+        f"{size(plan.stage.lent.size)} of the window stay in use; the user pages, page cache and "
+        "free pages there are not in the dump"
+    )
 
 
 def next_memory(plan: Plan) -> Table:

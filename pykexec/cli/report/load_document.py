@@ -59,6 +59,7 @@ def plan_document(report: LoadReport) -> PlanDocument:
         replaced=replaced(granted) if granted else None,
         stage=stage(plan),
         settle=settle(plan),
+        lent=spans(plan.stage.lent) if isinstance(plan, PanicPlan) else (),
     )
 
 

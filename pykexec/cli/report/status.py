@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pykexec.backends.backend import LoadState, Slot
 from pykexec.cli.out.blocks import Block, Facts
 from pykexec.cli.report.page_parts import Pairs, many, size
-from pykexec.documents.base import span
+from pykexec.documents.base import span, spans
 from pykexec.documents.status import Staged, Status
+from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
     from pykexec.backends.kernel.record import LoadRecord
@@ -36,6 +37,7 @@ class StagedReport:
             modules_match=record.modules_match,
             since=record.since,
             window=span(record.window),
+            lent=spans(RangeSet(record.lent)),
             huge_pages=self.huge_pages,
             settle=record.settle,
             problem=self.problem,
@@ -49,6 +51,7 @@ class StagedReport:
             ("kernel", record.kernel),
             ("initrd", modules(record)),
             ("window", f"{record.window} ({size(record.window.size)})"),
+            *lent_facts(record),
             ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
             *([("wait", f"{record.settle} s before anything is moved")] if record.settle else []),
             ("check", self.problem or "every address and every digest is as it was"),
@@ -85,6 +88,13 @@ class StatusReport:
         if self.unseen:
             ours = [("staged", f"unknown: {self.unseen}")]
         return [Facts([*slots, *ours, ("backend", str(self.target))])]
+
+
+def lent_facts(record: LoadRecord) -> Pairs:
+    if not record.lent:
+        return []
+    lent = size(sum(span.size for span in record.lent))
+    return [("lent", f"{lent} of the window are in use, and will not be in the dump")]
 
 
 def modules(record: LoadRecord) -> str:

@@ -20,9 +20,20 @@ class UnloadReport:
     target: Target
     slot: Slot
     was: LoadState
+    busy_blocks: tuple[str, ...] = ()
+    """Memory blocks that could not be given back."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if not self.busy_blocks:
+            return ()
+        return (
+            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: applications "
+            "can go on using it, the kernel cannot, and the next unload tries again",
+        )
 
     def document(self) -> Unload:
-        return Unload(self.target.backend, self.slot.value, self.was.value)
+        return Unload(self.target.backend, self.slot.value, self.was.value, self.busy_blocks)
 
     def page(self, verbose: int) -> list[Block]:
         now = (str(self.slot), f"not loaded (was {self.was})")

@@ -28,6 +28,7 @@ class LoadOptions:
     crash_by_normal: bool
     crash_size: int | None
     mode: str | None
+    keep: str | None
     replaces: bool
     settle: int | None
     region: str | None
@@ -75,6 +76,14 @@ class LoadOptions:
                 "--crash and --crash-by-normal exclude each other",
             ),
             (bool(self.mode) and not self.crash_by_normal, "--mode is for --crash-by-normal"),
+            (
+                self.keep is not None and not (self.crash_by_normal and self.backend == "kernel"),
+                "--keep is for --crash-by-normal with --backend kernel",
+            ),
+            (
+                self.keep is not None and self.mode is not None,
+                "--keep chooses the mode; omit it or --mode",
+            ),
             (
                 self.crash_size is not None and not self.crash_by_normal,
                 "--crash-size is for --crash-by-normal",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
 from pykexec.images.module_file import module_contents
-from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
+from pykexec.placement.request import ImageKind, Keep, LoadRequest, Mode, Module
 from pykexec.placement.syscall_choice import Syscall, SyscallChoice, choose_syscall
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class LoadWishes:
             mem_max=given.mem_max,
             crash_size=given.crash_size,
             mode=Mode(given.mode) if given.mode else None,
+            keep=Keep(given.keep) if given.keep else Keep.ALL,
             replaces=given.replaces,
             settle=given.settle,
             entry=given.entry,

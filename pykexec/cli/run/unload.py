@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.backends.backend import Slot
+from pykexec.backends.backend import Slot, StagingBackend
 from pykexec.cli.output import Output
 from pykexec.cli.report.unload import UnloadReport
 from pykexec.cli.run import target
@@ -20,4 +20,7 @@ def run(crash: bool, backend: str, machine_dir: Path | None, as_json: bool, verb
     with acting.session():
         was = acting.status()[slot]
         acting.unload(slot)
-    output.show(UnloadReport(where, slot, was), f"the {slot} image is freed")
+        busy = acting.busy_blocks if isinstance(acting, StagingBackend) else ()
+    report = UnloadReport(where, slot, was, busy)
+    output.warn(report.warnings)
+    output.show(report, f"the {slot} image is freed")

@@ -62,8 +62,13 @@ from pykexec.cli.verbs.params import (
 )
 @click.option(
     "--mode",
-    type=click.Choice(["in-place", "stub-swap", "kernel-swap", "flag"]),
+    type=click.Choice(["lent", "in-place", "stub-swap", "kernel-swap", "flag"]),
     help="Choose how a crash by normal moves the pages.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["all", "kernel"]),
+    help="Which memory a crash by normal keeps for the dump.  [default: all]",
 )
 @click.option(
     "--replace",

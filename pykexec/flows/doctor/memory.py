@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.flows.doctor.row import Row, fail, in_mib, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.placement.lending import kernel_memory_left, places, why_not_lend
 
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield memory_map(machine)
     yield available(machine)
     yield huge_pages(machine)
+    yield movable_memory(machine)
     yield vmcoreinfo(machine)
     yield crash_notes(machine)
     yield rsdp(machine)
@@ -67,6 +70,33 @@ def huge_pages(machine: Machine) -> Row:
         f"{user.name} [{user.pid}] {in_mib(user.size)}" for user in machine.hugepage_users[:5]
     )
     return ok(name, f"{what}; used by {users}")
+
+
+TYPICAL_WINDOW = 192 << 20
+"""Bytes."""
+
+
+def movable_memory(machine: Machine) -> Row:
+    """Whether mode lent can be tried; whether the kernel makes a block movable, only a load finds
+    out."""
+    name, blocks = "movable memory", machine.memory_blocks
+    if isinstance(blocks, Unknown):
+        return unknown(name, blocks)
+    if isinstance(machine.memory_map, Unknown):
+        return unknown(name, machine.memory_map)
+    if why := why_not_lend(machine):
+        return warn(name, f"mode lent is not possible: {why}", "use mode in-place")
+    found = places(machine, TYPICAL_WINDOW, boot_protocol(machine).limits.window)
+    if not found.places:
+        what = f"mode lent is not possible: {found.why_none(TYPICAL_WINDOW)}"
+        return warn(name, what, "use mode in-place")
+    place = found.places[0]
+    left = kernel_memory_left(blocks, place.window)
+    return ok(
+        name,
+        f"mode lent (--keep kernel) can be tried: {len(place.to_convert)} blocks of "
+        f"{in_mib(blocks.size)} would be made movable, and {in_mib(left)} stay for the kernel",
+    )
 
 
 def vmcoreinfo(machine: Machine) -> Row:

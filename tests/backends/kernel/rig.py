@@ -10,10 +10,12 @@ from pathlib import Path
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
-from pykexec.machine import HugePageUser, KexecState, Machine, NoteArea
+from pykexec.backends.kernel.lent_blocks import LentBlocks
+from pykexec.machine import HugePageUser, KexecState, Machine, NoteArea, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.purgatory import Region
+from tests.backends.kernel.block_machine import ModelBlocks
 from tests.backends.kernel.calls import Calls
 from tests.builders import MIB, make_machine
 
@@ -192,6 +194,7 @@ class ModelCalls(Calls):
     """Killed before or after a load, like any other step; the last load is the armed one."""
 
     memory: HugeMemory
+    blocks: ModelBlocks | None = None
     loaded = False
 
     def kexec_load(
@@ -216,11 +219,16 @@ class ModelBackend(KernelBackend):
         self.model = calls
         for bay, model in zip(self.bays.all, pages, strict=True):
             bay.pages = model
+        if calls.blocks:
+            self.blocks = LentBlocks(folder, calls.blocks)
 
     def read(self) -> Machine:
-        memory = self.model.memory
+        memory, blocks = self.model.memory, self.model.blocks
         return replace(
             make_machine(crash_kernel=[RESERVED]),
+            memory_blocks=blocks.found if blocks else Unknown("this model has none"),
+            balloons=(),
+            swap_in_memory=(),
             memavailable=len(memory.buddy) * HUGE_PAGE_SIZE + 128 * MIB,
             kexec=KexecState(loaded=False, crash_loaded=self.model.loaded),
         )

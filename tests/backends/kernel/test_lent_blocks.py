@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.backends.kernel.lent_blocks import LentBlocks, NoMovableWindow
+from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.machine import Machine
 from pykexec.memory.blocks import PageKinds
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.lending import NoMovableMemory
 from pykexec.placement.x86.layout import ABOVE_16_MIB
 from tests.backends.kernel.block_machine import KilledError, ModelBlocks
 from tests.blocks import machine_of
@@ -66,7 +67,7 @@ def test_none_can_be_had(tmp_path: Path, machine: Machine, model: ModelBlocks) -
     before = model.found
     model.pinned = set(range(16))
     lent = LentBlocks(tmp_path, model)
-    with pytest.raises(NoMovableWindow, match="that cannot be made movable now") as caught:
+    with pytest.raises(NoMovableMemory, match="that cannot be made movable now") as caught:
         window(lent, machine)
     assert any("busy" in text for text in caught.value.details)
     assert lent.give_back() == ()
@@ -215,6 +216,6 @@ def test_killed_while_giving_back(
 
 def test_a_balloon_forbids_it(tmp_path: Path, model: ModelBlocks, machine: Machine) -> None:
     inflated = replace(machine, balloons=("virtio_balloon",))
-    with pytest.raises(NoMovableWindow, match="virtio_balloon"):
+    with pytest.raises(NoMovableMemory, match="virtio_balloon"):
         window(LentBlocks(tmp_path, model), inflated)
     assert model.written == []

@@ -1,0 +1,121 @@
+"""A window in movable memory as a plan needs it: how large, and which of its 2 MiB slots hold
+loaded bytes. In mode *lent* there are huge pages for these slots alone; the old contents of the
+rest are lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.errors import DoesNotFit
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
+from pykexec.placement import estimate
+from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.capture import capture_told
+from pykexec.placement.granted import RNG_SEED_SIZE
+from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
+from pykexec.placement.plan import KERNEL, BootPlaces, Placed
+from pykexec.placement.request import LoadRequest
+from pykexec.placement.space import Space
+from pykexec.placement.stage import StageFrames, slots_of
+from pykexec.placement.window import WindowRefused, requested_window
+
+
+class OtherSlots(DoesNotFit):
+    """The loaded bytes lie in other slots of the window than there are huge pages for."""
+
+    code = "other-slots"
+    usual_hint = "load again"
+
+
+def movable_wish(
+    image: KernelImage, machine: Machine, request: LoadRequest
+) -> tuple[int, PhysRange]:
+    """The bytes of a window in movable memory, in whole huge pages, and where it may lie: it is
+    all between two bounds without a --crash-size, as in other modes. Raises WindowRefused."""
+    guess = estimate.crash_size(image, request.initrd, request.append)
+    size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
+    asked = requested_window(request)
+    inside = (asked or boot_protocol(machine).limits.window).inward(HUGE_PAGE_SIZE)
+    if inside is None:
+        raise WindowRefused(
+            f"the window {asked} contains no whole huge page",
+            hint="use a larger range between --mem-min and --mem-max",
+        )
+    exact = request.mem_min is not None and request.mem_max is not None
+    if exact and not (request.crash_size and request.crash_size < inside.size):
+        size = inside.size
+    return size, inside
+
+
+def assumed_movable(image: KernelImage, machine: Machine, request: LoadRequest) -> PhysRange:
+    """The first window in movable memory that a load would try. Raises NoMovableMemory."""
+    if why := why_not_lend(machine):
+        raise NoMovableMemory(why)
+    size, inside = movable_wish(image, machine, request)
+    found = places(machine, size, inside)
+    if not found.places:
+        raise NoMovableMemory(found.why_none(size))
+    return found.places[0].window
+
+
+def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ...]) -> StageFrames:
+    """In a dry run, the first of the assumed pages for the slots that hold something. Raises
+    OtherSlots where the pages that were taken are not for these slots."""
+    wanted = held_slots(image, frames.window, things)
+    if frames.slots is None:
+        return replace(frames, slots=tuple(sorted(wanted)), image=frames.image[: len(wanted)])
+    if missing := wanted - frozenset(frames.slots):
+        raise OtherSlots(f"{len(missing)} slots of the window have no huge page")
+    return frames
+
+
+def held_slots(image: KernelImage, window: PhysRange, things: tuple[Placed, ...]) -> frozenset[int]:
+    """The slots with loaded bytes, and with the zeros behind an ELF image. A bzImage needs none:
+    its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
+    needs_zeros = KERNEL if image.linux.lowest else None
+    return slots_of(
+        window,
+        (
+            item.range
+            if item.name == needs_zeros
+            else PhysRange.sized(item.range.start, item.contents.size)
+            for item in things
+            if item.contents and item.contents.size
+        ),
+    )
+
+
+def shared_low_end(machine: Machine) -> int:
+    """The end of the low memory, which takes the beginning of a huge page: in this mode the
+    headers are few, and have room behind it."""
+    low = boot_protocol(machine).limits.low_memory
+    return low.end if low else 0
+
+
+def snug(boot: BootPlaces) -> BootPlaces:
+    """With what the kernel is told in the slot that the initrd begins in, where there is room: in
+    one of its own it would cost a huge page."""
+    initrd, size = boot.initrd, boot.told.size
+    if initrd is None or initrd.start % HUGE_PAGE_SIZE < size:
+        return boot
+    place = PhysRange(initrd.start - size, initrd.start)
+    return boot if place.overlaps(boot.kernel) else replace(boot, told=place)
+
+
+def loaded_slots(
+    image: KernelImage, machine: Machine, request: LoadRequest, window: PhysRange
+) -> tuple[int, ...]:
+    """The slots of a window that need a huge page, wherever the headers will lie: their address
+    is in the command line, and its length can move other things by a page."""
+    protocol, ram = boot_protocol(machine), RangeSet((window,))
+    highest = align_down(protocol.limits.destinations.end, HUGE_PAGE_SIZE) - HUGE_PAGE_SIZE
+    found: frozenset[int] = frozenset()
+    for at in (HUGE_PAGE_SIZE, highest):
+        headers, seed = PhysRange.sized(at, HUGE_PAGE_SIZE), bytes(RNG_SEED_SIZE)
+        told = capture_told(image, machine, request, seed, ram | low_memory(machine), headers)
+        boot = snug(protocol.place(Space(ram), image, request, told))
+        found |= held_slots(image, window, protocol.placed(image, request, boot, told))
+    return tuple(sorted(found))
