@@ -25,8 +25,9 @@ from pykexec.machine import NOT_READ, Machine, Unknown
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     """Raises nothing: what cannot be read is Unknown, with the reason.
 
-    Without `symbols` what takes long to read, and what only a crash by normal needs, is left
-    alone: /proc/kallsyms, the memory blocks, and the processes that have huge pages.
+    Without `symbols`, facts are left out that take long to read and that only a crash by normal
+    needs: /proc/kallsyms, the memory blocks (thousands on a large machine), and the processes that
+    have huge pages.
 
     As root on a live machine everything is known; unprivileged, the memory map is
     the firmware's, and the places of kernel, reservation and notes are Unknown.

@@ -11,7 +11,7 @@ from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
 from pykexec.arch import I386
 from pykexec.crash.notes import Note
 from pykexec.flows.doctor import diagnose
-from pykexec.host.capture import capture
+from pykexec.host.capture import Recorder, capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel import gunzip
 from pykexec.host.root import Folder
@@ -648,3 +648,13 @@ def test_whether_the_kernel_has_kexec_at_all(
     """An incomplete folder, as of a captured machine, proves nothing."""
     found = read_machine(tree(changes)).kexec.in_kernel
     assert found is expected if expected is not None else isinstance(found, Unknown)
+
+
+def test_what_only_a_crash_by_normal_needs_is_left_alone(tree: MakeTree) -> None:
+    """Two files for each memory block, and all of /proc/kallsyms."""
+    root = Recorder(tree({}))
+    machine = read_machine(root, symbols=False)
+    assert isinstance(machine.memory_blocks, Unknown)
+    assert isinstance(machine.symbols, Unknown)
+    read = (*root.files, *root.folders)
+    assert not [path for path in read if "/devices/system/memory" in path or "kallsyms" in path]

@@ -41,7 +41,7 @@ def dry_run(
 ) -> tuple[Target, Machine]:
     """The facts that a dry run plans with: a simulated machine's, a captured one's, or
     those of this machine; where no memory map can be read, an assumed one. `symbols`:
-    whether the plan depends on kernel symbols, which take a while to read."""
+    whether the plan depends on kernel symbols and memory blocks, which take a while to read."""
     check_machine_option(backend, folder)
     if folder is not None:
         found, opened = later.simulation.machine(folder, output)
