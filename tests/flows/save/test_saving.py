@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli.verbs.save import report_files
+from pykexec.cli.run.save import report_files
 from pykexec.documents.codec import encode
 from pykexec.documents.saved import SavedDump
 from pykexec.dump.reader import open_dump
