@@ -32,6 +32,7 @@ VERBS = {
     "inspect": ("inspect", "Show what a file is and what it needs."),
     "rehearse": ("rehearse", "Try a crash dump from load to verification, on another machine."),
     "machine": ("machine", "Manage simulated machines, and capture the facts of this one."),
+    "fleet": ("fleet", "Plan for many machines, from facts that were captured on them."),
     "diff": ("diff", "Compare two plans."),
     "vmcore": (
         "vmcore",

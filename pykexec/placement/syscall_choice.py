@@ -153,7 +153,7 @@ def without_load(
         other = "" if lacks_file_load(machine) else "omit --syscall load: kexec_file_load"
         return kind(refused, hint=f"{other} accepts a signed kernel" if other else ANOTHER_KERNEL)
     if lacks_load(machine) or lacks_file_load(machine):
-        return kind(f"{refused}, and {needs[0]} needs it", hint=ANOTHER_KERNEL)
+        return kind(f"{refused}, and {needs[0]} needs it", hint=how_to_permit(machine))
     return kind(
         f"{refused}, and {needs[0]} needs it",
         hint=f"omit {needs[0]}: kexec_file_load accepts a signed kernel",
@@ -164,8 +164,14 @@ def without_file_load(machine: Machine, refused: str) -> KexecError:
     """The refusal where kexec_load is refused and the other call is not there."""
     return NotPermitted(
         f"{refused}, and this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
-        hint=UNLOCK if machine.lockdown in LOCKED else ANOTHER_KERNEL,
+        hint=how_to_permit(machine),
     )
+
+
+def how_to_permit(machine: Machine) -> str:
+    """What makes kexec_load possible, where kexec_file_load is no way out."""
+    locked = machine.lockdown in LOCKED and not lacks_load(machine)
+    return UNLOCK if locked else ANOTHER_KERNEL
 
 
 def lacks_load(machine: Machine) -> bool:

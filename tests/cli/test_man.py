@@ -100,6 +100,7 @@ TITLES = {
     "saved": ["Options for saved"],
     "doctor": ["Options for machine capture and doctor"],
     "explain": ["Options for explain"],
+    "fleet plan": ["Options for fleet plan"],
     "diff": [],
 }
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.region import with_expected_region, with_region
 from pykexec.cli.report.load import LoadReport
 from pykexec.cli.run import real
 from pykexec.flows import load as flow
-from pykexec.placement.granted import Granted
-from pykexec.placement.lending import NoMovableMemory
-from pykexec.placement.panic_modes import assumed_window
-from pykexec.placement.request import PANIC_MODES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +16,7 @@ if TYPE_CHECKING:
     from pykexec.cli.output import Output
     from pykexec.cli.report.target import Target
     from pykexec.cli.run.load_wishes import LoadWishes
-    from pykexec.images.kernel_image import KernelImage
     from pykexec.machine import Machine
-    from pykexec.placement.request import LoadRequest
     from pykexec.placement.syscall_choice import SyscallChoice
 
 
@@ -63,19 +56,3 @@ def expected_region(asked: LoadWishes, machine: Machine, output: Output) -> Mach
     if found is not machine:
         output.note("the load would make a crash region first; its address is a guess")
     return found
-
-
-def expected_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
-    """For a dry run: the mode that a load would try first. Whether its huge pages can be had, and
-    whether the kernel makes memory movable, is not tried. Raises NoMode, NoMovableMemory."""
-    choice = choose_modes(machine, request.mode, request.keep)
-    mode, *others = choice.modes
-    lacking, movable = choice.lacking, False
-    if mode in PANIC_MODES:
-        try:
-            _, movable = assumed_window(image, machine, request, mode)
-        except NoMovableMemory as error:
-            if not others:
-                raise
-            lacking, mode = (*lacking, (mode, error.message)), others[0]
-    return Granted(mode, choice.why(mode), lacking, mode_warnings(mode, machine, movable))

@@ -47,7 +47,9 @@ def dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | Fil
     checked = check_initrd(image, request)
     granted = None
     if given.backend == "kernel" and given.crash_by_normal:
-        granted = later.load_acts.expected_mode(image, machine, request)
+        from pykexec.flows.expected import expected_grant
+
+        granted = expected_grant(image, machine, request)
     planned = decide(image, machine, request, granted or DRY_RUN, checked)
     return LoadReport(where, planned, machine, granted=granted, syscall=choice)
 

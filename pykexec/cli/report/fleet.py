@@ -1,0 +1,128 @@
+"""The rows of `fleet plan`, and their summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from pykexec.cli.report.page_parts import size
+from pykexec.documents.fleet import (
+    FleetOutcome,
+    FleetPlan,
+    FleetReason,
+    FleetRefusal,
+    FleetRow,
+    FleetSummary,
+)
+from pykexec.flows.fleet import Outcome, Refused, Row
+
+NAME_WIDTH = 32
+HEADING = f"{'machine':<{NAME_WIDTH}}  {'mode':<11}  {'region':<8}  {'window':>8}  {'held':>8}"
+
+
+def row_document(row: Row) -> FleetRow:
+    compared = outcome_document(row.compared) if row.compared else None
+    return FleetRow(row.machine, outcome_document(row.outcome), compared)
+
+
+def outcome_document(outcome: Outcome) -> FleetOutcome:
+    if isinstance(outcome, Refused):
+        return FleetOutcome(None, FleetRefusal(outcome.code, outcome.message, outcome.hint))
+    return FleetOutcome(
+        FleetPlan(
+            outcome.mode.value,
+            outcome.makes_region,
+            outcome.window_size,
+            outcome.held,
+            outcome.warnings,
+        ),
+        None,
+    )
+
+
+def row_lines(row: Row, verbose: int) -> list[str]:
+    """The machine in one line; with -v also its warnings, or what would help."""
+    lines = [outcome_line(row.machine, row.outcome)]
+    if row.compared:
+        lines.append(outcome_line("  with the other kernel", row.compared))
+    if verbose:
+        lines += [f"  {text}" for text in remarks(row.outcome)]
+    return lines
+
+
+def outcome_line(name: str, outcome: Outcome) -> str:
+    if isinstance(outcome, Refused):
+        return f"{name:<{NAME_WIDTH}}  refused: {outcome.message}"
+    region = "run time" if outcome.makes_region else "present"
+    line = f"{name:<{NAME_WIDTH}}  {outcome.mode:<11}  {region:<8}  "
+    line += f"{size(outcome.window_size):>8}  {size(outcome.held):>8}"
+    count = len(outcome.warnings)
+    return line + (f"  {count} warning{'s' if count > 1 else ''}" if count else "")
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    if isinstance(outcome, Refused):
+        return [f"hint: {outcome.hint}"] if outcome.hint else []
+    return [f"warning: {text}" for text in outcome.warnings]
+
+
+@dataclass
+class Summary:
+    """Grows row by row; its size depends on the kinds of refusals, not on the rows."""
+
+    compares: bool
+    machines: int = 0
+    changed: int = 0
+    held: int = 0
+    modes: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[str, Refused]] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        self.machines += 1
+        self.changed += row.changed
+        found = row.outcome
+        if isinstance(found, Refused):
+            self.refused[found.code] += 1
+            self.examples.setdefault(found.code, (row.machine, found))
+        else:
+            self.modes[found.mode.value] += 1
+            self.held += found.held
+
+    @property
+    def cannot_be_armed(self) -> int:
+        return self.refused.total()
+
+    def document(self) -> FleetSummary:
+        return FleetSummary(
+            machines=self.machines,
+            can_be_armed=self.modes.total(),
+            cannot_be_armed=self.cannot_be_armed,
+            changed=self.changed if self.compares else None,
+            held=self.held,
+            modes=dict(sorted(self.modes.items())),
+            reasons=tuple(self.reasons()),
+        )
+
+    def reasons(self) -> list[FleetReason]:
+        """The most frequent first."""
+        found = []
+        for code, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
+            machine, first = self.examples[code]
+            found.append(FleetReason(code, count, machine, first.message, first.hint))
+        return found
+
+    def lines(self) -> list[str]:
+        modes = ", ".join(f"{count} {mode}" for mode, count in sorted(self.modes.items()))
+        lines = [
+            f"{self.modes.total()} of {self.machines} machines can be armed"
+            + (f": {modes}; {size(self.held)} held in all" if modes else "")
+        ]
+        if self.compares:
+            lines.append(f"the other kernel changes {self.changed} of them")
+        for reason in self.reasons():
+            lines.append(f"{reason.machines} refused ({reason.code}), such as {reason.example}:")
+            lines.append(f"  {reason.message}")
+            if reason.hint:
+                lines.append(f"  hint: {reason.hint}")
+        return lines

@@ -1,0 +1,49 @@
+"""pykexec fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pykexec.cli import run
+from pykexec.cli.verbs.params import PATH, Verb, output_options
+
+
+@click.group()
+def command() -> None:
+    """Plan for many machines, from facts that were captured on them."""
+
+
+@command.command("plan", cls=Verb, short_help="Plan a crash dump for each of many machines.")
+@click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
+@click.option("--kernel", type=PATH, required=True, metavar="FILE", help="Kernel to be loaded.")
+@click.option("--initrd", "initrds", multiple=True, type=PATH, metavar="FILE", help="As for load.")
+@click.option("--append", multiple=True, metavar="TEXT", help="As for load.")
+@click.option(
+    "--mode",
+    type=click.Choice(["lent", "in-place", "stub-swap", "kernel-swap"]),
+    help="Use this mode instead of the best one.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["all", "kernel"]),
+    default="all",
+    show_default=True,
+    help="Which memory the dump has to keep, as for load.",
+)
+@click.option(
+    "--compare",
+    type=PATH,
+    metavar="FILE",
+    help="Plan with the kernel FILE as well, and show only the machines for which it differs.",
+)
+@output_options
+def plan(**options: Any) -> None:
+    """Plan a crash by normal for each MACHINE, and show how it would be armed, or why not.
+
+    MACHINE is a file written by machine capture, a folder of such files, a folder that contains
+    /proc and /sys, or - for a list of names on standard input. Nothing is loaded. The exit status
+    is 3 if a machine cannot be armed. With --json, each row and the summary is a line of its own.
+    """
+    run.fleet.plan(**options)

@@ -1,0 +1,68 @@
+"""What a load by crash by normal would do on a machine with a stock kernel, by its facts alone.
+
+Whether the memory of a mode can be had is known only to the load itself.
+"""
+
+from __future__ import annotations
+
+from pykexec.backends.kernel.modes import choose_modes, mode_warnings
+from pykexec.backends.kernel.region import with_expected_region
+from pykexec.flows.plan import Planned, decide
+from pykexec.frozen import dataclass
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.placement.granted import Granted
+from pykexec.placement.lending import NoMovableMemory
+from pykexec.placement.panic_modes import assumed_window
+from pykexec.placement.plan import CapturePlan, InitrdVerdict, PanicPlan
+from pykexec.placement.request import PANIC_MODES, LoadRequest
+from pykexec.placement.syscall_choice import choose_syscall
+
+
+@dataclass(frozen=True)
+class Expected:
+    """`machine` has the crash region that the load would make, if `makes_region`."""
+
+    machine: Machine
+    makes_region: bool
+    granted: Granted
+    planned: Planned
+
+    @property
+    def window_size(self) -> int:
+        """Bytes of memory of the capture kernel."""
+        plan = self.planned.plan
+        return plan.window.size if isinstance(plan, CapturePlan) else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of huge pages that are in use while the machine is armed."""
+        plan = self.planned.plan
+        return plan.stage.ours.size if isinstance(plan, PanicPlan) else self.window_size
+
+
+def expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
+    """The mode that a load would try first. Whether its huge pages can be had, and whether the
+    kernel makes memory movable, is not tried. Raises NoMode, NoMovableMemory."""
+    choice = choose_modes(machine, request.mode, request.keep)
+    mode, *others = choice.modes
+    lacking, movable = choice.lacking, False
+    if mode in PANIC_MODES:
+        try:
+            _, movable = assumed_window(image, machine, request, mode)
+        except NoMovableMemory as error:
+            if not others:
+                raise
+            lacking, mode = (*lacking, (mode, error.message)), others[0]
+    return Granted(mode, choice.why(mode), lacking, mode_warnings(mode, machine, movable))
+
+
+def expected_load(
+    image: KernelImage, found: Machine, request: LoadRequest, initrd: InitrdVerdict
+) -> Expected:
+    """`request` is complete (with_implied). Raises what a load would be refused with."""
+    machine = with_expected_region(found, request.mode)
+    choose_syscall(machine, request, None, None)
+    granted = expected_grant(image, machine, request)
+    planned = decide(image, machine, request, granted, initrd)
+    return Expected(machine, machine is not found, granted, planned)

@@ -1,0 +1,176 @@
+"""A plan for each of many captured machines: which can be armed, how, and what it costs.
+
+Kernels are identified once. Machines are planned by as many processes as there are processors,
+some hundred at a time, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from pykexec.errors import KexecError, UsageError
+from pykexec.flows.expected import Expected, expected_load
+from pykexec.frozen import dataclass
+from pykexec.host.capture import open_root
+from pykexec.host.facts import read_machine
+from pykexec.images.identify import identify
+from pykexec.images.kernel_image import KernelImage
+from pykexec.placement.capture import ASSUMED
+from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
+from pykexec.placement.plan import InitrdVerdict, mode_of
+from pykexec.placement.request import LoadRequest, Mode
+
+AT_A_TIME = 512
+CHUNK = 8
+"""Machines that are handed to a process in one piece."""
+
+
+@dataclass(frozen=True)
+class Armed:
+    """How a machine would be armed; sizes in bytes."""
+
+    mode: Mode
+    makes_region: bool
+    window_size: int
+    held: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why it cannot be."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
+Outcome = Armed | Refused
+
+
+@dataclass(frozen=True)
+class Row:
+    """`compared` is the outcome with the second kernel, None without one."""
+
+    machine: str
+    outcome: Outcome
+    compared: Outcome | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the second kernel changes more than the texts."""
+        return self.compared is not None and self.gist(self.outcome) != self.gist(self.compared)
+
+    @staticmethod
+    def gist(outcome: Outcome) -> tuple[object, ...]:
+        if isinstance(outcome, Refused):
+            return (outcome.code,)
+        return (outcome.mode, outcome.makes_region, outcome.window_size, outcome.held)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel with its initrd and command line, identified and checked."""
+
+    image: KernelImage
+    request: LoadRequest
+    initrd: InitrdVerdict
+
+    @staticmethod
+    def of(kernel: Path, request: LoadRequest) -> Candidate:
+        """Raises KexecError for a kernel or initrd that cannot be used on any machine."""
+        image = identify(kernel, profile=request.profile)
+        complete = with_implied(image, request)
+        return Candidate(image, complete, check_initrd(image, complete))
+
+
+def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterator[Row]:
+    """One for each machine, in their order; a capture that cannot be read is a row, too.
+    `candidates` are the kernel and, to compare, a second one."""
+    processes = len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("fork")
+    with context.Pool(processes, begin_worker, (candidates,)) as pool:
+        several = iter(machines)
+        while piece := list(islice(several, AT_A_TIME)):
+            yield from pool.imap(worker_row, piece, CHUNK)
+
+
+worker_candidates: tuple[Candidate, ...] = ()
+"""Of a process of the pool: images have open files, which cannot be sent to it."""
+
+
+def begin_worker(candidates: tuple[Candidate, ...]) -> None:
+    """An interrupt ends the parent, which ends its workers."""
+    global worker_candidates  # noqa: PLW0603
+    worker_candidates = candidates
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def worker_row(path: Path) -> Row:
+    return row(path, worker_candidates)
+
+
+def row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
+    """Plan for one machine. Raises nothing that is the fault of its file."""
+    try:
+        machine = read_machine(open_root(path))
+    except KexecError as error:
+        return Row(str(path), refusal(error), refusal(error) if candidates[1:] else None)
+    outcomes: list[Outcome] = []
+    for candidate in candidates:
+        try:
+            found = expected_load(candidate.image, machine, candidate.request, candidate.initrd)
+            outcomes.append(armed(found))
+        except KexecError as error:
+            outcomes.append(refusal(error))
+    return Row(str(path), *outcomes)
+
+
+def armed(found: Expected) -> Armed:
+    mode = mode_of(found.planned.plan)
+    assert mode is not None, "the request is a crash by normal"
+    warnings = tuple(text for text in found.planned.plan.warnings if text != ASSUMED)
+    return Armed(mode, found.makes_region, found.window_size, found.held, warnings)
+
+
+def refusal(error: KexecError) -> Refused:
+    return Refused(error.code, error.message, error.hint)
+
+
+def members(words: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
+    """The captured machines that the command line names: a file, a folder of files, a folder with
+    /proc in it, a pattern that the shell has left alone, or "-" for the names in `listed`, one a
+    line. Raises UsageError for a pattern that matches nothing."""
+    for word in words:
+        if word == "-":
+            yield from (Path(name) for line in listed if (name := line.rstrip("\n")))
+            continue
+        path = Path(word)
+        if path.is_dir() and not (path / "proc").is_dir():
+            yield from files_in(path)
+        elif "*" in word and not path.exists():
+            yield from matching(path)
+        else:
+            yield path
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Its files, sorted by name; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_file()]
+    return [folder / name for name in sorted(names) if not name.startswith(".")]
+
+
+def matching(pattern: Path) -> list[Path]:
+    """Files that match the last part of a path."""
+    found = sorted(pattern.parent.glob(pattern.name))
+    if not found:
+        raise UsageError(f"{pattern}: matches no file", hint="name captured machines")
+    return found

@@ -1,0 +1,110 @@
+"""Plans for many captured machines; each row is what a dry run of that machine answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import MIB, make_bzimage
+from tests.cli.conftest import Run
+from tests.documents import validate
+from tests.fleet import COUNT, SIZES, write_fleet
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fleet")
+    paths = write_fleet(folder, tmp_path_factory.mktemp("roots"))
+    assert len(paths) == COUNT >= 40
+    return folder
+
+
+def documents(output: str) -> tuple[list[Any], Any]:
+    """The rows and the summary, which their schemas allow."""
+    found = [json.loads(line) for line in output.splitlines()]
+    for document in found:
+        validate(document)
+    return found[:-1], found[-1]
+
+
+PLAN = ("fleet", "plan", "--kernel", "bzImage", "--initrd", "initrd")
+
+
+def test_each_row_is_what_a_dry_run_answers(run: Run, captures: Path) -> None:
+    rows, summary = documents(run(*PLAN, "--json", str(captures), status=3).stdout)
+    assert [row["machine"] for row in rows] == sorted(map(str, captures.iterdir()))
+    assert summary["machines"] == COUNT
+    outcomes = [row["outcome"] for row in rows]
+    assert summary["can_be_armed"] == len([item for item in outcomes if item["plan"]])
+    assert summary["cannot_be_armed"] == sum(reason["machines"] for reason in summary["reasons"])
+    load = ("load", "bzImage", "--initrd", "initrd", "--crash-by-normal", "--backend", "kernel")
+    for row in rows:
+        if "4G-" not in row["machine"]:
+            continue
+        words = (*load, "--dry-run", "--root", row["machine"], "--json")
+        refused = row["outcome"]["refusal"]
+        if refused is None:
+            result = run(*words)
+            document = json.loads(result.stdout)
+            plan = row["outcome"]["plan"]
+            assert document["mode"] == plan["mode"]
+            window = document["window"]
+            assert int(window["end"], 16) - int(window["start"], 16) == plan["window_size"]
+            warned = [
+                line.removeprefix("pykexec: warning: ") for line in result.stderr.splitlines()
+            ]
+            assert set(plan["warnings"]) <= set(warned)
+            continue
+        status = {"not-permitted": 4, "no-mode": 5, "reservation-too-small": 6}[refused["code"]]
+        error = json.loads(run(*words, status=status).stdout)["error"]
+        assert {name: error[name] for name in refused} == refused
+
+
+def test_the_fleet_has_both(run: Run, captures: Path) -> None:
+    page = run(*PLAN, str(captures), "-v", status=3).stdout
+    assert f"of {COUNT} machines can be armed" in page
+    assert "16 refused (not-permitted), such as " in page
+    assert "  hint: turn Secure Boot off, and boot without lockdown=" in page
+    assert page.count("refused: ") + page.count("in-place  ") >= COUNT
+
+
+def test_every_machine_can_be_armed(run: Run, captures: Path) -> None:
+    page = run(*PLAN, str(captures / "*-plain.json")).stdout
+    assert f"{len(SIZES)} of {len(SIZES)} machines can be armed: {len(SIZES)} in-place" in page
+
+
+def test_a_damaged_capture_is_a_row(run: Run, captures: Path, folder: Path) -> None:
+    for name in ("1G-plain", "2G-plain"):
+        shutil.copy(captures / f"{name}.json", folder)
+    (folder / "1H-damaged.json").write_text('{"schema": "pykexec.capture/1", "files": [')
+    (folder / "1I-empty.json").touch()
+    names = "1G-plain.json\n1H-damaged.json\n1I-empty.json\ngone\n2G-plain.json\n"
+    rows, summary = documents(run(*PLAN, "--json", "-", input=names, status=3).stdout)
+    assert [row["machine"] for row in rows] == names.split()
+    assert [bool(row["outcome"]["plan"]) for row in rows] == [True, False, False, False, True]
+    assert summary["can_be_armed"] == 2
+
+
+def test_a_second_kernel_shows_what_changes(run: Run, captures: Path, folder: Path) -> None:
+    (folder / "large").write_bytes(make_bzimage(init_size=600 * MIB))
+    words = (*PLAN, "--compare", "large", str(captures / "512M-plain.json"))
+    assert (
+        "the other kernel changes 0 of them"
+        in run(*PLAN, "--compare", "bzImage", str(captures / "512M-plain.json")).stdout
+    )
+    rows, summary = documents(run(*words, "--json").stdout)
+    assert summary["changed"] == len(rows) == 1
+    assert rows[0]["compared"] != rows[0]["outcome"]
+
+
+def test_what_no_machine_can_load_is_an_error(run: Run, captures: Path, folder: Path) -> None:
+    (folder / "text").write_text("no kernel")
+    words = ("fleet", "plan", "--kernel", "text", str(captures))
+    assert run(*words, status=1).stdout == ""
+    assert "matches no file" in run(*PLAN, "none*", status=2).stderr
+    (folder / "empty").mkdir()
+    assert "no machine is named" in run(*PLAN, "empty", status=2).stderr
