@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import takewhile
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -62,7 +63,9 @@ class Program(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and args[0][:1].isalnum():
-            ctx.fail(f"no such command {args[0]!r}{nearest(args[0])}")
+            from pykexec.cli.nearest import did_you_mean
+
+            ctx.fail(f"no such command {args[0]!r}{did_you_mean(args[0], VERBS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -141,14 +144,6 @@ def end_in_order() -> None:
             signal.signal(number, end)
 
 
-def nearest(word: str) -> str:
-    """A verb that looks like this one, as a question."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, VERBS, 1)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
 def wants_json(words: Sequence[str]) -> bool:
     """By the words alone: also where they could not be parsed."""
     return "--json" in options(words)
@@ -172,9 +167,30 @@ def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     message = error.format_message().rstrip(".")
-    fault = KexecError(message[:1].lower() + message[1:], hint=f"{path} --help")
+    hint = usage_hint(error, words) or f"{path} --help"
+    fault = KexecError(message[:1].lower() + message[1:], hint=hint)
     fault.code, fault.exit_status = "usage", error.exit_code
     return refuse(fault, wants_json(words))
+
+
+def usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None:
+    """The remedy for two mistakes that are made often."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption) and context and context.parent is None:
+        return "pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
+    extra = isinstance(error, click.UsageError) and "unexpected extra argument" in error.message
+    line = split_append(options(words)) if extra else ""
+    return f'put quotes around the words of --append: --append "{line}"' if line else None
+
+
+def split_append(words: Sequence[str]) -> str:
+    """The words behind an --append whose quotes are missing; "" if there is none."""
+    for at, word in enumerate(words):
+        if word == "--append":
+            line = list(takewhile(lambda text: not text.startswith("-"), words[at + 1 :]))
+            if len(line) > 1:
+                return " ".join(line)
+    return ""
 
 
 def system_fault(error: OSError) -> KexecError:

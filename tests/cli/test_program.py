@@ -122,6 +122,28 @@ ERRORS = [
     (["lod"], 2, "no such command 'lod'; did you mean 'load'?", "pykexec --help"),
     (["load"], 2, "missing argument 'KERNEL'", "pykexec load --help"),
     (
+        ["load", "k", "--append", "root=/dev/vda1", "ro", "--dry-run"], 2,
+        "got unexpected extra argument (ro)",
+        'put quotes around the words of --append: --append "root=/dev/vda1 ro"',
+    ),
+    (
+        ["load", "k", "ro", "--append", "root=/dev/vda1"], 2,
+        "got unexpected extra argument (ro)", "pykexec load --help",
+    ),
+    (
+        ["-l", "bzImage"], 2, "no such option '-l'",
+        "pykexec --help; pykexec-kexec has the options of kexec(8), such as -l",
+    ),
+    (
+        ["load", "k", "--mode", "stubswap"], 2,
+        "invalid value for '--mode': 'stubswap' is not one of 'lent', 'in-place', 'stub-swap', "
+        "'kernel-swap', 'flag'; did you mean 'stub-swap'?", "pykexec load --help",
+    ),
+    (
+        ["load", "k", "--region", "x"], 2,
+        "invalid value for '--region': 'x' is not one of 'auto', 'never'", "pykexec load --help",
+    ),
+    (
         ["load", "k", "--mem-min", "x"], 2,
         "invalid value for '--mem-min': 'x': expected decimal or 0x hex, with K, M or G if you "
         "like", "pykexec load --help",

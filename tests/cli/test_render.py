@@ -89,6 +89,28 @@ def test_the_window_is_drawn_to_scale(machine: str) -> None:
     assert re.fullmatch(r"  ·+2+·*\d+·*", bar)
 
 
+def test_colours_have_a_legend(machine: str) -> None:
+    drawn = on_terminal(PLAN)
+    line = next(line for line in drawn.splitlines() if "colours: " in line)
+    assert "\x1b[36mfrom a file\x1b[0m" in line
+    assert "\x1b[33mmade by pykexec\x1b[0m" in line
+    assert "colours: " not in on_terminal(PLAN, NO_COLOR="1")
+    assert "colours: " not in on_terminal(PLAN, TERM="dumb")
+
+
+def test_what_helps_is_below_what_was_found_in_80_columns(run: Run) -> None:
+    run("machine", "capture", "facts")
+    words = ["doctor", "--root", "facts"]
+    status = 3 if failing("facts") else 0
+    for columns, beside in ((80, False), (160, True)):
+        drawn = ESCAPES.sub("", on_terminal(words, columns, status)).splitlines()
+        assert max(map(len, drawn)) <= columns
+        assert any("│ fix" in line for line in drawn) is beside
+        assert any(line.strip().startswith("fix: ") for line in drawn) is not beside
+    narrow = ESCAPES.sub("", on_terminal(words, 40, status))
+    assert "         fix: " in narrow
+
+
 def test_no_color(machine: str) -> None:
     assert "\x1b[3" not in on_terminal(PLAN, NO_COLOR="1")
     assert "\x1b[36m" in on_terminal(PLAN)

@@ -6,6 +6,7 @@ else: in a plain string rich reads `[init=/bin/sh]` as markup.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from pykexec.placement.segment import Segment, SegmentTable
 
 STYLES = {"file": "cyan", "built": "yellow", "memory-only": "dim"}
+LEGEND = {"file": "from a file", "built": "made by pykexec", "memory-only": "memory alone"}
+WIDE = 120
+"""Columns from which on two columns of words can be read side by side."""
 TEXT_MIN = 18
 """The least width at which a column of words can still be read."""
 FRAME = 3
@@ -62,7 +66,7 @@ def drawn(block: Block) -> RenderableType | None:
         case Reasons():
             return None
         case Remedies(head, rows, styles):
-            return grid(head, rows, 2, styles)
+            return remedies(head, rows, styles)
         case Lines(lines, style):
             return plain_lines(lines, style)
 
@@ -96,6 +100,28 @@ def grid(
     return table
 
 
+def remedies(
+    head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
+) -> RenderableType:
+    """A table where it has room for both columns of words; else what helps is below what was
+    found; on the narrowest terminals plain lines."""
+    if width() >= WIDE and fits(head, rows, 2):
+        return grid(head, rows, 2, styles)
+    shown = [row[:-1] for row in rows]
+    if not fits(head[:-1], shown, 1):
+        return plain_lines(plain.remedy_lines(rows))
+    table = RichTable.grid(padding=(0, MARGIN))
+    for at in range(len(head) - 1):
+        table.add_column(no_wrap=at < len(head) - 2, overflow="fold")
+    for row, style in zip(rows, styles, strict=True):
+        cells = [Text(printable(cell)) for cell in row[:-1]]
+        cells[0].stylize(style)
+        if row[-1]:
+            cells[-1].append(f"\nfix: {printable(row[-1])}", "bold")
+        table.add_row(*cells)
+    return table
+
+
 def fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool:
     """Whether every column but the last `words` has its full width, and those enough to
     be read."""
@@ -123,9 +149,21 @@ def segments(table: SegmentTable, title: str, around: PhysRange | None) -> Rende
     """The title above, the window to scale below."""
     parts: list[RenderableType] = [Text(title)] if title else []
     parts.append(segment_grid(table))
+    if legend := colour_legend(table):
+        parts.append(legend)
     if around:
         parts.append(window_map(around, table))
     return Group(*parts)
+
+
+def colour_legend(table: SegmentTable) -> Text | None:
+    """What the colours of a table mean, where there are colours."""
+    if "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown", None):
+        return None
+    used = dict.fromkeys(str(item.source) for item in table.segments)
+    return Text("colours: ").append(
+        Text(", ").join(Text(LEGEND[name], STYLES[name]) for name in used)
+    )
 
 
 def segment_grid(table: SegmentTable) -> RenderableType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
         initrd_check=not options["no_initrd_check"],
     )
     output = Output(options["as_json"], options["verbose"])
-    progress = Steps() if sys.stderr.isatty() and not output.as_json else NoProgress()
+    progress = NoProgress() if output.as_json else Steps()
     memory, used, image_type = options["memory"], options["used"], options["image_type"]
     if options["least"]:
         margin = MARGIN if options["margin"] is None else options["margin"]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Verb, output_options, profile_option
+from pykexec.cli.verbs.params import PATH, Verb, choice, output_options, profile_option
 
 
 @click.command(cls=Verb, short_help="Show what a file is and what it needs.")
@@ -17,7 +17,7 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options, profile_option
 @click.option(
     "--extract",
     nargs=2,
-    type=(click.Choice(["vmlinux"]), PATH),
+    type=(choice("vmlinux"), PATH),
     metavar="vmlinux OUT",
     help="Write the packed kernel to the new file OUT.",
 )

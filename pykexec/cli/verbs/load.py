@@ -13,6 +13,7 @@ from pykexec.cli.verbs.params import (
     PATH,
     SIZE,
     Verb,
+    choice,
     output_options,
     profile_option,
     target_options,
@@ -62,12 +63,12 @@ from pykexec.cli.verbs.params import (
 )
 @click.option(
     "--mode",
-    type=click.Choice(["lent", "in-place", "stub-swap", "kernel-swap", "flag"]),
+    type=choice("lent", "in-place", "stub-swap", "kernel-swap", "flag"),
     help="Choose how a crash by normal moves the pages.",
 )
 @click.option(
     "--keep",
-    type=click.Choice(["all", "kernel"]),
+    type=choice("all", "kernel"),
     help="Which memory a crash by normal keeps for the dump.  [default: all]",
 )
 @click.option(
@@ -84,7 +85,7 @@ from pykexec.cli.verbs.params import (
 )
 @click.option(
     "--region",
-    type=click.Choice(["auto", "never"]),
+    type=choice("auto", "never"),
     help="Whether a crash by normal makes a crash region where there is none.  [default: auto]",
 )
 @click.option(
@@ -99,7 +100,7 @@ from pykexec.cli.verbs.params import (
 @click.option("--no-checks", is_flag=True, help="Skip digest verification in purgatory.")
 @click.option(
     "--syscall",
-    type=click.Choice(["auto", "load", "file"]),
+    type=choice("auto", "load", "file"),
     default="auto",
     show_default=True,
     help="Use kexec_load(2) or kexec_file_load(2).",

@@ -35,6 +35,23 @@ class FileType(click.Path):
 PATH = FileType(path_type=Path)
 
 
+class ChoiceType(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
+    """One of some words. For another one the nearest is suggested."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            from pykexec.cli.nearest import did_you_mean
+
+            near = did_you_mean(str(value), map(str, self.choices))
+            self.fail(error.message.rstrip(".") + near, param, ctx)
+
+
+def choice(*words: str) -> ChoiceType:
+    return ChoiceType(words)
+
+
 class AddrType(NumberType):
     """A physical address: decimal or 0x hex, K, M or G behind it; 64 bits."""
 
@@ -120,7 +137,7 @@ def target_options(command: F) -> F:
     """--backend and --machine."""
     return click.option(
         "--backend",
-        type=click.Choice(["simulated", "kernel"]),
+        type=choice("simulated", "kernel"),
         default="simulated",
         show_default=True,
         envvar="PYKEXEC_BACKEND",
@@ -153,14 +170,14 @@ def frames_options(command: F) -> F:
         ),
         click.option(
             "--allocator",
-            type=click.Choice(["random", "lowest", "highest", "fragmented"]),
+            type=choice("random", "lowest", "highest", "fragmented"),
             default="random",
             show_default=True,
             help="Which free frames the simulated kernel allocates.",
         ),
         click.option(
             "--relocate",
-            type=click.Choice(["swap", "copy"]),
+            type=choice("swap", "copy"),
             default="swap",
             show_default=True,
             help="Whether the simulated kernel exchanges or copies pages.",

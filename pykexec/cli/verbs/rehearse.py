@@ -13,6 +13,7 @@ from pykexec.cli.verbs.params import (
     PATH,
     SIZE,
     Verb,
+    choice,
     frames_options,
     output_options,
     profile_option,
@@ -41,7 +42,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 )
 @click.option(
     "--mode",
-    type=click.Choice(["in-place", "stub-swap"]),
+    type=choice("in-place", "stub-swap"),
     help="With qemu, use this mode instead of the best one.",
 )
 @click.option(
@@ -60,7 +61,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 @profile_option
 @click.option(
     "--engine",
-    type=click.Choice(["simulated", "qemu"]),
+    type=choice("simulated", "qemu"),
     default="simulated",
     show_default=True,
     help="Use the simulated kernel (seconds) or boot KERNEL in QEMU (a minute or two).",
