@@ -29,6 +29,8 @@ class Staged:
     huge_pages: Count
     settle: Count
     """seconds that the stub waits before it moves anything"""
+    warnings: tuple[str, ...]
+    """what may keep the capture kernel from saving a dump"""
     problem: str | None
     """null when all is as it was"""
 

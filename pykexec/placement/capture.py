@@ -3,6 +3,7 @@ and what is said of its size."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -87,11 +88,35 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
         raise
 
 
+SAVE_TARGET = "systemd.unit=pykexec-save.target"
+"""The unit of this package that saves a dump; it lies on the root file system."""
+NO_ROOT = (
+    f"{SAVE_TARGET} needs the root file system, but the command line of the capture kernel has no "
+    "root=, so nothing can save the dump"
+)
+NO_REBOOT = (
+    "with panic=0 the machine stops instead of rebooting if the capture kernel panics itself "
+    "(use panic=10)"
+)
+
+
+def saving_warnings(line: CommandLine) -> tuple[str, ...]:
+    """What on a capture kernel's command line keeps it from saving the dump, or the machine from
+    coming back afterwards. Of several words of a key, the kernel uses the last."""
+    last = {word.key: word.text for word in line.words}
+    found = []
+    if last.get("systemd.unit") == SAVE_TARGET and not line.has("root"):
+        found.append(NO_ROOT)
+    if re.fullmatch("panic=[+-]?0+", last.get("panic", "")):
+        found.append(NO_REBOOT)
+    return tuple(found)
+
+
 def capture_warnings(
     size: int, guess: Estimate, line: CommandLine, append: Iterable[str]
 ) -> tuple[str, ...]:
     """For a window of `size` bytes. An estimate warns; it never refuses."""
-    words = (*dropped_warnings(line.dropped), *append_warnings(append))
+    words = (*dropped_warnings(line.dropped), *append_warnings(append), *saving_warnings(line))
     if size >= guess.size:
         return words
     return (

@@ -6,7 +6,13 @@ import pytest
 
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine
-from pykexec.placement.capture import capture_line, capture_warnings
+from pykexec.placement.capture import (
+    NO_REBOOT,
+    NO_ROOT,
+    capture_line,
+    capture_warnings,
+    saving_warnings,
+)
 from pykexec.placement.capture_words import (
     NEVER_INHERITED,
     append_warnings,
@@ -157,6 +163,26 @@ def test_all_warnings_of_a_capture_kernel() -> None:
     assert dropped.startswith("dropped from the running kernel's command line: swiotlb=1")
     assert capped.startswith("mem=1G limits")
     assert capture_warnings(guess.size, guess, line, ()) == (dropped,)
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        ("root=/dev/vda1 systemd.unit=pykexec-save.target panic=10", ()),
+        ("systemd.unit=pykexec-save.target panic=10", (NO_ROOT,)),
+        ("root=/dev/vda1 panic=10 panic=0", (NO_REBOOT,)),
+        ("root=/dev/vda1 panic=0 panic=-1", ()),
+        ("systemd.unit=pykexec-save.target systemd.unit=rescue.target", ()),
+        ("panic=", ()),
+    ],
+)
+def test_a_line_that_cannot_save_a_dump(text: str, warnings: tuple[str, ...]) -> None:
+    """Inherited or appended; the last word of a key counts."""
+    assert saving_warnings(capture_line(running(text), CAPTURE)) == warnings
+    request = LoadRequest(kind=ImageKind.CRASH, append=(text,))
+    line = capture_line(running(""), request)
+    assert saving_warnings(line) == warnings
+    assert capture_warnings(1, Estimate(()), line, ()) == warnings
 
 
 def test_no_key_is_spelled_with_a_hyphen() -> None:

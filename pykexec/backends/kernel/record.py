@@ -48,6 +48,8 @@ class LoadRecord:
     """The parts of the window that others use until the panic."""
     modules: tuple[str, ...] = ()
     """Releases whose modules are in its initrd, as far as they were read."""
+    warnings: tuple[str, ...] = ()
+    """What may keep the capture kernel from saving a dump."""
 
     @property
     def modules_match(self) -> bool | None:
@@ -78,6 +80,7 @@ class RecordDocument:
     movable: bool
     lent: tuple[Pair, ...]
     modules: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class RecordFile(StateFile[LoadRecord, RecordDocument]):
@@ -90,6 +93,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
         "movable": False,
         "lent": [],
         "modules": [],
+        "warnings": [],
     }
     bad = BadRecord
     remedy = "remove it, and unload both images: that gives their memory back"
@@ -110,6 +114,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             movable=value.movable,
             lent=tuple((span.start, span.end) for span in value.lent),
             modules=value.modules,
+            warnings=value.warnings,
         )
 
     def decode(self, found: RecordDocument) -> LoadRecord:
@@ -128,6 +133,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             movable=found.movable,
             lent=tuple(PhysRange(*span) for span in found.lent),
             modules=found.modules,
+            warnings=found.warnings,
         )
 
 

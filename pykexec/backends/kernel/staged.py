@@ -15,6 +15,7 @@ from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.errors import CheckFailed
 from pykexec.placement.bind import BoundPlan
+from pykexec.placement.capture import saving_warnings
 from pykexec.placement.plan import ByNormalPlan, PanicPlan
 from pykexec.purgatory import Region
 
@@ -126,4 +127,5 @@ def record_of(plan: ByNormalPlan, slot: Slot) -> LoadRecord:
         movable=frames.movable if frames else False,
         lent=frames.lent.ranges if frames else (),
         modules=plan.initrd.modules,
+        warnings=(*plan.initrd.warnings, *saving_warnings(plan.cmdline)),
     )

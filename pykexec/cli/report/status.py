@@ -40,6 +40,7 @@ class StagedReport:
             lent=spans(RangeSet(record.lent)),
             huge_pages=self.huge_pages,
             settle=record.settle,
+            warnings=record.warnings,
             problem=self.problem,
         )
 
@@ -54,6 +55,7 @@ class StagedReport:
             *lent_facts(record),
             ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
             *([("wait", f"{record.settle} s before anything is moved")] if record.settle else []),
+            *(("warning", text) for text in record.warnings),
             ("check", self.problem or "every address and every digest is as it was"),
         ]
 

@@ -37,6 +37,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         replace(RECORD, entry=0x1000, segments=segments),
         replace(RECORD, release="6.1.0", modules=("5.10", "6.1.0")),
         replace(RECORD, settle=10),
+        replace(RECORD, warnings=("there is no initrd",)),
     ):
         records.write(record)
         assert records.read() == record
