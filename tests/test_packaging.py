@@ -22,6 +22,7 @@ SOURCES = (
     "man",
     "completions",
     "systemd",
+    "capture",
     "module",
     "setup.cfg",
     "pyproject.toml",

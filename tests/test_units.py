@@ -171,8 +171,23 @@ def test_systemd_finds_the_services_confined(units: list[Path]) -> None:
             assert done.returncode == 0, done.stdout
 
 
-def test_the_hook_is_a_shell_script() -> None:
-    subprocess.run(["sh", "-n", str(UNITS / "zz-pykexec")], check=True)
+CAPTURE = ROOT / "capture"
+SCRIPTS = [UNITS / "zz-pykexec", *sorted(path for path in CAPTURE.rglob("*") if path.is_file())]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_hooks_are_shell_scripts(script: Path) -> None:
+    shell = script.read_text().partition("\n")[0].removeprefix("#!/bin/")
+    subprocess.run([shell, "-n", str(script)], check=True)
+
+
+@pytest.mark.skipif(Path("/proc/vmcore").exists(), reason="this is a capture kernel")
+@pytest.mark.parametrize("name", ["initramfs-top", "show-log"])
+def test_hooks_of_the_initrd_do_nothing_in_other_kernels(name: str) -> None:
+    """show-log would reset the machine."""
+    command = ["sh", str(CAPTURE / name)]
+    said = subprocess.run([*command, ""], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("", "")
 
 
 FAKES = {

@@ -10,7 +10,8 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ DISK_SIZE = 1 << 30  # bytes, sparse
 FORMAT = "3"  # change it if the same packages give another disk
 MERGED = ("bin", "sbin", "lib", "lib64")
 DEVICES = {"console": (5, 1), "null": (1, 3), "tty": (5, 0), "urandom": (1, 9), "zero": (1, 5)}
+CAPTURE = Path(__file__).resolve().parents[2] / "capture"
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 
 
@@ -39,12 +41,20 @@ class System:
     root: Path
     initrd: Path
 
-    def disk(self, folder: Path, extra: Tree | None = None) -> Path:
-        """Make an ext4 disk in `folder` for one guest, with further files."""
+    def disk(
+        self,
+        folder: Path,
+        extra: Tree | None = None,
+        prepare: Callable[[Path], object] | None = None,
+    ) -> Path:
+        """Make an ext4 disk in `folder` for one guest, with further files. `prepare` gets the
+        folder that becomes the disk, with all of them."""
         root, disk = folder / "root", folder / "debian.img"
         sh("cp", "-a", self.root, root, why="no room for a disk")
         for name, entry in extra.entries.items() if extra else ():
             put(root / name, entry.mode, entry.contents)
+        if prepare:
+            prepare(root)
         disk.touch()
         os.truncate(disk, DISK_SIZE)
         words = ("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", root, disk)
@@ -151,16 +161,32 @@ def capture_initrd(kernel: Kernel, root: Path) -> None:
     configured = root / "etc/initramfs-tools"
     (configured / "conf.d/modules").write_text("MODULES=list\n")
     (configured / "modules").write_text("".join(f"{name}\n" for name in DISK_MODULES))
-    config = root / f"boot/config-{kernel.release}"
-    known = config.exists()
-    if not known:  # mkinitramfs reads the compression from it
-        config.write_text("CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n")
-    inside(root, "/etc/kernel/postinst.d/kdump-tools", kernel.release)
-    if not known:
-        config.unlink()
-    # The links that its service creates before it loads.
+    with kernel_config(kernel, root):
+        inside(root, "/etc/kernel/postinst.d/kdump-tools", kernel.release)
+    # The links that its service makes before it loads.
     for name, target in (("vmlinuz", "/boot/vmlinuz"), ("initrd.img", "initrd.img")):
         (root / "var/lib/kdump" / name).symlink_to(f"{target}-{kernel.release}")
+
+
+def pykexec_initrd(kernel: Kernel, root: Path) -> Path:
+    """Make the initrd of pykexec by the script that is shipped, and give its path."""
+    shutil.copytree(CAPTURE, root / "usr/share/pykexec/capture")
+    script = "/usr/share/pykexec/capture/make-initrd"
+    with kernel_config(kernel, root):
+        inside(root, "/usr/bin/env", "PYKEXEC_MODULES=list", script, kernel.release)
+    return root / f"var/lib/pykexec/initrd.img-{kernel.release}"
+
+
+@contextmanager
+def kernel_config(kernel: Kernel, root: Path) -> Iterator[None]:
+    """mkinitramfs asks it for the compression; newer packages come without."""
+    config = root / f"boot/config-{kernel.release}"
+    known = config.exists()
+    if not known:
+        config.write_text("CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n")
+    yield
+    if not known:
+        config.unlink()
 
 
 def inside(root: Path, *words: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .machine import NO_STATUS, Machine, Result
 from .product import PYKEXEC, site
 from .python import compile_tree
 from .supplies import Kernel, qemu
-from .system import LABEL, debian_system
+from .system import LABEL, debian_system, pykexec_initrd
 from .test_service import UNITS
 
 CAPTURE_APPEND = (
@@ -33,7 +34,7 @@ CAPTURE_APPEND = (
 OLD = [f"pykexec-2020010{day}T000000Z" for day in range(1, 5)]
 FOREIGN = "202001010000"
 FIRST = f"""
-    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd --append "{CAPTURE_APPEND}" \\
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd --append "{{append}}" \\
         --crash-by-normal --backend kernel --json > /out/plan.json
     for name in modules kallsyms; do cat /proc/$name > /out/$name; done
     cat /proc/[0-9]*/stat > /out/stats
@@ -112,13 +113,26 @@ def installed(configuration: str = CONFIGURATION) -> Tree:
 def crashed(vm: VM, folder: Path, tree: Tree) -> Saved:
     """Panic, capture and reset; then the system on the disk is booted until it powers off."""
     system = debian_system(vm.kernel)
-    disk = system.disk(folder, tree)
+    initrd = folder / "initrd"
+    disk = system.disk(
+        folder, tree, lambda root: shutil.copy(pykexec_initrd(vm.kernel, root), initrd)
+    )
+    result = panic(vm, initrd, disk)
+    next_boot = boot(vm.kernel, system.initrd, disk, folder / "next")
+    for name in ("/lab", "/var/crash"):
+        sh("debugfs", "-R", f"rdump {name} {folder}", disk, why="the disk cannot be read")
+    disk.unlink()
+    return Saved(result, next_boot, folder / "crash", folder / "lab")
+
+
+def panic(vm: VM, initrd: Path, disk: Path, append: str = CAPTURE_APPEND) -> Result:
+    """Load, panic, capture and reset."""
     files: dict[str, bytes | str | Path] = {
         "/boot/vmlinuz": vm.kernel.image,
-        "/boot/initrd": system.initrd,
+        "/boot/initrd": initrd,
     }
-    result = vm.run(
-        FIRST,
+    return vm.run(
+        FIRST.replace("{append}", append),
         append="crashkernel=64K",
         mem_mib=1024,
         smp=2,
@@ -128,11 +142,6 @@ def crashed(vm: VM, folder: Path, tree: Tree) -> Saved:
         disks=[disk],
         timeout_s=600,
     ).expect(NO_STATUS)
-    next_boot = boot(vm.kernel, system.initrd, disk, folder / "next")
-    for name in ("/lab", "/var/crash"):
-        sh("debugfs", "-R", f"rdump {name} {folder}", disk, why="the disk cannot be read")
-    disk.unlink()
-    return Saved(result, next_boot, folder / "crash", folder / "lab")
 
 
 def boot(kernel: Kernel, initrd: Path, disk: Path, folder: Path) -> Result:
