@@ -10,7 +10,7 @@ from pykexec.cli.output import Output
 from pykexec.cli.report.saved import SavedListReport, announcement
 from pykexec.documents.codec import encode
 from pykexec.errors import CheckFailed
-from pykexec.flows.save.saved import ARMED, REPORTED, all_saved, listed
+from pykexec.flows.save import saved
 from pykexec.flows.save.settings import read_settings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run(announce: bool, config: Path | None, as_json: bool, verbose: int) -> int
     output = Output(as_json, verbose)
     settings, faults = read_settings(config)
     output.warn(fault.message for fault in faults)
-    found = all_saved(settings, announce)
+    found = saved.all_saved(settings, announce)
     output.show(SavedListReport(found))
     if announce and (found.dumps or found.lost):
         tell(found, settings, output.warn)
@@ -44,5 +44,5 @@ def tell(found: SavedDumps, settings: SaveSettings, warn: Callable[[list[str]], 
             call()
         except StepFailed as error:
             warn([error.message])
-    remember(REPORTED, [dump.name for dump in listed(found.folder)])
-    forget(ARMED)
+    remember(saved.REPORTED, [dump.name for dump in saved.listed(found.folder)])
+    forget(saved.ARMED)

@@ -1,0 +1,107 @@
+"""`save` and `saved` as their user sees them, on a dump that is built here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pykexec.flows.save import saved as flow
+from tests.builders import write
+from tests.cli.conftest import Run, RunJson
+from tests.dump.kernel import Kernel
+
+IDENTITY = "44444444-5555"
+
+
+@pytest.fixture(autouse=True)
+def _no_makedumpfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the built dump is copied; a real makedumpfile finds too little in it."""
+    which = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda name: None if name in {"makedumpfile", "wall"} else which(name)
+    )
+
+
+@pytest.fixture
+def state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the machine remembers from boot to boot."""
+    found = folder / "state"
+    found.mkdir()
+    write(found, "boot_id", f"{IDENTITY}\n".encode())
+    for name, file in (("ARMED", "armed"), ("REPORTED", "reported"), ("BOOT_ID", "boot_id")):
+        monkeypatch.setattr(flow, name, str(found / file))
+    return found
+
+
+@pytest.fixture
+def conf(folder: Path, state: Path) -> Path:
+    write(folder, "vmcore", Kernel().elf())
+    text = f"SAVE_FOLDER={folder}/crash\nSAVE_FREE=0\nSAVE_HOOK=sh -c 'cat > {folder}/hook'\n"
+    return write(folder, "conf", text.encode())
+
+
+def test_outside_of_a_capture_kernel_nothing_is_done(run: Run, conf: Path) -> None:
+    if Path("/proc/vmcore").exists():
+        pytest.skip("this is a capture kernel")
+    said = run("save", "--config", str(conf), status=2).stderr
+    assert "there is no /proc/vmcore: this is not a capture kernel" in said
+
+
+def test_a_dump_is_saved_and_listed(run: Run, run_json: RunJson, conf: Path) -> None:
+    done = run_json("save", "--vmcore", "vmcore", "--config", str(conf))
+    assert done["complete"]
+    page = run("saved", "--config", str(conf)).stdout
+    assert all(word in page for word in (done["folder"], "complete", "6.1.0-built", "built"))
+    listed = run_json("saved", "--config", str(conf))
+    assert [item["name"] for item in listed["dumps"]] == [done["name"]]
+    assert listed["dumps"][0]["status"]["reason"] == "built"
+
+
+def test_what_is_not_complete_is_exit_status_3(run: Run, conf: Path) -> None:
+    conf.write_text(conf.read_text() + "SAVE_FREE=900000G\n")
+    page = run("save", "--vmcore", "vmcore", "--config", str(conf), status=3).stdout
+    assert "the capture is not complete" in page
+    assert "MiB are free" in page
+
+
+def test_faults_of_the_configuration_are_named(run: Run, run_json: RunJson, conf: Path) -> None:
+    conf.write_text(conf.read_text() + "SAVE_KEEP=many\nSAVE_IT=1\n")
+    done = run_json("save", "--vmcore", "vmcore", "--config", str(conf))
+    assert done["complete"]
+    assert done["problems"] == [
+        "SAVE_KEEP=many: expected a number from 1 to 1000",
+        "SAVE_IT: unknown key",
+    ]
+    assert "SAVE_IT: unknown key" in run("saved", "--config", str(conf)).stderr
+
+
+def test_each_dump_is_announced_once(run: Run, folder: Path, conf: Path) -> None:
+    run("save", "--vmcore", "vmcore", "--config", str(conf))
+    assert "complete" in run("saved", "--announce", "--config", str(conf)).stdout
+    assert json.loads((folder / "hook").read_text())["dumps"][0]["complete"]
+    (folder / "hook").unlink()
+    assert "no saved dump" in run("saved", "--announce", "--config", str(conf)).stdout
+    assert not (folder / "hook").exists()
+
+
+def test_a_loss_is_announced_once(run: Run, folder: Path, state: Path, conf: Path) -> None:
+    write(state, "armed", b"another\n")
+    page = run("saved", "--announce", "--config", str(conf), status=3).stdout
+    assert "and no dump was saved" in " ".join(page.split())
+    assert json.loads((folder / "hook").read_text())["lost"]
+    run("saved", "--announce", "--config", str(conf))
+
+
+def test_armed_in_this_boot_is_no_loss(run: Run, state: Path, conf: Path) -> None:
+    write(state, "armed", f"{IDENTITY}\n".encode())
+    run("saved", "--config", str(conf))
+
+
+def test_a_hook_that_fails_is_a_warning(run: Run, state: Path, conf: Path) -> None:
+    write(state, "armed", b"another\n")
+    conf.write_text(conf.read_text() + "SAVE_HOOK=false\n")
+    said = run("saved", "--announce", "--config", str(conf), status=3).stderr
+    assert "warning: false failed with exit status 1" in said
