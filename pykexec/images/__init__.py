@@ -7,7 +7,7 @@
 a file's parts with `elf_file`, `elf_parts`, `pe`, `compression` and its `codecs`, and return a
 `kernel_image`. `contents` are bytes that are streamed rather than held in memory; `digest_ahead`
 computes their digest in the background; `initrd` looks into an initrd, by its `cpio` headers;
-`initrd_check` finds what is wrong with one, with `stream_end` for compressed ones; `zero_page`
-reads a captured one; `module_file` has the bytes of a multiboot module; `unwrapped` is a bzImage
-for kexec_file_load(2).
+`initrd_check` finds what is wrong with one, with `stream_end` for compressed ones, and
+`initrd_size` how large it will be; `zero_page` reads a captured one; `module_file` has the bytes of
+a multiboot module; `unwrapped` is a bzImage for kexec_file_load(2).
 """

@@ -5,18 +5,20 @@ An estimate warns; it never refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
+from pykexec.images.initrd_size import unpacked_size
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import MIB, align_up
 from pykexec.placement.capture_words import word_costs
 
-INITRD_FACTOR = 3
-"""Packed, unpacked, and the working memory of what runs from it; kdump-utils counts the same."""
-WORKING_MEMORY = 64 * MIB
-"""Slab, per-CPU areas, page cache and one dump process; seen: 40 to 60 MiB on cloud kernels."""
+WORKING_MEMORY = 48 * MIB
+"""Slab, per-CPU areas, page cache and one dump process. `rehearse --least` found 34 MiB with a
+reader in Python."""
+WHOLE_PAGES = 1.05
+"""What unpacked files take for each of their bytes: the last page of each is not full."""
 ROUND_TO = 16 * MIB
 
 
@@ -40,20 +42,29 @@ class Estimate:
         return align_up(sum(term.size for term in self.terms), ROUND_TO)
 
 
-def crash_size(image: KernelImage, initrd: Contents | None, append: Iterable[str] = ()) -> Estimate:
+def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str] = ()) -> Estimate:
     """The memory of a capture kernel that boots to user space and writes a dump, and that of the
     words in `append` which allocate at boot."""
     packed = initrd.size if initrd else 0
+    unpacked = round(WHOLE_PAGES * unpacked_size(initrd)) if initrd else 0
     words = [Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size]
     return Estimate(
         (
             Term("kernel", image.linux.init_size, "init_size of the image"),
-            Term(
-                "initrd",
-                INITRD_FACTOR * packed,
-                "three times the file size: packed, unpacked, used",
-            ),
-            Term("working memory", WORKING_MEMORY, "slab, per-CPU areas, page cache, the dump"),
+            Term("initrd, packed", packed, "the file"),
+            Term("initrd, unpacked", unpacked, "by its headers, or as large as is usual"),
+            working_memory(unpacked, append),
             *words,
         )
     )
+
+
+def working_memory(unpacked: int, append: Sequence[str]) -> Term:
+    """As much again as the initrd has unpacked, if its files are in a tmpfs: that may take half of
+    the memory (mm/shmem.c:shmem_default_max_blocks). With root= they are in a ramfs, which has no
+    limit (init/do_mounts.c:init_rootfs)."""
+    has_root = any(word.startswith("root=") for text in append for word in text.split())
+    if unpacked > WORKING_MEMORY and not has_root:
+        return Term("working memory", unpacked, "a tmpfs takes no more than half of the memory")
+    why = "slab, per-CPU areas, page cache, the dump"
+    return Term("working memory", WORKING_MEMORY, why)

@@ -10,7 +10,7 @@ from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import CheckFailed, DoesNotFit, KexecError
 from pykexec.flows.rehearse.qemu import NoDump, QemuStage, capture_initrd, rehearse_in_qemu
 from pykexec.flows.rehearse.simulated import Progress
-from pykexec.images.contents import Built
+from pykexec.images.compression import spooled
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import align_down, align_up
@@ -76,7 +76,8 @@ def least_window(
     """At most BOOTS rehearsals. Raises NoWindow, and what the load is refused with in a window that
     is larger than every one that was enough."""
     image = identify(kernel, image_type, request.profile)
-    initrd = Built(capture_initrd(request.initrd))
+    file = spooled("initrd", iter([capture_initrd(request.initrd)]))
+    initrd = file.span(0, file.size)
     guess = crash_size(image, initrd, request.append).size
     tries: list[Try] = []
 

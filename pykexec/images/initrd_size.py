@@ -1,0 +1,134 @@
+"""How large an initrd is once the kernel has unpacked it, without unpacking it: by the headers of
+plain archives, and by what a compressed stream says of its size.
+
+Nothing depends on this but an estimate: a stream that lies makes a bad one.
+"""
+
+from __future__ import annotations
+
+from pykexec.images.codecs import (
+    GZIP_MAGIC,
+    HEAD_SIZE,
+    LZ4_BLOCK,
+    LZ4_LEGACY_MAGIC,
+    ZSTD_MAGIC,
+    Codec,
+    codec_of,
+)
+from pykexec.images.contents import Contents, OpenFile
+from pykexec.images.cpio import NEWC_MAGICS, NotAnInitrd
+from pykexec.images.initrd import after_padding, cpio_end
+from pykexec.images.initrd_check import files_of
+from pykexec.images.stream_end import (
+    ZSTD_COMPRESSED,
+    ZSTD_DICTIONARY,
+    ZSTD_RLE,
+    ZSTD_SKIPPABLE,
+    Bytes,
+    CutOff,
+)
+
+USUAL_RATIO = {"gzip": 3.0, "zstd": 3.5, "xz": 4.5, "lzma": 4.5, "bzip2": 3.5}
+"""Of an initrd of programs and modules, for streams that say nothing of their size."""
+OTHER_RATIO = 2.5
+RATIO_MAX = 20
+"""What more is said is not believed."""
+ZSTD_BLOCK = 128 << 10
+"""The most bytes that a block holds; an encoder fills all but the last, if it does not split."""
+
+
+def unpacked_size(initrd: Contents) -> int:
+    """Bytes of all archives. Raises UnreadableFile."""
+    files = list(files_of(initrd))
+    other = initrd.size - sum(file.size for file in files)
+    return sum(map(file_size, files)) + max(0, round(other * OTHER_RATIO))
+
+
+def file_size(file: OpenFile) -> int:
+    """Of one file; what is no archive counts as it is."""
+    total, at = 0, 0
+    try:
+        while (at := after_padding(file, at)) < file.size:
+            head = file.read(at, min(HEAD_SIZE, file.size - at))
+            if head.startswith(NEWC_MAGICS):
+                end, _ = cpio_end(file, at)
+                total, at = total + end - at, end
+            elif codec := codec_of(head):
+                return total + stream_size(file, at, codec)
+            else:
+                break
+    except NotAnInitrd:
+        pass
+    return total + file.size - at
+
+
+def stream_size(file: OpenFile, at: int, codec: Codec) -> int:
+    """Of the compressed archive at the offset `at`, which is taken for the last one."""
+    packed = file.size - at
+    try:
+        said = said_size(file, at, codec)
+    except CutOff:
+        said = None
+    if said is None:
+        return round(packed * USUAL_RATIO.get(codec.name, OTHER_RATIO))
+    return min(said, packed * RATIO_MAX)
+
+
+def said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
+    """What the stream itself tells. Raises CutOff."""
+    if codec.magic == GZIP_MAGIC:
+        packed = file.size - at
+        said = Bytes(file).number(max(at, file.size - 4), 4)
+        return said if packed // 2 < said <= packed * RATIO_MAX else None
+    if codec.magic == ZSTD_MAGIC:
+        return zstd(Bytes(file), at)
+    if codec.magic == LZ4_LEGACY_MAGIC:
+        return lz4_legacy(Bytes(file), at)
+    return None
+
+
+def zstd(data: Bytes, at: int) -> int:
+    """Of all frames: their content size where they have one, else that of their blocks."""
+    total = 0
+    while data.left(at) >= 4:
+        magic = data.number(at, 4)
+        if magic in ZSTD_SKIPPABLE:
+            at = data.skip(at + 8, data.number(at + 4, 4))
+        elif magic == int.from_bytes(ZSTD_MAGIC, "little"):
+            at, size = zstd_frame(data, at + 4)
+            total += size
+        else:
+            break
+    return total
+
+
+def zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
+    """Where the frame ends, and its unpacked size (RFC 8878, 3.1.1)."""
+    descriptor = data.number(at, 1)
+    single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
+    field = (single, 2, 4, 8)[descriptor >> 6]
+    size_at = data.skip(at + 1, (0 if single else 1) + ZSTD_DICTIONARY[descriptor & 3])
+    said = data.number(size_at, field) + (256 if field == 2 else 0) if field else None
+    at, total, last = data.skip(size_at, field), 0, 0
+    while not last:
+        header = data.number(at, 3)
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        if kind > ZSTD_COMPRESSED:
+            raise CutOff  # not a block but something else
+        total += ZSTD_BLOCK if kind == ZSTD_COMPRESSED else size
+        at = data.skip(at + 3, 1 if kind == ZSTD_RLE else size)
+    return data.skip(at, 4 * checksum), total if said is None else said
+
+
+def lz4_legacy(data: Bytes, at: int) -> int:
+    """Each block holds LZ4_BLOCK bytes but the last, which counts as a half."""
+    blocks = 0
+    while data.left(at) >= 4:
+        size = data.number(at, 4)
+        if size == int.from_bytes(LZ4_LEGACY_MAGIC, "little"):
+            at += 4
+        elif not size:
+            break
+        else:
+            at, blocks = data.skip(at + 4, size), blocks + 1
+    return blocks * LZ4_BLOCK - LZ4_BLOCK // 2 if blocks else 0
