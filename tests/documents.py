@@ -1,7 +1,7 @@
 """Validates every JSON document that a test produces against its shipped schema.
 
-`watch` is called once for the whole suite: it checks what this process encodes, and what child
-processes print. `check_files` is for documents that a guest wrote.
+`watch` is called once for the whole suite: it checks what this process encodes, by mashumaro and by
+hand, and what child processes print. `check_files` is for documents that a guest wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 import pykexec
-from pykexec.documents import codec
+from pykexec.documents import by_hand, by_mashumaro, codec
 from pykexec.documents.base import Document
 
 SCHEMAS = Path(pykexec.__file__).parent / "schemas"
@@ -76,6 +76,7 @@ def checked_encode(encode: Callable[[Document], str]) -> Callable[[Document], st
     def checked(document: Document) -> str:
         text = encode(document)
         validate(json.loads(text))
+        assert by_hand.write(document) == by_mashumaro.write(document), "without mashumaro"
         return text
 
     return checked

@@ -180,13 +180,22 @@ def error_kinds() -> dict[str, ErrorKind]:
     """All codes with the first paragraph of their class; imports every module."""
     for module in walk_packages(pykexec.__path__, "pykexec."):
         if not module.name.startswith(("pykexec.cli", "pykexec.__main__")):
-            import_module(module.name)
+            import_if_possible(module.name)
     kinds: dict[str, ErrorKind] = {}
     for kind in subclasses(KexecError):
         meaning = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
         if "code" in vars(kind):
             kinds[kind.code] = ErrorKind(kind.code, meaning, kind.exit_status)
     return dict(sorted(kinds.items()))
+
+
+def import_if_possible(name: str) -> None:
+    """A module of ours that needs an optional package defines no error."""
+    try:
+        import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == pykexec.__name__:
+            raise
 
 
 def subclasses(kind: type[KexecError]) -> Iterator[type[KexecError]]:

@@ -1,0 +1,203 @@
+"""Documents to JSON's own types and back with the standard library alone, for an installation
+without mashumaro (Debian 12 has no package of it). What it accepts is what by_mashumaro accepts;
+a test compares them."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+from collections.abc import Callable
+from functools import cache
+from reprlib import repr as short
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pykexec.documents.base import HEX, Choice, Number, Text, hex_number, text, truth, whole
+
+Convert = Callable[[Any], Any]
+SIMPLE: dict[object, Convert] = {int: whole, str: text, bool: truth}
+
+
+def read(kind: Any, found: dict[str, Any]) -> Any:
+    """A value of the dataclass `kind`. Raises ValueError with the place in its text."""
+    try:
+        return reader(kind)(found)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def write(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, without those that have their default."""
+    kind: Any = type(value)
+    found: dict[str, Any] = writer(kind)(value)
+    return found
+
+
+@cache
+def reader(kind: Any) -> Convert:
+    """Checks what JSON had, and converts it. It raises TypeError, ValueError."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        rule = get_args(kind)[1]
+        if rule is HEX:
+            return hex_number
+        return rule.check if isinstance(rule, Choice | Number | Text) else reader(kind.__origin__)
+    if origin is Literal:
+        return one_of(get_args(kind))
+    if origin in (Union, types.UnionType):
+        return any_of(get_args(kind))
+    if origin is tuple:
+        return read_tuple(get_args(kind))
+    if origin is dict:
+        return read_dict(reader(get_args(kind)[1]))
+    if dataclasses.is_dataclass(kind):
+        return read_object(kind)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind
+    return SIMPLE.get(kind, unchanged)
+
+
+@cache
+def writer(kind: Any) -> Convert:
+    """What JSON has of a value of this kind."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return hex if get_args(kind)[1] is HEX else writer(kind.__origin__)
+    if origin in (Union, types.UnionType):
+        return write_union(tuple(item for item in get_args(kind) if item is not type(None)))
+    if origin is tuple:
+        return write_tuple(get_args(kind))
+    if origin is dict:
+        inner = writer(get_args(kind)[1])
+        return lambda value: {name: inner(item) for name, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return write_object(kind)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return lambda value: value.value
+    return unchanged
+
+
+def unchanged(found: object) -> object:
+    return found
+
+
+def one_of(values: tuple[object, ...]) -> Convert:
+    def convert(found: object) -> object:
+        if not any(type(found) is type(value) and found == value for value in values):
+            raise ValueError(f"expected one of {values}, found {short(found)}")
+        return found
+
+    return convert
+
+
+def any_of(kinds: tuple[Any, ...]) -> Convert:
+    """The first kind that takes it."""
+    readers = [reader(kind) for kind in kinds if kind is not type(None)]
+
+    def convert(found: object) -> object:
+        if found is None and type(None) in kinds:
+            return None
+        for attempt in readers:
+            try:
+                return attempt(found)
+            except (TypeError, ValueError) as error:
+                last = error
+        raise last if len(readers) == 1 else ValueError(f"found {short(found)}")
+
+    return convert
+
+
+def a_list(found: object) -> list[object]:
+    if not isinstance(found, list):
+        raise TypeError(f"expected a list, found {short(found)}")
+    return found
+
+
+def read_tuple(kinds: tuple[Any, ...]) -> Convert:
+    """tuple[X, ...], or one of a fixed length."""
+    if kinds[-1] is Ellipsis:
+        item = reader(kinds[0])
+        return lambda found: tuple(map(item, a_list(found)))
+    readers = [reader(kind) for kind in kinds]
+
+    def convert(found: object) -> object:
+        if len(a_list(found)) != len(readers):
+            raise ValueError(f"expected a list of {len(readers)}, found {short(found)}")
+        return tuple(attempt(value) for attempt, value in zip(readers, a_list(found), strict=True))
+
+    return convert
+
+
+def read_dict(item: Convert) -> Convert:
+    return lambda found: {text(name): item(value) for name, value in an_object(found).items()}
+
+
+def an_object(found: object) -> dict[str, object]:
+    if not isinstance(found, dict):
+        raise TypeError(f"expected an object, found {short(found)}")
+    return found
+
+
+def read_object(kind: Any) -> Convert:
+    """A dataclass; keys that it does not know are passed over."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields = [(item.name, reader(hints[item.name]), item) for item in dataclasses.fields(kind)]
+
+    def convert(found: object) -> object:
+        given, values = an_object(found), {}
+        for name, attempt, field in fields:
+            if name in given:
+                try:
+                    values[name] = attempt(given[name])
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{name}: {error}") from error
+            elif default_of(field) is dataclasses.MISSING:
+                raise ValueError(f"{name}: missing")
+        return kind(**values)
+
+    return convert
+
+
+def write_object(kind: Any) -> Convert:
+    """Its fields, changed by __post_serialize__ where the class has that."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields = [
+        (item.name, writer(hints[item.name]), default_of(item)) for item in dataclasses.fields(kind)
+    ]
+    last = getattr(kind, "__post_serialize__", None)
+
+    def convert(value: Any) -> dict[str, Any]:
+        found = {}
+        for name, convert_field, default in fields:
+            item = getattr(value, name)
+            if default is dataclasses.MISSING or item != default:
+                found[name] = convert_field(item)
+        return last(value, found) if last else found
+
+    return convert
+
+
+def default_of(field: dataclasses.Field[Any]) -> object:
+    """MISSING without one."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def write_tuple(kinds: tuple[Any, ...]) -> Convert:
+    if kinds[-1] is Ellipsis:
+        item = writer(kinds[0])
+        return lambda value: list(map(item, value))
+    writers = [writer(kind) for kind in kinds]
+    return lambda value: [put(item) for put, item in zip(writers, value, strict=True)]
+
+
+def write_union(kinds: tuple[Any, ...]) -> Convert:
+    """By the value's own class, where there are several kinds beside None."""
+
+    def convert(value: Any) -> Any:
+        kind: Any = only or type(value)
+        return None if value is None else writer(kind)(value)
+
+    only = kinds[0] if len(kinds) == 1 else None
+    return convert

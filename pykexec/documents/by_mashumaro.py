@@ -1,0 +1,111 @@
+"""Documents to JSON's own types and back by mashumaro, which compiles a function for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from reprlib import repr as short
+from typing import Any
+
+from mashumaro.codecs.basic import BasicDecoder, BasicEncoder
+from mashumaro.dialect import Dialect
+from mashumaro.exceptions import InvalidFieldValue, MissingField
+from mashumaro.helper import pass_through
+
+from pykexec.documents.base import (
+    BACKEND,
+    COUNT,
+    SHA256,
+    BackendName,
+    Count,
+    Hex,
+    Sha256,
+    hex_number,
+    text,
+    truth,
+    whole,
+)
+
+
+class Strict(Dialect):
+    """A truth value is no number and a number no text: mashumaro would convert the one into the
+    other. Fields with their default are left out."""
+
+    omit_default = True
+    no_copy_collections = (list, dict)
+    serialization_strategy = {  # noqa: RUF012  the base class has it so
+        Hex: {"serialize": hex, "deserialize": hex_number},
+        Count: {"serialize": pass_through, "deserialize": COUNT.check},
+        Sha256: {"serialize": pass_through, "deserialize": SHA256.check},
+        BackendName: {"serialize": pass_through, "deserialize": BACKEND.check},
+        int: {"serialize": pass_through, "deserialize": whole},
+        str: {"serialize": pass_through, "deserialize": text},
+        bool: {"serialize": pass_through, "deserialize": truth},
+    }
+
+
+@cache
+def encoder(kind: type[Any]) -> BasicEncoder[Any]:
+    return BasicEncoder(kind, default_dialect=Strict)
+
+
+@cache
+def decoder(kind: type[Any]) -> BasicDecoder[Any]:
+    return BasicDecoder(kind, default_dialect=Strict)
+
+
+def write(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, without those that have their default."""
+    kind: Any = type(value)
+    found: dict[str, Any] = encoder(kind).encode(value)
+    return found
+
+
+def read(kind: Any, found: dict[str, Any]) -> Any:
+    """A value of the dataclass `kind`. Raises ValueError with the place in its text."""
+    try:
+        value = decoder(kind).decode(found)
+    except (InvalidFieldValue, MissingField) as error:
+        raise ValueError(reason(error)) from error
+    for name, again in encoder(kind).encode(value).items():
+        if not as_written(found[name], again):
+            raise ValueError(f"{name}: expected a list, found {short(found[name])}")
+    return value
+
+
+def as_written(found: object, again: object) -> bool:
+    """Whether what was read is written like this, but for unknown keys. mashumaro takes an object
+    for an empty list, and passes over a third value of a pair."""
+    if isinstance(again, dict):
+        return isinstance(found, dict) and all(
+            as_written(found.get(name), item) for name, item in again.items()
+        )
+    if isinstance(again, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(again)
+            and all(map(as_written, found, again))
+        )
+    return found == again
+
+
+def reason(error: BaseException) -> str:
+    """ "window: start: expected text, found 3", from the errors that led to one another."""
+    path: list[str] = []
+    inner, what = error, ""
+    for fault in chain(error):
+        if isinstance(fault, MissingField):
+            return ": ".join([*path, fault.field_name, "missing"])
+        if isinstance(fault, InvalidFieldValue):
+            path.append(fault.field_name)
+            what = f"expected {fault.field_type_name}, found {short(fault.field_value)}"
+        inner = fault
+    own = str(inner)
+    return ": ".join([*path, own if own.startswith("expected") else what])
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it was raised for, outermost first."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,106 @@
+"""The single file: it runs with another Python and nothing else, and is always the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import pykexec
+
+from .builders import make_bzimage
+
+ROOT = Path(__file__).resolve().parents[1]
+DISTRIBUTIONS = (
+    *("click", "construct", "mashumaro", "markdown-it-py", "mdurl", "pyelftools", "pygments"),
+    *("rich", "typing-extensions"),
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pykexec needs, as it is installed for these tests: without network access."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name in DISTRIBUTIONS:
+        for file in metadata.files(name) or ():
+            source = Path(str(file.locate()))
+            if ".." not in file.parts and source.is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, folder / file)
+    return folder
+
+
+def build(output: Path, packages: Path) -> Path:
+    command = [sys.executable, str(ROOT / "scripts/build-pyz"), "--output", str(output)]
+    done = subprocess.run([*command, "--packages", str(packages)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+@pytest.fixture(scope="module")
+def pyz(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("pyz") / "pykexec.pyz", packages)
+
+
+def run(file: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Without anything that is installed: -S leaves site-packages out."""
+    return subprocess.run(
+        [sys.executable, "-S", "-E", "-P", str(file), *words],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_it_runs_alone(pyz: Path, tmp_path: Path) -> None:
+    done = run(pyz, tmp_path, "--version")
+    assert (done.stdout, done.stderr) == (f"pykexec {pykexec.__version__}\n", "")
+    assert os.access(pyz, os.X_OK)
+    assert pyz.read_bytes().startswith(b"#!/usr/bin/env python3\n")
+
+
+def test_a_whole_rehearsal(pyz: Path, tmp_path: Path) -> None:
+    """With the stub, which is package data."""
+    (tmp_path / "vmlinuz").write_bytes(make_bzimage())
+    words = ["rehearse", "vmlinuz", "--memory", "128M", "--crash-size", "32M", "--json"]
+    done = run(pyz, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["good"] is True
+
+
+def test_every_error_is_explained(pyz: Path, tmp_path: Path) -> None:
+    """Which imports every module."""
+    done = run(pyz, tmp_path, "explain", "no-dump")
+    assert done.returncode == 0, done.stderr
+
+
+def test_by_another_name_it_is_another_command(pyz: Path, tmp_path: Path) -> None:
+    link = tmp_path / "pykexec-kexec"
+    link.symlink_to(pyz)
+    assert run(link, tmp_path, "--version").stdout.startswith("kexec-tools ")
+
+
+def test_it_is_always_the_same(pyz: Path, packages: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "again.pyz", packages)
+    assert again.read_bytes() == pyz.read_bytes()
+
+
+def test_native_code_is_refused(packages: Path, tmp_path: Path) -> None:
+    shutil.copytree(packages, tmp_path / "native")
+    (tmp_path / "native/click/fast.so").write_bytes(b"\x7fELF")
+    command = [sys.executable, str(ROOT / "scripts/build-pyz"), "--output", str(tmp_path / "x")]
+    done = subprocess.run(
+        [*command, "--packages", str(tmp_path / "native")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "not pure Python: click/fast.so" in done.stderr
+    assert not (tmp_path / "x").exists()
