@@ -129,6 +129,7 @@ def test_wheel(wheel: Path) -> None:
         "pykexec/module/dkms.conf",
         "pykexec/module/LICENSE",
         "bash-completion/completions/pykexec",
+        "bash-completion/completions/pykexec-kexec",
         "zsh/site-functions/_pykexec",
         "fish/vendor_completions.d/pykexec.fish",
     ):
