@@ -6,6 +6,8 @@ TYPE_CHECKING = False  # not from typing: `pykexec-vmcore-dmesg` must start quic
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pykexec.remedies import Advice, Terms
+
 
 def printable(text: str) -> str:
     """Text as one line that is safe for a terminal: control characters are escaped."""
@@ -19,7 +21,8 @@ def escaped(char: str) -> str:
 
 
 class KexecError(Exception):
-    """One line in lower case that names the object; `hint` is the remedy.
+    """One line in lower case that names the object; `remedy` is what would help, and `hint` the
+    same in the names of the Python interface.
 
     Both may quote text from a file: control characters are escaped here, for all messages.
     `details` are further lines, which are shown with -v and in JSON. `code` is the stable name in
@@ -29,23 +32,32 @@ class KexecError(Exception):
 
     code = "failed"
     exit_status = 1
-    usual_hint: str | None = None
+    usual_hint: Advice | None = None
     """The remedy for all errors of a class; a `hint` argument takes precedence."""
 
     def __init__(
         self,
         message: str,
         *,
-        hint: str | None = None,
+        hint: Advice | None = None,
         details: Sequence[str] = (),
         **facts: object,
     ) -> None:
         self.message = printable(message)
         super().__init__(self.message)
-        hint = hint or self.usual_hint
-        self.hint = printable(hint) if hint else None
+        self.remedy = hint or self.usual_hint
         self.details = tuple(map(printable, details))
         self.facts = facts
+
+    @property
+    def hint(self) -> str | None:
+        return printable(str(self.remedy)) if self.remedy else None
+
+    def hint_in(self, terms: Terms) -> str | None:
+        """The remedy as a program words it that has these words for wishes."""
+        from pykexec.remedies import advised
+
+        return printable(advised(self.remedy, terms)) if self.remedy else None
 
     def __getattr__(self, name: str) -> object:
         try:

@@ -16,6 +16,7 @@ from pykexec.memory.assumed import assumed_map
 from pykexec.memory.blocks import MemoryBlocks
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.remedies import Advice, Use, Wish, any_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,13 @@ class Unknown:
 
 NOT_READ = Unknown("not read")
 Fact = TypeVar("Fact")
+NEEDS_ROOT = any_of(
+    "run as root", Use(Wish.MACHINE, "DIR"), Use(Wish.ROOT, "FILE of a captured machine")
+)
 
 
 def known(
-    fact: Fact | Unknown, what: str, hint: str = "run pykexec doctor to see what can be read"
+    fact: Fact | Unknown, what: str, hint: Advice = "run pykexec doctor to see what can be read"
 ) -> Fact:
     """The fact. Raises NotSupported with `what` and the reason if it is unknown."""
     if isinstance(fact, Unknown):
@@ -323,7 +327,7 @@ class Machine:
         return known(
             self.memory_map,
             f"the memory map of {self.name}",
-            "run as root, or use --machine DIR or --root FILE of a captured machine",
+            NEEDS_ROOT,
         )
 
     @property

@@ -21,6 +21,7 @@ from errno import (
 )
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported
+from pykexec.remedies import Advice
 
 NOT_PERMITTED = frozenset(
     {EPERM, EACCES, EKEYREJECTED, EKEYEXPIRED, EKEYREVOKED, ENOKEY, ENOPKG, EBADMSG, ENODATA}
@@ -46,7 +47,7 @@ class SyscallError(KexecError):
         why: str = "",
         *,
         exit_status: int | None = None,
-        hint: str | None = None,
+        hint: Advice | None = None,
         rule: str | None = None,
         details: Sequence[str] = (),
         **facts: object,

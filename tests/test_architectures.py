@@ -30,6 +30,7 @@ ALLOWED = {
     "host/facts.py": "the one that asks for the facts of each architecture",
     "host/kernel.py": "recognises a captured x86 machine by a file that only x86 has",
     "host/kernel_map.py": "/proc/kcore is read for x86_64, where the kernel's text has an address",
+    "host/redact.py": "takes the monitor's serial number out of a captured PC",
     "images/foreign.py": "says why an image is for other firmware",
     "images/identify.py": "the registry of image types",
     "images/what_is_it.py": "names what a file is, whatever it is for",
@@ -37,6 +38,7 @@ ALLOWED = {
     "placement/plan.py": "names in the documents of plans",
     "placement/request.py": "a wish that a user can have",
     "placement/syscall_choice.py": "a wish that a user can have",
+    "remedies.py": "a wish that a user can have",
     "purgatory/__init__.py": "there is one stub so far, that of x86_64",
 }
 """Module to the reason why it may name x86."""

@@ -12,7 +12,7 @@ import pytest
 import pykexec
 
 LAYERS = (
-    ("errors", "frozen"),
+    ("errors", "frozen", "remedies"),
     ("syscalls",),
     ("abi",),
     ("arch",),

@@ -14,6 +14,7 @@ from pykexec.host.module import NAME
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.panic_modes import typical_need
+from pykexec.remedies import Wish, saying
 
 REGION_MAX = 4 << 30
 """Bytes, as in module/pykexec_region.c."""
@@ -121,7 +122,7 @@ def size_refusal(machine: Machine, size: int) -> KexecError | None:
     if size > REGION_MAX or (not isinstance(total, Unknown) and size > total // 2):
         return RegionTooLarge(
             f"a crash region of {size >> 20} MiB is more than 4 GiB or half of the memory",
-            hint="a smaller size; --crash-by-normal needs some 64 KiB",
+            hint=saying("use a smaller size: ", Wish.CRASH_BY_NORMAL, " needs some 64 KiB"),
             size=size,
         )
     return None

@@ -209,9 +209,11 @@ def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
 
             click.echo(encode(error_document(error)), nl=False)
         else:
+            from pykexec.cli.terms import PYKEXEC
+
             click.echo(f"pykexec: {error.message}", err=True)
-            if error.hint:
-                click.echo(f"  hint: {error.hint}", err=True)
+            if hint := error.hint_in(PYKEXEC):
+                click.echo(f"  hint: {hint}", err=True)
             for line in error.details if details else ():
                 click.echo(f"  {line}", err=True)
         sys.stdout.flush()

@@ -15,7 +15,7 @@ from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.images.unwrapped import bzimage_file
+from pykexec.images.unwrapped import BY_TABLE, bzimage_file
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.capture import capture_line, capture_warnings
 from pykexec.placement.cmdline import (
@@ -98,7 +98,7 @@ def plan_file_load(
     no loader of the kernel takes, NothingReserved, UsageError for a command line that does not
     fit, and what check_initrd raises."""
     refused = why_load_is_refused(machine)
-    file = bzimage_file(image, f"a bzImage: {refused}" if refused else "--syscall load")
+    file = bzimage_file(image, f"use a bzImage: {refused}" if refused else BY_TABLE)
     request = with_implied(image, request)
     crash = request.kind is ImageKind.CRASH
     if crash:

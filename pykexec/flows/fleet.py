@@ -25,6 +25,7 @@ from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import InitrdVerdict, mode_of
 from pykexec.placement.request import LoadRequest, Mode
+from pykexec.remedies import Advice
 
 AT_A_TIME = 512
 CHUNK = 8
@@ -48,7 +49,7 @@ class Refused:
 
     code: str
     message: str
-    hint: str | None
+    hint: Advice | None
 
 
 Outcome = Armed | Refused
@@ -141,7 +142,7 @@ def armed(found: Expected) -> Armed:
 
 
 def refusal(error: KexecError) -> Refused:
-    return Refused(error.code, error.message, error.hint)
+    return Refused(error.code, error.message, error.remedy)
 
 
 def members(words: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:

@@ -23,6 +23,7 @@ from pykexec.machine import Unknown
 from pykexec.memory.blocks import MemoryBlock, MemoryBlocks, PageKinds
 from pykexec.memory.map import REACHABLE
 from pykexec.memory.ranges import PhysRange
+from pykexec.remedies import Another, Wish, and_also
 
 MEMORY = "/sys/devices/system/memory"
 NODES = "/sys/devices/system/node"
@@ -56,7 +57,7 @@ class BlockRefused(KexecError):
     """The kernel did not change the state of a memory block, or not in time."""
 
     code = "memory-block"
-    usual_hint = "free memory, and try again; or use another --mode"
+    usual_hint = and_also("free memory, and try again", Another("another", Wish.MODE))
 
 
 def memory_blocks(root: Root = THIS_MACHINE) -> MemoryBlocks | Unknown:

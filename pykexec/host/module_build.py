@@ -13,6 +13,7 @@ from pykexec.errors import KexecError, NotPermitted, NotSupported
 from pykexec.host.module import NAME, read_module
 from pykexec.images.contents import OpenFile
 from pykexec.machine import RegionModule
+from pykexec.remedies import Use, Wish, any_of
 
 FILES = (f"{NAME}.c", "Makefile")
 SECONDS = 600
@@ -73,7 +74,7 @@ def find_source() -> Path:
         if all((place / name).is_file() for name in FILES):
             return place
     raise NoSource(
-        "the module's source is not installed", hint="use --source DIR to name its folder"
+        "the module's source is not installed", hint=Use(Wish.SOURCE, "DIR", " to name its folder")
     )
 
 
@@ -119,5 +120,5 @@ def install(built: Path, place: Path) -> None:
     except OSError as error:
         raise NotPermitted(
             f"{place}: {(error.strerror or str(error)).lower()}",
-            hint="run as root, or use --output FILE to write it elsewhere",
+            hint=any_of("run as root", Use(Wish.OUTPUT, "FILE", " to write it elsewhere")),
         ) from error

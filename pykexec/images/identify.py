@@ -14,6 +14,7 @@ from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnIma
 from pykexec.images.refusal import Tried, refusal
 from pykexec.images.what_is_it import Role, what_is_it
 from pykexec.images.x86 import bzimage, bzimage32, multiboot, vmlinux
+from pykexec.remedies import Use, Wish
 
 IMAGE_TYPES: tuple[ImageType, ...] = (
     multiboot.MULTIBOOT2,
@@ -69,8 +70,8 @@ def identify(
     image = parse(file, types, every=every)
     if profile is not None and image.type != uki.UKI.name:
         raise UsageError(
-            f"--profile: {file.path} is of type {image.type}, and has no profiles",
-            hint="use --profile with a unified kernel image (UKI)",
+            f"{file.path} is of type {image.type}, and has no profiles",
+            hint=Use(Wish.PROFILE, rest=" with a unified kernel image (UKI)"),
         )
     return replace(image, file=file.span(0, file.size))
 

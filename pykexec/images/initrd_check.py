@@ -52,7 +52,7 @@ RAM_DISKS = (
 """Offset, magic and name of the file systems that identify_ramdisk_image knows."""
 AN_INITRD = "use a cpio archive in the newc format, compressed or not, such as /boot/initrd.img"
 COPY_AGAIN = "the file is damaged or incomplete: rebuild it, or copy it again"
-TWO_FILES = "give the kernel as the operand, and its initrd with --initrd"
+TWO_FILES = "kernel and initrd are mixed up: give the kernel as kernel, and its initrd as initrd"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pykexec.errors import KexecError, NotSupported
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents, FileSpan, OpenFile
+from pykexec.remedies import Advice
 
 
 class NotAnImage(KexecError):
@@ -217,7 +218,7 @@ class Refused:
     why: str
     close: bool = False
     unserved: bool = False
-    hint: str | None = None
+    hint: Advice | None = None
 
 
 @dataclass(frozen=True, slots=True)

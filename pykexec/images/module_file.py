@@ -7,6 +7,7 @@ from __future__ import annotations
 from pykexec.errors import UsageError
 from pykexec.images.compression import file_codec, unpack
 from pykexec.images.contents import Contents, OpenFile
+from pykexec.remedies import Use, Wish
 
 
 def module_contents(line: str) -> Contents:
@@ -15,7 +16,8 @@ def module_contents(line: str) -> Contents:
     name = line.split(" ", 1)[0]
     if not name:
         raise UsageError(
-            f"--module: {line!r} does not begin with a file name", hint='--module "FILE ARGS"'
+            f"module {line!r} does not begin with a file name",
+            hint=Use(Wish.MODULE, '"FILE ARGS"'),
         )
     file = OpenFile(name)
     codec = file_codec(file)

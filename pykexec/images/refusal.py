@@ -9,9 +9,11 @@ from pykexec.frozen import dataclass
 from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
 from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it
+from pykexec.remedies import Omit, Use, Wish, and_also, saying
 
-DAMAGED = "the file is damaged, or of another type (--type)"
-REASONS = "use -v (pykexec-kexec: -d) to see why it is not of any known type"
+DAMAGED = saying("the file is damaged, or of another type (", Wish.TYPE, ")")
+DETECT = Omit(Wish.TYPE, rest=" to detect the type")
+REASONS = Use(Wish.VERBOSE, rest=" to see why it is not of any known type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()
     if last.refused.close or len(tried) == 1:
         article = "an" if kind[0] in "ae" else "a"
         message = f"{file.path}: not {article} {kind}{inside}: {why}"
-        hint = hint or (DAMAGED if last.refused.close else "omit --type to detect the type")
+        hint = hint or (DAMAGED if last.refused.close else DETECT)
         return NotAnImage(message, hint=hint, details=details, type=kind)
     message = f"{file.path}: not a kernel image of any known type{inside}"
     if known:
         message = f"{file.path}: looks like {known.what}, but matches no known type{inside}"
-        return NotAnImage(message, hint=f"{known.hint}; {REASONS}", details=details)
-    return NotAnImage(message, hint=f"{A_KERNEL}; {REASONS}", details=details)
+        return NotAnImage(message, hint=and_also(known.hint, REASONS), details=details)
+    return NotAnImage(message, hint=and_also(A_KERNEL, REASONS), details=details)

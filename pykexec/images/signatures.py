@@ -53,7 +53,7 @@ SIGNATURES = (
     Signature(0, b"vhdxfile", f"{DISK} (VHDX)", f"qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0, b"conectix", f"{DISK} (VHD)", f"qemu-nbd: {KERNEL_INSIDE}"),
     Signature(0x200, b"EFI PART", f"{DISK} with a GPT", f"losetup -P: {KERNEL_INSIDE}"),
-    Signature(0, b"MSWIM\0\0\0", "a Windows image (WIM)", "use wimboot with --module to start it"),
+    Signature(0, b"MSWIM\0\0\0", "a Windows image (WIM)", "start wimboot, with this as a module"),
     Signature(0, b"KDUMP   ", "a compressed dump of makedumpfile", SHOW_DUMP),
     Signature(0, b"DISKDUMP", "a compressed dump (diskdump)", SHOW_DUMP),
     Signature(

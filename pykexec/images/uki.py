@@ -19,6 +19,7 @@ from pykexec.errors import UsageError
 from pykexec.images.contents import Contents, OpenFile, contents_bytes, joined_archives
 from pykexec.images.kernel_image import ImageType, Implied, Inside, Profile, Refused, printable
 from pykexec.images.pe import PeFile, Section, read_pe
+from pykexec.remedies import Advice, Omit, Wish
 
 MAX_TEXT = 16 << 10
 """Limit in bytes for .cmdline, .uname and .profile."""
@@ -28,7 +29,7 @@ Sections = dict[str, Section]
 
 
 class NoSuchProfile(UsageError):
-    """A --profile that the image does not have."""
+    """A profile that the image does not have."""
 
     code = "no-such-profile"
 
@@ -79,7 +80,8 @@ def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) ->
         return number
     if not number:
         return None
-    there = f"profiles: {'; '.join(map(str, profiles))}" if profiles else "omit --profile"
+    listed = f"profiles: {'; '.join(map(str, profiles))}"
+    there: Advice = listed if profiles else Omit(Wish.PROFILE)
     how_many = f"{len(profiles)} profiles" if profiles else "no profiles"
     raise NoSuchProfile(
         f"{file.path}: there is no profile {number}: this UKI has {how_many}",

@@ -6,9 +6,12 @@ from pykexec.errors import NotSupported
 from pykexec.images.compression import spooled
 from pykexec.images.contents import InnerFile, OpenFile
 from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
+from pykexec.remedies import Advice, Use, Wish
+
+BY_TABLE = Use(Wish.SYSCALL, "load")
 
 
-def bzimage_file(image: KernelImage, hint: str = "--syscall load") -> OpenFile:
+def bzimage_file(image: KernelImage, hint: Advice = BY_TABLE) -> OpenFile:
     """The user's file if it is a bzImage, so that its signature and IMA attributes are checked.
     Raises NotSupported, with `hint`, for any other image."""
     found = image.inner

@@ -142,7 +142,7 @@ def uimage_of(arch: int, kind: int) -> Identity:
     article = "an" if name[0] in "aeio" else "a"
     return Identity(
         f"{article} {name} for {machine} with a U-Boot header (uImage)",
-        "use dumpimage -p 0 -o OUT FILE to extract it; load a ramdisk with --initrd",
+        "use dumpimage -p 0 -o OUT FILE to extract it; load a ramdisk as an initrd",
     )
 
 
@@ -166,7 +166,9 @@ def has_header(head: bytes, magic: int, align: int, words: int) -> bool:
 
 def initrd(head: bytes) -> Identity | None:
     if head.startswith(NEWC_MAGICS):
-        return Identity("an initrd (a cpio archive)", "use --initrd to load an initrd", Role.INITRD)
+        return Identity(
+            "an initrd (a cpio archive)", "load it as the initrd of a kernel", Role.INITRD
+        )
     if head.startswith(OLD_CPIO_MAGICS):
         what = "a cpio archive in an old format, which the kernel cannot unpack"
         return Identity(what, "use cpio -o -H newc to make an initrd")

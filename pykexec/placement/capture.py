@@ -18,6 +18,7 @@ from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dr
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.request import ImageKind, LoadRequest
+from pykexec.remedies import Use, WindowOfSize, Wish, any_of, saying
 
 ASSUMED = "the addresses of huge pages are assumed: the actual ones are known only at the load"
 
@@ -43,7 +44,9 @@ def capture_command_line(
 ) -> CommandLine:
     """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
     if any("elfcorehdr=" in text for text in request.append):
-        raise UsageError("elfcorehdr= is set by pykexec", hint="remove it from --append")
+        raise UsageError(
+            "elfcorehdr= is set by pykexec", hint=saying("remove it from ", Wish.APPEND)
+        )
     line = capture_line(machine, request, f"elfcorehdr={headers_at:#x}")
     check_length(line, image.linux.cmdline_size)
     return line
@@ -81,10 +84,11 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
     except NoHole as error:
         if error.name:
             mib = crash_size(image, request.initrd, request.append).size >> 20
-            remedy = f"use a window of {mib} MiB (--crash-size)"
+            why = f", the estimate for this kernel and initrd ({error.hint})"
+            error.remedy = WindowOfSize(mib, why)
             if request.kind is ImageKind.CRASH:
-                remedy = f"boot with crashkernel={mib}M, or use --crash-by-normal"
-            error.hint = f"{remedy}, the estimate for this kernel and initrd ({error.hint})"
+                boot = f"boot with crashkernel={mib}M"
+                error.remedy = any_of(boot, Use(Wish.CRASH_BY_NORMAL, rest=why))
         raise
 
 

@@ -10,12 +10,13 @@ from enum import StrEnum
 from pykexec.errors import DoesNotFit, UsageError
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, known
+from pykexec.remedies import Another, Use, Wish, any_of
 
 
 class Origin(StrEnum):
     """Who asked for a word."""
 
-    APPEND = "--append"
+    APPEND = "append"
     RUNNING = "running kernel"
     CAPTURE = "capture kernel"
 
@@ -59,7 +60,7 @@ END_OF_PARAMETERS = "--"
 ONE_BOOT_ONLY = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
 WHY_ONE_BOOT = "it describes a single boot"
 """These keys would be wrong in the next kernel."""
-WHY_REMOVED = "--cmdline-remove"
+WHY_REMOVED = "removed on request"
 
 CAPTURE_WORDS = (
     "nokaslr",
@@ -217,7 +218,7 @@ def running_line(machine: Machine, wanted: bool) -> str | None:
     """The running kernel's command line, where it is wanted. Raises NotSupported."""
     if not wanted:
         return None
-    return known(machine.cmdline, f"--reuse-cmdline: the command line of {machine.name}")
+    return known(machine.cmdline, f"the command line of {machine.name}, which is to be reused,")
 
 
 class CommandLineTooLong(DoesNotFit):
@@ -236,13 +237,16 @@ def file_load_limit(cmdline_size: int) -> int:
     return max(cmdline_size - FILE_LOAD_SPARE, 0)
 
 
+SHORTEN = any_of(Use(Wish.CMDLINE_REMOVE, rest=" to drop words"), Another("a shorter", Wish.APPEND))
+
+
 def check_length(line: CommandLine, limit: int, who: str = "this kernel") -> None:
     """Against the most that `who` takes, in bytes without the NUL. Raises CommandLineTooLong."""
     length = len(line.encoded) - 1
     if length > limit:
         raise CommandLineTooLong(
             f"the command line has {length} bytes, but {who} accepts only {limit}",
-            hint="drop words with --cmdline-remove, or use a shorter --append",
+            hint=SHORTEN,
             length=length,
             limit=limit,
         )

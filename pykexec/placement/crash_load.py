@@ -33,6 +33,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
 from pykexec.placement.window import requested_window
 from pykexec.purgatory import Exchange
+from pykexec.remedies import WindowElsewhere
 
 WHY_HEADERS = "notes, and one program header for each range of the first kernel's memory"
 WHY_BACKUP = "the stub exchanges it with the low pages that the trampoline needs"
@@ -101,7 +102,7 @@ def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     if inside is None:
         raise NothingReserved(
             f"the crash region {region} is outside of {window}",
-            hint="use --mem-min and --mem-max only to restrict the region",
+            hint=WindowElsewhere("inside of the region"),
         )
     return inside
 
@@ -160,7 +161,7 @@ def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
         return dump.size
     wanted = known(
         machine.kexec.crash_elfcorehdr_size,
-        "--hotplug: the size that the kernel needs for the headers",
+        "the size that the kernel needs for headers that it updates itself",
         "use a kernel of 6.6 or later with CONFIG_CRASH_HOTPLUG",
     )
     return max(wanted, dump.size)

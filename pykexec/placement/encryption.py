@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from pykexec.errors import NotSupported
 from pykexec.frozen import dataclass
+from pykexec.remedies import Advice, Use, Wish
 
-BY_FILE = (
-    "use --syscall file: the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)"
+BY_FILE = Use(
+    Wish.SYSCALL,
+    "file",
+    ": the kernel's own purgatory works there (TDX: Linux 6.11, SEV-SNP: 6.15)",
 )
 
 
@@ -36,5 +39,5 @@ class Encryption:
         return f"{self.technology} encrypts memory, and the stub would read ciphertext"
 
     @property
-    def remedy(self) -> str:
+    def remedy(self) -> Advice:
         return BY_FILE if self.guest else "boot with mem_encrypt=off"

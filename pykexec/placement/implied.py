@@ -30,7 +30,7 @@ def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
         notes.append(
             f"using the initrd inside the {image.type}"
             if inside
-            else f"--initrd replaces the initrd inside the {image.type}"
+            else f"the initrd inside the {image.type} is replaced"
         )
     if implied.cmdline is not None:
         inside = request.append == (implied.cmdline,) and not request.reuse_cmdline

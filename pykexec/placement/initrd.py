@@ -16,11 +16,12 @@ from pykexec.images.initrd_check import Examined, examine
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxX86Boot
 from pykexec.placement.plan import InitrdVerdict
 from pykexec.placement.request import ImageKind, LoadRequest
+from pykexec.remedies import Use, Wish, and_also
 
 RELEASE = re.compile(r"\d+\.\d+\S*")
 SHOWN = 3
 """Releases that a message names."""
-OVERRIDE = "use --no-initrd-check to load it all the same"
+OVERRIDE = Use(Wish.NO_INITRD_CHECK, rest=" to load it all the same")
 NO_INITRD = "there is no initrd: the dump is lost unless the system at root= saves /proc/vmcore"
 NO_INITRD_NO_ROOT = "there is neither an initrd nor root=, so nothing can save the dump"
 NO_INIT = "the initrd has no /init: the kernel runs the system at root= and not the initrd"
@@ -53,7 +54,9 @@ def check_initrd(image: KernelImage, request: LoadRequest) -> InitrdVerdict:
     modules = tuple(sorted(found.releases))
     if other := other_kernels(", ".join(found.names), release, modules):
         if strict:
-            raise InitrdOfAnotherKernel(other, hint=f"use the initrd of {release}; {OVERRIDE}")
+            raise InitrdOfAnotherKernel(
+                other, hint=and_also(f"use the initrd of {release}", OVERRIDE)
+            )
         warnings += (other,)
     if found.complete and not found.has_init and not says(request, "rdinit="):
         warnings += (NO_INIT,)
@@ -70,7 +73,7 @@ def fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
     """Raises UnusableInitrd for the first fault that is fatal, if `strict`."""
     for fault in found.faults:
         if fault.fatal and strict:
-            raise UnusableInitrd(fault.what, hint=f"{fault.hint}; {OVERRIDE}")
+            raise UnusableInitrd(fault.what, hint=and_also(fault.hint, OVERRIDE))
         yield f"{fault.what} ({fault.hint})"
 
 

@@ -16,6 +16,7 @@ from pykexec.placement.boot_protocol import BootProtocol, boot_protocol
 from pykexec.placement.plan import KERNEL, PanicPlan, Plan, segment_table
 from pykexec.placement.request import ImageKind
 from pykexec.placement.segment import Segment, SegmentTable
+from pykexec.remedies import Advice, SmallerWindow, Wish, any_of, saying
 
 Numbered = list[tuple[int, Segment]]
 """Segments with their places in the table, as a refusal names them."""
@@ -28,7 +29,7 @@ class Check:
     rule: str
     ok: bool | None
     detail: str
-    hint: str | None = None
+    hint: Advice | None = None
 
 
 class RuleBroken(DoesNotFit):
@@ -177,7 +178,7 @@ def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     if isinstance(totalram, Unknown):
         return Check("half-of-ram", None, f"{total} pages; totalram is {totalram}")
     limit = totalram // PAGE_SIZE // 2
-    hint = "use a smaller window (--crash-size, --mem-max) or a smaller initrd (EINVAL)"
+    hint = any_of(SmallerWindow(), "use a smaller initrd (EINVAL)")
     for number, item in segments:
         if item.pages > limit:
             detail = f"{label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
@@ -244,7 +245,7 @@ def in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Che
                 "window",
                 False,
                 f"{label(number, item)} {item.range} is outside of the window {window}",
-                "--mem-min and --mem-max are inclusive",
+                saying(Wish.MEM_MIN, " and ", Wish.MEM_MAX, " are inclusive"),
             )
     return Check(
         "window", True, f"every segment above {low_end >> 20} MiB is in the window {window}"
@@ -276,5 +277,5 @@ def entry_in_segment(segments: Numbered, entry: int) -> Check:
         "entry",
         False,
         f"entry {entry:#x} is in no segment",
-        "use an address inside the loaded image for --entry",
+        saying("use an address inside the loaded image for ", Wish.ENTRY),
     )

@@ -18,6 +18,7 @@ from pykexec.memory.blocks import MOVABLE, OFFLINE, ONLINE, MemoryBlock, MemoryB
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.placement.limits import Limits
+from pykexec.remedies import Use, Wish, any_of
 
 KERNEL_PART = 2
 """One part in so many of all memory stays open to the kernel's own allocations."""
@@ -27,7 +28,7 @@ PLACES_MAX = 64
 """Places that are worth a try."""
 TOO_FEW = "usable, but the kernel would keep too little memory"
 NOT_TOGETHER = "usable, but not for a window of this size at a permitted address"
-REMEDY = "use --mode in-place, or boot with movablecore=SIZE"
+REMEDY = any_of(Use(Wish.MODE, "in-place"), "boot with movablecore=SIZE")
 NO_BLOCKS = "no memory can be made movable"
 
 

@@ -21,6 +21,7 @@ from pykexec.placement.request import LoadRequest
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, slots_of
 from pykexec.placement.window import WindowRefused, requested_window
+from pykexec.remedies import WindowElsewhere
 
 
 class OtherSlots(DoesNotFit):
@@ -42,7 +43,7 @@ def movable_wish(
     if inside is None:
         raise WindowRefused(
             f"the window {asked} contains no whole huge page",
-            hint="use a larger range between --mem-min and --mem-max",
+            hint=WindowElsewhere("further apart"),
         )
     exact = request.mem_min is not None and request.mem_max is not None
     if exact and not (request.crash_size and request.crash_size < inside.size):

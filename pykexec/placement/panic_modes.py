@@ -39,6 +39,7 @@ from pykexec.placement.stage import StageFrames, frames_in, staged_pieces
 from pykexec.placement.stub_job import StubJob
 from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.purgatory import Exchange, Region
+from pykexec.remedies import Another, Use, WindowElsewhere, Wish, any_of
 
 WHY_STUB = (
     "the entry: verifies what waits in huge pages, exchanges pages, and starts the capture kernel"
@@ -77,25 +78,25 @@ def panic_window(
     if whole is None:
         raise DoesNotFit(
             f"the window {window} contains no whole huge page",
-            hint="use a larger range between --mem-min and --mem-max",
+            hint=WindowElsewhere("further apart"),
         )
     if whole.size > WINDOW_MAX:
         raise WindowRefused(
             f"the window {whole} has {whole.size >> 30} GiB, but in huge pages it can "
             f"have at most {WINDOW_MAX >> 30} GiB",
-            hint="a smaller --crash-size",
+            hint=Another("a smaller", Wish.CRASH_SIZE),
             window=whole,
         )
     if (machine.crash_kernel or RangeSet()).overlaps(whole):
         raise WindowRefused(
             f"the window {whole} overlaps the crash region, from which the stub exchanges it",
-            hint="choose --mem-min and --mem-max outside of the crash region",
+            hint=WindowElsewhere("outside of the crash region"),
             window=whole,
         )
     if mode is Mode.STUB_SWAP and (used := machine.hardware_memory.within(whole)):
         raise WindowRefused(
             f"the window {whole} contains memory that an IOMMU uses, at {used.ranges[0]}",
-            hint="choose --mem-min and --mem-max outside of it, or use --mode in-place",
+            hint=any_of(WindowElsewhere("outside of it"), Use(Wish.MODE, "in-place")),
             window=whole,
         )
     return whole

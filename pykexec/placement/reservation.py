@@ -6,6 +6,7 @@ from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.remedies import Use, Wish, any_of
 
 
 class NothingReserved(DoesNotFit):
@@ -32,8 +33,10 @@ def reserved_region(machine: Machine) -> PhysRange:
     if not reserved:
         raise NothingReserved(
             "there is no crash region",
-            hint="run pykexec region make 256M, boot with crashkernel=256M, or use "
-            "--crash-by-normal",
+            hint=any_of(
+                "run pykexec region make 256M, boot with crashkernel=256M",
+                Use(Wish.CRASH_BY_NORMAL),
+            ),
         )
     if why := in_the_way(machine, reserved):
         raise RegionInTheWay(why, hint="use crashkernel= without an address after @")

@@ -14,6 +14,7 @@ from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.remedies import Omit, Use, Wish, any_of
 
 LOCKED = ("integrity", "confidentiality")
 ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, such as that of a distribution"
@@ -22,7 +23,7 @@ ONLY_A_REBOOT = "only a reboot resets it"
 
 
 class Syscall(Enum):
-    """As --syscall spells them."""
+    """Both that load an image."""
 
     LOAD = "load"
     FILE = "file"
@@ -59,13 +60,13 @@ def choose_syscall(
     if asked is Syscall.FILE:
         if needs:
             raise UsageError(
-                f"{needs[0]} has no effect with --syscall file: the kernel places the image",
-                hint="--syscall load",
+                f"{NOUNS[needs[0]]} has no effect in kexec_file_load: the kernel places the image",
+                hint=any_of(Omit(needs[0]), Use(Wish.SYSCALL, "load")),
             )
         if lacks_file_load(machine):
             raise NotSupported(
                 "this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
-                hint="use --syscall load, or omit --syscall",
+                hint=any_of(Use(Wish.SYSCALL, "load"), Omit(Wish.SYSCALL)),
             )
         return SyscallChoice(Syscall.FILE, "requested by the user")
     if asked is Syscall.LOAD and machine.lockdown not in LOCKED and not lacks_load(machine):
@@ -118,19 +119,32 @@ def goes_into_the_crash_slot(request: LoadRequest) -> bool:
     return request.kind is not ImageKind.NORMAL and request.mode is not Mode.KERNEL_SWAP
 
 
-def needing_load(request: LoadRequest, image_type: str | None) -> tuple[str, ...]:
-    """The options given that only kexec_load can serve."""
+def needing_load(request: LoadRequest, image_type: str | None) -> tuple[Wish, ...]:
+    """What was asked for and only kexec_load can serve."""
     given = {
-        "--crash-by-normal": request.kind is ImageKind.CRASH_BY_NORMAL,
-        "--mem-min": request.mem_min is not None,
-        "--mem-max": request.mem_max is not None,
-        "--entry": request.entry is not None,
-        "--no-checks": not request.checks,
-        "--module": bool(request.modules),
-        "--real-mode": request.real_mode,
-        "--type": image_type is not None,
+        Wish.CRASH_BY_NORMAL: request.kind is ImageKind.CRASH_BY_NORMAL,
+        Wish.MEM_MIN: request.mem_min is not None,
+        Wish.MEM_MAX: request.mem_max is not None,
+        Wish.ENTRY: request.entry is not None,
+        Wish.NO_CHECKS: not request.checks,
+        Wish.MODULE: bool(request.modules),
+        Wish.REAL_MODE: request.real_mode,
+        Wish.TYPE: image_type is not None,
     }
-    return tuple(name for name, asked in given.items() if asked)
+    return tuple(wish for wish, asked in given.items() if asked)
+
+
+NOUNS = {
+    Wish.CRASH_BY_NORMAL: "a crash by normal",
+    Wish.MEM_MIN: "a lower bound on addresses",
+    Wish.MEM_MAX: "an upper bound on addresses",
+    Wish.ENTRY: "an entry address",
+    Wish.NO_CHECKS: "skipping the digest verification",
+    Wish.MODULE: "a module",
+    Wish.REAL_MODE: "the real-mode entry",
+    Wish.TYPE: "an image type",
+}
+"""What messages call the wishes that only kexec_load can serve."""
 
 
 def why_load_is_refused(machine: Machine) -> str | None:
@@ -145,18 +159,18 @@ def why_load_is_refused(machine: Machine) -> str | None:
 
 
 def without_load(
-    machine: Machine, refused: str, needs: tuple[str, ...], asked: Syscall | None
+    machine: Machine, refused: str, needs: tuple[Wish, ...], asked: Syscall | None
 ) -> KexecError:
     """The refusal of a load that can be made by kexec_load alone."""
     kind = NotSupported if lacks_load(machine) else NotPermitted
     if not needs:
-        other = "" if lacks_file_load(machine) else "omit --syscall load: kexec_file_load"
-        return kind(refused, hint=f"{other} accepts a signed kernel" if other else ANOTHER_KERNEL)
+        signed = Omit(Wish.SYSCALL, "load", ": kexec_file_load accepts a signed kernel")
+        return kind(refused, hint=ANOTHER_KERNEL if lacks_file_load(machine) else signed)
     if lacks_load(machine) or lacks_file_load(machine):
-        return kind(f"{refused}, and {needs[0]} needs it", hint=how_to_permit(machine))
+        return kind(f"{refused}, and {NOUNS[needs[0]]} needs it", hint=how_to_permit(machine))
     return kind(
-        f"{refused}, and {needs[0]} needs it",
-        hint=f"omit {needs[0]}: kexec_file_load accepts a signed kernel",
+        f"{refused}, and {NOUNS[needs[0]]} needs it",
+        hint=Omit(needs[0], rest=": kexec_file_load accepts a signed kernel"),
     )
 
 

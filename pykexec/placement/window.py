@@ -11,6 +11,7 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.request import LoadRequest
+from pykexec.remedies import Another, Wish, and_also, saying
 
 if TYPE_CHECKING:
     from pykexec.placement.boot_protocol import BootProtocol
@@ -30,7 +31,8 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
     high = (1 << 64) - 1 if request.mem_max is None else request.mem_max
     if high < low:
         raise UsageError(
-            f"--mem-max {high:#x} is below --mem-min {low:#x}", hint="give inclusive addresses"
+            f"the highest address {high:#x} is below the lowest, {low:#x}",
+            hint=saying(Wish.MEM_MIN, " and ", Wish.MEM_MAX, " are inclusive"),
         )
     window = PhysRange.from_inclusive(low, high).inward(PAGE_SIZE)
     if window is None:
@@ -83,6 +85,6 @@ def capture_window(
     raise WindowRefused(
         f"no contiguous range of {size:#x} bytes of RAM for the capture kernel"
         + (f" in {asked}" if asked else ""),
-        hint=f"use a smaller --crash-size; {refusal.hint}",
+        hint=and_also(Another("a smaller", Wish.CRASH_SIZE), refusal.remedy or ""),
         size=size,
     )

@@ -141,7 +141,7 @@ REFUSED = [
      "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked"),
     ("--syscall file", 5, "the simulated kernel has no kexec_file_load"),
     ("--machine m --dry-run --mem-min 2M --mem-max 1M", 2,
-     "--mem-max 0x100000 is below --mem-min 0x200000"),
+     "the highest address 0x100000 is below the lowest, 0x200000"),
     ("--machine m --dry-run --entry 0x42", 6, "entry 0x42 is in no segment"),
     ("--machine m --dry-run --append elfcorehdr=1 --crash-by-normal --crash-size 32M", 2,
      "elfcorehdr= is set by pykexec"),
@@ -194,7 +194,7 @@ def test_a_multiboot_image_with_modules(run: Run, run_json: RunJson, machine: st
     assert module["bufsz"] == 5400
     assert "KEXEC" not in run(*words).stderr
     for extra, message in (
-        (["--initrd", "initrd"], "--initrd has no effect: xen is of type multiboot"),
+        (["--initrd", "initrd"], "an initrd has no effect: xen is of type multiboot"),
         (["--module", "missing"], "missing: cannot be opened: No such file or directory"),
     ):
         refused = run(*words, *extra, status=1 if "missing" in extra else 2)
@@ -264,7 +264,7 @@ def test_a_uki_says_who_was_heard(run: Run, machine: str) -> None:
     )
     own = run(*words, "--append", "single", "--initrd", "initrd")
     assert own.stderr == (
-        "pykexec: warning: --initrd replaces the initrd inside the uki\n"
+        "pykexec: warning: the initrd inside the uki is replaced\n"
         "pykexec: warning: the command line inside the uki is replaced: 'root=/dev/vda1 ro'\n"
     )
 

@@ -55,7 +55,7 @@ def test_a_file_load_shows_what_of_a_uki_is_used(run: Run, folder: Path) -> None
     (folder / "uki").write_bytes(make_uki(initrd=make_cpio(("init", b""))))
     words = dry_run(root_with(folder, {}), "uki", "--syscall", "file")
     shown = run(*words, "--initrd", "initrd").stderr
-    assert "--initrd replaces the initrd inside the uki" in shown
+    assert "the initrd inside the uki is replaced" in shown
     assert "using the command line inside the uki" in shown
 
 
@@ -142,7 +142,7 @@ VERDICTS: dict[str, tuple[dict[str, str], str, int, str]] = {
         {"sys/kernel/security/lockdown": "none [integrity] confidentiality\n"},
         "bzImage --crash-by-normal",
         4,
-        "kexec_load is disabled by lockdown=integrity, and --crash-by-normal needs it",
+        "kexec_load is disabled by lockdown=integrity, and a crash by normal needs it",
     ),
     "loads are disabled": (
         {"proc/sys/kernel/kexec_load_disabled": "1\n"},

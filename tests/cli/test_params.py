@@ -76,4 +76,4 @@ def test_an_empty_word_is_named(run: Run, words: list[str], name: str) -> None:
 @pytest.mark.parametrize("line", ["", " args"])
 def test_an_empty_module_is_named(run: Run, line: str) -> None:
     said = run("load", "bzImage", "--dry-run", "--module", line, status=2).stderr
-    assert said.startswith(f"pykexec: --module: {line!r} does not begin with a file name\n")
+    assert said.startswith(f"pykexec: module {line!r} does not begin with a file name\n")

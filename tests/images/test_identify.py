@@ -59,7 +59,7 @@ def test_an_initrd_is_said_to_be_one(tmp_path: Path, codec: str | None) -> None:
     with pytest.raises(NotAnImage) as caught:
         identify(path)
     assert "not a kernel image: it is an initrd (a cpio archive)" in caught.value.message
-    assert caught.value.hint == "use --initrd to load an initrd"
+    assert caught.value.hint == "load it as the initrd of a kernel"
 
 
 def test_an_empty_file_is_said_to_be_one(tmp_path: Path) -> None:

@@ -43,5 +43,5 @@ def test_what_cannot_be_unpacked_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["", " args"])
 def test_a_string_without_a_file(line: str) -> None:
-    with pytest.raises(UsageError, match=r"--module: .* does not begin with a file name"):
+    with pytest.raises(UsageError, match=r"^module .* does not begin with a file name"):
         module_contents(line)

@@ -69,7 +69,7 @@ def test_a_reservation_is_left_out_without_a_warning_and_all_else_with_one() -> 
 def test_what_the_user_removed_is_no_news() -> None:
     request = LoadRequest(reuse_cmdline=True, cmdline_remove=("swiotlb",))
     line = capture_line(running("a swiotlb=1"), request)
-    assert [item.why for item in line.dropped] == ["--cmdline-remove"]
+    assert [item.why for item in line.dropped] == ["removed on request"]
     assert list(dropped_warnings(line.dropped)) == []
 
 

@@ -127,7 +127,7 @@ def test_what_was_dropped_is_told_with_its_reason() -> None:
         ("BOOT_IMAGE=/k", "it describes a single boot"),
         ("nr_cpus=8", "nr-cpus=1 replaces it"),
         ("swiotlb=1", "no"),
-        ("y", "--cmdline-remove"),
+        ("y", "removed on request"),
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
@@ -150,7 +151,9 @@ def test_the_headers_have_their_room_whatever_the_kernel_wants(kernel: KernelIma
 
 def test_hotplug_needs_a_kernel_that_has_it(kernel: KernelImage) -> None:
     on = replace(machine(), kexec=KexecState(crash_elfcorehdr_size=Unknown("no such file")))
-    with pytest.raises(NotSupported, match=r"^--hotplug: the size .* unknown: no such file$"):
+    with pytest.raises(
+        NotSupported, match=r"^the size that the kernel needs for .*: no such file$"
+    ):
         crash_plan(kernel, on, hotplug=True)
 
 
@@ -171,7 +174,7 @@ def test_without_a_reservation_it_says_what_to_do(kernel: KernelImage) -> None:
         crash_plan(kernel, make_machine(ORACLE_MAP))
     assert caught.value.message == "there is no crash region"
     assert (
-        caught.value.hint
+        caught.value.hint_in(PYKEXEC)
         == "run pykexec region make 256M, boot with crashkernel=256M, or use --crash-by-normal"
     )
 
@@ -190,7 +193,7 @@ def test_a_region_below_640_kib_is_refused(kernel: KernelImage) -> None:
 def test_a_region_that_is_too_small_has_a_size_advised(kernel: KernelImage) -> None:
     with pytest.raises(DoesNotFit, match=r"^backup of memory below 1 MiB: no free range") as caught:
         crash_plan(kernel, machine(PhysRange.sized(REGION.start, 0x10000)))
-    assert (caught.value.hint or "").startswith(
+    assert (caught.value.hint_in(PYKEXEC) or "").startswith(
         "boot with crashkernel=112M, or use --crash-by-normal, the estim"
     )
 

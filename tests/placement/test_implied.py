@@ -49,7 +49,7 @@ def test_the_user_wins(uki: KernelImage) -> None:
     assert initrd is not None
     assert initrd.contents is own
     assert plan.warnings[:2] == (
-        "--initrd replaces the initrd inside the uki",
+        "the initrd inside the uki is replaced",
         "the command line inside the uki is replaced: 'root=/dev/vda1 ro'",
     )
 

@@ -100,7 +100,11 @@ def result(vm: VM) -> Result:
         ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
         ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),
         ("not-a-kernel", 1, "pykexec: /etc/disk: not a kernel image: it is a text file"),
-        ("ignored-option", 2, "pykexec: --mem-min has no effect with --syscall file:"),
+        (
+            "ignored-option",
+            2,
+            "pykexec: a lower bound on addresses has no effect",
+        ),
         ("nobody-to-ask", 3, "pykexec: nothing to start"),
         ("window", 6, "pykexec: the window 0x100000..0x1000000 has no room for this kernel"),
     ],

@@ -22,7 +22,7 @@ from pykexec.backends.kernel.image_check import IMAGE_POINTERS, check_image
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.kernel.modes import ModeChoice, choose_modes, mode_warnings
-from pykexec.backends.kernel.record import LoadRecord, RecordFile, unload_command
+from pykexec.backends.kernel.record import LoadRecord, RecordFile, unloading
 from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import DoesNotFit, KexecError, NotSupported
@@ -42,6 +42,7 @@ from pykexec.placement.plan import ByNormalPlan, Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from pykexec.purgatory import Region
+from pykexec.remedies import Use, Wish, any_of
 from pykexec.syscalls import SyscallError
 
 TORN = "a load that was to replace the armed image was killed: either of the two may be armed"
@@ -163,7 +164,7 @@ class KernelBackend:
         if not request.replaces:
             raise stage.AlreadyStaged(
                 f"a crash by normal is loaded already (mode {armed.mode})",
-                hint=f"--replace, or {unload_command(armed.slot)}",
+                hint=any_of(Use(Wish.REPLACE), unloading(armed.slot)),
             )
         lack = self.why_not_beside(armed, modes)
         if lack is None:
@@ -233,7 +234,7 @@ class KernelBackend:
         if self.replaced is None or self.replaced.stayed_armed:
             return error
         message = f"{error.message}, and what was armed is unloaded"
-        return type(error)(message, hint=error.hint, details=error.details, **error.facts)
+        return type(error)(message, hint=error.remedy, details=error.details, **error.facts)
 
     def abandon(self) -> None:
         """Give back what `take_best` took, after a load that failed. An interrupt is heard when
@@ -335,7 +336,7 @@ class KernelBackend:
         if record and record.slot is slot:
             raise stage.AlreadyStaged(
                 f"this would replace the crash by normal (mode {record.mode}) in the {slot} slot",
-                hint=unload_command(slot),
+                hint=unloading(slot),
             )
 
     def backup_map(self, given: Sequence[LoadedSegment], entry: int) -> BackupMap:
@@ -409,7 +410,7 @@ class KernelBackend:
                 return Start.PANIC
             raise NothingLoaded(
                 f"nothing to start: the crash image is {state[Slot.CRASH]}",
-                hint=f"{unload_command(Slot.CRASH)}, and load again",
+                hint=unloading(Slot.CRASH, ", and load again"),
             )
         if state[Slot.NORMAL] is not LoadState.LOADED:
             raise NothingLoaded(

@@ -15,6 +15,7 @@ from pykexec.host.module import COMPRESSED_FILE, MODULE_MAX, kernel_unpacks
 from pykexec.host.root import THIS_MACHINE
 from pykexec.images.compression import file_codec, unpacked
 from pykexec.images.contents import OpenFile
+from pykexec.remedies import Unload, and_also
 
 CRASH_SIZE = (Path("/sys/kernel/kexec/crash_size"), Path("/sys/kernel/kexec_crash_size"))
 """The first one from 6.18 on."""
@@ -115,7 +116,7 @@ class ThisKernel:
         except OSError as error:
             raise NotSupported(
                 f"{path}: {(error.strerror or str(error)).lower()}",
-                hint="unload the crash image first (pykexec unload --crash), as root",
+                hint=and_also("unload the crash image first, as root", Unload(crash=True)),
             ) from error
 
     def sync(self) -> None:

@@ -10,7 +10,7 @@ from pykexec.backends.kernel.kimage import (
     find_segments,
     kimage_address,
 )
-from pykexec.backends.kernel.record import LoadRecord, unload_command
+from pykexec.backends.kernel.record import LoadRecord, unloading
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.host.kallsyms import symbol_addresses
@@ -34,7 +34,7 @@ def check_image(record: LoadRecord, root: Folder = THIS_MACHINE) -> None:
         raise StageChanged(
             f"the {record.slot} image is not the one that pykexec loaded: another program "
             "has replaced it",
-            hint=f"{unload_command(record.slot)}, and load again",
+            hint=unloading(record.slot, ", and load again"),
         ) from error
     except (NotPermitted, NotSupported, NotInKcore):
         return

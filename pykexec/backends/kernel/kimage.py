@@ -15,6 +15,7 @@ from pykexec.abi.kexec import PAGE_SIZE, SEGMENT_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
 from pykexec.errors import CheckFailed
 from pykexec.frozen import dataclass
+from pykexec.remedies import Another, Wish, and_also
 
 KIMAGE_READ = 640
 """Bytes that are looked at: the table ends at 576 in every known version, and the
@@ -29,7 +30,9 @@ class KimageMismatch(CheckFailed):
     """What the kernel holds is not what was loaded."""
 
     code = "kimage-mismatch"
-    usual_hint = "this kernel may be of a kind that pykexec does not know: another --mode"
+    usual_hint = and_also(
+        "this kernel may be of a kind that pykexec does not know", Another("another", Wish.MODE)
+    )
 
 
 class KernelMemory(Protocol):

@@ -14,6 +14,7 @@ from pykexec.placement.lending import REMEDY, why_not_lend
 from pykexec.placement.panic_modes import advised_region
 from pykexec.placement.request import Keep, Mode
 from pykexec.placement.reservation import in_the_way
+from pykexec.remedies import Advice, Omit, Use, Wish, and_also, any_of
 
 PANIC_PREFERENCE = {
     Keep.ALL: (Mode.IN_PLACE, Mode.STUB_SWAP),
@@ -49,7 +50,7 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
     if requested is Mode.FLAG:
         raise NoMode(
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
-            hint="--backend simulated, or leave --mode out",
+            hint=any_of(Use(Wish.BACKEND, "simulated"), Omit(Wish.MODE)),
         )
     lacking = {mode: lack for mode in known if (lack := what_lacks(mode, machine))}
     if requested:
@@ -62,16 +63,18 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
     if Mode.KERNEL_SWAP in lacking:
         raise NoMode(
             "no way of a crash by normal works on this machine",
-            hint="; ".join(each_once(lacking)),
+            hint=and_also(*each_once(lacking)),
         )
     why, remedy = lacking[Mode.IN_PLACE]
     raise NoMode(
         f"no panic could start a crash by normal: {why}",
-        hint=f"{remedy}; --mode kernel-swap works, but only pykexec exec starts it",
+        hint=and_also(
+            remedy, Use(Wish.MODE, "kernel-swap", ": it works, but only pykexec exec starts it")
+        ),
     )
 
 
-def each_once(lacking: dict[Mode, tuple[str, str]]) -> Iterator[str]:
+def each_once(lacking: dict[Mode, tuple[str, Advice]]) -> Iterator[Advice]:
     """What the modes lack, then what would help."""
     for what in dict.fromkeys(what for what, _ in lacking.values()):
         yield f"{', '.join(mode for mode in lacking if lacking[mode][0] == what)}: {what}"
@@ -86,7 +89,7 @@ WHY = {
 }
 
 
-def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
+def what_lacks(mode: Mode, machine: Machine) -> tuple[str, Advice] | None:
     """(what is missing, what would help), or None where the mode can be tried."""
     encrypted = memory_encryption(machine)
     if isinstance(encrypted, Encryption):
@@ -99,7 +102,7 @@ def what_lacks(mode: Mode, machine: Machine) -> tuple[str, str] | None:
     return lack
 
 
-def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
+def kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
     moves = relocation(machine)
     if moves.swap_flags is None:
         if moves.plain is Move.UNKNOWN:
@@ -115,7 +118,7 @@ def kernel_swap_lacks(machine: Machine) -> tuple[str, str] | None:
     return None
 
 
-def panic_lacks(machine: Machine) -> tuple[str, str] | None:
+def panic_lacks(machine: Machine) -> tuple[str, Advice] | None:
     if isinstance(machine.crash_kernel, Unknown):
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:

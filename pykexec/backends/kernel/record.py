@@ -15,6 +15,7 @@ from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.request import Mode
+from pykexec.remedies import Unload
 
 
 class BadRecord(KexecError):
@@ -137,6 +138,6 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
         )
 
 
-def unload_command(slot: Slot) -> str:
+def unloading(slot: Slot, rest: str = "") -> Unload:
     """What frees the image, and gives its memory back."""
-    return f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel"
+    return Unload(slot is Slot.CRASH, "kernel", rest)

@@ -27,7 +27,7 @@ from typing import TypeVar
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
-from pykexec.backends.kernel.record import unload_command
+from pykexec.backends.kernel.record import unloading
 from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, is_wanted, refusal
 from pykexec.backends.region import (
     STEP,
@@ -191,7 +191,7 @@ def release(backend: KernelBackend) -> CrashRegion:
             hint="echo 0 > /sys/kernel/kexec_crash_size gives it back until the next boot",
         )
     if machine.kexec.crash_loaded:
-        raise RegionInUse("a crash image is loaded", hint=unload_command(Slot.CRASH))
+        raise RegionInUse("a crash image is loaded", hint=unloading(Slot.CRASH))
     before = show(machine)
     if machine.modules.region_inserted:
         backend.calls.remove_module(NAME)
@@ -200,6 +200,6 @@ def release(backend: KernelBackend) -> CrashRegion:
     after = backend.machine()
     if origin(after):
         raise RegionInUse(
-            "an image was loaded meanwhile, and the region stayed", hint=unload_command(Slot.CRASH)
+            "an image was loaded meanwhile, and the region stayed", hint=unloading(Slot.CRASH)
         )
     return replace(before, refusal=None)

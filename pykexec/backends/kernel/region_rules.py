@@ -13,6 +13,7 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.panic_modes import advised_boot
 from pykexec.placement.request import PANIC_MODES, Mode
+from pykexec.remedies import Use, Wish, and_also, any_of
 
 TESTED = ("6.1", "6.12", "7.2")
 """Kernel series on x86_64: the module writes to variables that the kernel does not export."""
@@ -92,8 +93,13 @@ def untested(machine: Machine) -> KexecError | None:
         return None
     return UntestedKernel(
         f"the module was not tested with the kernel {release} on {architecture}",
-        hint=f"tested: {', '.join(TESTED)} on x86_64; pykexec region make --force inserts it all "
-        f"the same; or {advised_boot(machine)}",
+        hint=and_also(
+            f"tested: {', '.join(TESTED)} on x86_64",
+            any_of(
+                Use(Wish.FORCE, rest=" with pykexec region make to insert it all the same"),
+                advised_boot(machine),
+            ),
+        ),
     )
 
 

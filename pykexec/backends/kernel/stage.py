@@ -16,6 +16,7 @@ from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.machine import HugePageUser
 from pykexec.memory.ranges import RangeSet
+from pykexec.remedies import Use, Wish, any_of
 from pykexec.syscalls import SyscallError
 
 STEP_MIN = 16
@@ -311,8 +312,10 @@ def no_room(
         return NoRoomForStage(
             f"no {wanted.run} adjacent huge pages: the longest run has {found.longest_run}, "
             f"of {taken} pages looked at",
-            hint="load right after boot, free memory (drop_caches), or take --mode stub-swap"
-            + holders,
+            hint=any_of(
+                "load right after boot, free memory (drop_caches)",
+                Use(Wish.MODE, "stub-swap", holders),
+            ),
             needed=wanted.run,
             longest_run=found.longest_run,
         )

@@ -22,6 +22,7 @@ from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.stage import frames_in
 from pykexec.placement.window import requested_window
+from pykexec.remedies import Use, Wish
 
 SINGLES = 2
 """Pages beside the image: one for the low memory, one for the headers."""
@@ -71,7 +72,7 @@ def granted_pages(
         )
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
-            raise NoRoomForStage("no adjacent huge pages", hint="--mode stub-swap")
+            raise NoRoomForStage("no adjacent huge pages", hint=Use(Wish.MODE, "stub-swap"))
         return Granted(mode, stage=frames_in(taken.run, taken.singles))
     off = reserved | low | RangeSet((window,))
     wanted = Wanted(singles=count + SINGLES, avoid=off)

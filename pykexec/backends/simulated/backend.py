@@ -39,6 +39,7 @@ from pykexec.placement.plan import Plan
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from pykexec.purgatory import Region
+from pykexec.remedies import Use, Wish
 
 KCONFIG = {
     "CONFIG_KEXEC": "y",
@@ -152,7 +153,7 @@ class SimulatedBackend:
         if request.mode not in (None, Mode.FLAG):
             raise NotSupported(
                 f"mode {request.mode} is for the real kernel",
-                hint="--mode flag, which the simulated kernel knows",
+                hint=Use(Wish.MODE, "flag", ", which the simulated kernel knows"),
             )
         why = "the simulated kernel knows KEXEC_CRASH_BY_NORMAL"
         yield Granted(Mode.FLAG, why, rng_seed=seed)

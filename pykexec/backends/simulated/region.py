@@ -7,13 +7,14 @@ from dataclasses import replace
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
-from pykexec.backends.kernel.record import unload_command
+from pykexec.backends.kernel.record import unloading
 from pykexec.backends.region import NoContiguousMemory, NoRegion, RegionExists, RegionInUse
 from pykexec.backends.simulated.kernel.frames import FREE, RESERVED
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.host.lock import Busy
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet
+from pykexec.remedies import Wish, saying
 
 FOUR_GIB = 1 << 32
 RELEASE = "pykexec region release"
@@ -59,10 +60,11 @@ def release(kernel: SimulatedKernel) -> None:
         raise NoRegion("there is no crash region", hint="pykexec region make")
     if not layout.region_made:
         raise RegionExists(
-            "the crash region was reserved at boot", hint="machine create without --crashkernel"
+            "the crash region was reserved at boot",
+            hint=saying("create the machine without ", Wish.RESERVATION),
         )
     if Slot.CRASH in kernel.images:
-        raise RegionInUse("a crash image is loaded", hint=unload_command(Slot.CRASH))
+        raise RegionInUse("a crash image is loaded", hint=unloading(Slot.CRASH))
     kernel.frames.free((layout.reservation,))
     forget(kernel)
 

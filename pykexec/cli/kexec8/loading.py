@@ -11,6 +11,7 @@ from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
 from pykexec.cli.kexec8.kernel import DropInKernel
 from pykexec.cli.kexec8.name import NAME
 from pykexec.cli.kexec8.say import say
+from pykexec.cli.kexec8.terms import KEXEC8
 from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.flows.file_load import hand_over
@@ -114,7 +115,8 @@ def why_kexec_load(
         return "-c"
     if asked.call is Call.FILE:
         return None
-    needs = [*needing_load(request, asked.type), *([] if asked.efi else ["--noefi"])]
+    needs = [KEXEC8[wish] for wish in needing_load(request, asked.type)]
+    needs += [] if asked.efi else ["--noefi"]
     if needs:
         refused = why_load_is_refused(machine)
         if refused:

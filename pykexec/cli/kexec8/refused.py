@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pykexec.backends.backend import NothingLoaded
 from pykexec.cli.kexec8.name import FAILED, NAME
 from pykexec.cli.kexec8.say import say
+from pykexec.cli.kexec8.terms import KEXEC8
 from pykexec.errors import DoesNotFit, KexecError, UsageError
 from pykexec.images.contents import UnreadableFile
 from pykexec.images.kernel_image import NotAnImage
@@ -39,8 +40,8 @@ def refuse(
     `debug` asks for them; gives the exit status."""
     say(known_words(error, given, unloading))
     say([f"{NAME}: {error.message}"])
-    if error.hint:
-        say([f"  hint: {error.hint}"])
+    if hint := error.hint_in(KEXEC8):
+        say([f"  hint: {hint}"])
     if debug:
         say(f"  {line}" for line in error.details)
     return exit_status(error)

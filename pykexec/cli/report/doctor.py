@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.cli.out.blocks import Block, Lines, Remedies
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.findings import Doctor, DoctorRow
 from pykexec.flows.doctor import problems
+from pykexec.remedies import advised
 
 if TYPE_CHECKING:
     from pykexec.flows.doctor import Row
@@ -29,16 +31,21 @@ class DoctorReport:
 
     def document(self) -> Doctor:
         rows = (
-            DoctorRow(item.name, item.level.value, item.evidence, item.fix or None)
+            DoctorRow(item.name, item.level.value, item.evidence, fix(item) or None)
             for item in self.rows
         )
         return Doctor(self.machine, len(self.problems), tuple(rows))
 
     def page(self, verbose: int) -> list[Block]:
-        rows = [(str(row.level), row.name, row.evidence, row.fix) for row in self.rows]
+        rows = [(str(row.level), row.name, row.evidence, fix(row)) for row in self.rows]
         levels = [row[0] for row in rows]
         counts = ", ".join(f"{levels.count(level)} {level}" for level in dict.fromkeys(levels))
         return [
             Remedies(("", "what", "found", "fix"), rows, [LEVEL_STYLES[level] for level in levels]),
             Lines([f"{self.machine}: {counts}"], "bold"),
         ]
+
+
+def fix(row: Row) -> str:
+    """What would help, in this program's words."""
+    return advised(row.fix, PYKEXEC)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.base import CheckResult
 from pykexec.documents.load import Kernel, Syscall, Word
 from pykexec.documents.plan import MapEntry
 from pykexec.images.contents import UnreadableFile
 from pykexec.memory.map import DRIVER_RAM
+from pykexec.placement.cmdline import WHY_REMOVED, Origin
+from pykexec.remedies import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.map import MemoryMap
-    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.cmdline import CommandLine, Dropped
     from pykexec.placement.kernel_rules import Check
     from pykexec.placement.syscall_choice import SyscallChoice
 
@@ -28,11 +31,27 @@ def map_entries(memory_map: MemoryMap) -> tuple[MapEntry, ...]:
     )
 
 
+def origin(found: Origin) -> Literal["--append", "running kernel", "capture kernel"]:
+    """What documents and pages call it."""
+    match found:
+        case Origin.APPEND:
+            return "--append"
+        case Origin.RUNNING:
+            return "running kernel"
+        case Origin.CAPTURE:
+            return "capture kernel"
+
+
+def why_dropped(word: Dropped) -> str:
+    """The reason, and the option where the user asked for it."""
+    return PYKEXEC[Wish.CMDLINE_REMOVE] if word.why == WHY_REMOVED else word.why
+
+
 def words(line: CommandLine) -> tuple[Word, ...]:
     """The words in their order, then those of the running kernel's line that were dropped."""
     return (
-        *(Word(word.text, word.origin.value, None) for word in line.words),
-        *(Word(item.text, item.origin.value, item.why) for item in line.dropped),
+        *(Word(word.text, origin(word.origin), None) for word in line.words),
+        *(Word(item.text, origin(item.origin), why_dropped(item)) for item in line.dropped),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.error import ErrorDocument, Reason
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ def error_document(error: KexecError) -> ErrorDocument:
         for name, value in error.facts.items()
         if name not in OWN_KEYS and not (name == "details" and error.details)
     }
-    return ErrorDocument(Reason(error.code, error.message, error.hint, error.details, facts))
+    return ErrorDocument(
+        Reason(error.code, error.message, error.hint_in(PYKEXEC), error.details, facts)
+    )
 
 
 def fact(value: object) -> object:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pykexec.cli.report.page_parts import size
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.fleet import (
     FleetOutcome,
     FleetPlan,
@@ -15,6 +16,7 @@ from pykexec.documents.fleet import (
     FleetSummary,
 )
 from pykexec.flows.fleet import Outcome, Refused, Row
+from pykexec.remedies import Advice, advised
 
 NAME_WIDTH = 32
 HEADING = f"{'machine':<{NAME_WIDTH}}  {'mode':<11}  {'region':<8}  {'window':>8}  {'held':>8}"
@@ -27,7 +29,7 @@ def row_document(row: Row) -> FleetRow:
 
 def outcome_document(outcome: Outcome) -> FleetOutcome:
     if isinstance(outcome, Refused):
-        return FleetOutcome(None, FleetRefusal(outcome.code, outcome.message, outcome.hint))
+        return FleetOutcome(None, FleetRefusal(outcome.code, outcome.message, worded(outcome.hint)))
     return FleetOutcome(
         FleetPlan(
             outcome.mode.value,
@@ -62,7 +64,7 @@ def outcome_line(name: str, outcome: Outcome) -> str:
 
 def remarks(outcome: Outcome) -> list[str]:
     if isinstance(outcome, Refused):
-        return [f"hint: {outcome.hint}"] if outcome.hint else []
+        return [f"hint: {worded(outcome.hint)}"] if outcome.hint else []
     return [f"warning: {text}" for text in outcome.warnings]
 
 
@@ -109,7 +111,7 @@ class Summary:
         found = []
         for code, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
             machine, first = self.examples[code]
-            found.append(FleetReason(code, count, machine, first.message, first.hint))
+            found.append(FleetReason(code, count, machine, first.message, worded(first.hint)))
         return found
 
     def lines(self) -> list[str]:
@@ -126,3 +128,7 @@ class Summary:
             if reason.hint:
                 lines.append(f"  hint: {reason.hint}")
         return lines
+
+
+def worded(hint: Advice | None) -> str | None:
+    return advised(hint, PYKEXEC) if hint else None

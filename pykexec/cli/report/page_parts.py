@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Table
+from pykexec.cli.report.document_parts import origin, why_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +43,9 @@ def kernel(image: KernelImage) -> str:
 
 def words(line: CommandLine) -> Table:
     """Each word of the command line with its origin; then what was dropped, and why."""
-    rows = [(word.text, str(word.origin)) for word in line.words]
-    rows += [(item.text, f"{item.origin}, dropped: {item.why}") for item in line.dropped]
+    rows: list[tuple[str, str]] = [(word.text, origin(word.origin)) for word in line.words]
+    for item in line.dropped:
+        rows.append((item.text, f"{origin(item.origin)}, dropped: {why_dropped(item)}"))
     return Table(("word", "from"), rows, 2)
 
 

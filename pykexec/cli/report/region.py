@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.cli.out.blocks import Block, Facts
 from pykexec.cli.report.page_parts import Pairs, size
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.base import span
 from pykexec.documents.region import BuiltModule, ModuleFile, Refusal, Region
 
@@ -50,7 +51,8 @@ class RegionReport:
             facts += module_facts(found.module)
         if found.refusal:
             facts.append(("cannot be made", found.refusal.message))
-            facts += [("hint", found.refusal.hint)] if found.refusal.hint else []
+            hint = found.refusal.hint_in(PYKEXEC)
+            facts += [("hint", hint)] if hint else []
         return [Facts([*facts, ("backend", str(self.target))])]
 
 

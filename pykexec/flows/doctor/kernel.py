@@ -67,7 +67,7 @@ def system_call(machine: Machine) -> Row:
     try:
         choice = choose_syscall(machine, LoadRequest(), None)
     except KexecError as error:
-        return fail(name, error.message, error.hint or "")
+        return fail(name, error.message, error.remedy or "")
     return ok(name, f"{choice.syscall}: {choice.why}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from pykexec.backends.backend import Slot
-from pykexec.backends.kernel.record import LoadRecord, unload_command
+from pykexec.backends.kernel.record import LoadRecord, unloading
 from pykexec.flows.doctor.row import Level, Row, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
 
@@ -52,13 +52,13 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
             name,
             Level.OK,
             f"loaded by pykexec: {noted(record)}",
-            f"to replace it, run {unload_command(slot)}",
+            f"to replace it, run {unloading(slot)}",
         )
     if record:
         return warn(
             name,
             f"none is loaded{owner}, but pykexec had loaded one: {noted(record)}",
-            f"another program has unloaded it; run {unload_command(slot)} to free its memory",
+            f"another program has unloaded it; run {unloading(slot)} to free its memory",
         )
     if not loaded:
         return ok(name, f"none is loaded{owner}")

@@ -54,7 +54,7 @@ def module(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found)
     if why := refusal(machine, default_size(machine)):
-        return warn(name, why.message, why.hint or "")
+        return warn(name, why.message, why.remedy or "")
     assert found
     signed = "signed" if found.signed else "not signed"
     return ok(name, f"{found.path} ({signed}) can make a crash region on {machine.release}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pykexec.machine import Unknown
+from pykexec.remedies import Advice
 
 
 class Level(StrEnum):
@@ -24,7 +25,7 @@ class Row:
     name: str
     level: Level
     evidence: str
-    fix: str = ""
+    fix: Advice = ""
 
     def __str__(self) -> str:
         remedy = f" -> {self.fix}" if self.fix else ""
@@ -35,15 +36,15 @@ def ok(name: str, evidence: str) -> Row:
     return Row(name, Level.OK, evidence)
 
 
-def warn(name: str, evidence: str, fix: str) -> Row:
+def warn(name: str, evidence: str, fix: Advice) -> Row:
     return Row(name, Level.WARN, evidence, fix)
 
 
-def fail(name: str, evidence: str, fix: str) -> Row:
+def fail(name: str, evidence: str, fix: Advice) -> Row:
     return Row(name, Level.FAIL, evidence, fix)
 
 
-def unknown(name: str, fact: Unknown, fix: str = "") -> Row:
+def unknown(name: str, fact: Unknown, fix: Advice = "") -> Row:
     return Row(name, Level.UNKNOWN, fact.why, fix)
 
 

@@ -161,7 +161,7 @@ def blame_memory(error: KexecError, request: LoadRequest, memory: int) -> None:
     (bytes), and the advice for a real one does not help."""
     asked = (request.crash_size, request.mem_min, request.mem_max)
     if error.code == WindowRefused.code and asked == (None, None, None):
-        error.hint = f"use a larger --memory: this machine has {memory >> 20} MiB"
+        error.remedy = f"use a larger --memory: this machine has {memory >> 20} MiB"
 
 
 def expected_of_machine(backend: SimulatedBackend) -> Expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pykexec.abi.x86.multiboot import HEADER_TAG_OPTIONAL, HeaderTag, InfoTag
 from pykexec.images.kernel_image import Refused
+from pykexec.remedies import Use, Wish, any_of
 
 ALWAYS_GIVEN = frozenset(
     (
@@ -32,7 +33,10 @@ NAMES = {
     20: "64-bit EFI image handle",
 }
 """Information types of the specification, 3.6."""
-HINT = "start it with a boot loader, or use --type multiboot if it also has a version 1 header"
+HINT = any_of(
+    "start it with a boot loader",
+    Use(Wish.TYPE, "multiboot", " if it also has a version 1 header"),
+)
 
 
 def name_of(kind: int) -> str:

@@ -23,6 +23,7 @@ from pykexec.placement.space import Space
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import X86StubJob
+from pykexec.remedies import Omit, Wish
 
 WHY_LOW = "at the lowest free address"
 MOVE_ALIGN = layout.WINDOW_ALIGN
@@ -37,9 +38,9 @@ def plan_elf(
     mode = 32 if load.from_32 else 64
     if request.direct and boot.bits != mode:
         raise UsageError(
-            f"--args-none: {image.path} is a {boot.bits}-bit image, but would start in "
+            f"{image.path} is a {boot.bits}-bit image, but without the purgatory it would start in "
             f"{mode}-bit mode",
-            hint="use --args-elf: the purgatory changes the mode",
+            hint=Omit(Wish.DIRECT, rest=": the purgatory changes the mode"),
         )
     below = layout.BELOW_4G.end if boot.bits == 32 else 1 << 64
     moved = distance(load.space, boot, below)

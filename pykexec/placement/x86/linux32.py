@@ -21,6 +21,7 @@ from pykexec.placement.x86 import layout
 from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
+from pykexec.remedies import Use, Wish, any_of
 
 
 def plan_linux_i386(
@@ -32,7 +33,7 @@ def plan_linux_i386(
         raise UnservedImage(
             f"{image.path}: this image can only start in real mode: it has no 32-bit "
             "entry (code32_start), and cannot be relocated",
-            hint="use pykexec-kexec --real-mode -l to start it by its real-mode entry",
+            hint=Use(Wish.REAL_MODE, rest=" to start it by its real-mode entry"),
             type=image.type,
         )
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
@@ -88,8 +89,10 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
         if boot.load_addr >= end:
             raise DoesNotFit(
                 f"the {KERNEL_32} must lie at {boot.load_addr:#x} or above, and end below {end:#x}",
-                hint="the header is damaged, or the image needs its 64-bit entry (--type "
-                "bzImage64)",
+                hint=any_of(
+                    "the header is damaged: copy the image again",
+                    Use(Wish.TYPE, "bzImage64", " if it has a 64-bit entry"),
+                ),
             )
         return space.take(
             KERNEL_32,

@@ -27,6 +27,7 @@ from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.efi import efi_handover
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
+from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
     from pykexec.placement.boot_protocol import Told
@@ -105,6 +106,6 @@ def check_window(window: PhysRange, boot: LinuxX86Boot) -> None:
         raise WindowRefused(
             f"the window {window} has no room for this kernel: loaded below {floor >> 20} "
             f"MiB, it moves itself to {floor:#x}, where it needs {boot.init_size:#x} bytes",
-            hint=f"use --mem-max {floor + boot.init_size - 1:#x} or above",
+            hint=Use(Wish.MEM_MAX, f"{floor + boot.init_size - 1:#x}", " or above"),
             window=window,
         )

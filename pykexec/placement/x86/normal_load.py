@@ -26,6 +26,7 @@ from pykexec.placement.window import requested_window
 from pykexec.placement.x86 import layout
 from pykexec.placement.x86.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.x86.stub import X86StubJob, stub_memsz
+from pykexec.remedies import Use, Wish
 
 MAX_PARTS = 12
 """Segments of an image; with the purgatory and what it is told, kexec_load takes 16."""
@@ -150,8 +151,8 @@ def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
     """What this image would not be told is an error, and never ignored."""
     if request.initrd is not None:
         raise UsageError(
-            f"--initrd has no effect: {image.path} is of type {image.type}",
-            hint="use --module to pass files to a multiboot image",
+            f"an initrd has no effect: {image.path} is of type {image.type}",
+            hint=Use(Wish.MODULE, rest=" to pass files to a multiboot image"),
         )
 
 

@@ -35,6 +35,7 @@ from pykexec.placement.x86.linux64 import (
     placed_boot,
     plan_linux_x86_64,
 )
+from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
     from pykexec.placement.boot_protocol import Told
@@ -58,12 +59,12 @@ class X86Protocol:
         if self.arch.bits == 32 and is_64_bit(image):
             raise NotSupported(
                 f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
-                hint="use --type bzImage to start a bzImage by its 32-bit entry",
+                hint=Use(Wish.TYPE, "bzImage", " to start a bzImage by its 32-bit entry"),
             )
         if request.modules and not isinstance(image.boot, MultibootBoot):
             raise UsageError(
-                f"--module has no effect: {image.path} is of type {image.type}",
-                hint="use --module only with multiboot images",
+                f"a module has no effect: {image.path} is of type {image.type}",
+                hint=Use(Wish.MODULE, rest=" only with multiboot images"),
             )
         if request.real_mode:
             from pykexec.placement.x86.real_mode import refuse_real_mode

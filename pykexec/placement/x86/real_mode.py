@@ -33,6 +33,7 @@ from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
 from pykexec.purgatory import real_mode_code
+from pykexec.remedies import Omit, Use, Wish, any_of
 
 OLDEST_PROTOCOL = 0x202
 """Before it the setup code runs nowhere but at 0x90000."""
@@ -43,6 +44,7 @@ HEAP_END = 0xE000
 HEAP_END_PTR = HEAP_END - 0x200
 SEGMENT_SIZE = 0x10000
 PARAGRAPH = 16
+LEAVE_OUT = Omit(Wish.REAL_MODE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class SetupSegment:
             raise DoesNotFit(
                 f"the command line has {len(line) - 1} bytes, but only "
                 f"{SEGMENT_SIZE - HEAP_END - 1} fit after the real-mode stack",
-                hint="use fewer words, or omit --real-mode",
+                hint=any_of("use fewer words", LEAVE_OUT),
             )
         return align_up(HEAP_END + len(line), PARAGRAPH)
 
@@ -130,9 +132,6 @@ def refuse_real_mode(image: KernelImage, machine: Machine, request: LoadRequest)
     boot_and_setup(image, machine, request)
 
 
-LEAVE_OUT = "omit --real-mode"
-
-
 def boot_and_setup(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[Linux32Boot, bytes]:
@@ -140,26 +139,25 @@ def boot_and_setup(
     boot = image.boot
     if not isinstance(boot, Linux32Boot) or boot.setup is None:
         raise UsageError(
-            f"--real-mode: {image.path} is of type {image.type}, which has no real-mode entry",
-            hint="it is for a bzImage",
+            f"{image.path} is of type {image.type}, which has no real-mode entry",
+            hint=any_of(LEAVE_OUT, "use a bzImage"),
         )
     if request.kind is not ImageKind.NORMAL:
         raise UsageError(
-            "--real-mode: a capture kernel runs in the crash region, but real mode needs "
-            "memory below 1 MiB",
+            "a capture kernel runs in the crash region, but real mode needs memory below 1 MiB",
             hint=LEAVE_OUT,
         )
     if isinstance(machine.firmware.efi, Efi):
         raise NotSupported(
-            "--real-mode: this machine was booted by EFI, and has no BIOS",
+            "real mode needs a BIOS, but this machine was booted by EFI",
             hint=LEAVE_OUT,
         )
     if boot.protocol < OLDEST_PROTOCOL or boot.setup.size > SETUP_MAX:
         version = f"{boot.protocol >> 8}.{boot.protocol & 255:02}"
         raise NotSupported(
-            f"--real-mode: protocol 2.02 and at most {SETUP_MAX:#x} bytes of setup code "
-            f"are supported, but {image.path} has {version} and {boot.setup.size:#x}",
-            hint="--entry-32bit",
+            f"the real-mode entry needs protocol 2.02 and setup code of at most {SETUP_MAX:#x} "
+            f"bytes, but {image.path} has {version} and {boot.setup.size:#x}",
+            hint=Use(Wish.TYPE, "bzImage", " to start it by its 32-bit entry"),
         )
     return boot, contents_bytes(boot.setup, SETUP_MAX)
 

@@ -15,6 +15,7 @@ from pykexec.backends.kernel.backend import KernelBackend, Start
 from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.stage import AlreadyStaged
 from pykexec.backends.kernel.staged import StageChanged
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import KexecError
 from pykexec.flows.file_load import file_load
 from pykexec.flows.load import load
@@ -51,7 +52,7 @@ def test_a_crash_load_does_not_replace_what_is_armed(backend: KernelBackend) -> 
     assert caught.value.message == (
         "this would replace the crash by normal (mode in-place) in the crash slot"
     )
-    assert caught.value.hint == "pykexec unload --crash --backend kernel"
+    assert caught.value.hint_in(PYKEXEC) == "pykexec unload --crash --backend kernel"
     assert backend.records.read() == RECORD
 
 
@@ -65,7 +66,7 @@ def test_a_normal_load_minds_its_own_slot(backend: KernelBackend) -> None:
     backend.records.write(replace(RECORD, slot=Slot.NORMAL))
     with pytest.raises(AlreadyStaged, match="in the normal slot") as caught:
         backend.load(table())
-    assert caught.value.hint == "pykexec unload --backend kernel"
+    assert caught.value.hint_in(PYKEXEC) == "pykexec unload --backend kernel"
 
 
 def test_a_failed_load_of_another_kind_leaves_the_stage_alone(

@@ -12,6 +12,7 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.image_check import check_image
 from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.staged import StageChanged
+from pykexec.cli.terms import PYKEXEC
 from pykexec.host.root import Folder
 from tests.backends.kernel.test_kimage import SEGMENTS, make_struct
 from tests.backends.kernel.test_record import RECORD
@@ -67,7 +68,7 @@ def test_another_programs(tmp_path: Path, slot: Slot) -> None:
     assert caught.value.message == (
         f"the {slot} image is not the one that pykexec loaded: another program has replaced it"
     )
-    assert caught.value.hint == (
+    assert caught.value.hint_in(PYKEXEC) == (
         f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel, and load again"
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pykexec.backends.kernel.modes import NoMode, choose_modes, mode_warnings
+from pykexec.cli.terms import PYKEXEC
 from pykexec.machine import BootLoader, Iommus, Machine, Modules, RegionModule, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -61,8 +62,9 @@ def test_kernel_swap_is_never_chosen_by_itself() -> None:
     assert caught.value.message == (
         "no panic could start a crash by normal: there is no crash region"
     )
-    assert str(caught.value.hint).endswith(
-        "or boot with crashkernel=64K; --mode kernel-swap works, but only pykexec exec starts it"
+    assert str(caught.value.hint_in(PYKEXEC)).endswith(
+        "or boot with crashkernel=64K; use --mode kernel-swap: it works, but only pykexec exec "
+        "starts it"
     )
     assert "pykexec region build" in str(caught.value.hint)
 

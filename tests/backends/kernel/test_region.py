@@ -16,6 +16,7 @@ from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.region import make, release, show, with_expected_region
 from pykexec.backends.kernel.region_rules import TESTED, refusal, series
 from pykexec.backends.region import Origin
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import KexecError
 from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Modules, RegionModule, Sysctls
@@ -139,7 +140,7 @@ def test_an_untested_series_is_forced() -> None:
     refused = refusal(new, 65536)
     assert refused
     assert refused.code == "untested-kernel"
-    assert "--force" in str(refused.hint)
+    assert "--force" in str(refused.hint_in(PYKEXEC))
     assert refusal(new, 65536, forced=True) is None
 
 

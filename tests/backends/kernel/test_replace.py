@@ -17,6 +17,7 @@ from pykexec.backends.kernel.stage import AlreadyStaged, NoRoomForStage
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.cli.report.load import LoadReport, facts
 from pykexec.cli.report.target import Target
+from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.codec import plain
 from pykexec.documents.plan import Replaced
 from pykexec.errors import KexecError
@@ -112,7 +113,9 @@ def test_without_the_option_what_is_armed_stays(rig: Rig) -> None:
     arm(rig, "one")
     with pytest.raises(AlreadyStaged) as caught:
         arm(rig, "two", replaces=False)
-    assert caught.value.hint == "--replace, or pykexec unload --crash --backend kernel"
+    assert (
+        caught.value.hint_in(PYKEXEC) == "use --replace, or pykexec unload --crash --backend kernel"
+    )
     assert is_armed(rig, "one")
     check(rig)
 

@@ -22,6 +22,7 @@ from pykexec.backends.kernel.stage import (
     reopen,
     take,
 )
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import KexecError
 from pykexec.machine import HugePageUser
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -255,7 +256,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Wanted(run=3),
         5,
         "no 3 adjacent huge pages: the longest run has 1, of 5 pages looked at",
-        "load right after boot, free memory (drop_caches), or take --mode stub-swap",
+        "load right after boot, free memory (drop_caches), or use --mode stub-swap",
     ),
     (
         "no run in all that there is",
@@ -263,7 +264,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Wanted(run=3),
         100,
         "no 3 adjacent huge pages: the longest run has 2, of 4 pages looked at",
-        "load right after boot, free memory (drop_caches), or take --mode stub-swap",
+        "load right after boot, free memory (drop_caches), or use --mode stub-swap",
     ),
     (
         "too few pages",
@@ -301,7 +302,7 @@ def test_refusal_gives_everything_back(
 ) -> None:
     with pytest.raises(NoRoomForStage) as caught:
         take(machine, journal, wanted, limit)
-    assert (str(caught.value), caught.value.hint) == (message, hint)
+    assert (str(caught.value), caught.value.hint_in(PYKEXEC)) == (message, hint)
     assert caught.value.exit_status == 6
     assert as_before(machine, journal)
     assert machine.largest <= limit

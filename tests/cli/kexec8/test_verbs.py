@@ -242,7 +242,7 @@ TEXTS = {
     ),
     "-c -p bzImage --real-mode": (
         1,
-        "pykexec-kexec: --real-mode: a capture kernel runs in the crash region, but real "
+        "pykexec-kexec: a capture kernel runs in the crash region, but real "
         "mode needs memory below 1 MiB",
     ),
     "-l bzImage --reuseinitrd": (
@@ -345,7 +345,7 @@ def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> N
     write(files, "elf", make_elf(bits=32, machine=3))
     said = kexec("-c -l elf --args-none", status=1)
     assert said.err.startswith(
-        "pykexec-kexec: --args-none: elf is a 32-bit image, but would start in 64-bit"
+        "pykexec-kexec: elf is a 32-bit image, but without the purgatory it would start in 64-bit"
     )
     assert calls.nothing
     kexec("-c -l elf --args-elf")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pykexec.cli.terms import PYKEXEC
 from pykexec.images.contents import UnreadableFile, contents_bytes, joined_initrd
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import NotAnImage
@@ -67,7 +68,7 @@ def test_what_has_no_64_bit_entry_for_us(
     with pytest.raises(NotAnImage) as caught:
         identify(path, "bzImage64")
     assert caught.value.message == f"{path}: not a bzImage64: {reason}"
-    assert caught.value.hint == "omit --type to detect the type"
+    assert caught.value.hint_in(PYKEXEC) == "omit --type to detect the type"
     if "loadflags" not in change:
         assert identify(path).type == "bzImage"
 

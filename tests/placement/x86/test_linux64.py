@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import DoesNotFit, NotSupported, UsageError
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
@@ -142,7 +143,7 @@ def test_the_seeds_window_is_refused_for_a_modern_kernel(kernel: KernelImage) ->
 def test_what_does_not_fit_is_named(kernel: KernelImage) -> None:
     with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes") as caught:
         crash_plan(kernel, mem_min=0x20000000, mem_max=0x20000000 + 0x3480000 - 1)
-    assert (caught.value.hint or "").startswith(
+    assert (caught.value.hint_in(PYKEXEC) or "").startswith(
         "use a window of 112 MiB (--crash-size), the estimate"
     )
 
@@ -227,7 +228,7 @@ def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:
         TooManySegments, match="are needed, but kexec_load accepts only 16"
     ) as caught:
         plan_load(kernel, make_machine(memory_map), request)
-    assert "memory below 1 MiB costs 1" in (caught.value.hint or "")
+    assert "memory below 1 MiB costs 1" in (caught.value.hint_in(PYKEXEC) or "")
 
 
 def test_several_pieces_below_1_mib_are_a_segment_each(kernel: KernelImage) -> None:
@@ -244,7 +245,9 @@ def test_elfcorehdr_is_not_the_users(kernel: KernelImage, text: str) -> None:
 
 def test_reuse_needs_a_known_command_line(kernel: KernelImage) -> None:
     machine = make_machine(cmdline=Unknown("no /proc/cmdline"))
-    with pytest.raises(NotSupported, match="--reuse-cmdline: the command line of test is unknown"):
+    with pytest.raises(
+        NotSupported, match="command line of test, which is to be reused, is unknown"
+    ):
         plan_load(kernel, machine, LoadRequest(reuse_cmdline=True))
 
 
@@ -255,7 +258,7 @@ def test_a_capture_kernel_never_inherits_the_reservation(kernel: KernelImage) ->
 
 
 def test_bounds_the_wrong_way_round(kernel: KernelImage) -> None:
-    with pytest.raises(UsageError, match="--mem-max 0x1000 is below --mem-min 0x2000"):
+    with pytest.raises(UsageError, match="the highest address 0x1000 is below the lowest, 0x2000"):
         crash_plan(kernel, mem_min=0x2000, mem_max=0x1000)
 
 

@@ -12,6 +12,7 @@ import pytest
 from pykexec.abi.kexec import KexecFlag
 from pykexec.abi.x86.bootparam import screen_info
 from pykexec.abi.x86.elf_boot import ELF_BOOT_MAGIC
+from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
@@ -124,7 +125,7 @@ def test_a_kernel_that_starts_in_real_mode_only(tmp_path: Path, start: int) -> N
     image = image_of(tmp_path, data)
     with pytest.raises(UnservedImage, match="can only start in real mode") as caught:
         planned(image)
-    assert "pykexec-kexec --real-mode" in (caught.value.hint or "")
+    assert "pykexec-kexec --real-mode" in (caught.value.hint_in(PYKEXEC) or "")
     plan = planned(image, real_mode=True)
     assert at(plan, names.KERNEL_32).start == 0x100000
 
@@ -472,11 +473,11 @@ def test_what_an_image_would_not_be_told_is_an_error(tmp_path: Path, name: str) 
     if not takes_initrd:
         with pytest.raises(UsageError) as caught:
             planned(image, initrd=INITRD)
-        assert caught.value.message == f"--initrd has no effect: /boot/k is of type {name}"
+        assert caught.value.message == f"an initrd has no effect: /boot/k is of type {name}"
     if not takes_modules:
         with pytest.raises(UsageError) as caught:
             planned(image, modules=MODULES)
-        assert caught.value.message == f"--module has no effect: /boot/k is of type {name}"
+        assert caught.value.message == f"a module has no effect: /boot/k is of type {name}"
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -505,15 +506,15 @@ def test_an_empty_module_is_told_of_and_not_digested(tmp_path: Path) -> None:
 def test_a_linux_kernel_takes_no_modules(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         planned(image_of(tmp_path, make_bzimage()), modules=MODULES)
-    assert caught.value.message == "--module has no effect: /boot/k is of type bzImage64"
-    assert caught.value.hint == "use --module only with multiboot images"
+    assert caught.value.message == "a module has no effect: /boot/k is of type bzImage64"
+    assert caught.value.hint_in(PYKEXEC) == "use --module only with multiboot images"
 
 
 def test_kexec_file_load_knows_no_modules() -> None:
     with pytest.raises(UsageError) as caught:
         choose_syscall(MACHINE, LoadRequest(modules=MODULES), Syscall.FILE)
     assert caught.value.message == (
-        "--module has no effect with --syscall file: the kernel places the image"
+        "a module has no effect in kexec_file_load: the kernel places the image"
     )
 
 

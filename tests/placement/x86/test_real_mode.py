@@ -106,21 +106,21 @@ REFUSALS: dict[str, tuple[bytes, str, dict[str, object], type[KexecError], str]]
         "bzImage64",
         {},
         UsageError,
-        "--real-mode: /boot/k is of type bzImage64, which has no real-mode entry",
+        "/boot/k is of type bzImage64, which has no real-mode entry",
     ),
     "vmlinux of i386": (
         make_vmlinux(bits=32),
         "vmlinux-i386",
         {},
         UsageError,
-        "--real-mode: /boot/k is of type vmlinux-i386, which has no real-mode entry",
+        "/boot/k is of type vmlinux-i386, which has no real-mode entry",
     ),
     "capture kernel": (
         make_bzimage(),
         "bzImage",
         {"kind": ImageKind.CRASH},
         UsageError,
-        "--real-mode: a capture kernel runs in the crash region",
+        "a capture kernel runs in the crash region",
     ),
     "old protocol": (
         make_bzimage(version=0x201, jump=0x2A),
@@ -161,12 +161,12 @@ def test_a_machine_without_a_bios(tmp_path: Path) -> None:
 
 
 def test_only_kexec_load_can(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--real-mode has no effect"):
+    with pytest.raises(UsageError, match="the real-mode entry has no effect"):
         choose_syscall(MACHINE, LoadRequest(real_mode=True), Syscall.FILE)
 
 
 def test_a_module_is_for_multiboot(tmp_path: Path) -> None:
     from pykexec.placement.request import Module
 
-    with pytest.raises(UsageError, match="--module has no effect"):
+    with pytest.raises(UsageError, match="a module has no effect"):
         planned(tmp_path, make_bzimage(), modules=(Module(Built(b"x"), "x"),))

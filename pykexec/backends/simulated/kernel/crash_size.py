@@ -12,6 +12,7 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.remedies import Unload
 from pykexec.syscalls import SyscallError
 
 
@@ -25,7 +26,7 @@ def shrink(kernel: SimulatedKernel, size: int) -> None:
         raise SyscallError(call, EBUSY, "another kexec call is under way", hint="try again")
     if Slot.CRASH in kernel.images:
         why = "a crash image is loaded"
-        raise SyscallError(call, ENOENT, why, hint="pykexec unload --crash")
+        raise SyscallError(call, ENOENT, why, hint=Unload(crash=True))
     old = kernel.layout.reservation
     left = align_up(size, PAGE_SIZE)
     if left == (old.size if old else 0):

@@ -19,6 +19,7 @@ from pykexec.abi.kexec import (
     KexecFlag,
     kexec_load_text,
 )
+from pykexec.arch import X86_64
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.kernel.gates import Lockdown
 from pykexec.backends.simulated.kernel.kimage import KImage
@@ -28,9 +29,10 @@ from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.segment import Segment, SegmentTable
+from pykexec.remedies import Advice, Use, Wish, any_of
 from pykexec.syscalls import SyscallError
 
-DESTINATION_LIMIT = (1 << 46) - 1
+DESTINATION_LIMIT = X86_64.destination_limit
 """KEXEC_DESTINATION_MEMORY_LIMIT of x86_64 with 4-level paging."""
 ADDRESSES = 1 << 64
 
@@ -55,7 +57,7 @@ class Refusal:
         why: str,
         *,
         exit_status: int | None = None,
-        hint: str | None = None,
+        hint: Advice | None = None,
         segment: Segment | None = None,
     ) -> SyscallError:
         return SyscallError(
@@ -140,7 +142,10 @@ def check_entry(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -
     if reservation is None:
         raise refuse(
             "E", EADDRNOTAVAIL, "nothing is reserved for a crash kernel", exit_status=FITS_NOT,
-            hint="crashkernel=, or --crash-by-normal, which needs no reservation",
+            hint=any_of(
+                Use(Wish.RESERVATION, rest=" when the machine is created"),
+                Use(Wish.CRASH_BY_NORMAL, rest=", which needs no reservation"),
+            ),
         )  # fmt: skip
     if table.entry not in reservation:
         raise refuse(

@@ -11,6 +11,7 @@ from pykexec.backends.simulated.second.capture import SecondKernel, start_kernel
 from pykexec.backends.simulated.second.relocate import SwitchFailed, relocate_kernel
 from pykexec.backends.simulated.second.stub_run import run_stub
 from pykexec.backends.simulated.store.machine_state import Phase
+from pykexec.remedies import Wish, saying
 from pykexec.syscalls import SyscallError
 
 
@@ -21,7 +22,7 @@ def panic(kernel: SimulatedKernel) -> SecondKernel:
     if image is None:
         raise NothingLoaded(
             "no crash image is loaded: a panic just ends this machine",
-            hint="load one with --crash-by-normal, or --crash",
+            hint=saying("load one with ", Wish.CRASH_BY_NORMAL, ", or ", Wish.CRASH),
         )
     if kernel.gates.busy:
         raise SwitchFailed(

@@ -173,7 +173,7 @@ def reserved(known: Machine, room: RangeSet, crashkernel: int | None) -> PhysRan
     try:
         return locate_hole(room, size, align=CRASH_ALIGN, window=PhysRange(0, FOUR_GIB))
     except NoHole as error:
-        raise DoesNotFit(f"crashkernel={size:#x}: {error.message}", hint=error.hint) from error
+        raise DoesNotFit(f"crashkernel={size:#x}: {error.message}", hint=error.remedy) from error
 
 
 def own_frames(
