@@ -11,9 +11,22 @@ import pytest
 
 from .lab import VM
 from .supplies import DEFAULT_SERIES
-from .system import debian_system, pykexec_initrd
+from .system import (
+    add_kernel,
+    debian_system,
+    inside,
+    pykexec_initrd,
+    settle_tools,
+    unpack,
+)
 from .test_save import CAPTURE_APPEND, CONFIGURATION, Saved, crashed, installed, panic, status
 
+DRACUT = (
+    *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "e2fsprogs"),
+    *("findutils", "grep", "gzip", "libc-bin", "mawk", "mount", "sed", "systemd-sysv", "udev"),
+    "util-linux",
+)
+"""A system with dracut needs these, too."""
 KILLED = "#!/bin/sh\necho out of memory >&2\nkill -9 $$\n"
 ANOTHER_BOOT = "11111111-2222-3333-4444-555555555555\n"
 PANICS = "[Service]\nExecStartPre=/bin/sh -c 'echo c > /proc/sysrq-trigger'\n"
@@ -62,6 +75,22 @@ def test_a_panic_of_the_capture_kernel(vm: VM, tmp_path: Path) -> None:
     assert "and no dump was saved" in (saved.lab / "journal").read_text()
     assert "and no dump was saved" in json.loads((saved.lab / "hook.json").read_text())["lost"]
     assert not list(saved.crash.glob("*.incomplete"))
+
+
+def test_dracut_makes_the_initrd(vm: VM, tmp_path: Path) -> None:
+    """By its module of ours, on a system without initramfs-tools."""
+    root = tmp_path / "root"
+    root.mkdir()
+    unpack((*DRACUT, "dracut-core", "makedumpfile"), root)
+    settle_tools(root)
+    inside(root, "/sbin/ldconfig")
+    add_kernel(vm.kernel, root)
+    path = pykexec_initrd(vm.kernel, root)
+    inside(root, "/bin/sh", "-c", f"lsinitrd /{path.relative_to(root)} > /listed")
+    listed = (root / "listed").read_text()
+    shutil.rmtree(root)
+    for name in ("bin/pykexec-show-log", "bin/makedumpfile", "hooks/emergency/50-emergency.sh"):
+        assert name in listed
 
 
 def test_no_root_file_system(vm: VM, tmp_path: Path) -> None:
