@@ -3,9 +3,9 @@
  * Make a crash region at run time.
  *
  * "crashkernel=" reserves memory for a crash kernel at boot and stores its
- * place in crashk_res. This module does the same on a kernel that was booted
+ * address in crashk_res. This module does the same on a kernel that was booted
  * without it: it allocates physically contiguous pages, marks them reserved,
- * and stores their place in crashk_res. From then on kexec_load(2), panic()
+ * and stores their address in crashk_res. From then on kexec_load(2), panic()
  * and everything between them is the kernel's own code; no code of this module
  * runs in a panic.
  *
@@ -14,7 +14,7 @@
  * the kernel has to know the address by the expected name (sprint_symbol()),
  * and crashk_res has to look like the resource that the kernel defines.
  *
- * Errors of init_module(2), beside those of the module loader:
+ * Errors of init_module(2), besides those of the module loader:
  *   EFAULT         an address is not that of the symbol it is passed for
  *   ERANGE         the size is not a multiple of a page, too small, or too large
  *   EBUSY          there is a crash region already
@@ -43,7 +43,7 @@
 #include <linux/sizes.h>
 #include <linux/string.h>
 
-/* Up to 6.15 the last but one argument of alloc_contig_range() is a migratetype. */
+/* Up to 6.15 the third argument of alloc_contig_range() is a migratetype. */
 #ifndef ACR_FLAGS_NONE
 #define ACR_FLAGS_NONE		MIGRATE_MOVABLE
 #endif
@@ -82,7 +82,7 @@ static bool __init is_symbol(ulong address, const char *name)
 		return false;
 	}
 	sprint_symbol(found, address);
-	/* "name+0x0/0x60", and " [module]" behind a symbol of a module */
+	/* "name+0x0/0x60", followed by " [module]" for a symbol of a module */
 	if (!strncmp(found, name, length) && !strncmp(found + length, "+0x0/", 5) &&
 	    !strchr(found, '['))
 		return true;
@@ -124,7 +124,7 @@ static int __init check_size(void)
 
 /*
  * The lock under which the kernel loads, unloads, shrinks the region and enters
- * the crash kernel. It is a trylock there, and held for a moment.
+ * the crash kernel. The kernel uses it as a trylock, and holds it briefly.
  */
 static bool lock_loads(void)
 {
@@ -188,7 +188,7 @@ struct span {
 	u64 high;
 };
 
-/* The highest suitable place in one range of RAM. 1 ends the walk. */
+/* Take the highest suitable place in one range of RAM. 1 ends the walk. */
 static int __init take_from(struct resource *ram, void *argument)
 {
 	struct span *span = argument;
@@ -214,7 +214,7 @@ static int __init take_from(struct resource *ram, void *argument)
 	return 0;
 }
 
-/* Any number of pages: what is there now is moved elsewhere. */
+/* Take any number of pages: their present contents are moved elsewhere. */
 static bool __init take_range(u64 low, u64 high)
 {
 	struct span span = { .low = low, .high = high };
@@ -289,7 +289,7 @@ static int __init region_init(void)
 	err = check_size();
 	if (err)
 		return err;
-	/* Only a first look, so that nothing is moved in vain; publish() decides. */
+	/* An early check, so that nothing is moved in vain; publish() decides. */
 	if (crash->parent) {
 		pr_err("there is a crash region already: %pR\n", crash);
 		return -EBUSY;
