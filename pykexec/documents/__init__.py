@@ -1,2 +1,2 @@
-"""The JSON documents: one frozen dataclass each. Both JSON (`codec`) and the schemas in
-pykexec/schemas come from it."""
+"""The JSON documents, each a frozen dataclass, from which both the JSON (`codec`) and the schemas
+in pykexec/schemas are generated."""

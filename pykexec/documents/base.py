@@ -1,7 +1,7 @@
-"""What every document has in common: its schema, and numbers and text with a rule of their own.
+"""Common parts of all documents: the schema, and numbers and strings with constraints.
 
-A document is a frozen dataclass. Its fields are the JSON's keys, in their order; a field with a
-default is left out where it has it. The texts below fields and classes are the descriptions in
+A document is a frozen dataclass. Its fields are the keys of the JSON, in order; a field that equals
+its default is omitted. The strings below fields and classes are the descriptions in
 pykexec/schemas, which are generated from these classes (tests/test_schemas.py).
 """
 
@@ -17,7 +17,7 @@ from pykexec.memory.ranges import PhysRange
 
 
 class Document(Protocol):
-    """A whole document, of one of the schemas in pykexec/schemas."""
+    """A complete document, with one of the schemas in pykexec/schemas."""
 
     schema: ClassVar[str]
     """Such as pykexec.plan/1; the first key of the JSON."""
@@ -26,7 +26,7 @@ class Document(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """JSON text that matches `pattern`, which is anchored at both ends."""
+    """A JSON string that matches `pattern`, which is anchored at both ends."""
 
     pattern: str
     description: str = ""
@@ -40,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Choice:
-    """JSON text that is one of `values`, where Python has it as any text."""
+    """A JSON string that is one of `values`, but any string in Python."""
 
     values: tuple[str, ...]
 
@@ -74,7 +74,7 @@ class Length:
 
 HEX = Text("^0x(0|[1-9a-f][0-9a-f]{0,16})$", "an address, or a number of 64 bits")
 Hex = Annotated[int, HEX]
-"""An integer that JSON has as a hex string."""
+"""An integer that is a hexadecimal string in JSON."""
 SHA256 = Text("^[0-9a-f]{64}$")
 Sha256 = Annotated[str, SHA256]
 COUNT = Number(0)
@@ -89,7 +89,7 @@ StateName = Literal["loaded", "not loaded", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """half-open: end is the first address behind it"""
+    """half-open: end is the first address after it"""
 
     start: Hex
     end: Hex
@@ -110,7 +110,7 @@ def spans(items: Iterable[PhysRange]) -> tuple[Span, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """a rule that was looked at"""
+    """the result of a check"""
 
     rule: str
     ok: bool | None
@@ -124,7 +124,7 @@ def hex_number(found: object) -> int:
 
 
 def whole(found: object) -> int:
-    """A number that is neither a truth value nor a fraction. Raises TypeError."""
+    """An integer, not a boolean or a fraction. Raises TypeError."""
     if type(found) is not int:
         raise TypeError(f"expected a whole number, found {short(found)}")
     return found

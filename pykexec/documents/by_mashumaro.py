@@ -28,8 +28,8 @@ from pykexec.documents.base import (
 
 
 class Strict(Dialect):
-    """A truth value is no number and a number no text: mashumaro would convert the one into the
-    other. Fields with their default are left out."""
+    """A boolean is not a number and a number not a string: mashumaro would convert one into the
+    other. Fields that equal their default are omitted."""
 
     omit_default = True
     no_copy_collections = (list, dict)
@@ -74,8 +74,8 @@ def read(kind: Any, found: dict[str, Any]) -> Any:
 
 
 def as_written(found: object, again: object) -> bool:
-    """Whether what was read is written like this, but for unknown keys. mashumaro takes an object
-    for an empty list, and passes over a third value of a pair."""
+    """Whether a value that was read is written in the same way, apart from unknown keys. mashumaro
+    accepts an object as an empty list, and ignores a third value of a pair."""
     if isinstance(again, dict):
         return isinstance(found, dict) and all(
             as_written(found.get(name), item) for name, item in again.items()
@@ -90,7 +90,7 @@ def as_written(found: object, again: object) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """ "window: start: expected text, found 3", from the errors that led to one another."""
+    """ "window: start: expected text, found 3", from a chain of errors."""
     path: list[str] = []
     inner, what = error, ""
     for fault in chain(error):
@@ -105,7 +105,7 @@ def reason(error: BaseException) -> str:
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what it was raised for, outermost first."""
+    """An error and its causes, outermost first."""
     while error:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,5 +1,5 @@
-"""Documents as JSON, and JSON as documents: by mashumaro, and without it by hand. Imported only by
-who reads or writes one."""
+"""Converts documents to JSON and back, with mashumaro or, without it, by hand. Import it only to
+read or write documents."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ except ModuleNotFoundError:
 
 T = TypeVar("T")
 SURROGATE = "\\ud"
-"""How the escape of every surrogate begins, one of a pair too."""
+"""The beginning of the escape of every surrogate, also in a pair."""
 
 
 def plain(document: Document) -> dict[str, Any]:
-    """Of JSON's own types, the name of the schema first."""
+    """A document as JSON types, with the name of the schema first."""
     return {"schema": document.schema, **write(document)}
 
 
 def encode(document: Document) -> str:
-    """The text of a document, with the newline at its end."""
+    """The text of a document, with a newline at its end."""
     found = plain(document)
     text = json.dumps(found, indent=2)
     if SURROGATE in text:
@@ -35,7 +35,7 @@ def encode(document: Document) -> str:
 
 
 def unicode_only(value: object) -> object:
-    r"""With what no Unicode text has, bytes of a command line or of a file's name, as \xNN: strict
+    r"""Replaces bytes of a command line or file name that are not Unicode text with \xNN: strict
     readers refuse a document with a lone surrogate."""
     match value:
         case dict():
@@ -48,8 +48,8 @@ def unicode_only(value: object) -> object:
 
 
 def decode(kind: type[T], found: object) -> T:
-    """A value of `kind` from what JSON had; keys that it does not know are passed over. Raises
-    ValueError for anything that `plain` does not give, with the place in its text."""
+    """A value of `kind` from parsed JSON; unknown keys are ignored. Raises ValueError, with the
+    place, for anything that `plain` does not return."""
     if not isinstance(found, dict):
         raise ValueError(f"expected an object, found {short(found)}")
     value: T = read(kind, found)

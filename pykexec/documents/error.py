@@ -9,13 +9,13 @@ from pykexec.documents.base import Text
 
 CODE = Text(
     "^([a-z0-9-]+|E[A-Z0-9]+)$",
-    "a name of pykexec's own, or that of the errno which the kernel answered",
+    "a name of pykexec's own, or the errno that the kernel returned",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """what is wrong, and what helps"""
+    """what is wrong, and what would help"""
 
     code: Annotated[str, CODE]
     message: str

@@ -19,40 +19,40 @@ class ImageProfile:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """what a kernel image is and asks for; the fields of boot are those of its type"""
+    """what a kernel image is and requires; the fields of boot depend on its type"""
 
     schema: ClassVar[str] = "pykexec.image/1"
     type: str
     version: str | None
     sha256: Sha256 | None
     wrapped: tuple[str, ...]
-    """what it was taken out of, outermost first"""
+    """compressions and containers around it, outermost first"""
     initrd_inside: int | None
     """bytes"""
     cmdline_inside: str | None
     profiles: tuple[ImageProfile, ...]
     """of a UKI"""
     profile: int | None
-    """the number of the one that is described"""
+    """the number of the described one"""
     boot: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """a cpio archive, perhaps compressed"""
+    """a cpio archive, possibly compressed"""
 
     offset: Hex
     codec: str | None
     unpacked: int
     files: int | None
-    """null for a compressed archive, which is only measured"""
+    """null for a compressed archive, whose size alone is counted"""
     complete: bool
-    """false where it was cut off at the limit"""
+    """false if unpacking stopped at the limit"""
 
 
 @dataclass(frozen=True, slots=True)
 class InitrdContents:
-    """what is in an initrd; sizes in bytes"""
+    """the contents of an initrd; sizes in bytes"""
 
     schema: ClassVar[str] = "pykexec.initrd/1"
     size: int

@@ -54,7 +54,7 @@ class ExplainedError:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedRule:
-    """a rule of a plan, and what the kernel answers to one that breaks it"""
+    """a rule of a plan, and what the kernel returns if it is broken"""
 
     rule: str
     ok: bool | None
@@ -96,7 +96,7 @@ class ComparedPiece:
 
 @dataclass(frozen=True, slots=True)
 class PieceDifference:
-    """a segment of which the plans have different ones"""
+    """a segment that differs between the plans"""
 
     name: str
     what: Annotated[tuple[Annotated[str, CHANGE], ...], NOT_EMPTY]
@@ -106,7 +106,7 @@ class PieceDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """what two plans decide differently; null is what a plan does not have"""
+    """the differences between two plans; null if a plan lacks the item"""
 
     schema: ClassVar[str] = "pykexec.diff/1"
     same: bool

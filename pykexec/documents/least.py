@@ -16,30 +16,30 @@ class TriedWindow:
 
     size: Count
     good: bool
-    """whether it has read the whole dump"""
+    """whether it read the complete dump"""
     why: str | None
     """why not"""
 
 
 @dataclass(frozen=True, slots=True)
 class LeastDocument:
-    """the smallest window that works, found by trying; sizes in bytes"""
+    """the smallest window that works, found by trial; sizes in bytes"""
 
     schema: ClassVar[str] = "pykexec.least/1"
     kernel: Kernel
     machine: RealStage
     tries: tuple[TriedWindow, ...]
-    """in their order"""
+    """in order"""
     least: Count
-    """the smallest that was enough"""
+    """the smallest size that was enough"""
     too_small: Count
-    """the largest that was not, or that cannot be"""
+    """the largest size that was not enough, or is impossible"""
     margin: Count
     crash_size: Count
-    """to be used: least and margin, in whole huge pages"""
+    """recommended: least plus a margin, in whole huge pages"""
     option: str
-    """the same for load"""
+    """the same as an option of load"""
     estimate: Count
-    """what load takes without --crash-size"""
+    """what load uses without --crash-size"""
     rehearsal_files: Count
-    """bytes of the initrd, packed, that were the rehearsal's own"""
+    """compressed bytes in the initrd that belong to the rehearsal itself"""

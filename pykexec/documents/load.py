@@ -1,4 +1,4 @@
-"""What pykexec.plan/1 and pykexec.file-load/1 are made of, and the second of them."""
+"""Common parts of pykexec.plan/1 and pykexec.file-load/1, and the latter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pykexec.documents.base import BackendName, Sha256, SlotName
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """which kernel it is, wherever it lies"""
+    """the kernel, independent of its address"""
 
     type: str
     version: str | None
     """the banner in the file"""
     sha256: Sha256 | None
-    """of the whole file"""
+    """of the complete file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Word:
     text: str
     origin: Literal["--append", "running kernel", "capture kernel"]
     dropped: str | None
-    """why; null for a word of the line"""
+    """why; null for a word of the command line"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """a record; null is what this kind of log does not keep"""
+    """a record; null for fields that this log format lacks"""
 
     sequence: int | None
-    """null before Linux 5.10, which keeps none in a record"""
+    """null before Linux 5.10"""
     nanoseconds: int | None
-    """since the boot; null before Linux 3.5, which has the time in the text"""
+    """since boot; null before Linux 3.5, where the text contains the time"""
     facility: int | None
     level: int | None
     """as in syslog: 0 emergency to 7 debug"""
@@ -28,5 +28,5 @@ class Log:
     schema: ClassVar[str] = "pykexec.log/1"
     release: str
     problem: str | None
-    """the damage at which reading ended; null for a whole log"""
+    """the damage at which reading ended; null for a complete log"""
     records: tuple[LogRecord, ...]

@@ -35,7 +35,7 @@ class CapturedFile:
 
 @dataclass(frozen=True, slots=True)
 class CapturedContents:
-    """what a file held: as text, or as base64 where it is none; or why that is unknown"""
+    """contents of a file, as text or as base64 if it is not text; or why they are unknown"""
 
     unknown: str | None = None
     text: str | None = None
@@ -44,7 +44,7 @@ class CapturedContents:
 
 @dataclass(frozen=True, slots=True)
 class CapturedNames:
-    """what a folder held, or why that is unknown"""
+    """entries of a folder, or why they are unknown"""
 
     unknown: str | None = None
     entries: tuple[str, ...] | None = None
@@ -52,7 +52,7 @@ class CapturedNames:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """what /proc and /sys of a machine said, by absolute path"""
+    """contents of /proc and /sys of a machine, by absolute path"""
 
     schema: ClassVar[str] = "pykexec.capture/1"
     files: dict[str, CapturedContents]

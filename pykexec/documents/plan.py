@@ -1,4 +1,4 @@
-"""pykexec.plan/1, which `load --json` writes, and reading one: a file may hold anything."""
+"""pykexec.plan/1, written by `load --json`, and reading one from an arbitrary file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ OF_OLDER_PLANS = {
     "console": {"port": None, "why": ""},
     "next_memory_map": [],
 }
-"""Keys that plans have not had from the beginning, with what diff then shows of them: nothing."""
+"""Keys that older plans lack, with values for which diff shows nothing."""
 
 
 class BadPlan(KexecError):
-    """A file that is no pykexec.plan/1, or not the one that is needed."""
+    """A file that is not a pykexec.plan/1, or not the required one."""
 
     code = "bad-plan"
     usual_hint = WRITTEN_BY
@@ -39,7 +39,7 @@ class Console:
     """where the stub writes"""
 
     port: Hex | None
-    """null where it is silent"""
+    """null if it is silent"""
     why: str
 
 
@@ -54,12 +54,12 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSegment:
-    """one of kexec_load(2), or one that waits in the stage"""
+    """a segment of kexec_load(2), or one in the stage"""
 
     no: Count
     name: str
     source: Literal["file", "built", "memory-only"]
-    """whether its bytes are those of a file, made for this load, or none"""
+    """whether its bytes come from a file, were built for this load, or do not exist"""
     bufsz: Count
     mem: Hex
     memsz: Count
@@ -79,7 +79,7 @@ class MapEntry:
     start: Hex
     end: Hex
     type: str
-    """as /proc/iomem spells it; "System RAM (driver)" is what virtio_mem or kmem added"""
+    """as in /proc/iomem; "System RAM (driver)" was added by virtio_mem or kmem"""
 
     @property
     def range(self) -> PhysRange:
@@ -89,7 +89,7 @@ class MapEntry:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """size bytes that belong at dest lie at source after the switch"""
+    """size bytes that belong at dest and are at source after the switch"""
 
     dest: Hex
     source: Hex
@@ -120,7 +120,7 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """how an armed crash by normal gave way to this one"""
+    """how an armed crash by normal was replaced by this one"""
 
     stayed_armed: bool
     why: str | None
@@ -128,7 +128,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class PlanDocument:
-    """what load decides, and what it did"""
+    """what load decided and did"""
 
     schema: ClassVar[str] = "pykexec.plan/1"
     backend: BackendName
@@ -146,9 +146,9 @@ class PlanDocument:
     segments: tuple[PlannedSegment, ...]
     memory_map: tuple[MapEntry, ...]
     next_memory_map: tuple[MapEntry, ...]
-    """what the next kernel is given; empty for an image that is given no map"""
+    """the map for the next kernel; empty for an image that gets none"""
     reservation: tuple[Span, ...] | None
-    """the regions of crashkernel=; null where unknown"""
+    """the regions of crashkernel=; null if unknown"""
     checks: tuple[CheckResult, ...]
     backup_map: tuple[PlannedRun, ...] | None = None
     elfcorehdr: Headers | None = None
@@ -162,7 +162,7 @@ class PlanDocument:
 
 
 def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
-    """The whole document of a load. Raises UnreadableFile, BadPlan."""
+    """The complete document of a load. Raises UnreadableFile, BadPlan."""
     file = OpenFile(path)
     if file.size > PLAN_MAX:
         raise BadPlan(f"{path}: {file.size} bytes; a plan has at most {PLAN_MAX}")
@@ -174,7 +174,7 @@ def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
 
 
 def plan_of(found: object, name: str) -> PlanDocument:
-    """From what JSON had, which may be anything; `name` is for messages. Raises BadPlan."""
+    """A plan from arbitrary parsed JSON; `name` is for messages. Raises BadPlan."""
     from pykexec.documents.codec import decode
 
     if not isinstance(found, dict) or found.get("schema") != PlanDocument.schema:
@@ -186,5 +186,5 @@ def plan_of(found: object, name: str) -> PlanDocument:
 
 
 def backup_map_of(plan: PlanDocument) -> BackupMap:
-    """Of a bound plan; empty for another. Raises BadRange."""
+    """The backup map of a bound plan; empty for another. Raises BadRange."""
     return BackupMap.of(BackupRun(run.dest, run.source, run.size) for run in plan.backup_map or ())

@@ -12,7 +12,7 @@ CHANGE = Choice(("made", "released"))
 
 @dataclass(frozen=True, slots=True)
 class ModuleFile:
-    """a kernel module; null is what its file does not show"""
+    """a kernel module; null for facts that its file does not contain"""
 
     path: str
     release: str | None
@@ -35,17 +35,17 @@ class Region:
     schema: ClassVar[str] = "pykexec.region/1"
     backend: BackendName
     change: Annotated[str, CHANGE] | None
-    """what happened to the region; null where it was only shown"""
+    """what happened to the region; null if it was only shown"""
     origin: Literal["boot", "run time"] | None
-    """null where there is no region"""
+    """null if there is no region"""
     region: Span | None
-    """null where there is none, and where its place is hidden"""
+    """null if there is none, or its address is hidden"""
     size: Count
     need: Count
     module: ModuleFile | None
-    """the kernel module for the running kernel; null where none is installed"""
+    """the kernel module for the running kernel; null if none is installed"""
     refusal: Refusal | None
-    """why no region can be made; null where one can, or is there"""
+    """why no region can be made; null if one can, or exists"""
 
 
 @dataclass(frozen=True, slots=True)

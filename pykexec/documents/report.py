@@ -30,11 +30,11 @@ class ReportedSystem:
     hostname: str | None
     hardware: str | None
     cpus: int | None
-    """that the kernel had room for"""
+    """the maximum number of CPUs in this kernel"""
     uptime: float | None
     """seconds up to the last log record"""
     crashed: str | None
-    """ISO 8601, UTC; of a dump by a capture kernel"""
+    """ISO 8601, UTC; only in a dump by a capture kernel"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +81,17 @@ class ReportedFrame:
     module: str | None
     """null in the kernel's image"""
     guess: bool
-    """an address on the stack, perhaps of an older call"""
+    """an address found on the stack, possibly of an older call"""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedCpu:
-    """a CPU, and what it ran"""
+    """a CPU, and what it was running"""
 
     cpu: int
     task: ReportedTask | None
     registers: dict[str, Hex] | None
-    """null where the CPU left none"""
+    """null if they were not saved"""
     backtrace: tuple[ReportedFrame, ...]
     """innermost first"""
 
@@ -106,7 +106,7 @@ class BlockedTask(ReportedTask):
 
 @dataclass(frozen=True, slots=True)
 class LargeTask(ReportedTask):
-    """a process that has much memory"""
+    """a process with much memory"""
 
     resident: int
     """bytes"""
@@ -114,7 +114,7 @@ class LargeTask(ReportedTask):
 
 @dataclass(frozen=True, slots=True)
 class ReportedTasks:
-    """all that were read"""
+    """all tasks that were read"""
 
     processes: int
     threads: int
@@ -160,7 +160,7 @@ class ReportedArmed:
     """what was loaded into the crash slot"""
 
     reserved: Reserved | None
-    """null where no memory was reserved"""
+    """null if no memory was reserved"""
     loaded: bool
     entry: Hex | None
     segments: int | None
@@ -185,12 +185,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """what a dump tells about a crash"""
+    """what a dump shows about a crash"""
 
     schema: ClassVar[str] = "pykexec.report/1"
     dump: ReportedDump
     system: ReportedSystem | None
-    """null where it cannot be read, as every section; the reason is in problems"""
+    """null if it cannot be read, like every section; the reason is in problems"""
     panic: ReportedPanic
     taint: ReportedTaint | None
     cpus: tuple[ReportedCpu, ...] | None

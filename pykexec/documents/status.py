@@ -10,19 +10,19 @@ from pykexec.documents.base import BackendName, Count, ModeName, SlotName, Span,
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """what pykexec has loaded itself"""
+    """what pykexec itself loaded"""
 
     mode: ModeName
     slot: SlotName
     kernel: str
     release: str | None
-    """of the kernel; null: unknown"""
+    """of the kernel; null if unknown"""
     modules: tuple[str, ...]
-    """releases whose modules were seen in the initrd"""
+    """releases whose modules are in the initrd"""
     modules_match: bool | None
-    """whether the kernel's own are among them; null: unknown"""
+    """whether the kernel's own are among them; null if unknown"""
     since: int
-    """seconds of the epoch"""
+    """seconds since the epoch"""
     window: Span
     lent: tuple[Span, ...]
     """of the window; in use until the panic, and not in the dump"""
@@ -32,7 +32,7 @@ class Staged:
     warnings: tuple[str, ...]
     """what may keep the capture kernel from saving a dump"""
     problem: str | None
-    """null when all is as it was"""
+    """null if everything is unchanged"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Status:
     crash: StateName
     staged: Staged | None
     unseen: str | None
-    """why it is not known what is staged; null: it is known"""
+    """why it is not known what is staged; null if it is known"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +78,4 @@ class Started:
     cmdline: str
     checked: tuple[Span, ...]
     vmcore: CapturedDump | None
-    """null where the second kernel captures nothing"""
+    """null if the second kernel captures nothing"""

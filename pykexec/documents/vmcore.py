@@ -17,7 +17,7 @@ Percent = Annotated[int, Number(0, 100)]
 
 @dataclass(frozen=True, slots=True)
 class DumpCpu:
-    """what a CPU ran, from its note"""
+    """what a CPU was running, from its note"""
 
     pid: Count
     ip: Hex
@@ -25,7 +25,7 @@ class DumpCpu:
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """pages that say where they belong"""
+    """self-describing pages"""
 
     right: Count
     copies: Count
@@ -36,7 +36,7 @@ class Patterns:
 
 @dataclass(frozen=True, slots=True)
 class Vmcore:
-    """a dump; the last three of verify alone"""
+    """a dump; the last three keys only with verify"""
 
     schema: ClassVar[str] = "pykexec.vmcore/1"
     size: Count
@@ -52,18 +52,18 @@ class Vmcore:
     whole: bool | None = None
     checks: tuple[CheckResult, ...] | None = None
     pattern_pages: Patterns | Literal["not counted"] | None = "not counted"
-    """null where no page says where it belongs"""
+    """null if no page describes itself"""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpFile:
-    """a dump that is no plain ELF core; the last two of verify alone"""
+    """a dump that is not a plain ELF core; the last two keys only with verify"""
 
     schema: ClassVar[str] = "pykexec.dump/1"
     format: str
     size: Count
     level: int | None
-    """dump level of makedumpfile; null where the file does not say"""
+    """dump level of makedumpfile; null if the file does not record it"""
     cpus: tuple[DumpCpu, ...]
     vmcoreinfo: dict[str, str] | None
     memory: tuple[Span, ...]

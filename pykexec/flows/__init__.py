@@ -1,1 +1,1 @@
-"""One flow a file: what a command does, from its wishes to its result."""
+"""One flow in each file: what a command does, from the request to the result."""

@@ -1,7 +1,7 @@
-"""What two plans decide differently.
+"""The differences between two plans.
 
-Texts for people (why, detail) are not compared. The backup map of a load is compared by
-its size: a kernel gives other pages each time.
+Explanatory texts (why, detail) are not compared. Backup maps are compared by size only: a kernel
+allocates different pages each time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pykexec.memory.ranges import BadRange, PhysRange
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One segment, or one thing that waits in the stage."""
+    """One segment, or one object in the stage."""
 
     name: str
     range: PhysRange
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """A document as what is compared: `single` fields have one value or none, `several`
+    """The facts of a document that are compared: `single` fields have at most one value, `several`
     any number, in any order."""
 
     single: dict[str, str | None]
@@ -39,7 +39,7 @@ class PlanFacts:
 
 @dataclass(frozen=True, slots=True)
 class FieldDiff:
-    """None: that plan has no such thing."""
+    """None if that plan does not have it."""
 
     field: str
     a: str | None
@@ -48,7 +48,7 @@ class FieldDiff:
 
 @dataclass(frozen=True, slots=True)
 class PieceDiff:
-    """None: that plan has no such piece."""
+    """None if that plan does not have the piece."""
 
     name: str
     a: Piece | None
@@ -135,12 +135,12 @@ def memory(entries: Iterable[MapEntry]) -> tuple[str, ...]:
 
 
 def next_memory(plan: PlanDocument) -> tuple[str, ...]:
-    """Of a normal load; a capture kernel's follows from its window and its headers."""
+    """For a normal load; that of a capture kernel follows from its window and headers."""
     return memory(plan.next_memory_map) if plan.image == "normal" else ()
 
 
 def bound_facts(plan: PlanDocument) -> dict[str, str | None]:
-    """What only a bound plan has."""
+    """Facts that only a bound plan has."""
     if not plan.elfcorehdr:
         return {"backup pages": None, "ELF core headers": None}
     moved = sum(run.size for run in plan.backup_map or () if run.dest != run.source) // PAGE_SIZE
@@ -171,8 +171,8 @@ def several_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
 
 
 def piece_diffs(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> Iterator[PieceDiff]:
-    """Pieces of one name (memory of the capture kernel is in several) are compared in their
-    order, after those that are alike."""
+    """Pieces of the same name (memory of the capture kernel has several) are matched in order,
+    after equal ones."""
     gone, come = Counter(a) - Counter(b), Counter(b) - Counter(a)
     for name in dict.fromkeys(item.name for item in (*a, *b)):
         olds = [item for item in gone.elements() if item.name == name]

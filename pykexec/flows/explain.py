@@ -1,7 +1,7 @@
-"""What the kernel checks, in its order, for each errno; and which rule a plan would break.
+"""The kernel's checks, in order, for each errno; and the rules that a plan would break.
 
-The table follows kernel/kexec.c, kexec_core.c, kexec_file.c and reboot.c; its stages are
-those of the simulated kernel. A kernel says only the errno: several checks share one.
+The table follows kernel/kexec.c, kexec_core.c, kexec_file.c and reboot.c; its stages are those of
+the simulated kernel. A kernel returns only the errno, which several checks share.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MEMORY_FIX = "free memory, or load less: the image needs twice its size until th
 
 @dataclass(frozen=True, slots=True)
 class KernelCheck:
-    """One check: where it stands in the order, what it answers, what that means, the remedy.
+    """One check: its stage in the order, what it requires, the errno, and the remedy.
 
-    `rules` are the checks of a plan that are made to avoid it."""
+    `rules` are the checks of a plan that prevent it."""
 
     syscall: str
     stage: str
@@ -125,7 +125,7 @@ CHECKS = (
     KernelCheck(REBOOT, "C", "an image is loaded", "EINVAL",
                 "load an image first; reboot does not start a crash image"),
 )  # fmt: skip
-"""In the kernel's order, one system call after the other."""
+"""In the kernel's order, by system call."""
 
 RULES = {rule: check for check in CHECKS for rule in check.rules}
 NOT_THE_KERNELS = "the kernel does not check this; the new kernel would not start"
@@ -133,8 +133,8 @@ NOT_THE_KERNELS = "the kernel does not check this; the new kernel would not star
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One check of a plan: `ok` is None where a fact was unknown; `check` is None where
-    the kernel would not have noticed."""
+    """One check of a plan: `ok` is None if a fact was unknown; `check` is None if the kernel does
+    not check this."""
 
     rule: str
     ok: bool | None
@@ -143,13 +143,13 @@ class Verdict:
 
     @property
     def answer(self) -> str:
-        """What the kernel would say to a plan that breaks it."""
+        """What the kernel would return for a plan that breaks it."""
         return f"{self.check.syscall}: {self.check.errno}" if self.check else NOT_THE_KERNELS
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """One of our own error codes, from the class that raises it."""
+    """One of pykexec's own error codes, from its class."""
 
     code: str
     meaning: str
@@ -157,9 +157,9 @@ class ErrorKind:
 
 
 def explain_errno(name: str) -> tuple[KernelCheck, ...]:
-    """Every check that answers this errno ("EPERM", "eperm" or "1"), in order.
+    """Every check that returns this errno ("EPERM", "eperm" or "1"), in order.
 
-    () for an errno that kexec never answers; UsageError for what is none at all."""
+    () for an errno that kexec never returns. Raises UsageError if it is not an errno."""
     word = name.strip().upper()
     if word.isdecimal() and len(word) < 5:
         word = errno.errorcode.get(int(word), word)
@@ -172,12 +172,12 @@ def explain_errno(name: str) -> tuple[KernelCheck, ...]:
 
 
 def explain_code(code: str) -> ErrorKind | None:
-    """What one of our own error codes means; None for a code that there is none of."""
+    """The meaning of one of pykexec's own error codes; None for an unknown code."""
     return error_kinds().get(code)
 
 
 def error_kinds() -> dict[str, ErrorKind]:
-    """All codes with the first paragraph of their class; imports every module."""
+    """All codes with the first paragraph of their class's docstring; imports every module."""
     for module in walk_packages(pykexec.__path__, "pykexec."):
         if not module.name.startswith(("pykexec.cli", "pykexec.__main__")):
             import_if_possible(module.name)
@@ -205,7 +205,7 @@ def subclasses(kind: type[KexecError]) -> Iterator[type[KexecError]]:
 
 
 def verdicts(plan: PlanDocument) -> tuple[Verdict, ...]:
-    """The checks of a plan, as the kernel would answer them."""
+    """The checks of a plan, with the kernel's results."""
     return tuple(
         Verdict(item.rule, item.ok, item.detail, RULES.get(item.rule)) for item in plan.checks
     )

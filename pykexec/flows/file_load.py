@@ -1,6 +1,6 @@
 """The short flow of kexec_file_load(2): the kernel reads the files and places everything.
 
-What would be handed over is decided first (`plan_file_load`), which is all that a dry run does.
+What is passed to the kernel is decided first (`plan_file_load`), which is all that a dry run does.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ class FileLoadBackend(Protocol):
 
 @dataclass(frozen=True)
 class FilePlan:
-    """What kexec_file_load(2) is given; where it goes is the kernel's secret."""
+    """The arguments of kexec_file_load(2); the kernel does not reveal the placement."""
 
     image: KernelImage
     file: OpenFile
-    """The bzImage itself, unpacked where the user's file is a container of one."""
+    """The bzImage itself, unpacked if the user's file is a container of one."""
     initrd: Contents | None
     slot: Slot
     flags: KexecFileFlag
     cmdline: CommandLine
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What of the initrd could not be read, and why."""
+    """Parts of the initrd that could not be read, and why."""
 
 
 def file_load(
     kernel: str | os.PathLike[str], backend: FileLoadBackend, request: LoadRequest
 ) -> FilePlan:
-    """Identify, build the command line, hand over. Raises KexecError."""
+    """Identify, build the command line, and load. Raises KexecError."""
     image = identify(kernel, profile=request.profile)
     with backend.session():
         return hand_over(image, backend, request)
@@ -80,8 +80,8 @@ def hand_over(
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
 ) -> FilePlan:
-    """The same for a parsed image, inside of a session of the backend; `more_flags` besides
-    those that the request needs."""
+    """The same for a parsed image, inside a session of the backend; `more_flags` are added to those
+    that the request needs."""
     planned = plan_file_load(image, backend.machine(), request, more_flags)
     line = planned.cmdline.encoded[:-1]
     backend.file_load(planned.file, planned.initrd, line, planned.flags)
@@ -94,9 +94,9 @@ def plan_file_load(
     request: LoadRequest,
     more_flags: KexecFileFlag = NO_FILE_FLAGS,
 ) -> FilePlan:
-    """Without effect, and the whole decision of a dry run. Raises NotSupported for an image that
-    no loader of the kernel takes, NothingReserved, UsageError for a command line that does not
-    fit, and what check_initrd raises."""
+    """Decides without effect, for a load or a dry run. Raises NotSupported for an image that no
+    loader of the kernel accepts, NothingReserved, UsageError for a command line that does not fit,
+    and what check_initrd raises."""
     refused = why_load_is_refused(machine)
     file = bzimage_file(image, f"use a bzImage: {refused}" if refused else BY_TABLE)
     request = with_implied(image, request)
@@ -129,7 +129,7 @@ def plan_file_load(
 
 
 def refuse_without_region(machine: Machine) -> None:
-    """kexec_file_load(2) would answer EADDRNOTAVAIL. Unknown refuses nothing."""
+    """kexec_file_load(2) would return EADDRNOTAVAIL. Does not refuse if unknown."""
     if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
         raise NothingReserved(
             "there is no crash region",
@@ -140,7 +140,7 @@ def refuse_without_region(machine: Machine) -> None:
 def size_and_word_warnings(
     image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
 ) -> tuple[str, ...]:
-    """Of a capture kernel in the reserved region, which an unprivileged reader does not see."""
+    """For a capture kernel in the reserved region, which is hidden without privilege."""
     guess = crash_size(image, request.initrd, request.append)
     reserved = machine.crash_kernel
     size = reserved.ranges[-1].size if reserved else guess.size

@@ -1,5 +1,5 @@
-"""What a file is and what it asks for: a kernel image, an initrd, a zero page, the headers
-of a dump or a dump; and the vmlinux that is packed in a bzImage.
+"""What a file is and what it requires: a kernel image, an initrd, a zero page, the headers of a
+dump, or a dump; and the vmlinux inside a bzImage.
 
 Named so since `inspect` is a module of Python's own.
 """
@@ -30,12 +30,13 @@ from pykexec.images.x86.zero_page import ZERO_PAGE_SIZE, ZeroPage, is_zero_page,
 from pykexec.memory.ranges import PhysRange
 
 MAX_CORE_HEADERS = 16 << 20
-"""65,535 program headers and their notes have 4 MiB; what is larger is a dump, cut off."""
+"""65,535 program headers and their notes have 4 MiB; a larger file is a truncated dump."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldRange:
-    """`size` bytes of the first kernel: original address, and where they are read from."""
+    """`size` bytes of the first kernel: their original address, and the address they are read
+    from."""
 
     paddr: int
     offset: int
@@ -44,15 +45,15 @@ class OldRange:
 
 @dataclass(frozen=True, slots=True)
 class CoreHeaders:
-    """ELF core headers without the memory that they describe, as elfcorehdr= points at."""
+    """ELF core headers without the memory that they describe, as elfcorehdr= points to."""
 
     program_headers: int
     notes: tuple[PhysRange, ...]
     loads: tuple[OldRange, ...]
     moved: int
-    """Bytes that are not where they were: backup pages."""
+    """Bytes that are not at their original address: backup pages."""
     overlaps: int
-    """PT_LOADs that show an address which another one shows too; the kernel's text does."""
+    """PT_LOADs that overlap another one, such as that of the kernel's text."""
 
     @property
     def memory(self) -> int:
@@ -65,7 +66,7 @@ Found = KernelImage | Initrd | ZeroPage | CoreHeaders | CoreFile
 def inspect_file(
     path: str | os.PathLike[str], image_type: str | None = None, profile: int | None = None
 ) -> Found:
-    """Raises KexecError: UnreadableFile, or what is wrong with a file that tries to be one."""
+    """Raises KexecError: UnreadableFile, or the fault of a damaged file."""
     if image_type is not None or profile is not None:
         return identify(path, image_type, profile)
     file = OpenFile(path)
@@ -80,7 +81,7 @@ def inspect_file(
 
 
 def read_core_headers(file: OpenFile) -> CoreHeaders | None:
-    """None where some of the memory is in the file: that is a dump."""
+    """None if the file contains some of the memory, and so is a dump."""
     fields = EHDR.unpack(file.read(0, EHDR.size))
     ident, e_type, machine, phoff, count = fields[0], fields[1], fields[2], fields[5], fields[10]
     if (ident[4], ident[5], e_type, machine) != (ELFCLASS64, ELFDATA2LSB, ET_CORE, EM_X86_64):
@@ -103,7 +104,7 @@ def read_core_headers(file: OpenFile) -> CoreHeaders | None:
 
 
 def overlapping(loads: list[tuple[int, int, int]]) -> int:
-    """How many PT_LOADs start before an earlier one ends, by original address."""
+    """The number of PT_LOADs that start before an earlier one ends, by original address."""
     end = count = 0
     for paddr, _, size in sorted(loads):
         count += paddr < end
@@ -117,10 +118,10 @@ def extract_vmlinux(
     image_type: str | None = None,
     profile: int | None = None,
 ) -> KernelImage:
-    """Write the ELF file that is packed in a bzImage (or wrapped otherwise) to a new file.
+    """Write the ELF file inside a bzImage (or another container) to a new file.
 
-    Returns the image it was taken out of. Raises NoVmlinux, BadCompression, MissingCodec,
-    or UnreadableFile where `out` exists or cannot be written.
+    Returns the image that contained it. Raises NoVmlinux, BadCompression, MissingCodec, or
+    UnreadableFile if `out` exists or cannot be written.
     """
     image = identify(path, image_type, profile)
     file = packed_vmlinux(image)

@@ -1,10 +1,10 @@
-"""The whole flow of a load, on one page:
+"""The complete flow of a load, on one page:
 
-bytes -> KernelImage -> Plan -> SegmentTable -> checks (all that: flows/plan.py)
+bytes -> KernelImage -> Plan -> SegmentTable -> checks (up to here: flows/plan.py)
       -> Backend.load -> Loaded -> BackupMap -> ELF core headers -> Backend.bind_headers
 
-For a panic mode the backup map is known first: the headers are bound, the image is put
-into the stage, and last of all the stub that vouches for both is loaded.
+For a panic mode the backup map is known first: the headers are bound, the image is put into the
+stage, and finally the stub that has the digests of both is loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pykexec.placement.request import LoadRequest
 
 @dataclass(frozen=True)
 class LoadedPlan:
-    """What was done; `bound` for a crash by normal."""
+    """The result of a load; `bound` for a crash by normal."""
 
     planned: Planned
     loaded: Loaded
@@ -45,7 +45,7 @@ def load(
     request: LoadRequest,
     image_type: str | None = None,
 ) -> LoadedPlan:
-    """Plan and load. Whatever fails, nothing is left half done."""
+    """Plan and load. A failure leaves nothing half done."""
     image = identify(kernel, image_type, request.profile)
     complete = with_implied(image, request)
     initrd = check_initrd(image, complete)
@@ -63,8 +63,8 @@ def load(
 def bind_loaded(
     backend: Backend, machine: Machine, planned: Planned, loaded: Loaded
 ) -> BoundPlan | None:
-    """The finished headers in their place, where the load has backup pages; it is unloaded again
-    when they cannot be had."""
+    """Write the finished headers to their place, if the load has backup pages; unload the image
+    again if that fails."""
     plan = planned.plan
     if not isinstance(plan, SwitchPlan) or loaded.backup_map is None:
         return None
@@ -81,7 +81,7 @@ def bind_loaded(
 def arm(
     backend: Backend, machine: Machine, planned: Planned, plan: PanicPlan, granted: Granted
 ) -> LoadedPlan:
-    """Everything that the stub has a digest of is in its place before the stub is loaded."""
+    """Put everything that the stub has a digest of in place, then load the stub."""
     if not isinstance(backend, StagingBackend):
         raise NotSupported(
             f"the {backend.name} backend does not support mode {plan.mode}",

@@ -1,4 +1,4 @@
-"""The first half of a load, without any effect; all that a dry run needs.
+"""The first half of a load, without any effect; a dry run consists of it.
 
 bytes -> KernelImage -> Plan -> SegmentTable -> checks
 """
@@ -24,7 +24,7 @@ from pykexec.placement.segment import SegmentTable
 
 @dataclass(frozen=True)
 class Planned:
-    """Everything that is known before anything happens."""
+    """Everything that is known before anything is loaded."""
 
     plan: Plan
     table: SegmentTable
@@ -37,7 +37,7 @@ def plan(
     request: LoadRequest,
     image_type: str | None = None,
 ) -> Planned:
-    """Decide and check, without any effect. Raises KexecError with the first refusal."""
+    """Decide and check, without any effect. Raises KexecError for the first rule that is broken."""
     image = identify(kernel, image_type, request.profile)
     complete = with_implied(image, request)
     return decide(image, machine, complete, initrd=check_initrd(image, complete))
@@ -50,8 +50,8 @@ def decide(
     granted: Granted = DRY_RUN,
     initrd: InitrdVerdict = NOT_CHECKED,
 ) -> Planned:
-    """The plan of a parsed image and a complete request, with every rule of the kernel checked;
-    `initrd` is the verdict of check_initrd, which reads files and is asked once."""
+    """The plan for a parsed image and a complete request, with every rule of the kernel checked;
+    `initrd` is the verdict of check_initrd, which reads files and is called once."""
     decided = replace(plan_load(image, machine, request, granted), initrd=initrd)
     checks = check_plan(decided, machine)
     refuse_broken(checks)

@@ -161,7 +161,7 @@ ERRORS = [
      "magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'",
      "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"),
     (["status", "--machine", "nowhere"], 1,
-     "nowhere: not a simulated machine, there is no machine.json in it",
+     "nowhere: not a simulated machine, because it has no machine.json",
      "pykexec machine create nowhere"),
     (["rehearse", "bzImage", "--mode", "in-place"], 2, "--mode is for --engine qemu",
      "pykexec rehearse --help"),

@@ -1,4 +1,4 @@
-"""The simulated kernel as a backend, and what only it can do: crash without harm."""
+"""The simulated kernel as a backend, which can also crash without harm."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Switched:
 
     cmdline: str
     checked: tuple[PhysRange, ...]
-    """Regions that the stub found unchanged."""
+    """Regions that the stub verified."""
     vmcore: Path | None
-    """The dump; None when the second kernel is no capture kernel."""
+    """The dump; None if the second kernel is not a capture kernel."""
     vmcore_size: int = 0
     """Bytes, holes included."""
     loads: int = 0
-    """PT_LOADs in it."""
+    """Number of PT_LOADs in the dump."""
 
 
 NO_FIRMWARE = Unknown("the simulated machine has no firmware")
@@ -70,8 +70,8 @@ NO_FIRMWARE = Unknown("the simulated machine has no firmware")
 class SimulatedBackend:
     """kexec_load(2) on a machine folder.
 
-    Each call is one turn, or all calls inside of `session()` are one: it happens as a
-    whole or not at all, whenever the process is killed.
+    Each call is one turn, or all calls inside `session()` are one. A turn is completed or has no
+    effect, whenever the process is killed.
     """
 
     name = "simulated"
@@ -109,7 +109,7 @@ class SimulatedBackend:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SimulatedBackend:
-        """A machine that is there; raises as MachineFolder.open does."""
+        """An existing machine. Raises as MachineFolder.open does."""
         return cls(MachineFolder.open(path))
 
     @contextmanager
@@ -119,7 +119,7 @@ class SimulatedBackend:
             yield
 
     def machine(self) -> Machine:
-        """The facts, as the first kernel's /proc and /sys would have them."""
+        """The facts, as the first kernel's /proc and /sys would show them."""
         with self.turns.reading() as (state, _):
             layout = state.layout
             return Machine(
@@ -153,9 +153,9 @@ class SimulatedBackend:
         if request.mode not in (None, Mode.FLAG):
             raise NotSupported(
                 f"mode {request.mode} is for the real kernel",
-                hint=Use(Wish.MODE, "flag", ", which the simulated kernel knows"),
+                hint=Use(Wish.MODE, "flag", ", which the simulated kernel supports"),
             )
-        why = "the simulated kernel knows KEXEC_CRASH_BY_NORMAL"
+        why = "the simulated kernel supports KEXEC_CRASH_BY_NORMAL"
         yield Granted(Mode.FLAG, why, rng_seed=seed)
 
     @property
@@ -163,23 +163,23 @@ class SimulatedBackend:
         return ()
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
-        """The note as it lies in memory."""
+        """The note as it is in memory."""
         if isinstance(machine.vmcoreinfo, Unknown):
             return b""
         with self.turns.reading() as (_, ram):
             return ram.read(machine.vmcoreinfo.addr, machine.vmcoreinfo.size)
 
     def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
-        """No mode of ours has a stage."""
-        raise NotSupported("an image waits in a stage on the real kernel only")
+        """No mode of this backend has a stage."""
+        raise NotSupported("only the real kernel uses a stage for an image")
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
-        """kexec_load(2). Raises SyscallError, and what reading the contents raises."""
+        """kexec_load(2). Raises SyscallError, and errors of reading the contents."""
         with self.turns.turn() as turn:
             kernel, ram = turn.kernel, turn.session.ram
             image = kexec_load(kernel, table)
             if image is None:
-                raise UsageError("no segments: that is an unload")
+                raise UsageError("no segments: that would be an unload")
             turn.memory = True
             slot = next(slot for slot, held in kernel.images.items() if held is image)
             backup_map = None
@@ -189,13 +189,13 @@ class SimulatedBackend:
             return Loaded(slot, backup_map, ram.read(area.addr, area.size))
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
-        """Into the crash image, or the normal one where no crash image has `addr`.
-        Raises NothingLoaded, NotInImage, DoesNotFit."""
+        """Write to the crash image, or to the normal one if no crash image has `addr`. Raises
+        NothingLoaded, NotInImage, DoesNotFit."""
         with self.turns.turn() as turn:
             loaded = turn.kernel.images
             images = [loaded[slot] for slot in (Slot.CRASH, Slot.NORMAL) if slot in loaded]
             if not images:
-                raise NothingLoaded("no image is loaded that could take ELF core headers")
+                raise NothingLoaded("no image is loaded that has space for ELF core headers")
             image = next((image for image in images if image.segment_at(addr)), images[0])
             bind(image, turn.session.ram, addr, headers)
             turn.memory = True
@@ -207,18 +207,18 @@ class SimulatedBackend:
             kexec_load(turn.kernel, SegmentTable((), 0, flags))
 
     def set_gates(self, gates: Gates) -> None:
-        """Privilege, sysctls, lockdown and the kexec lock, as the next calls will meet them."""
+        """Set privilege, sysctls, lockdown and the kexec lock for the next calls."""
         with self.turns.turn() as turn:
             turn.kernel.gates = gates
 
     def set_crash_size(self, size: int) -> None:
-        """A smaller reservation, bytes, as by kexec_crash_size. Raises SyscallError."""
+        """Shrink the reservation, in bytes, as with kexec_crash_size. Raises SyscallError."""
         with self.turns.turn() as turn:
             shrink(turn.kernel, size)
 
     def make_region(self, size: int | None = None) -> CrashRegion:
-        """A crash region of `size` bytes, or of what a stub needs, as by the kernel module. Raises
-        BadRegionSize, RegionTooLarge, RegionExists, NoContiguousMemory, Busy."""
+        """Make a crash region of `size` bytes, or of what a stub needs, as with the kernel module.
+        Raises BadRegionSize, RegionTooLarge, RegionExists, NoContiguousMemory, Busy."""
         machine = self.machine()
         wanted = default_size(machine) if size is None else size
         if why := size_refusal(machine, wanted) or existing(machine):
@@ -229,8 +229,8 @@ class SimulatedBackend:
         return present(self.machine())
 
     def release_region(self) -> CrashRegion:
-        """Give back what `make_region` took; the region as it was. Raises NoRegion, RegionInUse,
-        RegionExists, Busy."""
+        """Release the region of `make_region`; returns the region as it was. Raises NoRegion,
+        RegionInUse, RegionExists, Busy."""
         before = present(self.machine())
         with self.turns.turn() as turn:
             release_region(turn.kernel)
@@ -244,16 +244,15 @@ class SimulatedBackend:
             }
 
     def show(self) -> MachineShow:
-        """Whose each frame is."""
+        """The owner of every frame."""
         with self.turns.reading() as (state, ram):
             return show(SimulatedKernel(state, ram))
 
     def crash(self) -> Switched:
-        """A panic. The dump is the folder's `vmcore` afterwards.
+        """Panic. The dump is in the folder's `vmcore` afterwards.
 
-        When the capture kernel does not come up, the machine stays as it was before: see
-        what was wrong, and try again. Raises NothingLoaded, SwitchFailed (DigestMismatch),
-        VmcoreNotInitialized.
+        If the capture kernel does not boot, the machine stays unchanged, for another attempt.
+        Raises NothingLoaded, SwitchFailed (DigestMismatch), VmcoreNotInitialized.
         """
         return self.switch(panic)
 

@@ -1,5 +1,5 @@
-"""A crash region made and released while the first kernel runs, as the kernel module does it on a
-real machine: contiguous free frames become the reservation, and are free again afterwards."""
+"""A crash region made and released while the first kernel runs, as with the kernel module on a real
+machine: contiguous free frames become the reservation, and are freed later."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ RELEASE = "pykexec region release"
 
 
 def make(kernel: SimulatedKernel, size: int) -> PhysRange:
-    """A region of `size` bytes, whole pages, below 4 GiB where there is room. Raises
-    NoContiguousMemory, RegionExists, Busy: the real kernel moves pages to have room, and this
-    one does not."""
+    """Make a region of `size` bytes, whole pages, below 4 GiB if possible. Raises
+    NoContiguousMemory, RegionExists, Busy. Unlike the real kernel, this one does not move pages to
+    make room."""
     refuse_busy(kernel)
     kernel.boot_if_down()
     if kernel.layout.reservation:
@@ -40,7 +40,7 @@ def make(kernel: SimulatedKernel, size: int) -> PhysRange:
 
 
 def hole(free: RangeSet, size: int) -> PhysRange:
-    """The highest place below 4 GiB, else above."""
+    """The highest place below 4 GiB, or else above."""
     for window in (PhysRange(0, FOUR_GIB), ALL_MEMORY):
         try:
             return locate_hole(free, size, align=PAGE_SIZE, window=window)
@@ -48,12 +48,12 @@ def hole(free: RangeSet, size: int) -> PhysRange:
             continue
     raise NoContiguousMemory(
         f"no {size >> 10} KiB of contiguous free memory",
-        hint="a smaller size, or a machine of which less is in use",
+        hint="use a smaller size, or a machine with less memory in use",
     )
 
 
 def release(kernel: SimulatedKernel) -> None:
-    """Raises NoRegion, RegionInUse, RegionExists for one of the boot, Busy."""
+    """Raises NoRegion, RegionInUse, RegionExists for a region reserved at boot, Busy."""
     refuse_busy(kernel)
     layout = kernel.layout
     if layout.reservation is None:
@@ -70,7 +70,7 @@ def release(kernel: SimulatedKernel) -> None:
 
 
 def forget(kernel: SimulatedKernel) -> None:
-    """After a release, and after a switch: the next kernel knows nothing of the region."""
+    """After a release or a switch: the next kernel does not know about the region."""
     if kernel.layout.region_made:
         gone = replace(kernel.layout, reservation=None, region_made=False)
         kernel.start = replace(kernel.start, layout=gone)

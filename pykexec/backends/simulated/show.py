@@ -1,4 +1,4 @@
-"""`machine show`: whose each frame is, as a value."""
+"""`machine show`: the owner of every frame, as a value."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 
 @dataclass(frozen=True, slots=True)
 class MachineShow:
-    """All sets are whole frames, disjoint, and together all whole-page RAM."""
+    """All sets consist of whole frames, are disjoint, and together cover all whole-page RAM."""
 
     memory_map: MemoryMap
     in_use: RangeSet
-    """The first kernel's; their contents are never touched before the switch."""
+    """Owned by the first kernel; their contents are never changed before the switch."""
     free: RangeSet
     kernel: RangeSet
     """Written by the kernel itself when it crashes."""
     images: RangeSet
-    """Taken by loaded images, outside of the reservation."""
+    """Held by loaded images, outside the reservation."""
     reservation: PhysRange | None
 
 

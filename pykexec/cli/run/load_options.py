@@ -137,7 +137,7 @@ class LoadOptions:
         if self.backend == "simulated" and self.mode not in (None, "flag"):
             raise NotSupported(
                 f"mode {self.mode} is for the real kernel",
-                hint="--backend kernel, or --mode flag, which the simulated kernel knows",
+                hint="use --backend kernel, or --mode flag, which the simulated kernel supports",
             )
 
     def check_syscall(self) -> None:

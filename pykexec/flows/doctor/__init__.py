@@ -1,6 +1,6 @@
 """Every precondition of a machine, as a row: what was found, and what would change it.
 
-Pure: a captured machine is diagnosed as a real one is.
+Pure: a captured machine is diagnosed like a real one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pykexec.machine import Machine
 
 
 def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:
-    """All rows, always the same ones, in the order in which a load would stumble over them."""
+    """All rows, always the same ones, in the order in which a load would encounter them."""
     areas = (
         permission.rows(machine),
         kernel.rows(machine),

@@ -1,4 +1,4 @@
-"""What writes to memory beside the CPUs, and what the CPUs do to memory."""
+"""Devices that write to memory, and how the CPUs map and encrypt it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rows(machine: Machine) -> Iterator[Row]:
 
 
 def bus_masters(machine: Machine) -> Row:
-    """They go on writing after a panic: nobody shuts them down."""
+    """They continue to write after a panic: nothing shuts them down."""
     name, found = "bus masters", machine.pci_devices
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -53,7 +53,7 @@ def iommu(machine: Machine) -> Row:
 
 
 def encryption(machine: Machine) -> Row:
-    """Whether the stub can run, and reads what the first kernel wrote."""
+    """Whether the stub can run, and can read what the first kernel wrote."""
     name, found = "memory encryption", memory_encryption(machine)
     if isinstance(found, Unknown):
         return unknown(name, found)

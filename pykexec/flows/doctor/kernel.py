@@ -1,4 +1,4 @@
-"""What the running kernel was built with, and what it shows of itself."""
+"""The build options of the running kernel, and the internals that it exposes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS = (
         "this kernel, as a capture kernel, can run at a single address only",
     ),
 )
-"""Option, what its lack means for a load, and for the user."""
+"""Option, the level and the meaning of its absence."""
 
 
 def rows(machine: Machine) -> Iterator[Row]:
@@ -60,7 +60,7 @@ def architecture(machine: Machine) -> Row:
 
 
 def system_call(machine: Machine) -> Row:
-    """What a load without options would do: the function decides that the load itself asks."""
+    """What a load without options would do, decided by the function that a load uses."""
     name = "system call"
     if isinstance(machine.config, Unknown) and isinstance(machine.kexec.in_kernel, Unknown):
         return unknown(name, machine.config)
@@ -72,7 +72,7 @@ def system_call(machine: Machine) -> Row:
 
 
 def kexec_load(machine: Machine) -> Row:
-    """The remedy is what is left, and nothing where the row above has said it."""
+    """The remedy is the remaining alternative; empty if the row above has it already."""
     name, value = "CONFIG_KEXEC", machine.option("CONFIG_KEXEC")
     if isinstance(value, Unknown):
         return unknown(name, value)
@@ -112,7 +112,7 @@ def option(machine: Machine, name: str, level: Level, without: str) -> Row:
 
 
 def moves(machine: Machine) -> Row:
-    """Whether the old pages survive a kexec: what mode kernel-swap needs."""
+    """Whether the old pages survive a kexec, which mode kernel-swap needs."""
     name, found = "pages at a kexec", relocation(machine)
     if found.swap_flags == KexecFlag(0):
         return ok(name, f"swapped: {found.why}")
@@ -128,7 +128,7 @@ def moves(machine: Machine) -> Row:
 
 
 def symbols(machine: Machine) -> Row:
-    """Mode kernel-swap reads kexec_image back."""
+    """Mode kernel-swap reads kexec_image."""
     name = "/proc/kallsyms"
     names, hidden, restrict = machine.symbols, machine.symbols_hidden, machine.sysctls.kptr_restrict
     if isinstance(names, Unknown):

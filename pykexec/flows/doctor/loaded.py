@@ -1,4 +1,4 @@
-"""What is loaded in the running kernel, and whether it is ours."""
+"""The images loaded in the running kernel, and whether pykexec loaded them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pykexec.flows.doctor.row import Level, Row, ok, unknown, warn
 from pykexec.machine import Machine, Unknown
 
 Ours = LoadRecord | Unknown | None
-"""What pykexec noted of its own load; None where it has none, or for another machine."""
+"""The record of pykexec's own load; None if there is none, or for another machine."""
 
 
 def rows(machine: Machine, ours: Ours) -> Iterator[Row]:
@@ -42,7 +42,7 @@ def crash_image(machine: Machine, ours: Ours) -> Row:
 
 
 def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: str = "") -> Row:
-    """One slot: what the kernel says of it, beside what pykexec noted."""
+    """One slot: what the kernel reports, compared with pykexec's record."""
     name = f"{slot} image"
     record = ours if isinstance(ours, LoadRecord) and ours.slot is slot else None
     if isinstance(loaded, Unknown):
@@ -67,6 +67,6 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
 
 
 def noted(record: LoadRecord) -> str:
-    """Mode and time, and where that is written."""
+    """Mode and time, and the file that has them."""
     since = datetime.fromtimestamp(record.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"crash by normal, mode {record.mode}, since {since} (/run/pykexec/loaded.json)"

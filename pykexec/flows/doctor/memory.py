@@ -1,5 +1,5 @@
-"""The memory map, what is reserved, huge pages, and the notes. Rows go into issues, so
-they never say *where* anything lies: that is what KASLR hides."""
+"""The memory map, reservations, huge pages, and notes. Rows may be pasted into bug reports, so they
+never contain addresses, which KASLR hides."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def memory_map(machine: Machine) -> Row:
 
 
 def available(machine: Machine) -> Row:
-    """The image is held twice until the switch, and no load may have half of RAM."""
+    """The image is in memory twice until the switch, and no load may use more than half of RAM."""
     name, free, total = "memory", machine.memavailable, machine.totalram
     if isinstance(free, Unknown):
         return unknown(name, free)
@@ -54,7 +54,7 @@ def available(machine: Machine) -> Row:
 
 
 def huge_pages(machine: Machine) -> Row:
-    """pykexec raises the pool by what it takes; others' pages stay theirs."""
+    """pykexec enlarges the pool by the pages that it takes; pages of others are not affected."""
     name, pools = "2 MiB huge pages", machine.hugepages
     if isinstance(pools, Unknown):
         return unknown(name, pools)
@@ -116,7 +116,7 @@ def crash_notes(machine: Machine) -> Row:
 
 
 def rsdp(machine: Machine) -> Row:
-    """A BIOS machine needs none; an EFI machine's capture kernel has no other way."""
+    """Not needed on a BIOS machine; on an EFI machine a capture kernel cannot find it otherwise."""
     name, found = "ACPI RSDP", machine.firmware.acpi_rsdp
     if not isinstance(found, Unknown):
         return ok(name, "was passed on by the previous kernel")

@@ -1,4 +1,4 @@
-"""What other programs do to an image of ours."""
+"""What other programs do to an image loaded by pykexec."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def rows(machine: Machine) -> Iterator[Row]:
 
 
 def reload_rules(machine: Machine) -> Row:
-    """They unload whatever crash image is loaded, and then load their own, or fail to."""
+    """They unload any loaded crash image, and then load their own, or fail to."""
     name, found = "udev rules of other programs", machine.reload_rules
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -29,7 +29,7 @@ def reload_rules(machine: Machine) -> Row:
 
 
 def kdump_units(machine: Machine) -> Row:
-    """They load at boot; and unload when they stop, whosever image it is."""
+    """They load an image at boot, and unload any image when they stop."""
     name, found = "kdump services of other programs", machine.kdump_units
     if isinstance(found, Unknown):
         return unknown(name, found)

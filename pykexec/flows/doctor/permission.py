@@ -1,4 +1,4 @@
-"""Who may load at all: capability, seccomp, sysctls, limits, lockdown, signatures."""
+"""Whether loading is permitted: capability, seccomp, sysctls, limits, lockdown, signatures."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def load_disabled(machine: Machine) -> Row:
 
 
 def load_limit(kind: str, found: int | Unknown) -> Row:
-    """-1 is no limit; the files came with 6.3."""
+    """-1 means no limit; the files exist since 6.3."""
     name = f"kexec_load_limit_{kind}"
     if isinstance(found, Unknown):
         if "no such file" in found.why:

@@ -1,5 +1,5 @@
-"""The crash region, through which a panic reaches an image: whether there is one, how it was made,
-and whether one can be made while the kernel runs. No row says where it lies."""
+"""The crash region, which a panic needs to reach an image: whether there is one, how it was made,
+and whether one can be made while the kernel runs. No row has its address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(machine: Machine) -> Iterator[Row]:
 
 
 def region(machine: Machine) -> Row:
-    """Whether a panic can reach an image of ours."""
+    """Whether a panic can reach an image loaded by pykexec."""
     name, size = "crash region", machine.kexec.crash_size
     if isinstance(size, Unknown):
         return unknown(name, size)
@@ -41,13 +41,13 @@ def region(machine: Machine) -> Row:
 
 
 def can_be_made(machine: Machine) -> bool:
-    """Only what is known to be there counts."""
+    """Only known facts count."""
     module = machine.modules.region
     return isinstance(module, RegionModule) and not refusal(machine, default_size(machine))
 
 
 def module(machine: Machine) -> Row:
-    """Needed only where no region was reserved at boot."""
+    """Only needed if no region was reserved at boot."""
     name, found = "region module", machine.modules.region
     if origin(machine):
         return ok(name, "not needed, because there is a crash region")

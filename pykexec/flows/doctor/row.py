@@ -1,4 +1,4 @@
-"""One line of a diagnosis, as it can be pasted into an issue."""
+"""One line of a diagnosis, suitable for pasting into a bug report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pykexec.remedies import Advice
 
 
 class Level(StrEnum):
-    """`warn` is what a load survives, `fail` what it does not."""
+    """`warn` does not prevent a load, `fail` does."""
 
     OK = "ok"
     WARN = "warn"
@@ -20,7 +20,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`evidence` is what was read, with its file; `fix` is "" where nothing is to be done."""
+    """`evidence` is what was read, with its file; `fix` is "" if nothing needs to be done."""
 
     name: str
     level: Level
@@ -49,5 +49,5 @@ def unknown(name: str, fact: Unknown, fix: Advice = "") -> Row:
 
 
 def in_mib(size: int) -> str:
-    """Bytes as a person reads them: MiB from 1 MiB on, KiB below."""
+    """Bytes in readable form: MiB from 1 MiB up, KiB below."""
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"

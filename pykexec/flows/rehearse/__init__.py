@@ -1,1 +1,1 @@
-"""A whole crash by normal on a machine that is thrown away: simulated, or in QEMU."""
+"""A complete crash by normal on a temporary machine: simulated, or in QEMU."""

@@ -1,4 +1,4 @@
-"""The smallest window in which a capture kernel reads the whole dump, found by trying."""
+"""The smallest window in which a capture kernel reads the complete dump, found by trial."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pykexec.placement.request import LoadRequest
 
 BOOTS = 8
 STEP = 2 * HUGE_PAGE_SIZE
-"""Bytes; two boots of the same kernel differ by about as much."""
+"""Bytes; the needs of two boots of the same kernel differ by about as much."""
 MIB = 1 << 20
 
 
 class NoWindow(CheckFailed):
-    """In none of the windows that were tried has the capture kernel read the dump."""
+    """The capture kernel did not read the dump in any of the windows that were tried."""
 
     code = "no-window"
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One boot: `why` it was not enough is "" where it was."""
+    """One boot: `why` the window was not enough, or "" if it was."""
 
     size: int
     why: str = ""
@@ -43,7 +43,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """`least` was enough, and `too_small` was not, or cannot be; sizes in bytes."""
+    """`least` was enough; `too_small` was not, or is impossible; sizes in bytes."""
 
     image: KernelImage
     stage: QemuStage
@@ -52,9 +52,9 @@ class Least:
     too_small: int
     margin: int
     estimate: int
-    """What pykexec takes without --crash-size, for the same files."""
+    """What pykexec uses without --crash-size, for the same files."""
     own: int
-    """Of the initrd that was tried, what the rehearsal has added, packed."""
+    """Compressed bytes that the rehearsal itself added to the initrd."""
 
     @property
     def advised(self) -> int:
@@ -73,8 +73,8 @@ def least_window(
     margin: int,
     tell: Progress,
 ) -> Least:
-    """At most BOOTS rehearsals. Raises NoWindow, and what the load is refused with in a window that
-    is larger than every one that was enough."""
+    """Find it with at most BOOTS rehearsals. Raises NoWindow, and the error of a load that is
+    refused before any window was enough."""
     image = identify(kernel, image_type, request.profile)
     file = spooled("initrd", iter([capture_initrd(request.initrd)]))
     initrd = file.span(0, file.size)
@@ -109,9 +109,9 @@ def least_window(
 def search(
     enough: Callable[[int], bool], first: int, floor: int, limit: int
 ) -> tuple[int | None, int]:
-    """The smallest size that was `enough`, and the largest that was not; `floor` cannot be. Sizes
-    are multiples of STEP, and BOOTS of them are tried at most: `first`, doubled until one below
-    `limit` is enough, then halves of what is left. None where none was enough."""
+    """The smallest size that was `enough`, and the largest that was not; `floor` is impossible.
+    Sizes are multiples of STEP, and at most BOOTS of them are tried: `first`, doubled until one
+    below `limit` is enough, then by bisection. None if none was enough."""
     good, bad, size = None, floor, max(first, floor + STEP)
     for _ in range(BOOTS):
         if enough(size):

@@ -1,4 +1,4 @@
-"""A rehearsal with real kernels: two initramfs, one QEMU, and a verdict on what was said."""
+"""A rehearsal with real kernels: two initramfs, one QEMU, and a verdict on the guests' output."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from pykexec.qemu.python import interpreter, python_tree
 from pykexec.qemu.said import Refused, Said, SaidDump
 
 APPEND = "console=ttyS0 panic=1 quiet"
-"""For both kernels: what each of them says before it dies is on the console."""
+"""For both kernels, so that their last messages are on the console."""
 CODECS = ("encodings.ascii", "encodings.latin_1")
-"""Imported by name, when text is in them."""
+"""Imported by name, for text in these encodings."""
 LIMIT_BASE, LIMIT_PER_GIB = 300, 180
-"""Seconds that all may take; about five times what it takes on an idle machine."""
+"""Limit in seconds for everything; about five times what an idle machine needs."""
 
 
 class NoFirstKernel(KexecError):
-    """The machine of a rehearsal ended before there was a panic."""
+    """The machine of a rehearsal ended before the panic."""
 
     code = "no-first-kernel"
 
 
 class NoDump(CheckFailed):
-    """After the panic no capture kernel has read the dump to its end."""
+    """No capture kernel read the complete dump after the panic."""
 
     code = "no-dump"
 
@@ -77,7 +77,7 @@ def rehearse_in_qemu(
     stage: QemuStage | None = None,
     progress: Progress | None = None,
 ) -> Rehearsal:
-    """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and what the load is refused with."""
+    """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and the error of a refused load."""
     chosen, tell = stage or QemuStage(), progress or NoProgress()
     qemu()
     image = startable(identify(kernel, image_type, request.profile))
@@ -96,7 +96,7 @@ def rehearse_in_qemu(
 def first_computer(
     kernel: str, request: LoadRequest, image_type: str | None, stage: QemuStage
 ) -> Computer:
-    """With everything in its initramfs that both kernels need."""
+    """The machine, with everything that both kernels need in its initramfs."""
     tree, variables = guest_tree("first", everything())
     append = f"{APPEND} {variables}"
     options = [f"--append={append}", *load_options(request, image_type)]
@@ -109,7 +109,7 @@ def first_computer(
 
 
 def startable(image: KernelImage) -> KernelImage:
-    """What QEMU's -kernel starts, on a machine whose Python runs in it."""
+    """Checks that QEMU's -kernel can start the image, and that this machine's Python runs in it."""
     if platform.machine() != "x86_64":
         raise NotSupported(
             "--engine qemu runs the Python of this machine in x86_64 guests",
@@ -125,7 +125,7 @@ def startable(image: KernelImage) -> KernelImage:
 
 
 def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
-    """The wishes as words for `pykexec load`; the initrd is made elsewhere."""
+    """The request as options for `pykexec load`; the initrd is made elsewhere."""
     wishes = {
         "--mode": request.mode,
         "--mem-min": request.mem_min,
@@ -134,19 +134,19 @@ def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
         "--type": image_type,
     }
     words = [f"{name}={value}" for name, value in wishes.items() if value is not None]
-    words.append("--no-initrd-check")  # it was asked for here, of the user's own file
+    words.append("--no-initrd-check")  # the user's own file was checked here
     return [*words, *(f"--append={text}" for text in request.append)]
 
 
 def everything() -> list[str]:
-    """All of pykexec, and what `python -m` needs."""
+    """All modules of pykexec, and what `python -m` needs."""
     found = pkgutil.walk_packages(pykexec.__path__, "pykexec.")
     return [*(item.name for item in found), "runpy"]
 
 
 def guest_tree(role: str, modules: list[str]) -> tuple[Tree, str]:
-    """The files of a guest with pykexec.qemu.ROLE as process 1, and the variables for it, which
-    the kernel takes from its command line: before /dev is there, Python finds no random seed."""
+    """The files of a guest with pykexec.qemu.ROLE as process 1, and its environment variables,
+    which the kernel takes from its command line: without /dev, Python has no random seed."""
     tree, library_path = python_tree([f"pykexec.qemu.{role}", *CODECS, *modules])
     for folder in ("proc", "sys", "dev", "run", "tmp"):
         tree.folder(folder)
@@ -156,14 +156,15 @@ def guest_tree(role: str, modules: list[str]) -> tuple[Tree, str]:
 
 
 def capture_initrd(before: Contents | None) -> bytes:
-    """Ours, packed; behind an initrd of the user's, whose /init it replaces."""
+    """The rehearsal's own initrd, compressed, after an initrd of the user, whose /init it
+    replaces."""
     tree, _ = guest_tree("capture", [])
     theirs = b"".join(bytes(chunk) for chunk in before.chunks()) if before else b""
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
 
 def listen(session: Session, limit: float, tell: Progress) -> Said:
-    """All that the guests say, up to the dump."""
+    """Receive everything that the guests report, up to the dump."""
     messages: dict[str, Any] = {}
     for message in session.messages(limit):
         if "step" in message:
@@ -180,7 +181,7 @@ def listen(session: Session, limit: float, tell: Progress) -> Said:
 
 
 def understood(messages: dict[str, Any], session: Session) -> Said:
-    """Raises NoFirstKernel for what pykexec does not say."""
+    """Raises NoFirstKernel for messages that pykexec does not send."""
     try:
         return decode(Said, messages)
     except ValueError as error:
@@ -192,7 +193,7 @@ def understood(messages: dict[str, Any], session: Session) -> Said:
 
 
 def refusal(fault: Refused, status: int) -> KexecError:
-    """What the load in the guest ended with, as if it had been here."""
+    """The error of the load in the guest, as if it had occurred here."""
     error = KexecError(fault.message, hint=fault.hint)
     error.code, error.exit_status = fault.code, status
     return error
@@ -212,7 +213,7 @@ def no_answer(said: Said, session: Session, limit: float) -> KexecError:
 
 
 def verdict(image: KernelImage, stage: QemuStage, said: Said) -> Rehearsal:
-    """Every rule, with what the plan says must be in the dump."""
+    """Check every rule, with the contents that the plan requires in the dump."""
     plan, dump = said.plan, said.dump
     assert plan, "listen() gives it"
     assert plan.elfcorehdr, "a crash by normal that is loaded has ELF core headers"
@@ -233,7 +234,7 @@ def verdict(image: KernelImage, stage: QemuStage, said: Said) -> Rehearsal:
 
 
 def core_of(dump: SaidDump) -> CoreFile:
-    """The dump without its memory: a file of the same headers and the same size."""
+    """The dump without its memory: a file with the same headers and size."""
     fd = os.memfd_create("vmcore")
     try:
         os.write(fd, b64decode(dump.head))

@@ -1,7 +1,7 @@
-"""The whole of a crash by normal, on a machine that is thrown away afterwards:
+"""A complete crash by normal, on a temporary machine:
 
-load -> fill every frame in use with a page that says where it belongs -> panic -> capture
-     -> every such page is readable at its own address, once and only once
+load -> fill every frame in use with a self-describing page -> panic -> capture
+     -> every such page is readable at its own address, exactly once
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from pykexec.flows.rehearse.qemu import QemuStage
 
 FILL_PAGES = 256
-"""Pages that are written at once: 1 MiB."""
+"""Pages to write at a time: 1 MiB."""
 
 
 class Progress(Protocol):
-    """Told what comes next."""
+    """Receives the name of each step."""
 
     def step(self, text: str) -> None: ...
 
@@ -62,7 +62,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class LoadFacts:
-    """What is to be said of a crash by normal that was loaded, whichever kernel did it."""
+    """The facts to report about a loaded crash by normal, from either kind of kernel."""
 
     image: KernelImage
     mode: Mode | None
@@ -72,7 +72,7 @@ class LoadFacts:
     program_headers: int
     warnings: tuple[str, ...] = ()
     table: SegmentTable | None = None
-    """None where a real kernel has it, which was given no more than the stub."""
+    """None on a real kernel, which only gets the stub."""
 
     @classmethod
     def of(cls, done: LoadedPlan) -> LoadFacts:
@@ -92,7 +92,7 @@ class LoadFacts:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What came of it; counts are pages."""
+    """The result of a rehearsal; counts are pages."""
 
     engine: str
     stage: Stage | QemuStage
@@ -107,7 +107,7 @@ class Rehearsal:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The dump's, and whether all that was filled is there."""
+        """The checks of the dump, and whether all filled pages are in it."""
         right = self.patterns.right
         detail = (
             f"{right} of {self.filled} pages are readable at their original address, exactly once"
@@ -116,7 +116,7 @@ class Rehearsal:
 
     @property
     def good(self) -> bool:
-        """Here nothing may be unknown."""
+        """Here an unknown result counts as a failure."""
         return all(check.ok for check in self.checks)
 
 
@@ -127,7 +127,7 @@ def rehearse(
     stage: Stage | None = None,
     progress: Progress | None = None,
 ) -> Rehearsal:
-    """Raises KexecError where the load is refused, or the capture kernel does not come up."""
+    """Raises KexecError if the load is refused, or the capture kernel does not boot."""
     chosen, tell = stage or Stage(), progress or NoProgress()
     wanted = replace(request, kind=ImageKind.CRASH_BY_NORMAL)
     with tempfile.TemporaryDirectory(prefix="pykexec-") as folder:
@@ -157,15 +157,16 @@ def rehearse(
 
 
 def blame_memory(error: KexecError, request: LoadRequest, memory: int) -> None:
-    """A window that nobody asked for finds no room: then the machine of the rehearsal is too small
-    (bytes), and the advice for a real one does not help."""
+    """Replaces the hint if a default window does not fit: then the rehearsal's machine is too small
+    (`memory` in bytes), and advice for a real one does not help."""
     asked = (request.crash_size, request.mem_min, request.mem_max)
     if error.code == WindowRefused.code and asked == (None, None, None):
         error.remedy = f"use a larger --memory: this machine has {memory >> 20} MiB"
 
 
 def expected_of_machine(backend: SimulatedBackend) -> Expected:
-    """What a dump of this machine must show: what its first kernel has in use, and wrote."""
+    """What a dump of this machine must contain: the frames in use by its first kernel, and those it
+    wrote."""
     shown, cpus = backend.show(), backend.machine().cpus
     ram = shown.memory_map.whole_page_ram
     if shown.reservation:
@@ -176,7 +177,7 @@ def expected_of_machine(backend: SimulatedBackend) -> Expected:
 
 
 def fill(backend: SimulatedBackend, frames: RangeSet) -> None:
-    """Every one of these frames says where it belongs."""
+    """Fill these frames with self-describing pages."""
     with backend.folder.session(write=True) as session:
         for span in frames:
             for addr in range(span.start, span.end, FILL_PAGES * PAGE_SIZE):

@@ -23,7 +23,7 @@ def shrink(kernel: SimulatedKernel, size: int) -> None:
     """
     call = f'write(kexec_crash_size, "{size}", {len(str(size))})'
     if kernel.gates.busy:
-        raise SyscallError(call, EBUSY, "another kexec call is under way", hint="try again")
+        raise SyscallError(call, EBUSY, "another kexec call is in progress", hint="try again")
     if Slot.CRASH in kernel.images:
         why = "a crash image is loaded"
         raise SyscallError(call, ENOENT, why, hint=Unload(crash=True))

@@ -82,7 +82,7 @@ def kexec_load(kernel: SimulatedKernel, table: SegmentTable) -> KImage | None:
     check_permission(kernel, slot, refuse)
     check_arguments(kernel, table, refuse)
     if kernel.gates.busy:
-        raise refuse("B", EBUSY, "another kexec call is under way", hint="try again")
+        raise refuse("B", EBUSY, "another kexec call is in progress", hint="try again")
     if not table.segments:
         kernel.free(slot)
         return None

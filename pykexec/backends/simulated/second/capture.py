@@ -1,8 +1,8 @@
-"""The second kernel: what it finds, what it overwrites, and the dump that it can read.
+"""The second kernel: the memory that it finds and overwrites, and the dump that it can read.
 
-One that captures overwrites every page of RAM that its e820 gives it *before* the dump is
-read: memory that was in no segment is lost here as it would be on a real machine. One that
-does not leaves memory as it found it: nobody looks, and a large machine's is a full disk.
+A capture kernel overwrites every page of RAM in its e820 *before* the dump is read: memory that was
+not in a segment is lost, as on a real machine. Another kernel leaves memory unchanged: nothing
+reads it, and on a large machine it would fill the disk.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 FEWEST_E820_ENTRIES = 2
-"""append_e820_table of a 6.1 kernel ignores a shorter table."""
+"""append_e820_table in a 6.1 kernel ignores a shorter table."""
 
 
 class VmcoreUnreadable(CheckFailed):
-    """The dump describes pages that the capture kernel does not let anyone read."""
+    """The dump describes pages that the capture kernel does not allow reading."""
 
     code = "vmcore-unreadable"
 
 
 class CaptureRam(NotMemory):
-    """EFAULT: a page that the capture kernel itself uses is no old memory."""
+    """EFAULT: a page that the capture kernel itself uses is not old memory."""
 
     code = "capture-ram"
 
 
 @dataclass(frozen=True)
 class OldMemory:
-    """Memory of the first kernel, as copy_oldmem_page reads it."""
+    """Memory of the first kernel, as read by copy_oldmem_page."""
 
     ram: Ram
     own: RangeSet
@@ -67,20 +67,20 @@ class OldMemory:
 
 @dataclass(frozen=True)
 class SecondKernel:
-    """A second kernel that runs."""
+    """A running second kernel."""
 
     memory_map: MemoryMap
     """Its e820."""
     cmdline: str
     checked: tuple[PhysRange, ...]
-    """Regions that the stub found unchanged."""
+    """Regions that the stub verified."""
     vmcore: Vmcore | None
     """/proc/vmcore; None without elfcorehdr=."""
 
 
 def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKernel:
-    """Start what the stub hands over to. Raises SwitchFailed when it does not come up,
-    VmcoreNotInitialized when it has no /proc/vmcore, VmcoreUnreadable when that has gaps."""
+    """Start the kernel that the stub jumps to. Raises SwitchFailed if it does not boot,
+    VmcoreNotInitialized if it has no /proc/vmcore, VmcoreUnreadable if that has gaps."""
     try:
         page = read_zero_page(ram, handed.boot_params)
         has_code = ram.read(handed.entry, PAGE_SIZE - handed.entry % PAGE_SIZE).strip(b"\0")
@@ -103,7 +103,8 @@ def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKer
 
 
 def check_ram(ram: Ram, page: ZeroPage) -> RangeSet:
-    """Whole pages of RAM in the e820; what stops an x86_64 kernel early is refused."""
+    """Whole pages of RAM in the e820. Raises SwitchFailed if it would stop an x86_64 kernel
+    early."""
     if page.entries < FEWEST_E820_ENTRIES:
         raise SwitchFailed(
             f"the second kernel ignores an e820 with fewer than {FEWEST_E820_ENTRIES} entries"
@@ -116,12 +117,12 @@ def check_ram(ram: Ram, page: ZeroPage) -> RangeSet:
         )
     for span in own:
         if not ram.installed.covers(span):
-            raise SwitchFailed(f"the second kernel is told of RAM at {span}, where there is none")
+            raise SwitchFailed(f"the second kernel's e820 has RAM at {span}, where there is none")
     return own
 
 
 def old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
-    """vmcore_init; the headers are mapped with ioremap, which refuses RAM."""
+    """As vmcore_init: the headers are mapped with ioremap, which refuses RAM."""
     try:
         memory = OldMemory(ram, own)
         memory.read(elfcorehdr, EHDR.size + PHDR.size)
@@ -137,6 +138,6 @@ def old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
     except NotMemory as error:
         raise VmcoreUnreadable(
             f"/proc/vmcore cannot be read to its end: {error.message}",
-            hint="memory that the capture kernel uses has to be in a segment, to be moved away",
+            hint="memory that the capture kernel uses must be in a segment, to be moved away",
         ) from error
     return vmcore

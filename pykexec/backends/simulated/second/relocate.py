@@ -1,7 +1,7 @@
-"""relocate_kernel: the page list carried out, by exchange or by copy.
+"""relocate_kernel: processes the page list, by exchange or by copy.
 
-arch/x86/kernel/relocate_kernel_64.S:swap_pages. Runs in which both sides advance are
-moved at once; the result is that of page by page.
+arch/x86/kernel/relocate_kernel_64.S:swap_pages. Runs in which both sides advance are moved in one
+step, with the same result as page by page.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
     except NotMemory as error:
         raise SwitchFailed(
             f"relocate_kernel: {error.message}: the machine hangs",
-            hint="a segment lies outside of RAM; the kernel does not check that",
+            hint="a segment is outside of RAM; the kernel does not check that",
         ) from error
     if relocate is Relocation.SWAP:
         leave_in_swap_page(image.swap_page, pairs, ram)
 
 
 def leave_in_swap_page(swap_page: int, pairs: tuple[tuple[int, int], ...], ram: Ram) -> None:
-    """The swap page keeps the last page of the image that went through it."""
+    """The swap page keeps the last page of the image that passed through it."""
     for dest, _ in pairs[-1:]:
         ram.copy(swap_page, dest, PAGE_SIZE)
 
 
 def runs(pairs: Iterable[tuple[int, int]]) -> Iterator[BackupRun]:
-    """The list in its order, joined where both sides advance and do not meet."""
+    """The list in order; entries are merged where both sides advance without overlap."""
     dest = source = size = 0
     for page_dest, page_source in pairs:
         follows = page_dest == dest + size and page_source == source + size

@@ -1,7 +1,6 @@
-"""What the stub in a loaded image does, read from its bytes and done by us.
+"""Does what the stub in a loaded image would do, according to its bytes.
 
-pykexec/purgatory/x86_64/stub.S is the code; a page at the entry that is not that code is not
-trusted to do anything.
+The code is pykexec/purgatory/x86_64/stub.S; any other code at the entry is refused.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ from pykexec.purgatory import (
 )
 
 MAX_TABLES = 16 << 20
-"""Bytes of records that are believed: more would never be loaded."""
+"""Limit for the bytes of records: more would never be loaded."""
 
 
 class DigestMismatch(SwitchFailed):
-    """Loaded bytes are no longer those that were loaded: the stub does not start them."""
+    """Loaded bytes have changed since the load: the stub does not start them."""
 
     code = "digest-mismatch"
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """What the stub leaves in the registers, and what it looked at first."""
+    """What the stub leaves in the registers, and the regions that it checked."""
 
     boot_params: int
     """RSI."""
     entry: int
     checked: tuple[PhysRange, ...]
-    """Regions whose digest was right."""
+    """Regions whose digest matched."""
 
 
 def run_stub(ram: Ram, start: int) -> HandOver:
@@ -66,7 +65,7 @@ def run_stub(ram: Ram, start: int) -> HandOver:
     except BadStub as error:
         raise SwitchFailed(
             f"at the entry {start:#x}: {error.message}",
-            hint="only images that pykexec made can be run here",
+            hint="only images made by pykexec can be run here",
         ) from error
     except NotMemory as error:
         raise SwitchFailed(f"the stub at {start:#x}: {error.message}") from error
@@ -74,7 +73,7 @@ def run_stub(ram: Ram, start: int) -> HandOver:
 
 
 def seal_of(ram: Ram, params: StubParams) -> Seal | None:
-    """The seal on the ELF core headers; None when the image has none."""
+    """The seal of the ELF core headers; None if the image has none."""
     if not params.seal:
         return None
     seal = parse_seal(ram.read(params.seal, SEAL_SIZE))
@@ -87,7 +86,7 @@ def seal_of(ram: Ram, params: StubParams) -> Seal | None:
 
 
 def check_regions(ram: Ram, regions: tuple[Region, ...], seal: Seal | None) -> None:
-    """Digests of what was loaded, then of what was sealed later."""
+    """Check the digests of loaded regions, then that of the headers sealed later."""
     for region in regions:
         if digest(ram, region.addr, region.size) != region.sha256:
             raise DigestMismatch(

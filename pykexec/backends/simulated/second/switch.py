@@ -16,37 +16,37 @@ from pykexec.syscalls import SyscallError
 
 
 def panic(kernel: SimulatedKernel) -> SecondKernel:
-    """panic() and __crash_kexec: runs kexec_crash_image, never the normal one. While
-    somebody has the kexec lock it runs none at all. Raises as `switch` does, NothingLoaded."""
+    """panic() and __crash_kexec: start kexec_crash_image, never the normal one, and none at all
+    while the kexec lock is held. Raises as `switch` does, NothingLoaded."""
     image = kernel.images.get(Slot.CRASH)
     if image is None:
         raise NothingLoaded(
-            "no crash image is loaded: a panic just ends this machine",
+            "no crash image is loaded: a panic only ends this machine",
             hint=saying("load one with ", Wish.CRASH_BY_NORMAL, ", or ", Wish.CRASH),
         )
     if kernel.gates.busy:
         raise SwitchFailed(
-            "another kexec call is under way: a panic meets its lock, and just ends this machine"
+            "another kexec call is in progress and holds the lock: a panic only ends this machine"
         )
     first_kernel.panic(kernel.layout, kernel.ram)
     return switch(kernel, Slot.CRASH)
 
 
 def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
-    """reboot(LINUX_REBOOT_CMD_KEXEC): runs kexec_image. No CPU notes are written.
-    Raises as `switch` does, SyscallError, NothingLoaded."""
+    """reboot(LINUX_REBOOT_CMD_KEXEC): start kexec_image. No CPU notes are written. Raises as
+    `switch` does, SyscallError, NothingLoaded."""
     call = "reboot(LINUX_REBOOT_CMD_KEXEC)"
     if not kernel.gates.cap_sys_boot:
         raise SyscallError(call, EPERM, "CAP_SYS_BOOT is missing", hint="run as root")
     if kernel.gates.busy:
-        raise SyscallError(call, EBUSY, "another kexec call is under way", hint="try again")
+        raise SyscallError(call, EBUSY, "another kexec call is in progress", hint="try again")
     if Slot.NORMAL not in kernel.images:
-        raise NothingLoaded("no image is loaded to be started (EINVAL)", hint="load one first")
+        raise NothingLoaded("no image is loaded that could start (EINVAL)", hint="load one first")
     return switch(kernel, Slot.NORMAL)
 
 
 def switch(kernel: SimulatedKernel, slot: Slot) -> SecondKernel:
-    """machine_kexec. Afterwards no image is loaded, and memory is the second kernel's.
+    """machine_kexec. Afterwards no image is loaded, and memory belongs to the second kernel.
 
     Raises SwitchFailed, VmcoreNotInitialized, BadPageList.
     """

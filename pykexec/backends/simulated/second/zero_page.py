@@ -1,4 +1,4 @@
-"""boot_params as a booting x86_64 kernel reads it: its RAM, and its command line.
+"""boot_params as read by a booting x86_64 kernel: its RAM, and its command line.
 
 arch/x86/kernel/e820.c (append_e820_table, e820__memory_setup_extended) and
 arch/x86/kernel/head64.c (get_cmd_line_ptr).
@@ -47,16 +47,16 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ZeroPage:
-    """What the kernel learns from its boot_params."""
+    """What the kernel reads from its boot_params."""
 
     memory_map: MemoryMap
     entries: int
-    """e820 entries, before they were sorted and joined."""
+    """Number of e820 entries, before sorting and merging."""
     cmdline: str
 
     def elfcorehdr(self) -> int | None:
-        """Address from elfcorehdr=[size@]addr; the last one counts. None when not given,
-        or when it is no number (the kernel then has address 0: as good as none)."""
+        """Address from elfcorehdr=[size@]addr; the last one counts. None if it is missing or not a
+        number (the kernel then uses address 0, which has the same effect)."""
         found = None
         for word in self.cmdline.split():
             if word.startswith("elfcorehdr="):
@@ -65,7 +65,8 @@ class ZeroPage:
 
 
 def read_zero_page(ram: Ram, addr: int) -> ZeroPage:
-    """From RSI. Raises SwitchFailed for what a kernel cannot start with, NotMemory."""
+    """Read it at the address in RSI. Raises SwitchFailed for contents that no kernel could start
+    with, NotMemory."""
     page = ram.read(addr, BOOT_PARAMS_SIZE)
     header = setup_header.parse(page[BootParamsField.HDR : SETUP_HEADER_END])
     if header.header != b"HdrS":
@@ -106,7 +107,7 @@ def memory_range(addr: int, size: int, kind: int) -> MemoryRange | None:
 
 
 def read_cmdline(ram: Ram, pointer: int) -> str:
-    """Up to its NUL; "" when there is no pointer."""
+    """Up to its NUL; "" if the pointer is 0."""
     text = bytearray()
     while pointer and len(text) < COMMAND_LINE_MAX:
         step = PAGE_SIZE - pointer % PAGE_SIZE

@@ -1,1 +1,1 @@
-"""The machine as a folder, and its one commit."""
+"""The machine as a folder, which changes in a single commit."""

@@ -1,4 +1,4 @@
-"""File descriptors read and written in full, and files replaced in one step."""
+"""Complete reads and writes on file descriptors, and atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 CHUNK = 1 << 20
-"""Bytes that are in memory at a time."""
+"""Bytes to hold in memory at a time."""
 NO_COPY = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM))
-"""What copy_file_range(2) says of files, kernels and sandboxes that do not have it."""
+"""Errors of copy_file_range(2) for files, kernels and sandboxes without support for it."""
 
 
 def pread_all(fd: int, size: int, offset: int) -> bytes:
-    """Exactly `size` bytes; what lies behind the end of the file reads as zeros. OSError."""
+    """Exactly `size` bytes; bytes past the end of the file read as zeros. Raises OSError."""
     data = os.pread(fd, size, offset)
     while len(data) < size:
         more = os.pread(fd, size - len(data), offset + len(data))
@@ -25,15 +25,15 @@ def pread_all(fd: int, size: int, offset: int) -> bytes:
 
 
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """All of it, or OSError."""
+    """Write all of it. Raises OSError."""
     done = os.pwrite(fd, data, offset)
     while done < len(data):
         done += os.pwrite(fd, memoryview(data)[done:], offset + done)
 
 
 def copy_all(source: int, dest: int, size: int, at: int, to: int) -> None:
-    """`size` bytes of one file into another, from offset `at` to `to`; what lies behind the
-    end of the first are zeros. The kernel does it where it can. OSError."""
+    """Copy `size` bytes of one file to another, from offset `at` to `to`; bytes past the end of the
+    first are zeros. Done by the kernel if possible. Raises OSError."""
     end = at + size
     try:
         while at < end and (done := os.copy_file_range(source, dest, end - at, at, to)):
@@ -48,19 +48,19 @@ def copy_all(source: int, dest: int, size: int, at: int, to: int) -> None:
 
 
 def fill_all(fd: int, byte: bytes, size: int, offset: int) -> None:
-    """The same byte `size` times. OSError."""
+    """Write the same byte `size` times. Raises OSError."""
     for at in range(0, size, CHUNK):
         pwrite_all(fd, byte * min(CHUNK, size - at), offset + at)
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A file of the folder itself: never through a link, never inherited, and without a wait
-    for whoever else opens a pipe that lies there. OSError."""
+    """Open a file in the folder itself: never through a link, never inherited, and without waiting
+    for a writer if it is a pipe. Raises OSError."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
 
 
 def replace_file(path: Path, contents: bytes) -> None:
-    """Old or new, never a part: temporary file, fsync, rename. OSError."""
+    """Replace a file atomically: temporary file, fsync, rename. Raises OSError."""
     new = path.with_name(path.name + ".new")
     fd = open_own(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
@@ -77,6 +77,6 @@ def replace_file(path: Path, contents: bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Whether it was there or not."""
+    """Remove a file if it exists."""
     with suppress(FileNotFoundError):
         path.unlink()

@@ -1,4 +1,4 @@
-"""Reading JSON that may be anything: each value is asked for by key, type and bounds."""
+"""Reads arbitrary JSON: each value is requested by key, type and bounds."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 
 ADDRESSES = 1 << 64
 MAX_NUMBERS = 1 << 19
-"""Of a list of frame runs: no machine that is made here has as many."""
+"""Limit for a list of frame runs: no machine made by pykexec has as many."""
 E = TypeVar("E", bound=Enum)
 
 
 class BadMachineFile(KexecError):
-    """machine.json is not what pykexec wrote."""
+    """machine.json does not have the contents that pykexec writes."""
 
     code = "bad-machine"
 
 
 class Fields:
-    """One JSON object. `path` says where it is, for the message."""
+    """One JSON object. `path` is its location, for messages."""
 
     def __init__(self, value: object, path: str = "machine.json") -> None:
         if not isinstance(value, dict):
-            raise BadMachineFile(f"{path}: an object was expected, found {shown(value)}")
+            raise BadMachineFile(f"{path}: expected an object, found {shown(value)}")
         self.value: dict[str, object] = value
         self.path = path
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is something under that key."""
+        """Whether the key has a value."""
         return self.value.get(key) is not None
 
     def wrong(self, key: str, expected: str) -> BadMachineFile:
         found = shown(self.value[key]) if key in self.value else "nothing"
-        return BadMachineFile(f"{self.path}: {key}: {expected} was expected, found {found}")
+        return BadMachineFile(f"{self.path}: {key}: expected {expected}, found {found}")
 
     def integer(self, key: str, low: int = 0, high: int = ADDRESSES) -> int:
         """low <= value <= high."""
@@ -79,7 +79,7 @@ class Fields:
         return value
 
     def spans(self, key: str) -> RangeSet:
-        """Whole frames, as `frame_runs` wrote them."""
+        """Whole frames, as written by `frame_runs`."""
         numbers = self.array(key)
         if len(numbers) % 2 or len(numbers) > MAX_NUMBERS:
             raise self.wrong(key, f"at most {MAX_NUMBERS} pairs of gap and length")
@@ -105,11 +105,11 @@ def choose(kind: type[E], value: E | str) -> E:
     for item in kind:
         if value is item or value == item.value:
             return item
-    raise UsageError(f"{value!r} is none of {names_of(kind)}")
+    raise UsageError(f"{value!r} is not one of {names_of(kind)}")
 
 
 def frame_runs(spans: RangeSet) -> list[int]:
-    """Gap, length, gap, length ... in frames: a tenth of the text that addresses would be."""
+    """Gap, length, gap, length ... in frames: a tenth of the size of addresses."""
     numbers: list[int] = []
     at = 0
     for span in spans:
@@ -119,7 +119,7 @@ def frame_runs(spans: RangeSet) -> list[int]:
 
 
 def shown(value: object) -> str:
-    """A value in a message, cut short."""
+    """A value for a message, shortened."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
     if isinstance(value, int) and abs(value) >= ADDRESSES:
@@ -129,7 +129,7 @@ def shown(value: object) -> str:
 
 
 def parse_json(raw: bytes, path: str) -> object:
-    """Raises BadMachineFile for what is no JSON, or is nested without end."""
+    """Raises BadMachineFile for invalid JSON, or nesting that is too deep."""
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:

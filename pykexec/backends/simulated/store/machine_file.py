@@ -1,6 +1,6 @@
-"""machine.json: MachineState as text and back. Version 1.
+"""machine.json: converts MachineState to text and back. Version 1.
 
-Whatever is read is checked; a value that cannot be is one BadMachineFile.
+Every value that is read is checked; an impossible one raises BadMachineFile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 
 SCHEMA = "pykexec.simulated/1"
 MAX_FILE = 8 << 20
-"""Bytes of machine.json that are read at most."""
+"""Limit for the bytes of machine.json."""
 MAX_ROWS = 1 << 14
 MAX_NOTE = 64 << 10
 COUNTER = 1 << 62
@@ -36,12 +36,12 @@ COUNTER = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What was decided and not yet carried out: see machine_folder.py."""
+    """Work that was committed and not yet done: see machine_folder.py."""
 
     memory: bool = False
-    """ram.new has to be applied to ram."""
+    """ram.new must be applied to ram."""
     vmcore: bool = False
-    """vmcore.new has to become vmcore."""
+    """vmcore.new must be renamed to vmcore."""
 
     def __bool__(self) -> bool:
         return self.memory or self.vmcore
@@ -211,7 +211,7 @@ def frame(row: Fields, key: str, frames: RangeSet) -> int:
 
 
 def rows(row: Fields, key: str, names: tuple[str, ...]) -> list[Fields]:
-    """A list of lists, the values of each under names."""
+    """A list of lists, with a name for each value."""
     found = row.array(key)
     if len(found) > MAX_ROWS:
         raise row.wrong(key, f"a list of at most {MAX_ROWS}")
@@ -219,7 +219,7 @@ def rows(row: Fields, key: str, names: tuple[str, ...]) -> list[Fields]:
 
 
 def named(row: Fields, key: str, values: object, names: tuple[str, ...]) -> Fields:
-    """A list of fixed length, its values under names."""
+    """A list of fixed length, with a name for each value."""
     if not isinstance(values, list) or len(values) != len(names):
         raise row.wrong(key, f"{', '.join(names)} in a list")
     return Fields(dict(zip(names, values, strict=True)), f"{row.path}: {key}")

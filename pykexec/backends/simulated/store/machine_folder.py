@@ -1,16 +1,16 @@
 """A machine is a folder: machine.json, and `ram`, its physical memory.
 
-A command changes nothing until its one commit, and that is the rename of machine.json:
+A command changes nothing until its single commit, which is the rename of machine.json:
 
-1. Memory is written to ram.new, a dump to vmcore.new, both beside what they will replace;
+1. Memory is written to ram.new, a dump to vmcore.new, both next to what they will replace;
    `ram` gets the blocks that it will need.
-2. machine.json is replaced; it has the new state, and says what is still *pending*.
-3. Pending work is carried out: ram.new applied to ram, vmcore.new renamed.
+2. machine.json is replaced; it has the new state, and lists what is still *pending*.
+3. Pending work is done: ram.new is applied to ram, vmcore.new renamed.
 4. ram.new is removed, and machine.json replaced again, with nothing pending.
 
-Killed before 2, the folder is as before; after it, whoever opens the folder next does 3
-and 4, which can be done any number of times. (Killed is meant, not unplugged: only
-machine.json is synced to the disk.)
+If the command is killed before 2, the folder is unchanged; after 2, the next process that opens the
+folder does 3 and 4, which can be repeated any number of times. (This does not cover a loss of
+power: only machine.json is synced to disk.)
 """
 
 from __future__ import annotations
@@ -33,43 +33,43 @@ from pykexec.host.lock import LOCK, locked
 STATE, RAM, JOURNAL = "machine.json", "ram", "ram.new"
 VMCORE, NEW_VMCORE = "vmcore", "vmcore.new"
 LEFTOVERS = frozenset((LOCK, JOURNAL, STATE + ".new", NEW_VMCORE))
-"""What a killed `create` leaves behind: such a folder counts as empty."""
+"""Files that a killed `create` leaves behind: a folder with only these counts as empty."""
 
 
 class NotAMachine(KexecError):
-    """The folder is not there, or has no machine in it."""
+    """The folder does not exist, or does not contain a machine."""
 
     code = "not-a-machine"
 
 
 class FolderFailed(KexecError):
-    """The file system refused: no space, no permission."""
+    """An error of the file system, such as no space or no permission."""
 
     code = "machine-folder"
 
 
 class NotEmpty(UsageError):
-    """A machine is created in a folder of its own."""
+    """The folder for a new machine must be empty."""
 
     code = "not-empty"
 
 
 class Session:
-    """One command's turn: the state as it was, and memory that can be changed."""
+    """The turn of one command: the old state, and memory that can be changed."""
 
     def __init__(self, path: Path, state: MachineState, ram: Ram) -> None:
         self.path = path
         self.state = state
         self.ram = ram
         self.unfinished = False
-        """Committed, and what is pending has still to be done: the journal must stay."""
+        """Committed, with pending work: the journal must be kept."""
 
     def new_vmcore(self) -> int:
         """A file descriptor for the dump; it becomes `vmcore` at the commit."""
         return open_own(self.path / NEW_VMCORE, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 
     def commit(self, state: MachineState, *, memory: bool = True, vmcore: bool = False) -> None:
-        """The one point of no return. Without `memory`, what was written to it is dropped."""
+        """The point of no return. Without `memory`, writes to memory are dropped."""
         pending = Pending(memory=memory and self.ram.changed, vmcore=vmcore)
         if pending.memory:
             self.ram.seal_journal()
@@ -80,7 +80,7 @@ class Session:
         self.unfinished = False
 
     def make_room(self) -> None:
-        """A machine that is just made has no RAM file yet, and next to nothing to put there."""
+        """A new machine has no RAM file yet, and little to put there."""
         if self.ram.ram_fd < 0:
             return
         fd = open_own(self.path / RAM, os.O_RDWR)
@@ -98,7 +98,7 @@ class MachineFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], state: MachineState) -> MachineFolder:
-        """A new machine; its memory holds zeros and the kernel's notes. Raises NotEmpty,
+        """Create a machine; its memory has zeros and the kernel's notes. Raises NotEmpty,
         FolderFailed."""
         folder = cls(Path(path))
         with failing_in_words(folder.path):
@@ -120,17 +120,17 @@ class MachineFolder:
 
     @property
     def vmcore(self) -> Path:
-        """Where the dump of the last crash is."""
+        """The path of the last crash's dump."""
         return self.path / VMCORE
 
     @contextmanager
     def session(self, *, write: bool) -> Iterator[Session]:
-        """Memory and state under the lock; first, what a killed command had decided is
-        finished. What is not committed in a session has not happened."""
+        """Memory and state under the lock, after finishing the work of a killed command. Changes
+        that are not committed in a session have no effect."""
         with failing_in_words(self.path):
             if not (self.path / STATE).is_file():
                 raise NotAMachine(
-                    f"{self.path}: not a simulated machine, there is no {STATE} in it",
+                    f"{self.path}: not a simulated machine, because it has no {STATE}",
                     hint=f"pykexec machine create {self.path}",
                 )
             alone = write
@@ -148,16 +148,14 @@ class MachineFolder:
 
 @contextmanager
 def opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iterator[Session]:
-    """A session on an open RAM file (-1: there is none yet), which it closes."""
+    """A session on an open RAM file (-1 if there is none yet), which it closes."""
     layout = state.layout
     journal = -1
     session = None
     try:
         if ram_fd >= 0 and os.fstat(ram_fd).st_size != layout.size:
             found = os.fstat(ram_fd).st_size
-            raise BadMachineFile(
-                f"{path}: {RAM} has {found:#x} bytes, {layout.size:#x} were expected"
-            )
+            raise BadMachineFile(f"{path}: {RAM} has {found:#x} bytes, expected {layout.size:#x}")
         if write:
             journal = open_own(path / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         session = Session(path, state, Ram(ram_fd, layout.size, layout.installed, journal))
@@ -172,8 +170,8 @@ def opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iter
 
 
 def finish(path: Path, state: MachineState, pending: Pending) -> None:
-    """Steps 3 and 4 for what a command, perhaps one that was killed, had decided.
-    Raises BadMachineFile, OSError."""
+    """Steps 3 and 4 for the work that a command, possibly a killed one, committed. Raises
+    BadMachineFile, OSError."""
     if not pending:
         return
     if pending.memory and (path / JOURNAL).exists():
@@ -189,7 +187,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
     if pending.vmcore and (path / NEW_VMCORE).exists():
         remove(path / VMCORE)  # ext4 writes a file out before it replaces another
         os.replace(path / NEW_VMCORE, path / VMCORE)
-    remove(path / JOURNAL)  # first: its blocks may be the last on the disk
+    remove(path / JOURNAL)  # first, because the disk may be full
     remove(path / NEW_VMCORE)
     replace_file(path / STATE, encode(state, Pending()))
 
@@ -200,7 +198,7 @@ def read_state(path: Path) -> tuple[MachineState, Pending]:
     try:
         size = os.fstat(fd).st_size
         if size > MAX_FILE:
-            raise BadMachineFile(f"{path}: {STATE} has {size} bytes, it never has so many")
+            raise BadMachineFile(f"{path}: {STATE} has {size} bytes, which is too many")
         raw = pread_all(fd, size, 0)
     finally:
         os.close(fd)
@@ -214,14 +212,14 @@ def check_empty(path: Path) -> None:
     found = sorted({entry.name for entry in os.scandir(path)} - LEFTOVERS)
     if found:
         raise NotEmpty(
-            f"{path}: not an empty folder, there is {found[0]!r} in it",
-            hint="a simulated machine needs a folder of its own",
+            f"{path}: not an empty folder: it contains {found[0]!r}",
+            hint="use an empty or new folder for a simulated machine",
         )
 
 
 @contextmanager
 def failing_in_words(path: Path) -> Iterator[None]:
-    """What the file system refuses is a FolderFailed."""
+    """Turns errors of the file system into FolderFailed."""
     try:
         yield
     except OSError as error:

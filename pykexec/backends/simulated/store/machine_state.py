@@ -1,4 +1,4 @@
-"""Everything about a simulated machine but the bytes in its memory."""
+"""Everything about a simulated machine except the bytes in its memory."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pykexec.backends.simulated.kernel.layout import Layout, Relocation
 
 
 class Phase(StrEnum):
-    """Which kernel has the machine."""
+    """Which kernel runs on the machine."""
 
     FIRST_KERNEL = "first kernel"
     SWITCHED = "switched"
-    """A second kernel ran, and memory is as it left it. The next load boots the first
-    kernel again."""
+    """A second kernel ran, and memory has what it left. The next load boots the first kernel
+    again."""
 
 
 @dataclass(frozen=True)
 class MachineState:
-    """What machine.json holds."""
+    """The contents of machine.json."""
 
     layout: Layout
     policy: Policy = Policy.RANDOM
     relocate: Relocation = Relocation.SWAP
     seed: int = 0
     loads: int = 0
-    """Loads so far; each one allocates in another order."""
+    """Number of loads; each one allocates in another order."""
     gates: Gates = field(default_factory=Gates)
     images: Mapping[Slot, KImage] = field(default_factory=dict)
     phase: Phase = Phase.FIRST_KERNEL

@@ -1,7 +1,7 @@
-"""A layout from a few numbers: the memory map of a BIOS PC, filled by a seed.
+"""A layout from a few numbers: the memory map of a BIOS PC, filled according to a seed.
 
-Only random() and getrandbits() are asked of the generator: Python promises that they
-give the same numbers in every version.
+Only random() and getrandbits() of the generator are used: Python guarantees that they return the
+same numbers in every version.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 MiB = 1 << 20
 FOUR_GIB = 4 << 30
 PCI_HOLE = 0xC0000000
-"""RAM below 4 GiB ends here at the latest, as in QEMU's pc machine."""
+"""RAM below 4 GiB ends at or below this address, as in QEMU's pc machine."""
 FIRMWARE_TOP = 0x20000
-"""What the BIOS keeps at the end of low RAM: ACPI tables, NVS, the rest reserved."""
+"""Memory of the BIOS at the end of low RAM: ACPI tables, NVS, the rest reserved."""
 
 MAX_SEED = 1 << 62
-"""As machine.json can hold it."""
+"""The limit of machine.json."""
 CPUS = 2
 KERNEL_ALIGN = 2 * MiB
 KERNEL_SIZE = 48 * MiB
 LOWEST_KERNEL = 16 * MiB
-"""LOAD_PHYSICAL_ADDR: KASLR does not go below."""
+"""LOAD_PHYSICAL_ADDR: KASLR does not go below this."""
 LONGEST_RUN = 64
-"""Frames of one run in use, at most; more where memory is above LONG_RUNS."""
+"""Maximum of frames in one run in use; more if memory exceeds LONG_RUNS."""
 LONG_RUNS = 16 << 30
-"""Bytes; keeps the number of runs, and so machine.json, small."""
+"""Bytes; limits the number of runs, and so the size of machine.json."""
 CRASH_ALIGN = 16 * MiB
 """CRASH_ALIGN of arch/x86/kernel/setup.c."""
 
@@ -60,9 +60,9 @@ def new_layout(
 ) -> Layout:
     """`memory` and `crashkernel` in bytes, `used` in percent of all whole frames.
 
-    What `from_machine` knows is taken from it, its memory map instead of `memory`.
-    Raises UsageError for numbers that make no machine, DoesNotFit for a reservation
-    or kernel that has no room.
+    Facts known in `from_machine` are used, including its memory map instead of `memory`. Raises
+    UsageError for impossible numbers, DoesNotFit if there is no space for the reservation or the
+    kernel.
     """
     if not 0 <= used <= 100:
         raise UsageError(f"{used} percent of memory cannot be in use")
@@ -85,7 +85,7 @@ def new_layout(
     areas: list[CpuNotes | NoteArea] = [*cpus, vmcoreinfo]
     own = RangeSet.of(PhysRange.sized(a.addr, a.size).outward(PAGE_SIZE) for a in areas)
     if own & (low | image):
-        raise BadLayout("notes lie in low memory or in the kernel image")
+        raise BadLayout("notes are in low memory or in the kernel image")
     room = room - own
     wanted = frames.size // PAGE_SIZE * used // 100 - (low | image).size // PAGE_SIZE
     runs = random_runs(room, max(0, wanted), rng)
@@ -105,7 +105,7 @@ def new_layout(
 
 
 def machine_map(known: Machine, memory: int) -> MemoryMap:
-    """A captured map, its first page kept from use; else that of a BIOS PC."""
+    """A captured map without its first page; otherwise that of a BIOS PC."""
     if isinstance(known.memory_map, Unknown):
         return bios_map(memory)
     if known.memory_map.ram:
@@ -115,11 +115,11 @@ def machine_map(known: Machine, memory: int) -> MemoryMap:
 
 
 def bios_map(memory: int) -> MemoryMap:
-    """What QEMU and SeaBIOS report for `memory` bytes of RAM, as a kernel's iomem has it."""
+    """What QEMU and SeaBIOS report for `memory` bytes of RAM, as in a kernel's iomem."""
     if memory % PAGE_SIZE or not MIN_MEMORY <= memory <= MAX_MEMORY - (FOUR_GIB - PCI_HOLE):
         raise UsageError(
-            f"no machine has {memory:#x} bytes of memory here",
-            hint=f"whole pages, from {MIN_MEMORY >> 20}M to {(MAX_MEMORY >> 30) - 1}G",
+            f"a simulated machine cannot have {memory:#x} bytes of memory",
+            hint=f"use whole pages, from {MIN_MEMORY >> 20}M to {(MAX_MEMORY >> 30) - 1}G",
         )
     low = min(memory, PCI_HOLE)
     top = low - FIRMWARE_TOP
@@ -142,7 +142,8 @@ def bios_map(memory: int) -> MemoryMap:
 
 
 def kernel_place(room: RangeSet, rng: Random) -> PhysRange:
-    """Where KASLR puts the kernel; below 64 MiB of memory a smaller one, and lower."""
+    """The place of the kernel by KASLR; with less than 64 MiB of memory a smaller one, and
+    lower."""
     small = room.ranges[-1].end < 4 * LOWEST_KERNEL if room else True
     size = KERNEL_SIZE
     if small or room.size < 2 * KERNEL_SIZE:
@@ -157,11 +158,12 @@ def kernel_place(room: RangeSet, rng: Random) -> PhysRange:
         if choice < len(place):
             return PhysRange.sized(place[choice], size)
         choice -= len(place)
-    raise DoesNotFit(f"no room for a kernel image of {size:#x} bytes")
+    raise DoesNotFit(f"no space for a kernel image of {size:#x} bytes")
 
 
 def reserved(known: Machine, room: RangeSet, crashkernel: int | None) -> PhysRange | None:
-    """crashkernel=SIZE: reserve_crashkernel, 16 MiB aligned, as high as it goes below 4 GiB."""
+    """crashkernel=SIZE: as reserve_crashkernel, aligned to 16 MiB, as high as possible below 4
+    GiB."""
     if crashkernel is None:
         if not isinstance(known.crash_kernel, Unknown) and known.crash_kernel:
             span = known.crash_kernel.ranges[-1].inward(PAGE_SIZE)
@@ -179,7 +181,7 @@ def reserved(known: Machine, room: RangeSet, crashkernel: int | None) -> PhysRan
 def own_frames(
     known: Machine, room: RangeSet, rng: Random
 ) -> tuple[tuple[CpuNotes, ...], NoteArea]:
-    """The frames that the kernel writes when it crashes: taken over where they are known."""
+    """The frames that the kernel writes when it crashes; known ones are reused."""
     note = known.vmcoreinfo
     if isinstance(note, Unknown) or not room.covers(PhysRange.sized(note.addr, note.size)):
         firsts = RangeSet(
@@ -204,23 +206,24 @@ def own_frames(
 
 
 def random_frame(room: RangeSet, what: str, rng: Random) -> int:
-    """Address of one of the frames."""
+    """Address of a random frame."""
     if not room:
-        raise DoesNotFit(f"no room for {what}")
+        raise DoesNotFit(f"no space for {what}")
     return counted(room, below(rng, room.size // PAGE_SIZE), 1)[0].start
 
 
 def cpu_notes(cpu: int, frame: int, rng: Random) -> CpuNotes:
-    """crash_notes somewhere in a frame; alloc_percpu aligns it so that it stays in one."""
+    """crash_notes at a random place in a frame; alloc_percpu aligns it so that it does not cross
+    frames."""
     offset = below(rng, (PAGE_SIZE - CPU_NOTE_SIZE) // 4 + 1) * 4
     return CpuNotes(cpu, frame + offset, CPU_NOTE_SIZE)
 
 
 def random_runs(room: RangeSet, wanted: int, rng: Random) -> RangeSet:
-    """`wanted` frames of `room` (all of it, if that is less) in runs of 1 to LONGEST_RUN.
+    """`wanted` frames of `room` (or all, if it has fewer) in runs of 1 to LONGEST_RUN.
 
-    Frames of `room` are counted through, as if it had no gaps; the free ones go between
-    the runs in random shares.
+    Frames of `room` are numbered as if it had no gaps; the free ones are distributed randomly
+    between the runs.
     """
     total = room.size // PAGE_SIZE
     wanted = min(wanted, total)

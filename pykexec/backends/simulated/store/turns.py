@@ -1,4 +1,4 @@
-"""Turns: what is done to a machine between two states that its folder can be in."""
+"""Turns: the changes to a machine between two states of its folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pykexec.errors import KexecError
 
 @dataclass
 class Turn:
-    """What one session has done so far; it is committed at its end, as one."""
+    """What one session has done so far; it is committed as a whole at its end."""
 
     session: Session
     kernel: SimulatedKernel
     memory: bool = False
-    """Whether memory was changed on purpose: a call that failed leaves nothing in it."""
+    """Whether memory was changed on purpose: a failed call does not change it."""
 
     def commit(self) -> None:
         before, state = self.session.state, self.kernel.state
@@ -31,7 +31,7 @@ class Turn:
 
 
 class Turns:
-    """One after the other; a turn inside of a turn is a part of it."""
+    """Turns in sequence; a turn inside a turn is a part of it."""
 
     def __init__(self, folder: MachineFolder, order: Order | None = None) -> None:
         self.folder = folder
@@ -40,8 +40,8 @@ class Turns:
 
     @contextmanager
     def turn(self) -> Iterator[Turn]:
-        """The one that is open, or one of its own. What a refused call changed all the
-        same (limits, a crash image that was freed) is kept."""
+        """The open turn, or a new one. What a failed call still changed (limits, a freed crash
+        image) is kept."""
         if self.current:
             yield self.current
             return
@@ -59,7 +59,7 @@ class Turns:
 
     @contextmanager
     def reading(self) -> Iterator[tuple[MachineState, Ram]]:
-        """State and memory as they are, inside of a session or outside."""
+        """The present state and memory, inside a session or outside."""
         if self.current:
             yield self.current.kernel.state, self.current.session.ram
             return

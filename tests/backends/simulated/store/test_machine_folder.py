@@ -73,7 +73,7 @@ def test_create_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     with pytest.raises(KexecError) as caught:
         make(tmp_path)
     assert caught.value.code == "not-empty"
-    assert caught.value.message == f"{tmp_path}: not an empty folder, there is 'ram' in it"
+    assert caught.value.message == f"{tmp_path}: not an empty folder: it contains 'ram'"
     assert caught.value.exit_status == 2
     assert names(tmp_path) == ["ram"]
 
@@ -81,12 +81,12 @@ def test_create_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"memory": 12345}, "no machine has 0x3039 bytes"),
-        ({"memory": 1 << 60}, "no machine has"),
+        ({"memory": 12345}, "a simulated machine cannot have 0x3039 bytes"),
+        ({"memory": 1 << 60}, "a simulated machine cannot have"),
         ({"used": 101}, "101 percent"),
         ({"seed": 1 << 63}, "more than 62 bits"),
-        ({"allocator": "best"}, "'best' is none of 'random'"),
-        ({"relocate": "move"}, "'move' is none of 'swap' or 'copy'"),
+        ({"allocator": "best"}, "'best' is not one of 'random'"),
+        ({"relocate": "move"}, "'move' is not one of 'swap' or 'copy'"),
         ({"crashkernel": 1 << 40}, "crashkernel=0x10000000000: no free range"),
         ({"crashkernel": 0}, "reserves nothing"),
     ],
@@ -173,7 +173,7 @@ def test_a_ram_file_that_is_too_short(tmp_path: Path) -> None:
     os.truncate(tmp_path / "m" / "ram", 4096)
     with pytest.raises(KexecError) as caught:
         backend.status()
-    assert "ram has 0x1000 bytes, 0xbe0000 were expected" in caught.value.message
+    assert "ram has 0x1000 bytes, expected 0xbe0000" in caught.value.message
 
 
 @pytest.mark.parametrize("name", FILES)
