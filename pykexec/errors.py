@@ -27,7 +27,8 @@ class KexecError(Exception):
     Both may quote text from a file: control characters are escaped here, for all messages.
     `details` are further lines, which are shown with -v and in JSON. `code` is the stable name in
     JSON, `exit_status` the exit status of the program (the table is in the man page). Facts given
-    by keyword are attributes.
+    by keyword are attributes. `path` is the file that the error is about, "" for none; it is in
+    the message, and not among the facts.
     """
 
     code = "failed"
@@ -46,6 +47,7 @@ class KexecError(Exception):
         self.message = printable(message)
         super().__init__(self.message)
         self.remedy = hint or self.usual_hint
+        self.path = str(facts.pop("path", ""))
         self.details = tuple(map(printable, details))
         self.facts = facts
 

@@ -88,6 +88,7 @@ def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
         raise UnreadableFile(
             f"{name}: cannot be unpacked for lack of space: {error.strerror}",
             hint="free some memory, or use the unpacked file",
+            path=name,
         ) from error
     except BaseException:
         os.close(fd)

@@ -127,7 +127,9 @@ class OpenFile:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise UnreadableFile(f"{self.path}: cannot be opened: {reason}") from error
+            raise UnreadableFile(
+                f"{self.path}: cannot be opened: {reason}", path=str(self.path)
+            ) from error
         status = os.fstat(self.fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self.fd)
@@ -174,7 +176,9 @@ class OpenFile:
             try:
                 count = os.preadv(self.fd, [buffer[done:]], offset + done)
             except OSError as error:
-                raise UnreadableFile(f"{self.path}: cannot be read: {error.strerror}") from error
+                raise UnreadableFile(
+                    f"{self.path}: cannot be read: {error.strerror}", path=str(self.path)
+                ) from error
             if not count:
                 raise UnreadableFile(
                     f"{self.path}: ends early: it was {self.size:#x} bytes long",

@@ -66,6 +66,7 @@ def identify(
         raise NotAnImage(
             f"{file.path}: {file.size:#x} bytes; a kernel has at most {MAX_FILE:#x}{is_a}",
             hint="use a kernel file such as /boot/vmlinuz, not a disk or a dump",
+            path=str(file.path),
         )
     image = parse(file, types, every=every)
     if profile is not None and image.type != uki.UKI.name:
@@ -117,6 +118,7 @@ def packed_too_often(file: OpenFile) -> NotAnImage:
     return NotAnImage(
         f"{file.path}: nested more than {MAX_DEPTH} levels deep",
         hint="unpack it, and use the unpacked file",
+        path=str(file.path),
     )
 
 

@@ -33,18 +33,22 @@ def refusal(file: OpenFile, tried: Sequence[Tried], packed: tuple[str, ...] = ()
     inside = f" (inside {', '.join(packed)})" if packed else ""
     if last.refused.unserved:
         message = f"{file.path}: this {kind} image{inside} cannot be loaded: {why}"
-        return UnservedImage(message, hint=hint, details=details, type=kind)
+        return UnservedImage(message, hint=hint, path=str(file.path), details=details, type=kind)
     known = what_is_it(file)
     if known and known.role is not Role.KERNEL:
         message = f"{file.path}: not a kernel image: it is {known.what}{inside}"
-        return NotAnImage(message, hint=known.hint, details=details)
+        return NotAnImage(message, hint=known.hint, path=str(file.path), details=details)
     if last.refused.close or len(tried) == 1:
         article = "an" if kind[0] in "ae" else "a"
         message = f"{file.path}: not {article} {kind}{inside}: {why}"
         hint = hint or (DAMAGED if last.refused.close else DETECT)
-        return NotAnImage(message, hint=hint, details=details, type=kind)
+        return NotAnImage(message, hint=hint, path=str(file.path), details=details, type=kind)
     message = f"{file.path}: not a kernel image of any known type{inside}"
     if known:
         message = f"{file.path}: looks like {known.what}, but matches no known type{inside}"
-        return NotAnImage(message, hint=and_also(known.hint, REASONS), details=details)
-    return NotAnImage(message, hint=and_also(A_KERNEL, REASONS), details=details)
+        return NotAnImage(
+            message, hint=and_also(known.hint, REASONS), path=str(file.path), details=details
+        )
+    return NotAnImage(
+        message, hint=and_also(A_KERNEL, REASONS), path=str(file.path), details=details
+    )

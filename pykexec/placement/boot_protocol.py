@@ -23,9 +23,9 @@ from pykexec.placement.space import Space
 from pykexec.placement.stub_job import StubJob
 
 
-class Told(Protocol):
-    """What a Linux kernel is told at its entry (boot_params, or a device tree), before it has an
-    address."""
+class BootInformation(Protocol):
+    """What a Linux kernel gets at its entry (boot_params, or a device tree), before its address is
+    known."""
 
     @property
     def size(self) -> int:
@@ -61,23 +61,27 @@ class BootProtocol(Protocol):
     ) -> NormalPlan:
         """The whole plan of a normal load."""
 
-    def told(
+    def boot_information(
         self,
         image: KernelImage,
         machine: Machine,
         rng_seed: bytes,
         line: CommandLine,
         memory_map: MemoryMap,
-    ) -> Told:
-        """What a capture kernel is told. Raises NoLinux64 for an image that cannot be one."""
+    ) -> BootInformation:
+        """For a capture kernel. Raises NoLinux64 for an image that cannot be one."""
 
     def place(
-        self, space: Space, image: KernelImage, request: LoadRequest, told: Told
+        self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
     ) -> BootPlaces:
         """Where the things of a capture kernel go. Raises NoHole."""
 
     def placed(
-        self, image: KernelImage, request: LoadRequest, boot: BootPlaces, told: Told
+        self,
+        image: KernelImage,
+        request: LoadRequest,
+        boot: BootPlaces,
+        information: BootInformation,
     ) -> tuple[Placed, ...]:
         """The same things with their bytes."""
 

@@ -13,7 +13,7 @@ from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.boot_protocol import Told, boot_protocol
+from pykexec.placement.boot_protocol import BootInformation, boot_protocol
 from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
@@ -23,7 +23,7 @@ from pykexec.remedies import Use, WindowOfSize, Wish, any_of, saying
 ASSUMED = "the addresses of huge pages are assumed: the actual ones are known only at the load"
 
 
-def capture_told(
+def capture_information(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,
@@ -31,12 +31,12 @@ def capture_told(
     ram: RangeSet,
     headers: PhysRange,
     copies: Iterable[PhysRange] = (),
-) -> Told:
-    """What a capture kernel is told: it may use `ram`, less the ELF core headers and other
-    copies of old memory, which must not lie in its free RAM (contract 7.1)."""
+) -> BootInformation:
+    """The boot information of a capture kernel: it may use `ram`, less the ELF core headers and
+    other copies of old memory, which must not lie in its free RAM (contract 7.1)."""
     line = capture_command_line(image, machine, request, headers.start)
     given = capture_map(machine.known_map, ram, RangeSet.of((headers, *copies)))
-    return boot_protocol(machine).told(image, machine, rng_seed, line, given)
+    return boot_protocol(machine).boot_information(image, machine, rng_seed, line, given)
 
 
 def capture_command_line(

@@ -12,7 +12,7 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
-from pykexec.placement.capture import ASSUMED, capture_told, capture_warnings
+from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
@@ -47,16 +47,16 @@ def plan_crash_by_normal(
         size = worst_case_headers(machine, ram.size, len(ram))
         inside = space.take(ELFCOREHDR, size, lowest=limits.headers_min)
     headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low, limits)
-    told = capture_told(image, machine, request, granted.rng_seed, ram | low, headers)
+    information = capture_information(image, machine, request, granted.rng_seed, ram | low, headers)
     purgatory = space.take(PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min)
-    boot = protocol.place(space, image, request, told)
-    things = [*protocol.placed(image, request, boot, told)]
+    boot = protocol.place(space, image, request, information)
+    things = [*protocol.placed(image, request, boot, information)]
     if inside:
         things.append(Placed(ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
     seal = headers.end - SEAL_SIZE
     console = stub_console(machine, request.serial_port)
     job = StubJob(
-        boot.told.start,
+        boot.information.start,
         boot.entry,
         seal=seal,
         checks=request.checks,
@@ -71,8 +71,8 @@ def plan_crash_by_normal(
         entry=entry_of(request, purgatory),
         boot=boot,
         flags=KexecFlag.KEXEC_CRASH_BY_NORMAL if inside else granted.flags,
-        cmdline=told.cmdline,
-        next_map=told.memory_map,
+        cmdline=information.cmdline,
+        next_map=information.memory_map,
         mode=mode,
         headers=headers,
         headers_at=granted.headers_at,
@@ -80,7 +80,7 @@ def plan_crash_by_normal(
         estimate=guess,
         console=console,
         warnings=(
-            *capture_warnings(ram.size, guess, told.cmdline, request.append),
+            *capture_warnings(ram.size, guess, information.cmdline, request.append),
             *(() if inside or granted.headers_at else (ASSUMED,)),
         ),
     )

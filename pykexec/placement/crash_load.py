@@ -22,7 +22,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
 from pykexec.placement.bind import kernel_image
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
-from pykexec.placement.capture import capture_told, capture_warnings
+from pykexec.placement.capture import capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.granted import Granted
 from pykexec.placement.plan import BACKUP, ELFCOREHDR, PURGATORY, CrashPlan, Placed
@@ -53,20 +53,22 @@ def plan_crash(
     headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
     usable = low_memory(machine) | usable_regions(machine, region)
     copies = [backup] if backup else []
-    told = capture_told(image, machine, request, granted.rng_seed, usable, headers, copies)
+    information = capture_information(
+        image, machine, request, granted.rng_seed, usable, headers, copies
+    )
     stub_size = protocol.stub_size(MAX_REGIONS, len(low))
     purgatory = space.take(PURGATORY, stub_size, lowest=protocol.limits.purgatory_min)
-    boot = protocol.place(space, image, request, told)
+    boot = protocol.place(space, image, request, information)
     raw = Built(dump.encode(headers.start))
     placed = [
-        *protocol.placed(image, request, boot, told),
+        *protocol.placed(image, request, boot, information),
         Placed(ELFCOREHDR, headers, WHY_HEADERS, raw, Source.BUILT, digested=not request.hotplug),
         *([Placed(BACKUP, backup, WHY_BACKUP)] if backup else []),
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
     console = stub_console(machine, request.serial_port)
     job = StubJob(
-        boot.told.start,
+        boot.information.start,
         boot.entry,
         exchanges=exchanges,
         checks=request.checks,
@@ -85,12 +87,12 @@ def plan_crash(
         boot=boot,
         headers=headers,
         flags=flags,
-        cmdline=told.cmdline,
-        next_map=told.memory_map,
+        cmdline=information.cmdline,
+        next_map=information.memory_map,
         window=region,
         estimate=guess,
         console=console,
-        warnings=capture_warnings(region.size, guess, told.cmdline, request.append),
+        warnings=capture_warnings(region.size, guess, information.cmdline, request.append),
     )
 
 

@@ -13,7 +13,7 @@ from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
-from pykexec.placement.capture import capture_told
+from pykexec.placement.capture import capture_information
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
 from pykexec.placement.plan import KERNEL, BootPlaces, Placed
@@ -97,13 +97,13 @@ def shared_low_end(machine: Machine) -> int:
 
 
 def snug(boot: BootPlaces) -> BootPlaces:
-    """With what the kernel is told in the slot that the initrd begins in, where there is room: in
+    """With its boot information in the slot that the initrd begins in, where there is room: in
     one of its own it would cost a huge page."""
-    initrd, size = boot.initrd, boot.told.size
+    initrd, size = boot.initrd, boot.information.size
     if initrd is None or initrd.start % HUGE_PAGE_SIZE < size:
         return boot
     place = PhysRange(initrd.start - size, initrd.start)
-    return boot if place.overlaps(boot.kernel) else replace(boot, told=place)
+    return boot if place.overlaps(boot.kernel) else replace(boot, information=place)
 
 
 def loaded_slots(
@@ -116,7 +116,9 @@ def loaded_slots(
     found: frozenset[int] = frozenset()
     for at in (HUGE_PAGE_SIZE, highest):
         headers, seed = PhysRange.sized(at, HUGE_PAGE_SIZE), bytes(RNG_SEED_SIZE)
-        told = capture_told(image, machine, request, seed, ram | low_memory(machine), headers)
-        boot = snug(protocol.place(Space(ram), image, request, told))
-        found |= held_slots(image, window, protocol.placed(image, request, boot, told))
+        information = capture_information(
+            image, machine, request, seed, ram | low_memory(machine), headers
+        )
+        boot = snug(protocol.place(Space(ram), image, request, information))
+        found |= held_slots(image, window, protocol.placed(image, request, boot, information))
     return tuple(sorted(found))

@@ -23,7 +23,7 @@ from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
-from pykexec.placement.capture import ASSUMED, capture_told, capture_warnings
+from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
@@ -111,10 +111,12 @@ def plan_panic(
     frames = granted.stage or assumed_stage(image, machine, request, mode)
     low = low_memory(machine)
     ram = RangeSet((frames.window,))
-    told = capture_told(image, machine, request, granted.rng_seed, ram | low, frames.headers)
-    boot = protocol.place(Space(ram), image, request, told)
+    information = capture_information(
+        image, machine, request, granted.rng_seed, ram | low, frames.headers
+    )
+    boot = protocol.place(Space(ram), image, request, information)
     boot = snug(boot) if mode is Mode.LENT else boot
-    things = protocol.placed(image, request, boot, told)
+    things = protocol.placed(image, request, boot, information)
     frames = with_slots(image, frames, things) if mode is Mode.LENT else frames
     scattered = len(low) + len(frames.image)
     stub = stub_place(machine, region_count(things), scattered)
@@ -131,8 +133,8 @@ def plan_panic(
         entry=stub.start,
         boot=boot,
         flags=KexecFlag.KEXEC_ON_CRASH,
-        cmdline=told.cmdline,
-        next_map=told.memory_map,
+        cmdline=information.cmdline,
+        next_map=information.memory_map,
         mode=mode,
         headers=frames.headers,
         window=frames.window,
@@ -141,7 +143,7 @@ def plan_panic(
         stage=frames,
         settle=settle(machine, mode, request.settle),
         warnings=(
-            *capture_warnings(frames.window.size, guess, told.cmdline, request.append),
+            *capture_warnings(frames.window.size, guess, information.cmdline, request.append),
             *sleeper_warnings(mode, frames, machine),
             *(lending_warnings(machine, frames.window) if mode is Mode.LENT else ()),
             *(() if granted.stage else (ASSUMED,)),
@@ -264,7 +266,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
     if stub is None or not isinstance(plan, PanicPlan):
         raise NotSupported("only the image of a panic mode waits in a stage")
     job = StubJob(
-        argument=plan.boot.told.start,
+        argument=plan.boot.information.start,
         entry=plan.boot.entry,
         regions=regions if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),

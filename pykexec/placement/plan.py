@@ -57,8 +57,8 @@ class Placed:
 class BootPlaces:
     """Where the things of every Linux boot go; whole pages."""
 
-    told: PhysRange
-    """What the kernel is told at its entry: boot_params, or a device tree."""
+    information: PhysRange
+    """The boot information, whose address the entry gets: boot_params, or a device tree."""
     kernel: PhysRange
     initrd: PhysRange | None
     entry: int

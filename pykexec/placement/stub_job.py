@@ -15,7 +15,7 @@ from pykexec.placement.segment import Source
 from pykexec.purgatory import Exchange, Region
 
 MAX_REGIONS = 4
-"""What the stub checks of a Linux: kernel, initrd, what the kernel is told, ELF core headers."""
+"""What the stub checks of a Linux: kernel, initrd, boot information, ELF core headers."""
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,9 @@ def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iter
         case NothingLoaded():
             yield "Nothing has been loaded!"
         case NotAnImage():
-            yield f"Cannot determine the file type of {error.message.partition(':')[0]}"
+            yield f"Cannot determine the file type of {error.path}"
         case UnreadableFile() if isinstance(error.__cause__, OSError):
-            path = error.message.partition(": cannot be ")[0]
-            yield f"Cannot open `{path}': {error.__cause__.strerror}"
+            yield f"Cannot open `{error.path}': {error.__cause__.strerror}"
         case NoHole():
             yield f"Could not find a free area of memory of {error.facts['size']:#x} bytes..."
 

@@ -146,7 +146,7 @@ def boot_params_for(
     line: CommandLine,
     memory_map: MemoryMap,
 ) -> BootParams:
-    """What every Linux is told, by either entry; EFI is not handed over."""
+    """For every Linux, by either entry; EFI is not handed over."""
     seed = SetupData(SetupType.SETUP_RNG_SEED, rng_seed)
     return BootParams(
         setup_header=boot.setup_header,

@@ -49,9 +49,9 @@ def plan_elf(
     notes = Built(boot_notes(load.line.encoded))
     notes_at = load.space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
-    told = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
+    placed = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
     job = X86StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
-    plan = load.plan((*parts, told), purgatory, job, WHY_LOW, map_given=False)
+    plan = load.plan((*parts, placed), purgatory, job, WHY_LOW, map_given=False)
     return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan
 
 

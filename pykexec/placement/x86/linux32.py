@@ -44,14 +44,14 @@ def plan_linux_i386(
     kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
     initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
-    told = Placed(
+    low = Placed(
         BOOT_PARAMS,
         params_at,
         "at the lowest free address, below 640 KiB; ESI points here",
         Built(params.encode(params_at.start, initrd, size)),
         Source.BUILT,
     )
-    placed = (told, kernel, *rest)
+    placed = (low, kernel, *rest)
     job = X86StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
     why = f"at the highest free address below {below:#x}"
     return load.plan(placed, purgatory, job, why)

@@ -30,7 +30,7 @@ from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
-    from pykexec.placement.boot_protocol import Told
+    from pykexec.placement.boot_protocol import BootInformation
 
 
 def plan_linux_x86_64(
@@ -38,12 +38,12 @@ def plan_linux_x86_64(
 ) -> NormalPlan:
     """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
-    told = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
-    params = replace(told, efi=efi_handover(machine, boot.xloadflags))
+    information = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
+    params = replace(information, efi=efi_handover(machine, boot.xloadflags))
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN)
     at = place_boot(load.space, image, request, params.size)
     placed = placed_boot(image, request, at, params)
-    job = X86StubJob(at.told.start, at.entry)
+    job = X86StubJob(at.information.start, at.entry)
     return load.plan(placed, purgatory, job, "at the highest free address", starts="kernel")
 
 
@@ -69,14 +69,14 @@ def place_boot(
 
 
 def placed_boot(
-    image: KernelImage, request: LoadRequest, boot: BootPlaces, params: Told
+    image: KernelImage, request: LoadRequest, boot: BootPlaces, params: BootInformation
 ) -> tuple[Placed, ...]:
     """The things of a boot, with their bytes."""
     initrd = request.initrd
-    encoded = params.encode(boot.told.start, boot.initrd, initrd.size if initrd else 0)
+    encoded = params.encode(boot.information.start, boot.initrd, initrd.size if initrd else 0)
     why = "at the highest free address; RSI points here"
     placed = [
-        Placed(BOOT_PARAMS, boot.told, why, Built(encoded), Source.BUILT),
+        Placed(BOOT_PARAMS, boot.information, why, Built(encoded), Source.BUILT),
         Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:

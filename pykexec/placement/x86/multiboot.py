@@ -53,7 +53,7 @@ def plan_multiboot(
     screen, warnings = framebuffer(boot, machine)
     rsdp = machine.firmware.acpi_rsdp_table
     refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
-    told = Information(
+    information = Information(
         cmdline=f"{image.path} {load.line}".strip(),
         memory_map=load.next_map,
         modules=tuple(modules),
@@ -62,7 +62,7 @@ def plan_multiboot(
         load_base=boot.parts[0].addr + moved if wants_base(boot) else None,
         rsdp=None if isinstance(rsdp, Unknown) else rsdp,
     )
-    encode = told.version_1 if boot.version == 1 else told.version_2
+    encode = information.version_1 if boot.version == 1 else information.version_2
     info = load.space.take(MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
     why, raw = f"{WHY_LOW}; EBX points here", Built(encode(info.start))
     placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))

@@ -1,5 +1,5 @@
-"""What a multiboot image is told: command line, memory map, modules, framebuffer, in the words
-of either version (the Multiboot and Multiboot 2 specifications, "Boot information format").
+"""The information that a multiboot image gets: command line, memory map, modules, framebuffer, as
+either version has it (the Multiboot and Multiboot 2 specifications, "Boot information format").
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Framebuffer:
 
 @dataclass(frozen=True, slots=True)
 class Information:
-    """What the image is told, in either version."""
+    """What the image gets, in either version."""
 
     cmdline: str
     memory_map: MemoryMap

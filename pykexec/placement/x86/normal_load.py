@@ -29,7 +29,7 @@ from pykexec.placement.x86.stub import X86StubJob, stub_memsz
 from pykexec.remedies import Use, Wish
 
 MAX_PARTS = 12
-"""Segments of an image; with the purgatory and what it is told, kexec_load takes 16."""
+"""Segments of an image; with the purgatory and its information, kexec_load takes 16."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class NormalLoad:
 
 
 def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
-    """What this image would not be told is an error, and never ignored."""
+    """An initrd for an image that takes none is an error, and never ignored."""
     if request.initrd is not None:
         raise UsageError(
             f"an initrd has no effect: {image.path} is of type {image.type}",

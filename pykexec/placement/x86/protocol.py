@@ -38,7 +38,7 @@ from pykexec.placement.x86.linux64 import (
 from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
-    from pykexec.placement.boot_protocol import Told
+    from pykexec.placement.boot_protocol import BootInformation
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class X86Protocol:
             case ForeignImage():
                 raise AssertionError("foreign images are refused before")
 
-    def told(
+    def boot_information(
         self,
         image: KernelImage,
         machine: Machine,
@@ -108,14 +108,18 @@ class X86Protocol:
         return boot_params_for(image.linux, machine, rng_seed, line, memory_map)
 
     def place(
-        self, space: Space, image: KernelImage, request: LoadRequest, told: Told
+        self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
     ) -> BootPlaces:
-        return place_boot(space, image, request, told.size)
+        return place_boot(space, image, request, information.size)
 
     def placed(
-        self, image: KernelImage, request: LoadRequest, boot: BootPlaces, told: Told
+        self,
+        image: KernelImage,
+        request: LoadRequest,
+        boot: BootPlaces,
+        information: BootInformation,
     ) -> tuple[Placed, ...]:
-        return placed_boot(image, request, boot, told)
+        return placed_boot(image, request, boot, information)
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         check_window(window, image.linux)

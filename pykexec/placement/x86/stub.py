@@ -55,7 +55,7 @@ class X86StubJob(StubJob):
         records = purgatory.tables(self.regions, self.exchanges, keep)
         offset = tables_offset(len(records))
         page_tables = own.end - PAGE_TABLES_SIZE if self.from_32 else 0
-        told = purgatory.StubParams(
+        params = purgatory.StubParams(
             boot_params=self.argument,
             entry=self.entry,
             seal=self.seal,
@@ -69,7 +69,7 @@ class X86StubJob(StubJob):
             settle_seconds=self.settle_seconds,
             tsc_khz=self.clock_khz,
         ).with_tables(records, at=at + offset, n_regions=len(self.regions))
-        code = purgatory.stub_image(told)
+        code = purgatory.stub_image(params)
         if records:
             code = code.ljust(offset, b"\0") + records
         if self.from_32:

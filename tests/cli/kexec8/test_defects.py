@@ -322,6 +322,13 @@ def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: byt
     assert said.out == ""
 
 
+def test_the_file_of_a_fault_is_named_whole(kexec: Kexec, files: Path) -> None:
+    """Whatever is in its name: it is a fact of the error, and not taken out of the message."""
+    write(files, "a:-cannot-be:b", b"text")
+    said = kexec("-l a:-cannot-be:b", status=255)
+    assert said.err.startswith("Cannot determine the file type of a:-cannot-be:b\n")
+
+
 @pytest.mark.parametrize("call", ["-c -l bzImage", "-c -p bzImage"])
 def test_the_reused_line_keeps_its_bytes(
     kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
