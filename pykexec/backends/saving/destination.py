@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from pykexec.backends.saving.limited import StepFailed, how_ended
+from pykexec.backends.saving.target import sync_folder
 
 AGE = "age"
 ENDING = ".age"
@@ -108,15 +108,6 @@ def new_file(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
 
 
-def sync_folder(path: str) -> None:
-    """So that a name in it survives a reset."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def sync_file(path: str) -> None:
     """What another program has written."""
     fd = os.open(path, os.O_RDONLY)
@@ -136,24 +127,3 @@ def write_file(where: Destination, name: str, data: bytes) -> int:
 def write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def make_folder(parent: str, name: str) -> str:
-    """A new folder for one dump, and its path."""
-    Path(parent).mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = f"{parent}/{name}"
-    os.mkdir(path, 0o700)
-    sync_folder(parent)
-    return path
-
-
-def mount_device(device: str, at: str) -> None:
-    """By mount(8), which knows LABEL= and UUID=. Raises StepFailed, OSError."""
-    Path(at).mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.path.ismount(at):
-        return
-    done = subprocess.run(
-        ["mount", "--", device, at], capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode:
-        raise StepFailed(f"{device}: cannot be mounted: {done.stderr.strip()[:200]}")

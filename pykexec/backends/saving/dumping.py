@@ -15,10 +15,10 @@ from pykexec.backends.saving.destination import (
     named,
     opened,
     sync_file,
-    sync_folder,
     write_all,
 )
 from pykexec.backends.saving.limited import StepFailed, how_ended
+from pykexec.backends.saving.target import on_disk, sync_folder
 
 PERCENT = re.compile(rb"Copying data\s*: \[\s*([0-9.]{1,6}) %\]")
 CHUNK, HOLE = 1 << 20, 64 << 10
@@ -96,7 +96,7 @@ def part_done(said: bytes) -> float | None:
 def written(path: str | None) -> int | None:
     """Bytes of the file that are on the disk."""
     try:
-        return os.stat(path).st_blocks * 512 if path else None
+        return on_disk(path) if path else None
     except OSError:
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.backends.saving.destination import mount_device
+from pykexec.backends.saving.target import mount_device
 from pykexec.documents.saved import ListedDump, SavedDump, SavedDumps
 from pykexec.errors import KexecError
 from pykexec.flows.save.folders import INCOMPLETE, STATUS, ours

@@ -6,26 +6,23 @@ being tried.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pykexec.backends.saving.destination import (
-    Destination,
-    make_folder,
-    mount_device,
-    opened,
-    sync_folder,
-    write_all,
-    write_file,
-)
+from pykexec.backends.saving.destination import Destination, opened, write_all, write_file
 from pykexec.backends.saving.dumping import NoRoom, Watch, by_copy, by_makedumpfile
 from pykexec.backends.saving.limited import StepFailed, limited
+from pykexec.backends.saving.target import (
+    make_folder,
+    mount_device,
+    names,
+    remove_file,
+    rename_folder,
+)
 from pykexec.documents.saved import SavedDump, SavedFile, SaveStep
 from pykexec.flows.save.dump_command import dump_command, level_for
 from pykexec.flows.save.folders import (
@@ -35,11 +32,10 @@ from pykexec.flows.save.folders import (
     REPORT,
     STATUS,
     new_name,
-    removable,
-    room,
-    surplus,
 )
 from pykexec.flows.save.progress import Progress
+from pykexec.flows.save.reading import check_dump, log_lines, read_facts
+from pykexec.flows.save.room import make_room, remove_surplus
 from pykexec.flows.save.settings import FOLDER, SaveSettings
 
 if TYPE_CHECKING:
@@ -58,13 +54,12 @@ Pages = Callable[["Report"], Mapping[str, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is read first. `slab_flag` see dump_command.level_for; `cpus` have left registers."""
+    """What is read first; `slab_flag` as dump_command.level_for takes it."""
 
     release: str | None = None
     crashed: float | None = None
     """Seconds of the epoch."""
     slab_flag: bool = False
-    cpus: int = 1
 
 
 @dataclass
@@ -104,7 +99,7 @@ class Saving:
 
     def run(self) -> SavedDump:
         """All steps."""
-        self.facts = Facts(**(self.step("facts", self.read_facts) or {}))
+        self.facts = Facts(**(self.step("facts", lambda: read_facts(self.source)) or {}))
         self.find_place()
         if self.where is None:
             self.step("console", self.log_to_console)
@@ -113,21 +108,6 @@ class Saving:
         self.save_report()
         dump = self.save_dump()
         return self.finish(dump)
-
-    def read_facts(self) -> dict[str, Any]:
-        from pykexec.dump.dump_check import contents_of
-        from pykexec.dump.reader import open_dump
-        from pykexec.dump.report import crash_time
-
-        contents = contents_of(open_dump(self.source))
-        info = contents.info
-        crashed = crash_time(info.values.get("CRASHTIME", "")) if info else None
-        return {
-            "release": info.release if info else None,
-            "crashed": crashed.timestamp() if crashed else None,
-            "slab_flag": bool(info and info.has("NUMBER(PG_slab)")),
-            "cpus": len(contents.cpus),
-        }
 
     # --- where to --------------------------------------------------------------------------------
 
@@ -149,8 +129,7 @@ class Saving:
         if device:
             mount_device(device, MOUNTED)
             parent = MOUNTED + parent
-        there = os.listdir(parent) if os.path.isdir(parent) else []
-        name = new_name(self.crashed, there)
+        name = new_name(self.crashed, names(parent))
         folder = make_folder(parent, name + INCOMPLETE)
         with suppress(NoRoom):
             make_room(parent, name, min(self.settings.free, LOG_ROOM), self.say)
@@ -188,27 +167,11 @@ class Saving:
 
     def write_log(self, where: Destination) -> None:
         with opened(where, LOG) as fd:
-            for line in self.log_lines():
+            for line in log_lines(self.source):
                 write_all(fd, line + b"\n")
 
-    def log_lines(self) -> list[bytes]:
-        from pykexec.dump.log import records
-        from pykexec.dump.log_text import safe
-        from pykexec.dump.reader import open_dump
-        from pykexec.errors import KexecError
-
-        lines: list[bytes] = []
-        try:
-            for record in records(open_dump(self.source)):
-                lines += [safe(line).encode() for line in record.lines()]
-        except KexecError as error:
-            if not lines:
-                raise
-            lines.append(f"(the rest of the log cannot be read: {error.message})".encode())
-        return lines
-
     def log_to_console(self) -> None:
-        for line in self.log_lines()[-CONSOLE_LINES:]:
+        for line in log_lines(self.source)[-CONSOLE_LINES:]:
             self.say(line.decode())
 
     def save_report(self) -> None:
@@ -282,7 +245,7 @@ class Saving:
     def remove_part(self) -> None:
         where = self.place
         if where.folder and not where.command:
-            Path(where.folder, where.file_name(DUMP)).unlink(missing_ok=True)
+            remove_file(f"{where.folder}/{where.file_name(DUMP)}")
 
     def verified(self, method: str, lost: int | None) -> SavedFile:
         where = self.place
@@ -291,24 +254,11 @@ class Saving:
         name = where.file_name(DUMP)
         if path is None:
             return SavedFile(name, method, level, None, None, None)
-        found = self.step("verify", lambda: self.check(path), self.settings.dump_time)
+        found = self.step("verify", lambda: check_dump(path, self.source), self.settings.dump_time)
         size, problem = found or (None, self.steps[-1].problem)
         if lost and not problem:
             problem = f"{lost} pages could not be read"
         return SavedFile(name, method, level, size, problem is None, problem)
-
-    def check(self, path: str) -> tuple[int, str | None]:
-        """Bytes on the disk, and the first check that fails: against the pages of the source."""
-        from pykexec.dump.dump_check import contents_of, verify_dump
-        from pykexec.dump.reader import open_dump
-        from pykexec.dump.vmcore_check import Expected
-
-        source = contents_of(open_dump(self.source))
-        pages = source.memory | source.left_out
-        verdict = verify_dump(open_dump(path), Expected(pages, pages, len(source.cpus)))
-        wrong = [check for check in verdict.checks if check.ok is False]
-        problem = f"{wrong[0].rule}: {wrong[0].detail}" if wrong else None
-        return os.stat(path).st_blocks * 512, problem
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -330,9 +280,7 @@ class Saving:
         folder = where.folder or ""
         write_file(Destination(where.name, folder), STATUS, encoded(status))
         if status.complete:
-            final = folder.removesuffix(INCOMPLETE)
-            os.rename(folder, final)
-            sync_folder(os.path.dirname(final))
+            rename_folder(folder, folder.removesuffix(INCOMPLETE))
 
     def status(self, dump: SavedFile | None) -> SavedDump:
         where, failed = self.where, {step.name for step in self.steps if step.problem}
@@ -361,26 +309,3 @@ def encoded(status: SavedDump) -> bytes:
     from pykexec.documents.codec import encode
 
     return encode(status).encode()
-
-
-def make_room(parent: str, name: str, floor: int, say: Callable[[str], None]) -> None:
-    """Removes old dumps until more than `floor` bytes are free. Raises NoRoom, OSError."""
-    while True:
-        found = os.statvfs(parent)
-        free = found.f_bavail * found.f_frsize
-        old = removable(os.listdir(parent), name)
-        match room(free, floor, old):
-            case "enough":
-                return
-            case "none":
-                raise NoRoom(f"only {free >> 20} MiB are free of the {floor >> 20} MiB to be left")
-        say(f"removing {old[0]} to make room")
-        shutil.rmtree(f"{parent}/{old[0]}")
-
-
-def remove_surplus(parent: str, keep: int) -> list[str]:
-    """The names that went."""
-    gone = surplus(os.listdir(parent), keep)
-    for name in gone:
-        shutil.rmtree(f"{parent}/{name}")
-    return gone

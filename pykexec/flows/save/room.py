@@ -1,0 +1,30 @@
+"""Room for a dump: old ones go, the oldest first, and never the newest that is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pykexec.backends.saving.dumping import NoRoom
+from pykexec.backends.saving.target import free_space, names, remove_folder
+from pykexec.flows.save.folders import removable, room, surplus
+
+
+def make_room(parent: str, name: str, floor: int, say: Callable[[str], None]) -> None:
+    """Remove old dumps until `floor` bytes are free for the dump `name`. Raises NoRoom, OSError."""
+    while True:
+        free, old = free_space(parent), removable(names(parent), name)
+        match room(free, floor, old):
+            case "enough":
+                return
+            case "none":
+                raise NoRoom(f"only {free >> 20} MiB are free of the {floor >> 20} MiB to be left")
+        say(f"removing {old[0]} to make room")
+        remove_folder(parent, old[0])
+
+
+def remove_surplus(parent: str, keep: int) -> list[str]:
+    """Remove all but the newest `keep`, and give the names of what went. Raises OSError."""
+    gone = surplus(names(parent), keep)
+    for name in gone:
+        remove_folder(parent, name)
+    return gone
