@@ -10,7 +10,7 @@ from pykexec.documents.load import Kernel
 
 ENGINE = Choice(("simulated", "qemu"))
 ALLOCATOR = Choice(("random", "lowest", "highest", "fragmented"))
-REHEARSED = Choice(("flag", "stub-swap", "in-place"))
+REHEARSED = Choice(("flag", "lent", "stub-swap", "in-place"))
 RELOCATE = Choice(("swap", "copy"))
 Percent = Annotated[int, Number(0, 100)]
 

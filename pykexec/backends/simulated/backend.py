@@ -12,12 +12,14 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
 from pykexec.backends.region import CrashRegion, default_size, existing, present, size_refusal
 from pykexec.backends.simulated.kernel.allocators import Order, Policy
+from pykexec.backends.simulated.kernel.blocks import memory_blocks
 from pykexec.backends.simulated.kernel.crash_size import shrink
 from pykexec.backends.simulated.kernel.gates import Gates
 from pykexec.backends.simulated.kernel.kimage import bind
 from pykexec.backends.simulated.kernel.layout import Relocation
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.backends.simulated.kernel.syscall import kexec_load
+from pykexec.backends.simulated.lent import lend
 from pykexec.backends.simulated.region import forget as forget_region
 from pykexec.backends.simulated.region import make as make_region
 from pykexec.backends.simulated.region import release as release_region
@@ -35,9 +37,11 @@ from pykexec.machine import KexecState, Machine, Modules, PcFirmware, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.bind import BoundPlan
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted
-from pykexec.placement.plan import Plan
+from pykexec.placement.panic_modes import staged_regions
+from pykexec.placement.plan import PanicPlan, Plan
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
+from pykexec.placement.stage import StageFrames
 from pykexec.purgatory import Region
 from pykexec.remedies import Use, Wish
 
@@ -139,24 +143,50 @@ class SimulatedBackend:
                 config=dict(KCONFIG),
                 kexec=KexecState(crash_size=layout.reserved.size),
                 modules=Modules(region_inserted=layout.region_made),
+                memory_blocks=memory_blocks(layout),
+                balloons=(),
+                swap_in_memory=(),
             )
 
     @contextmanager
     def granted(
         self, image: KernelImage, machine: Machine, request: LoadRequest
     ) -> Iterator[Granted]:
-        """Mode *flag*: the headers are a segment, and no other memory is needed."""
+        """Mode *flag*: the headers are a segment, and no other memory is needed. Mode *lent*: huge
+        pages, and a window in memory blocks that are made movable."""
         seed = os.urandom(RNG_SEED_SIZE)
         if request.kind is not ImageKind.CRASH_BY_NORMAL:
             yield Granted(rng_seed=seed)
             return
+        if request.mode is Mode.LENT:
+            with self.lent(image, machine, request) as stage:
+                yield Granted(Mode.LENT, "requested by the user", stage=stage, rng_seed=seed)
+            return
         if request.mode not in (None, Mode.FLAG):
             raise NotSupported(
                 f"mode {request.mode} is for the real kernel",
-                hint=Use(Wish.MODE, "flag", ", which the simulated kernel supports"),
+                hint=Use(Wish.MODE, "flag", " or lent, which the simulated kernel supports"),
             )
         why = "the simulated kernel supports KEXEC_CRASH_BY_NORMAL"
         yield Granted(Mode.FLAG, why, rng_seed=seed)
+
+    @contextmanager
+    def lent(
+        self, image: KernelImage, machine: Machine, request: LoadRequest
+    ) -> Iterator[StageFrames]:
+        """The stage of mode *lent*; given back if the block raises."""
+        with self.turns.turn() as turn:
+            if turn.kernel.stage:
+                raise UsageError(
+                    "a crash by normal is loaded already", hint="pykexec unload --crash"
+                )
+            try:
+                stage = lend(turn.kernel, image, machine, request)
+                turn.memory = True
+                yield stage
+            except BaseException:
+                turn.kernel.end_stage()
+                raise
 
     @property
     def busy_blocks(self) -> tuple[str, ...]:
@@ -170,8 +200,10 @@ class SimulatedBackend:
             return ram.read(machine.vmcoreinfo.addr, machine.vmcoreinfo.size)
 
     def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
-        """No mode of this backend has a stage."""
-        raise NotSupported("only the real kernel uses a stage for an image")
+        """Into the huge pages of mode *lent*."""
+        with self.turns.turn() as turn:
+            turn.memory = True
+            return tuple(staged_regions(bound, turn.session.ram.write))
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
         """kexec_load(2). Raises SyscallError, and errors of reading the contents."""
@@ -182,6 +214,8 @@ class SimulatedBackend:
                 raise UsageError("no segments: that would be an unload")
             turn.memory = True
             slot = next(slot for slot, held in kernel.images.items() if held is image)
+            if slot is Slot.CRASH and not isinstance(plan, PanicPlan):
+                kernel.end_stage()
             backup_map = None
             if not image.in_reservation and kernel.how_moved(image) is Relocation.SWAP:
                 backup_map = image.page_list(ram).backup_map
@@ -205,6 +239,8 @@ class SimulatedBackend:
         flags = KexecFlag.KEXEC_ON_CRASH if slot is Slot.CRASH else KexecFlag(0)
         with self.turns.turn() as turn:
             kexec_load(turn.kernel, SegmentTable((), 0, flags))
+            if slot is Slot.CRASH:
+                turn.kernel.end_stage()
 
     def set_gates(self, gates: Gates) -> None:
         """Set privilege, sysctls, lockdown and the kexec lock for the next calls."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pykexec.backends.simulated.kernel.frames import FREE, IMAGE, IN_USE, KERNEL
+from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, IN_USE, KERNEL
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -12,7 +12,8 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 
 @dataclass(frozen=True, slots=True)
 class MachineShow:
-    """All sets consist of whole frames, are disjoint, and together cover all whole-page RAM."""
+    """All sets consist of whole frames. Those of the owners are disjoint, and together cover all
+    whole-page RAM."""
 
     memory_map: MemoryMap
     in_use: RangeSet
@@ -20,6 +21,12 @@ class MachineShow:
     free: RangeSet
     kernel: RangeSet
     """Written by the kernel itself when it crashes."""
+    user: RangeSet
+    """Of those in use, the frames whose contents the kernel can move."""
+    movable: RangeSet
+    """Memory blocks in ZONE_MOVABLE."""
+    lent: RangeSet
+    """Of the window of mode *lent*, what its dump lacks."""
     images: RangeSet
     """Held by loaded images, outside the reservation."""
     reservation: PhysRange | None
@@ -30,8 +37,11 @@ def show(kernel: SimulatedKernel) -> MachineShow:
     return MachineShow(
         memory_map=kernel.layout.memory_map,
         in_use=frames.of(IN_USE),
-        free=frames.of(FREE),
+        free=frames.of(FREE) | frames.of(FREE_MOVABLE),
         kernel=frames.of(KERNEL),
+        user=kernel.layout.user,
+        movable=kernel.layout.movable,
+        lent=kernel.stage.lent if kernel.stage else RangeSet(),
         images=frames.of(IMAGE),
         reservation=kernel.layout.reservation,
     )

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ONLY_WITH = {
-    "mode": "qemu",
     "least": "qemu",
     "seed": "simulated",
     "allocator": "simulated",
@@ -49,7 +48,7 @@ class Steps:
 
 def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     """The exit status. `given` has the names of the options that the user gave."""
-    check_engine(given, options["engine"])
+    check_engine(given, options)
     check_least(given, options["least"])
     request = LoadRequest(
         initrd=joined_initrd(options["initrds"]),
@@ -80,11 +79,15 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     return 0 if report.good else CheckFailed.exit_status
 
 
-def check_engine(given: Collection[str], engine: str) -> None:
+def check_engine(given: Collection[str], options: dict[str, Any]) -> None:
     """Raises UsageError for an option that would have no effect."""
-    for name, only in ONLY_WITH.items():
-        if name in given and only != engine:
-            raise UsageError(f"--{name} is for --engine {only}", hint="pykexec rehearse --help")
+    mode = {"lent": "simulated"}.get(options["mode"] or "", "qemu")
+    for name, only in {**ONLY_WITH, "mode": mode}.items():
+        if name in given and only != options["engine"]:
+            value = f" {options[name]}" if name == "mode" else ""
+            raise UsageError(
+                f"--{name}{value} is for --engine {only}", hint="pykexec rehearse --help"
+            )
 
 
 def check_least(given: Collection[str], least: bool) -> None:

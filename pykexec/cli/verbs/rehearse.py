@@ -42,8 +42,8 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 )
 @click.option(
     "--mode",
-    type=choice("in-place", "stub-swap"),
-    help="With qemu, use this mode instead of the best one.",
+    type=choice("lent", "in-place", "stub-swap"),
+    help="Use this mode instead of the best one: lent when simulated, the others with qemu.",
 )
 @click.option(
     "--least",

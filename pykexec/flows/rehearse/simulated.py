@@ -25,7 +25,7 @@ from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 from pykexec.placement.plan import mode_of
-from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
 from pykexec.placement.window import WindowRefused
 
@@ -98,7 +98,7 @@ class Rehearsal:
     stage: Stage | QemuStage
     load: LoadFacts
     filled: int
-    """Frames in use when the machine crashed."""
+    """Frames in use when the machine crashed, without those of lent memory."""
     dump: VmcoreVerdict
 
     @property
@@ -139,6 +139,8 @@ def rehearse(
             allocator=chosen.allocator,
             relocate=chosen.relocate,
         )
+        if request.mode in PANIC_MODES:
+            backend.make_region()
         tell.step("loading")
         try:
             facts = LoadFacts.of(load(kernel, backend, wanted, image_type))
@@ -153,7 +155,8 @@ def rehearse(
         backend.crash()
         tell.step("reading the dump")
         dump = verify(backend.folder.vmcore, expected)
-        return Rehearsal("simulated", chosen, facts, frames.size // PAGE_SIZE, dump)
+        filled = (frames - expected.lent).size // PAGE_SIZE
+        return Rehearsal("simulated", chosen, facts, filled, dump)
 
 
 def blame_memory(error: KexecError, request: LoadRequest, memory: int) -> None:
@@ -166,13 +169,16 @@ def blame_memory(error: KexecError, request: LoadRequest, memory: int) -> None:
 
 def expected_of_machine(backend: SimulatedBackend) -> Expected:
     """What a dump of this machine must contain: the frames in use by its first kernel, and those it
-    wrote."""
+    wrote, without what mode *lent* leaves out."""
     shown, cpus = backend.show(), backend.machine().cpus
     ram = shown.memory_map.whole_page_ram
     if shown.reservation:
         ram = ram.without(shown.reservation)
     return Expected(
-        shown.in_use | shown.kernel, ram, None if isinstance(cpus, Unknown) else len(cpus)
+        (shown.in_use | shown.kernel) - shown.lent,
+        ram,
+        None if isinstance(cpus, Unknown) else len(cpus),
+        shown.lent,
     )
 
 

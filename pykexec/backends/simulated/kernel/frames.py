@@ -9,8 +9,9 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import Layout
 from pykexec.memory.ranges import PhysRange, RangeSet
 
-NO_RAM, FREE, IN_USE, KERNEL, RESERVED, IMAGE = range(6)
-"""Owners. NO_RAM is also a frame that is RAM only in part."""
+NO_RAM, FREE, IN_USE, KERNEL, RESERVED, IMAGE, FREE_MOVABLE = range(7)
+"""Owners. NO_RAM is also a frame that is RAM only in part; FREE_MOVABLE is one in ZONE_MOVABLE,
+from which the kernel takes no frame for itself."""
 
 
 class Frames:
@@ -20,6 +21,7 @@ class Frames:
         pages = -(-layout.size // PAGE_SIZE)
         self.owners = bytearray(pages)
         self.give(layout.memory_map.whole_page_ram, FREE)
+        self.give(layout.movable, FREE_MOVABLE)
         self.give(layout.in_use, IN_USE)
         self.give(layout.kernel, KERNEL)
         self.give(layout.reserved, RESERVED)

@@ -26,6 +26,11 @@ class BadLayout(KexecError):
     code = "bad-machine"
 
 
+NOTHING = RangeSet()
+BLOCK_SIZE = 128 << 20
+"""Bytes of a memory block: that of x86 below 64 GiB."""
+
+
 class Relocation(StrEnum):
     """What relocate_kernel does with a normal image (kernel-contract 3.1)."""
 
@@ -65,6 +70,11 @@ class Layout:
     page_offset_base: int = PAGE_OFFSET_BASE
     region_made: bool = False
     """The reservation was made while the first kernel ran; it ends with that kernel."""
+    user: RangeSet = NOTHING
+    """Of the frames in use, those with user pages or page cache: the kernel can move their
+    contents, and those of the others it cannot."""
+    movable: RangeSet = NOTHING
+    """Whole memory blocks in ZONE_MOVABLE."""
 
     def __post_init__(self) -> None:
         frames = self.memory_map.whole_page_ram
@@ -84,6 +94,7 @@ class Layout:
             if any(not span.is_aligned(PAGE_SIZE) for span in spans):
                 raise BadLayout(f"{what} are not whole frames")
             taken = taken | spans
+        self.check_movable(frames)
         if self.kernel_image - self.in_use:
             raise BadLayout("the kernel image is not in use")
         for notes in self.cpus:
@@ -92,6 +103,14 @@ class Layout:
                     f"crash_notes of CPU {notes.cpu} at {notes.addr:#x} straddle a page or are "
                     f"smaller than {CPU_NOTE_SIZE} bytes"
                 )
+
+    def check_movable(self, frames: RangeSet) -> None:
+        """Movable memory is RAM, and the kernel has nothing of its own there. Raises BadLayout."""
+        if self.user - self.in_use or self.user & self.kernel_image:
+            raise BadLayout("frames with user pages are the kernel's, or not in use")
+        kernels = (self.in_use - self.user) | self.kernel | self.reserved
+        if kernels & self.movable or self.movable - frames:
+            raise BadLayout("movable memory is no RAM, or the kernel uses it")
 
     @property
     def size(self) -> int:

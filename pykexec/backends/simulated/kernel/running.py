@@ -9,7 +9,7 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.page_list import BadPageList
 from pykexec.backends.simulated.kernel.allocators import Allocator, Order
 from pykexec.backends.simulated.kernel.first_kernel import boot
-from pykexec.backends.simulated.kernel.frames import FREE, IMAGE, Frames
+from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, Frames
 from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.kimage_normal import SWAP_PAGE
 from pykexec.backends.simulated.kernel.layout import Layout, Relocation
@@ -33,7 +33,10 @@ class SimulatedKernel:
         self.loads = state.loads
         self.phase = state.phase
         self.images: dict[Slot, KImage] = dict(state.images)
+        self.stage = state.stage
         self.frames = Frames(state.layout)
+        if state.stage:
+            self.frames.give(state.stage.pages, IMAGE)
         for slot, image in self.images.items():
             held = image.frames(ram)
             if held - self.frames.of(FREE):
@@ -43,6 +46,11 @@ class SimulatedKernel:
     @property
     def layout(self) -> Layout:
         return self.start.layout
+
+    @property
+    def held(self) -> RangeSet:
+        """Frames of images and of a stage."""
+        return self.frames.of(IMAGE)
 
     @property
     def swaps(self) -> bool:
@@ -62,13 +70,30 @@ class SimulatedKernel:
             loads=self.loads,
             phase=self.phase,
             images=dict(self.images),
+            stage=self.stage,
         )
 
     def boot_if_down(self) -> None:
         """After a switch, the first kernel is there again with the next load."""
         if self.phase is not Phase.FIRST_KERNEL:
+            self.end_stage()
             boot(self.layout, self.ram)
             self.phase = Phase.FIRST_KERNEL
+
+    def online_kernel(self, blocks: RangeSet) -> None:
+        """Movable memory becomes the kernel's again: what is in it stays, and the kernel may take
+        its free frames."""
+        movable = self.layout.movable - blocks
+        self.start = replace(self.start, layout=replace(self.layout, movable=movable))
+        self.frames.give(self.frames.of(FREE_MOVABLE) & blocks, FREE)
+
+    def end_stage(self) -> None:
+        """Give back huge pages, then memory blocks, of mode *lent*."""
+        staged, self.stage = self.stage, None
+        if staged:
+            self.frames.give(staged.pages & self.layout.movable, FREE_MOVABLE)
+            self.frames.give(staged.pages - self.layout.movable, FREE)
+            self.online_kernel(staged.blocks)
 
     def allocator(self) -> Allocator:
         """For one load."""

@@ -21,7 +21,7 @@ from pykexec.backends.simulated.store.json_fields import (
     frame_runs,
     parse_json,
 )
-from pykexec.backends.simulated.store.machine_state import MachineState, Phase
+from pykexec.backends.simulated.store.machine_state import MachineState, Phase, Staged
 from pykexec.machine import CpuNotes, NoteArea
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
@@ -63,6 +63,8 @@ def encode(state: MachineState, pending: Pending) -> bytes:
         "reservation": frame_runs(layout.reserved),
         "region_made": layout.region_made,
         "kernel_image": frame_runs(layout.kernel_image),
+        "user": frame_runs(layout.user),
+        "movable": frame_runs(layout.movable),
         "in_use": frame_runs(layout.in_use),
         "allocator": state.policy.value,
         "relocate": state.relocate.value,
@@ -76,6 +78,10 @@ def encode(state: MachineState, pending: Pending) -> bytes:
         },
         "images": {slot.value: encode_image(image) for slot, image in state.images.items()},
     }
+    if state.stage:
+        value["stage"] = {
+            item.name: frame_runs(getattr(state.stage, item.name)) for item in fields(Staged)
+        }
     if pending:
         value["pending"] = {"memory": pending.memory, "vmcore": pending.vmcore}
     return compact_json(value)
@@ -116,6 +122,7 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
             if slot.value in images
         },
         phase=top.choice("phase", Phase),
+        stage=decode_stage(top.inner("stage"), layout) if "stage" in top else None,
     )
     if "pending" not in top:
         return state, Pending()
@@ -154,7 +161,19 @@ def decode_layout(top: Fields) -> Layout:
         cmdline=top.text("cmdline"),
         page_offset_base=top.integer("page_offset_base"),
         region_made="region_made" in top and top.boolean("region_made"),
+        user=top.spans("user") if "user" in top else RangeSet(),
+        movable=top.spans("movable") if "movable" in top else RangeSet(),
     )
+
+
+def decode_stage(row: Fields, layout: Layout) -> Staged:
+    frames = layout.memory_map.whole_page_ram
+    found = Staged(*(row.spans(item.name) for item in fields(Staged)))
+    if found.pages - frames or found.pages & (layout.in_use | layout.kernel | layout.reserved):
+        raise row.wrong("pages", "frames of RAM that nobody else has")
+    if (found.lent | found.blocks) - layout.movable:
+        raise row.wrong("lent", "movable memory")
+    return found
 
 
 def decode_gates(row: Fields) -> Gates:

@@ -11,6 +11,7 @@ from pykexec.backends.simulated.kernel.allocators import Policy
 from pykexec.backends.simulated.kernel.gates import Gates
 from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.memory.ranges import RangeSet
 
 
 class Phase(StrEnum):
@@ -20,6 +21,15 @@ class Phase(StrEnum):
     SWITCHED = "switched"
     """A second kernel ran, and memory has what it left. The next load boots the first kernel
     again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Huge pages, the window, and the memory blocks that were made movable for it."""
+
+    pages: RangeSet
+    lent: RangeSet
+    blocks: RangeSet
 
 
 @dataclass(frozen=True)
@@ -35,3 +45,5 @@ class MachineState:
     gates: Gates = field(default_factory=Gates)
     images: Mapping[Slot, KImage] = field(default_factory=dict)
     phase: Phase = Phase.FIRST_KERNEL
+    stage: Staged | None = None
+    """What a crash by normal in mode *lent* holds beside its image."""

@@ -10,6 +10,7 @@ from random import Random
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import (
+    BLOCK_SIZE,
     LOW_MEMORY_END,
     MAX_MEMORY,
     MIN_MEMORY,
@@ -41,6 +42,9 @@ KERNEL_ALIGN = 2 * MiB
 KERNEL_SIZE = 48 * MiB
 LOWEST_KERNEL = 16 * MiB
 """LOAD_PHYSICAL_ADDR: KASLR does not go below this."""
+USER_SHARE = 0.75
+"""Of the memory blocks, those without frames of the kernel; in guests of 1 to 4 GiB half to two
+thirds of all blocks could be made movable."""
 LONGEST_RUN = 64
 """Maximum of frames in one run in use; more if memory exceeds LONG_RUNS."""
 LONG_RUNS = 16 << 30
@@ -92,6 +96,7 @@ def new_layout(
     return Layout(
         memory_map=memory_map,
         in_use=low | image | runs,
+        user=runs & user_blocks(memory_map, seed),
         kernel_image=image,
         cpus=cpus,
         vmcoreinfo=vmcoreinfo,
@@ -101,6 +106,18 @@ def new_layout(
         page_offset_base=known.page_offset_base
         if isinstance(known.page_offset_base, int)
         else PAGE_OFFSET_BASE,
+    )
+
+
+def user_blocks(memory_map: MemoryMap, seed: int) -> RangeSet:
+    """The memory blocks in which only user pages and page cache are in use: the kernel keeps its
+    own frames together (pageblock_flags). The lowest block is never one."""
+    rng = Random(f"{seed}:user")
+    end = memory_map.ram.ranges[-1].end
+    return RangeSet.of(
+        PhysRange.sized(start, BLOCK_SIZE)
+        for start in range(BLOCK_SIZE, end, BLOCK_SIZE)
+        if rng.random() < USER_SHARE
     )
 
 

@@ -1,0 +1,100 @@
+"""Mode *lent* on the simulated kernel: memory blocks become movable, and huge pages are taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.simulated.kernel.blocks import (
+    BlockBusy,
+    make_movable,
+    memory_blocks,
+    use_movable,
+)
+from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE
+from pykexec.backends.simulated.kernel.running import SimulatedKernel
+from pykexec.backends.simulated.store.machine_state import Staged
+from pykexec.errors import DoesNotFit
+from pykexec.images.kernel_image import KernelImage
+from pykexec.machine import Machine
+from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.lending import NoMovableMemory, Place, places
+from pykexec.placement.lent import loaded_slots, movable_wish, shared_low_end
+from pykexec.placement.request import LoadRequest
+from pykexec.placement.stage import StageFrames, frames_in
+
+USER_SHARE = 2
+"""Applications use one page in so many of the lent memory."""
+
+
+class TooFewHugePages(DoesNotFit):
+    """Free memory has too few aligned runs of 2 MiB."""
+
+    code = "too-few-huge-pages"
+    usual_hint = "a larger machine, or one of which less is in use (--used)"
+
+
+def lend(
+    kernel: SimulatedKernel, image: KernelImage, machine: Machine, request: LoadRequest
+) -> StageFrames:
+    """The stage for a load, which `SimulatedKernel.end_stage` undoes. Raises NoMovableMemory,
+    TooFewHugePages."""
+    kernel.boot_if_down()
+    size, inside = movable_wish(image, machine, request)
+    place, converted = movable_place(kernel, machine, size, inside)
+    slots = loaded_slots(image, machine, request, place.window)
+    taken = huge_pages(kernel, len(slots) + 1, RangeSet((place.window,)))
+    found = frames_in(
+        place.window, taken, low_end=shared_low_end(machine), slots=slots, movable=True
+    )
+    kernel.stage = Staged(found.ours, found.lent, converted)
+    kernel.frames.give(found.ours, IMAGE)
+    for span in found.ours:
+        kernel.ram.zero(span.start, span.size)
+    use_movable(kernel, applications(RangeSet((place.window,))))
+    return found
+
+
+def movable_place(
+    kernel: SimulatedKernel, machine: Machine, size: int, inside: PhysRange
+) -> tuple[Place, RangeSet]:
+    """A place all of whose blocks are movable, and the blocks that were made so. Raises
+    NoMovableMemory; then none was."""
+    refused: dict[int, str] = {}
+    while True:
+        now = replace(machine, memory_blocks=memory_blocks(kernel.layout))
+        found = places(now, size, inside, refused=refused)
+        if not found.places:
+            raise NoMovableMemory(found.why_none(size), details=tuple(refused.values()))
+        place = found.places[0]
+        converted = RangeSet()
+        for block in place.to_convert:
+            try:
+                make_movable(kernel, block)
+            except BlockBusy as error:
+                refused[block.number] = error.message
+                kernel.online_kernel(converted)
+                break
+            converted |= RangeSet((block.range,))
+        else:
+            return place, converted
+
+
+def huge_pages(kernel: SimulatedKernel, count: int, avoid: RangeSet) -> list[int]:
+    """Addresses of so many, all free, and no part of `avoid`; the highest."""
+    free = kernel.frames.of(FREE) | kernel.frames.of(FREE_MOVABLE)
+    whole = (free - avoid).inward(HUGE_PAGE_SIZE)
+    found = [at for span in whole for at in range(span.start, span.end, HUGE_PAGE_SIZE)]
+    if len(found) < count:
+        raise TooFewHugePages(f"{len(found)} huge pages are free, {count} are needed")
+    return found[len(found) - count :]
+
+
+def applications(spans: RangeSet) -> list[PhysRange]:
+    """Every other 2 MiB: user pages that a dump of this mode lacks."""
+    step = USER_SHARE * HUGE_PAGE_SIZE
+    return [
+        PhysRange.sized(at, HUGE_PAGE_SIZE)
+        for span in spans
+        for at in range(span.start, span.end - HUGE_PAGE_SIZE + 1, step)
+    ]
