@@ -58,7 +58,12 @@ from pykexec.host import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kernel import symbol_table
-from pykexec.host.kernel_map import kcore_loads, page_offset_base, per_cpu_areas
+from pykexec.host.kernel_map import (
+    kcore_loads,
+    kernel_mapping,
+    page_offset_base,
+    per_cpu_areas,
+)
 from pykexec.host.root import Folder
 from pykexec.images.codecs import codec_of
 from pykexec.images.compression import unpacked
@@ -356,6 +361,7 @@ def kcore(data: bytes) -> None:
     root = Folder(scratch() / "root")
     loads = kcore_loads(root)
     page_offset_base(loads)
+    kernel_mapping(loads)
     per_cpu_areas(root, PER_CPU, (CpuNotes(0, 0, 0), CpuNotes(3, 0, 0)), loads)
 
 

@@ -201,8 +201,19 @@ def test_log_and_report_tell_the_reason(saved: Saved, vm: VM) -> None:
     assert [row["name"] for row in report["modules"]] == [line.split()[0] for line in known]
 
 
-def test_the_log_is_saved_within_seconds_of_the_first_process(saved: Saved) -> None:
-    """Before the dump, which may fail."""
+def test_the_backtrace_leads_to_the_panic(saved: Saved) -> None:
+    """By the registers that the kernel has left in its notes, without a guess."""
+    report = json.loads((saved.folder / "report.json").read_text())
+    (cpu,) = [cpu for cpu in report["cpus"] if cpu["cpu"] == report["panic"]["cpu"]]
+    names = [frame["symbol"] for frame in cpu["backtrace"] if not frame["guess"]]
+    assert {"panic", "sysrq_handle_crash", "ksys_write"} <= set(names)
+    assert names[-1] == "entry_SYSCALL_64_after_hwframe"
+    assert report["armed"]["reserved"]["size"] == 64 << 10
+    assert (report["armed"]["loaded"], report["armed"]["segments"]) == (True, 1)
+
+
+def test_log_and_report_come_before_the_dump(saved: Saved) -> None:
+    """Which may fail."""
     steps = [step.name for step in status(saved).steps]
     assert steps[:5] == ["facts", "target", "log", "report", "dump by makedumpfile"]
 
