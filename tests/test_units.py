@@ -62,16 +62,20 @@ def test_every_option_exists(words: list[str]) -> None:
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known
 
 
-CHANGED = "/run/pykexec/changed"
+CHANGED, EVENT = "/run/pykexec/changed", "/run/pykexec/event"
 
 
-@pytest.mark.parametrize("asks", ["98-pykexec.rules", "zz-pykexec", "pykexec-check.service"])
-def test_one_unit_knows_how_to_arm_anew(asks: str) -> None:
+@pytest.mark.parametrize(
+    ("asks", "file"),
+    [("98-pykexec.rules", EVENT), ("zz-pykexec", CHANGED), ("pykexec-check.service", CHANGED)],
+)
+def test_one_unit_knows_how_to_arm_anew(asks: str, file: str) -> None:
     """The others create a file, which a path unit waits for."""
     text = "\n".join(line for line in (UNITS / asks).read_text().splitlines() if line[:1] != "#")
-    assert f"touch {CHANGED}" in text
+    assert set(re.findall(r"touch (\S+?)[\"';\s]", text)) == {file}
     assert "systemctl" not in text
-    assert settings((UNITS / "pykexec-rearm.path").read_text(), "PathExists") == [CHANGED]
+    waits = settings((UNITS / "pykexec-rearm.path").read_text(), "PathExists")
+    assert waits == [EVENT, CHANGED]
 
 
 def test_variables_are_those_of_the_configuration() -> None:
@@ -109,9 +113,9 @@ def test_saving_has_all_the_time_that_may_be_configured() -> None:
 
 def test_no_shell_reads_the_configuration() -> None:
     """systemd would paste it into the shell command; a doubled $ is for the shell itself."""
-    shells = [line for line in lines() if "sh -c" in line]
-    assert shells
-    assert [line for line in shells if re.search(r"(?<!\$)(\$\$)*\$(?!\$)", line)] == []
+    shells = [text for line in lines() for text in re.findall(r"sh -c '([^']*)'", line)]
+    assert len(shells) == sum("sh -c" in line for line in lines())
+    assert [text for text in shells if re.search(r"(?<!\$)(\$\$)*\$(?!\$)", text)] == []
 
 
 def test_kernel_and_initrd_are_of_one_version() -> None:
@@ -192,28 +196,33 @@ def test_hooks_of_the_initrd_do_nothing_in_other_kernels(name: str) -> None:
 
 FAKES = {
     "sleep": 'echo "$1" >> pauses; [ $(wc -l < pauses) -le 10 ]',
-    "rm": "exit 0",
+    "rm": '/bin/rm -f "$2" "$3"',
     "cat": "echo $ARMED",
     "systemctl": """
         case "$1 $2" in
         is-active*) echo "$STATE";;
         "--quiet is-enabled") [ "$ENABLED" = yes ];;
-        *) echo "$1" >> done; [ $(wc -l < done) -gt "$FAILURES" ];;
+        "restart pykexec-check.service")
+            echo check >> done
+            [ -z "$CHECK" ] || touch changed
+            [ "$CHECK" != broken ];;
+        *) echo "$1" >> done; [ $(grep -vc check done) -gt "$FAILURES" ];;
         esac""",
 }
 """Commands that the unit's program calls; sleep ends it after the tenth pause."""
 
 
-def rearm(folder: Path, state: str, failures: int = 0, enabled: str = "yes", armed: int = 1) -> str:
-    """Its requests to systemctl, each preceded by the pause: "5 reload, 10 reload"."""
+def rearm(folder: Path, state: str, failures: int = 0, check: str = "changed", **more: str) -> str:
+    """Its requests to systemctl, after the pauses: "5 10: check reload". The check finds a change,
+    finds none, or fails."""
     for name, text in FAKES.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
     (line,) = settings((UNITS / "pykexec-rearm.service").read_text(), "ExecStart")
-    script = shlex.split(line)[-1].replace("$$", "$").replace("%%", "%")
-    told = {"STATE": state, "FAILURES": str(failures), "ENABLED": enabled, "ARMED": str(armed)}
-    path = f"{folder}:{os.environ['PATH']}"
-    subprocess.run(["sh", "-c", script], cwd=folder, env={**told, "PATH": path}, check=False)
+    script = shlex.split(line)[-1].replace("$$", "$").replace("/run/pykexec", ".")
+    told = {"STATE": state, "FAILURES": str(failures), "ENABLED": "yes", "ARMED": "1", **more}
+    told |= {"CHECK": check, "PATH": f"{folder}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script], cwd=folder, env=told, check=False)
     done = folder / "done"
     pauses = (folder / "pauses").read_text().split()
     return f"{' '.join(pauses)}: {' '.join(done.read_text().split()) if done.exists() else ''}"
@@ -222,22 +231,53 @@ def rearm(folder: Path, state: str, failures: int = 0, enabled: str = "yes", arm
 @pytest.mark.parametrize(
     ("state", "failures", "expected"),
     [
-        ("active", 0, "5: reload"),
+        ("active", 0, "5: check reload"),
         ("failed", 0, "5: start"),
         ("inactive", 0, "5: "),
         ("failed", 2, "5 10 20: start start start"),
-        ("active", 2, "5 10 20: reload reload reload"),
+        ("active", 2, "5 10 20: check reload reload reload"),
         ("activating", 0, "5 10 20 40 80 160 320 600 600 600 600: "),
     ],
 )
 def test_rearm(tmp_path: Path, state: str, failures: int, expected: str) -> None:
+    (tmp_path / "event").touch()
     assert rearm(tmp_path, state, failures) == expected
+    left = [name for name in ("event", "changed") if (tmp_path / name).exists()]
+    assert left == (["event"] if state == "activating" else [])
+
+
+def test_an_event_that_changed_nothing_arms_nothing(tmp_path: Path) -> None:
+    (tmp_path / "event").touch()
+    assert rearm(tmp_path, "active", check="") == "5: check"
+
+
+def test_a_check_that_fails_arms_anew(tmp_path: Path) -> None:
+    """Nobody knows then."""
+    (tmp_path / "event").touch()
+    assert rearm(tmp_path, "active", check="broken") == "5: check reload"
+
+
+def test_what_is_known_to_have_changed_is_not_checked(tmp_path: Path) -> None:
+    """A new kernel is no fault of the image that is armed."""
+    (tmp_path / "changed").touch()
+    assert rearm(tmp_path, "active", check="") == "5: reload"
 
 
 def test_what_is_disabled_is_not_tried_again(tmp_path: Path) -> None:
-    assert rearm(tmp_path, "failed", enabled="no") == "5: "
+    assert rearm(tmp_path, "failed", ENABLED="no") == "5: "
 
 
 def test_a_reload_that_leaves_nothing_armed_becomes_a_restart(tmp_path: Path) -> None:
     """So that the unit's state is correct; an armed image is not given up for that (above)."""
-    assert rearm(tmp_path, "active", failures=1, armed=0) == "5: reload try-restart"
+    assert rearm(tmp_path, "active", failures=1, ARMED="0") == "5: check reload try-restart"
+
+
+@pytest.mark.parametrize("program", ["true", "false"])
+def test_a_reload_that_fails_asks_to_be_tried_again(tmp_path: Path, program: str) -> None:
+    """The unit stays active."""
+    (line,) = settings((UNITS / "pykexec-crash.service").read_text(), "ExecReload")
+    words = shlex.split(line)
+    assert words[3:6] == ["sh", "pykexec", "load"]
+    script = words[2].replace("$$", "$").replace("/run/pykexec", str(tmp_path))
+    done = subprocess.run(["sh", "-c", script, "sh", program, "load"], check=False)
+    assert (tmp_path / "changed").exists() == (done.returncode != 0) == (program == "false")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.described import described
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
@@ -36,6 +37,8 @@ class BoundPlan:
     headers: bytes
     program_headers: int
     warnings: tuple[str, ...] = ()
+    described: str | None = None
+    """What the headers say of this machine, as `described` gives it."""
 
     @property
     def sealed(self) -> bytes:
@@ -86,7 +89,7 @@ def bind(
             hint="a smaller window",
         )
     count = len(areas) + len(image) + len(loads) + bool(copied)
-    return BoundPlan(plan, backup_map, where, headers, count, warnings)
+    return BoundPlan(plan, backup_map, where, headers, count, warnings, described(machine) or None)
 
 
 def kernel_image(

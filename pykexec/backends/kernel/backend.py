@@ -25,6 +25,7 @@ from pykexec.backends.kernel.modes import ModeChoice, choose_modes, mode_warning
 from pykexec.backends.kernel.record import LoadRecord, RecordFile, unloading
 from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, record_of
 from pykexec.crash.backup_map import BackupMap
+from pykexec.crash.described import described
 from pykexec.errors import DoesNotFit, KexecError, NotSupported
 from pykexec.host.facts import read_machine
 from pykexec.host.interrupts import put_off
@@ -357,6 +358,14 @@ class KernelBackend:
         if record and record.segments:
             check_image(record)
         return record
+
+    def outdated(self, record: LoadRecord) -> str | None:
+        """Why a dump by this image would lack something; None where it would not, or where that is
+        unknown."""
+        now = described(self.machine())
+        if record.described is None or isinstance(now, Unknown) or now == record.described:
+            return None
+        return "memory or processors were added or removed since it was loaded"
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
         """The note as it is now, from /proc/kcore."""

@@ -47,6 +47,8 @@ class LoadRecord:
     """Whether the window lies in movable memory."""
     lent: tuple[PhysRange, ...] = ()
     """The parts of the window that others use until the panic."""
+    described: str | None = None
+    """What its headers say of this machine; None where it is unknown."""
     modules: tuple[str, ...] = ()
     """Releases whose modules are in its initrd, as far as they were read."""
     warnings: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ class RecordDocument:
     settle: int
     movable: bool
     lent: tuple[Pair, ...]
+    described: str | None
     modules: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -93,6 +96,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
         "settle": 0,
         "movable": False,
         "lent": [],
+        "described": None,
         "modules": [],
         "warnings": [],
     }
@@ -114,6 +118,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             settle=value.settle,
             movable=value.movable,
             lent=tuple((span.start, span.end) for span in value.lent),
+            described=value.described,
             modules=value.modules,
             warnings=value.warnings,
         )
@@ -133,6 +138,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
             settle=found.settle,
             movable=found.movable,
             lent=tuple(PhysRange(*span) for span in found.lent),
+            described=found.described,
             modules=found.modules,
             warnings=found.warnings,
         )

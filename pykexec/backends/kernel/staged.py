@@ -51,7 +51,7 @@ class StagedImage:
         regions = tuple(staged_regions(bound, self.unmoved().write))
         sums = tuple((item.addr, item.size, item.sha256.hex()) for item in regions)
         self.compare(self.unmoved(), sums)
-        self.remember(sums=sums)
+        self.remember(sums=sums, described=bound.described)
         return regions
 
     def remember(self, **more: Any) -> None:

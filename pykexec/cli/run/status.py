@@ -114,4 +114,5 @@ def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport 
         acting.check()
     except (StageChanged, NotStaged) as error:
         problem = error.message
+    problem = problem or acting.outdated(record)
     return StagedReport(record, acting.staged.page_count(), problem)

@@ -24,9 +24,10 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options, target_options
 def command(**options: Any) -> int:
     """Show the normal image, the crash image, and what pykexec keeps in memory for them.
 
-    For a crash by normal, verify the addresses and digests of what waits in huge pages, and
-    that the kernel still holds the image that starts it. The exit status is 3 if nothing is
-    loaded or it is unknown, if a verification fails, or if another program has replaced the
-    image. Without privilege, only what the kernel shows to everyone is reported.
+    For a crash by normal, verify the addresses and digests of what waits in huge pages, that the
+    kernel still holds the image that starts it, and that memory and processors are those of the
+    load. The exit status is 3 if nothing is loaded or it is unknown, if a verification fails, or
+    if another program has replaced the image. Without privilege, only what the kernel shows to
+    everyone is reported.
     """
     return run.status.run(**options)

@@ -38,6 +38,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         replace(RECORD, release="6.1.0", modules=("5.10", "6.1.0")),
         replace(RECORD, settle=10),
         replace(RECORD, warnings=("there is no initrd",)),
+        replace(RECORD, described="ab" * 32),
     ):
         records.write(record)
         assert records.read() == record
