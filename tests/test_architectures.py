@@ -35,7 +35,6 @@ ALLOWED = {
     "images/identify.py": "the registry of image types",
     "images/what_is_it.py": "names what a file is, whatever it is for",
     "placement/boot_protocol.py": "the registry of boot protocols",
-    "placement/plan.py": "names in the documents of plans",
     "placement/request.py": "a wish that a user can have",
     "placement/syscall_choice.py": "a wish that a user can have",
     "remedies.py": "a wish that a user can have",

@@ -2,8 +2,8 @@
 which reads the initrd's headers to say whether it can serve the kernel.
 
 `plan_load` decides. What is asked: `request` (with `implied`), `syscall_choice`; what a backend
-supplies for it: `granted`. What comes of it: `plan`, `segment`, checked by `kernel_rules`, and
-`bind` once the backup pages are known.
+supplies for it: `granted`. What comes of it: `plan` (each thing with its `role`), `segment`,
+checked by `kernel_rules`, and `bind` once the backup pages are known.
 
 A capture kernel has a planner for each place to wait in: `crash_load` (reserved memory, see
 `reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge pages of ours,
@@ -15,5 +15,6 @@ see `stage`, and `settle` for how long the stub waits); they share `capture` (wi
 the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is the
 value of x86. A normal load has a planner for each kind of image there: `linux64`, `linux32`,
 `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into memory:
-`boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. Where: `layout`.
+`boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. Where: `layout`; the names of
+these things: `labels`.
 """

@@ -17,8 +17,9 @@ from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
 from pykexec.placement.limits import Limits
-from pykexec.placement.plan import ELFCOREHDR, PURGATORY, Placed, SwitchPlan
+from pykexec.placement.plan import Placed, SwitchPlan
 from pykexec.placement.request import LoadRequest, Mode
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
@@ -45,14 +46,16 @@ def plan_crash_by_normal(
     mode = granted.mode or request.mode or Mode.FLAG
     if mode is Mode.FLAG:
         size = worst_case_headers(machine, ram.size, len(ram))
-        inside = space.take(ELFCOREHDR, size, lowest=limits.headers_min)
+        inside = space.take(Role.ELFCOREHDR, size, lowest=limits.headers_min)
     headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low, limits)
     information = capture_information(image, machine, request, granted.rng_seed, ram | low, headers)
-    purgatory = space.take(PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min)
+    purgatory = space.take(
+        Role.PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min
+    )
     boot = protocol.place(space, image, request, information)
     things = [*protocol.placed(image, request, boot, information)]
     if inside:
-        things.append(Placed(ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
+        things.append(Placed(Role.ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
     seal = headers.end - SEAL_SIZE
     console = stub_console(machine, request.serial_port)
     job = StubJob(

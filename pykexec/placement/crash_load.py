@@ -25,9 +25,10 @@ from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.granted import Granted
-from pykexec.placement.plan import BACKUP, ELFCOREHDR, PURGATORY, CrashPlan, Placed
+from pykexec.placement.plan import CrashPlan, Placed
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.reservation import NothingReserved, reserved_region
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
@@ -47,23 +48,25 @@ def plan_crash(
     region = crash_region(machine, request)
     space = Space(RangeSet((region,)))
     low = RangeSet() if request.hotplug else low_memory(machine)
-    backup = space.take(BACKUP, low.size) if low else None
+    backup = space.take(Role.BACKUP, low.size) if low else None
     exchanged = low_backup(low, backup)
     dump = describe_dump(machine, memory_map, exchanged)
-    headers = space.take(ELFCOREHDR, headers_size(machine, request, dump))
+    headers = space.take(Role.ELFCOREHDR, headers_size(machine, request, dump))
     usable = low_memory(machine) | usable_regions(machine, region)
     copies = [backup] if backup else []
     information = capture_information(
         image, machine, request, granted.rng_seed, usable, headers, copies
     )
     stub_size = protocol.stub_size(MAX_REGIONS, len(low))
-    purgatory = space.take(PURGATORY, stub_size, lowest=protocol.limits.purgatory_min)
+    purgatory = space.take(Role.PURGATORY, stub_size, lowest=protocol.limits.purgatory_min)
     boot = protocol.place(space, image, request, information)
     raw = Built(dump.encode(headers.start))
     placed = [
         *protocol.placed(image, request, boot, information),
-        Placed(ELFCOREHDR, headers, WHY_HEADERS, raw, Source.BUILT, digested=not request.hotplug),
-        *([Placed(BACKUP, backup, WHY_BACKUP)] if backup else []),
+        Placed(
+            Role.ELFCOREHDR, headers, WHY_HEADERS, raw, Source.BUILT, digested=not request.hotplug
+        ),
+        *([Placed(Role.BACKUP, backup, WHY_BACKUP)] if backup else []),
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
     console = stub_console(machine, request.serial_port)

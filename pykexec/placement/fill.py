@@ -9,7 +9,8 @@ from dataclasses import replace
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
 from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import CAPTURE_MEMORY, ELFCOREHDR, LOW, Placed
+from pykexec.placement.plan import Placed
+from pykexec.placement.role import Role
 
 WHY_FILL = "RAM of the capture kernel; memory outside of the segments would be lost from the dump"
 
@@ -29,8 +30,8 @@ def fill(
     taken = RangeSet.of(item.range for item in things)
     pieces = [
         *things,
-        *(Placed(LOW, span, why_low) for span in low - taken),
-        *(Placed(CAPTURE_MEMORY, span, WHY_FILL) for span in window - low - taken),
+        *(Placed(Role.LOW_MEMORY, span, why_low) for span in low - taken),
+        *(Placed(Role.CAPTURE_MEMORY, span, WHY_FILL) for span in window - low - taken),
     ]
     return fold(sorted(pieces, key=lambda item: item.range))
 
@@ -49,7 +50,7 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
         else:
             folded.append(piece)
     if excess > 0:
-        low = sum(item.name == LOW for item in folded)
+        low = sum(item.role is Role.LOW_MEMORY for item in folded)
         raise TooManySegments(
             f"{len(folded)} segments are needed, but kexec_load accepts only {limit}",
             hint="use a window inside one piece of RAM: each gap costs a segment, and "
@@ -63,7 +64,7 @@ def may_fold(before: Placed, gap: Placed) -> bool:
     """The headers' seal lies at the end of their segment, so that one keeps its size."""
     return (
         gap.contents is None
-        and gap.name == CAPTURE_MEMORY
-        and before.name != ELFCOREHDR
+        and gap.role is Role.CAPTURE_MEMORY
+        and before.role is not Role.ELFCOREHDR
         and before.range.end == gap.range.start
     )

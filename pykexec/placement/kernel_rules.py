@@ -13,8 +13,9 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_protocol import BootProtocol, boot_protocol
-from pykexec.placement.plan import KERNEL, PanicPlan, Plan, segment_table
+from pykexec.placement.plan import PanicPlan, Plan, segment_table
 from pykexec.placement.request import ImageKind
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.remedies import Advice, SmallerWindow, Wish, any_of, saying
 
@@ -258,7 +259,7 @@ def above_floor(segments: Numbered, floor: int) -> Check | None:
         return None
     mib = floor >> 20
     for number, item in segments:
-        if item.name == KERNEL and item.mem < floor:
+        if item.role is Role.KERNEL and item.mem < floor:
             return Check(
                 "above-16-mib",
                 False,

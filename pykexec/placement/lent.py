@@ -16,8 +16,9 @@ from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import capture_information
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
-from pykexec.placement.plan import KERNEL, BootPlaces, Placed
+from pykexec.placement.plan import BootPlaces, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, slots_of
 from pykexec.placement.window import WindowRefused, requested_window
@@ -76,12 +77,12 @@ def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ..
 def held_slots(image: KernelImage, window: PhysRange, things: tuple[Placed, ...]) -> frozenset[int]:
     """The slots with loaded bytes, and with the zeros behind an ELF image. A bzImage needs none:
     its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
-    needs_zeros = KERNEL if image.linux.lowest else None
+    needs_zeros = Role.KERNEL if image.linux.lowest else None
     return slots_of(
         window,
         (
             item.range
-            if item.name == needs_zeros
+            if item.role is needs_zeros
             else PhysRange.sized(item.range.start, item.contents.size)
             for item in things
             if item.contents and item.contents.size

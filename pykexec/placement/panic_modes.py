@@ -29,9 +29,10 @@ from pykexec.placement.fill import fill
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory, lending_warnings
 from pykexec.placement.lent import assumed_movable, shared_low_end, snug, with_slots
-from pykexec.placement.plan import ELFCOREHDR, PURGATORY, PanicPlan, Placed
+from pykexec.placement.plan import PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.reservation import boot_with, reserved_region
+from pykexec.placement.role import Role
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.settle import settle
 from pykexec.placement.space import Space
@@ -127,8 +128,8 @@ def plan_panic(
         memory_map=memory_map,
         placed=(
             *fill(things, ram, low, protocol.limits.why_low),
-            Placed(ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
-            Placed(PURGATORY, stub, WHY_STUB, None, Source.BUILT),
+            Placed(Role.ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
+            Placed(Role.PURGATORY, stub, WHY_STUB, None, Source.BUILT),
         ),
         entry=stub.start,
         boot=boot,
@@ -262,7 +263,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
     """The one segment of a panic mode: the stub, which has the digest of all that is staged, as
     `staged_regions` made it."""
     plan = bound.plan
-    stub = plan.named(PURGATORY)
+    stub = plan.first(Role.PURGATORY)
     if stub is None or not isinstance(plan, PanicPlan):
         raise NotSupported("only the image of a panic mode waits in a stage")
     job = StubJob(
@@ -278,7 +279,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
         keep=tuple(machine.crash_kernel or ()),
     )
     contents = Built(boot_protocol(machine).encode_stub(job, stub.range.start))
-    placed = Placed(PURGATORY, stub.range, stub.why, contents, Source.BUILT)
+    placed = Placed(Role.PURGATORY, stub.range, stub.why, contents, Source.BUILT)
     return SegmentTable((placed.segment,), stub.range.start, plan.flags)
 
 

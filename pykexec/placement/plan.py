@@ -14,6 +14,7 @@ from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.console import SILENT, StubConsole
 from pykexec.placement.estimate import Estimate
 from pykexec.placement.request import LoadRequest, Mode
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Segment, SegmentTable, Source
 from pykexec.placement.settle import Settle
 from pykexec.placement.stage import StageFrames
@@ -38,18 +39,31 @@ NOT_CHECKED = InitrdVerdict()
 class Placed:
     """One thing at its place; `range` is whole pages."""
 
-    name: str
+    role: Role
     range: PhysRange
     why: str
     contents: Contents | None = None
     source: Source = Source.MEMORY_ONLY
     digested: bool = True
     """Whether the stub checks the bytes; not when the kernel may rewrite them."""
+    label: str = ""
+    """Where the role's own is not precise enough."""
+
+    @property
+    def name(self) -> str:
+        """Its label in messages and documents."""
+        return self.label or self.role.value
 
     @property
     def segment(self) -> Segment:
         return Segment(
-            self.name, self.range.start, self.range.size, self.why, self.contents, self.source
+            self.name,
+            self.range.start,
+            self.range.size,
+            self.why,
+            self.contents,
+            self.source,
+            self.role,
         )
 
 
@@ -87,7 +101,12 @@ class PlacementPlan:
     def __iter__(self) -> Iterator[Placed]:
         return iter(self.placed)
 
+    def first(self, role: Role) -> Placed | None:
+        """The first with this role."""
+        return next((item for item in self.placed if item.role is role), None)
+
     def named(self, name: str) -> Placed | None:
+        """The first with this label."""
         return next((item for item in self.placed if item.name == name), None)
 
 
@@ -135,21 +154,6 @@ Plan = NormalPlan | CrashPlan | ByNormalPlan
 """The decision, by kind of load."""
 
 
-PURGATORY = "purgatory"
-BOOT_PARAMS = "boot_params, command line"
-KERNEL = "kernel"
-KERNEL_32 = "32-bit kernel"
-SETUP_CODE = "real-mode setup code, command line"
-BOOT_NOTES = "ELF boot notes, command line"
-MULTIBOOT_INFO = "multiboot information"
-MODULE = "module"
-INITRD = "initrd"
-ELFCOREHDR = "ELF core headers"
-BACKUP = "backup of memory below 1 MiB"
-CAPTURE_MEMORY = "memory of the capture kernel"
-LOW = "memory below 1 MiB"
-
-
 def mode_of(plan: Plan) -> Mode | None:
     """How the pages of a crash by normal are moved; None for any other load."""
     return plan.mode if isinstance(plan, ByNormalPlan) else None
@@ -158,5 +162,5 @@ def mode_of(plan: Plan) -> Mode | None:
 def segment_table(plan: Plan) -> SegmentTable:
     """The plan as kexec_load(2) takes it, in address order; what is staged is not given to it."""
     staged = isinstance(plan, PanicPlan)
-    given = (item for item in plan if not staged or item.name == PURGATORY)
+    given = (item for item in plan if not staged or item.role is Role.PURGATORY)
     return SegmentTable(tuple(item.segment for item in given), plan.entry, plan.flags)

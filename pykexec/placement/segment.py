@@ -8,6 +8,7 @@ from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Contents
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.role import Role
 
 NO_FLAGS = KexecFlag(0)
 
@@ -30,6 +31,8 @@ class Segment:
     why: str
     buf: Contents | None = None
     source: Source = Source.MEMORY_ONLY
+    role: Role | None = None
+    """None in a table that comes from no plan."""
 
     @property
     def bufsz(self) -> int:

@@ -9,8 +9,9 @@ from typing import TypeVar
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Built
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.plan import PURGATORY, Placed
+from pykexec.placement.plan import Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.purgatory import Exchange, Region
 
@@ -71,7 +72,7 @@ def with_purgatory(
     things = tuple(placed)
     checking = replace(job, regions=regions(things)) if job.checks else job
     made = Placed(
-        PURGATORY,
+        Role.PURGATORY,
         at,
         f"{why}; the entry: verifies the digests, then starts the {starts}",
         Built(encode(checking, at.start)),

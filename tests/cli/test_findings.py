@@ -19,7 +19,6 @@ from pykexec.host.facts import read_machine
 from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify
 from pykexec.machine import NoteArea
-from pykexec.placement.plan import BOOT_PARAMS
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import LoadRequest
 from tests.builders import (
@@ -35,6 +34,7 @@ from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
 from tests.dump.test_vmcore_check import A, B, C, make_core
 from tests.images.fixtures import FIXTURES
+from tests.placement.names import BOOT_PARAMS
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from pykexec.images.x86.packed_vmlinux import NoVmlinux
 from pykexec.images.x86.zero_page import ZeroPage
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement import plan as names
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import LoadRequest
 from tests.builders import (
@@ -37,6 +36,7 @@ from tests.builders import (
     write,
 )
 from tests.images.fixtures import FIXTURES
+from tests.placement import names
 
 
 def a_zero_page(folder: Path) -> bytes:

@@ -15,10 +15,10 @@ from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.images.contents import Contents, joined_initrd
 from pykexec.memory.map import MemoryMap
-from pykexec.placement import plan as names
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import Segment
 from tests.builders import GIB, MIB, ram, reserved, write
+from tests.placement import names
 from tests.vm.supplies import Program
 
 from .kexec_tools import OracleLoad, OracleSegment, kexec_load, machine_tree

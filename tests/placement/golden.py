@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pykexec.images.contents import contents_bytes
-from pykexec.placement.plan import PURGATORY, PlacementPlan
+from pykexec.placement.plan import PlacementPlan
 from pykexec.purgatory import StubParams, parse_params
+from tests.placement.names import PURGATORY
 
 
 def described(plan: PlacementPlan) -> str:

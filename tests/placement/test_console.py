@@ -12,10 +12,10 @@ from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.console import stub_console
-from pykexec.placement.plan import PURGATORY
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.purgatory import parse_params
 from tests.builders import make_bzimage, make_machine, write
+from tests.placement.names import PURGATORY
 
 TTY_S1 = SerialConsole("ttyS1", 0x2F8, False, 9600, 0, "console=ttyS1,9600")
 IN_MEMORY = replace(TTY_S1, address=0xFE032000, in_memory=True)

@@ -19,7 +19,6 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import CrashPlan
 from pykexec.placement.plan_load import plan_load
@@ -27,6 +26,7 @@ from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.reservation import NothingReserved, RegionInTheWay
 from pykexec.purgatory import Exchange, parse_params, parse_tables
 from tests.builders import GIB, make_bzimage, make_machine, reserved, write
+from tests.placement import names
 from tests.placement.x86.test_linux64 import ORACLE_MAP
 
 REGION = PhysRange.from_inclusive(0x6F000000, 0x7EFFFFFF)

@@ -9,12 +9,12 @@ import pytest
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.placement import plan as names
 from pykexec.placement.implied import with_implied
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import LoadRequest
 from tests.builders import make_bzimage, make_machine, make_uki, write
+from tests.placement import names
 
 MACHINE = make_machine(cmdline="quiet")
 

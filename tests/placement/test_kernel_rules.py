@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pykexec.arch import X86_64
 from pykexec.machine import Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import RuleBroken, check_table, refuse_broken
-from pykexec.placement.plan import KERNEL
 from pykexec.placement.request import ImageKind
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.placement.x86.protocol import X86Protocol
 from tests.builders import GIB, MIB, pc_map, segment
@@ -111,7 +113,7 @@ def test_the_rules_stand_in_the_kernels_order() -> None:
         ),
         (
             "above-16-mib",
-            [S(KERNEL, 0x200000, 0x400000)],
+            [replace(S("kernel", 0x200000, 0x400000), role=Role.KERNEL)],
             "segment 0 (kernel) at 0x200000 would move itself up to 16 MiB",
         ),
     ],

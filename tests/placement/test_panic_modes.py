@@ -20,7 +20,6 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Iommus, Machine, Modules, Sysctls, Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import plan as names
 from pykexec.placement.bind import BoundPlan, HeadersTooLong, bind
 from pykexec.placement.granted import Granted
 from pykexec.placement.kernel_rules import check_plan
@@ -40,6 +39,7 @@ from pykexec.placement.window import WindowRefused
 from pykexec.placement.x86.layout import limits_of
 from pykexec.purgatory import SEAL_SIZE, Exchange, StubParams, parse_params, parse_tables
 from tests.builders import KIB, MIB, make_bzimage, make_machine, pc_map, write
+from tests.placement import names
 
 HUGE = 2 * MIB
 REGION = PhysRange.sized(0x38000000, 64 * KIB)

@@ -12,20 +12,22 @@ from pykexec.images.contents import Built
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.fill import fill
-from pykexec.placement.plan import BOOT_PARAMS, ELFCOREHDR, KERNEL, PURGATORY, Placed
+from pykexec.placement.plan import Placed
+from pykexec.placement.role import Role
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.x86.layout import limits_of
 from tests.builders import MIB, ram, reserved
+from tests.placement.names import BOOT_PARAMS
 
 WINDOW = PhysRange.from_inclusive(0x100000, 0xFFFFFF)
 BIOS_2007 = MemoryMap.of(
     [*reserved((0, 0x1000), (0x9FC00, 0xA0000)), *ram((0x1000, 0x9FC00), (MIB, 512 * MIB))]
 )
 BUFFERS = (
-    (PURGATORY, 0x7120, 0xFF1000, 0x9000),
-    (ELFCOREHDR, 0x400, 0xFFB000, 0x4000),
-    (BOOT_PARAMS, 0x289B, 0x100000, 0x3000),
-    (KERNEL, 0xB7C00, 0x200000, 0xB8000),
+    (Role.PURGATORY, 0x7120, 0xFF1000, 0x9000),
+    (Role.ELFCOREHDR, 0x400, 0xFFB000, 0x4000),
+    (Role.BOOT_INFORMATION, 0x289B, 0x100000, 0x3000),
+    (Role.KERNEL, 0xB7C00, 0x200000, 0xB8000),
 )
 ROWS = """\
 0 NULL 0 0x1000 0x9e000
@@ -42,8 +44,15 @@ ROWS = """\
 
 def seed_table() -> SegmentTable:
     placed = [
-        Placed(name, PhysRange.sized(mem, memsz), "the seed", Built(bytes(bufsz)), Source.BUILT)
-        for name, bufsz, mem, memsz in BUFFERS
+        Placed(
+            role,
+            PhysRange.sized(mem, memsz),
+            "the seed",
+            Built(bytes(bufsz)),
+            Source.BUILT,
+            label=BOOT_PARAMS if role is Role.BOOT_INFORMATION else "",
+        )
+        for role, bufsz, mem, memsz in BUFFERS
     ]
     limits = limits_of(X86_64)
     whole = fill(

@@ -12,12 +12,12 @@ from pykexec.cli.report.waiting import staged
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import (
-    ELFCOREHDR,
     ByNormalPlan,
     CapturePlan,
     PanicPlan,
     mode_of,
 )
+from pykexec.placement.role import Role
 from pykexec.placement.segment import SegmentTable
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def cost(plan: ByNormalPlan) -> str:
     if isinstance(plan, PanicPlan):
         pages = plan.stage.ours.size // HUGE_PAGE_SIZE
         return f"{size(plan.stage.ours.size)} in {many(pages, 'huge page')}"
-    pages = sum(item.range.size for item in plan if item.name != ELFCOREHDR)
+    pages = sum(item.range.size for item in plan if item.role is not Role.ELFCOREHDR)
     return f"{size(pages + plan.headers.size)}, and the kernel's page lists"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.placement.plan import PURGATORY
+from pykexec.placement.role import Role
 
 if TYPE_CHECKING:
     from pykexec.placement.plan import Placed, Plan
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 def staged(plan: Plan) -> list[Placed]:
     """Everything but the stub, by address."""
-    return sorted((i for i in plan if i.name != PURGATORY), key=lambda item: item.range)
+    return sorted((i for i in plan if i.role is not Role.PURGATORY), key=lambda item: item.range)

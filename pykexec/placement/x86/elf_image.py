@@ -16,11 +16,12 @@ from pykexec.images.kernel_image import ElfBoot, KernelImage
 from pykexec.machine import Machine
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import MIB, PhysRange, align_down, align_up
-from pykexec.placement.plan import BOOT_NOTES, NormalPlan, Placed
+from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
-from pykexec.placement.x86 import layout
+from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Omit, Wish
@@ -47,9 +48,12 @@ def plan_elf(
     parts = load.take_parts(boot.parts, moved)
     purgatory = load.take_purgatory(MAX_PARTS + 1, below=below, from_top=False)
     notes = Built(boot_notes(load.line.encoded))
-    notes_at = load.space.take(BOOT_NOTES, notes.size, below=below, from_top=False)
+    notes_at = load.space.take(labels.BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
-    placed = Placed(BOOT_NOTES, notes_at, f"{WHY_LOW}; {register} here", notes, Source.BUILT)
+    why = f"{WHY_LOW}; {register} here"
+    placed = Placed(
+        Role.BOOT_INFORMATION, notes_at, why, notes, Source.BUILT, label=labels.BOOT_NOTES
+    )
     job = X86StubJob(0, boot.entry + moved, rdi=notes_at.start, entry_32=boot.bits == 32)
     plan = load.plan((*parts, placed), purgatory, job, WHY_LOW, map_given=False)
     return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan

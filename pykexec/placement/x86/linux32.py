@@ -12,12 +12,13 @@ from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
 from pykexec.machine import Machine
 from pykexec.memory.ranges import MIB, PhysRange
 from pykexec.placement.granted import Granted
-from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL_32, NormalPlan, Placed
+from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS
-from pykexec.placement.x86 import layout
+from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
@@ -40,16 +41,17 @@ def plan_linux_i386(
     params = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
     below = purgatory_end(boot)
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
-    params_at = take_low(load.space, BOOT_PARAMS, params.size)
+    params_at = take_low(load.space, labels.BOOT_PARAMS, params.size)
     kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
     initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
     low = Placed(
-        BOOT_PARAMS,
+        Role.BOOT_INFORMATION,
         params_at,
         "at the lowest free address, below 640 KiB; ESI points here",
         Built(params.encode(params_at.start, initrd, size)),
         Source.BUILT,
+        label=labels.BOOT_PARAMS,
     )
     placed = (low, kernel, *rest)
     job = X86StubJob(params_at.start, kernel.range.start + boot.entry_offset, entry_32=True)
@@ -73,13 +75,15 @@ def kernel_and_initrd(
 ) -> tuple[Placed, ...]:
     """Both at their places, the initrd where there is one. Raises DoesNotFit."""
     kernel = kernel_place(space, boot)
-    placed = Placed(KERNEL_32, kernel, why_kernel(boot), image.payload, Source.FILE)
+    placed = Placed(
+        Role.PART, kernel, why_kernel(boot), image.payload, Source.FILE, label=labels.KERNEL_32
+    )
     if request.initrd is None:
         return (placed,)
     end = boot.initrd_addr_max + 1
-    initrd = space.take(INITRD, request.initrd.size, lowest=MIB, below=end)
+    initrd = space.take(Role.INITRD, request.initrd.size, lowest=MIB, below=end)
     why = f"at the highest free address below {end:#x} (initrd_addr_max)"
-    return placed, Placed(INITRD, initrd, why, request.initrd, Source.FILE)
+    return placed, Placed(Role.INITRD, initrd, why, request.initrd, Source.FILE)
 
 
 def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
@@ -88,21 +92,22 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:
             raise DoesNotFit(
-                f"the {KERNEL_32} must lie at {boot.load_addr:#x} or above, and end below {end:#x}",
+                f"the {labels.KERNEL_32} must lie at {boot.load_addr:#x} or above, and end below "
+                f"{end:#x}",
                 hint=any_of(
                     "the header is damaged: copy the image again",
                     Use(Wish.TYPE, "bzImage64", " if it has a 64-bit entry"),
                 ),
             )
         return space.take(
-            KERNEL_32,
+            labels.KERNEL_32,
             boot.memory,
             align=boot.kernel_alignment,
             lowest=boot.load_addr,
             below=end,
             from_top=False,
         )
-    return space.take_at(KERNEL_32, PhysRange.sized(boot.load_addr, boot.memory))
+    return space.take_at(labels.KERNEL_32, PhysRange.sized(boot.load_addr, boot.memory))
 
 
 def why_kernel(boot: Linux32Boot) -> str:

@@ -16,13 +16,14 @@ from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.granted import Granted
-from pykexec.placement.plan import BOOT_PARAMS, INITRD, KERNEL, BootPlaces, NormalPlan, Placed
+from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS
 from pykexec.placement.window import WindowRefused
-from pykexec.placement.x86 import layout
+from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.efi import efi_handover
 from pykexec.placement.x86.normal_load import NormalLoad
@@ -52,16 +53,16 @@ def place_boot(
 ) -> BootPlaces:
     """Top down: boot_params, kernel, initrd."""
     boot = image.linux
-    params = space.take(BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
+    params = space.take(labels.BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
-        KERNEL,
+        Role.KERNEL,
         boot.init_size,
         align=boot.kernel_alignment,
         lowest=max(layout.KERNEL_MIN, boot.pref_address),
         from_top=not boot.lowest,
     )
     initrd = (
-        space.take(INITRD, request.initrd.size, lowest=layout.INITRD_MIN)
+        space.take(Role.INITRD, request.initrd.size, lowest=layout.INITRD_MIN)
         if request.initrd
         else None
     )
@@ -76,12 +77,19 @@ def placed_boot(
     encoded = params.encode(boot.information.start, boot.initrd, initrd.size if initrd else 0)
     why = "at the highest free address; RSI points here"
     placed = [
-        Placed(BOOT_PARAMS, boot.information, why, Built(encoded), Source.BUILT),
-        Placed(KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
+        Placed(
+            Role.BOOT_INFORMATION,
+            boot.information,
+            why,
+            Built(encoded),
+            Source.BUILT,
+            label=labels.BOOT_PARAMS,
+        ),
+        Placed(Role.KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
         why = "at the highest free address, at or above 16 MiB"
-        placed.append(Placed(INITRD, boot.initrd, why, initrd, Source.FILE))
+        placed.append(Placed(Role.INITRD, boot.initrd, why, initrd, Source.FILE))
     return tuple(placed)
 
 

@@ -19,11 +19,12 @@ from pykexec.images.x86.multiboot_requests import name_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.plan import MODULE, MULTIBOOT_INFO, NormalPlan, Placed
+from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
-from pykexec.placement.x86 import layout
+from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import X86StubJob
@@ -45,11 +46,11 @@ def plan_multiboot(
     purgatory = load.take_purgatory(count, below=below, from_top=False)
     modules = []
     for number, module in enumerate(request.modules):
-        name = f"{MODULE} {number}"
+        name = f"{Role.MODULE} {number}"
         span = load.space.take(name, max(module.contents.size, 1), below=below, from_top=False)
         modules.append(LoadedModule(span.start, span.start + module.contents.size, module.line))
         why = f"{WHY_LOW} below 4 GiB, at the start of a page"
-        placed.append(Placed(name, span, why, module.contents, Source.FILE))
+        placed.append(Placed(Role.MODULE, span, why, module.contents, Source.FILE, label=name))
     screen, warnings = framebuffer(boot, machine)
     rsdp = machine.firmware.acpi_rsdp_table
     refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
@@ -63,9 +64,10 @@ def plan_multiboot(
         rsdp=None if isinstance(rsdp, Unknown) else rsdp,
     )
     encode = information.version_1 if boot.version == 1 else information.version_2
-    info = load.space.take(MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
+    info = load.space.take(labels.MULTIBOOT_INFO, len(encode(0)), below=below, from_top=False)
     why, raw = f"{WHY_LOW}; EBX points here", Built(encode(info.start))
-    placed.append(Placed(MULTIBOOT_INFO, info, why, raw, Source.BUILT))
+    label = labels.MULTIBOOT_INFO
+    placed.append(Placed(Role.BOOT_INFORMATION, info, why, raw, Source.BUILT, label=label))
     magic = MULTIBOOT_BOOTLOADER_MAGIC if boot.version == 1 else MULTIBOOT2_BOOTLOADER_MAGIC
     map_given = boot.memory_info or boot.version == 2
     job = X86StubJob(0, boot.entry + moved, rax=magic, rbx=info.start, entry_32=True)

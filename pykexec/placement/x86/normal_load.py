@@ -17,8 +17,9 @@ from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.console import stub_console
-from pykexec.placement.plan import PURGATORY, NormalPlan, Placed
+from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import entry_of, with_purgatory
@@ -86,7 +87,7 @@ class NormalLoad:
     ) -> PhysRange:
         """Room for a stub that checks so many regions. Raises NoHole, NotSupported."""
         size = stub_memsz(n_regions, from_32=self.from_32)
-        return self.space.take(PURGATORY, size, lowest=lowest, below=below, from_top=from_top)
+        return self.space.take(Role.PURGATORY, size, lowest=lowest, below=below, from_top=from_top)
 
     def take_parts(self, parts: Iterable[LoadPart], moved: int = 0) -> tuple[Placed, ...]:
         """Each part at its own address (plus `moved`). Parts that share a page are one segment.
@@ -102,7 +103,7 @@ class NormalLoad:
             name = f"{self.image.type} part {number}" if number else f"{self.image.type} image"
             span = self.space.take_at(name, PhysRange.sized(piece.addr, piece.memsz))
             source = Source.FILE if piece.contents else Source.MEMORY_ONLY
-            placed.append(Placed(name, span, why, piece.contents, source))
+            placed.append(Placed(Role.PART, span, why, piece.contents, source, label=name))
         if len(placed) > MAX_PARTS:
             raise DoesNotFit(
                 f"{self.image.path} has {len(placed)} parts, but kexec_load accepts only "

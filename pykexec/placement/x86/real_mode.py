@@ -24,11 +24,12 @@ from pykexec.images.kernel_image import KernelImage, Linux32Boot
 from pykexec.machine import Efi, Machine
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.cmdline import CommandLine
-from pykexec.placement.plan import SETUP_CODE, NormalPlan, Placed
+from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import ImageKind, LoadRequest
+from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.stub_job import MAX_REGIONS
-from pykexec.placement.x86 import layout
+from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.linux32 import kernel_and_initrd, purgatory_end, take_low
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
@@ -105,17 +106,18 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
     segment = SetupSegment(setup, load.line)
     below = purgatory_end(boot)
     purgatory = load.take_purgatory(MAX_REGIONS, lowest=layout.PURGATORY_MIN, below=below)
-    setup_at = take_low(load.space, SETUP_CODE, segment.size)
+    setup_at = take_low(load.space, labels.SETUP_CODE, segment.size)
     kernel, *rest = kernel_and_initrd(image, boot, request, load.space)
     entry = kernel.range.start + (boot.entry_offset or 0)
     initrd = rest[0].range if rest else None
     size = request.initrd.size if request.initrd else 0
     low = Placed(
-        SETUP_CODE,
+        Role.BOOT_INFORMATION,
         setup_at,
         "at the lowest free address, below 640 KiB; the code at its end enters real mode",
         Built(segment.encode(setup_at.start, entry, initrd, size)),
         Source.BUILT,
+        label=labels.SETUP_CODE,
     )
     return load.plan(
         (low, kernel, *rest),

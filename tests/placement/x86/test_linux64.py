@@ -16,16 +16,17 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import plan as names
 from pykexec.placement.fill import TooManySegments, fold
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import Placed, SwitchPlan, segment_table
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.placement.role import Role
 from pykexec.placement.window import WindowRefused
 from pykexec.placement.x86.linux64 import check_window
 from pykexec.purgatory import parse_params, parse_tables
 from tests.builders import GIB, MIB, make_bzimage, make_machine, pc_map, ram, reserved, write
+from tests.placement import names
 
 CRASH = ImageKind.CRASH_BY_NORMAL
 P = 0x1000
@@ -192,22 +193,22 @@ def test_gaps_are_folded_to_sixteen_segments(kernel: KernelImage) -> None:
     assert covered.within(PhysRange(0x20000000, 0x28000000)) == window
 
 
-def piece(name: str, start: int, end: int) -> Placed:
-    return Placed(name, PhysRange(start, end), "the test says so")
+def piece(role: Role, start: int, end: int) -> Placed:
+    return Placed(role, PhysRange(start, end), "the test says so")
 
 
 def test_as_many_pieces_as_fit_stay_as_they_are() -> None:
-    pieces = [piece("kernel", 0, P), piece(names.CAPTURE_MEMORY, P, 2 * P)]
+    pieces = [piece(Role.KERNEL, 0, P), piece(Role.CAPTURE_MEMORY, P, 2 * P)]
     assert fold(pieces, 2) == tuple(pieces)
-    assert fold(pieces, 1) == (piece("kernel", 0, 2 * P),)
+    assert fold(pieces, 1) == (piece(Role.KERNEL, 0, 2 * P),)
 
 
 def test_the_segment_of_the_headers_takes_no_gap_in() -> None:
     """Its seal is found from its end."""
-    headers, gap = piece(names.ELFCOREHDR, 0, P), piece(names.CAPTURE_MEMORY, P, 2 * P)
-    stub, last = piece(names.PURGATORY, 2 * P, 3 * P), piece(names.CAPTURE_MEMORY, 3 * P, 4 * P)
+    headers, gap = piece(Role.ELFCOREHDR, 0, P), piece(Role.CAPTURE_MEMORY, P, 2 * P)
+    stub, last = piece(Role.PURGATORY, 2 * P, 3 * P), piece(Role.CAPTURE_MEMORY, 3 * P, 4 * P)
     assert fold([headers, gap, stub, last], 3) == (
-        headers, gap, piece(names.PURGATORY, 2 * P, 4 * P)
+        headers, gap, piece(Role.PURGATORY, 2 * P, 4 * P)
     )  # fmt: skip
     with pytest.raises(TooManySegments):
         fold([headers, gap], 1)

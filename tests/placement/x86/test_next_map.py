@@ -13,7 +13,6 @@ from pykexec.images.identify import identify
 from pykexec.machine import Machine, PcFirmware, Unknown
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import plan as names
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
@@ -31,6 +30,7 @@ from tests.builders import (
     reserved,
     write,
 )
+from tests.placement import names
 
 FIRMWARE = MemoryMap.of(
     [

@@ -20,7 +20,6 @@ from pykexec.images.kernel_image import KernelImage, UnservedImage
 from pykexec.machine import PcFirmware, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan, refuse_broken
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
@@ -42,6 +41,7 @@ from tests.builders import (
     write,
 )
 from tests.conftest import Golden
+from tests.placement import names
 from tests.placement.golden import described, stub_params
 
 ORACLE_MAP = MemoryMap.of(

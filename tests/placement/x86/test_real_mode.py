@@ -13,7 +13,6 @@ from pykexec.errors import DoesNotFit, KexecError, NotSupported, UsageError
 from pykexec.images.contents import Built
 from pykexec.machine import Efi, Machine, PcFirmware
 from pykexec.memory.map import MemoryMap
-from pykexec.placement import plan as names
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
@@ -21,6 +20,7 @@ from pykexec.placement.syscall_choice import Syscall, choose_syscall
 from pykexec.purgatory import real_mode_code
 from tests.builders import GIB, MIB, make_bzimage, make_machine, make_vmlinux, ram
 from tests.conftest import Golden
+from tests.placement import names
 from tests.placement.golden import described, stub_params
 from tests.placement.x86.test_normal_load import INITRD, MACHINE, at, bytes_of, image_of
 

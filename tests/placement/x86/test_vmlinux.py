@@ -12,13 +12,13 @@ from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement import plan as names
 from pykexec.placement.kernel_rules import check_plan, refuse_broken
 from pykexec.placement.plan import PlacementPlan
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.purgatory import parse_params
 from tests.builders import GIB, MIB, make_machine, make_vmlinux, pc_map, write
+from tests.placement import names
 
 REGION = PhysRange(256 * MIB, 512 * MIB)
 

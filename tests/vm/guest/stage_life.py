@@ -19,9 +19,9 @@ from pykexec.errors import KexecError
 from pykexec.flows.load import load
 from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.plan import PURGATORY
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.placement.role import Role
 from pykexec.placement.x86.reservation import reservation_need
 
 from .pattern import PAGE, physical
@@ -88,7 +88,7 @@ def need_of(backend: KernelBackend) -> int:
 
     machine: Machine = backend.machine()
     plan = plan_load(identify(KERNEL), machine, request(Mode.STUB_SWAP))
-    stub = plan.named(PURGATORY)
+    stub = plan.first(Role.PURGATORY)
     assert stub is not None
     return reservation_need(plan.memory_map, machine.cpu_flags, stub.range.size).size
 
