@@ -7,16 +7,18 @@ real or captured machine, the simulated kernel its own.
 from __future__ import annotations
 
 from dataclasses import field, replace
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pykexec.arch import Arch, arch_named
 from pykexec.errors import NotSupported
 from pykexec.frozen import dataclass
 from pykexec.memory.assumed import assumed_map
-from pykexec.memory.blocks import MemoryBlocks
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.remedies import Advice, Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.memory.blocks import MemoryBlocks
+    from pykexec.memory.map import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,12 @@ from errno import (
     EPERM,
     errorcode,
 )
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported
-from pykexec.remedies import Advice
+
+if TYPE_CHECKING:
+    from pykexec.remedies import Advice
 
 NOT_PERMITTED = frozenset(
     {EPERM, EACCES, EKEYREJECTED, EKEYEXPIRED, EKEYREVOKED, ENOKEY, ENOPKG, EBADMSG, ENODATA}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import CheckFailed
 from pykexec.frozen import dataclass
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
-from pykexec.placement.bind import BoundPlan
-from pykexec.placement.granted import Granted
-from pykexec.placement.plan import Plan
-from pykexec.placement.request import LoadRequest
-from pykexec.placement.segment import SegmentTable
-from pykexec.purgatory import Region
+
+if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.plan import Plan
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.segment import SegmentTable
+    from pykexec.purgatory import Region
 
 
 class NothingLoaded(CheckFailed):

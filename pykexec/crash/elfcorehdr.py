@@ -8,6 +8,7 @@ described. See kernel-contract 7.2.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import (
     EHDR,
@@ -22,11 +23,13 @@ from pykexec.abi.elf import (
     PT_NOTE,
 )
 from pykexec.arch import X86_64, Arch
-from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
 from pykexec.machine import KernelMapping, NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
 
 MAX_PROGRAM_HEADERS = 0xFFFF
 """e_phnum has 16 bits, and vmcore.c does not support PN_XNUM."""

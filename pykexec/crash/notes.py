@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import ELF_PRSTATUS_SIZE, NHDR, NT_PRSTATUS
-from pykexec.crash.backup_map import BackupMap
 from pykexec.frozen import dataclass
 from pykexec.machine import NoteArea
 from pykexec.memory.ranges import PhysRange, align_up
+
+if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
 
 CORE = b"CORE"
 VMCOREINFO = b"VMCOREINFO"

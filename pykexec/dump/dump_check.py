@@ -4,17 +4,20 @@ known: the file does not record which missing pages were filtered on purpose and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.dump.flattened import Flattened
 from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
-from pykexec.dump.reader import Dump
 from pykexec.dump.registers import cpu_registers
 from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected, lent
-from pykexec.dump.vmcoreinfo import VmcoreInfo
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
+
+if TYPE_CHECKING:
+    from pykexec.dump.reader import Dump
+    from pykexec.dump.vmcoreinfo import VmcoreInfo
 
 SAMPLES = 1024
 """Number of pages to unpack as a sample: all of them would take minutes."""

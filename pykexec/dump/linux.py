@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.dump.faults import DamagedDump, NotInDump
-from pykexec.dump.paging import KernelMemory
-from pykexec.dump.reader import Dump
 from pykexec.dump.symbols import Symbols, read_symbols
 from pykexec.dump.types import Member, Types, read_types
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.reader import Dump
 
 CPUS_MAX = 8192
 BITS = (1 << 64) - 1

@@ -4,9 +4,12 @@ added to them are left out."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pykexec.dump.linux import Linux
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.linux import Linux
 
 PAGE = 4096
 ZONE, NODE = "vm_zone_stat", "vm_node_stat"

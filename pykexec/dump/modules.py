@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump
-from pykexec.dump.linux import Linux
 from pykexec.dump.symbols import Place
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.linux import Linux
 
 MODULES_MAX = 1 << 14
 SYMBOLS_MAX = 1 << 17

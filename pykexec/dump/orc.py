@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import UnknownKernel
-from pykexec.dump.linux import Linux
-from pykexec.dump.modules import Module
+
+if TYPE_CHECKING:
+    from pykexec.dump.linux import Linux
+    from pykexec.dump.modules import Module
 
 ENTRY_SIZE, IP_SIZE = 6, 4
 ENTRIES_MAX = 1 << 22

@@ -6,9 +6,12 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pykexec.dump.log_record import Record
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.log_record import Record
 
 LAST_LINES = 60
 PANIC = re.compile(rb"Kernel panic - not syncing: (.*)")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pykexec.dump.reader import Dump
+if TYPE_CHECKING:
+    from pykexec.dump.reader import Dump
 
 NT_PRSTATUS = 1
 PID_OFFSET, REGS_OFFSET = 32, 112

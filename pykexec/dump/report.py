@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.dump.faults import OutOfTime, UnknownKernel
 from pykexec.dump.linux import Linux
 from pykexec.dump.log import records
 from pykexec.dump.memory import Memory, read_memory
 from pykexec.dump.modules import Module, modules
-from pykexec.dump.paging import KernelMemory
 from pykexec.dump.panic import LogEnd, read_end
 from pykexec.dump.reader import Dump, uts_name
 from pykexec.dump.registers import Registers, cpu_registers
@@ -33,6 +32,9 @@ from pykexec.dump.tasks import (
     threads_of,
 )
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.paging import KernelMemory
 
 SECTION_READS, ALL_READS = 400_000, 1_000_000
 """At some microseconds each, a report on any dump takes five seconds at most. A machine with 10,000

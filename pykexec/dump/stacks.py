@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pykexec.dump.linux import BITS, Linux
 from pykexec.dump.modules import Module, modules, place_in
 from pykexec.dump.orc import Base, Kind, Orc, Rule
 from pykexec.dump.registers import IRET, SIZE, Registers
-from pykexec.dump.symbols import Place
-from pykexec.dump.tasks import Task
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.symbols import Place
+    from pykexec.dump.tasks import Task
 
 FRAMES_MAX = 128
 GUESSES_MAX = 64

@@ -11,10 +11,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump, UnknownKernel
-from pykexec.dump.paging import KernelMemory
-from pykexec.dump.vmcoreinfo import VmcoreInfo
+
+if TYPE_CHECKING:
+    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.vmcoreinfo import VmcoreInfo
 
 COUNT_MAX = 1 << 19
 """A distribution's kernel has 90,000 to 190,000."""

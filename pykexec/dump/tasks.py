@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump, NotInDump
-from pykexec.dump.linux import Linux
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.dump.linux import Linux
 
 TASKS_MAX = 1 << 18
 """Limit for threads; /proc/sys/kernel/threads-max is lower on most machines."""

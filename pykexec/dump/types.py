@@ -6,10 +6,13 @@ from __future__ import annotations
 import struct
 from array import array
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump, UnknownKernel
-from pykexec.dump.paging import KernelMemory
-from pykexec.dump.symbols import Symbols
+
+if TYPE_CHECKING:
+    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.symbols import Symbols
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")

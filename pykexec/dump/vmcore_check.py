@@ -6,12 +6,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import PT_NOTE
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.crash.backup_map import BackupMap
-from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.documents.plan import BadPlan, PlanDocument, backup_map_of, read_plan
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_pages import (
@@ -24,6 +23,10 @@ from pykexec.images.contents import data_extents
 from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
+
+if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
+    from pykexec.crash.elfcorehdr import ProgramHeader
 
 NEEDED_KEYS = ("OSRELEASE", "PAGESIZE")
 """No dump tool can start without these."""

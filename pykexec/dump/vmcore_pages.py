@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
-from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
-from pykexec.dump.core_file import CoreFile
 from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
+
+if TYPE_CHECKING:
+    from pykexec.crash.elfcorehdr import ProgramHeader
+    from pykexec.dump.core_file import CoreFile
 
 CHUNK = 4 << 20
 

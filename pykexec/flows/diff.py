@@ -10,11 +10,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.documents.base import Span
 from pykexec.documents.plan import BadPlan, MapEntry, PlanDocument, PlannedSegment, read_plan
 from pykexec.memory.ranges import BadRange, PhysRange
+
+if TYPE_CHECKING:
+    from pykexec.documents.base import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,22 @@ Whether the memory of a mode can be had is known only to the load itself.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.region import with_expected_region
 from pykexec.flows.plan import Planned, decide
 from pykexec.frozen import dataclass
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory
 from pykexec.placement.panic_modes import assumed_window
 from pykexec.placement.plan import CapturePlan, InitrdVerdict, PanicPlan
 from pykexec.placement.request import PANIC_MODES, LoadRequest
 from pykexec.placement.syscall_choice import choose_syscall
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
 
 
 @dataclass(frozen=True)

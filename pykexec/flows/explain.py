@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import walk_packages
+from typing import TYPE_CHECKING
 
 import pykexec
-from pykexec.documents.plan import PlanDocument
 from pykexec.errors import KexecError, UsageError
 from pykexec.placement.cmdline import file_load_limit
+
+if TYPE_CHECKING:
+    from pykexec.documents.plan import PlanDocument
 
 LOAD, FILE_LOAD, REBOOT = "kexec_load", "kexec_file_load", "reboot"
 ROOT_FIX = "run as root, outside of containers and units that drop CAP_SYS_BOOT"

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import Slot
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
 from pykexec.images.unwrapped import BY_TABLE, bzimage_file
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.capture import capture_line, capture_warnings
@@ -31,6 +29,10 @@ from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import why_load_is_refused
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents, OpenFile
+    from pykexec.images.kernel_image import KernelImage
 
 NO_FILE_FLAGS = KexecFileFlag(0)
 

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, UsageError
 from pykexec.flows.expected import Expected, expected_load
@@ -19,13 +20,15 @@ from pykexec.frozen import dataclass
 from pykexec.host.capture import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
 from pykexec.placement.capture import ASSUMED
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import InitrdVerdict, mode_of
-from pykexec.placement.request import LoadRequest, Mode
-from pykexec.remedies import Advice
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.placement.request import LoadRequest, Mode
+    from pykexec.remedies import Advice
 
 AT_A_TIME = 512
 CHUNK = 8

@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.backends.backend import Backend, Loaded, StagingBackend
 from pykexec.errors import NotSupported
 from pykexec.flows.plan import Planned, decide
 from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
-from pykexec.machine import Machine
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.boot_protocol import low_memory
-from pykexec.placement.granted import Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.panic_modes import armed_table
 from pykexec.placement.plan import PanicPlan, SwitchPlan
-from pykexec.placement.request import LoadRequest
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.request import LoadRequest
 
 
 @dataclass(frozen=True)

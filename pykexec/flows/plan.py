@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.kernel_rules import Check, check_plan, refuse_broken
 from pykexec.placement.plan import NOT_CHECKED, InitrdVerdict, Plan, segment_table
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.request import LoadRequest
-from pykexec.placement.segment import SegmentTable
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.segment import SegmentTable
 
 
 @dataclass(frozen=True)

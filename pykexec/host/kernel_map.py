@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.frozen import dataclass
-from pykexec.host.root import Root
 from pykexec.machine import CpuNotes, KernelMapping, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.host.root import Root
 
 KALLSYMS = "/proc/kallsyms"
 KCORE = "/proc/kcore"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
 from pykexec.host.root import Root, numbers, text
 from pykexec.machine import HugePagePool, HugePageUser, Unknown
 from pykexec.memory import firmware_memmap, iomem
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.memory.map import MemoryMap
 
 IOMEM = "/proc/iomem"
 MEMMAP = "/sys/firmware/memmap"

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pykexec.abi import kpageflags as kpf
 from pykexec.abi.kexec import PAGE_SIZE
@@ -22,8 +23,10 @@ from pykexec.host.root import THIS_MACHINE, Folder, Root, number, text
 from pykexec.machine import Unknown
 from pykexec.memory.blocks import MemoryBlock, MemoryBlocks, PageKinds
 from pykexec.memory.map import REACHABLE
-from pykexec.memory.ranges import PhysRange
 from pykexec.remedies import Another, Wish, and_also
+
+if TYPE_CHECKING:
+    from pykexec.memory.ranges import PhysRange
 
 MEMORY = "/sys/devices/system/memory"
 NODES = "/sys/devices/system/node"

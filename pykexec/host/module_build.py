@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported
 from pykexec.host.module import NAME, read_module
 from pykexec.images.contents import OpenFile
-from pykexec.machine import RegionModule
 from pykexec.remedies import Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.machine import RegionModule
 
 FILES = (f"{NAME}.c", "Makefile")
 SECONDS = 600

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pykexec.host.root import Root
 from pykexec.machine import Unknown
+
+if TYPE_CHECKING:
+    from pykexec.host.root import Root
 
 RULES = (
     "/etc/udev/rules.d",

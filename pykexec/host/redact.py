@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pykexec.host.capture import Captured, Record
 from pykexec.placement.cmdline import WORD, key_of
+
+if TYPE_CHECKING:
+    from pykexec.host.capture import Captured, Record
 
 SECRET_KEYS = frozenset(
     {

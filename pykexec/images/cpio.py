@@ -9,10 +9,13 @@ from __future__ import annotations
 import struct
 from binascii import unhexlify
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
-from pykexec.images.contents import OpenFile
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 NEWC_MAGICS = (b"070701", b"070702")
 NEWC_HEADER = 110

@@ -3,6 +3,8 @@ boot notes that kexec-tools and etherboot pass."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.elf import (
     EM_386,
     EM_486,
@@ -14,10 +16,12 @@ from pykexec.abi.elf import (
     NT_GNU_ABI_TAG,
     PT_INTERP,
 )
-from pykexec.images.contents import OpenFile
 from pykexec.images.elf_file import ElfFile, read_elf
 from pykexec.images.elf_parts import load_parts
 from pykexec.images.kernel_image import ElfBoot, ImageType, KernelImage, Refused
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 
 def parse_64(file: OpenFile) -> KernelImage | Refused:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pykexec.images.contents import Contents, OpenFile, Zeros, joined
-from pykexec.images.elf_file import ElfFile
 from pykexec.images.kernel_image import LoadPart, Refused
+
+if TYPE_CHECKING:
+    from pykexec.images.elf_file import ElfFile
 
 MAX_MEMORY = 1 << 30
 """From the lowest to the highest byte; no valid image spans more."""

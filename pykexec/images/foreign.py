@@ -4,7 +4,7 @@ obsolete boot loaders."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec.abi.arm64.image import (
     ARM64_MAGIC,
@@ -16,8 +16,10 @@ from pykexec.abi.arm64.image import (
     arm64_header,
     riscv_header,
 )
-from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ForeignImage, ImageType, KernelImage, Refused
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 NBI_MAGIC = (0x1B031336).to_bytes(4, "little")
 BEOBOOT_MAGIC = b"BeoB"

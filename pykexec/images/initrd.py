@@ -7,11 +7,15 @@ stream is unpacked piece by piece, and the result dropped.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.frozen import dataclass
 from pykexec.images.codecs import HEAD_SIZE, Codec, codec_of
 from pykexec.images.compression import MAX_UNPACKED, unpacked
-from pykexec.images.contents import OpenFile
 from pykexec.images.cpio import NEWC_MAGICS, NotAnInitrd, file_entries
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 PADDING = 4096
 """Zeros between archives; more of them are the end."""

@@ -6,6 +6,8 @@ Nothing depends on this but an estimate: a stream that lies makes a bad one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.images.codecs import (
     GZIP_MAGIC,
     HEAD_SIZE,
@@ -15,7 +17,6 @@ from pykexec.images.codecs import (
     Codec,
     codec_of,
 )
-from pykexec.images.contents import Contents, OpenFile
 from pykexec.images.cpio import NEWC_MAGICS, NotAnInitrd
 from pykexec.images.initrd import after_padding, cpio_end
 from pykexec.images.initrd_check import files_of
@@ -27,6 +28,9 @@ from pykexec.images.stream_end import (
     Bytes,
     CutOff,
 )
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents, OpenFile
 
 USUAL_RATIO = {"gzip": 3.0, "zstd": 3.5, "xz": 4.5, "lzma": 4.5, "bzip2": 3.5}
 """Of an initrd of programs and modules, for streams that say nothing of their size."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, NotSupported
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents, FileSpan, OpenFile
-from pykexec.remedies import Advice
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents, FileSpan, OpenFile
+    from pykexec.remedies import Advice
 
 
 class NotAnImage(KexecError):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
-from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import NotAnImage, Refused, UnservedImage
 from pykexec.images.what_is_it import A_KERNEL, Role, what_is_it
 from pykexec.remedies import Omit, Use, Wish, and_also, saying
+
+if TYPE_CHECKING:
+    from pykexec.errors import KexecError
+    from pykexec.images.contents import OpenFile
 
 DAMAGED = saying("the file is damaged, or of another type (", Wish.TYPE, ")")
 DETECT = Omit(Wish.TYPE, rest=" to detect the type")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pykexec.images.codecs import (
     BZIP2_MAGIC,
@@ -21,7 +21,9 @@ from pykexec.images.codecs import (
     ZSTD_MAGIC,
     Codec,
 )
-from pykexec.images.contents import OpenFile
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 TAIL = 4096
 """Bytes at the end of a file that are searched for padding."""

@@ -19,6 +19,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pykexec.abi.arm64.image import ARM64_MAGIC, ARM64_MAGIC_AT, RISCV_MAGIC, RISCV_MAGIC_AT
 from pykexec.abi.elf import ELFMAG
@@ -37,9 +38,11 @@ from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
 from pykexec.images import elf_kind, pe_kind
 from pykexec.images.compression import MAX_UNPACKED, file_codec, unpacked
-from pykexec.images.contents import OpenFile
 from pykexec.images.cpio import NEWC_MAGICS
 from pykexec.images.signatures import COPY_AGAIN, SIGNATURES, TAKE_KERNEL
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 HEAD = 0x10080
 """Bytes that are enough to distinguish all kinds: btrfs has its magic at 64 KiB."""

@@ -7,11 +7,11 @@ made the page list hands over the map; nothing here knows who that is.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
-from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.described import described
-from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.frozen import dataclass
@@ -19,6 +19,10 @@ from pykexec.machine import Machine, NoteArea, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.plan import CapturePlan, Plan
 from pykexec.purgatory import SEAL_SIZE, Seal
+
+if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
+    from pykexec.crash.elfcorehdr import OldMemory
 
 
 class HeadersTooLong(DoesNotFit):

@@ -6,21 +6,23 @@ Nothing else in `placement/` names an architecture. A protocol is a value, and m
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pykexec.arch import Arch
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine, Unknown
-from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.encryption import ConfidentialGuest, Encryption
-from pykexec.placement.granted import Granted
-from pykexec.placement.limits import Limits
-from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
-from pykexec.placement.space import Space
-from pykexec.placement.stub_job import StubJob
+
+if TYPE_CHECKING:
+    from pykexec.arch import Arch
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine, Unknown
+    from pykexec.memory.map import MemoryMap
+    from pykexec.memory.ranges import PhysRange, RangeSet
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.limits import Limits
+    from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
+    from pykexec.placement.stub_job import StubJob
 
 
 class BootInformation(Protocol):

@@ -6,10 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pykexec.errors import UsageError
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -19,6 +18,10 @@ from pykexec.placement.cmdline import CommandLine, check_length, command_line, r
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.remedies import Use, WindowOfSize, Wish, any_of, saying
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
 
 ASSUMED = "the addresses of huge pages are assumed: the actual ones are known only at the load"
 

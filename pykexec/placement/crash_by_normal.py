@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
-from pykexec.placement.granted import Granted
-from pykexec.placement.limits import Limits
 from pykexec.placement.plan import Placed, SwitchPlan
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.role import Role
@@ -25,6 +23,12 @@ from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
 from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.map import MemoryMap
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.limits import Limits
 
 WHY_HEADERS = "room for the worst case; filled in when the backup pages are known"
 

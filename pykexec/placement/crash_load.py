@@ -8,25 +8,21 @@ exchanged by the stub with a backup inside the region (kexec-tools copies it).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap, BackupRun
-from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.notes import moved_note
 from pykexec.images.contents import Built
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, NoteArea, known
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
 from pykexec.placement.bind import kernel_image
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import capture_information, capture_warnings
 from pykexec.placement.console import stub_console
-from pykexec.placement.granted import Granted
 from pykexec.placement.plan import CrashPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.reservation import NothingReserved, reserved_region
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
@@ -35,6 +31,13 @@ from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purg
 from pykexec.placement.window import requested_window
 from pykexec.purgatory import Exchange
 from pykexec.remedies import WindowElsewhere
+
+if TYPE_CHECKING:
+    from pykexec.crash.elfcorehdr import OldMemory
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.map import MemoryMap
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.request import LoadRequest
 
 WHY_HEADERS = "notes, and one program header for each range of the first kernel's memory"
 WHY_BACKUP = "the stub exchanges it with the low pages that the trampoline needs"

@@ -6,13 +6,16 @@ An estimate warns; it never refuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents
 from pykexec.images.initrd_size import unpacked_size
-from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import MIB, align_up
 from pykexec.placement.capture_words import word_costs
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents
+    from pykexec.images.kernel_image import KernelImage
 
 WORKING_MEMORY = 48 * MIB
 """Slab, per-CPU areas, page cache and one dump process. `rehearse --least` found 34 MiB with a

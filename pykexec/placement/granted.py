@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pykexec.abi.kexec import KexecFlag
+from typing import TYPE_CHECKING
+
 from pykexec.frozen import dataclass
-from pykexec.memory.ranges import PhysRange
-from pykexec.placement.request import Mode
 from pykexec.placement.segment import NO_FLAGS
-from pykexec.placement.stage import StageFrames
+
+if TYPE_CHECKING:
+    from pykexec.abi.kexec import KexecFlag
+    from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.request import Mode
+    from pykexec.placement.stage import StageFrames
 
 RNG_SEED_SIZE = 32
 

@@ -4,9 +4,11 @@ own words, which win."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pykexec.images.kernel_image import KernelImage
-from pykexec.placement.request import LoadRequest
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.placement.request import LoadRequest
 
 
 def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:

@@ -5,19 +5,22 @@ but that would hurt later (boot protocol)."""
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
-from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_protocol import BootProtocol, boot_protocol
 from pykexec.placement.plan import PanicPlan, Plan, segment_table
 from pykexec.placement.request import ImageKind
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.remedies import Advice, SmallerWindow, Wish, any_of, saying
+
+if TYPE_CHECKING:
+    from pykexec.memory.map import MemoryMap
+    from pykexec.memory.ranges import PhysRange, RangeSet
 
 Numbered = list[tuple[int, Segment]]
 """Segments with their places in the table, as a refusal names them."""

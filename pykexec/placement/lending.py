@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
+from typing import TYPE_CHECKING
 
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, ONLINE, MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.boot_protocol import boot_protocol
-from pykexec.placement.limits import Limits
 from pykexec.remedies import Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.placement.limits import Limits
 
 KERNEL_PART = 2
 """One part in so many of all memory stays open to the kernel's own allocations."""

@@ -5,24 +5,27 @@ rest are lost."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import DoesNotFit
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import capture_information
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
-from pykexec.placement.plan import BootPlaces, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.space import Space
 from pykexec.placement.stage import StageFrames, slots_of
 from pykexec.placement.window import WindowRefused, requested_window
 from pykexec.remedies import WindowElsewhere
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
+    from pykexec.placement.plan import BootPlaces, Placed
+    from pykexec.placement.request import LoadRequest
 
 
 class OtherSlots(DoesNotFit):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.frozen import dataclass
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.memory.map import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)

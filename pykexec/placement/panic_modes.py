@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.images.contents import Built, Contents, copied
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
-from pykexec.placement.bind import BoundPlan
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
 from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
-from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory, lending_warnings
 from pykexec.placement.lent import assumed_movable, shared_low_end, snug, with_slots
 from pykexec.placement.plan import PanicPlan, Placed
@@ -41,6 +39,11 @@ from pykexec.placement.stub_job import StubJob
 from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.purgatory import Exchange, Region
 from pykexec.remedies import Another, Use, WindowElsewhere, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.granted import Granted
 
 WHY_STUB = (
     "the entry: verifies what waits in huge pages, exchanges pages, and starts the capture kernel"

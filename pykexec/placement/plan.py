@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import KexecFlag
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents
-from pykexec.images.kernel_image import KernelImage
-from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange
-from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.console import SILENT, StubConsole
-from pykexec.placement.estimate import Estimate
-from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Segment, SegmentTable, Source
-from pykexec.placement.settle import Settle
-from pykexec.placement.stage import StageFrames
+
+if TYPE_CHECKING:
+    from pykexec.abi.kexec import KexecFlag
+    from pykexec.images.contents import Contents
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.map import MemoryMap
+    from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.estimate import Estimate
+    from pykexec.placement.request import LoadRequest, Mode
+    from pykexec.placement.settle import Settle
+    from pykexec.placement.stage import StageFrames
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.errors import NotSupported
 from pykexec.images.kernel_image import ForeignImage, KernelImage
-from pykexec.machine import Machine
 from pykexec.placement.boot_protocol import boot_protocol, refuse_confidential
 from pykexec.placement.capture import size_advised
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
-from pykexec.placement.plan import Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
+    from pykexec.placement.plan import Plan
 
 
 class ForeignArchitecture(NotSupported):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents
 from pykexec.placement.cmdline import CAPTURE_WORDS
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents
 
 
 class ImageKind(StrEnum):

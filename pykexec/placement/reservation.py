@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown, known
-from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.remedies import Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.memory.ranges import PhysRange, RangeSet
 
 
 class NothingReserved(DoesNotFit):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.frozen import dataclass
-from pykexec.images.contents import Contents
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.role import Role
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents
+    from pykexec.placement.role import Role
 
 NO_FLAGS = KexecFlag(0)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Built
-from pykexec.memory.ranges import PhysRange
 from pykexec.placement.plan import Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.purgatory import Exchange, Region
+
+if TYPE_CHECKING:
+    from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.request import LoadRequest
 
 MAX_REGIONS = 4
 """What the stub checks of a Linux: kernel, initrd, boot information, ELF core headers."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, NotPermitted, NotSupported, UsageError
 from pykexec.frozen import dataclass
-from pykexec.machine import Machine
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.remedies import Omit, Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
 
 LOCKED = ("integrity", "confidentiality")
 ANOTHER_KERNEL = "boot a kernel with CONFIG_KEXEC=y, such as that of a distribution"

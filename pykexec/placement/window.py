@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit, UsageError
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.request import LoadRequest
 from pykexec.remedies import Another, Wish, and_also, saying
 
 if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
     from pykexec.placement.boot_protocol import BootProtocol
+    from pykexec.placement.request import LoadRequest
 
 
 class WindowRefused(DoesNotFit):

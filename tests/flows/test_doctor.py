@@ -6,7 +6,8 @@ import pytest
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import LoadRecord
-from pykexec.flows.doctor import Level, Ours, Row, diagnose, problems
+from pykexec.flows.doctor import Level, Row, diagnose, problems
+from pykexec.flows.doctor.loaded import Ours
 from pykexec.machine import (
     BootLoader,
     CpuNotes,

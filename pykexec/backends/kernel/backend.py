@@ -9,6 +9,7 @@ from dataclasses import replace
 from enum import StrEnum
 from errno import EACCES, ENOSYS, EPERM
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec import libc
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
@@ -17,14 +18,12 @@ from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.bays import Bay, Bays
 from pykexec.backends.kernel.buffers import initrd_fd, syscall_segments
-from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.backends.kernel.image_check import IMAGE_POINTERS, check_image
 from pykexec.backends.kernel.kimage import LoadedSegment, read_kimage
 from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.kernel.modes import ModeChoice, choose_modes, mode_warnings
 from pykexec.backends.kernel.record import LoadRecord, RecordFile, unloading
 from pykexec.backends.kernel.staged import AGAIN, StageChanged, StagedImage, record_of
-from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.described import described
 from pykexec.errors import DoesNotFit, KexecError, NotSupported
 from pykexec.host.facts import read_machine
@@ -32,19 +31,23 @@ from pykexec.host.interrupts import put_off
 from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore
 from pykexec.host.lock import RUN_FOLDER, exclusive
-from pykexec.images.contents import Contents, OpenFile
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.bind import BoundPlan
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted, Replaced
 from pykexec.placement.lending import NoMovableMemory
 from pykexec.placement.plan import ByNormalPlan, Plan
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
-from pykexec.placement.segment import SegmentTable
-from pykexec.purgatory import Region
 from pykexec.remedies import Use, Wish, any_of
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.backends.kernel.calls import KernelCalls
+    from pykexec.crash.backup_map import BackupMap
+    from pykexec.images.contents import Contents, OpenFile
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.segment import SegmentTable
+    from pykexec.purgatory import Region
 
 TORN = "a load that was to replace the armed image was killed: either of the two may be armed"
 

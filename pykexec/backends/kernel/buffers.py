@@ -7,11 +7,14 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from pykexec import libc
 from pykexec.images.contents import Contents, FileSpan, copied
 from pykexec.images.digest_ahead import CopyAhead, DigestAhead
-from pykexec.placement.segment import SegmentTable
+
+if TYPE_CHECKING:
+    from pykexec.placement.segment import SegmentTable
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pykexec import libc
 from pykexec.errors import NotSupported
@@ -14,8 +14,10 @@ from pykexec.frozen import dataclass
 from pykexec.host.module import COMPRESSED_FILE, MODULE_MAX, kernel_unpacks
 from pykexec.host.root import THIS_MACHINE
 from pykexec.images.compression import file_codec, unpacked
-from pykexec.images.contents import OpenFile
 from pykexec.remedies import Unload, and_also
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 CRASH_SIZE = (Path("/sys/kernel/kexec/crash_size"), Path("/sys/kernel/kexec_crash_size"))
 """The first one from 6.18 on."""

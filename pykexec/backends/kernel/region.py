@@ -22,11 +22,10 @@ from errno import (
     ERANGE,
 )
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
-from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.record import unloading
 from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, is_wanted, refusal
 from pykexec.backends.region import (
@@ -52,8 +51,11 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.panic_modes import ReservationTooSmall
-from pykexec.placement.request import Mode
 from pykexec.syscalls import NOT_PERMITTED, SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.backends.kernel.backend import KernelBackend
+    from pykexec.placement.request import Mode
 
 Done = TypeVar("Done")
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import ENOMEM, ENOSPC
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pykexec.abi.hugetlb import GIB_PAGE_SIZE, HUGE_PAGE_SIZE
 from pykexec.backends.kernel.journal import Journal, Taken
 from pykexec.backends.kernel.runs import Choice, Shortage, Wanted, choose, page
 from pykexec.errors import DoesNotFit, KexecError
-from pykexec.machine import HugePageUser
 from pykexec.memory.ranges import RangeSet
 from pykexec.remedies import Use, Wish, any_of
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.machine import HugePageUser
 
 STEP_MIN = 16
 """Pages by which a search grows, at least."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.kernel import stage
-from pykexec.backends.kernel.journal import Journal
-from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.kernel.relocation import relocation
 from pykexec.backends.kernel.runs import Wanted, search_limit
 from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
@@ -23,6 +22,11 @@ from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.stage import frames_in
 from pykexec.placement.window import requested_window
 from pykexec.remedies import Use, Wish
+
+if TYPE_CHECKING:
+    from pykexec.backends.kernel.journal import Journal
+    from pykexec.backends.kernel.lent_blocks import LentBlocks
+    from pykexec.images.kernel_image import KernelImage
 
 SINGLES = 2
 """Pages beside the image: one for the low memory, one for the headers."""

@@ -7,17 +7,19 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel import stage
-from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.errors import CheckFailed
-from pykexec.placement.bind import BoundPlan
 from pykexec.placement.capture import saving_warnings
 from pykexec.placement.plan import ByNormalPlan, PanicPlan
-from pykexec.purgatory import Region
+
+if TYPE_CHECKING:
+    from pykexec.backends.kernel.journal import Journal
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.purgatory import Region
 
 CHECK_CHUNK = 1 << 20
 AGAIN = "unload, and load again"

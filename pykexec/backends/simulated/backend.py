@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
@@ -14,7 +15,6 @@ from pykexec.backends.region import CrashRegion, default_size, existing, present
 from pykexec.backends.simulated.kernel.allocators import Order, Policy
 from pykexec.backends.simulated.kernel.blocks import memory_blocks
 from pykexec.backends.simulated.kernel.crash_size import shrink
-from pykexec.backends.simulated.kernel.gates import Gates
 from pykexec.backends.simulated.kernel.kimage import bind
 from pykexec.backends.simulated.kernel.layout import Relocation
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
@@ -23,7 +23,6 @@ from pykexec.backends.simulated.lent import lend
 from pykexec.backends.simulated.region import forget as forget_region
 from pykexec.backends.simulated.region import make as make_region
 from pykexec.backends.simulated.region import release as release_region
-from pykexec.backends.simulated.second.capture import SecondKernel
 from pykexec.backends.simulated.second.switch import kernel_kexec, panic
 from pykexec.backends.simulated.show import MachineShow, show
 from pykexec.backends.simulated.store.json_fields import choose
@@ -32,18 +31,22 @@ from pykexec.backends.simulated.store.machine_state import MachineState
 from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.backends.simulated.store.turns import Turns
 from pykexec.errors import NotSupported, UsageError
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import KexecState, Machine, Modules, PcFirmware, Unknown
-from pykexec.memory.ranges import PhysRange
-from pykexec.placement.bind import BoundPlan
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted
 from pykexec.placement.panic_modes import staged_regions
 from pykexec.placement.plan import PanicPlan, Plan
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
-from pykexec.placement.stage import StageFrames
-from pykexec.purgatory import Region
 from pykexec.remedies import Use, Wish
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.gates import Gates
+    from pykexec.backends.simulated.second.capture import SecondKernel
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.bind import BoundPlan
+    from pykexec.placement.stage import StageFrames
+    from pykexec.purgatory import Region
 
 KCONFIG = {
     "CONFIG_KEXEC": "y",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.simulated.kernel.blocks import (
@@ -12,16 +13,18 @@ from pykexec.backends.simulated.kernel.blocks import (
     use_movable,
 )
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.backends.simulated.store.machine_state import Staged
 from pykexec.errors import DoesNotFit
-from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.lending import NoMovableMemory, Place, places
 from pykexec.placement.lent import loaded_slots, movable_wish, shared_low_end
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.stage import StageFrames, frames_in
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.machine import Machine
+    from pykexec.placement.request import LoadRequest
 
 USER_SHARE = 2
 """Applications use one page in so many of the lent memory."""

@@ -4,17 +4,20 @@ machine: contiguous free frames become the reservation, and are freed later."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import unloading
 from pykexec.backends.region import NoContiguousMemory, NoRegion, RegionExists, RegionInUse
 from pykexec.backends.simulated.kernel.frames import FREE, RESERVED
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.host.lock import Busy
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet
 from pykexec.remedies import Wish, saying
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
 
 FOUR_GIB = 1 << 32
 RELEASE = "pykexec region release"

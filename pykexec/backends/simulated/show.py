@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, IN_USE, KERNEL
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
+    from pykexec.memory.map import MemoryMap
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import LoadState, NothingLoaded, Slot
 from pykexec.backends.kernel.backend import KernelBackend
-from pykexec.backends.kernel.calls import KernelCalls
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.shown import Given
 from pykexec.host.facts import read_machine
 from pykexec.host.lock import RUN_FOLDER
-from pykexec.images.contents import Contents, OpenFile
-from pykexec.machine import Machine
+
+if TYPE_CHECKING:
+    from pykexec.abi.kexec import KexecFileFlag
+    from pykexec.backends.kernel.calls import KernelCalls
+    from pykexec.images.contents import Contents, OpenFile
+    from pykexec.machine import Machine
 
 WITHOUT_SYMBOLS = partial(read_machine, symbols=False)
 

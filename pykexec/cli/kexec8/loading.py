@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFileFlag
 from pykexec.cli.kexec8 import shown
 from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
-from pykexec.cli.kexec8.kernel import DropInKernel
 from pykexec.cli.kexec8.name import NAME
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.terms import KEXEC8
@@ -16,7 +16,6 @@ from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.flows.file_load import hand_over
 from pykexec.flows.plan import decide
-from pykexec.images.contents import Contents
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
 from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
@@ -28,6 +27,10 @@ from pykexec.placement.request import ImageKind, LoadRequest, Module
 from pykexec.placement.reservation import NothingReserved
 from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.cli.kexec8.kernel import DropInKernel
+    from pykexec.images.contents import Contents
 
 FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))
 """With -a kexec_load is tried after these, as kexec-tools does: this kernel cannot do it, or

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pykexec.flows.plan import Planned
 from pykexec.frozen import dataclass
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.placement.x86.boot_params import E820_TYPES
+
+if TYPE_CHECKING:
+    from pykexec.flows.plan import Planned
 
 RANGE_TYPES = {
     RangeType.RAM: 0,

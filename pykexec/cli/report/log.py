@@ -9,11 +9,11 @@ import click
 
 from pykexec.documents.log import Log, LogRecord
 from pykexec.dump.log import records
-from pykexec.dump.log_record import Record
 from pykexec.dump.log_text import safe
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
+    from pykexec.dump.log_record import Record
     from pykexec.dump.reader import Dump
 
 

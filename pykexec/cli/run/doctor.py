@@ -19,7 +19,7 @@ from pykexec.machine import Unknown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pykexec.flows.doctor import Ours
+    from pykexec.flows.doctor.loaded import Ours
 
 
 def run(root: Path | None, as_json: bool, verbose: int) -> int:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from pykexec.flows.doctor import devices, kernel, loaded, memory, others, panic, permission, region
-from pykexec.flows.doctor.loaded import Ours as Ours
 from pykexec.flows.doctor.row import Level as Level
 from pykexec.flows.doctor.row import Row as Row
-from pykexec.machine import Machine
+
+if TYPE_CHECKING:
+    from pykexec.flows.doctor.loaded import Ours
+    from pykexec.machine import Machine
 
 
 def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:

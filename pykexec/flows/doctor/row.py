@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from pykexec.machine import Unknown
-from pykexec.remedies import Advice
+if TYPE_CHECKING:
+    from pykexec.machine import Unknown
+    from pykexec.remedies import Advice
 
 
 class Level(StrEnum):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import CheckFailed, DoesNotFit, KexecError
 from pykexec.flows.rehearse.qemu import NoDump, QemuStage, capture_initrd, rehearse_in_qemu
-from pykexec.flows.rehearse.simulated import Progress
 from pykexec.images.compression import spooled
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
 from pykexec.memory.ranges import align_down, align_up
 from pykexec.placement.estimate import crash_size
-from pykexec.placement.request import LoadRequest
+
+if TYPE_CHECKING:
+    from pykexec.flows.rehearse.simulated import Progress
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.placement.request import LoadRequest
 
 BOOTS = 8
 STEP = 2 * HUGE_PAGE_SIZE

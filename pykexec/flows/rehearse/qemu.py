@@ -10,7 +10,7 @@ import platform
 from base64 import b64decode
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pykexec
 from pykexec.abi.kexec import PAGE_SIZE
@@ -26,18 +26,20 @@ from pykexec.flows.rehearse.simulated import (
     Rehearsal,
     blame_memory,
 )
-from pykexec.images.contents import Contents
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
 from pykexec.images.x86.bzimage import BZIMAGE64
 from pykexec.memory.ranges import align_down
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, Session, qemu, running
-from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import interpreter, python_tree
 from pykexec.qemu.said import Refused, Said, SaidDump
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import Contents
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.qemu.newc import Tree
 
 APPEND = "console=ttyS0 panic=1 quiet"
 """For both kernels, so that their last messages are on the console."""

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.pattern import pattern_page
 from pykexec.dump.vmcore_check import Expected, VmcoreVerdict, verify
 from pykexec.dump.vmcore_pages import PatternCount
 from pykexec.errors import KexecError
 from pykexec.flows.load import LoadedPlan, load
-from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import Unknown
-from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 from pykexec.placement.plan import mode_of
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest, Mode
-from pykexec.placement.segment import SegmentTable
 from pykexec.placement.window import WindowRefused
 
 if TYPE_CHECKING:
+    from pykexec.crash.backup_map import BackupMap
     from pykexec.flows.rehearse.qemu import QemuStage
+    from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.ranges import PhysRange, RangeSet
+    from pykexec.placement.segment import SegmentTable
 
 FILL_PAGES = 256
 """Pages to write at a time: 1 MiB."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pykexec.flows.save.settings import Compression, SaveSettings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pykexec.flows.save.settings import Compression, SaveSettings
 
 COMPRESSIONS: dict[Compression, tuple[str, ...]] = {
     "zlib": ("-c",),

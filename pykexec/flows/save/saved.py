@@ -11,13 +11,16 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec.backends.saving.target import mount_device
 from pykexec.documents.saved import ListedDump, SavedDump, SavedDumps
 from pykexec.errors import KexecError
 from pykexec.flows.save.folders import INCOMPLETE, STATUS, ours
 from pykexec.flows.save.saving import MOUNTED
-from pykexec.flows.save.settings import SaveSettings
+
+if TYPE_CHECKING:
+    from pykexec.flows.save.settings import SaveSettings
 
 STATE = "/var/lib/pykexec"
 ARMED = f"{STATE}/armed"

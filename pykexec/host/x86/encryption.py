@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.elf import NHDR, PT_NOTE
 from pykexec.crash.notes import VMCOREINFO, vmcoreinfo_values
 from pykexec.host.kernel_map import KCORE, program_headers
-from pykexec.host.root import Root
 from pykexec.machine import Unknown
 from pykexec.memory.ranges import align_up
+
+if TYPE_CHECKING:
+    from pykexec.host.root import Root
 
 NOTES_MAX = 16
 """Notes of /proc/kcore that are looked at; it has four."""

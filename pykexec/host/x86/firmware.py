@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pykexec.abi.x86.bootparam import BootParamsField
 from pykexec.host.firmware import EFI, efi
-from pykexec.host.root import Root
 from pykexec.host.x86.rsdp import rsdp_table
 from pykexec.machine import Efi, PcFirmware, Unknown
-from pykexec.memory.map import MemoryMap
+
+if TYPE_CHECKING:
+    from pykexec.host.root import Root
+    from pykexec.memory.map import MemoryMap
 
 BOOT_PARAMS = "/sys/kernel/boot_params/data"
 BOOT_PARAMS_SIZE = 4096

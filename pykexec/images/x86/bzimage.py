@@ -5,7 +5,7 @@ Offsets and sizes in the header are not trusted: each is checked against the fil
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec.abi.x86.bootparam import (
     BOOT_FLAG,
@@ -17,8 +17,10 @@ from pykexec.abi.x86.bootparam import (
     setup_header,
 )
 from pykexec.images.codecs import HEAD_SIZE, codec_of
-from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, LinuxX86Boot, Refused, printable
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 SECTOR = 512
 PARAGRAPH = 16

@@ -6,10 +6,9 @@ not have get the value that boot.rst specifies.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, LoadFlag, setup_header
-from pykexec.images.contents import OpenFile
 from pykexec.images.kernel_image import ImageType, KernelImage, Linux32Boot, Refused
 from pykexec.images.x86.bzimage import (
     PARAGRAPH,
@@ -20,6 +19,9 @@ from pykexec.images.x86.bzimage import (
     version_text,
     wrong_setup_sects,
 )
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 OLDEST_PROTOCOL = 0x200
 HAS_SYSSIZE_32 = 0x204

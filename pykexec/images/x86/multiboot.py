@@ -8,7 +8,7 @@ cannot be met is refused, as both specifications demand.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pykexec.abi.elf import ELFMAG, EM_386, EM_486, EM_X86_64
 from pykexec.abi.x86.multiboot import (
@@ -34,7 +34,6 @@ from pykexec.abi.x86.multiboot import (
     relocatable_tag,
 )
 from pykexec.frozen import dataclass
-from pykexec.images.contents import OpenFile
 from pykexec.images.elf_file import read_elf
 from pykexec.images.elf_parts import MAX_MEMORY, load_parts
 from pykexec.images.kernel_image import (
@@ -47,6 +46,9 @@ from pykexec.images.kernel_image import (
 )
 from pykexec.images.x86.multiboot_requests import refused_tag, requested, required
 from pykexec.memory.ranges import align_up
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 WORD = (1 << 32) - 1
 

@@ -8,11 +8,11 @@ window. startup_32 of i386 runs only where it was linked.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EM_386, EM_486, EM_X86_64
 from pykexec.abi.x86.bootparam import BOOT_FLAG, HDRS_MAGIC, LoadFlag, Xlf, setup_header
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
-from pykexec.images.contents import OpenFile
 from pykexec.images.elf_file import ElfFile, read_elf
 from pykexec.images.elf_parts import flat, load_parts
 from pykexec.images.kernel_image import (
@@ -25,6 +25,9 @@ from pykexec.images.kernel_image import (
     Refused,
     printable,
 )
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 PAGE_OFFSETS = (0xC0000000, 0xB0000000, 0x80000000, 0x78000000, 0x40000000)
 """CONFIG_PAGE_OFFSET of i386, by CONFIG_VMSPLIT_*."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.pe import MZ_MAGIC
 from pykexec.abi.x86.bootparam import (
@@ -17,7 +18,9 @@ from pykexec.abi.x86.bootparam import (
     screen_info,
     setup_header,
 )
-from pykexec.images.contents import OpenFile
+
+if TYPE_CHECKING:
+    from pykexec.images.contents import OpenFile
 
 ZERO_PAGE_SIZE = BOOT_PARAMS_SIZE
 

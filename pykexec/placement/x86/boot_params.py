@@ -6,6 +6,7 @@ Documentation/arch/x86/boot.rst; struct boot_params in asm/bootparam.h.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pykexec.abi.x86.bootparam import (
     BOOT_PARAMS_SIZE,
@@ -21,12 +22,14 @@ from pykexec.abi.x86.bootparam import (
     setup_header,
 )
 from pykexec.frozen import dataclass
-from pykexec.images.kernel_image import Linux32Boot, LinuxX86Boot
-from pykexec.machine import Machine
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.x86.efi import EFI_INFO_SIZE, EfiHandover
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import Linux32Boot, LinuxX86Boot
+    from pykexec.machine import Machine
+    from pykexec.placement.cmdline import CommandLine
 
 INHERITED = (
     "screen_info",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec import __version__
 from pykexec.abi.elf import NHDR
@@ -12,19 +13,21 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.elf_boot import ELF_BOOT_MAGIC, BootNote, Elf_Bhdr
 from pykexec.errors import UsageError
 from pykexec.images.contents import Built
-from pykexec.images.kernel_image import ElfBoot, KernelImage
-from pykexec.machine import Machine
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import MIB, PhysRange, align_down, align_up
 from pykexec.placement.plan import NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
 from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Omit, Wish
+
+if TYPE_CHECKING:
+    from pykexec.images.kernel_image import ElfBoot, KernelImage
+    from pykexec.machine import Machine
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
 
 WHY_LOW = "at the lowest free address"
 MOVE_ALIGN = layout.WINDOW_ALIGN

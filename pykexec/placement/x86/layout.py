@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.arch import I386, X86_64, Arch
-from pykexec.machine import Machine
 from pykexec.memory.ranges import GIB, MIB, PhysRange, align_down
 from pykexec.placement.limits import Limits
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
 
 LOW_MEMORY = PhysRange(0x1000, 0xA0000)
 """Conventional memory. A capture kernel without RAM here panics: "Real mode

@@ -6,23 +6,27 @@ low as it may, the initrd below initrd_addr_max.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
-from pykexec.machine import Machine
 from pykexec.memory.ranges import MIB, PhysRange
-from pykexec.placement.granted import Granted
 from pykexec.placement.plan import NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS
 from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.boot_params import boot_params_for
 from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
 
 
 def plan_linux_i386(

@@ -12,15 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.images.contents import Built
-from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
-from pykexec.machine import Machine
-from pykexec.memory.ranges import PhysRange
-from pykexec.placement.granted import Granted
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS
 from pykexec.placement.window import WindowRefused
 from pykexec.placement.x86 import labels, layout
@@ -31,7 +25,13 @@ from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
+    from pykexec.machine import Machine
+    from pykexec.memory.ranges import PhysRange
     from pykexec.placement.boot_protocol import BootInformation
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
 
 
 def plan_linux_x86_64(

@@ -5,6 +5,8 @@ kexec-mb2-x86.c give the order: image, purgatory, modules, information, from the
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.bootparam import VIDEO_CAPABILITY_64BIT_BASE, VideoType, screen_info
 from pykexec.abi.x86.multiboot import (
@@ -20,14 +22,16 @@ from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.placement.plan import NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
-from pykexec.placement.space import Space
 from pykexec.placement.x86 import labels, layout
 from pykexec.placement.x86.multiboot_info import Framebuffer, Information, LoadedModule, rsdp_tags
 from pykexec.placement.x86.normal_load import MAX_PARTS, NormalLoad, refuse_initrd
 from pykexec.placement.x86.stub import X86StubJob
+
+if TYPE_CHECKING:
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
 
 WHY_LOW = "at the lowest free address"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
 from pykexec.arch import I386
@@ -18,7 +19,6 @@ from pykexec.memory.ranges import PhysRange, align_down, align_up
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.console import stub_console
 from pykexec.placement.plan import NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
@@ -28,6 +28,9 @@ from pykexec.placement.x86 import layout
 from pykexec.placement.x86.next_map import next_map_warnings, next_memory_map
 from pykexec.placement.x86.stub import X86StubJob, stub_memsz
 from pykexec.remedies import Use, Wish
+
+if TYPE_CHECKING:
+    from pykexec.placement.request import LoadRequest
 
 MAX_PARTS = 12
 """Segments of an image; with the purgatory and its information, kexec_load takes 16."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.arch import Arch
 from pykexec.errors import NotSupported, UsageError
 from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import (
@@ -15,17 +14,6 @@ from pykexec.images.kernel_image import (
     LinuxX86Boot,
     MultibootBoot,
 )
-from pykexec.machine import Machine, Unknown
-from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import PhysRange
-from pykexec.placement.cmdline import CommandLine
-from pykexec.placement.encryption import Encryption
-from pykexec.placement.granted import Granted
-from pykexec.placement.limits import Limits
-from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
-from pykexec.placement.request import LoadRequest
-from pykexec.placement.space import Space
-from pykexec.placement.stub_job import StubJob
 from pykexec.placement.x86 import layout, reservation, stub
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 from pykexec.placement.x86.encryption import memory_encryption
@@ -38,7 +26,19 @@ from pykexec.placement.x86.linux64 import (
 from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
+    from pykexec.arch import Arch
+    from pykexec.machine import Machine, Unknown
+    from pykexec.memory.map import MemoryMap
+    from pykexec.memory.ranges import PhysRange
     from pykexec.placement.boot_protocol import BootInformation
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.encryption import Encryption
+    from pykexec.placement.granted import Granted
+    from pykexec.placement.limits import Limits
+    from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
+    from pykexec.placement.request import LoadRequest
+    from pykexec.placement.space import Space
+    from pykexec.placement.stub_job import StubJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.x86.bootparam import (
     LOADER_TYPE_KEXEC,
@@ -23,7 +24,6 @@ from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.kernel_image import KernelImage, Linux32Boot
 from pykexec.machine import Efi, Machine
 from pykexec.memory.ranges import PhysRange, align_up
-from pykexec.placement.cmdline import CommandLine
 from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.placement.role import Role
@@ -35,6 +35,9 @@ from pykexec.placement.x86.normal_load import NormalLoad
 from pykexec.placement.x86.stub import X86StubJob
 from pykexec.purgatory import real_mode_code
 from pykexec.remedies import Omit, Use, Wish, any_of
+
+if TYPE_CHECKING:
+    from pykexec.placement.cmdline import CommandLine
 
 OLDEST_PROTOCOL = 0x202
 """Before it the setup code runs nowhere but at 0x90000."""

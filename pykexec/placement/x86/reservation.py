@@ -6,11 +6,15 @@ skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.frozen import dataclass
-from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import GIB, RangeSet, align_up
+
+if TYPE_CHECKING:
+    from pykexec.machine import Unknown
 
 CONTROL_PAGES = 3
 """Up to 6.13 two pages aligned to 8 KiB, so one may be lost; later one, and one for the PGD."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IN_USE
 from pykexec.backends.simulated.kernel.layout import BLOCK_SIZE, Layout
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.errors import KexecError
 from pykexec.memory.blocks import MOVABLE, ONLINE, MemoryBlock, MemoryBlocks, PageKinds
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
 
 DMA_END = 16 << 20
 FOUR_GIB = 1 << 32

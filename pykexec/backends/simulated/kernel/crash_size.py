@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from errno import EBUSY, EINVAL, ENOENT
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.remedies import Unload
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
 
 
 def shrink(kernel: SimulatedKernel, size: int) -> None:

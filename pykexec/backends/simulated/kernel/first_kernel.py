@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.abi.elf import NT_PRSTATUS, PR_REG_COUNT, elf_prstatus
-from pykexec.backends.simulated.kernel.layout import Layout
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.backends.simulated.kernel.vmcoreinfo import kernel_base, vmcoreinfo_area
 from pykexec.crash.notes import CORE, Note
 from pykexec.memory.ranges import PhysRange
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.layout import Layout
+    from pykexec.backends.simulated.kernel.ram import Ram
 
 PANICKING_PID = 1234
 """Of the task on CPU 0; the other CPUs idle (pid 0)."""

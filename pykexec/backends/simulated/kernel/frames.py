@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.backends.simulated.kernel.layout import Layout
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.layout import Layout
 
 NO_RAM, FREE, IN_USE, KERNEL, RESERVED, IMAGE, FREE_MOVABLE = range(7)
 """Owners. NO_RAM is also a frame that is RAM only in part; FREE_MOVABLE is one in ZONE_MOVABLE,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.ram import Ram
 
 
 class NotInImage(KexecError):

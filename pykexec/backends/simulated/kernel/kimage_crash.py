@@ -6,14 +6,17 @@ kernel/kexec_core.c: kimage_alloc_crash_control_pages, kimage_load_crash_segment
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.page_list import DONE
 from pykexec.backends.simulated.kernel.kimage import KImage, LoadedSegment
 from pykexec.backends.simulated.kernel.kimage_normal import OutOfMemory, fill
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.segment import SegmentTable
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.ram import Ram
+    from pykexec.placement.segment import SegmentTable
 
 
 def crash_control_pages(

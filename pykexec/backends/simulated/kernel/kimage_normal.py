@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.page_list import (
@@ -19,12 +20,14 @@ from pykexec.backends.page_list import (
     SOURCE,
     WORDS_PER_PAGE,
 )
-from pykexec.backends.simulated.kernel.allocators import Allocator
 from pykexec.backends.simulated.kernel.kimage import KImage, LoadedSegment, frames_of
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.images.contents import Contents, copied
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.segment import Segment, SegmentTable
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.allocators import Allocator
+    from pykexec.backends.simulated.kernel.ram import Ram
+    from pykexec.placement.segment import Segment, SegmentTable
 
 SWAP_PAGE = "swap page"
 """What that control page is for."""

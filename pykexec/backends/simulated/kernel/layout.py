@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.notes import CPU_NOTE_SIZE
 from pykexec.errors import KexecError
-from pykexec.machine import CpuNotes, NoteArea
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.machine import CpuNotes, NoteArea
+    from pykexec.memory.map import MemoryMap
 
 PAGE_OFFSET_BASE = 0xFFFF888000000000
 """Start of the direct map without KASLR, 4-level paging."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING
 
-from pykexec.backends.backend import Slot
 from pykexec.backends.page_list import BadPageList
 from pykexec.backends.simulated.kernel.allocators import Allocator, Order
 from pykexec.backends.simulated.kernel.first_kernel import boot
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, Frames
-from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.kimage_normal import SWAP_PAGE
 from pykexec.backends.simulated.kernel.layout import Layout, Relocation
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.backends.simulated.store.machine_state import MachineState, Phase
 from pykexec.memory.map import RangeType
 from pykexec.memory.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Slot
+    from pykexec.backends.simulated.kernel.kimage import KImage
+    from pykexec.backends.simulated.kernel.ram import Ram
 
 GIB = 1 << 30
 PUD_SPAN = 512 * GIB

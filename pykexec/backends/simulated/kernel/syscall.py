@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from errno import EACCES, EADDRNOTAVAIL, EBUSY, EINVAL, ENOMEM, EPERM
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import (
     KEXEC_ARCH_MASK,
@@ -22,15 +23,17 @@ from pykexec.abi.kexec import (
 from pykexec.arch import X86_64
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.kernel.gates import Lockdown
-from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.kimage_crash import load_crash
 from pykexec.backends.simulated.kernel.kimage_normal import OutOfMemory, load_normal
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.memory.ranges import RangeSet
-from pykexec.placement.segment import Segment, SegmentTable
 from pykexec.remedies import Advice, Use, Wish, any_of
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.kimage import KImage
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
+    from pykexec.placement.segment import Segment, SegmentTable
 
 DESTINATION_LIMIT = X86_64.destination_limit
 """KEXEC_DESTINATION_MEMORY_LIMIT of x86_64 with 4-level paging."""

@@ -7,11 +7,14 @@ image lies. Readers want them to be there and to agree with each other.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
-from pykexec.backends.simulated.kernel.layout import Layout
 from pykexec.crash.notes import VMCOREINFO, Note
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.layout import Layout
 
 TEXT_WITHOUT_KASLR = 0xFFFFFFFF81000000
 VIRTUAL_STEP = 0x200000

@@ -8,18 +8,21 @@ reads it, and on a large machine it would fill the disk.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EHDR, PHDR
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import LOW_MEMORY_END
 from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
 from pykexec.backends.simulated.second.relocate import SwitchFailed
-from pykexec.backends.simulated.second.stub_run import HandOver
 from pykexec.backends.simulated.second.zero_page import ZeroPage, read_zero_page
 from pykexec.dump.vmcore import Vmcore, VmcoreNotInitialized, open_vmcore
 from pykexec.errors import CheckFailed, UsageError
-from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.second.stub_run import HandOver
+    from pykexec.memory.map import MemoryMap
 
 FEWEST_E820_ENTRIES = 2
 """append_e820_table in a 6.1 kernel ignores a shorter table."""

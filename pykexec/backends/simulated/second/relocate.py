@@ -7,13 +7,16 @@ step, with the same result as page by page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.layout import Relocation
 from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
 from pykexec.crash.backup_map import BackupRun
 from pykexec.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.kimage import KImage
 
 
 class SwitchFailed(CheckFailed):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from errno import EBUSY, EPERM
+from typing import TYPE_CHECKING
 
 from pykexec.backends.backend import NothingLoaded, Slot
 from pykexec.backends.simulated.kernel import first_kernel
-from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.backends.simulated.second.capture import SecondKernel, start_kernel
 from pykexec.backends.simulated.second.relocate import SwitchFailed, relocate_kernel
 from pykexec.backends.simulated.second.stub_run import run_stub
 from pykexec.backends.simulated.store.machine_state import Phase
 from pykexec.remedies import Wish, saying
 from pykexec.syscalls import SyscallError
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.running import SimulatedKernel
 
 
 def panic(kernel: SimulatedKernel) -> SecondKernel:

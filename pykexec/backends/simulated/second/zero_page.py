@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.bootparam import (
@@ -19,12 +20,14 @@ from pykexec.abi.x86.bootparam import (
     SetupType,
     setup_header,
 )
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.backends.simulated.second.relocate import SwitchFailed
 from pykexec.errors import UsageError
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.cmdline import memparse
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.ram import Ram
 
 E820_ENTRY = struct.Struct("<QQI")
 SETUP_DATA = struct.Struct("<QII")

@@ -20,15 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pykexec.backends.simulated.kernel.first_kernel import boot
 from pykexec.backends.simulated.kernel.ram import Ram, apply_journal
 from pykexec.backends.simulated.store.files import open_own, pread_all, remove, replace_file
 from pykexec.backends.simulated.store.json_fields import BadMachineFile
 from pykexec.backends.simulated.store.machine_file import MAX_FILE, Pending, decode, encode
-from pykexec.backends.simulated.store.machine_state import MachineState
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.lock import LOCK, locked
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.store.machine_state import MachineState
 
 STATE, RAM, JOURNAL = "machine.json", "ram", "ram.new"
 VMCORE, NEW_VMCORE = "vmcore", "vmcore.new"

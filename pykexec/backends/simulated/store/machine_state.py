@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.kernel.allocators import Policy
 from pykexec.backends.simulated.kernel.gates import Gates
-from pykexec.backends.simulated.kernel.kimage import KImage
 from pykexec.backends.simulated.kernel.layout import Layout, Relocation
-from pykexec.memory.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from pykexec.backends.backend import Slot
+    from pykexec.backends.simulated.kernel.kimage import KImage
+    from pykexec.memory.ranges import RangeSet
 
 
 class Phase(StrEnum):

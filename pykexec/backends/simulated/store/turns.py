@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pykexec.backends.simulated.kernel.allocators import Order
-from pykexec.backends.simulated.kernel.ram import Ram
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
-from pykexec.backends.simulated.store.machine_folder import MachineFolder, Session
-from pykexec.backends.simulated.store.machine_state import MachineState
 from pykexec.errors import KexecError
+
+if TYPE_CHECKING:
+    from pykexec.backends.simulated.kernel.allocators import Order
+    from pykexec.backends.simulated.kernel.ram import Ram
+    from pykexec.backends.simulated.store.machine_folder import MachineFolder, Session
+    from pykexec.backends.simulated.store.machine_state import MachineState
 
 
 @dataclass
