@@ -118,6 +118,8 @@ class LentBlocks:
         for block in place.blocks:
             self.check_kinds(block, block.range)
         for block in place.to_convert:
+            self.check_huge_pages(block)
+        for block in place.to_convert:
             self.make_movable(block)
         for block in place.blocks:
             self.check(block, place.window)
@@ -127,6 +129,15 @@ class LentBlocks:
         why = str(kinds) if isinstance(kinds, Unknown) else kinds.unmovable
         if why:
             raise BlockRefused(f"{block.name}: {why}", block=block.number)
+
+    def check_huge_pages(self, block: MemoryBlock) -> None:
+        """Free pages of a pool would leave it when the block goes offline, and pages in use would
+        move (mm/hugetlb.c:dissolve_free_huge_pages). Raises BlockRefused."""
+        kinds = self.system.kinds(block.range)
+        if isinstance(kinds, PageKinds) and kinds.huge:
+            raise BlockRefused(
+                f"{block.name}: {kinds.huge} pages of huge pages", block=block.number
+            )
 
     def check(self, block: MemoryBlock, window: PhysRange) -> None:
         """Read back: online, movable, and holding only what can be moved. Raises BlockRefused."""

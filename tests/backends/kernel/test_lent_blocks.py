@@ -83,6 +83,7 @@ def test_none_can_be_had(tmp_path: Path, machine: Machine, model: ModelBlocks) -
         PageKinds(offline=3),
         PageKinds(poisoned=1),
         PageKinds(missing=1),
+        PageKinds(huge=512),
     ],
 )
 def test_a_block_that_holds_such_pages_is_not_touched(
@@ -101,6 +102,14 @@ def test_a_movable_block_with_a_memmap_of_its_own(tmp_path: Path) -> None:
     model.bad = {8: PageKinds(reserved=512)}
     found = window(LentBlocks(tmp_path, model), machine)
     assert 8 not in {block.number for block in model.found.touching(found)}
+
+
+def test_huge_pages_in_movable_memory_do_no_harm(tmp_path: Path) -> None:
+    """Nothing takes such a block offline."""
+    machine = machine_of(2 * GIB, movable=((GIB, GIB + 256 * MIB),))
+    model = ModelBlocks.of(machine)
+    model.bad = {8: PageKinds(huge=512)}
+    assert window(LentBlocks(tmp_path, model), machine) == PhysRange.sized(GIB, WINDOW)
 
 
 def test_what_the_kernel_answers_is_read_back(
