@@ -37,7 +37,7 @@ from pykexec.placement.panic_modes import staged_regions
 from pykexec.placement.plan import PanicPlan, Plan
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.segment import SegmentTable
-from pykexec.remedies import Use, Wish
+from pykexec.remedies import Unload, Use, Wish
 
 if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.gates import Gates
@@ -180,9 +180,7 @@ class SimulatedBackend:
         """The stage of mode *lent*; given back if the block raises."""
         with self.turns.turn() as turn:
             if turn.kernel.stage:
-                raise UsageError(
-                    "a crash by normal is loaded already", hint="pykexec unload --crash"
-                )
+                raise UsageError("a crash by normal is loaded already", hint=Unload(crash=True))
             try:
                 stage = lend(turn.kernel, image, machine, request)
                 turn.memory = True

@@ -34,7 +34,7 @@ class TooFewHugePages(DoesNotFit):
     """Free memory has too few aligned runs of 2 MiB."""
 
     code = "too-few-huge-pages"
-    usual_hint = "a larger machine, or one of which less is in use (--used)"
+    usual_hint = "use a larger machine, or one of which less is in use"
 
 
 def lend(

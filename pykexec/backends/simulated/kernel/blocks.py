@@ -24,7 +24,7 @@ class BlockBusy(KexecError):
     """EBUSY: a block holds pages that cannot be moved, or there is no room to move them to."""
 
     code = "block-busy"
-    usual_hint = "another --seed, or a machine of which less is in use"
+    usual_hint = "use a machine of which less is in use"
 
 
 def memory_blocks(layout: Layout) -> MemoryBlocks:
