@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from tests.vm import supplies
 from tests.vm.debian import Unavailable
 from tests.vm.lab import VM
@@ -48,15 +49,16 @@ class Way:
 class Times:
     """Seconds of one run: from the panic to the capture kernel's first line and to its first
     command, None where it does not boot; and of that the stub's own, None where there is no stub
-    of ours."""
+    of ours. `held` is in bytes: what is missing while the crash dump is armed."""
 
     line: float
     command: float | None
     stub: float | None
+    held: int
 
 
-def by_normal(mode: str, mib: int, boots: bool = True) -> Way:
-    options = f"--crash-by-normal --mode {mode} --crash-size {mib}M"
+def by_normal(mode: str, mib: int, boots: bool = True, more: str = "") -> Way:
+    options = f"--crash-by-normal --mode {mode} --crash-size {mib}M {more}".rstrip()
     return Way(f"{mode}, window of {mib} MiB", 64 << 10, f"{LOAD} {options}", boots=boots)
 
 
@@ -68,7 +70,10 @@ WAYS = (
     IN_PLACE,
     by_normal("stub-swap", 64, boots=False),
     *(by_normal("stub-swap", mib) for mib in (128, 192, 256, 512)),
+    by_normal("lent", 192, more="--settle 0"),
 )
+BESIDE_KDUMP = (KEXEC_TOOLS, IN_PLACE, WAYS[5], WAYS[-1])
+"""One window size, for --short."""
 
 
 def timed(vm: VM, way: Way) -> Times:
@@ -76,6 +81,8 @@ def timed(vm: VM, way: Way) -> Times:
     print(f"... {way.name}", file=sys.stderr)
     first = f"""
         {way.command} > /out/load 2>&1
+        cat /proc/sys/vm/nr_hugepages > /out/pages
+        copyout /out
         host mark panic
         echo c > /proc/sysrq-trigger
         sleep 60
@@ -98,7 +105,8 @@ def timed(vm: VM, way: Way) -> Times:
     if way.has_stub:
         stub = result.seconds_at_console(STARTING) - result.seconds_at_console(CHECKING)
     command = result.seconds_at("second kernel") - panic if way.boots else None
-    return Times(line - panic, command, stub)
+    pages = int((result.files / "first/pages").read_text())
+    return Times(line - panic, command, stub, way.reserved + pages * HUGE_PAGE_SIZE)
 
 
 def best(turns: tuple[Times, ...]) -> Times:
@@ -106,7 +114,10 @@ def best(turns: tuple[Times, ...]) -> Times:
     commands = [times.command for times in turns if times.command is not None]
     stubs = [times.stub for times in turns if times.stub is not None]
     return Times(
-        min(times.line for times in turns), min(commands, default=None), min(stubs, default=None)
+        min(times.line for times in turns),
+        min(commands, default=None),
+        min(stubs, default=None),
+        max(times.held for times in turns),
     )
 
 
@@ -115,20 +126,24 @@ def row(way: Way, times: Times) -> str:
         "-" if seconds is None else f"{seconds:.1f} s"
         for seconds in (times.line, times.command, times.stub)
     )
-    return f"{way.name:30} {way.reserved >> 10:>8} K  {stub:>7}  {line:>10}  {command:>13}"
+    reserved, held = f"{way.reserved >> 10} K", f"{times.held / (1 << 20):.0f} M"
+    return f"{way.name:30} {reserved:>10} {held:>6}  {stub:>7}  {line:>10}  {command:>13}"
 
 
 def main() -> int:
+    short = "--short" in sys.argv[1:]
+    ways, repeat = (BESIDE_KDUMP, 1) if short else (WAYS, REPEAT)
     try:
         kernel = supplies.kernel(supplies.DEFAULT_SERIES)
         with tempfile.TemporaryDirectory(prefix="pykexec-bench-") as folder:
             vm = VM(kernel, Path(folder))
-            turns = [[timed(vm, way) for way in WAYS] for _ in range(REPEAT)]
+            turns = [[timed(vm, way) for way in ways] for _ in range(repeat)]
     except Unavailable as unavailable:
         print(f"not measured: {unavailable.reason}", file=sys.stderr)
         return 1
-    found = dict(zip(WAYS, map(best, zip(*turns, strict=True)), strict=True))
-    print(f"{'':30} {'reserved':>10}  {'stub':>7}  {'first line':>10}  first command")
+    found = dict(zip(ways, map(best, zip(*turns, strict=True)), strict=True))
+    heads = f"{'reserved':>10} {'held':>6}  {'stub':>7}  {'first line':>10}  first command"
+    print(f"{'':30} {heads}")
     for way, times in found.items():
         print(row(way, times))
     print(f"\nreserved by default: Debian {DEBIAN >> 20} MiB, RHEL {RHEL >> 20} MiB")

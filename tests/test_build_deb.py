@@ -75,6 +75,8 @@ def test_every_file_is_where_the_system_looks(built: dict[str, Path]) -> None:
         "./usr/lib/udev/rules.d/98-pykexec.rules",
         "./etc/kernel/postinst.d/zz-pykexec",
         "./usr/share/man/man8/pykexec.8.gz",
+        "./usr/share/man/man5/pykexec.conf.5.gz",
+        "./usr/share/pykexec/capture/make-initrd",
         "./usr/share/bash-completion/completions/pykexec",
         "./usr/share/zsh/vendor-completions/_pykexec",
         "./usr/share/fish/vendor_completions.d/pykexec.fish",
@@ -87,8 +89,7 @@ def test_every_file_is_where_the_system_looks(built: dict[str, Path]) -> None:
 def test_configuration_survives_an_upgrade(built: dict[str, Path], tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--control", built["pykexec"], tmp_path / "c"], check=True)
     found = (tmp_path / "c/conffiles").read_text().split()
-    assert "/etc/kernel/postinst.d/zz-pykexec" in found
-    assert set(found) & {"/etc/default/pykexec", "/etc/pykexec.conf"}
+    assert found == ["/etc/kernel/postinst.d/zz-pykexec", "/etc/pykexec.conf"]
 
 
 def test_the_version_is_the_packages(built: dict[str, Path]) -> None:

@@ -122,8 +122,9 @@ def test_wheel(wheel: Path) -> None:
     prefix = f"pykexec-{pykexec.__version__}"
     assert "pykexec/py.typed" in names
     assert {f"pykexec/purgatory/x86_64/{name}.bin" for name in ("stub", "real_mode")} <= set(names)
-    for page in (ROOT / "man").glob("*.8"):
-        assert f"{prefix}.data/data/share/man/man8/{page.name}" in names
+    for page in (ROOT / "man").iterdir():
+        section = page.suffix.removeprefix(".")
+        assert f"{prefix}.data/data/share/man/man{section}/{page.name}" in names
     for file in (
         "pykexec/module/pykexec_region.c",
         "pykexec/module/dkms.conf",

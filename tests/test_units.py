@@ -81,11 +81,19 @@ def test_one_unit_knows_how_to_arm_anew(asks: str, file: str) -> None:
 def test_variables_are_those_of_the_configuration() -> None:
     text = (UNITS / "pykexec-crash.service").read_text()
     preset = re.findall(r"(\w+)=", " ".join(settings(text, "Environment")))
-    assert set(re.findall(r"^#?(\w+)=", (UNITS / "pykexec.default").read_text(), re.MULTILINE)) == (
-        set(preset)
-    )
+    shown = re.findall(r"^#?(\w+)=", (UNITS / "pykexec.conf").read_text(), re.MULTILINE)
+    assert {name for name in shown if not name.startswith("SAVE_")} == set(preset)
     used = re.findall(r"\$\{?([A-Z]+)", " ".join(settings(text, r"Exec\w+")))
     assert set(used) == set(preset)
+
+
+def test_the_file_of_earlier_versions_is_read_first() -> None:
+    """So that the same key in /etc/pykexec.conf counts, and either file is enough."""
+    text = (UNITS / "pykexec-crash.service").read_text()
+    files = settings(text, "EnvironmentFile")
+    assert files == ["-/etc/default/pykexec", "-/etc/pykexec.conf"]
+    conditions = settings(text, "ConditionPathExists")
+    assert set(conditions) == {"|" + name.removeprefix("-") for name in files}
 
 
 def test_the_configuration_of_saving_names_every_key_and_its_default() -> None:
@@ -93,7 +101,7 @@ def test_the_configuration_of_saving_names_every_key_and_its_default() -> None:
     shown = re.sub(r"(?m)^#(?=[A-Z_]+=)", "", text)
     values, faults = parse(shown)
     assert faults == []
-    assert set(values) == set(KEYS)
+    assert {name for name in values if name.startswith("SAVE_")} == set(KEYS)
     assert settings_of(values) == (SaveSettings(), [])
 
 

@@ -171,30 +171,30 @@ before=$(armed)
 cat /sys/kernel/kexec_crash_loaded > /lab/what-try-reload-left
 memory
 again after-try-reload
-cp /etc/default/pykexec /etc/default/pykexec.kept
+cp /etc/pykexec.conf /etc/pykexec.conf.kept
 anew() {
     systemctl stop pykexec-rearm.service
     systemctl restart $unit
 }
 for value in words lines; do
-    cp /lab/hostile-$value /etc/default/pykexec
+    cp /lab/hostile-$value /etc/pykexec.conf
     anew
     systemctl is-active $unit > /lab/with-$value
     cp /lab/words-load /lab/given-$value
 done
 host mark "hostile values"
-cp /lab/hostile-initrd /etc/default/pykexec
+cp /lab/hostile-initrd /etc/pykexec.conf
 anew
-cp /etc/default/pykexec.kept /etc/default/pykexec
+cp /etc/pykexec.conf.kept /etc/pykexec.conf
 mv /var/lib/kdump/initrd.img-$(uname -r) /var/lib/kdump/kept
 anew
 journalctl --no-pager --output cat --unit $unit > /lab/journal
 mv /var/lib/kdump/kept /var/lib/kdump/initrd.img-$(uname -r)
-echo KERNEL=/nowhere >> /etc/default/pykexec
+echo KERNEL=/nowhere >> /etc/pykexec.conf
 anew
 nothing > /lab/failed
 systemctl disable $unit
-mv /etc/default/pykexec.kept /etc/default/pykexec
+mv /etc/pykexec.conf.kept /etc/pykexec.conf
 memory
 quiet
 nothing > /lab/failed-and-disabled
@@ -289,7 +289,7 @@ def installed(module: dict[str, Path]) -> Tree:
         tree.link(f"{units}/{target}.wants/{unit}", f"{units}/{unit}")
     tree.copy(UNITS / "98-pykexec.rules", "/etc/udev/rules.d/98-pykexec.rules")
     tree.write("/etc/kernel/postinst.d/zz-pykexec", (UNITS / "zz-pykexec").read_bytes(), 0o755)
-    tree.copy(UNITS / "pykexec.default", "/etc/default/pykexec")
+    tree.copy(UNITS / "pykexec.conf", "/etc/pykexec.conf")
     tree.write("/lab/hostile-words", f"APPEND={quoted(HOSTILE)}\n")
     tree.write("/lab/hostile-lines", f"APPEND={quoted(LINES)}\n")
     tree.write("/lab/hostile-initrd", f"INITRD={quoted(HOSTILE)}\n")
