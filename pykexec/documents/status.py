@@ -36,6 +36,16 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
+class SimulatedStatus:
+    """the simulated machine that load uses by default; it arms nothing"""
+
+    machine: str
+    """its folder"""
+    normal: StateName
+    crash: StateName
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """what is loaded"""
 
@@ -46,6 +56,8 @@ class Status:
     staged: Staged | None
     unseen: str | None
     """why it is not known what is staged; null if it is known"""
+    simulated: SimulatedStatus | None = None
+    """without --backend and --machine, beside the real kernel"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pykexec.cli.program import program
+from pykexec.cli.report.target import UNTOUCHED
 from tests.builders import make_bzimage, make_cpio, make_multiboot, make_uki, pack
 from tests.cli.conftest import Run, RunJson
 from tests.conftest import Golden
@@ -77,10 +80,44 @@ def test_width_changes_nothing(run: Run, machine: str) -> None:
 def test_without_a_machine_one_is_made_and_named(run: Run, folder: Path) -> None:
     first = run("load", "bzImage")
     where = folder / "state" / "pykexec" / "machine"
-    assert first.stderr == f"pykexec: note: created the simulated machine {where}\n"
+    notice = f"pykexec: note: {UNTOUCHED}\n"
+    made = f"pykexec: note: created the simulated machine {where}\n"
+    assert first.stderr == made + notice + notice
+    assert first.stdout.startswith(f"{UNTOUCHED}\n")
     assert f"simulated, machine {where}\n" in first.stdout
-    assert run("load", "bzImage").stderr == ""
-    assert f"simulated, machine {where}\n" in run("status").stdout
+    assert run("load", "bzImage").stderr == notice + notice
+    assert run("load", "bzImage", "--json").stderr == notice
+    assert run("load", "bzImage", "--dry-run").stdout.startswith("No.")
+    shown = run("status", "--backend", "simulated").stdout
+    assert shown.startswith(f"{UNTOUCHED}\n")
+    assert f"simulated, machine {where}\n" in shown
+
+
+def test_a_machine_that_was_named_needs_no_notice(run: Run, machine: str) -> None:
+    result = run("load", "bzImage", "--machine", machine)
+    assert result.stderr == ""
+    assert "not armed" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("status", "--backend", "simulated"),
+        ("unload",),
+        ("exec",),
+        ("region", "show"),
+        ("region", "release"),
+    ],
+    ids=" ".join,
+)
+def test_only_a_load_makes_a_machine(folder: Path, words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(program, words)
+    assert result.exit_code, "there is nothing loaded, or no machine"
+    assert not (folder / "state").exists()
+    if words[0] != "status":
+        assert "there is no simulated machine" in result.output
 
 
 def captured(folder: Path, iomem: str | None, meminfo: str = "MemTotal: 2000000 kB\n") -> str:

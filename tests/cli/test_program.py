@@ -303,7 +303,7 @@ def test_a_refusal_keeps_its_status_and_its_words(words: str, out: str) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "start"),
     [
-        ("load bzImage", 0, "No.  buf"),
+        ("load bzImage", 0, "simulated: "),
         ("load bzImage --crash-by-normal --crash-size 32M --json", 0, "{"),
         ("inspect missing", 1, ""),
         ("lod", 2, ""),

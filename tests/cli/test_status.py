@@ -10,10 +10,14 @@ import pytest
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
-from pykexec.cli.report.target import Target
-from pykexec.cli.run.status import look
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.cli.out.plain import text
+from pykexec.cli.report.target import UNTOUCHED, Target
+from pykexec.cli.run.status import beside_simulation, counted, look
+from pykexec.cli.run.unload import is_loaded
 from pykexec.documents.codec import plain
 from pykexec.host.lock import Busy, exclusive
+from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.placement.request import Mode
 from tests.backends.kernel.calls import Calls
@@ -125,3 +129,52 @@ def test_every_state_is_a_document(tmp_path: Path, name: str) -> None:
     document = plain(look(HERE, found).document())
     validate(document)
     assert (document["staged"] or {}).get("problem") == problem
+
+
+def test_without_a_backend_both_are_shown_each_by_its_name(
+    backend: KernelBackend, tmp_path: Path
+) -> None:
+    folder = tmp_path / "machine"
+    assert beside_simulation(backend, folder).simulated is None
+    SimulatedBackend.create(folder)
+    report = beside_simulation(backend, folder)
+    assert report.target.backend == "kernel"
+    assert report.anything, "the exit status is the real kernel's"
+    document = plain(report.document())
+    validate(document)
+    assert document["crash"] == "loaded"
+    assert document["simulated"] == {
+        "machine": str(folder),
+        "normal": "not loaded",
+        "crash": "not loaded",
+    }
+    lines = list(text(report.page(0)))
+    named = [number for number, line in enumerate(lines) if line.startswith("backend ")]
+    assert lines[named[0]].endswith(" kernel, this machine")
+    assert lines[named[1]].endswith(f" simulated, machine {folder}")
+    assert named[0] < lines.index(UNTOUCHED) < named[1]
+
+
+def test_the_exit_status_is_that_of_a_simulation_until_pykexec_is_set_up(
+    backend: KernelBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "machine"
+    SimulatedBackend.create(folder)
+    nothing = KernelBackend(Calls(), tmp_path / "run", lambda: Machine("a machine"))
+    report = beside_simulation(nothing, folder)
+    configured = tmp_path / "pykexec.conf"
+    monkeypatch.setattr("pykexec.host.configuration.PATH", str(configured))
+    assert counted(report) is report.simulated
+    configured.touch()
+    assert counted(report) is report
+    assert counted(beside_simulation(backend, folder)).target.backend == "kernel"
+
+
+@pytest.mark.parametrize(("slot", "expected"), [(Slot.CRASH, True), (Slot.NORMAL, False)])
+def test_what_this_machine_has_loaded_is_read_from_its_kernel(
+    tmp_path: Path, slot: Slot, expected: bool
+) -> None:
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/kexec_loaded").write_text("0\n")
+    (tmp_path / "sys/kernel/kexec_crash_loaded").write_text("1\n")
+    assert is_loaded(slot, Folder(tmp_path)) is expected

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import flag_names
-from pykexec.cli.out.blocks import Block, Facts, Reasons, Segments, Table
-from pykexec.cli.report.page_parts import Pairs, bound_facts, checks, kernel, many, size, words
+from pykexec.cli.out.blocks import Block, Facts, Lines, Reasons, Segments, Table
+from pykexec.cli.report.page_parts import (
+    CAUTION,
+    Pairs,
+    bound_facts,
+    checks,
+    kernel,
+    many,
+    size,
+    words,
+)
 from pykexec.cli.report.waiting import staged
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
@@ -85,7 +94,8 @@ class LoadReport:
     def page(self, verbose: int) -> list[Block]:
         """The table, what it is and where it went; with -v every reason."""
         plan, table = self.planned.plan, self.planned.table
-        page: list[Block] = [*segments(plan, table), Facts(facts(self, verbose))]
+        heading = [Lines([self.target.notice], CAUTION)] if self.done and self.target.notice else []
+        page: list[Block] = [*heading, *segments(plan, table), Facts(facts(self, verbose))]
         if self.done and self.done.bound:
             page.append(Facts(bound_facts(self.done.bound)))
         if verbose:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[str, str]]
 
-GOOD, BAD = "bold green", "bold red"
+GOOD, BAD, CAUTION = "bold green", "bold red", "bold yellow"
 VERDICT_STYLES = {"ok": "green", "broken": "red", "unknown": "yellow"}
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 

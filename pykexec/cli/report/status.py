@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pykexec.backends.backend import LoadState, Slot
-from pykexec.cli.out.blocks import Block, Facts
-from pykexec.cli.report.page_parts import Pairs, many, size
+from pykexec.cli.out.blocks import Block, Facts, Lines
+from pykexec.cli.report.page_parts import CAUTION, Pairs, many, size
 from pykexec.documents.base import span, spans
-from pykexec.documents.status import Staged, Status
+from pykexec.documents.status import SimulatedStatus, Staged, Status
 from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class StatusReport:
     staged: StagedReport | None = None
     unseen: str | None = None
     """Why it is not known what pykexec staged."""
+    simulated: StatusReport | None = None
+    """Of the simulated machine, beside the real kernel's."""
 
     @property
     def anything(self) -> bool:
@@ -82,6 +84,14 @@ class StatusReport:
             self.slots[Slot.CRASH].value,
             self.staged.document() if self.staged else None,
             self.unseen,
+            self.simulated.simulation() if self.simulated else None,
+        )
+
+    def simulation(self) -> SimulatedStatus:
+        return SimulatedStatus(
+            self.target.machine.removeprefix("machine "),
+            self.slots[Slot.NORMAL].value,
+            self.slots[Slot.CRASH].value,
         )
 
     def page(self, verbose: int) -> list[Block]:
@@ -89,7 +99,10 @@ class StatusReport:
         ours = self.staged.facts() if self.staged else []
         if self.unseen:
             ours = [("staged", f"unknown: {self.unseen}")]
-        return [Facts([*slots, *ours, ("backend", str(self.target))])]
+        page: list[Block] = [Facts([*slots, *ours, ("backend", str(self.target))])]
+        if self.target.notice:
+            page.insert(0, Lines([self.target.notice], CAUTION))
+        return [*page, *self.simulated.page(verbose)] if self.simulated else page
 
 
 def lent_facts(record: LoadRecord) -> Pairs:

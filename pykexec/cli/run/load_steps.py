@@ -29,6 +29,8 @@ def run(kernel: Path, given: LoadOptions) -> None:
     for note in report.notes if given.verbose else ():
         output.note(note)
     output.show(report, report.effect)
+    if report.target.notice and not given.dry_run:
+        output.note(report.target.notice)
 
 
 def dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
@@ -56,7 +58,9 @@ def dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | Fil
 
 def load(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
     """By the system call that was chosen."""
-    where, backend = target.chosen(asked.given.backend, asked.given.machine_dir, output)
+    where, backend = target.chosen(asked.given.backend, asked.given.machine_dir, output, make=True)
+    if where.notice and not output.as_json:  # an error would have to be the only text
+        output.note(where.notice)
     machine = backend.machine()
     choice = asked.syscall(machine)
     if choice and choice.is_file:

@@ -35,7 +35,7 @@ def make(
             hint="--backend kernel",
         )
     output = Output(as_json, verbose)
-    where, acting = target.chosen(backend, machine_dir, output)
+    where, acting = target.chosen(backend, machine_dir, output, make=True)
     with acting.session():
         if isinstance(acting, SimulatedBackend):
             made = acting.make_region(size)

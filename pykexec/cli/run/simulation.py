@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.backends.simulated.store.machine_folder import STATE, NotEmpty
+from pykexec.backends.simulated.store.machine_folder import STATE, NotAMachine, NotEmpty
 from pykexec.cli.report.target import Target
 
 if TYPE_CHECKING:
@@ -22,11 +22,21 @@ def own_machine() -> Path:
     return base / "pykexec" / "machine"
 
 
-def machine(folder: Path | None, output: Output) -> tuple[Target, SimulatedBackend]:
-    """The machine in `folder`, or the one of our own."""
+def machine(
+    folder: Path | None, output: Output, make: bool = False
+) -> tuple[Target, SimulatedBackend]:
+    """The machine in `folder`, or the one of our own, which is made where `make` says so. Raises
+    NotAMachine."""
     path = folder or own_machine()
     if folder is None and not (path / STATE).exists():
+        if not make:
+            raise NotAMachine(
+                f"there is no simulated machine {path}",
+                hint="--backend kernel acts on this machine's kernel; "
+                "pykexec load makes a simulated machine",
+            )
         with suppress(NotEmpty):  # another pykexec was first
             SimulatedBackend.create(path)
             output.note(f"created the simulated machine {path}")
-    return Target("simulated", f"machine {path}"), SimulatedBackend.open(path)
+    where = Target("simulated", f"machine {path}", unnamed=folder is None)
+    return where, SimulatedBackend.open(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,23 +14,29 @@ from pykexec.backends.backend import LoadState
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.stage import NotStaged
 from pykexec.backends.kernel.staged import StageChanged
+from pykexec.backends.simulated import SimulatedBackend
+from pykexec.backends.simulated.store.machine_folder import STATE
+from pykexec.cli import run as later
 from pykexec.cli.output import Output
 from pykexec.cli.report.monitoring import judge, metrics_text, plugin_line
 from pykexec.cli.report.status import StagedReport, StatusReport
+from pykexec.cli.report.target import Target
 from pykexec.cli.run import target
+from pykexec.cli.run.simulation import own_machine
 from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
+from pykexec.host import configuration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pykexec.backends.backend import Backend, Slot
-    from pykexec.cli.report.target import Target
 
 UNKNOWN_SERVICE = 3
 """Exit status of a plugin that could not tell."""
 
 
 def run(
+    both: bool,
     backend: str,
     machine_dir: Path | None,
     metrics: bool,
@@ -38,12 +45,16 @@ def run(
     as_json: bool,
     verbose: int,
 ) -> int:
-    """The exit status."""
+    """The exit status. `both` are the real kernel and the simulated machine that pykexec uses by
+    default, where there is one."""
     if sum((metrics, nagios, as_json)) > 1:
         raise UsageError("--metrics, --nagios and --json exclude each other")
     output = Output(as_json, verbose)
     try:
-        report = look(*target.chosen(backend, machine_dir, output))
+        if both and machine_dir is None:
+            report = beside_simulation(later.real.backend(), own_machine())
+        else:
+            report = look(*target.chosen(backend, machine_dir, output))
     except KexecError as error:
         if not nagios:
             raise
@@ -58,7 +69,7 @@ def run(
         click.echo(text, nl=False)
     else:
         output.show(report)
-    if not report.anything or (report.staged and report.staged.problem):
+    if not counted(report).anything or (report.staged and report.staged.problem):
         return CheckFailed.exit_status
     return 0 if written else KexecError.exit_status
 
@@ -87,6 +98,23 @@ def replace_file(path: Path, text: str) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def beside_simulation(real: KernelBackend, folder: Path) -> StatusReport:
+    """The real kernel's, with that of the simulated machine in `folder`."""
+    report = look(Target("kernel", "this machine"), real)
+    if not (folder / STATE).exists():
+        return report
+    where = Target("simulated", f"machine {folder}", unnamed=True)
+    return replace(report, simulated=look(where, SimulatedBackend.open(folder)))
+
+
+def counted(report: StatusReport) -> StatusReport:
+    """The one that the exit status is about: the real kernel's, unless only a simulation is loaded
+    and there is no /etc/pykexec.conf."""
+    if report.simulated is None or report.anything or os.path.exists(configuration.PATH):
+        return report
+    return report.simulated
 
 
 def look(where: Target, acting: Backend) -> StatusReport:

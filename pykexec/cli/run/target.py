@@ -27,13 +27,15 @@ def check_machine_option(backend: str, folder: Path | None) -> None:
         )
 
 
-def chosen(backend: str, folder: Path | None, output: Output) -> tuple[Target, Backend]:
-    """The backend that will act. Without --machine the simulated one is a machine of its
-    own, created on first use."""
+def chosen(
+    backend: str, folder: Path | None, output: Output, make: bool = False
+) -> tuple[Target, Backend]:
+    """The backend that will act. Without --machine the simulated one is a machine of its own, which
+    only a command that loads something may `make`."""
     check_machine_option(backend, folder)
     if backend == "kernel":
         return Target("kernel", "this machine"), later.real.backend()
-    return later.simulation.machine(folder, output)
+    return later.simulation.machine(folder, output, make)
 
 
 def dry_run(

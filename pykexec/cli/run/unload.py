@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.backends.backend import Slot, StagingBackend
+from pykexec.backends.backend import LoadState, Slot, StagingBackend
 from pykexec.cli.output import Output
 from pykexec.cli.report.unload import UnloadReport
 from pykexec.cli.run import target
+from pykexec.host.kexec import kexec_state
+from pykexec.host.root import THIS_MACHINE, Root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,3 +26,14 @@ def run(crash: bool, backend: str, machine_dir: Path | None, as_json: bool, verb
     report = UnloadReport(where, slot, was, busy)
     output.warn(report.warnings)
     output.show(report, f"the {slot} image is freed")
+    if where.notice and was is LoadState.NOT_LOADED and is_loaded(slot):
+        output.note(
+            f"only the simulated machine was unloaded: the {slot} image of this machine's kernel "
+            "is still loaded (--backend kernel)"
+        )
+
+
+def is_loaded(slot: Slot, root: Root = THIS_MACHINE) -> bool:
+    """Whether the kernel of this machine has an image there; everyone may read that."""
+    state = kexec_state(root)
+    return (state.crash_loaded if slot is Slot.CRASH else state.loaded) is True

@@ -9,6 +9,8 @@ import click
 from pykexec.cli import run
 from pykexec.cli.verbs.params import PATH, Verb, output_options, target_options
 
+DEFAULT = click.core.ParameterSource.DEFAULT
+
 
 @click.command(cls=Verb, short_help="Show what is loaded.")
 @target_options
@@ -21,7 +23,8 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options, target_options
 )
 @click.option("--nagios", is_flag=True, help="Print one line, and exit, as a Nagios plugin does.")
 @output_options
-def command(**options: Any) -> int:
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> int:
     """Show the normal image, the crash image, and what pykexec keeps in memory for them.
 
     For a crash by normal, verify the addresses and digests of what waits in huge pages, that the
@@ -29,5 +32,9 @@ def command(**options: Any) -> int:
     load. The exit status is 3 if nothing is loaded or it is unknown, if a verification fails, or
     if another program has replaced the image. Without privilege, only what the kernel shows to
     everyone is reported.
+
+    Without --backend and --machine, show the real kernel and, if there is one, the simulated
+    machine that load uses by default.
     """
-    return run.status.run(**options)
+    both = ctx.get_parameter_source("backend") is DEFAULT
+    return run.status.run(both, **options)
