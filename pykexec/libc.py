@@ -72,7 +72,7 @@ def check(result: int, call: str, hint: str | None = None) -> int:
     return result
 
 
-def explained(result: int) -> str | None:
+def _explained(result: int) -> str | None:
     """Where to find the kernel's reasons for a failed kexec call."""
     name = errorcode.get(ctypes.get_errno(), "")
     return f"see pykexec explain {name} for the checks of the kernel" if result < 0 else None
@@ -94,7 +94,7 @@ def kexec_load(entry: int, segments: Sequence[tuple[int, int, int, int]], flags:
         ctypes.byref(table) if segments else None,
         ctypes.c_ulong(flags),
     )
-    check(result, kexec_load_text(entry, len(segments), flags), explained(result))
+    check(result, kexec_load_text(entry, len(segments), flags), _explained(result))
 
 
 def kexec_file_load(kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) -> None:
@@ -117,7 +117,7 @@ def kexec_file_load(kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) 
         result,
         f"kexec_file_load(kernel_fd={kernel_fd}, initrd_fd={initrd_fd}, "
         f"cmdline_len={length}, flags={names})",
-        explained(result),
+        _explained(result),
     )
 
 
@@ -133,7 +133,7 @@ def reboot_kexec() -> None:
         ctypes.c_ulong(LINUX_REBOOT_CMD_KEXEC),
         None,
     )
-    check(result, "reboot(LINUX_REBOOT_CMD_KEXEC)", explained(result))
+    check(result, "reboot(LINUX_REBOOT_CMD_KEXEC)", _explained(result))
 
 
 def init_module(image: bytes, parameters: str) -> None:

@@ -66,7 +66,7 @@ def advised(advice: Advice, terms: Terms) -> str:
     return advice if isinstance(advice, str) else advice.text(terms)
 
 
-def term(terms: Terms, wish: Wish, value: str = "") -> str:
+def _term(terms: Terms, wish: Wish, value: str = "") -> str:
     """The words for a wish with this value."""
     if value and (wish, value) in terms:
         return terms[wish, value]
@@ -82,7 +82,7 @@ class Use(Remedy):
     rest: str = ""
 
     def text(self, terms: Terms) -> str:
-        return f"use {term(terms, self.wish, self.value)}{self.rest}"
+        return f"use {_term(terms, self.wish, self.value)}{self.rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Omit(Remedy):
     rest: str = ""
 
     def text(self, terms: Terms) -> str:
-        return f"omit {term(terms, self.wish, self.value)}{self.rest}"
+        return f"omit {_term(terms, self.wish, self.value)}{self.rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,34 +26,34 @@ def main() -> None:
     try:
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:
-        complain("interrupted")
+        _complain("interrupted")
         sys.exit(INTERRUPTED)
 
 
 def run(words: list[str]) -> int:
     """The exit status."""
     if len(words) != 1:
-        complain(f"usage: {NAME} <kernel core file>", named=False)
+        _complain(f"usage: {NAME} <kernel core file>", named=False)
         return USAGE
     from pykexec.dump.faults import NotADump, UnknownKernel, UnreadableDump
     from pykexec.dump.reader import open_dump
     from pykexec.errors import KexecError
 
     try:
-        write_log(open_dump(words[0]))
+        _write_log(open_dump(words[0]))
     except KexecError as error:
-        complain(error.message)
+        _complain(error.message)
         statuses = {NotADump: NO_DUMP, UnknownKernel: NO_LOG, UnreadableDump: NOT_OPENED}
         return statuses.get(type(error), NOT_READ)
     except BrokenPipeError:
         return CLOSED_PIPE
     except OSError as error:
-        complain(f"cannot write the log: {error.strerror}")
+        _complain(f"cannot write the log: {error.strerror}")
         return NOT_WRITTEN
     return 0
 
 
-def write_log(dump: Dump) -> None:
+def _write_log(dump: Dump) -> None:
     """Write every record as vmcore-dmesg does: with one timestamp, however many lines it has.
     Records before any damage are written too."""
     from pykexec.dump.log import records
@@ -80,7 +80,7 @@ def write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def complain(text: str, named: bool = True) -> None:
+def _complain(text: str, named: bool = True) -> None:
     """Print a line on standard error; ignore it if that fails."""
     from pykexec.errors import printable
 

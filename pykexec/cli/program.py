@@ -74,11 +74,11 @@ class Program(click.Group):
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Also prints --help and --version."""
-        with unread_is_quiet():
-            return super().make_context(*args, terminal_width=help_width(), **more)
+        with _unread_is_quiet():
+            return super().make_context(*args, terminal_width=_help_width(), **more)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with unread_is_quiet():
+        with _unread_is_quiet():
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
@@ -94,26 +94,26 @@ class Program(click.Group):
     ) -> NoReturn:
         """Runs, and always ends the process (SystemExit)."""
         words = list(sys.argv[1:] if args is None else args)
-        end_in_order()
+        _end_in_order()
         try:
             status = super().main(words, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
-            sys.exit(refuse_usage(error, words))
+            sys.exit(_refuse_usage(error, words))
         except AnswerLost as error:
-            sys.exit(refuse(error, as_json=False))
+            sys.exit(_refuse(error, as_json=False))
         except KexecError as error:
-            sys.exit(refuse(error, wants_json(words), wants_details(words)))
+            sys.exit(_refuse(error, _wants_json(words), _wants_details(words)))
         except BrokenPipeError:  # of completion, which is printed outside of any context
-            sys.exit(silence())
+            sys.exit(_silence())
         except (click.Abort, KeyboardInterrupt):
             sys.exit(interrupted("pykexec", INTERRUPTED))
         except OSError as error:
-            as_json = wants_json(words) and error.filename != STDOUT
-            sys.exit(refuse(system_fault(error), as_json))
+            as_json = _wants_json(words) and error.filename != STDOUT
+            sys.exit(_refuse(_system_fault(error), as_json))
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def help_width() -> int:
+def _help_width() -> int:
     """Columns of --help, as click has them by default. It asks shutil, whose import takes a tenth
     of the time of --help."""
     try:
@@ -124,15 +124,15 @@ def help_width() -> int:
 
 
 @contextmanager
-def unread_is_quiet() -> Iterator[None]:
+def _unread_is_quiet() -> Iterator[None]:
     """A reader that went away is no fault of ours."""
     try:
         yield
     except BrokenPipeError:
-        raise click.exceptions.Exit(silence()) from None
+        raise click.exceptions.Exit(_silence()) from None
 
 
-def end_in_order() -> None:
+def _end_in_order() -> None:
     """At a signal what is half done is undone on the way out, as at an interrupt. nohup(1) has
     SIGHUP ignored, and so it stays."""
 
@@ -144,12 +144,12 @@ def end_in_order() -> None:
             signal.signal(number, end)
 
 
-def wants_json(words: Sequence[str]) -> bool:
+def _wants_json(words: Sequence[str]) -> bool:
     """By the words alone: also where they could not be parsed."""
     return "--json" in options(words)
 
 
-def wants_details(words: Sequence[str]) -> bool:
+def _wants_details(words: Sequence[str]) -> bool:
     """-v, -vv, --verbose."""
     return any(word == "--verbose" or set(word) == {"-", "v"} for word in options(words))
 
@@ -159,7 +159,7 @@ def options(words: Sequence[str]) -> Sequence[str]:
     return words[: words.index("--")] if "--" in words else words
 
 
-def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
+def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
     """click's own errors: the same line, the same document, exit status 2 (or its own)."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "pykexec"
@@ -167,23 +167,23 @@ def refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     message = error.format_message().rstrip(".")
-    hint = usage_hint(error, words) or f"{path} --help"
+    hint = _usage_hint(error, words) or f"{path} --help"
     fault = KexecError(message[:1].lower() + message[1:], hint=hint)
     fault.code, fault.exit_status = "usage", error.exit_code
-    return refuse(fault, wants_json(words))
+    return _refuse(fault, _wants_json(words))
 
 
-def usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None:
+def _usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None:
     """The remedy for two mistakes that are made often."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context and context.parent is None:
         return "pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
     extra = isinstance(error, click.UsageError) and "unexpected extra argument" in error.message
-    line = split_append(options(words)) if extra else ""
+    line = _split_append(options(words)) if extra else ""
     return f'put quotes around the words of --append: --append "{line}"' if line else None
 
 
-def split_append(words: Sequence[str]) -> str:
+def _split_append(words: Sequence[str]) -> str:
     """The words behind an --append whose quotes are missing; "" if there is none."""
     for at, word in enumerate(words):
         if word == "--append":
@@ -193,13 +193,13 @@ def split_append(words: Sequence[str]) -> str:
     return ""
 
 
-def system_fault(error: OSError) -> KexecError:
+def _system_fault(error: OSError) -> KexecError:
     """What the system refused where nobody expected it: no space, too many open files."""
     what = str(error.filename) if error.filename else "the system refused"
     return KexecError(f"{what}: {(error.strerror or str(error)).lower()}", errno=error.errno)
 
 
-def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
+def _refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
     """Says it, with its details where they are wanted, and gives the exit status; on stderr
     where stdout takes no document."""
     try:
@@ -218,14 +218,14 @@ def refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
                 click.echo(f"  {line}", err=True)
         sys.stdout.flush()
     except BrokenPipeError:
-        return silence()
+        return _silence()
     except OSError:
-        silence()
-        return refuse(error, False, details) if as_json else error.exit_status
+        _silence()
+        return _refuse(error, False, details) if as_json else error.exit_status
     return error.exit_status
 
 
-def silence() -> int:
+def _silence() -> int:
     """Nobody reads any more: nothing is left for the interpreter to flush at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE

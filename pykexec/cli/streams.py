@@ -52,9 +52,9 @@ def guard_streams() -> None:
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDWR))
     out = Answers(number(sys.stdout, os.O_RDONLY), "w", closefd=False)
-    sys.stdout = text_stream(out, sys.stdout, "strict")
+    sys.stdout = _text_stream(out, sys.stdout, "strict")
     err = Diagnostics(number(sys.stderr, os.O_RDWR), "w", closefd=False)
-    sys.stderr = text_stream(err, sys.stderr, "backslashreplace")
+    sys.stderr = _text_stream(err, sys.stderr, "backslashreplace")
 
 
 def number(stream: TextIO | None, flags: int) -> int:
@@ -62,7 +62,7 @@ def number(stream: TextIO | None, flags: int) -> int:
     return os.open(os.devnull, flags) if stream is None else stream.fileno()
 
 
-def text_stream(raw: FileIO, like: TextIO | None, errors: str) -> TextIOWrapper:
+def _text_stream(raw: FileIO, like: TextIO | None, errors: str) -> TextIOWrapper:
     """With the encoding that Python chose, and always with a buffer: without one
     (PYTHONUNBUFFERED) a write that was cut short goes unseen."""
     encoding = getattr(like, "encoding", None)

@@ -46,12 +46,12 @@ class BackupMap:
     @classmethod
     def of(cls, runs: Iterable[BackupRun]) -> BackupMap:
         """From runs in any order."""
-        return cls(joined((run.dest, run.source, run.size) for run in runs))
+        return cls(_joined((run.dest, run.source, run.size) for run in runs))
 
     @classmethod
     def from_pages(cls, pairs: Iterable[tuple[int, int]]) -> BackupMap:
         """From (destination, source) addresses of whole pages, in any order."""
-        return cls(joined((dest, source, PAGE_SIZE) for dest, source in pairs))
+        return cls(_joined((dest, source, PAGE_SIZE) for dest, source in pairs))
 
     def __iter__(self) -> Iterator[BackupRun]:
         return iter(self.runs)
@@ -108,7 +108,7 @@ class BackupMap:
         return PhysRange.sized(start, span.size)
 
 
-def joined(runs: Iterable[tuple[int, int, int]]) -> tuple[BackupRun, ...]:
+def _joined(runs: Iterable[tuple[int, int, int]]) -> tuple[BackupRun, ...]:
     """(dest, source, size) as runs; those that continue each other on both sides are merged."""
     found: list[BackupRun] = []
     dest = source = size = 0

@@ -21,7 +21,7 @@ SIMPLE: dict[object, Convert] = {int: whole, str: text, bool: truth}
 def read(kind: Any, found: dict[str, Any]) -> Any:
     """A value of the dataclass `kind`. Raises ValueError with the place in its text."""
     try:
-        return reader(kind)(found)
+        return _reader(kind)(found)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
@@ -29,49 +29,49 @@ def read(kind: Any, found: dict[str, Any]) -> Any:
 def write(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, without those that have their default."""
     kind: Any = type(value)
-    found: dict[str, Any] = writer(kind)(value)
+    found: dict[str, Any] = _writer(kind)(value)
     return found
 
 
 @cache
-def reader(kind: Any) -> Convert:
+def _reader(kind: Any) -> Convert:
     """Checks what JSON had, and converts it. It raises TypeError, ValueError."""
     origin = get_origin(kind)
     if origin is Annotated:
         rule = get_args(kind)[1]
         if rule is HEX:
             return hex_number
-        return rule.check if isinstance(rule, Choice | Number | Text) else reader(kind.__origin__)
+        return rule.check if isinstance(rule, Choice | Number | Text) else _reader(kind.__origin__)
     if origin is Literal:
-        return one_of(get_args(kind))
+        return _one_of(get_args(kind))
     if origin in (Union, types.UnionType):
-        return any_of(get_args(kind))
+        return _any_of(get_args(kind))
     if origin is tuple:
-        return read_tuple(get_args(kind))
+        return _read_tuple(get_args(kind))
     if origin is dict:
-        return read_dict(reader(get_args(kind)[1]))
+        return _read_dict(_reader(get_args(kind)[1]))
     if dataclasses.is_dataclass(kind):
-        return read_object(kind)
+        return _read_object(kind)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind
     return SIMPLE.get(kind, unchanged)
 
 
 @cache
-def writer(kind: Any) -> Convert:
+def _writer(kind: Any) -> Convert:
     """What JSON has of a value of this kind."""
     origin = get_origin(kind)
     if origin is Annotated:
-        return hex if get_args(kind)[1] is HEX else writer(kind.__origin__)
+        return hex if get_args(kind)[1] is HEX else _writer(kind.__origin__)
     if origin in (Union, types.UnionType):
-        return write_union(tuple(item for item in get_args(kind) if item is not type(None)))
+        return _write_union(tuple(item for item in get_args(kind) if item is not type(None)))
     if origin is tuple:
-        return write_tuple(get_args(kind))
+        return _write_tuple(get_args(kind))
     if origin is dict:
-        inner = writer(get_args(kind)[1])
+        inner = _writer(get_args(kind)[1])
         return lambda value: {name: inner(item) for name, item in value.items()}
     if dataclasses.is_dataclass(kind):
-        return write_object(kind)
+        return _write_object(kind)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return lambda value: value.value
     return unchanged
@@ -81,7 +81,7 @@ def unchanged(found: object) -> object:
     return found
 
 
-def one_of(values: tuple[object, ...]) -> Convert:
+def _one_of(values: tuple[object, ...]) -> Convert:
     def convert(found: object) -> object:
         if not any(type(found) is type(value) and found == value for value in values):
             raise ValueError(f"expected one of {values}, found {short(found)}")
@@ -90,9 +90,9 @@ def one_of(values: tuple[object, ...]) -> Convert:
     return convert
 
 
-def any_of(kinds: tuple[Any, ...]) -> Convert:
+def _any_of(kinds: tuple[Any, ...]) -> Convert:
     """The first kind that takes it."""
-    readers = [reader(kind) for kind in kinds if kind is not type(None)]
+    readers = [_reader(kind) for kind in kinds if kind is not type(None)]
 
     def convert(found: object) -> object:
         if found is None and type(None) in kinds:
@@ -107,62 +107,63 @@ def any_of(kinds: tuple[Any, ...]) -> Convert:
     return convert
 
 
-def a_list(found: object) -> list[object]:
+def _a_list(found: object) -> list[object]:
     if not isinstance(found, list):
         raise TypeError(f"expected a list, found {short(found)}")
     return found
 
 
-def read_tuple(kinds: tuple[Any, ...]) -> Convert:
+def _read_tuple(kinds: tuple[Any, ...]) -> Convert:
     """tuple[X, ...], or one of a fixed length."""
     if kinds[-1] is Ellipsis:
-        item = reader(kinds[0])
-        return lambda found: tuple(map(item, a_list(found)))
-    readers = [reader(kind) for kind in kinds]
+        item = _reader(kinds[0])
+        return lambda found: tuple(map(item, _a_list(found)))
+    readers = [_reader(kind) for kind in kinds]
 
     def convert(found: object) -> object:
-        if len(a_list(found)) != len(readers):
+        if len(_a_list(found)) != len(readers):
             raise ValueError(f"expected a list of {len(readers)}, found {short(found)}")
-        return tuple(attempt(value) for attempt, value in zip(readers, a_list(found), strict=True))
+        return tuple(attempt(value) for attempt, value in zip(readers, _a_list(found), strict=True))
 
     return convert
 
 
-def read_dict(item: Convert) -> Convert:
-    return lambda found: {text(name): item(value) for name, value in an_object(found).items()}
+def _read_dict(item: Convert) -> Convert:
+    return lambda found: {text(name): item(value) for name, value in _an_object(found).items()}
 
 
-def an_object(found: object) -> dict[str, object]:
+def _an_object(found: object) -> dict[str, object]:
     if not isinstance(found, dict):
         raise TypeError(f"expected an object, found {short(found)}")
     return found
 
 
-def read_object(kind: Any) -> Convert:
+def _read_object(kind: Any) -> Convert:
     """A dataclass; keys that it does not know are passed over."""
     hints = get_type_hints(kind, include_extras=True)
-    fields = [(item.name, reader(hints[item.name]), item) for item in dataclasses.fields(kind)]
+    fields = [(item.name, _reader(hints[item.name]), item) for item in dataclasses.fields(kind)]
 
     def convert(found: object) -> object:
-        given, values = an_object(found), {}
+        given, values = _an_object(found), {}
         for name, attempt, field in fields:
             if name in given:
                 try:
                     values[name] = attempt(given[name])
                 except (TypeError, ValueError) as error:
                     raise ValueError(f"{name}: {error}") from error
-            elif default_of(field) is dataclasses.MISSING:
+            elif _default_of(field) is dataclasses.MISSING:
                 raise ValueError(f"{name}: missing")
         return kind(**values)
 
     return convert
 
 
-def write_object(kind: Any) -> Convert:
+def _write_object(kind: Any) -> Convert:
     """Its fields, changed by __post_serialize__ where the class has that."""
     hints = get_type_hints(kind, include_extras=True)
     fields = [
-        (item.name, writer(hints[item.name]), default_of(item)) for item in dataclasses.fields(kind)
+        (item.name, _writer(hints[item.name]), _default_of(item))
+        for item in dataclasses.fields(kind)
     ]
     last = getattr(kind, "__post_serialize__", None)
 
@@ -177,27 +178,27 @@ def write_object(kind: Any) -> Convert:
     return convert
 
 
-def default_of(field: dataclasses.Field[Any]) -> object:
+def _default_of(field: dataclasses.Field[Any]) -> object:
     """MISSING without one."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
 
 
-def write_tuple(kinds: tuple[Any, ...]) -> Convert:
+def _write_tuple(kinds: tuple[Any, ...]) -> Convert:
     if kinds[-1] is Ellipsis:
-        item = writer(kinds[0])
+        item = _writer(kinds[0])
         return lambda value: list(map(item, value))
-    writers = [writer(kind) for kind in kinds]
+    writers = [_writer(kind) for kind in kinds]
     return lambda value: [put(item) for put, item in zip(writers, value, strict=True)]
 
 
-def write_union(kinds: tuple[Any, ...]) -> Convert:
+def _write_union(kinds: tuple[Any, ...]) -> Convert:
     """By the value's own class, where there are several kinds beside None."""
 
     def convert(value: Any) -> Any:
         kind: Any = only or type(value)
-        return None if value is None else writer(kind)(value)
+        return None if value is None else _writer(kind)(value)
 
     only = kinds[0] if len(kinds) == 1 else None
     return convert

@@ -45,46 +45,46 @@ class Strict(Dialect):
 
 
 @cache
-def encoder(kind: type[Any]) -> BasicEncoder[Any]:
+def _encoder(kind: type[Any]) -> BasicEncoder[Any]:
     return BasicEncoder(kind, default_dialect=Strict)
 
 
 @cache
-def decoder(kind: type[Any]) -> BasicDecoder[Any]:
+def _decoder(kind: type[Any]) -> BasicDecoder[Any]:
     return BasicDecoder(kind, default_dialect=Strict)
 
 
 def write(value: Any) -> dict[str, Any]:
     """The fields of a dataclass, without those that have their default."""
     kind: Any = type(value)
-    found: dict[str, Any] = encoder(kind).encode(value)
+    found: dict[str, Any] = _encoder(kind).encode(value)
     return found
 
 
 def read(kind: Any, found: dict[str, Any]) -> Any:
     """A value of the dataclass `kind`. Raises ValueError with the place in its text."""
     try:
-        value = decoder(kind).decode(found)
+        value = _decoder(kind).decode(found)
     except (InvalidFieldValue, MissingField) as error:
         raise ValueError(reason(error)) from error
-    for name, again in encoder(kind).encode(value).items():
-        if not as_written(found[name], again):
+    for name, again in _encoder(kind).encode(value).items():
+        if not _as_written(found[name], again):
             raise ValueError(f"{name}: expected a list, found {short(found[name])}")
     return value
 
 
-def as_written(found: object, again: object) -> bool:
+def _as_written(found: object, again: object) -> bool:
     """Whether a value that was read is written in the same way, apart from unknown keys. mashumaro
     accepts an object as an empty list, and ignores a third value of a pair."""
     if isinstance(again, dict):
         return isinstance(found, dict) and all(
-            as_written(found.get(name), item) for name, item in again.items()
+            _as_written(found.get(name), item) for name, item in again.items()
         )
     if isinstance(again, list):
         return (
             isinstance(found, list)
             and len(found) == len(again)
-            and all(map(as_written, found, again))
+            and all(map(_as_written, found, again))
         )
     return found == again
 
@@ -93,7 +93,7 @@ def reason(error: BaseException) -> str:
     """ "window: start: expected text, found 3", from a chain of errors."""
     path: list[str] = []
     inner, what = error, ""
-    for fault in chain(error):
+    for fault in _chain(error):
         if isinstance(fault, MissingField):
             return ": ".join([*path, fault.field_name, "missing"])
         if isinstance(fault, InvalidFieldValue):
@@ -104,7 +104,7 @@ def reason(error: BaseException) -> str:
     return ": ".join([*path, own if own.startswith("expected") else what])
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and its causes, outermost first."""
     while error:
         yield error

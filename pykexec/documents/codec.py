@@ -30,18 +30,18 @@ def encode(document: Document) -> str:
     found = plain(document)
     text = json.dumps(found, indent=2)
     if SURROGATE in text:
-        text = json.dumps(unicode_only(found), indent=2)
+        text = json.dumps(_unicode_only(found), indent=2)
     return text + "\n"
 
 
-def unicode_only(value: object) -> object:
+def _unicode_only(value: object) -> object:
     r"""Replaces bytes of a command line or file name that are not Unicode text with \xNN: strict
     readers refuse a document with a lone surrogate."""
     match value:
         case dict():
-            return {unicode_only(name): unicode_only(item) for name, item in value.items()}
+            return {_unicode_only(name): _unicode_only(item) for name, item in value.items()}
         case list() | tuple():
-            return [unicode_only(item) for item in value]
+            return [_unicode_only(item) for item in value]
         case str():
             return "".join(escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
     return value

@@ -120,7 +120,7 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
                 f"{path}: {what}, but only ELF dumps are supported here",
                 hint="makedumpfile -E writes one; crash and drgn read the others",
             )
-    phoff, phnum = check_header(path, head)
+    phoff, phnum = _check_header(path, head)
     if phoff + phnum * PHDR.size > file.size:
         raise NotACore(
             f"{path}: cut off: {phnum} program headers at {phoff:#x}, the file ends at "
@@ -129,10 +129,10 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
         )
     table = file.read(phoff, phnum * PHDR.size)
     headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
-    return CoreFile(file, headers, read_notes(path, file, headers), phoff + len(table))
+    return CoreFile(file, headers, _read_notes(path, file, headers), phoff + len(table))
 
 
-def check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
+def _check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
     """e_phoff and e_phnum of a valid header."""
     ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
     expected = (
@@ -150,7 +150,7 @@ def check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
     return phoff, phnum
 
 
-def read_notes(
+def _read_notes(
     path: str | os.PathLike[str], file: OpenFile, headers: tuple[ProgramHeader, ...]
 ) -> tuple[Note, ...]:
     """All notes of all PT_NOTEs."""

@@ -68,11 +68,11 @@ def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
     return DumpVerdict(
         contents,
         (
-            cpu_notes(contents, expected),
+            _cpu_notes(contents, expected),
             vmcoreinfo(contents),
             complete(dump),
-            file_size(dump),
-            page_contents(dump),
+            _file_size(dump),
+            _page_contents(dump),
             filtered(contents),
             coverage(contents, expected),
             *lent(contents.memory, expected),
@@ -80,7 +80,7 @@ def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
     )
 
 
-def cpu_notes(contents: DumpContents, expected: Expected | None) -> Check:
+def _cpu_notes(contents: DumpContents, expected: Expected | None) -> Check:
     found = len(contents.cpus)
     wanted = expected.cpus if expected else None
     of = "" if wanted is None else f" of {wanted}"
@@ -108,14 +108,14 @@ def complete(dump: Dump) -> Check:
     return Check("complete", True, "nothing says that it is incomplete")
 
 
-def file_size(dump: Dump) -> Check:
+def _file_size(dump: Dump) -> Check:
     missing = first_missing(dump.memory)
     if missing:
         return Check("file-size", False, f"cut off or damaged: {missing}")
     return Check("file-size", True, "the file has every page that its tables list")
 
 
-def page_contents(dump: Dump) -> Check:
+def _page_contents(dump: Dump) -> Check:
     if not isinstance(dump.memory, KdumpMemory):
         return Check("page-contents", None, "the pages are not compressed")
     done, wrong = unreadable_page(dump.memory, held(dump.memory), SAMPLES)

@@ -35,10 +35,10 @@ class ElfMemory:
     def __init__(self, file: Bytes) -> None:
         self.file = file
         headers = program_headers(file)
-        self.spans = disjoint(headers)
+        self.spans = _disjoint(headers)
         """(start, end, end of what the file has, file offset), sorted, without overlap."""
         self.starts = [span[0] for span in self.spans]
-        self.notes = b"".join(note_segments(file, headers))
+        self.notes = b"".join(_note_segments(file, headers))
         self.vmcoreinfo: bytes | None = None
         """Only in a note: nowhere else in this format."""
 
@@ -129,7 +129,7 @@ def program_headers(file: Bytes) -> list[Header]:
     return [entry for entry in PHDR.iter_unpack(table) if entry[0] in (PT_LOAD, PT_NOTE)]
 
 
-def disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
+def _disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
     """The PT_LOADs as spans. If two cover an address, the first one counts: the kernel's text is in
     /proc/vmcore twice, with the same bytes."""
     loads = sorted(
@@ -146,7 +146,7 @@ def disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
     return spans
 
 
-def note_segments(file: Bytes, headers: list[Header]) -> Iterator[bytes]:
+def _note_segments(file: Bytes, headers: list[Header]) -> Iterator[bytes]:
     """The bytes of each PT_NOTE, as far as the file has them."""
     room = NOTES_MAX
     for kind, _, offset, _, _, filesz, _, _ in headers:

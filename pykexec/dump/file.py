@@ -34,7 +34,9 @@ class DumpFile:
             status = os.fstat(self.fd)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            fault = UnreadableDump(f"{path}: cannot be opened: {reason}", errno=error_number(error))
+            fault = UnreadableDump(
+                f"{path}: cannot be opened: {reason}", errno=_error_number(error)
+            )
             raise fault from error
         if not stat.S_ISREG(status.st_mode):
             raise NotADump(f"{path}: not a regular file")
@@ -62,5 +64,5 @@ class DumpFile:
             os.close(self.fd)
 
 
-def error_number(error: Exception) -> int:
+def _error_number(error: Exception) -> int:
     return (error.errno or 0) if isinstance(error, OSError) else 0

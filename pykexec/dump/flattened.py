@@ -90,10 +90,10 @@ def settled(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     clear = all(pieces[a][1] <= pieces[b][0] for a, b in pairwise(ordered))
     if clear:
         return [pieces[number] for number in ordered]
-    return overlaid(pieces)
+    return _overlaid(pieces)
 
 
-def overlaid(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+def _overlaid(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """A sweep over all ends, with the latest of the open pieces on top."""
     from heapq import heappop, heappush
 

@@ -12,10 +12,10 @@ def safe(line: bytes) -> str:
     text = line.decode("utf-8", "backslashreplace")
     if line.isascii() and not line.translate(None, PRINTABLE + b"\t"):
         return text
-    return "".join(c if c.isprintable() or c == "\t" else escaped(c) for c in text)
+    return "".join(c if c.isprintable() or c == "\t" else _escaped(c) for c in text)
 
 
-def escaped(char: str) -> str:
+def _escaped(char: str) -> str:
     r"""The UTF-8 bytes of a character as \\xNN."""
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
 

@@ -18,7 +18,7 @@ def decompress(data: bytes, size: int) -> bytes:
         code = data[at]
         at += 1
         if code < 16 and not literals:  # a long run of literals
-            count, at = run_length(data, at, code, 15)
+            count, at = _run_length(data, at, code, 15)
             out += data[at : at + count + 3]
             at, literals = at + count + 3, 4
             if len(out) > size:
@@ -33,7 +33,7 @@ def decompress(data: bytes, size: int) -> bytes:
             else:
                 distance, count = (low << 2) + (code >> 2) + 1, 2
         elif code < 64:
-            count, at = run_length(
+            count, at = _run_length(
                 data, at, code & (7 if code < 32 else 31), 7 if code < 32 else 31
             )
             word = data[at] | data[at + 1] << 8
@@ -43,7 +43,7 @@ def decompress(data: bytes, size: int) -> bytes:
             if code < 32:
                 distance = 16384 + ((code & 8) << 11) + (word >> 2)
                 if distance == 16384:
-                    return within(out, size)
+                    return _within(out, size)
             else:
                 distance = (word >> 2) + 1
         else:
@@ -59,13 +59,13 @@ def decompress(data: bytes, size: int) -> bytes:
         at, literals = at + follow, follow
 
 
-def within(out: bytearray, size: int) -> bytes:
+def _within(out: bytearray, size: int) -> bytes:
     if len(out) > size:
         raise ValueError("it unpacks to more than a page")
     return bytes(out)
 
 
-def run_length(data: bytes, at: int, short: int, most: int) -> tuple[int, int]:
+def _run_length(data: bytes, at: int, short: int, most: int) -> tuple[int, int]:
     """A length whose short form is 0 continues in further bytes: zeros count 255 each."""
     if short:
         return short, at

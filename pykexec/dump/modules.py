@@ -45,14 +45,14 @@ def modules(linux: Linux) -> Iterator[Module]:
     for addr in linux.list_of(head, "module.list", MODULES_MAX):
         if linux.number(addr, "module.state") == UNFORMED:
             continue
-        spans = tuple(spans_of(linux, addr))
+        spans = tuple(_spans_of(linux, addr))
         taints = linux.number(addr, "module.taints")
         letters = "".join(letter for letter, bit in TAINTS if taints >> bit & 1)
         size = sum(end - start for start, end in spans)
         yield Module(addr, linux.text(addr, "module.name"), size, spans, letters)
 
 
-def spans_of(linux: Linux, addr: int) -> Iterator[tuple[int, int]]:
+def _spans_of(linux: Linux, addr: int) -> Iterator[tuple[int, int]]:
     """module_memory since 6.4; before that two module_layouts, of which `init` has been freed."""
     if linux.types.has("module.mem"):
         element, count = linux.types.array(linux.member("module.mem").type)

@@ -23,7 +23,7 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
     where that is faster. Raises DamagedDump, MissingPackage."""
     try:
         if flags & ZLIB:
-            return inflated(data, size, first)
+            return _inflated(data, size, first)
         if flags & LZO:
             from pykexec.dump import lzo
 
@@ -33,13 +33,13 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
 
             return snappy.decompress(data, size)
         if flags & ZSTD:
-            return unpack_zstd(data, size)
+            return _unpack_zstd(data, size)
     except (zlib.error, ValueError, IndexError) as error:
         raise DamagedDump(f"a page does not unpack: {error}") from error
     return data
 
 
-def inflated(data: bytes, size: int, first: int) -> bytes:
+def _inflated(data: bytes, size: int, first: int) -> bytes:
     """Includes the checksum at the end, if more than the start is wanted."""
     stream = zlib.decompressobj()
     page = stream.decompress(data, first or size)
@@ -48,7 +48,7 @@ def inflated(data: bytes, size: int, first: int) -> bytes:
     return page
 
 
-def unpack_zstd(data: bytes, size: int) -> bytes:
+def _unpack_zstd(data: bytes, size: int) -> bytes:
     """With Python's own module (3.14), its backport, or the package zstandard."""
     for name in ("compression.zstd", "backports.zstd"):
         try:

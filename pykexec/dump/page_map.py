@@ -29,7 +29,7 @@ def held(memory: ElfMemory | KdumpMemory) -> list[Run]:
             for start, _, filled, offset in memory.spans
         )
         return [(start, end) for start, end in there if start < end]
-    return in_bytes(memory, memory.bitmap)
+    return _in_bytes(memory, memory.bitmap)
 
 
 def listed(memory: ElfMemory | KdumpMemory) -> list[Run]:
@@ -37,15 +37,15 @@ def listed(memory: ElfMemory | KdumpMemory) -> list[Run]:
     included."""
     if isinstance(memory, ElfMemory):
         return [(start, end) for start, end, _, _ in memory.spans]
-    return in_bytes(memory, memory.bitmap - memory.bitmap_room)
+    return _in_bytes(memory, memory.bitmap - memory.bitmap_room)
 
 
-def in_bytes(memory: KdumpMemory, offset: int) -> list[Run]:
-    found = bit_runs(memory.file, offset, memory.bitmap_size)
+def _in_bytes(memory: KdumpMemory, offset: int) -> list[Run]:
+    found = _bit_runs(memory.file, offset, memory.bitmap_size)
     return [(start * memory.block, end * memory.block) for start, end in found]
 
 
-def bit_runs(file: Bytes, offset: int, size: int) -> list[Run]:
+def _bit_runs(file: Bytes, offset: int, size: int) -> list[Run]:
     """Runs of ones in a bitmap of `size` bytes; the lowest bit of a byte is first."""
     found: list[Run] = []
     for at in range(0, size, RANK_BYTES):
@@ -80,10 +80,10 @@ def first_missing(memory: ElfMemory | KdumpMemory) -> str:
             if filled > start and end > memory.file.size:
                 return f"memory at {start:#x} ends at {end:#x}, the file at {memory.file.size:#x}"
         return ""
-    return missing_page(memory)
+    return _missing_page(memory)
 
 
-def missing_page(memory: KdumpMemory) -> str:
+def _missing_page(memory: KdumpMemory) -> str:
     """Checks every page descriptor."""
     file, count = memory.file, memory.size // memory.block - memory.first
     for at in range(0, count, BATCH):

@@ -54,15 +54,15 @@ def read_end(records: Iterable[Record]) -> LogEnd:
             if message is not None:
                 continue
             if found := PANIC.match(record.text):
-                message = decoded(found[1])
+                message = _decoded(found[1])
                 if (now or 0) - cause_at > CAUSE_SECONDS * 10**9:
                     cause = None
             elif CAUSE.match(record.text):
-                cause, cause_at = decoded(record.text.partition(b"\n")[0]), now or 0
+                cause, cause_at = _decoded(record.text.partition(b"\n")[0]), now or 0
     except KexecError as error:
         problem = error.message
     return LogEnd(message, cause, now, count, tuple(lines), problem)
 
 
-def decoded(text: bytes) -> str:
+def _decoded(text: bytes) -> str:
     return text[:LINE_MAX].decode("utf-8", "backslashreplace")

@@ -66,7 +66,7 @@ class Dump:
         for info in scanned(self.memory):
             self.info_source = "memory"
             first = first or info
-            if info.has("SYMBOL(swapper_pg_dir)") and names_itself(self.memory, info):
+            if info.has("SYMBOL(swapper_pg_dir)") and _names_itself(self.memory, info):
                 return info
         if first is None:
             raise UnknownKernel(
@@ -79,23 +79,23 @@ class Dump:
     def kernel(self) -> KernelMemory:
         """Raises UnknownKernel, DamagedDump."""
         if self.known_kernel is None:
-            self.known_kernel = kernel_memory(self.memory, self.info)
+            self.known_kernel = _kernel_memory(self.memory, self.info)
         return self.known_kernel
 
 
-def kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> KernelMemory:
+def _kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> KernelMemory:
     """Uses swapper_pg_dir, which is in the kernel's image at phys_base."""
     root = info.symbol("swapper_pg_dir") - START_KERNEL_MAP + info.number("phys_base", 0)
     levels = 5 if info.number("pgtable_l5_enabled", 0) else 4
     return KernelMemory(memory, root & ~0xFFF, levels, info.number("sme_mask", 0))
 
 
-def names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
+def _names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
     """Whether init_uts_ns, located by this VMCOREINFO, has the release that it names."""
     from pykexec.errors import KexecError
 
     try:
-        found = uts_name(kernel_memory(memory, info), info, 2)
+        found = uts_name(_kernel_memory(memory, info), info, 2)
     except KexecError:
         return False
     return found == info.release.encode("latin-1")

@@ -7,7 +7,7 @@ from pykexec.dump.lzo import copy_match
 
 def decompress(data: bytes, size: int) -> bytes:
     """At most `size` bytes of the block. Raises ValueError or IndexError for a damaged one."""
-    length, at = preamble(data)
+    length, at = _preamble(data)
     if length > size:
         raise ValueError("it unpacks to more than a page")
     out = bytearray()
@@ -41,7 +41,7 @@ def decompress(data: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def preamble(data: bytes) -> tuple[int, int]:
+def _preamble(data: bytes) -> tuple[int, int]:
     """The unpacked size, a varint of at most 32 bits, and where it ends."""
     value = 0
     for at in range(5):

@@ -188,10 +188,10 @@ class Unwinder:
             found = State(memory.u64(sp - 8), sp, state.bp, False)
         elif rule.kind is Kind.REGS:
             registers = Registers.of(memory.read(sp, SIZE))
-            found = of_saved(registers, state.bp)
+            found = _of_saved(registers, state.bp)
         else:
             registers = Registers.of(memory.read(sp, SIZE - IRET), "rip")
-            found = of_saved(registers, state.bp)
+            found = _of_saved(registers, state.bp)
         if rule.bp_base is Base.PREV_SP:
             return replace(found, bp=memory.u64(sp + rule.bp_offset & BITS))
         if rule.bp_base is Base.BP:
@@ -238,7 +238,7 @@ class Unwinder:
                 return
 
 
-def of_saved(registers: Registers, bp: int) -> State:
+def _of_saved(registers: Registers, bp: int) -> State:
     """The state in which an interrupt or a fault occurred."""
     values = registers.values
     return State(values["rip"], values["rsp"], values.get("rbp", bp), True, registers)

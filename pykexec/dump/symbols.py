@@ -98,14 +98,14 @@ def read_symbols(kernel: KernelMemory, info: VmcoreInfo) -> Symbols:
     count = kernel.u32(info.symbol("kallsyms_num_syms"))
     if not 0 < count <= COUNT_MAX:
         raise DamagedDump(f"kallsyms has {count} symbols")
-    tokens = read_tokens(kernel, info)
+    tokens = _read_tokens(kernel, info)
     start, after = info.symbol("kallsyms_names"), info.symbol("kallsyms_token_table")
     size = min(after - start, NAMES_MAX) if after > start else NAMES_MAX
     names = list(unpacked(kernel.read(start, size), tokens, count))
-    return Symbols(names, read_addresses(kernel, info, names))
+    return Symbols(names, _read_addresses(kernel, info, names))
 
 
-def read_tokens(kernel: KernelMemory, info: VmcoreInfo) -> list[bytes]:
+def _read_tokens(kernel: KernelMemory, info: VmcoreInfo) -> list[bytes]:
     """What each byte of a packed name stands for."""
     index = array("H", kernel.read(info.symbol("kallsyms_token_index"), 2 * TOKENS))
     base = info.symbol("kallsyms_token_table")
@@ -134,11 +134,11 @@ def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
         raise DamagedDump("the names of kallsyms end early") from None
 
 
-def read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: list[bytes]) -> array[int]:
+def _read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: list[bytes]) -> array[int]:
     """Addresses, by the rule that this kernel follows."""
     table = info.symbol("kallsyms_offsets")
     offsets = array("i", kernel.read(table, 4 * len(names)))
-    known = known_symbols(info, names)
+    known = _known_symbols(info, names)
     for rule in rules(kernel, info, table):
         if all(rule(at, offsets[at]) == addr for at, addr in known):
             return array("Q", [rule(at, offset) for at, offset in enumerate(offsets)])
@@ -168,7 +168,7 @@ def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...
     return absolute_per_cpu, to_base
 
 
-def known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]:
+def _known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]:
     """(index in the table, address) of symbols that are in VMCOREINFO too."""
     wanted = {
         name.encode(): info.symbol(name)

@@ -81,8 +81,8 @@ class Vmcore:
 
 def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
     """As vmcore_init: raises VmcoreNotInitialized with the reason if the kernel would fail."""
-    phdrs = read_headers(memory, elfcorehdr)
-    merged, note_count = merge_notes(memory, phdrs)
+    phdrs = _read_headers(memory, elfcorehdr)
+    merged, note_count = _merge_notes(memory, phdrs)
     if not merged:
         raise VmcoreNotInitialized("vmcore not initialized: all notes are empty")
     # The merged note replaces entry 0; the next note_count - 1 entries are dropped unchecked.
@@ -96,7 +96,7 @@ def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
     for phdr in kept:
         where = phdr.p_offset
         if phdr.p_type == PT_LOAD and phdr.p_memsz:
-            span = old_pages(phdr)
+            span = _old_pages(phdr)
             pages.append((offset, span))
             where = offset + phdr.p_offset - span.start
             offset += span.size
@@ -120,7 +120,7 @@ EHDR_PHNUM = 10
 """Index of e_phnum among EHDR's fields."""
 
 
-def old_pages(phdr: ProgramHeader) -> PhysRange:
+def _old_pages(phdr: ProgramHeader) -> PhysRange:
     """The whole pages that a PT_LOAD touches, at their present address."""
     end = phdr.p_offset + phdr.p_memsz
     if end > ADDRESSES - PAGE_SIZE:
@@ -130,7 +130,7 @@ def old_pages(phdr: ProgramHeader) -> PhysRange:
     return PhysRange(align_down(phdr.p_offset, PAGE_SIZE), align_up(end, PAGE_SIZE))
 
 
-def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
+def _read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
     """As parse_crash_elf64_headers: the kernel's checks, in its order."""
     raw = memory.read(elfcorehdr, EHDR.size)
     fields = EHDR.unpack(raw)
@@ -158,7 +158,7 @@ def read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]
     return [ProgramHeader(*entry) for entry in PHDR.iter_unpack(table)]
 
 
-def merge_notes(memory: PhysicalMemory, phdrs: list[ProgramHeader]) -> tuple[bytes, int]:
+def _merge_notes(memory: PhysicalMemory, phdrs: list[ProgramHeader]) -> tuple[bytes, int]:
     """The bytes of all notes, and how many PT_NOTEs there were (merge_note_headers)."""
     notes = [phdr for phdr in phdrs if phdr.p_type == PT_NOTE]
     parts: list[bytes] = []

@@ -71,15 +71,15 @@ def judge(
     core: CoreFile, expected: Expected | None = None, counted: PatternCount | None = None
 ) -> VmcoreVerdict:
     """`counted` has the pages that describe themselves, if another kernel has counted them."""
-    sound = (inside_file(core), file_pieces(core))
+    sound = (_inside_file(core), _file_pieces(core))
     checks = [
-        cpu_notes(core, expected),
+        _cpu_notes(core, expected),
         vmcoreinfo(core),
         sound[0],
-        disjoint(core),
+        _disjoint(core),
         sound[1],
-        *(() if counted else (file_holes(core),)),
-        page_offset(core),
+        *(() if counted else (_file_holes(core),)),
+        _page_offset(core),
         coverage(core, expected),
         *lent(covered(core), expected),
     ]
@@ -93,10 +93,10 @@ def judge(
 def covered(core: CoreFile) -> RangeSet:
     """Physical memory whose bytes are in the file: p_filesz of each PT_LOAD, as far as the file
     goes. PT_LOADs that wrap around are left out."""
-    return RangeSet.of(span for item in direct_loads(core) if (span := contents_of(item, core)))
+    return RangeSet.of(span for item in direct_loads(core) if (span := _contents_of(item, core)))
 
 
-def contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
+def _contents_of(item: ProgramHeader, core: CoreFile) -> PhysRange | None:
     """The part of a PT_LOAD that the file holds, or None."""
     size = min(item.p_filesz, item.p_memsz, max(0, core.size - item.p_offset))
     if not size or item.p_paddr + size > 1 << 64:
@@ -120,7 +120,7 @@ def page_count(spans: RangeSet) -> int:
     return RangeSet.of(span.outward(PAGE_SIZE) for span in spans).size // PAGE_SIZE
 
 
-def cpu_notes(core: CoreFile, expected: Expected | None) -> Check:
+def _cpu_notes(core: CoreFile, expected: Expected | None) -> Check:
     found = len(core.cpus)
     wanted = expected.cpus if expected else None
     detail = f"registers of {found} CPU{'' if found == 1 else 's'}"
@@ -139,7 +139,7 @@ def vmcoreinfo(core: CoreFile) -> Check:
     return Check("vmcoreinfo", True, f"{len(core.vmcoreinfo)} keys, release {release}")
 
 
-def inside_file(core: CoreFile) -> Check:
+def _inside_file(core: CoreFile) -> Check:
     if not core.loads:
         return Check("file-size", False, "no memory in it: there is no PT_LOAD")
     for item in core.loads:
@@ -155,7 +155,7 @@ def inside_file(core: CoreFile) -> Check:
     return Check("file-size", True, f"all {len(core.loads)} PT_LOADs end inside the file")
 
 
-def disjoint(core: CoreFile) -> Check:
+def _disjoint(core: CoreFile) -> Check:
     """Each address appears once: in order, without overlap."""
     loads = [item for item in core.loads if not is_kernel_text(item)]
     for a, b in pairwise(loads):
@@ -168,7 +168,7 @@ def disjoint(core: CoreFile) -> Check:
     return Check("paddr-order", True, "sorted by physical address, none shown twice")
 
 
-def file_pieces(core: CoreFile) -> Check:
+def _file_pieces(core: CoreFile) -> Check:
     """No byte of the file stands for two addresses, or for an address and a header."""
     pieces = [(i.p_offset, i.p_filesz, f"memory at {i.p_paddr:#x}") for i in direct_loads(core)]
     pieces += [(i.p_offset, i.p_filesz, "a note") for i in core.headers if i.p_type == PT_NOTE]
@@ -180,24 +180,24 @@ def file_pieces(core: CoreFile) -> Check:
     return Check("file-pieces", True, "each piece of memory has bytes of its own")
 
 
-def file_holes(core: CoreFile) -> Check:
+def _file_holes(core: CoreFile) -> Check:
     """Holes of the file read as zeros, and count as contents: a copy may have turned pages of zeros
     into holes. A dump with nothing but holes was never written."""
     held = [item for item in direct_loads(core) if item.p_filesz]
-    holes = [item for item in held if is_hole(item, core)]
+    holes = [item for item in held if _is_hole(item, core)]
     if not holes:
         return Check("file-holes", True, "no PT_LOAD is one hole in the file")
     detail = f"{len(holes)} of {len(held)} PT_LOADs are holes in the file, which read as zeros"
     return Check("file-holes", len(holes) < len(held), f"{detail}: {holes[0].p_paddr:#x} is one")
 
 
-def is_hole(item: ProgramHeader, core: CoreFile) -> bool:
+def _is_hole(item: ProgramHeader, core: CoreFile) -> bool:
     """Whether a PT_LOAD inside the file has no bytes on disk."""
     end = item.p_offset + item.p_filesz
     return end <= core.size and not any(data_extents(core.file.fd, item.p_offset, end))
 
 
-def page_offset(core: CoreFile) -> Check:
+def _page_offset(core: CoreFile) -> Check:
     """makedumpfile derives page_offset from any one PT_LOAD."""
     offsets = direct_offsets(core)
     if not offsets:
@@ -290,10 +290,10 @@ def expected_of_document(plan: PlanDocument) -> Expected:
     exchanged = backup_map_of(plan)
     in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)
     lent = RangeSet.of(item.range for item in plan.lent)
-    return Expected(ram - in_place - staged_in(plan, exchanged) - lent, ram, lent=lent)
+    return Expected(ram - in_place - _staged_in(plan, exchanged) - lent, ram, lent=lent)
 
 
-def staged_in(plan: PlanDocument, exchanged: BackupMap) -> RangeSet:
+def _staged_in(plan: PlanDocument, exchanged: BackupMap) -> RangeSet:
     """The huge pages that hold the image of a panic mode: a dump does not contain them."""
     if not plan.stage:
         return RangeSet()

@@ -57,7 +57,7 @@ def count_patterns(core: CoreFile) -> PatternCount:
     runs: list[PhysRange] = []
     elsewhere: set[int] = set()
     broken, first_broken = 0, None
-    for addr, page in self_describing(core):
+    for addr, page in _self_describing(core):
         named = named_addr(page)
         if page != pattern_page(named):
             broken += 1
@@ -75,11 +75,11 @@ def count_patterns(core: CoreFile) -> PatternCount:
     return PatternCount(right.size // PAGE_SIZE, copies, len(lost), broken, bad)
 
 
-def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
+def _self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
     """(physical address, contents) of the whole pages that start with the magic. Holes of the file
     are not read."""
     for item in direct_loads(core):
-        for start, data in whole_pages(core, item):
+        for start, data in _whole_pages(core, item):
             at = data.find(MAGIC)
             while at >= 0:
                 if at % PAGE_SIZE == 0:
@@ -87,7 +87,7 @@ def self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
                 at = data.find(MAGIC, at + 1 if at % PAGE_SIZE else at + PAGE_SIZE)
 
 
-def whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
+def _whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
     """(physical address, bytes) of the pages of a PT_LOAD that are not entirely in holes."""
     pages = (
         PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None

@@ -84,22 +84,22 @@ class PlanDiff:
 
 def diff(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> PlanDiff:
     """Two documents of load --json. Raises UnreadableFile, BadPlan."""
-    first, second = plan_facts(a), plan_facts(b)
+    first, second = _plan_facts(a), _plan_facts(b)
     return PlanDiff(
-        (*single_diffs(first, second), *several_diffs(first, second)),
-        tuple(piece_diffs(first.pieces, second.pieces)),
+        (*_single_diffs(first, second), *_several_diffs(first, second)),
+        tuple(_piece_diffs(first.pieces, second.pieces)),
     )
 
 
-def plan_facts(path: str | os.PathLike[str]) -> PlanFacts:
+def _plan_facts(path: str | os.PathLike[str]) -> PlanFacts:
     plan = read_plan(path)
     try:
-        return facts_of(plan)
+        return _facts_of(plan)
     except BadRange as error:
         raise BadPlan(f"{path}: incomplete plan: {error!r}"[:300]) from error
 
 
-def facts_of(plan: PlanDocument) -> PlanFacts:
+def _facts_of(plan: PlanDocument) -> PlanFacts:
     """Raises BadRange."""
     port, reserved = plan.console.port, plan.reservation
     return PlanFacts(
@@ -116,17 +116,17 @@ def facts_of(plan: PlanDocument) -> PlanFacts:
             "console": None if port is None else hex(port),
             "wait": f"{plan.settle.seconds} s" if plan.settle else None,
             "window": str(plan.window.range) if plan.window else None,
-            "reservation": None if reserved is None else ", ".join(spans(reserved)) or "nothing",
+            "reservation": None if reserved is None else ", ".join(_spans(reserved)) or "nothing",
             "syscall": plan.syscall.name if plan.syscall else None,
         }
-        | bound_facts(plan),
+        | _bound_facts(plan),
         {
             "flag": plan.flags,
             "memory": memory(plan.memory_map),
-            "memory of the next kernel": next_memory(plan),
+            "memory of the next kernel": _next_memory(plan),
             "rule": tuple(f"{check.rule}: {VERDICTS[check.ok]}" for check in plan.checks),
         },
-        tuple(map(piece, (*plan.segments, *(plan.stage or ())))),
+        tuple(map(_piece, (*plan.segments, *(plan.stage or ())))),
     )
 
 
@@ -137,12 +137,12 @@ def memory(entries: Iterable[MapEntry]) -> tuple[str, ...]:
     return tuple(f"{item.range} {item.type}" for item in entries)
 
 
-def next_memory(plan: PlanDocument) -> tuple[str, ...]:
+def _next_memory(plan: PlanDocument) -> tuple[str, ...]:
     """For a normal load; that of a capture kernel follows from its window and headers."""
     return memory(plan.next_memory_map) if plan.image == "normal" else ()
 
 
-def bound_facts(plan: PlanDocument) -> dict[str, str | None]:
+def _bound_facts(plan: PlanDocument) -> dict[str, str | None]:
     """Facts that only a bound plan has."""
     if not plan.elfcorehdr:
         return {"backup pages": None, "ELF core headers": None}
@@ -150,21 +150,21 @@ def bound_facts(plan: PlanDocument) -> dict[str, str | None]:
     return {"backup pages": str(moved), "ELF core headers": str(plan.elfcorehdr.range)}
 
 
-def spans(items: Iterable[Span]) -> list[str]:
+def _spans(items: Iterable[Span]) -> list[str]:
     return [str(item.range) for item in items]
 
 
-def piece(item: PlannedSegment) -> Piece:
+def _piece(item: PlannedSegment) -> Piece:
     return Piece(item.name, item.range, item.bufsz, item.sha256)
 
 
-def single_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
+def _single_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
     for name in dict.fromkeys((*a.single, *b.single)):
         if a.single.get(name) != b.single.get(name):
             yield FieldDiff(name, a.single.get(name), b.single.get(name))
 
 
-def several_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
+def _several_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
     """One line for each value that only one of them has."""
     for name, values in a.several.items():
         others = b.several[name]
@@ -173,7 +173,7 @@ def several_diffs(a: PlanFacts, b: PlanFacts) -> Iterator[FieldDiff]:
         yield from (FieldDiff(name, None, value) for value in come.elements())
 
 
-def piece_diffs(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> Iterator[PieceDiff]:
+def _piece_diffs(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> Iterator[PieceDiff]:
     """Pieces of the same name (memory of the capture kernel has several) are matched in order,
     after equal ones."""
     gone, come = Counter(a) - Counter(b), Counter(b) - Counter(a)

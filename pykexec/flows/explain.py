@@ -183,7 +183,7 @@ def error_kinds() -> dict[str, ErrorKind]:
     """All codes with the first paragraph of their class's docstring; imports every module."""
     for module in walk_packages(pykexec.__path__, "pykexec."):
         if not module.name.startswith(("pykexec.cli", "pykexec.__main__")):
-            import_if_possible(module.name)
+            _import_if_possible(module.name)
     kinds: dict[str, ErrorKind] = {}
     for kind in subclasses(KexecError):
         meaning = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
@@ -192,7 +192,7 @@ def error_kinds() -> dict[str, ErrorKind]:
     return dict(sorted(kinds.items()))
 
 
-def import_if_possible(name: str) -> None:
+def _import_if_possible(name: str) -> None:
     """A module of ours that needs an optional package defines no error."""
     try:
         import_module(name)

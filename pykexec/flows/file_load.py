@@ -104,7 +104,7 @@ def plan_file_load(
     request = with_implied(image, request)
     crash = request.kind is ImageKind.CRASH
     if crash:
-        refuse_without_region(machine)
+        _refuse_without_region(machine)
         line = capture_line(machine, request)
     else:
         running = running_line(machine, request.reuse_cmdline)
@@ -117,7 +117,7 @@ def plan_file_load(
         flags |= KexecFileFlag.KEXEC_FILE_NO_INITRAMFS
     slot = Slot.CRASH if crash else Slot.NORMAL
     checked = check_initrd(image, request)
-    others = size_and_word_warnings(image, machine, request, line) if crash else ()
+    others = _size_and_word_warnings(image, machine, request, line) if crash else ()
     return FilePlan(
         image=image,
         file=file,
@@ -130,7 +130,7 @@ def plan_file_load(
     )
 
 
-def refuse_without_region(machine: Machine) -> None:
+def _refuse_without_region(machine: Machine) -> None:
     """kexec_file_load(2) would return EADDRNOTAVAIL. Does not refuse if unknown."""
     if not isinstance(machine.crash_kernel, Unknown) and not machine.crash_kernel:
         raise NothingReserved(
@@ -139,7 +139,7 @@ def refuse_without_region(machine: Machine) -> None:
         )
 
 
-def size_and_word_warnings(
+def _size_and_word_warnings(
     image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
 ) -> tuple[str, ...]:
     """For a capture kernel in the reserved region, which is hidden without privilege."""

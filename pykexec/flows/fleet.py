@@ -99,17 +99,17 @@ def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterato
     `candidates` are the kernel and, to compare, a second one."""
     processes = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
-    with context.Pool(processes, begin_worker, (candidates,)) as pool:
+    with context.Pool(processes, _begin_worker, (candidates,)) as pool:
         several = iter(machines)
         while piece := list(islice(several, AT_A_TIME)):
-            yield from pool.imap(worker_row, piece, CHUNK)
+            yield from pool.imap(_worker_row, piece, CHUNK)
 
 
 worker_candidates: tuple[Candidate, ...] = ()
 """Of a process of the pool: images have open files, which cannot be sent to it."""
 
 
-def begin_worker(candidates: tuple[Candidate, ...]) -> None:
+def _begin_worker(candidates: tuple[Candidate, ...]) -> None:
     """An interrupt ends the parent, which ends its workers."""
     global worker_candidates  # noqa: PLW0603
     worker_candidates = candidates
@@ -117,11 +117,11 @@ def begin_worker(candidates: tuple[Candidate, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def worker_row(path: Path) -> Row:
-    return row(path, worker_candidates)
+def _worker_row(path: Path) -> Row:
+    return _row(path, worker_candidates)
 
 
-def row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
+def _row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
     """Plan for one machine. Raises nothing that is the fault of its file."""
     try:
         machine = read_machine(open_root(path))
@@ -158,21 +158,21 @@ def members(words: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
             continue
         path = Path(word)
         if path.is_dir() and not (path / "proc").is_dir():
-            yield from files_in(path)
+            yield from _files_in(path)
         elif "*" in word and not path.exists():
-            yield from matching(path)
+            yield from _matching(path)
         else:
             yield path
 
 
-def files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     """Its files, sorted by name; hidden ones are left out."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.is_file()]
     return [folder / name for name in sorted(names) if not name.startswith(".")]
 
 
-def matching(pattern: Path) -> list[Path]:
+def _matching(pattern: Path) -> list[Path]:
     """Files that match the last part of a path."""
     found = sorted(pattern.parent.glob(pattern.name))
     if not found:

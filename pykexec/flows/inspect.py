@@ -73,14 +73,14 @@ def inspect_file(
     if is_zero_page(file):
         return zero_page(file.read(0, ZERO_PAGE_SIZE))
     if is_core(path):
-        headers = read_core_headers(file)
+        headers = _read_core_headers(file)
         return headers or open_core(path)
     if looks_like_initrd(file):
         return read_initrd(file)
     return identify(path)
 
 
-def read_core_headers(file: OpenFile) -> CoreHeaders | None:
+def _read_core_headers(file: OpenFile) -> CoreHeaders | None:
     """None if the file contains some of the memory, and so is a dump."""
     fields = EHDR.unpack(file.read(0, EHDR.size))
     ident, e_type, machine, phoff, count = fields[0], fields[1], fields[2], fields[5], fields[10]
@@ -99,11 +99,11 @@ def read_core_headers(file: OpenFile) -> CoreHeaders | None:
         notes=tuple(PhysRange.sized(addr, size) for addr, size in notes if addr + size <= 1 << 64),
         loads=tuple(OldRange(*row) for row in loads),
         moved=sum(size for paddr, offset, size in loads if paddr != offset),
-        overlaps=overlapping(loads),
+        overlaps=_overlapping(loads),
     )
 
 
-def overlapping(loads: list[tuple[int, int, int]]) -> int:
+def _overlapping(loads: list[tuple[int, int, int]]) -> int:
     """The number of PT_LOADs that start before an earlier one ends, by original address."""
     end = count = 0
     for paddr, _, size in sorted(loads):

@@ -59,11 +59,11 @@ def load(
             if isinstance(planned.plan, PanicPlan):
                 return arm(backend, machine, planned, planned.plan, granted)
             loaded = backend.load(planned.table, planned.plan)
-            bound = bind_loaded(backend, machine, planned, loaded)
+            bound = _bind_loaded(backend, machine, planned, loaded)
         return LoadedPlan(planned, loaded, granted, bound)
 
 
-def bind_loaded(
+def _bind_loaded(
     backend: Backend, machine: Machine, planned: Planned, loaded: Loaded
 ) -> BoundPlan | None:
     """Write the finished headers to their place, if the load has backup pages; unload the image

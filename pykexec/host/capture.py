@@ -29,12 +29,12 @@ Record = bytes | Unknown
 Names = tuple[str, ...] | Unknown
 
 
-def part_name(path: str, offset: int, size: int) -> str:
+def _part_name(path: str, offset: int, size: int) -> str:
     """What a part of a file is called in a captured machine."""
     return f"{path}@{offset:#x}+{size:#x}"
 
 
-def link_name(path: str) -> str:
+def _link_name(path: str) -> str:
     """What the target of a symbolic link is called in a captured machine."""
     return f"{path}@link"
 
@@ -58,7 +58,7 @@ class Captured:
         return found[:size] if isinstance(found, bytes) else found
 
     def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
-        return self.read(part_name(path, offset, size))
+        return self.read(_part_name(path, offset, size))
 
     def entries(self, path: str) -> Names:
         return self.folders.get(path, Unknown(f"{path}: not captured"))
@@ -69,7 +69,7 @@ class Captured:
         return names if isinstance(names, Unknown) else name in names
 
     def link(self, path: str) -> str | Unknown:
-        found = self.read(link_name(path))
+        found = self.read(_link_name(path))
         return found if isinstance(found, Unknown) else os.fsdecode(found)
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
@@ -111,7 +111,7 @@ class Recorder:
         return self.keep(path, self.root.head(path, size))
 
     def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
-        return self.keep(part_name(path, offset, size), self.root.part(path, offset, size))
+        return self.keep(_part_name(path, offset, size), self.root.part(path, offset, size))
 
     def entries(self, path: str) -> Names:
         found = self.root.entries(path)
@@ -131,7 +131,7 @@ class Recorder:
 
     def link(self, path: str) -> str | Unknown:
         found = self.root.link(path)
-        self.keep(link_name(path), found if isinstance(found, Unknown) else os.fsencode(found))
+        self.keep(_link_name(path), found if isinstance(found, Unknown) else os.fsencode(found))
         return found
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
@@ -165,27 +165,27 @@ def encode(captured: Captured) -> bytes:
     from pykexec.documents.codec import plain
 
     document = Capture(
-        {path: contents_of(found) for path, found in sorted(captured.files.items())},
-        {path: names_of(found) for path, found in sorted(captured.folders.items())},
+        {path: _contents_of(found) for path, found in sorted(captured.files.items())},
+        {path: _names_of(found) for path, found in sorted(captured.folders.items())},
     )
     return (json.dumps(plain(document), indent=1) + "\n").encode()
 
 
-def contents_of(found: Record) -> CapturedContents:
+def _contents_of(found: Record) -> CapturedContents:
     if isinstance(found, Unknown):
         return CapturedContents(unknown=found.why)
-    if (plain := as_text(found)) is not None:
+    if (plain := _as_text(found)) is not None:
         return CapturedContents(text=plain)
     return CapturedContents(base64=base64.b64encode(found).decode("ascii"))
 
 
-def names_of(found: Names) -> CapturedNames:
+def _names_of(found: Names) -> CapturedNames:
     if isinstance(found, Unknown):
         return CapturedNames(unknown=found.why)
     return CapturedNames(entries=found)
 
 
-def as_text(found: bytes) -> str | None:
+def _as_text(found: bytes) -> str | None:
     """The text whose UTF-8 these bytes are; None for binary."""
     try:
         plain = found.decode("utf-8")
@@ -196,18 +196,18 @@ def as_text(found: bytes) -> str | None:
 
 def decode(data: bytes, name: str) -> Captured:
     """The other way; BadRoot for anything that `encode` does not write."""
-    document = read_document(data, name)
+    document = _read_document(data, name)
     for path in (*document.files, *document.folders):
         if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
             raise BadRoot(f"{name}: not an absolute path: {path[:60]!r}")
     return Captured(
         name,
-        {path: record_of(name, path, found) for path, found in document.files.items()},
-        {path: entries_of(name, path, found) for path, found in document.folders.items()},
+        {path: _record_of(name, path, found) for path, found in document.files.items()},
+        {path: _entries_of(name, path, found) for path, found in document.folders.items()},
     )
 
 
-def read_document(data: bytes, name: str) -> Capture:
+def _read_document(data: bytes, name: str) -> Capture:
     from pykexec.documents.codec import decode as decode_document
 
     try:
@@ -222,7 +222,7 @@ def read_document(data: bytes, name: str) -> Capture:
         raise BadRoot(f"{name}: not a captured machine: {error}"[:300]) from error
 
 
-def record_of(name: str, path: str, found: CapturedContents) -> Record:
+def _record_of(name: str, path: str, found: CapturedContents) -> Record:
     if found.unknown is not None:
         return Unknown(found.unknown)
     if found.text is not None:
@@ -235,7 +235,7 @@ def record_of(name: str, path: str, found: CapturedContents) -> Record:
         raise BadRoot(f"{name}: {path[:60]}: {error}") from error
 
 
-def entries_of(name: str, path: str, found: CapturedNames) -> Names:
+def _entries_of(name: str, path: str, found: CapturedNames) -> Names:
     if found.unknown is not None:
         return Unknown(found.unknown)
     if found.entries is None or any("/" in e or e in ("", ".", "..") for e in found.entries):

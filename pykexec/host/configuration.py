@@ -37,13 +37,13 @@ def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfigur
             faults.append(BadConfiguration(f"{name}:{number}: not KEY=value: {line[:60]!r}"))
             continue
         try:
-            values[key] = unquoted(value.strip())
+            values[key] = _unquoted(value.strip())
         except ValueError as error:
             faults.append(BadConfiguration(f"{name}:{number}: {key}: {str(error).lower()}"))
     return values, faults
 
 
-def unquoted(value: str) -> str:
+def _unquoted(value: str) -> str:
     """A value as a shell reads it if it is quoted as a whole, else unchanged. Raises ValueError
     for a quotation mark that is not closed."""
     if value[:1] not in ("'", '"'):

@@ -42,47 +42,47 @@ def console(root: Root, cmdline: str | Unknown) -> SerialConsole | Unknown | Non
     written to. Unknown when the command line is."""
     if isinstance(cmdline, Unknown):
         return cmdline
-    words = [word.partition("=") for word in kernel_words(cmdline)]
+    words = [word.partition("=") for word in _kernel_words(cmdline)]
     consoles = [value for key, _, value in words if key == "console"]
     if consoles and consoles[-1] in ("", "null"):
         return None
     for value in reversed(consoles):
-        if found := of_console(root, value):
+        if found := _of_console(root, value):
             return found
     for key, _, value in reversed(words):
-        if found := of_early(root, key, value):
+        if found := _of_early(root, key, value):
             return found
-    return of_spcr(root)
+    return _of_spcr(root)
 
 
-def kernel_words(cmdline: str) -> list[str]:
+def _kernel_words(cmdline: str) -> list[str]:
     """Up to "--", behind which all is for init."""
     words = cmdline.split()
     return words[: words.index("--")] if "--" in words else words
 
 
-def of_console(root: Root, value: str) -> SerialConsole | None:
+def _of_console(root: Root, value: str) -> SerialConsole | None:
     """console=ttyS1,115200n8 or console=uart,mmio32,0xfe032000,115200."""
     if match := TTY_WORD.fullmatch(value):
-        return of_tty(root, int(match[1]), match[2], f"console={value}")
-    return of_uart(value, f"console={value}")
+        return _of_tty(root, int(match[1]), match[2], f"console={value}")
+    return _of_uart(value, f"console={value}")
 
 
-def of_early(root: Root, key: str, value: str) -> SerialConsole | None:
+def _of_early(root: Root, key: str, value: str) -> SerialConsole | None:
     source = f"{key}={value}"
     if key == "earlycon":
-        return of_uart(value, source)
+        return _of_uart(value, source)
     match = EARLYPRINTK.fullmatch(value) if key == "earlyprintk" else None
     if not match and key == "earlyprintk" and value.split(",", maxsplit=1)[0] == "serial":
-        return of_tty(root, 0, None, source)
+        return _of_tty(root, 0, None, source)
     if not match:
         return None
     if match[1]:
-        return of_tty(root, int(match[1]), match[3], source)
+        return _of_tty(root, int(match[1]), match[3], source)
     return SerialConsole("uart", int(match[2], 16), False, speed(match[3]), 0, source)
 
 
-def of_uart(value: str, source: str) -> SerialConsole | None:
+def _of_uart(value: str, source: str) -> SerialConsole | None:
     match = UART_WORD.fullmatch(value)
     if not match:
         return None
@@ -91,7 +91,7 @@ def of_uart(value: str, source: str) -> SerialConsole | None:
     return SerialConsole("uart", int(match[2], 0), in_memory, speed(match[3]), shift, source)
 
 
-def of_tty(root: Root, line: int, baud: str | None, source: str) -> SerialConsole | None:
+def _of_tty(root: Root, line: int, baud: str | None, source: str) -> SerialConsole | None:
     """Where /sys/class/tty can be read it decides whether there is an UART, and where; to others
     than root it shows no addresses."""
     names, folder = root.entries(TTY), f"{TTY}/ttyS{line}"
@@ -103,15 +103,15 @@ def of_tty(root: Root, line: int, baud: str | None, source: str) -> SerialConsol
     name = f"ttyS{line}"
     if not isinstance(io_type, Unknown) and io_type != UPIO_PORT:
         base = number(root, f"{folder}/iomem_base", 16) or 0
-        return SerialConsole(name, base, True, speed(baud), shift_of(root, folder), source)
+        return SerialConsole(name, base, True, speed(baud), _shift_of(root, folder), source)
     port = number(root, f"{folder}/port", 16)
     if isinstance(port, Unknown):
         port = LEGACY_PORTS[line] if line < len(LEGACY_PORTS) else 0
-    shift = shift_of(root, folder)
+    shift = _shift_of(root, folder)
     return SerialConsole(name, port, False, speed(baud), shift, source) if port else None
 
 
-def shift_of(root: Root, folder: str) -> int:
+def _shift_of(root: Root, folder: str) -> int:
     found = number(root, f"{folder}/iomem_reg_shift")
     return found if isinstance(found, int) and 0 <= found < REGISTERS else 0
 
@@ -120,7 +120,7 @@ def speed(baud: str | None) -> int | None:
     return int(baud) if baud else None
 
 
-def of_spcr(root: Root) -> SerialConsole | None:
+def _of_spcr(root: Root) -> SerialConsole | None:
     """The ACPI table SPCR, which Linux takes for a console too (drivers/acpi/spcr.c)."""
     table = root.read(SPCR, SPCR_MAX)
     if isinstance(table, Unknown) or len(table) < max(SPCR_HEAD.size, SPCR_BAUD + 1):

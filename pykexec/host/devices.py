@@ -67,13 +67,13 @@ def pci_devices(root: Root) -> tuple[PciDevice, ...] | Unknown:
                 address=name,
                 class_code=class_revision >> 8,
                 bus_master=bool(command & PCI_COMMAND_MASTER),
-                driver=driver_of(root, name),
+                driver=_driver_of(root, name),
             )
         )
     return tuple(found)
 
 
-def driver_of(root: Root, device: str) -> str:
+def _driver_of(root: Root, device: str) -> str:
     """The driver bound to a PCI device, "" for none."""
     uevent = text(root, f"{PCI}/{device}/uevent", 4096)
     found = re.search(r"^DRIVER=(.*)$", uevent, re.MULTILINE) if isinstance(uevent, str) else None

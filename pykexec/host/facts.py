@@ -33,7 +33,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     the firmware's, and the places of kernel, reservation and notes are Unknown.
     """
     release = text(root, "/proc/sys/kernel/osrelease", 4096)
-    cmdline = command_line(root)
+    cmdline = _command_line(root)
     config = kernel.config(root, release)
     lines = memory.iomem_lines(root)
     maps = memory.memory_maps(root, lines, cmdline)
@@ -94,7 +94,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     )
 
 
-def command_line(root: Root) -> str | Unknown:
+def _command_line(root: Root) -> str | Unknown:
     """Without the newline that cmdline_proc_show adds. What is no UTF-8 stays what it is, by
     surrogateescape: the next kernel gets these bytes."""
     found = root.read("/proc/cmdline", 1 << 16)

@@ -40,11 +40,11 @@ def efi(root: Root) -> Efi | Unknown | None:
         fw_vendor=number(root, f"{EFI}/fw_vendor", 16),
         runtime=number(root, f"{EFI}/runtime", 16),
         config_table=number(root, f"{EFI}/config_table", 16),
-        runtime_map=runtime_map(root),
+        runtime_map=_runtime_map(root),
     )
 
 
-def runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
+def _runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
     """The entries in their order; () unless every one can be read: half a map is none."""
     names = root.entries(f"{EFI}/runtime-map")
     if isinstance(names, Unknown):

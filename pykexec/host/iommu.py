@@ -39,14 +39,14 @@ def iommus(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> Iommus | Unkno
         if root.exists(CLASS) is not False:
             return names
         names = ()
-    reserved = RangeSet.of((*rmrrs(root), *ivmds(root)))
-    tables = intel_tables(root, loads)
+    reserved = RangeSet.of((*_rmrrs(root), *_ivmds(root)))
+    tables = _intel_tables(root, loads)
     if isinstance(tables, Unknown):
         return Iommus(names, reserved, RangeSet(), tables.why)
     return Iommus(names, reserved, tables, None)
 
 
-def blocks(root: Root, path: str, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
+def _blocks(root: Root, path: str, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
     """Type and bytes of each block of an ACPI table, as far as they make sense."""
     found = root.read(path, TABLE_MAX)
     at = BLOCKS_AT
@@ -58,23 +58,23 @@ def blocks(root: Root, path: str, head: struct.Struct) -> Iterator[tuple[int, by
         at += length
 
 
-def rmrrs(root: Root) -> Iterator[PhysRange]:
+def _rmrrs(root: Root) -> Iterator[PhysRange]:
     """Memory that firmware lets devices use (Intel VT-d, 8.4)."""
-    for kind, block in blocks(root, DMAR, DMAR_BLOCK):
+    for kind, block in _blocks(root, DMAR, DMAR_BLOCK):
         if kind == RMRR_TYPE and len(block) >= RMRR.size:
             first, last = RMRR.unpack_from(block)
-            yield from spans([(first, last + 1)])
+            yield from _spans([(first, last + 1)])
 
 
-def ivmds(root: Root) -> Iterator[PhysRange]:
+def _ivmds(root: Root) -> Iterator[PhysRange]:
     """The same in AMD's table (AMD I/O Virtualization, 5.2.2.3)."""
-    for kind, block in blocks(root, IVRS, IVRS_BLOCK):
+    for kind, block in _blocks(root, IVRS, IVRS_BLOCK):
         if kind in IVMD_TYPES and len(block) >= IVMD.size:
             start, size = IVMD.unpack_from(block)
-            yield from spans([(start, start + size)])
+            yield from _spans([(start, start + size)])
 
 
-def spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
+def _spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
     """Whole pages; what is no range is left out."""
     for start, end in pairs:
         try:
@@ -83,7 +83,7 @@ def spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
             continue
 
 
-def intel_tables(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> RangeSet | Unknown:
+def _intel_tables(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> RangeSet | Unknown:
     """Root and context tables, interrupt-remapping tables and queues of every unit, where the
     kernel shows its registers. Page tables are not among them: mappings come and go."""
     found = text(root, REGSET)
@@ -93,16 +93,16 @@ def intel_tables(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> RangeSet
     roots = [value for name, value in registers if name == "RTADDR" and value][:UNITS_MAX]
     if not roots:
         return Unknown(f"{REGSET}: has no RTADDR")
-    known = [size_of(name, value) for name, value in registers]
+    known = [_size_of(name, value) for name, value in registers]
     for value in roots:
-        entries = context_tables(root, loads, value & ADDRESS)
+        entries = _context_tables(root, loads, value & ADDRESS)
         if isinstance(entries, Unknown):
             return entries
         known += entries
-    return RangeSet.of(spans(known))
+    return RangeSet.of(_spans(known))
 
 
-def size_of(name: str, value: int) -> tuple[int, int]:
+def _size_of(name: str, value: int) -> tuple[int, int]:
     """Start and end of what a register points at (Intel VT-d, 11.4): a page of root entries;
     2^(S+1) entries of 16 bytes for interrupts; 2^S pages of a queue."""
     start = value & ADDRESS
@@ -115,7 +115,7 @@ def size_of(name: str, value: int) -> tuple[int, int]:
     return start, start + (PAGE_SIZE << (value & 7))
 
 
-def context_tables(
+def _context_tables(
     root: Root, loads: tuple[KcoreLoad, ...] | Unknown, at: int
 ) -> list[tuple[int, int]] | Unknown:
     """The pages that a root table's present entries point at; in scalable mode each has two."""

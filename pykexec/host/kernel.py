@@ -30,7 +30,7 @@ def config(root: Root, release: str | Unknown) -> dict[str, str] | Unknown:
     packed = root.read("/proc/config.gz")
     if isinstance(packed, bytes):
         options = gunzip(packed, CONFIG_MAX)
-        return options if isinstance(options, Unknown) else parse_config(options.decode("latin-1"))
+        return options if isinstance(options, Unknown) else _parse_config(options.decode("latin-1"))
     if isinstance(release, Unknown):
         return Unknown(f"{packed.why}; {release.why}")
     if not re.fullmatch(r"[\w.+~-]{1,64}", release):
@@ -39,7 +39,7 @@ def config(root: Root, release: str | Unknown) -> dict[str, str] | Unknown:
     for path in (f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         found = text(root, path, CONFIG_MAX)
         if isinstance(found, str):
-            return parse_config(found)
+            return _parse_config(found)
         why.append(found.why)
     return Unknown("; ".join(why))
 
@@ -56,7 +56,7 @@ def gunzip(packed: bytes, limit: int) -> bytes | Unknown:
     return found
 
 
-def parse_config(found: str) -> dict[str, str]:
+def _parse_config(found: str) -> dict[str, str]:
     """CONFIG_X=value lines without quotes; "is not set" is "n"."""
     options: dict[str, str] = {}
     for match in re.finditer(
@@ -94,11 +94,11 @@ def symbol_table(root: Root) -> dict[str, int] | Unknown:
     if isinstance(lines, Unknown):
         return lines
     parts = [line.split() for line in lines]
-    table = {part[2]: int(part[0], 16) for part in parts if len(part) == 3 and is_hex(part[0])}
+    table = {part[2]: int(part[0], 16) for part in parts if len(part) == 3 and _is_hex(part[0])}
     return table or Unknown(f"{KALLSYMS}: empty")
 
 
-def is_hex(word: str) -> bool:
+def _is_hex(word: str) -> bool:
     return re.fullmatch(r"[0-9a-f]{1,16}", word) is not None
 
 

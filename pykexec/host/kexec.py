@@ -29,7 +29,7 @@ def kexec_state(root: Root) -> KexecState:
         return number(root, f"/proc/sys/kernel/kexec_load_limit_{name}")
 
     return KexecState(
-        in_kernel=in_kernel(root),
+        in_kernel=_in_kernel(root),
         loaded=flag(state("loaded")),
         crash_loaded=flag(state("crash_loaded")),
         crash_size=state("crash_size"),
@@ -42,7 +42,7 @@ def kexec_state(root: Root) -> KexecState:
     )
 
 
-def in_kernel(root: Root) -> bool | Unknown:
+def _in_kernel(root: Root) -> bool | Unknown:
     """Whether kernel/ksysfs.c has made the files that CONFIG_KEXEC_CORE brings. It has always
     made "fscaps": a folder without that is not all of /sys/kernel, and proves nothing."""
     names = root.entries(SYS_KERNEL)

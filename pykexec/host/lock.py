@@ -29,23 +29,23 @@ def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
     NotPermitted, Busy."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = open_lock(folder)
+        fd = _open_lock(folder)
     except OSError as error:
         raise NotPermitted(
             f"{folder}: {(error.strerror or str(error)).lower()}", hint="run as root"
         ) from error
-    with held(fd, folder, fcntl.LOCK_EX):
+    with _held(fd, folder, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def locked(folder: Path, *, alone: bool) -> Iterator[None]:
     """Readers share, a writer is alone. Raises Busy, OSError."""
-    with held(open_lock(folder), folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
+    with _held(_open_lock(folder), folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
 
 
-def open_lock(folder: Path) -> int:
+def _open_lock(folder: Path) -> int:
     """The file stays: removing it would give two processes a lock each."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -55,11 +55,11 @@ def open_lock(folder: Path) -> int:
 
 
 @contextmanager
-def held(fd: int, folder: Path, kind: int) -> Iterator[None]:
+def _held(fd: int, folder: Path, kind: int) -> Iterator[None]:
     """flock(2), and closed at the end."""
     try:
         deadline = time.monotonic() + WAIT
-        while not try_lock(fd, kind):
+        while not _try_lock(fd, kind):
             if time.monotonic() > deadline:
                 raise Busy(
                     f"{folder}: another pykexec is running", hint="wait until it has finished"
@@ -70,7 +70,7 @@ def held(fd: int, folder: Path, kind: int) -> Iterator[None]:
         os.close(fd)
 
 
-def try_lock(fd: int, kind: int) -> bool:
+def _try_lock(fd: int, kind: int) -> bool:
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:

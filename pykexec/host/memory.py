@@ -51,15 +51,15 @@ def memory_maps(
     root: Root, lines: tuple[iomem.IomemLine, ...] | Unknown, cmdline: str | Unknown
 ) -> Maps:
     """Both maps, within what a processor reaches."""
-    firmware = firmware_map(root)
+    firmware = _firmware_map(root)
     running, source = memory_map(lines, firmware, cmdline)
     both = [found for found in (running, firmware) if not isinstance(found, Unknown)]
     beyond = RangeSet.of(span for found in both for span in found.out_of_reach)
     lost = beyond if both else Unknown("there is no memory map")
-    return Maps(reachable(running), source, reachable(firmware), lost)
+    return Maps(_reachable(running), source, _reachable(firmware), lost)
 
 
-def reachable(found: MemoryMap | Unknown) -> MemoryMap | Unknown:
+def _reachable(found: MemoryMap | Unknown) -> MemoryMap | Unknown:
     return found if isinstance(found, Unknown) else found.reachable
 
 
@@ -85,7 +85,7 @@ def memory_map(
     return firmware, MEMMAP
 
 
-def firmware_map(root: Root) -> MemoryMap | Unknown:
+def _firmware_map(root: Root) -> MemoryMap | Unknown:
     """/sys/firmware/memmap, one folder an entry."""
     names = root.entries(MEMMAP)
     if isinstance(names, Unknown):
@@ -161,7 +161,7 @@ def hugepage_pools(root: Root) -> tuple[HugePagePool, ...] | Unknown:
 
 def hugepage_users(root: Root) -> tuple[HugePageUser, ...] | Unknown:
     """Processes with huge pages mapped, from /proc/PID/status, largest first."""
-    return processes_with(root, lambda name, status: hugetlb_size(status))
+    return _processes_with(root, lambda name, status: hugetlb_size(status))
 
 
 def hugepage_mappers(root: Root) -> tuple[HugePageUser, ...] | Unknown:
@@ -170,16 +170,16 @@ def hugepage_mappers(root: Root) -> tuple[HugePageUser, ...] | Unknown:
 
     def size(name: str, status: str) -> int:
         maps = text(root, f"/proc/{name}/maps")
-        mapped = 0 if isinstance(maps, Unknown) else hugetlb_mapped(maps)
+        mapped = 0 if isinstance(maps, Unknown) else _hugetlb_mapped(maps)
         return max(hugetlb_size(status), mapped)
 
-    found = processes_with(root, size)
+    found = _processes_with(root, size)
     if isinstance(found, Unknown):
         return found
     return tuple(user for user in found if user.pid != os.getpid())
 
 
-def processes_with(
+def _processes_with(
     root: Root, size_of: Callable[[str, str], int]
 ) -> tuple[HugePageUser, ...] | Unknown:
     """Those whose size is not 0, by the name in /proc and the text of their status."""
@@ -195,7 +195,7 @@ def processes_with(
     return tuple(sorted(users, key=lambda user: (-user.size, user.pid)))
 
 
-def hugetlb_mapped(maps: str) -> int:
+def _hugetlb_mapped(maps: str) -> int:
     """Bytes of anonymous mappings with MAP_HUGETLB in a text of /proc/PID/maps."""
     found = re.findall(
         r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) .*/anon_hugepage(?: \(deleted\))?$",

@@ -74,17 +74,17 @@ def memory_blocks(root: Root = THIS_MACHINE) -> MemoryBlocks | Unknown:
     if isinstance(names, Unknown):
         return names
     numbers = sorted(int(name[6:]) for name in names if re.fullmatch(r"memory\d{1,12}", name))
-    nodes = block_nodes(root)
+    nodes = _block_nodes(root)
     found = []
     for block in [block for block in numbers if block < REACHABLE.end // size][:BLOCKS_MAX]:
-        read = memory_block(root, block, size, nodes.get(block))
+        read = _memory_block(root, block, size, nodes.get(block))
         if isinstance(read, Unknown):
             return read
         found.append(read)
     return MemoryBlocks(size, tuple(found)) if found else Unknown(f"{MEMORY}: has no block")
 
 
-def memory_block(
+def _memory_block(
     root: Root, block: int, size: int, node: int | None = None
 ) -> MemoryBlock | Unknown:
     """One of them, as it is now."""
@@ -97,7 +97,7 @@ def memory_block(
     return MemoryBlock(block, size, state, tuple(zones.split()), node)
 
 
-def block_nodes(root: Root) -> dict[int, int]:
+def _block_nodes(root: Root) -> dict[int, int]:
     """The NUMA node of each block, as far as the nodes list them."""
     names = root.entries(NODES)
     if isinstance(names, Unknown):
@@ -122,11 +122,11 @@ def page_kinds(span: PhysRange, root: Root = THIS_MACHINE) -> PageKinds | Unknow
         counts.update(array("Q", found))
     kinds: Counter[str] = Counter()
     for flags, count in counts.items():
-        kinds[kind_of(flags)] += count
+        kinds[_kind_of(flags)] += count
     return PageKinds(**kinds)
 
 
-def kind_of(flags: int) -> str:
+def _kind_of(flags: int) -> str:
     """A field of PageKinds."""
     return next((name for mask, name in KINDS if flags & mask), "other")
 
@@ -141,7 +141,7 @@ class BlockSystem:
         return memory_blocks(self.root)
 
     def block(self, number: int, size: int) -> MemoryBlock | Unknown:
-        return memory_block(self.root, number, size)
+        return _memory_block(self.root, number, size)
 
     def kinds(self, span: PhysRange) -> PageKinds | Unknown:
         return page_kinds(span, self.root)
@@ -155,7 +155,7 @@ class BlockSystem:
         """
         path = self.root.locate(f"{MEMORY}/memory{number}/state")
         try:
-            with interrupted_after(seconds):
+            with _interrupted_after(seconds):
                 fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     os.write(fd, state.encode())
@@ -176,7 +176,7 @@ class TimeUpError(Exception):
 
 
 @contextmanager
-def interrupted_after(seconds: float) -> Iterator[None]:
+def _interrupted_after(seconds: float) -> Iterator[None]:
     """Raises TimeUpError into the block; only the main thread of a program has signals, so another
     one waits as long as the kernel does."""
     waiting = True

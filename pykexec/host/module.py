@@ -61,11 +61,11 @@ def installed(root: Root, release: str | Unknown) -> RegionModule | Unknown | No
         names = root.entries(path)
         for name in (f"{NAME}{suffix}" for suffix in SUFFIXES):
             if not isinstance(names, Unknown) and name in names:
-                return read_installed(root, f"{path}/{name}")
+                return _read_installed(root, f"{path}/{name}")
     return None
 
 
-def read_installed(root: Root, path: str) -> RegionModule | Unknown:
+def _read_installed(root: Root, path: str) -> RegionModule | Unknown:
     """What the file says; Unknown where it is no such module."""
     found = root.read(path, PACKED_MAX)
     if isinstance(found, Unknown):
@@ -95,13 +95,13 @@ def described(path: str, packed: bytes) -> RegionModule:
             return RegionModule(path, Unknown(error.message), Unknown(error.message))
         except KexecError as error:
             raise NotAModule(error.message) from error
-    name, vermagic = modinfo(image, b"name"), modinfo(image, b"vermagic")
+    name, vermagic = _modinfo(image, b"name"), _modinfo(image, b"vermagic")
     if not image.startswith(b"\x7fELF") or name != NAME or not vermagic:
         raise NotAModule(f"{path}: not the kernel module {NAME}")
     return RegionModule(path, vermagic.split()[0], image.endswith(SIGNED))
 
 
-def modinfo(image: bytes, key: bytes) -> str | None:
+def _modinfo(image: bytes, key: bytes) -> str | None:
     """A value of the section .modinfo: NUL-terminated strings KEY=VALUE."""
     found = re.search(rb"\0" + key + rb"=([^\0]{1,256})\0", image)
     return found[1].decode(errors="replace") if found else None

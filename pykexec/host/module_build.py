@@ -55,7 +55,7 @@ def build(
             f"{headers}: no kernel headers found",
             hint=f"install them (Debian: linux-headers-{release}), with make and a compiler",
         )
-    found = source or find_source()
+    found = source or _find_source()
     place = target or modules / "updates" / f"{NAME}.ko"
     with TemporaryDirectory(prefix="pykexec-") as folder:
         for name in FILES:
@@ -65,7 +65,7 @@ def build(
     return read_module(OpenFile(place))
 
 
-def find_source() -> Path:
+def _find_source() -> Path:
     """Beside the package in a checkout, in share/ of an installation, or where DKMS has it."""
     package = Path(__file__).resolve().parents[2]
     places = (

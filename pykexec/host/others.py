@@ -38,10 +38,10 @@ def reload_rules(root: Root) -> tuple[str, ...] | Unknown:
                 found.setdefault(name, f"{folder}/{name}")
     if all(isinstance(names, Unknown) for names in listed.values()):
         return listed["/usr/lib/udev/rules.d"]
-    return tuple(path for _, path in sorted(found.items()) if reloads(root, path))
+    return tuple(path for _, path in sorted(found.items()) if _reloads(root, path))
 
 
-def reloads(root: Root, path: str) -> bool:
+def _reloads(root: Root, path: str) -> bool:
     """A link to /dev/null masks a rule. What cannot be read is taken for what its name says."""
     if root.link(path) == NULL:
         return False

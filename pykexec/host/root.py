@@ -175,13 +175,13 @@ class Folder:
                     left -= len(block)
                     if left < 0:
                         return Unknown(f"{path}: larger than {LINES_MAX} bytes")
-                    found += lines_with(wanted, block)
+                    found += _lines_with(wanted, block)
         except OSError as error:
             return unreadable(path, error)
         return tuple(found)
 
 
-def lines_with(wanted: re.Pattern[bytes], block: bytes) -> Iterator[str]:
+def _lines_with(wanted: re.Pattern[bytes], block: bytes) -> Iterator[str]:
     """The lines of a block in which something matches, without their ends."""
     done = 0
     for match in wanted.finditer(block):

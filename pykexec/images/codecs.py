@@ -92,7 +92,7 @@ class LzmaCodec(Codec):
         return not dictionary & (dictionary - 1) and (size == (1 << 64) - 1 or size < 1 << 38)
 
 
-def decoded(make: Callable[[], Decoder], magic: bytes, source: Source) -> Iterator[bytes]:
+def _decoded(make: Callable[[], Decoder], magic: bytes, source: Source) -> Iterator[bytes]:
     """One stream after the other while the next begins with `magic`. Data after the last one is
     ignored (a kernel's payload has its unpacked size there)."""
     rest, source = b"", in_feeds(source)
@@ -131,31 +131,31 @@ LZ4_BLOCK = 8 << 20
 """A legacy frame is a series of blocks that unpack to this size, except the last."""
 
 
-def unpack_gzip(source: Source) -> Iterator[bytes]:
-    return decoded(Inflate, GZIP_MAGIC, source)
+def _unpack_gzip(source: Source) -> Iterator[bytes]:
+    return _decoded(Inflate, GZIP_MAGIC, source)
 
 
-def unpack_xz(source: Source) -> Iterator[bytes]:
-    return decoded(
+def _unpack_xz(source: Source) -> Iterator[bytes]:
+    return _decoded(
         lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECODER_MEMORY), XZ_MAGIC, source
     )
 
 
-def unpack_lzma(source: Source) -> Iterator[bytes]:
-    return decoded(
+def _unpack_lzma(source: Source) -> Iterator[bytes]:
+    return _decoded(
         lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DECODER_MEMORY),
         LZMA_MAGIC,
         source,
     )
 
 
-def unpack_bzip2(source: Source) -> Iterator[bytes]:
+def _unpack_bzip2(source: Source) -> Iterator[bytes]:
     from bz2 import BZ2Decompressor
 
-    return decoded(BZ2Decompressor, BZIP2_MAGIC, source)
+    return _decoded(BZ2Decompressor, BZIP2_MAGIC, source)
 
 
-def optional(names: tuple[str, ...], what: str, package: str) -> Any:
+def _optional(names: tuple[str, ...], what: str, package: str) -> Any:
     """The first of these modules that is installed, or MissingCodec."""
     for name in names:
         try:
@@ -172,8 +172,8 @@ def optional(names: tuple[str, ...], what: str, package: str) -> Any:
 ZSTD_MODULES = ("compression.zstd", "backports.zstd")
 
 
-def unpack_zstd(source: Source) -> Iterator[bytes]:
-    module = optional((*ZSTD_MODULES, "zstandard"), "zstd", "zstandard")
+def _unpack_zstd(source: Source) -> Iterator[bytes]:
+    module = _optional((*ZSTD_MODULES, "zstandard"), "zstd", "zstandard")
 
     def make() -> Decoder:
         if module.__name__ not in ZSTD_MODULES:
@@ -182,7 +182,7 @@ def unpack_zstd(source: Source) -> Iterator[bytes]:
         decoder: Decoder = module.ZstdDecompressor(options=options)
         return decoder
 
-    return translated(module.ZstdError, decoded(make, ZSTD_MAGIC, source))
+    return _translated(module.ZstdError, _decoded(make, ZSTD_MAGIC, source))
 
 
 class Unzstandard:
@@ -240,7 +240,7 @@ class Reader:
         return b"".join(parts)
 
 
-def translated(fault: type[Exception], pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _translated(fault: type[Exception], pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Turns a package's own error into ValueError."""
     try:
         yield from pieces
@@ -248,9 +248,9 @@ def translated(fault: type[Exception], pieces: Iterator[bytes]) -> Iterator[byte
         raise ValueError(str(error)) from error
 
 
-def unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
+def _unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
     """The output of `lz4 -l`, as in a kernel build; lz4.frame does not support these frames."""
-    block = optional(("lz4.block",), "lz4", "lz4")
+    block = _optional(("lz4.block",), "lz4", "lz4")
     reader = Reader(source)
     reader.exactly(len(LZ4_LEGACY_MAGIC))
     short = 0
@@ -274,24 +274,24 @@ def unpack_lz4_legacy(source: Source) -> Iterator[bytes]:
         yield piece
 
 
-def unpack_lz4_frame(source: Source) -> Iterator[bytes]:
-    frame = optional(("lz4.frame",), "lz4", "lz4")
-    return decoded(frame.LZ4FrameDecompressor, LZ4_FRAME_MAGIC, source)
+def _unpack_lz4_frame(source: Source) -> Iterator[bytes]:
+    frame = _optional(("lz4.frame",), "lz4", "lz4")
+    return _decoded(frame.LZ4FrameDecompressor, LZ4_FRAME_MAGIC, source)
 
 
-def refuse_lzo(source: Source) -> Iterator[bytes]:
+def _refuse_lzo(source: Source) -> Iterator[bytes]:
     raise NotSupported("it is compressed with lzo, which pykexec cannot unpack", hint="lzop -d")
 
 
 CODECS = (
-    Codec("gzip", GZIP_MAGIC, unpack_gzip),
-    Codec("xz", XZ_MAGIC, unpack_xz),
-    Codec("bzip2", BZIP2_MAGIC, unpack_bzip2),
-    Codec("zstd", ZSTD_MAGIC, unpack_zstd),
-    Codec("lz4 (legacy)", LZ4_LEGACY_MAGIC, unpack_lz4_legacy),
-    Codec("lz4", LZ4_FRAME_MAGIC, unpack_lz4_frame),
-    Codec("lzo", LZO_MAGIC, refuse_lzo),
-    LzmaCodec("lzma", LZMA_MAGIC, unpack_lzma),
+    Codec("gzip", GZIP_MAGIC, _unpack_gzip),
+    Codec("xz", XZ_MAGIC, _unpack_xz),
+    Codec("bzip2", BZIP2_MAGIC, _unpack_bzip2),
+    Codec("zstd", ZSTD_MAGIC, _unpack_zstd),
+    Codec("lz4 (legacy)", LZ4_LEGACY_MAGIC, _unpack_lz4_legacy),
+    Codec("lz4", LZ4_FRAME_MAGIC, _unpack_lz4_frame),
+    Codec("lzo", LZO_MAGIC, _refuse_lzo),
+    LzmaCodec("lzma", LZMA_MAGIC, _unpack_lzma),
 )
 
 

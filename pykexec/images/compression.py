@@ -77,7 +77,7 @@ def unpack(file: OpenFile, codec: Codec, limit: int = MAX_KEPT) -> OpenFile:
 
 def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
     """An unnamed file that holds the pieces; it is freed with the last reference."""
-    fd = unnamed_file()
+    fd = _unnamed_file()
     try:
         with open(fd, "wb", closefd=False) as out:
             for piece in pieces:
@@ -95,7 +95,7 @@ def spooled(name: str, pieces: Iterator[bytes]) -> OpenFile:
         raise
 
 
-def unnamed_file() -> int:
+def _unnamed_file() -> int:
     """The descriptor of a memfd, or of an unlinked temporary file if memfd is not available."""
     try:
         return os.memfd_create("pykexec", os.MFD_CLOEXEC)

@@ -55,7 +55,7 @@ class Contents(Protocol):
         ...
 
 
-def digest(contents: Contents) -> bytes:
+def _digest(contents: Contents) -> bytes:
     """SHA-256 of the bytes, in one pass and a constant amount of memory."""
     running = hashlib.sha256()
     for chunk in contents.chunks():
@@ -85,7 +85,7 @@ class Digested:
 
     @cached_property
     def sha256(self: Contents) -> bytes:
-        return digest(self)
+        return _digest(self)
 
     def first_sha256(self, now: bytes) -> bytes:
         found: bytes = vars(self).setdefault("sha256", now)

@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     from pykexec.images.contents import OpenFile
 
 
-def parse_64(file: OpenFile) -> KernelImage | Refused:
-    return parse(file, "elf-x86_64", (EM_X86_64,), 64)
+def _parse_64(file: OpenFile) -> KernelImage | Refused:
+    return _parse(file, "elf-x86_64", (EM_X86_64,), 64)
 
 
-def parse_32(file: OpenFile) -> KernelImage | Refused:
-    return parse(file, "elf-x86", (EM_386, EM_486), 32)
+def _parse_32(file: OpenFile) -> KernelImage | Refused:
+    return _parse(file, "elf-x86", (EM_386, EM_486), 32)
 
 
-def parse(file: OpenFile, name: str, machines: tuple[int, ...], bits: int) -> KernelImage | Refused:
+def _parse(
+    file: OpenFile, name: str, machines: tuple[int, ...], bits: int
+) -> KernelImage | Refused:
     """The image, or why it is not an executable of this class for one of these machines."""
     elf = read_elf(file)
     if isinstance(elf, Refused):
@@ -76,5 +78,5 @@ def program(elf: ElfFile) -> str | None:
     return None
 
 
-ELF_X86_64 = ImageType("elf-x86_64", parse_64)
-ELF_X86 = ImageType("elf-x86", parse_32)
+ELF_X86_64 = ImageType("elf-x86_64", _parse_64)
+ELF_X86 = ImageType("elf-x86", _parse_32)

@@ -100,7 +100,7 @@ def read_elf(file: OpenFile) -> ElfFile | Refused:
     """The headers of a little-endian ELF file, or why they cannot be read."""
     if file.size < 20 or file.read(0, 4) != ELFMAG:
         return Refused("no ELF magic")
-    if why := out_of_bounds(file):
+    if why := _out_of_bounds(file):
         return Refused(why, close=True)
     from elftools.common.exceptions import ELFError
     from elftools.construct import ConstructError
@@ -121,7 +121,7 @@ FAULTS = (
 """Exceptions that pyelftools is known to raise on damaged files, besides its own."""
 
 
-def out_of_bounds(file: OpenFile) -> str | None:
+def _out_of_bounds(file: OpenFile) -> str | None:
     """Which table of the file header is not inside the file, or implausibly long."""
     ident = file.read(0, 16 if file.size >= 16 else 0)
     bits, order = ident[4], ident[5]
@@ -160,7 +160,7 @@ def parsed(file: OpenFile) -> ElfFile:
     header, phdr, shdr = elf.header, elf.structs.Elf_Phdr, elf.structs.Elf_Shdr
     segments = tuple(
         ElfSegment(
-            type=number_of(item["p_type"], PT_NUMBERS),
+            type=_number_of(item["p_type"], PT_NUMBERS),
             offset=item["p_offset"],
             vaddr=item["p_vaddr"],
             paddr=item["p_paddr"],
@@ -171,12 +171,12 @@ def parsed(file: OpenFile) -> ElfFile:
     )
     return ElfFile(
         bits=elf.elfclass,
-        type=number_of(header["e_type"], ET_NUMBERS),
+        type=_number_of(header["e_type"], ET_NUMBERS),
         machine=int.from_bytes(file.read(18, 2), "little"),
         entry=header["e_entry"],
         segments=segments,
-        notes=tuple(notes_of(file, segments)),
-        sections=section_names(
+        notes=tuple(_notes_of(file, segments)),
+        sections=_section_names(
             file, list(rows(file, shdr, header["e_shoff"], header["e_shnum"])), header["e_shstrndx"]
         ),
     )
@@ -186,7 +186,7 @@ PT_NUMBERS = {"PT_LOAD": PT_LOAD, "PT_NOTE": PT_NOTE, "PT_INTERP": PT_INTERP}
 ET_NUMBERS = {"ET_REL": 1, "ET_EXEC": 2, "ET_DYN": 3, "ET_CORE": 4}
 
 
-def number_of(name: str | int, known: dict[str, int]) -> int:
+def _number_of(name: str | int, known: dict[str, int]) -> int:
     """The number of a value that pyelftools may have turned into a name; -1 for a name that does
     not matter here."""
     return name if isinstance(name, int) else known.get(name, -1)
@@ -200,7 +200,7 @@ def rows(file: OpenFile, layout: Any, offset: int, count: int) -> Iterator[Any]:
         yield layout.parse(raw[at : at + size])
 
 
-def notes_of(file: OpenFile, segments: Iterable[ElfSegment]) -> Iterator[ElfNote]:
+def _notes_of(file: OpenFile, segments: Iterable[ElfSegment]) -> Iterator[ElfNote]:
     """The notes of every PT_NOTE that is inside the file; a truncated note ends its segment."""
     left = MAX_NOTES
     for item in segments:
@@ -219,7 +219,7 @@ def notes_of(file: OpenFile, segments: Iterable[ElfSegment]) -> Iterator[ElfNote
             yield ElfNote(owner, kind, raw[desc_at : desc_at + descsz])
 
 
-def section_names(file: OpenFile, headers: list[Any], index: int) -> frozenset[str]:
+def _section_names(file: OpenFile, headers: list[Any], index: int) -> frozenset[str]:
     """Empty if the file has no section headers, or they are damaged."""
     if index >= len(headers):
         return frozenset()

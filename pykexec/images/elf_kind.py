@@ -62,7 +62,7 @@ def describe(head: bytes) -> ElfKind:
         return ElfKind(
             f"an ELF core file (a dump) {whose}", "use pykexec vmcore info to see what is in it"
         )
-    if is_program(head, order, bits):
+    if _is_program(head, order, bits):
         return ElfKind(f"a user-space program for Linux, {whose}", A_KERNEL)
     if kind == ET_DYN and not entry(head, order, bits):
         return ElfKind(f"a shared library {whose}", A_KERNEL)
@@ -83,7 +83,7 @@ def entry(head: bytes, order: str, bits: int) -> int:
     return int.from_bytes(head[24 : 24 + size], "big" if order == ">" else "little")
 
 
-def is_program(head: bytes, order: str, bits: int) -> bool:
+def _is_program(head: bytes, order: str, bits: int) -> bool:
     """Whether it names a dynamic linker, or has a note that it was linked as a Linux program."""
     for row in rows(head, order, bits):
         if row.type == PT_INTERP:

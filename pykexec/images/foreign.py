@@ -37,7 +37,7 @@ def described(file: OpenFile, name: str, architecture: str, why: str, facts: Fac
     )
 
 
-def raw_image(
+def _raw_image(
     name: str, architecture: str, magic: bytes, at: int, layout: Any, facts: Callable[[Any], Facts]
 ) -> Callable[[OpenFile], KernelImage | Refused]:
     """Make a parser for an Image with a 64-byte header."""
@@ -58,7 +58,7 @@ def raw_image(
     return parse
 
 
-def arm64_facts(header: Any) -> Facts:
+def _arm64_facts(header: Any) -> Facts:
     flags = header.flags
     return (
         ("text offset", f"{header.text_offset:#x}"),
@@ -74,7 +74,7 @@ def arm64_facts(header: Any) -> Facts:
     )
 
 
-def riscv_facts(header: Any) -> Facts:
+def _riscv_facts(header: Any) -> Facts:
     return (
         ("text offset", f"{header.text_offset:#x}"),
         ("image size", f"{header.image_size:#x}"),
@@ -83,7 +83,7 @@ def riscv_facts(header: Any) -> Facts:
     )
 
 
-def parse_nbi(file: OpenFile) -> KernelImage | Refused:
+def _parse_nbi(file: OpenFile) -> KernelImage | Refused:
     if file.size < 512 or file.read(0, 4) != NBI_MAGIC:
         return Refused("no magic 0x1b031336 in the first sector")
     why = (
@@ -93,7 +93,7 @@ def parse_nbi(file: OpenFile) -> KernelImage | Refused:
     return described(file, "nbi", "i386", why, ())
 
 
-def parse_beoboot(file: OpenFile) -> KernelImage | Refused:
+def _parse_beoboot(file: OpenFile) -> KernelImage | Refused:
     if file.size < 4 or file.read(0, 4) != BEOBOOT_MAGIC:
         return Refused("no magic BeoB")
     why = "it is a beoboot image: extract the kernel and the initrd from it, and load those"
@@ -102,11 +102,11 @@ def parse_beoboot(file: OpenFile) -> KernelImage | Refused:
 
 ARM64_IMAGE = ImageType(
     "arm64-image",
-    raw_image("arm64-image", "arm64", ARM64_MAGIC, ARM64_MAGIC_AT, arm64_header, arm64_facts),
+    _raw_image("arm64-image", "arm64", ARM64_MAGIC, ARM64_MAGIC_AT, arm64_header, _arm64_facts),
 )
 RISCV_IMAGE = ImageType(
     "riscv-image",
-    raw_image("riscv-image", "riscv", RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header, riscv_facts),
+    _raw_image("riscv-image", "riscv", RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header, _riscv_facts),
 )
-NBI = ImageType("nbi", parse_nbi)
-BEOBOOT = ImageType("beoboot", parse_beoboot)
+NBI = ImageType("nbi", _parse_nbi)
+BEOBOOT = ImageType("beoboot", _parse_beoboot)

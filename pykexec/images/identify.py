@@ -50,7 +50,7 @@ def identify(
     UnreadableFile, BadCompression, MissingCodec, or UsageError for a type or a profile that
     does not exist.
     """
-    every = types_with(profile)
+    every = _types_with(profile)
     types = tuple(kind for kind in every if type_name in (None, kind.name))
     if not types:
         known = ", ".join(kind.name for kind in IMAGE_TYPES)
@@ -77,7 +77,7 @@ def identify(
     return replace(image, file=file.span(0, file.size))
 
 
-def types_with(profile: int | None) -> tuple[ImageType, ...]:
+def _types_with(profile: int | None) -> tuple[ImageType, ...]:
     """All types, with a UKI type that selects this profile."""
     if profile is None:
         return IMAGE_TYPES
@@ -97,7 +97,7 @@ def parse(
     codec = file_codec(file)
     if codec:
         if len(packed) == MAX_DEPTH:
-            raise packed_too_often(file)
+            raise _packed_too_often(file)
         inner = unpack(file, codec, room)
         image = parse(inner, types, (*packed, codec.name), room - inner.size, every)
         return replace(image, wrapped=(codec.name, *image.wrapped))
@@ -107,14 +107,14 @@ def parse(
         if isinstance(found, KernelImage):
             return replace(found, inner=file)
         if isinstance(found, Inside):
-            return parse_inside(found, packed, room, every)
+            return _parse_inside(found, packed, room, every)
         tried.append(Tried(kind.name, found))
         if found.close or found.unserved:
             break
     raise refusal(file, tried, packed)
 
 
-def packed_too_often(file: OpenFile) -> NotAnImage:
+def _packed_too_often(file: OpenFile) -> NotAnImage:
     return NotAnImage(
         f"{file.path}: nested more than {MAX_DEPTH} levels deep",
         hint="unpack it, and use the unpacked file",
@@ -122,12 +122,12 @@ def packed_too_often(file: OpenFile) -> NotAnImage:
     )
 
 
-def parse_inside(
+def _parse_inside(
     found: Inside, packed: tuple[str, ...], room: int, every: tuple[ImageType, ...]
 ) -> KernelImage:
     """The image in a container, with what the container implies."""
     if len(packed) == MAX_DEPTH:
-        raise packed_too_often(found.file)
+        raise _packed_too_often(found.file)
     image = parse(found.file, every, (*packed, found.how), room, every)
     return replace(
         image,

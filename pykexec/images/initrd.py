@@ -79,14 +79,14 @@ def read_initrd(file: OpenFile, limit: int = MAX_UNPACKED) -> Initrd:
             if archives and not any(head):
                 break
             raise NotAnInitrd(f"{file.path}: neither cpio nor compressed at {at:#x}")
-        archives.append(measured(file, at, codec, limit))
+        archives.append(_measured(file, at, codec, limit))
         break
     if not archives:
         raise NotAnInitrd(f"{file.path}: contains no cpio archive")
     return Initrd(file.size, tuple(archives))
 
 
-def measured(file: OpenFile, at: int, codec: Codec, limit: int) -> Archive:
+def _measured(file: OpenFile, at: int, codec: Codec, limit: int) -> Archive:
     """Count the size of a compressed archive, up to the limit."""
     total = 0
     contents = file.span(at, file.size - at)

@@ -94,7 +94,7 @@ def examine(initrd: Contents, wanted: str | None) -> Examined:
     for file in files_of(initrd):
         if str(file.path) not in found.names:  # all sections of a UKI are in one file
             found.names.append(str(file.path))
-        examine_file(file, wanted, found)
+        _examine_file(file, wanted, found)
     return found
 
 
@@ -110,16 +110,16 @@ def files_of(contents: Contents) -> Iterator[OpenFile]:
             yield InnerFile(contents.file, contents.offset, contents.size)
 
 
-def examine_file(file: OpenFile, wanted: str | None, found: Examined) -> None:
+def _examine_file(file: OpenFile, wanted: str | None, found: Examined) -> None:
     at, archives = 0, 0
     try:
         while (at := after_padding(file, at)) < file.size:
             head = file.read(at, min(HEAD_SIZE, file.size - at))
             codec = codec_of(head)
             if head.startswith(NEWC_MAGICS):
-                at = plain_archive(file, at, found)
+                at = _plain_archive(file, at, found)
             elif codec:
-                examine_stream(file, at, codec, wanted, found)
+                _examine_stream(file, at, codec, wanted, found)
                 return
             elif archives and not any(head):
                 return
@@ -131,10 +131,10 @@ def examine_file(file: OpenFile, wanted: str | None, found: Examined) -> None:
         return
     if at < file.size or not archives:
         found.complete = False
-        found.faults.append(rest_of(file, at) if archives else foreign(file))
+        found.faults.append(_rest_of(file, at) if archives else _foreign(file))
 
 
-def plain_archive(file: OpenFile, at: int, found: Examined) -> int:
+def _plain_archive(file: OpenFile, at: int, found: Examined) -> int:
     """Check an uncompressed archive, and return its end. Every header is read; contents are
     skipped."""
     for entry, end in file_entries(file, at):
@@ -143,7 +143,7 @@ def plain_archive(file: OpenFile, at: int, found: Examined) -> int:
     return at
 
 
-def examine_stream(
+def _examine_stream(
     file: OpenFile, at: int, codec: Codec, wanted: str | None, found: Examined
 ) -> None:
     """A compressed archive, which is assumed to be the last one."""
@@ -159,9 +159,9 @@ def examine_stream(
         head = stream.read(0, HEAD)
         if not head.startswith(NEWC_MAGICS):
             found.complete = False
-            found.faults.append(of_head(head, f"{file.path}, unpacked ({codec.name})"))
+            found.faults.append(_of_head(head, f"{file.path}, unpacked ({codec.name})"))
             return
-        if read_names(stream, where, wanted, found):
+        if _read_names(stream, where, wanted, found):
             return
         found.complete = False
         if ends_well(file, at, codec) is False:
@@ -178,7 +178,7 @@ def examine_stream(
             found.faults.append(Fault(what, COPY_AGAIN))
 
 
-def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) -> bool:
+def _read_names(stream: Stream, where: str, wanted: str | None, found: Examined) -> bool:
     """Whether all names of the stream were read: False if reading ended because the release was
     found, or after MAX_SCANNED bytes."""
     for entry in stream_entries(stream, where):
@@ -188,17 +188,17 @@ def read_names(stream: Stream, where: str, wanted: str | None, found: Examined) 
     return True
 
 
-def rest_of(file: OpenFile, at: int) -> Fault:
+def _rest_of(file: OpenFile, at: int) -> Fault:
     """Data after the last archive: the kernel prints an error, and keeps the archives."""
     what = f"{file.path}: the data after the archives at {at:#x} is neither cpio nor compressed"
     return Fault(what, "the kernel ignores it", fatal=False)
 
 
-def foreign(file: OpenFile) -> Fault:
-    return of_head(file.read(0, min(HEAD, file.size)), str(file.path))
+def _foreign(file: OpenFile) -> Fault:
+    return _of_head(file.read(0, min(HEAD, file.size)), str(file.path))
 
 
-def of_head(head: bytes, name: str) -> Fault:
+def _of_head(head: bytes, name: str) -> Fault:
     """The fault of a file that is not an archive, by its first HEAD bytes."""
     for at, magic, system in RAM_DISKS:
         if head.startswith(magic, at):

@@ -45,10 +45,10 @@ def unpacked_size(initrd: Contents) -> int:
     """Bytes of all archives. Raises UnreadableFile."""
     files = list(files_of(initrd))
     other = initrd.size - sum(file.size for file in files)
-    return sum(map(file_size, files)) + max(0, round(other * OTHER_RATIO))
+    return sum(map(_file_size, files)) + max(0, round(other * OTHER_RATIO))
 
 
-def file_size(file: OpenFile) -> int:
+def _file_size(file: OpenFile) -> int:
     """Of one file; what is no archive counts as it is."""
     total, at = 0, 0
     try:
@@ -58,7 +58,7 @@ def file_size(file: OpenFile) -> int:
                 end, _ = cpio_end(file, at)
                 total, at = total + end - at, end
             elif codec := codec_of(head):
-                return total + stream_size(file, at, codec)
+                return total + _stream_size(file, at, codec)
             else:
                 break
     except NotAnInitrd:
@@ -66,11 +66,11 @@ def file_size(file: OpenFile) -> int:
     return total + file.size - at
 
 
-def stream_size(file: OpenFile, at: int, codec: Codec) -> int:
+def _stream_size(file: OpenFile, at: int, codec: Codec) -> int:
     """Of the compressed archive at the offset `at`, which is taken for the last one."""
     packed = file.size - at
     try:
-        said = said_size(file, at, codec)
+        said = _said_size(file, at, codec)
     except CutOff:
         said = None
     if said is None:
@@ -78,7 +78,7 @@ def stream_size(file: OpenFile, at: int, codec: Codec) -> int:
     return min(said, packed * RATIO_MAX)
 
 
-def said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
+def _said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
     """What the stream itself tells. Raises CutOff."""
     if codec.magic == GZIP_MAGIC:
         packed = file.size - at
@@ -87,7 +87,7 @@ def said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
     if codec.magic == ZSTD_MAGIC:
         return zstd(Bytes(file), at)
     if codec.magic == LZ4_LEGACY_MAGIC:
-        return lz4_legacy(Bytes(file), at)
+        return _lz4_legacy(Bytes(file), at)
     return None
 
 
@@ -99,14 +99,14 @@ def zstd(data: Bytes, at: int) -> int:
         if magic in ZSTD_SKIPPABLE:
             at = data.skip(at + 8, data.number(at + 4, 4))
         elif magic == int.from_bytes(ZSTD_MAGIC, "little"):
-            at, size = zstd_frame(data, at + 4)
+            at, size = _zstd_frame(data, at + 4)
             total += size
         else:
             break
     return total
 
 
-def zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
+def _zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
     """Where the frame ends, and its unpacked size (RFC 8878, 3.1.1)."""
     descriptor = data.number(at, 1)
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
@@ -124,7 +124,7 @@ def zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
     return data.skip(at, 4 * checksum), total if said is None else said
 
 
-def lz4_legacy(data: Bytes, at: int) -> int:
+def _lz4_legacy(data: Bytes, at: int) -> int:
     """Each block holds LZ4_BLOCK bytes but the last, which counts as a half."""
     blocks = 0
     while data.left(at) >= 4:

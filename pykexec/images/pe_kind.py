@@ -42,14 +42,14 @@ EFI: dict[int, str] = {
 
 def describe(head: bytes) -> tuple[str, str]:
     """What it is, and what to do if a kernel is wanted."""
-    at = pe_header_at(head)
+    at = _pe_header_at(head)
     if at is None:
         return "a DOS or Windows program (MZ without a PE header)", A_KERNEL
     machine = int.from_bytes(head[at + 4 : at + 6], "little")
     whose = IMAGE_FILE_MACHINE.get(machine, f"COFF machine {machine:#x}")
     names = section_names(head)
     loader = next((name for mark, name in BOOT_LOADERS.items() if mark in names), None)
-    kind = subsystem(head, at)
+    kind = _subsystem(head, at)
     if loader:
         return f"an EFI boot loader ({loader}) for {whose}", EFI_HINT
     if ".linux" not in names and ".text" not in names and names & ADDON_SECTIONS:
@@ -62,14 +62,14 @@ def describe(head: bytes) -> tuple[str, str]:
     return f"an EFI program or another PE file for {whose} without a kernel", EFI_HINT
 
 
-def pe_header_at(head: bytes) -> int | None:
+def _pe_header_at(head: bytes) -> int | None:
     """Offset of the PE header; None if there is none in `head`."""
     at = int.from_bytes(head[PE_OFFSET_AT : PE_OFFSET_AT + 4], "little")
     whole = len(head) >= PE_OFFSET_AT + 4 and at + COFF_HEADER_SIZE <= len(head)
     return at if whole and head.startswith(PE_MAGIC, at) else None
 
 
-def subsystem(head: bytes, at: int) -> int:
+def _subsystem(head: bytes, at: int) -> int:
     """The subsystem in the optional header; 0 (unknown) without one."""
     optional = at + COFF_HEADER_SIZE
     size = int.from_bytes(head[at + 20 : at + 22], "little")
@@ -81,7 +81,7 @@ def subsystem(head: bytes, at: int) -> int:
 
 def section_names(head: bytes) -> frozenset[str]:
     """From the section headers that are in `head`; empty if it is not a PE file."""
-    at = pe_header_at(head) if head.startswith(b"MZ") else None
+    at = _pe_header_at(head) if head.startswith(b"MZ") else None
     if at is None:
         return frozenset()
     count, optional_size = struct.unpack_from("<H12xH", head, at + 6)

@@ -87,13 +87,13 @@ def zstd(data: Bytes, at: int) -> int:
         if magic in ZSTD_SKIPPABLE:
             at = data.skip(at + 8, data.number(at + 4, 4))
         elif magic == int.from_bytes(ZSTD_MAGIC, "little"):
-            at = zstd_frame(data, at + 4)
+            at = _zstd_frame(data, at + 4)
         else:
             break
     return at
 
 
-def zstd_frame(data: Bytes, at: int) -> int:
+def _zstd_frame(data: Bytes, at: int) -> int:
     """The end of the frame whose descriptor is at `at`."""
     descriptor = data.number(at, 1)
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
@@ -109,7 +109,7 @@ def zstd_frame(data: Bytes, at: int) -> int:
     return data.skip(at, 4 * checksum)
 
 
-def lz4_legacy(data: Bytes, at: int) -> int:
+def _lz4_legacy(data: Bytes, at: int) -> int:
     """The end of the last block. A file that was truncated between two blocks looks complete."""
     while data.left(at) >= 4:
         size = data.number(at, 4)
@@ -144,7 +144,7 @@ def lzo(data: Bytes, at: int) -> int:
 
 WALKS: dict[bytes, Callable[[Bytes, int], int]] = {
     ZSTD_MAGIC: zstd,
-    LZ4_LEGACY_MAGIC: lz4_legacy,
+    LZ4_LEGACY_MAGIC: _lz4_legacy,
     LZO_MAGIC: lzo,
 }
 

@@ -33,7 +33,7 @@ from pykexec.images.kernel_image import (
 X86 = ("i386", "x86_64")
 
 
-def parse(file: OpenFile) -> Inside | KernelImage | Refused:
+def _parse(file: OpenFile) -> Inside | KernelImage | Refused:
     """What is inside, a description of a foreign kernel, or why this is not a uImage."""
     size = legacy_img_hdr.sizeof()
     if file.size < size:
@@ -47,7 +47,7 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
         return Refused(
             f"header checksum is {header.ih_hcrc:#010x}, expected {crc:#010x}", close=True
         )
-    if why := no_linux(header.ih_type, header.ih_os):
+    if why := _no_linux(header.ih_type, header.ih_os):
         return Refused(why, close=True)
     if not header.ih_size or size + header.ih_size > file.size:
         return Refused(
@@ -64,19 +64,19 @@ def parse(file: OpenFile) -> Inside | KernelImage | Refused:
     version = printable(header.ih_name)
     arch = IH_ARCHS.get(header.ih_arch, f"architecture {header.ih_arch}")
     if arch not in X86:
-        return foreign(file, inner, version, arch, header)
-    if why := wrong_compression(header.ih_comp, inner):
+        return _foreign(file, inner, version, arch, header)
+    if why := _wrong_compression(header.ih_comp, inner):
         return Refused(why, close=True)
     return Inside(file=inner, how="uImage", type="uImage", version=version)
 
 
-def no_linux(kind: int, system: int) -> str | None:
+def _no_linux(kind: int, system: int) -> str | None:
     if kind != IH_TYPE_KERNEL:
         return f"it contains a {IH_TYPES.get(kind, f'thing of type {kind}')}, expected a kernel"
     return None if system == IH_OS_LINUX else f"for operating system {system}, expected 5 (Linux)"
 
 
-def wrong_compression(number: int, inner: OpenFile) -> str | None:
+def _wrong_compression(number: int, inner: OpenFile) -> str | None:
     """Why not, unless the header agrees with the first bytes."""
     said = IH_COMPS.get(number)
     if said is None:
@@ -88,7 +88,7 @@ def wrong_compression(number: int, inner: OpenFile) -> str | None:
     return None
 
 
-def foreign(
+def _foreign(
     file: OpenFile, inner: OpenFile, version: str | None, arch: str, header: Any
 ) -> KernelImage:
     """Checked and described; not loaded on x86."""
@@ -106,4 +106,4 @@ def foreign(
     )
 
 
-UIMAGE = ImageType("uImage", parse)
+UIMAGE = ImageType("uImage", _parse)

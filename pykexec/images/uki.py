@@ -34,7 +34,7 @@ class NoSuchProfile(UsageError):
     code = "no-such-profile"
 
 
-def parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
+def _parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
     """The kernel inside, with initrd and command line, or why this is not a UKI. Raises
     NoSuchProfile for a number that it does not have."""
     pe = read_pe(file)
@@ -45,14 +45,14 @@ def parse(file: OpenFile, wanted: int | None = None) -> Inside | Refused:
     if pe.truncated:
         return Refused(pe.truncated, close=True)
     base, *others = groups(pe.sections)
-    profiles = tuple(profile_of(pe, number, rows[0]) for number, rows in enumerate(others))
-    number = chosen(file, profiles, wanted)
-    sections = first_of_each(base)
+    profiles = tuple(_profile_of(pe, number, rows[0]) for number, rows in enumerate(others))
+    number = _chosen(file, profiles, wanted)
+    sections = _first_of_each(base)
     if number is not None:
-        sections |= first_of_each(others[number])
+        sections |= _first_of_each(others[number])
     if ".linux" not in sections:
         return Refused(f"profile {number} has no .linux section", close=True)
-    return contents_of(pe, sections, profiles, number)
+    return _contents_of(pe, sections, profiles, number)
 
 
 def groups(sections: Iterable[Section]) -> list[list[Section]]:
@@ -65,14 +65,14 @@ def groups(sections: Iterable[Section]) -> list[list[Section]]:
     return found
 
 
-def first_of_each(sections: Iterable[Section]) -> Sections:
+def _first_of_each(sections: Iterable[Section]) -> Sections:
     found: Sections = {}
     for item in sections:
         found.setdefault(item.name, item)
     return found
 
 
-def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) -> int | None:
+def _chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) -> int | None:
     """The number of the profile to use; None for the base alone, which is profile 0 of an image
     without profiles. Raises NoSuchProfile."""
     number = wanted or 0
@@ -90,7 +90,7 @@ def chosen(file: OpenFile, profiles: tuple[Profile, ...], wanted: int | None) ->
     )
 
 
-def contents_of(
+def _contents_of(
     pe: PeFile, sections: Sections, profiles: tuple[Profile, ...], number: int | None
 ) -> Inside | Refused:
     kernel = pe.inner(sections[".linux"])
@@ -133,15 +133,15 @@ def initrd(pe: PeFile, sections: Sections) -> Contents | None:
     return joined_archives(item for item in found if item)
 
 
-def profile_of(pe: PeFile, number: int, section: Section) -> Profile:
+def _profile_of(pe: PeFile, number: int, section: Section) -> Profile:
     """ID and TITLE are only for display: one that is not text or too long is left out."""
     found = pe.contents(section)
     raw = contents_bytes(found, MAX_TEXT) if found and found.size <= MAX_TEXT else b""
-    values = dict(assignments(raw.decode(errors="replace")))
+    values = dict(_assignments(raw.decode(errors="replace")))
     return Profile(number, values.get("ID"), values.get("TITLE"))
 
 
-def assignments(lines: str) -> Iterator[tuple[str, str]]:
+def _assignments(lines: str) -> Iterator[tuple[str, str]]:
     """KEY=VALUE as in os-release(5), without quotes."""
     for line in lines.split("\0", maxsplit=1)[0].splitlines():
         name, is_one, value = line.strip().partition("=")
@@ -153,7 +153,7 @@ def assignments(lines: str) -> Iterator[tuple[str, str]]:
 
 def of_profile(number: int) -> ImageType:
     """A UKI type that selects this profile."""
-    return ImageType(UKI.name, partial(parse, wanted=number))
+    return ImageType(UKI.name, partial(_parse, wanted=number))
 
 
-UKI = ImageType("uki", parse)
+UKI = ImageType("uki", _parse)

@@ -79,7 +79,7 @@ def what_is_it(file: OpenFile) -> Identity | None:
         return identity_of(file.read(0, min(HEAD, file.size)))
     pieces = unpacked(str(file.path), file.span(0, file.size), codec, MAX_UNPACKED)
     try:
-        inner = identity_of(first_bytes(pieces))
+        inner = identity_of(_first_bytes(pieces))
     except KexecError:
         return Identity(f"data compressed with {codec.name}", "unpack it to find out what it is")
     if inner is None:
@@ -87,7 +87,7 @@ def what_is_it(file: OpenFile) -> Identity | None:
     return replace(inner, what=f"{inner.what}, compressed with {codec.name}")
 
 
-def first_bytes(pieces: Iterator[bytes]) -> bytes:
+def _first_bytes(pieces: Iterator[bytes]) -> bytes:
     """HEAD bytes, or as many as there are."""
     head = b""
     for piece in pieces:
@@ -106,7 +106,7 @@ def identity_of(head: bytes) -> Identity | None:
         kind = elf_kind.describe(head)
         return Identity(kind.what, kind.hint, Role.KERNEL if kind.bootable else Role.NEITHER)
     if head.startswith(FDT_MAGIC):
-        return device_tree(head)
+        return _device_tree(head)
     for item in SIGNATURES:
         if head.startswith(item.magic, item.at):
             return Identity(item.what, item.hint)
@@ -120,14 +120,14 @@ def kernel(head: bytes) -> Identity | None:
     """What an image type recognizes by its magic."""
     uimage = head.startswith(IH_MAGIC.to_bytes(4, "big")) and len(head) >= 64
     if uimage:
-        return uimage_of(head[29], head[30])
+        return _uimage_of(head[29], head[30])
     names = {
         "a Linux kernel (bzImage)": head[0x202:0x206] == HDRS_MAGIC,
         "a kernel for arm64 (Image)": head.startswith(ARM64_MAGIC, ARM64_MAGIC_AT),
         "a kernel for riscv (Image)": head.startswith(RISCV_MAGIC, RISCV_MAGIC_AT),
         "a compressed EFI kernel (zboot)": head[:2] == MZ_MAGIC and head[4:8] == ZBOOT_MAGIC,
         "a unified kernel image (UKI)": ".linux" in pe_kind.section_names(head),
-        "a multiboot image": has_multiboot_header(head),
+        "a multiboot image": _has_multiboot_header(head),
     }
     what = next((name for name, found in names.items() if found), None)
     return (
@@ -137,7 +137,7 @@ def kernel(head: bytes) -> Identity | None:
     )
 
 
-def uimage_of(arch: int, kind: int) -> Identity:
+def _uimage_of(arch: int, kind: int) -> Identity:
     machine = IH_ARCHS.get(arch, f"architecture {arch}")
     if kind == IH_TYPE_KERNEL:
         return Identity(f"a kernel for {machine} (uImage)", A_KERNEL, Role.KERNEL)
@@ -149,15 +149,15 @@ def uimage_of(arch: int, kind: int) -> Identity:
     )
 
 
-def has_multiboot_header(head: bytes) -> bool:
+def _has_multiboot_header(head: bytes) -> bool:
     """Whether there is a magic where a header may be, with three or four words that add up to
     zero."""
-    return has_header(
+    return _has_header(
         head[:MULTIBOOT_SEARCH], MULTIBOOT_HEADER_MAGIC, MULTIBOOT_HEADER_ALIGN, 3
-    ) or has_header(head[:MULTIBOOT2_SEARCH], MULTIBOOT2_HEADER_MAGIC, MULTIBOOT2_HEADER_ALIGN, 4)
+    ) or _has_header(head[:MULTIBOOT2_SEARCH], MULTIBOOT2_HEADER_MAGIC, MULTIBOOT2_HEADER_ALIGN, 4)
 
 
-def has_header(head: bytes, magic: int, align: int, words: int) -> bool:
+def _has_header(head: bytes, magic: int, align: int, words: int) -> bool:
     at = head.find(magic.to_bytes(4, "little"))
     while 0 <= at <= len(head) - 4 * words:
         found = (int.from_bytes(head[at + 4 * n : at + 4 * n + 4], "little") for n in range(words))
@@ -178,7 +178,7 @@ def initrd(head: bytes) -> Identity | None:
     return None
 
 
-def device_tree(head: bytes) -> Identity:
+def _device_tree(head: bytes) -> Identity:
     if FIT_NODE in head:
         what = "a FIT image (U-Boot's container of kernels and device trees)"
         return Identity(what, f"dumpimage -T flat_dt -p 0 -o OUT FILE: {TAKE_KERNEL}")

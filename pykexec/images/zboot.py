@@ -8,7 +8,7 @@ from pykexec.images.contents import InnerFile, OpenFile
 from pykexec.images.kernel_image import ImageType, Inside, Refused
 
 
-def parse(file: OpenFile) -> Inside | Refused:
+def _parse(file: OpenFile) -> Inside | Refused:
     """The compressed Image inside, or why this is not a zboot file."""
     size = zboot_header.sizeof()
     if file.size < size:
@@ -31,4 +31,4 @@ def parse(file: OpenFile) -> Inside | Refused:
     )
 
 
-ZBOOT = ImageType("zboot", parse)
+ZBOOT = ImageType("zboot", _parse)

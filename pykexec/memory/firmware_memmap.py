@@ -9,7 +9,7 @@ from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange
 
 
-def parse_entry(start: str, last: str, kind: str) -> MemoryRange | None:
+def _parse_entry(start: str, last: str, kind: str) -> MemoryRange | None:
     """The three files of one directory; None for an empty or unreadable entry. A type without a
     name of its own is reserved (e820.c:e820_type_to_string)."""
     try:
@@ -25,4 +25,4 @@ def parse_entry(start: str, last: str, kind: str) -> MemoryRange | None:
 
 def memory_map(entries: Iterable[tuple[str, str, str]]) -> MemoryMap:
     """From (start, end, type) texts; `end` is inclusive, as the kernel prints it."""
-    return MemoryMap.of(found for entry in entries if (found := parse_entry(*entry)))
+    return MemoryMap.of(found for entry in entries if (found := _parse_entry(*entry)))

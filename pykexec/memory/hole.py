@@ -44,7 +44,7 @@ class NoHole(DoesNotFit):
             where = f" at or above {window.start:#x}"
         super().__init__(
             f"{what}no free range of {size:#x} bytes aligned to {align:#x}{where}",
-            hint=largest_of(refused),
+            hint=_largest_of(refused),
             size=size,
             align=align,
         )
@@ -53,7 +53,7 @@ class NoHole(DoesNotFit):
         self.name = name
 
 
-def largest_of(refused: tuple[RefusedHole, ...]) -> str:
+def _largest_of(refused: tuple[RefusedHole, ...]) -> str:
     """The largest holes in the window, in address order."""
     inside = sorted((item for item in refused if item.usable), key=lambda item: item.usable)
     shown = "; ".join(map(str, sorted(inside[-SHOWN:], key=lambda item: item.hole)))
@@ -78,7 +78,7 @@ def locate_hole(
     align = max(align, PAGE_SIZE)
     refused: list[RefusedHole] = []
     for hole in reversed(free.ranges) if from_top else free.ranges:
-        found = place_in(hole, size, align, window, from_top)
+        found = _place_in(hole, size, align, window, from_top)
         if isinstance(found, PhysRange):
             return found
         refused.append(found)
@@ -86,7 +86,7 @@ def locate_hole(
     raise NoHole(size, align, window, in_order, name)
 
 
-def place_in(
+def _place_in(
     hole: PhysRange, size: int, align: int, window: PhysRange, from_top: bool
 ) -> PhysRange | RefusedHole:
     """The place inside one hole, or the reason why there is none."""

@@ -70,7 +70,7 @@ def bind(
     where = plan.headers
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
     loads = elfcorehdr.old_memory(plan.memory_map.old_memory, backup_map, ours)
-    areas, copied, warnings = notes_for(machine, backup_map, vmcoreinfo_note)
+    areas, copied, warnings = _notes_for(machine, backup_map, vmcoreinfo_note)
     base = known(
         machine.page_offset_base,
         "the start of the direct map",
@@ -108,7 +108,7 @@ def kernel_image(
     return image if few else ()
 
 
-def notes_for(
+def _notes_for(
     machine: Machine, backup_map: BackupMap, vmcoreinfo_note: bytes
 ) -> tuple[list[NoteArea], bytes, tuple[str, ...]]:
     """The notes where they are after the switch, the copy of VMCOREINFO if it has to be

@@ -37,12 +37,12 @@ def capture_information(
 ) -> BootInformation:
     """The boot information of a capture kernel: it may use `ram`, less the ELF core headers and
     other copies of old memory, which must not lie in its free RAM (contract 7.1)."""
-    line = capture_command_line(image, machine, request, headers.start)
-    given = capture_map(machine.known_map, ram, RangeSet.of((headers, *copies)))
+    line = _capture_command_line(image, machine, request, headers.start)
+    given = _capture_map(machine.known_map, ram, RangeSet.of((headers, *copies)))
     return boot_protocol(machine).boot_information(image, machine, rng_seed, line, given)
 
 
-def capture_command_line(
+def _capture_command_line(
     image: KernelImage, machine: Machine, request: LoadRequest, headers_at: int
 ) -> CommandLine:
     """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
@@ -67,7 +67,7 @@ def capture_line(machine: Machine, request: LoadRequest, *first: str) -> Command
     )
 
 
-def capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
+def _capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
     """`ram`, with `kept` taken out of it as reserved, and all that the firmware keeps."""
     return MemoryMap.of(
         (

@@ -61,47 +61,47 @@ class WordCost:
     why: str = ""
 
 
-def first_size(value: str) -> int | None:
+def _first_size(value: str) -> int | None:
     """The size that a value begins with."""
     found = memparse(value)
     return found[0] if found else None
 
 
-def log_buffer_size(value: str) -> int | None:
+def _log_buffer_size(value: str) -> int | None:
     """kernel/printk/printk.c:log_buf_len_update and setup_log_buf."""
-    size = first_size(value)
+    size = _first_size(value)
     if not size:
         return size
     rounded = min(1 << (size - 1).bit_length(), LOG_BUF_MAX)
     return rounded + rounded // RECORD_TEXT * RECORD_SIZE
 
 
-def swiotlb_size(value: str) -> int | None:
+def _swiotlb_size(value: str) -> int | None:
     """kernel/dma/swiotlb.c:setup_io_tlb_npages; "force" alone changes no size."""
-    slabs = 0 if value.startswith(("force", "noforce")) else first_size(value)
+    slabs = 0 if value.startswith(("force", "noforce")) else _first_size(value)
     return None if slabs is None else slabs * SLAB
 
 
-def crashkernel_size(value: str) -> int | None:
+def _crashkernel_size(value: str) -> int | None:
     """None for a list of ranges, which depends on the size of memory."""
-    return None if ":" in value else first_size(value)
+    return None if ":" in value else _first_size(value)
 
 
-def hugetlb_cma_size(value: str) -> int | None:
+def _hugetlb_cma_size(value: str) -> int | None:
     """mm/hugetlb_cma.c:cmdline_parse_hugetlb_cma: a size, or NODE:SIZE,..."""
-    sizes = [first_size(item.rpartition(":")[2]) for item in value.split(",")]
+    sizes = [_first_size(item.rpartition(":")[2]) for item in value.split(",")]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
 
 
 RESERVED = "reserved at boot"
 COUNTED: dict[str, tuple[Callable[[str], int | None], str]] = {
-    "log_buf_len": (log_buffer_size, "a power of two, plus the records"),
-    "swiotlb": (swiotlb_size, "slabs of 2 KiB"),
-    "cma": (first_size, RESERVED),
-    "reserve_mem": (first_size, RESERVED),
-    "crashkernel": (crashkernel_size, RESERVED),
-    "hugetlb_cma": (hugetlb_cma_size, RESERVED),
+    "log_buf_len": (_log_buffer_size, "a power of two, plus the records"),
+    "swiotlb": (_swiotlb_size, "slabs of 2 KiB"),
+    "cma": (_first_size, RESERVED),
+    "reserve_mem": (_first_size, RESERVED),
+    "crashkernel": (_crashkernel_size, RESERVED),
+    "hugetlb_cma": (_hugetlb_cma_size, RESERVED),
 }
 HUGE_PAGE_KEYS = ("hugepages", "hugepagesz", "default_hugepagesz")
 
@@ -112,14 +112,14 @@ def word_costs(append: Iterable[str]) -> tuple[WordCost, ...]:
     words = [word for text in append for word in split_words(text)]
     last = {key_of(word): word for word in words}
     costs = [
-        word_cost(key, word)
+        _word_cost(key, word)
         for key, word in last.items()
         if key in TAKING and key not in HUGE_PAGE_KEYS
     ]
     return tuple(cost for cost in (*costs, *huge_pages(words)) if cost.size != 0)
 
 
-def word_cost(key: str, word: str) -> WordCost:
+def _word_cost(key: str, word: str) -> WordCost:
     value = word.partition("=")[2].strip('"')
     if value.lower() in OFF:
         return WordCost(word, 0)
@@ -139,23 +139,23 @@ def huge_pages(words: Iterable[str]) -> Iterator[WordCost]:
             continue
         texts.append(word)
         if key == "hugepages":
-            counts[size] = page_count(value)
+            counts[size] = _page_count(value)
             continue
-        size = first_size(value)
+        size = _first_size(value)
         if key == "default_hugepagesz" and size:
             default = size
-    known = [(default if page is None else page) * count for page, count in pairs(counts)]
+    known = [(default if page is None else page) * count for page, count in _pairs(counts)]
     if counts:
         total = sum(known) if len(known) == len(counts) else None
         yield WordCost(" ".join(texts), total, "pages allocated at boot")
 
 
-def page_count(value: str) -> int | None:
+def _page_count(value: str) -> int | None:
     parts = [item.rpartition(":")[2] for item in value.split(",")]
     return sum(map(int, parts)) if all(COUNT.fullmatch(part) for part in parts) else None
 
 
-def pairs(counts: dict[int | None, int | None]) -> Iterator[tuple[int | None, int]]:
+def _pairs(counts: dict[int | None, int | None]) -> Iterator[tuple[int | None, int]]:
     return ((page, count) for page, count in counts.items() if count is not None)
 
 

@@ -143,12 +143,12 @@ def command_line(
 
     Raises UsageError for a control character inside a word, which would end the line early.
     """
-    appended = [Word(text, Origin.APPEND) for text in appended_words(append)]
+    appended = [Word(text, Origin.APPEND) for text in _appended_words(append)]
     own = {word.key for word in appended} - LISTS
     inherited_texts = [] if running is None else [match[2] for match in WORD.finditer(running)]
     lists = [*inherited_texts, *(word.text for word in appended)]
     added = [
-        Word(joined(text, lists), Origin.CAPTURE) for text in capture if key_of(text) not in own
+        Word(_joined(text, lists), Origin.CAPTURE) for text in capture if key_of(text) not in own
     ]
     reasons = {
         **{word.key: f"{word.text} replaces it" for word in added},
@@ -156,13 +156,13 @@ def command_line(
         **dict.fromkeys((key_of(key) for key in remove), WHY_REMOVED),
         **dict.fromkeys(ONE_BOOT_ONLY, WHY_ONE_BOOT),
     }
-    inherited, dropped = without(inherited_words(running or ""), reasons)
+    inherited, dropped = without(_inherited_words(running or ""), reasons)
     words = [*inherited, *appended]
     at = next((i for i, word in enumerate(words) if word.text == END_OF_PARAMETERS), len(words))
     return CommandLine((*words[:at], *added, *words[at:]), dropped)
 
 
-def joined(text: str, others: Iterable[str]) -> str:
+def _joined(text: str, others: Iterable[str]) -> str:
     """A word of `LISTS` with the values that words of the same key have, each once."""
     key, _, value = text.partition("=")
     if key_of(text) not in LISTS:
@@ -172,7 +172,7 @@ def joined(text: str, others: Iterable[str]) -> str:
     return f"{key}={','.join(dict.fromkeys(values))}"
 
 
-def appended_words(append: Iterable[str]) -> Iterator[str]:
+def _appended_words(append: Iterable[str]) -> Iterator[str]:
     """The words of every --append, in their order. Raises UsageError."""
     for text in append:
         for word in split_words(text):
@@ -184,7 +184,7 @@ def appended_words(append: Iterable[str]) -> Iterator[str]:
             yield word
 
 
-def inherited_words(running: str) -> tuple[Word, ...]:
+def _inherited_words(running: str) -> tuple[Word, ...]:
     """The running kernel's line as words, with all of its white space."""
     matches = [*WORD.finditer(running)]
     ends = [""] * (len(matches) - 1) + [running[match.end() :] for match in matches[-1:]]

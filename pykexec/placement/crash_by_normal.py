@@ -49,9 +49,9 @@ def plan_crash_by_normal(
     inside = None
     mode = granted.mode or request.mode or Mode.FLAG
     if mode is Mode.FLAG:
-        size = worst_case_headers(machine, ram.size, len(ram))
+        size = _worst_case_headers(machine, ram.size, len(ram))
         inside = space.take(Role.ELFCOREHDR, size, lowest=limits.headers_min)
-    headers = inside or granted.headers_at or assumed_headers(memory_map, ram | low, limits)
+    headers = inside or granted.headers_at or _assumed_headers(memory_map, ram | low, limits)
     information = capture_information(image, machine, request, granted.rng_seed, ram | low, headers)
     purgatory = space.take(
         Role.PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min
@@ -93,7 +93,7 @@ def plan_crash_by_normal(
     )
 
 
-def assumed_headers(memory_map: MemoryMap, taken: RangeSet, limits: Limits) -> PhysRange:
+def _assumed_headers(memory_map: MemoryMap, taken: RangeSet, limits: Limits) -> PhysRange:
     """For a dry run: a place off `taken`, where huge pages of ours might be."""
     size = align_up(size_of(0, MAX_PROGRAM_HEADERS) + SEAL_SIZE, HUGE_PAGE_SIZE)
     free = memory_map.whole_page_ram - taken
@@ -111,10 +111,10 @@ def headers_room(
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size
     avoid = low | RangeSet((window,)) if window else low
-    return worst_case_headers(machine, align_up(size, PAGE_SIZE)), avoid
+    return _worst_case_headers(machine, align_up(size, PAGE_SIZE)), avoid
 
 
-def worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
+def _worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
     """Bytes of the headers' memory for a window of `size` bytes in so many pieces of RAM:
     each page of it in a place of its own, cut by every RAM range; two VMCOREINFO pages
     beside them; the kernel's image twice; and the seal at the end."""

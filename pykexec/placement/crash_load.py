@@ -48,14 +48,14 @@ def plan_crash(
 ) -> CrashPlan:
     """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
-    region = crash_region(machine, request)
+    region = _crash_region(machine, request)
     space = Space(RangeSet((region,)))
     low = RangeSet() if request.hotplug else low_memory(machine)
     backup = space.take(Role.BACKUP, low.size) if low else None
-    exchanged = low_backup(low, backup)
-    dump = describe_dump(machine, memory_map, exchanged)
-    headers = space.take(Role.ELFCOREHDR, headers_size(machine, request, dump))
-    usable = low_memory(machine) | usable_regions(machine, region)
+    exchanged = _low_backup(low, backup)
+    dump = _describe_dump(machine, memory_map, exchanged)
+    headers = space.take(Role.ELFCOREHDR, _headers_size(machine, request, dump))
+    usable = low_memory(machine) | _usable_regions(machine, region)
     copies = [backup] if backup else []
     information = capture_information(
         image, machine, request, granted.rng_seed, usable, headers, copies
@@ -102,7 +102,7 @@ def plan_crash(
     )
 
 
-def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
+def _crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     """The reserved region, cut to --mem-min and --mem-max."""
     region = reserved_region(machine)
     window = requested_window(request)
@@ -115,14 +115,14 @@ def crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     return inside
 
 
-def usable_regions(machine: Machine, region: PhysRange) -> RangeSet:
+def _usable_regions(machine: Machine, region: PhysRange) -> RangeSet:
     """The region loaded into, and the others: crashkernel=SIZE,high comes with one below
     4 GiB, where the capture kernel has its memory for devices that reach no further."""
     reserved = machine.crash_kernel or RangeSet()
     return RangeSet.of((*reserved.ranges[:-1], region))
 
 
-def low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
+def _low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
     """Each low piece at its place in the backup."""
     runs: list[BackupRun] = []
     at = backup.start if backup else 0
@@ -150,7 +150,7 @@ class Dump:
         return elfcorehdr.build(at, self.notes, self.loads, page_offset_base=base, image=self.image)
 
 
-def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
+def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
     """Everything but the reserved regions. Raises NotSupported for an unknown fact."""
     hint = "run as root, on a kernel with CONFIG_CRASH_DUMP"
     cpus = known(machine.cpus, "the address of the CPUs' crash notes", hint)
@@ -163,7 +163,7 @@ def describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) ->
     return Dump(tuple(area for area in moved if area), loads, base, image)
 
 
-def headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
+def _headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
     """Bytes; with --hotplug as many as the kernel wants to be able to rewrite."""
     if not request.hotplug:
         return dump.size

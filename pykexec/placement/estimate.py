@@ -56,13 +56,13 @@ def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str
             Term("kernel", image.linux.init_size, "init_size of the image"),
             Term("initrd, packed", packed, "the file"),
             Term("initrd, unpacked", unpacked, "by its headers, or as large as is usual"),
-            working_memory(unpacked, append),
+            _working_memory(unpacked, append),
             *words,
         )
     )
 
 
-def working_memory(unpacked: int, append: Sequence[str]) -> Term:
+def _working_memory(unpacked: int, append: Sequence[str]) -> Term:
     """As much again as the initrd has unpacked, if its files are in a tmpfs: that may take half of
     the memory (mm/shmem.c:shmem_default_max_blocks). With root= they are in a ramfs, which has no
     limit (init/do_mounts.c:init_rootfs)."""

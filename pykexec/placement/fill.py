@@ -42,7 +42,7 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
     folded: list[Placed] = []
     excess = len(pieces) - limit
     for piece in pieces:
-        if excess > 0 and folded and may_fold(folded[-1], piece):
+        if excess > 0 and folded and _may_fold(folded[-1], piece):
             before = folded[-1]
             whole = PhysRange(before.range.start, piece.range.end)
             folded[-1] = replace(before, range=whole)
@@ -60,7 +60,7 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
     return tuple(folded)
 
 
-def may_fold(before: Placed, gap: Placed) -> bool:
+def _may_fold(before: Placed, gap: Placed) -> bool:
     """The headers' seal lies at the end of their segment, so that one keeps its size."""
     return (
         gap.contents is None

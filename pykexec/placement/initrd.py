@@ -46,13 +46,13 @@ def check_initrd(image: KernelImage, request: LoadRequest) -> InitrdVerdict:
         return InitrdVerdict()
     crash = request.kind is not ImageKind.NORMAL
     if request.initrd is None:
-        return InitrdVerdict(without_initrd(request) if crash else ())
+        return InitrdVerdict(_without_initrd(request) if crash else ())
     release = release_of(image)
     found = examine(request.initrd, release)
     strict = crash and request.initrd_check
-    warnings = tuple(fault_warnings(found, strict))
+    warnings = tuple(_fault_warnings(found, strict))
     modules = tuple(sorted(found.releases))
-    if other := other_kernels(", ".join(found.names), release, modules):
+    if other := _other_kernels(", ".join(found.names), release, modules):
         if strict:
             raise InitrdOfAnotherKernel(
                 other, hint=and_also(f"use the initrd of {release}", OVERRIDE)
@@ -69,7 +69,7 @@ def release_of(image: KernelImage) -> str | None:
     return word if RELEASE.fullmatch(word) else None
 
 
-def fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
+def _fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
     """Raises UnusableInitrd for the first fault that is fatal, if `strict`."""
     for fault in found.faults:
         if fault.fatal and strict:
@@ -77,7 +77,7 @@ def fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
         yield f"{fault.what} ({fault.hint})"
 
 
-def other_kernels(name: str, release: str | None, modules: tuple[str, ...]) -> str | None:
+def _other_kernels(name: str, release: str | None, modules: tuple[str, ...]) -> str | None:
     """None where the kernel's own modules are there, or where it is unknown whether they are."""
     if release is None or not modules or release in modules:
         return None
@@ -88,7 +88,7 @@ def other_kernels(name: str, release: str | None, modules: tuple[str, ...]) -> s
     )
 
 
-def without_initrd(request: LoadRequest) -> tuple[str, ...]:
+def _without_initrd(request: LoadRequest) -> tuple[str, ...]:
     return (NO_INITRD if says(request, "root=") or request.reuse_cmdline else NO_INITRD_NO_ROOT,)
 
 

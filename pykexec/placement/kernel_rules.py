@@ -45,7 +45,7 @@ class RuleBroken(DoesNotFit):
         super().__init__(check.detail, hint=check.hint, rule=check.rule)
 
 
-def label(number: int, segment: Segment) -> str:
+def _label(number: int, segment: Segment) -> str:
     return f"segment {number} ({segment.name})"
 
 
@@ -67,8 +67,8 @@ def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
     if not staged:
         return given
     waiting = [(number, item.segment) for number, item in enumerate(plan)]
-    floor = above_floor(waiting, protocol.limits.kernel_floor)
-    return (*given, in_ram(waiting, plan.memory_map), *([floor] if floor else []))
+    floor = _above_floor(waiting, protocol.limits.kernel_floor)
+    return (*given, _in_ram(waiting, plan.memory_map), *([floor] if floor else []))
 
 
 def refuse_broken(checks: tuple[Check, ...]) -> None:
@@ -92,23 +92,23 @@ def check_table(
     segments = list(enumerate(table.segments))
     held = [(number, item) for number, item in segments if item.memsz]
     checks = [
-        segment_count(table),
-        entry_in_reservation(table, kind, reservation),
+        _segment_count(table),
+        _entry_in_reservation(table, kind, reservation),
         alignment(segments),
-        destination_limit(segments, protocol.arch.destination_limit),
+        _destination_limit(segments, protocol.arch.destination_limit),
         overlap(segments),
-        buffer_size(segments),
-        half_of_ram(segments, totalram),
-        in_reservation(held, kind, reservation),
-        in_ram(held, memory_map),
-        in_window(held, window, protocol.limits.low_end),
-        above_floor(segments, protocol.limits.kernel_floor),
-        entry_in_segment(held, table.entry),
+        _buffer_size(segments),
+        _half_of_ram(segments, totalram),
+        _in_reservation(held, kind, reservation),
+        _in_ram(held, memory_map),
+        _in_window(held, window, protocol.limits.low_end),
+        _above_floor(segments, protocol.limits.kernel_floor),
+        _entry_in_segment(held, table.entry),
     ]
     return tuple(check for check in checks if check)
 
 
-def segment_count(table: SegmentTable) -> Check:
+def _segment_count(table: SegmentTable) -> Check:
     """kexec.c:kexec_load_check."""
     count = len(table.segments)
     if count > KEXEC_SEGMENT_MAX:
@@ -129,20 +129,20 @@ def alignment(segments: Numbered) -> Check:
             return Check(
                 "alignment",
                 False,
-                f"{label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
+                f"{_label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
                 f"mem and memsz must be multiples of {PAGE_SIZE:#x} (EADDRNOTAVAIL)",
             )
     return Check("alignment", True, "every segment consists of whole pages")
 
 
-def destination_limit(segments: Numbered, limit: int) -> Check:
+def _destination_limit(segments: Numbered, limit: int) -> Check:
     """sanity_check_segment_list, which compares the end with the last address."""
     for number, item in segments:
         if item.end > limit:
             return Check(
                 "destination-limit",
                 False,
-                f"{label(number, item)} ends at {item.end:#x}, above {limit:#x}",
+                f"{_label(number, item)} ends at {item.end:#x}, above {limit:#x}",
                 "KEXEC_DESTINATION_MEMORY_LIMIT (EADDRNOTAVAIL)",
             )
     return Check("destination-limit", True, f"every segment ends below 2^{limit.bit_length()}")
@@ -156,27 +156,28 @@ def overlap(segments: Numbered) -> Check:
             return Check(
                 "overlap",
                 False,
-                f"{label(number, item)} {item.mem:#x}..{item.end:#x} overlaps "
-                f"{label(after, following)} {following.mem:#x}..{following.end:#x}",
+                f"{_label(number, item)} {item.mem:#x}..{item.end:#x} overlaps "
+                f"{_label(after, following)} {following.mem:#x}..{following.end:#x}",
                 "EINVAL",
             )
     return Check("overlap", True, "no two segments overlap")
 
 
-def buffer_size(segments: Numbered) -> Check:
+def _buffer_size(segments: Numbered) -> Check:
     """sanity_check_segment_list."""
     for number, item in segments:
         if item.bufsz > item.memsz:
             return Check(
                 "bufsz",
                 False,
-                f"{label(number, item)} has bufsz {item.bufsz:#x}, more than memsz {item.memsz:#x}",
+                f"{_label(number, item)} has bufsz {item.bufsz:#x}, "
+                f"more than memsz {item.memsz:#x}",
                 "EINVAL",
             )
     return Check("bufsz", True, "no bufsz exceeds memsz")
 
 
-def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
+def _half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     """No segment and not all together above half of totalram_pages (since 4.8)."""
     total = sum(item.pages for _, item in segments)
     if isinstance(totalram, Unknown):
@@ -185,7 +186,7 @@ def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     hint = any_of(SmallerWindow(), "use a smaller initrd (EINVAL)")
     for number, item in segments:
         if item.pages > limit:
-            detail = f"{label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
+            detail = f"{_label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
             return Check("half-of-ram", False, detail, hint)
     if total > limit:
         detail = f"all segments together have {total} pages, half of RAM is {limit} pages"
@@ -193,7 +194,7 @@ def half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
     return Check("half-of-ram", True, f"{total} of at most {limit} pages")
 
 
-def entry_in_reservation(
+def _entry_in_reservation(
     table: SegmentTable, kind: ImageKind, reservation: RangeSet | Unknown
 ) -> Check | None:
     """kexec.c:kimage_alloc_init; for crash images."""
@@ -212,7 +213,7 @@ def entry_in_reservation(
     )
 
 
-def in_reservation(
+def _in_reservation(
     segments: Numbered, kind: ImageKind, reservation: RangeSet | Unknown
 ) -> Check | None:
     """sanity_check_segment_list; for crash images."""
@@ -220,12 +221,12 @@ def in_reservation(
         return None
     for number, item in segments:
         if not reservation.covers(item.range):
-            detail = f"{label(number, item)} {item.range} is outside of the crash region"
+            detail = f"{_label(number, item)} {item.range} is outside of the crash region"
             return Check("reservation", False, detail, "EADDRNOTAVAIL")
     return Check("reservation", True, "every segment is in the crash region")
 
 
-def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
+def _in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
     """The kernel does not look; the image would be written into thin air."""
     ram = memory_map.ram | memory_map.driver_ram
     for number, item in segments:
@@ -233,13 +234,13 @@ def in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
             return Check(
                 "ram",
                 False,
-                f"{label(number, item)} {item.range} is not entirely RAM",
+                f"{_label(number, item)} {item.range} is not entirely RAM",
                 "the kernel does not check this; the contents would be lost",
             )
     return Check("ram", True, "every segment is RAM")
 
 
-def in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Check | None:
+def _in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Check | None:
     """All but the low pages, which a capture kernel needs wherever its window is."""
     if window is None:
         return None
@@ -248,7 +249,7 @@ def in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Che
             return Check(
                 "window",
                 False,
-                f"{label(number, item)} {item.range} is outside of the window {window}",
+                f"{_label(number, item)} {item.range} is outside of the window {window}",
                 saying(Wish.MEM_MIN, " and ", Wish.MEM_MAX, " are inclusive"),
             )
     return Check(
@@ -256,7 +257,7 @@ def in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Che
     )
 
 
-def above_floor(segments: Numbered, floor: int) -> Check | None:
+def _above_floor(segments: Numbered, floor: int) -> Check | None:
     """A kernel that lies lower moves itself out of its segment (x86: compressed/head_64.S)."""
     if not floor:
         return None
@@ -266,15 +267,15 @@ def above_floor(segments: Numbered, floor: int) -> Check | None:
             return Check(
                 "above-16-mib",
                 False,
-                f"{label(number, item)} at {item.mem:#x} would move itself up to {mib} MiB",
+                f"{_label(number, item)} at {item.mem:#x} would move itself up to {mib} MiB",
                 f"use a window at or above {mib} MiB",
             )
     return Check("above-16-mib", True, f"the kernel is at or above {mib} MiB")
 
 
-def entry_in_segment(segments: Numbered, entry: int) -> Check:
+def _entry_in_segment(segments: Numbered, entry: int) -> Check:
     """Not checked for normal images by the kernel: it would jump anywhere."""
-    holder = next((label(number, item) for number, item in segments if entry in item.range), None)
+    holder = next((_label(number, item) for number, item in segments if entry in item.range), None)
     if holder:
         return Check("entry", True, f"entry {entry:#x} is in {holder}")
     return Check(

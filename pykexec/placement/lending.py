@@ -102,22 +102,22 @@ def places(
     if isinstance(found, Unknown):
         return Places(())
     limits = boot_protocol(machine).limits
-    reasons = dict(block_reasons(found, machine, ours or RangeSet(), frozenset(refused)))
+    reasons = dict(_block_reasons(found, machine, ours or RangeSet(), frozenset(refused)))
     usable = tuple(block for block in found.blocks if block.number not in reasons)
     runs = RangeSet.of(block.range for block in usable)
     windows = [
-        window for window in block_starts(usable, size, inside, limits) if runs.covers(window)
+        window for window in _block_starts(usable, size, inside, limits) if runs.covers(window)
     ]
     online = Counter((b.node, b.zone) for b in found.blocks if b.state == ONLINE)
-    chosen = ordered(windows, usable, limits)
-    enough = islice((item for item in chosen if leaves_enough(item, online)), PLACES_MAX)
+    chosen = _ordered(windows, usable, limits)
+    enough = islice((item for item in chosen if _leaves_enough(item, online)), PLACES_MAX)
     counted = Counter(reasons.values())
     if usable:
         counted[TOO_FEW if windows else NOT_TOGETHER] = len(usable)
     return Places(tuple(enough), tuple(counted.most_common()))
 
 
-def block_starts(
+def _block_starts(
     usable: tuple[MemoryBlock, ...], size: int, inside: PhysRange, limits: Limits
 ) -> Iterator[PhysRange]:
     """Windows from the start of each block, or of `inside` where that is in the middle of one."""
@@ -130,7 +130,7 @@ def block_starts(
             yield PhysRange.sized(start, size)
 
 
-def ordered(
+def _ordered(
     windows: list[PhysRange], usable: tuple[MemoryBlock, ...], limits: Limits
 ) -> Iterator[Place]:
     """The best first; each of the windows lies in blocks of `usable` alone."""
@@ -155,7 +155,7 @@ def ordered(
         yield Place(window, usable[span(window)])
 
 
-def block_reasons(
+def _block_reasons(
     found: MemoryBlocks, machine: Machine, ours: RangeSet, refused: frozenset[int]
 ) -> Iterator[tuple[int, str]]:
     """(number, why) of each block that cannot be part of a window."""
@@ -191,7 +191,7 @@ def unusable(block: MemoryBlock, machine: Machine, kernel: RangeSet, ours: Range
     return "with huge pages of pykexec" if ours.overlaps(span) else ""
 
 
-def leaves_enough(place: Place, online: Counter[tuple[int | None, str]]) -> bool:
+def _leaves_enough(place: Place, online: Counter[tuple[int | None, str]]) -> bool:
     """Whether the kernel keeps half of the memory for itself, and each zone of a node a block;
     `online` counts the blocks by node and zone."""
     converted = Counter((block.node, block.zone) for block in place.to_convert)

@@ -69,7 +69,7 @@ def assumed_movable(image: KernelImage, machine: Machine, request: LoadRequest) 
 def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ...]) -> StageFrames:
     """In a dry run, the first of the assumed pages for the slots that hold something. Raises
     OtherSlots where the pages that were taken are not for these slots."""
-    wanted = held_slots(image, frames.window, things)
+    wanted = _held_slots(image, frames.window, things)
     if frames.slots is None:
         return replace(frames, slots=tuple(sorted(wanted)), image=frames.image[: len(wanted)])
     if missing := wanted - frozenset(frames.slots):
@@ -77,7 +77,9 @@ def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ..
     return frames
 
 
-def held_slots(image: KernelImage, window: PhysRange, things: tuple[Placed, ...]) -> frozenset[int]:
+def _held_slots(
+    image: KernelImage, window: PhysRange, things: tuple[Placed, ...]
+) -> frozenset[int]:
     """The slots with loaded bytes, and with the zeros behind an ELF image. A bzImage needs none:
     its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
     needs_zeros = Role.KERNEL if image.linux.lowest else None
@@ -124,5 +126,5 @@ def loaded_slots(
             image, machine, request, seed, ram | low_memory(machine), headers
         )
         boot = snug(protocol.place(Space(ram), image, request, information))
-        found |= held_slots(image, window, protocol.placed(image, request, boot, information))
+        found |= _held_slots(image, window, protocol.placed(image, request, boot, information))
     return tuple(sorted(found))

@@ -112,7 +112,7 @@ def plan_panic(
     """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
     mode = granted.mode or request.mode or Mode.IN_PLACE
-    frames = granted.stage or assumed_stage(image, machine, request, mode)
+    frames = granted.stage or _assumed_stage(image, machine, request, mode)
     low = low_memory(machine)
     ram = RangeSet((frames.window,))
     information = capture_information(
@@ -123,7 +123,7 @@ def plan_panic(
     things = protocol.placed(image, request, boot, information)
     frames = with_slots(image, frames, things) if mode is Mode.LENT else frames
     scattered = len(low) + len(frames.image)
-    stub = stub_place(machine, region_count(things), scattered)
+    stub = _stub_place(machine, _region_count(things), scattered)
     guess = estimate.crash_size(image, request.initrd, request.append)
     return PanicPlan(
         image=image,
@@ -148,14 +148,14 @@ def plan_panic(
         settle=settle(machine, mode, request.settle),
         warnings=(
             *capture_warnings(frames.window.size, guess, information.cmdline, request.append),
-            *sleeper_warnings(mode, frames, machine),
+            *_sleeper_warnings(mode, frames, machine),
             *(lending_warnings(machine, frames.window) if mode is Mode.LENT else ()),
             *(() if granted.stage else (ASSUMED,)),
         ),
     )
 
 
-def sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tuple[str, ...]:
+def _sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tuple[str, ...]:
     """In *stub-swap* the window should have neither the code nor the stacks of the other CPUs:
     one that wakes (QEMU does wake them at times) goes on with whatever lies there then. Movable
     memory has neither."""
@@ -172,7 +172,7 @@ def sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tuple
     return tuple(warnings)
 
 
-def region_count(things: tuple[Placed, ...]) -> int:
+def _region_count(things: tuple[Placed, ...]) -> int:
     """Digests at most: each thing in its pieces, and the headers."""
     return 1 + sum(
         item.contents.size // HUGE_PAGE_SIZE + PIECES_PER_THING for item in things if item.contents
@@ -202,7 +202,7 @@ def advised_region(machine: Machine) -> str:
     )
 
 
-def larger_region(machine: Machine, need: int) -> str:
+def _larger_region(machine: Machine, need: int) -> str:
     """How to get a region of `need` bytes in place of the one there is."""
     kib = align_up(need, RESERVATION_STEP) >> 10
     if machine.modules.region_inserted is True:
@@ -210,7 +210,7 @@ def larger_region(machine: Machine, need: int) -> str:
     return boot_with(machine, kib)
 
 
-def stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
+def _stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
     """At the end of the reserved region: the kernel takes its control pages from the start.
 
     For as many records as there can be: what is reserved is enough for every load or for
@@ -223,13 +223,13 @@ def stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
         raise ReservationTooSmall(
             f"the crash region has {region.size >> 10} KiB, but the stub and the kernel's "
             f"own pages need {need >> 10} KiB on this machine",
-            hint=larger_region(machine, need),
+            hint=_larger_region(machine, need),
             need=need,
         )
     return PhysRange(region.end - size, region.end)
 
 
-def assumed_stage(
+def _assumed_stage(
     image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> StageFrames:
     """For a dry run: huge pages somewhere; the real ones are known at the load only."""
@@ -301,12 +301,12 @@ def staged_regions(bound: BoundPlan, put: Put) -> Iterator[Region]:
     the same pass. Raises UnreadableFile, FileChanged, and what `put` raises."""
     for item in bound.plan.placed:
         if item.contents:
-            yield from piece_regions(item.range.start, item.contents, bound, put)
+            yield from _piece_regions(item.range.start, item.contents, bound, put)
     put(bound.headers_at.start, bound.headers)
     yield Region.of(bound.headers_at.start, bound.headers)
 
 
-def piece_regions(at: int, contents: Contents, bound: BoundPlan, put: Put) -> Iterator[Region]:
+def _piece_regions(at: int, contents: Contents, bound: BoundPlan, put: Put) -> Iterator[Region]:
     """One region a piece of the stage; the bytes are read once."""
     pieces = staged_pieces(PhysRange.sized(at, contents.size), bound.backup_map)
     chunks = copied(contents)

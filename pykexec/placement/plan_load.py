@@ -29,12 +29,12 @@ def plan_load(
 ) -> Plan:
     """Which thing goes where, and why. Pure. `request` is complete (`implied.with_implied`).
     Raises DoesNotFit, UsageError or NotSupported."""
-    plan = planned(image, machine, request, granted)
+    plan = _planned(image, machine, request, granted)
     notes = implied_notes(image, request)
     return replace(plan, warnings=(*plan.warnings, *notes)) if notes else plan
 
 
-def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
+def _planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
     refuse_confidential(machine)
     protocol = boot_protocol(machine)
     protocol.refuse(image, machine, request)
@@ -47,10 +47,10 @@ def planned(image: KernelImage, machine: Machine, request: LoadRequest, granted:
     if request.kind is ImageKind.NORMAL:
         return protocol.plan_normal(image, machine, request, granted)
     with size_advised(image, request):
-        return plan_capture(image, machine, request, granted)
+        return _plan_capture(image, machine, request, granted)
 
 
-def plan_capture(
+def _plan_capture(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> Plan:
     """A capture kernel, by where it waits."""

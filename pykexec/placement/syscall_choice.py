@@ -72,15 +72,15 @@ def choose_syscall(
                 hint=any_of(Use(Wish.SYSCALL, "load"), Omit(Wish.SYSCALL)),
             )
         return SyscallChoice(Syscall.FILE, "requested by the user")
-    if asked is Syscall.LOAD and machine.lockdown not in LOCKED and not lacks_load(machine):
+    if asked is Syscall.LOAD and machine.lockdown not in LOCKED and not _lacks_load(machine):
         return SyscallChoice(Syscall.LOAD, "requested by the user")
     refused = why_load_is_refused(machine)
     if refused is None:
         return SyscallChoice(Syscall.LOAD, "it places the image as planned")
     if asked is Syscall.LOAD or needs:
-        raise without_load(machine, refused, needs, asked)
+        raise _without_load(machine, refused, needs, asked)
     if lacks_file_load(machine):
-        raise without_file_load(machine, refused)
+        raise _without_file_load(machine, refused)
     return SyscallChoice(Syscall.FILE, refused)
 
 
@@ -96,7 +96,7 @@ def refusals(machine: Machine, request: LoadRequest) -> Iterator[KexecError]:
             "kernel.kexec_load_disabled is 1: every load is refused",
             hint="only a reboot clears it: remove the sysctl from /etc/sysctl.d",
         )
-    name, limit = load_limit(machine, request)
+    name, limit = _load_limit(machine, request)
     if limit == 0:
         yield NotPermitted(
             f"kernel.{name} is 0: no more loads of this kind are allowed", hint=ONLY_A_REBOOT
@@ -107,17 +107,17 @@ def no_kexec_at_all(machine: Machine) -> bool:
     """By the build options, or by /sys/kernel, where CONFIG_KEXEC_CORE puts its files."""
     if machine.kexec.in_kernel is False:
         return True
-    return lacks_load(machine) and lacks_file_load(machine)
+    return _lacks_load(machine) and lacks_file_load(machine)
 
 
-def load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
+def _load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
     """The sysctl that counts this load, and what it has left."""
-    if goes_into_the_crash_slot(request):
+    if _goes_into_the_crash_slot(request):
         return "kexec_load_limit_panic", machine.kexec.load_limit_panic
     return "kexec_load_limit_reboot", machine.kexec.load_limit_reboot
 
 
-def goes_into_the_crash_slot(request: LoadRequest) -> bool:
+def _goes_into_the_crash_slot(request: LoadRequest) -> bool:
     """Every crash image but that of kernel-swap, which is never chosen where no mode is given."""
     return request.kind is not ImageKind.NORMAL and request.mode is not Mode.KERNEL_SWAP
 
@@ -154,51 +154,51 @@ def why_load_is_refused(machine: Machine) -> str | None:
     """None where nothing is known against kexec_load."""
     if machine.lockdown in LOCKED:
         return f"kexec_load is disabled by lockdown={machine.lockdown}"
-    if lacks_load(machine):
+    if _lacks_load(machine):
         return "this kernel has no kexec_load: CONFIG_KEXEC is not set"
     if machine.option("CONFIG_KEXEC_SIG_FORCE") == "y":
         return "kexec_load is disabled by CONFIG_KEXEC_SIG_FORCE, which requires signatures"
     return None
 
 
-def without_load(
+def _without_load(
     machine: Machine, refused: str, needs: tuple[Wish, ...], asked: Syscall | None
 ) -> KexecError:
     """The refusal of a load that can be made by kexec_load alone."""
-    kind = NotSupported if lacks_load(machine) else NotPermitted
+    kind = NotSupported if _lacks_load(machine) else NotPermitted
     if not needs:
         signed = Omit(Wish.SYSCALL, "load", ": kexec_file_load accepts a signed kernel")
         return kind(refused, hint=ANOTHER_KERNEL if lacks_file_load(machine) else signed)
-    if lacks_load(machine) or lacks_file_load(machine):
-        return kind(f"{refused}, and {NOUNS[needs[0]]} needs it", hint=how_to_permit(machine))
+    if _lacks_load(machine) or lacks_file_load(machine):
+        return kind(f"{refused}, and {NOUNS[needs[0]]} needs it", hint=_how_to_permit(machine))
     return kind(
         f"{refused}, and {NOUNS[needs[0]]} needs it",
         hint=Omit(needs[0], rest=": kexec_file_load accepts a signed kernel"),
     )
 
 
-def without_file_load(machine: Machine, refused: str) -> KexecError:
+def _without_file_load(machine: Machine, refused: str) -> KexecError:
     """The refusal where kexec_load is refused and the other call is not there."""
     return NotPermitted(
         f"{refused}, and this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
-        hint=how_to_permit(machine),
+        hint=_how_to_permit(machine),
     )
 
 
-def how_to_permit(machine: Machine) -> str:
+def _how_to_permit(machine: Machine) -> str:
     """What makes kexec_load possible, where kexec_file_load is no way out."""
-    locked = machine.lockdown in LOCKED and not lacks_load(machine)
+    locked = machine.lockdown in LOCKED and not _lacks_load(machine)
     return UNLOCK if locked else ANOTHER_KERNEL
 
 
-def lacks_load(machine: Machine) -> bool:
-    return lacks(machine, "CONFIG_KEXEC")
+def _lacks_load(machine: Machine) -> bool:
+    return _lacks(machine, "CONFIG_KEXEC")
 
 
 def lacks_file_load(machine: Machine) -> bool:
-    return lacks(machine, "CONFIG_KEXEC_FILE")
+    return _lacks(machine, "CONFIG_KEXEC_FILE")
 
 
-def lacks(machine: Machine, option: str) -> bool:
+def _lacks(machine: Machine, option: str) -> bool:
     """Whether a build option is known to be off. Unknown is not off."""
     return machine.option(option) == "n"

@@ -101,13 +101,13 @@ def running(computer: Computer) -> Iterator[Session]:
             pass_fds=(initramfs.fileno(), *channels.values()),
             start_new_session=True,  # an interrupt from the terminal is ours to answer
         )
-        stack.callback(end_process, process)
+        stack.callback(_end_process, process)
         for _, theirs in pairs.values():
             theirs.close()
         yield Session(pairs["console"][0], pairs["line"][0], said)
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
+def _end_process(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
 
@@ -138,14 +138,14 @@ class Session:
                     self.timed_out = True
                     return
                 for key, _ in ready:
-                    received = receive(key.fd)
+                    received = _receive(key.fd)
                     if not received:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is self.console:
                         self.shown = (self.shown + received)[-CONSOLE_KEPT:]
                     else:
                         *lines, pending = (pending + received).split(b"\n")
-                        yield from map(parsed, lines)
+                        yield from map(_parsed, lines)
 
     @property
     def last_lines(self) -> list[str]:
@@ -162,7 +162,7 @@ class Session:
         return (panics or self.last_lines or ["nothing"])[-1]
 
 
-def receive(fd: int) -> bytes:
+def _receive(fd: int) -> bytes:
     """What is there; nothing when QEMU has ended."""
     try:
         return os.read(fd, 1 << 16)
@@ -170,7 +170,7 @@ def receive(fd: int) -> bytes:
         return b""
 
 
-def parsed(line: bytes) -> dict[str, Any]:
+def _parsed(line: bytes) -> dict[str, Any]:
     """One object; none in a line that is something else."""
     try:
         found = json.loads(line)

@@ -37,10 +37,10 @@ class Tree:
 
     def archive(self) -> bytes:
         """The tree as a newc archive: the same bytes for the same tree."""
-        return archive(self.entries)
+        return _archive(self.entries)
 
 
-def archive(entries: Mapping[str, Entry]) -> bytes:
+def _archive(entries: Mapping[str, Entry]) -> bytes:
     """Folders come before what is in them."""
     names = sorted(entries, key=lambda name: (name.count("/"), name))
     pieces: list[bytes] = []

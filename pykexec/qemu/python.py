@@ -51,7 +51,7 @@ def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
     library = sysconfig.get_path("stdlib")
     tree.folder(f"{library}/lib-dynload")  # getpath.py recognizes a library by it
     native = [interpreter()]
-    for name, file in imported(modules).items():
+    for name, file in _imported(modules).items():
         place = f"{library}/{name.replace('.', '/')}"
         if os.path.basename(file) == "__init__.py":
             tree.write(f"{place}/__init__.pyc", code(name, file))
@@ -71,7 +71,7 @@ def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
     return tree, ":".join(sorted({str(path.parent) for path in libraries}))
 
 
-def imported(modules: Sequence[str]) -> dict[str, str]:
+def _imported(modules: Sequence[str]) -> dict[str, str]:
     """The files of these modules and of everything that they import, by module name."""
     path = json.dumps([os.path.abspath(folder) for folder in sys.path])
     program = str(Path(__file__).with_name("imported.py"))

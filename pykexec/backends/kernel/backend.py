@@ -404,13 +404,13 @@ class KernelBackend:
 
     def free(self, slot: Slot) -> None:
         """The image alone."""
-        free_image(self.calls, slot)
+        _free_image(self.calls, slot)
         self.handed_over = None
 
     def status(self) -> dict[Slot, LoadState]:
         """As it is now."""
         state = self.facts().kexec
-        return {Slot.NORMAL: load_state(state.loaded), Slot.CRASH: load_state(state.crash_loaded)}
+        return {Slot.NORMAL: _load_state(state.loaded), Slot.CRASH: _load_state(state.crash_loaded)}
 
     def startable(self) -> Start:
         """What `start` would do, after every check. Raises KexecError when nothing is
@@ -442,7 +442,7 @@ class KernelBackend:
             self.calls.reboot_kexec()
 
 
-def free_image(calls: KernelCalls, slot: Slot) -> None:
+def _free_image(calls: KernelCalls, slot: Slot) -> None:
     """By kexec_load, and where that is locked away by kexec_file_load."""
     crash = slot is Slot.CRASH
     try:
@@ -458,7 +458,7 @@ def free_image(calls: KernelCalls, slot: Slot) -> None:
             raise error from None
 
 
-def load_state(loaded: bool | Unknown) -> LoadState:
+def _load_state(loaded: bool | Unknown) -> LoadState:
     if isinstance(loaded, Unknown):
         return LoadState.UNKNOWN
     return LoadState.LOADED if loaded else LoadState.NOT_LOADED

@@ -82,10 +82,10 @@ class Bays:
 
     def give_back(self, bays: Iterable[Bay]) -> None:
         """A change of the pool that was interrupted is settled before the next one is made."""
-        for bay in sorted(bays, key=is_settled):
+        for bay in sorted(bays, key=_is_settled):
             bay.give_back()
 
 
-def is_settled(bay: Bay) -> bool:
+def _is_settled(bay: Bay) -> bool:
     taken = bay.journal.read()
     return taken is None or taken.before is None

@@ -49,7 +49,7 @@ def in_memory(contents: Contents) -> Iterator[int]:
         yield libc.address_of(memory)
 
 
-def at_rest(contents: Contents) -> Contents:
+def _at_rest(contents: Contents) -> Contents:
     """What a reader ahead reads from: one file is handed over, and need not be copied."""
     return contents.contents if isinstance(contents, DigestAhead) else contents
 
@@ -61,7 +61,7 @@ def initrd_fd(contents: Contents | None) -> Iterator[int]:
     if contents is None:
         yield -1
         return
-    contents = at_rest(contents)
+    contents = _at_rest(contents)
     if isinstance(contents, FileSpan) and not contents.offset:
         yield contents.file.fd
         return

@@ -73,7 +73,7 @@ def read_kimage(
     (head,) = WORD.unpack_from(raw)
     pages = sum(segment.pages for segment in segments)
     page_list = read_page_list(memory.physical, head, pages)
-    check_pages(page_list, segments)
+    _check_pages(page_list, segments)
     return page_list
 
 
@@ -109,7 +109,7 @@ def find_segments(raw: bytes, segments: Sequence[LoadedSegment], entry: int) -> 
     )
 
 
-def check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None:
+def _check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None:
     """Every page of every segment once and in order, and what the kernel's allocator
     holds to: a source is its own destination or nobody's (kimage_alloc_page)."""
     wanted = [

@@ -143,7 +143,7 @@ class LentBlocks:
         """Read back: online, movable, and holding only what can be moved. Raises BlockRefused."""
         now = self.system.block(block.number, block.size)
         if isinstance(now, Unknown) or not now.is_movable:
-            raise BlockRefused(f"{block.name}: {state_of(now)}", block=block.number)
+            raise BlockRefused(f"{block.name}: {_state_of(now)}", block=block.number)
         if inside := block.range.intersect(window):
             self.check_kinds(block, inside)
 
@@ -211,14 +211,14 @@ class LentBlocks:
             return "a memory block of the window is gone"
         wrong = [block for block in touching if not block.is_movable]
         if wrong:
-            return f"{names(wrong)}: {state_of(wrong[0])}"
+            return f"{names(wrong)}: {_state_of(wrong[0])}"
         kinds = self.system.kinds(window)
         if isinstance(kinds, PageKinds) and kinds.unmovable:
             return f"the window holds {kinds.unmovable}"
         return None
 
 
-def state_of(block: MemoryBlock | Unknown) -> str:
+def _state_of(block: MemoryBlock | Unknown) -> str:
     """Of one that is not movable, for a message."""
     if isinstance(block, Unknown):
         return f"its state is {block}"

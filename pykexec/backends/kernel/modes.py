@@ -52,7 +52,7 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
             "mode flag needs a kernel with KEXEC_CRASH_BY_NORMAL, and no real one has it",
             hint=any_of(Use(Wish.BACKEND, "simulated"), Omit(Wish.MODE)),
         )
-    lacking = {mode: lack for mode in known if (lack := what_lacks(mode, machine))}
+    lacking = {mode: lack for mode in known if (lack := _what_lacks(mode, machine))}
     if requested:
         if lack := lacking.get(requested):
             raise NoMode(f"mode {requested}: {lack[0]}", hint=lack[1])
@@ -63,7 +63,7 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
     if Mode.KERNEL_SWAP in lacking:
         raise NoMode(
             "no way of a crash by normal works on this machine",
-            hint=and_also(*each_once(lacking)),
+            hint=and_also(*_each_once(lacking)),
         )
     why, remedy = lacking[Mode.IN_PLACE]
     raise NoMode(
@@ -74,7 +74,7 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
     )
 
 
-def each_once(lacking: dict[Mode, tuple[str, Advice]]) -> Iterator[Advice]:
+def _each_once(lacking: dict[Mode, tuple[str, Advice]]) -> Iterator[Advice]:
     """What the modes lack, then what would help."""
     for what in dict.fromkeys(what for what, _ in lacking.values()):
         yield f"{', '.join(mode for mode in lacking if lacking[mode][0] == what)}: {what}"
@@ -89,20 +89,20 @@ WHY = {
 }
 
 
-def what_lacks(mode: Mode, machine: Machine) -> tuple[str, Advice] | None:
+def _what_lacks(mode: Mode, machine: Machine) -> tuple[str, Advice] | None:
     """(what is missing, what would help), or None where the mode can be tried."""
     encrypted = memory_encryption(machine)
     if isinstance(encrypted, Encryption):
         return encrypted.why_no_dump, encrypted.remedy
     if mode is Mode.KERNEL_SWAP:
-        return kernel_swap_lacks(machine)
-    lack = panic_lacks(machine)
+        return _kernel_swap_lacks(machine)
+    lack = _panic_lacks(machine)
     if lack is None and mode is Mode.LENT and (why := why_not_lend(machine)):
         return why, REMEDY
     return lack
 
 
-def kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
+def _kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
     moves = relocation(machine)
     if moves.swap_flags is None:
         if moves.plain is Move.UNKNOWN:
@@ -118,7 +118,7 @@ def kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
     return None
 
 
-def panic_lacks(machine: Machine) -> tuple[str, Advice] | None:
+def _panic_lacks(machine: Machine) -> tuple[str, Advice] | None:
     if isinstance(machine.crash_kernel, Unknown):
         return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
@@ -158,22 +158,22 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
             WARN_REBOOT,
             f"only pykexec exec starts it, no panic does; {advised_region(machine)}",
         ),
-        Mode.STUB_SWAP: (WARN_STUB_SWAP, *iommu_warnings(machine)),
+        Mode.STUB_SWAP: (WARN_STUB_SWAP, *_iommu_warnings(machine)),
     }
-    return (*own.get(mode, ()), dma_warning(mode, machine))
+    return (*own.get(mode, ()), _dma_warning(mode, machine))
 
 
-def dma_warning(mode: Mode, machine: Machine) -> str:
+def _dma_warning(mode: Mode, machine: Machine) -> str:
     """Which devices may still write at the switch, and what translates for them."""
     where = (
         "only the pages below 640 KiB have been others' since the load"
         if mode is Mode.IN_PLACE
         else "the window was in use until the switch"
     )
-    return f"DMA: {bus_masters(machine)}, {iommu(mode, machine)}; {where}"
+    return f"DMA: {_bus_masters(machine)}, {_iommu(mode, machine)}; {where}"
 
 
-def iommu_warnings(machine: Machine) -> tuple[str, ...]:
+def _iommu_warnings(machine: Machine) -> tuple[str, ...]:
     """What *stub-swap* cannot promise: devices go on after a panic, by tables in memory that the
     stub may move (only a kexec without a panic switches translation off)."""
     found = machine.iommus
@@ -188,7 +188,7 @@ def iommu_warnings(machine: Machine) -> tuple[str, ...]:
     return (f"{MOVED_TABLES}: its root tables are avoided, page tables can lie anywhere",)
 
 
-def bus_masters(machine: Machine) -> str:
+def _bus_masters(machine: Machine) -> str:
     if isinstance(machine.pci_devices, Unknown):
         return f"bus-mastering devices {machine.pci_devices}"
     found = [
@@ -199,7 +199,7 @@ def bus_masters(machine: Machine) -> str:
     return f"{len(found)} bus-mastering devices: {', '.join(found)}" if found else "no bus master"
 
 
-def iommu(mode: Mode, machine: Machine) -> str:
+def _iommu(mode: Mode, machine: Machine) -> str:
     if isinstance(machine.iommu_groups, Unknown):
         return f"IOMMU {machine.iommu_groups}"
     if machine.iommu_groups and mode is Mode.STUB_SWAP:

@@ -96,7 +96,7 @@ def make(
     try:
         backend.calls.insert_module(opened, parameters)
     except SyscallError as error:
-        raise explained(error, wanted) from error
+        raise _explained(error, wanted) from error
     return show(backend.machine())
 
 
@@ -147,7 +147,7 @@ def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
 LOG = "dmesg | grep pykexec_region has the reason"
 
 
-def explained(error: SyscallError, size: int) -> KexecError:
+def _explained(error: SyscallError, size: int) -> KexecError:
     """An errno of the module's, or of the loader of modules (kernel/module/main.c)."""
     kinds: dict[int, tuple[type[KexecError], str, str]] = {
         EBUSY: (RegionExists, "there is a crash region already", "pykexec region show"),

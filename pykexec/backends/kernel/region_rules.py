@@ -60,15 +60,15 @@ def refusal(
     rules = (
         size_refusal(machine, size),
         existing(machine),
-        module_refusal(machine, module),
+        _module_refusal(machine, module),
         None if forced else untested(machine),
-        permission(machine, module or machine.modules.region or None),
+        _permission(machine, module or machine.modules.region or None),
         symbols(machine),
     )
     return next((rule for rule in rules if rule), None)
 
 
-def module_refusal(machine: Machine, named: RegionModule | None) -> KexecError | None:
+def _module_refusal(machine: Machine, named: RegionModule | None) -> KexecError | None:
     module = named or machine.modules.region
     if module is None or isinstance(module, Unknown):
         why = f": {module}" if isinstance(module, Unknown) else ""
@@ -103,7 +103,7 @@ def untested(machine: Machine) -> KexecError | None:
     )
 
 
-def permission(machine: Machine, module: RegionModule | None) -> KexecError | None:
+def _permission(machine: Machine, module: RegionModule | None) -> KexecError | None:
     """Why the kernel would not insert a module (kernel/module/main.c:may_init_module)."""
     if machine.capabilities and "CAP_SYS_MODULE" not in machine.capabilities:
         return ModulesRefused(

@@ -49,8 +49,8 @@ class Relocation:
 def relocation(machine: Machine) -> Relocation:
     """For a normal image; a crash image is never relocated, in any version."""
     if machine.architecture != "x86_64":
-        return other_architecture(machine.architecture)
-    plain, why = plain_move(machine)
+        return _other_architecture(machine.architecture)
+    plain, why = _plain_move(machine)
     jump = machine.option("CONFIG_KEXEC_JUMP")
     if isinstance(jump, Unknown):
         return Relocation(plain, Move.UNKNOWN, f"{why}; KEXEC_JUMP {jump}")
@@ -59,7 +59,7 @@ def relocation(machine: Machine) -> Relocation:
     return Relocation(plain, Move.SWAP, f"{why}; CONFIG_KEXEC_JUMP=y")
 
 
-def plain_move(machine: Machine) -> tuple[Move, str]:
+def _plain_move(machine: Machine) -> tuple[Move, str]:
     """Without flags, on x86_64. The symbol counts more than the release: distributions
     move changes to older kernels."""
     release = version(machine.release) if isinstance(machine.release, str) else None
@@ -77,7 +77,7 @@ def plain_move(machine: Machine) -> tuple[Move, str]:
     return Move.SWAP, f"Linux {name} is older than 6.14, and has no kexec_pa_swap_page"
 
 
-def other_architecture(architecture: str | Unknown) -> Relocation:
+def _other_architecture(architecture: str | Unknown) -> Relocation:
     """i386 swaps since 2.6.27 but has no stub of ours; the others copy."""
     if isinstance(architecture, Unknown):
         return Relocation(Move.UNKNOWN, Move.UNKNOWN, f"architecture {architecture}")

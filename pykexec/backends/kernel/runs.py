@@ -50,10 +50,10 @@ class Shortage:
 def choose(frames: Iterable[int], wanted: Wanted) -> Choice | Shortage:
     """Out of the physical addresses of huge pages."""
     usable = sorted(frame for frame in frames if not wanted.avoid.overlaps(page(frame)))
-    candidates = [adjacent(usable, window) for window in wanted.windows]
+    candidates = [_adjacent(usable, window) for window in wanted.windows]
     run = None
     if wanted.run:
-        run = next((place for runs in candidates if (place := best_place(runs, wanted.run))), None)
+        run = next((place for runs in candidates if (place := _best_place(runs, wanted.run))), None)
     others = [frame for frame in usable if not run or frame not in run]
     if (wanted.run and not run) or len(others) < wanted.singles:
         longest = max((span.size for runs in candidates for span in runs), default=0)
@@ -65,12 +65,12 @@ def page(frame: int) -> PhysRange:
     return PhysRange.sized(frame, HUGE_PAGE_SIZE)
 
 
-def adjacent(frames: Iterable[int], window: PhysRange) -> RangeSet:
+def _adjacent(frames: Iterable[int], window: PhysRange) -> RangeSet:
     """The pages inside the window, joined where they touch."""
     return RangeSet.of(page(frame) for frame in frames if window.covers(page(frame)))
 
 
-def best_place(runs: RangeSet, pages: int) -> PhysRange | None:
+def _best_place(runs: RangeSet, pages: int) -> PhysRange | None:
     """The place for so many pages that touches the fewest sections; the highest of those,
     since low memory is wanted by others."""
     size = pages * HUGE_PAGE_SIZE

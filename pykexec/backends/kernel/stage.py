@@ -165,13 +165,13 @@ def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) ->
     try:
         journal.write(Taken())
         pages.mount()
-        return keep(pages, journal, *search(pages, journal, wanted, limit))
+        return keep(pages, journal, *_search(pages, journal, wanted, limit))
     except BaseException:
         release(pages, journal)
         raise
 
 
-def search(
+def _search(
     pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int
 ) -> tuple[list[int], Choice]:
     """The frames of the file's pages, and the choice among them. Before the search is given
@@ -181,7 +181,7 @@ def search(
     lost = 0
     while True:
         first, may_lose = len(frames), min(LOST_MAX, (limit - asked) // LOST_PART) - lost
-        grown, taken = obtain(pages, journal, first, asked - first, may_lose)
+        grown, taken = _obtain(pages, journal, first, asked - first, may_lose)
         lost += taken
         if grown:
             frames += pages.frames(first, grown)
@@ -195,24 +195,24 @@ def search(
             compacted = True
         asked = min(limit, max(asked, len(frames)) + max(wanted.run // 2, STEP_MIN))
     scattered = found.longest_run < wanted.run
-    if scattered and limit >= GIB and (other := search_a_gib(pages, journal, wanted, len(frames))):
+    if scattered and limit >= GIB and (other := _search_a_gib(pages, journal, wanted, len(frames))):
         return other
-    raise no_room(wanted, found, len(frames), pages.users())
+    raise _no_room(wanted, found, len(frames), pages.users())
 
 
-def search_a_gib(
+def _search_a_gib(
     pages: HugePageSystem, journal: Journal, wanted: Wanted, taken: int
 ) -> tuple[list[int], Choice] | None:
     """The same in one GiB, after the `taken` pages of the file were given back: huge pages
     scattered over memory are not moved by compaction, but they are for a page of 1 GiB."""
     if pages.gib_pages() is None:
         return None
-    resize(pages, journal, -taken)
+    _resize(pages, journal, -taken)
     pages.remove_file()
-    grown = split_a_gib(pages, journal)
+    grown = _split_a_gib(pages, journal)
     if not grown:
         return None
-    got = reserve(pages, 0, grown)
+    got = _reserve(pages, 0, grown)
     if not got:
         return None
     allocate(pages, 0, got)
@@ -221,7 +221,7 @@ def search_a_gib(
     return (frames, found) if isinstance(found, Choice) else None
 
 
-def split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
+def _split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
     """One page of 1 GiB more than there are, split; says by how many the pool has grown. The
     page is new, or nothing is split: one that was there is somebody's."""
     taken = journal.read() or Taken()
@@ -234,7 +234,7 @@ def split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
     return settle(pages, journal, pending).raised - taken.raised
 
 
-def obtain(
+def _obtain(
     pages: HugePageSystem, journal: Journal, first: int, count: int, may_lose: int
 ) -> tuple[int, int]:
     """Back `count` more pages of the file, from `first` on; says how many it got, and how many
@@ -244,7 +244,7 @@ def obtain(
     room = max(count, ROOM_MIN)
     while got < count:
         room = min(room, max(0, may_lose - lost))
-        more, taken = grow(pages, journal, first + got, count - got, room)
+        more, taken = _grow(pages, journal, first + got, count - got, room)
         allocate(pages, first + got, more)
         got, lost, room = got + more, lost + taken, 2 * room
         if not taken or lost >= may_lose:
@@ -252,7 +252,7 @@ def obtain(
     return got, lost
 
 
-def grow(
+def _grow(
     pages: HugePageSystem, journal: Journal, first: int, count: int, room: int
 ) -> tuple[int, int]:
     """Reserve up to `count` pages that did not exist before, and have the pool keep them; says how
@@ -271,14 +271,14 @@ def grow(
     pending = replace(taken.changing(before, before + count), overcommit=allowed)
     journal.write(pending)
     pages.set_overcommit(max(allowed, surplus + count + room))
-    got = reserve(pages, first, count)
+    got = _reserve(pages, first, count)
     pages.set_overcommit(allowed)
     now = pages.set_pool(before + got)
     journal.write(replace(pending.settled(now), overcommit=None))
     return got, max(0, now + pages.surplus() - before - surplus - got)
 
 
-def reserve(pages: HugePageSystem, first: int, count: int) -> int:
+def _reserve(pages: HugePageSystem, first: int, count: int) -> int:
     """All at once, which is the quickest, or as many as there are; says how many."""
     got, step = 0, count
     while got < count and step:
@@ -305,7 +305,7 @@ def allocate(pages: HugePageSystem, first: int, count: int) -> None:
         ) from error
 
 
-def no_room(
+def _no_room(
     wanted: Wanted, found: Shortage, taken: int, users: tuple[HugePageUser, ...]
 ) -> NoRoomForStage:
     """What was missing, what would help, and who has huge pages."""
@@ -340,7 +340,7 @@ def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Cho
     """Give back all pages but the chosen ones. The pool shrinks first: they are surplus then, and
     go to the system and not to whoever waits for idle pages of the pool."""
     chosen = choice.frames
-    resize(pages, journal, len(chosen) - len(frames))
+    _resize(pages, journal, len(chosen) - len(frames))
     for index, frame in enumerate(frames):
         if frame not in chosen:
             pages.give_back(index)
@@ -351,7 +351,7 @@ def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Cho
     return Stage(pages, taken)
 
 
-def resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
+def _resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
     """Change the pool by so many pages, and say how many it really was."""
     taken = journal.read() or Taken()
     before = pages.pool()
@@ -379,7 +379,7 @@ def release(pages: HugePageSystem, journal: Journal) -> None:
     taken = journal.read()
     if taken is None:
         return
-    resize(pages, journal, -settle(pages, journal, taken).raised)
+    _resize(pages, journal, -settle(pages, journal, taken).raised)
     pages.remove_file()
     pages.unmount()
     journal.remove()

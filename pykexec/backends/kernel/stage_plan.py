@@ -55,7 +55,7 @@ def granted_pages(
     reserved = machine.crash_kernel or RangeSet()
     low = low_memory(machine)
     if mode is not Mode.IN_PLACE and (
-        movable := window_in_movable_memory(image, machine, request, mode, blocks, others)
+        movable := _window_in_movable_memory(image, machine, request, mode, blocks, others)
     ):
         slots, low_end, count = None, None, movable.size // HUGE_PAGE_SIZE + SINGLES
         if mode is Mode.LENT:
@@ -84,7 +84,7 @@ def granted_pages(
     return Granted(mode, stage=frames_in(window, taken.singles))
 
 
-def window_in_movable_memory(
+def _window_in_movable_memory(
     image: KernelImage,
     machine: Machine,
     request: LoadRequest,

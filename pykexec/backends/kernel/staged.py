@@ -49,7 +49,7 @@ class StagedImage:
         with which it is all compared once more."""
         from pykexec.placement.panic_modes import staged_regions
 
-        self.records.write(record_of(panic_plan(bound), Slot.CRASH))
+        self.records.write(record_of(_panic_plan(bound), Slot.CRASH))
         regions = tuple(staged_regions(bound, self.unmoved().write))
         sums = tuple((item.addr, item.size, item.sha256.hex()) for item in regions)
         self.compare(self.unmoved(), sums)
@@ -109,7 +109,7 @@ class StagedImage:
         return len(found.index) if found else 0
 
 
-def panic_plan(bound: BoundPlan) -> PanicPlan:
+def _panic_plan(bound: BoundPlan) -> PanicPlan:
     """The plan of an image that waits in a stage."""
     assert isinstance(bound.plan, PanicPlan), "only the image of a panic mode waits in a stage"
     return bound.plan

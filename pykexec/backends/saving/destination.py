@@ -47,9 +47,9 @@ def opened(where: Destination, name: str) -> Iterator[int]:
     if where.command:
         last = start([replaced(word, where.name, file_name) for word in where.command], None)
         programs.append(last)
-        end = input_of(last)
+        end = _input_of(last)
     else:
-        end = new_file(f"{where.folder}/{file_name}")
+        end = _new_file(f"{where.folder}/{file_name}")
     try:
         writer = end
         if where.recipient:
@@ -57,14 +57,14 @@ def opened(where: Destination, name: str) -> Iterator[int]:
             programs.insert(0, first)
             if where.command:
                 os.close(end)
-            writer = input_of(first)
+            writer = _input_of(first)
         try:
             yield writer
         finally:
             if writer != end or where.command:
                 os.close(writer)
         for program in programs:
-            ended(program)
+            _ended(program)
         if not where.command:
             os.fsync(end)
             sync_folder(where.folder or ".")
@@ -87,14 +87,14 @@ def start(words: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=stdout)
 
 
-def input_of(program: subprocess.Popen[bytes]) -> int:
+def _input_of(program: subprocess.Popen[bytes]) -> int:
     """Its standard input, which from now on is the caller's."""
     assert program.stdin
     with program.stdin as pipe:
         return os.dup(pipe.fileno())
 
 
-def ended(program: subprocess.Popen[bytes]) -> None:
+def _ended(program: subprocess.Popen[bytes]) -> None:
     """Waits. Raises StepFailed."""
     if status := program.wait():
         raise StepFailed(f"{named(program.args)} {how_ended(status)}")
@@ -104,7 +104,7 @@ def named(words: object) -> str:
     return str(words[0]) if isinstance(words, list | tuple) else str(words)
 
 
-def new_file(path: str) -> int:
+def _new_file(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
 
 

@@ -54,7 +54,7 @@ def by_makedumpfile(
             umask=0o777 & ~MODE,
         )
         try:
-            said = followed(program, path, watch)
+            said = _followed(program, path, watch)
             if status := program.wait():
                 reason = f": {said}" if said else ""
                 raise StepFailed(f"{named(command)} {how_ended(status)}{reason}")
@@ -66,7 +66,7 @@ def by_makedumpfile(
         sync_folder(where.folder or ".")
 
 
-def followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -> str:
+def _followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -> str:
     """Watches until it closes its standard error, and gives the last line of what it said."""
     assert program.stderr
     fd = program.stderr.fileno()
@@ -76,7 +76,7 @@ def followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -
         try:
             part = os.read(fd, 1 << 16)
         except BlockingIOError:
-            watch(part_done(tail), written(path))
+            watch(_part_done(tail), written(path))
             time.sleep(PAUSE)
             continue
         if not part:
@@ -87,7 +87,7 @@ def followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -
     return lines[-1].decode("utf-8", "backslashreplace")[:200] if lines else ""
 
 
-def part_done(said: bytes) -> float | None:
+def _part_done(said: bytes) -> float | None:
     """Of the copying, which takes nearly all of the time; 1 is all."""
     found = PERCENT.findall(said)
     return float(found[-1]) / 100 if found else None
@@ -109,9 +109,9 @@ def by_copy(source: str, where: Destination, name: str, watch: Watch) -> int:
     with open(source, "rb", buffering=0) as file, opened(where, name) as out:
         size = os.fstat(file.fileno()).st_size
         while done < size:
-            data, bad = read_chunk(file.fileno(), done, min(CHUNK, size - done))
+            data, bad = _read_chunk(file.fileno(), done, min(CHUNK, size - done))
             lost += bad
-            put(out, data, sparse)
+            _put(out, data, sparse)
             done += len(data)
             watch(done / size, None)
         if sparse:
@@ -119,7 +119,7 @@ def by_copy(source: str, where: Destination, name: str, watch: Watch) -> int:
     return lost
 
 
-def put(out: int, data: bytes, sparse: bool) -> None:
+def _put(out: int, data: bytes, sparse: bool) -> None:
     if not sparse:
         write_all(out, data)
         return
@@ -131,24 +131,24 @@ def put(out: int, data: bytes, sparse: bool) -> None:
             os.lseek(out, len(piece), os.SEEK_CUR)
 
 
-def read_chunk(fd: int, offset: int, size: int) -> tuple[bytes, int]:
+def _read_chunk(fd: int, offset: int, size: int) -> tuple[bytes, int]:
     """`size` bytes, and how many pages of them could not be read. Raises StepFailed at the end of
     a file that has become shorter."""
     try:
-        return exactly(fd, offset, size), 0
+        return _exactly(fd, offset, size), 0
     except OSError:
         pages, lost = [], 0
         for at in range(0, size, PAGE):
             length = min(PAGE, size - at)
             try:
-                pages.append(exactly(fd, offset + at, length))
+                pages.append(_exactly(fd, offset + at, length))
             except OSError:
                 pages.append(bytes(length))
                 lost += 1
         return b"".join(pages), lost
 
 
-def exactly(fd: int, offset: int, size: int) -> bytes:
+def _exactly(fd: int, offset: int, size: int) -> bytes:
     parts, left = [], size
     while left:
         part = os.pread(fd, left, offset + size - left)

@@ -40,23 +40,23 @@ def limited(work: Callable[[], Any], seconds: float) -> Any:
     child = os.fork()
     if not child:
         os.close(reader)
-        run_child(work, writer)
+        _run_child(work, writer)
     os.close(writer)
     with suppress(OSError):
         os.setpgid(child, child)  # whoever is first
     try:
-        said = read_all(reader, time.monotonic() + seconds)
+        said = _read_all(reader, time.monotonic() + seconds)
     finally:
         os.close(reader)
         with suppress(OSError):
             os.killpg(child, signal.SIGKILL)
-        status = waited(child)
+        status = _waited(child)
     if said is None:
         raise StepFailed(f"not finished after {seconds:g} s", timed_out=True)
-    return result_of(said, status)
+    return _result_of(said, status)
 
 
-def run_child(work: Callable[[], Any], writer: int) -> None:
+def _run_child(work: Callable[[], Any], writer: int) -> None:
     """Writes the result, or the error, and ends the process."""
     status = FAILED
     try:
@@ -74,7 +74,7 @@ def run_child(work: Callable[[], Any], writer: int) -> None:
             said = {"error": f"{what}{(error.strerror or str(error)).lower()}"}
         except MemoryError:
             said = {"error": "not enough memory"}
-        write_all(writer, json.dumps(said).encode())
+        _write_all(writer, json.dumps(said).encode())
         status = 0
     finally:
         if status:
@@ -84,12 +84,12 @@ def run_child(work: Callable[[], Any], writer: int) -> None:
         os._exit(status)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
 
 
-def read_all(fd: int, deadline: float) -> bytes | None:
+def _read_all(fd: int, deadline: float) -> bytes | None:
     """All up to the end, or None if that does not come in time."""
     parts = bytearray()
     while len(parts) <= RESULT_MAX:
@@ -103,7 +103,7 @@ def read_all(fd: int, deadline: float) -> bytes | None:
     return bytes(parts)
 
 
-def waited(child: int) -> int | None:
+def _waited(child: int) -> int | None:
     """How it has ended, as os.waitstatus_to_exitcode has it; None for one that does not end."""
     deadline = time.monotonic() + KILLED_SECONDS
     while time.monotonic() < deadline:
@@ -114,7 +114,7 @@ def waited(child: int) -> int | None:
     return None
 
 
-def result_of(said: bytes, status: int | None) -> Any:
+def _result_of(said: bytes, status: int | None) -> Any:
     """Raises StepFailed."""
     try:
         found = json.loads(said)

@@ -44,7 +44,7 @@ def lend(
     TooFewHugePages."""
     kernel.boot_if_down()
     size, inside = movable_wish(image, machine, request)
-    place, converted = movable_place(kernel, machine, size, inside)
+    place, converted = _movable_place(kernel, machine, size, inside)
     slots = loaded_slots(image, machine, request, place.window)
     taken = huge_pages(kernel, len(slots) + 1, RangeSet((place.window,)))
     found = frames_in(
@@ -54,11 +54,11 @@ def lend(
     kernel.frames.give(found.ours, IMAGE)
     for span in found.ours:
         kernel.ram.zero(span.start, span.size)
-    use_movable(kernel, applications(RangeSet((place.window,))))
+    use_movable(kernel, _applications(RangeSet((place.window,))))
     return found
 
 
-def movable_place(
+def _movable_place(
     kernel: SimulatedKernel, machine: Machine, size: int, inside: PhysRange
 ) -> tuple[Place, RangeSet]:
     """A place all of whose blocks are movable, and the blocks that were made so. Raises
@@ -93,7 +93,7 @@ def huge_pages(kernel: SimulatedKernel, count: int, avoid: RangeSet) -> list[int
     return found[len(found) - count :]
 
 
-def applications(spans: RangeSet) -> list[PhysRange]:
+def _applications(spans: RangeSet) -> list[PhysRange]:
     """Every other 2 MiB: user pages that a dump of this mode lacks."""
     step = USER_SHARE * HUGE_PAGE_SIZE
     return [

@@ -27,12 +27,12 @@ def make(kernel: SimulatedKernel, size: int) -> PhysRange:
     """Make a region of `size` bytes, whole pages, below 4 GiB if possible. Raises
     NoContiguousMemory, RegionExists, Busy. Unlike the real kernel, this one does not move pages to
     make room."""
-    refuse_busy(kernel)
+    _refuse_busy(kernel)
     kernel.boot_if_down()
     if kernel.layout.reservation:
         raise RegionExists("there is a crash region already", hint=RELEASE)
     free = kernel.frames.of(FREE)
-    region = hole(free, size)
+    region = _hole(free, size)
     kernel.start = replace(
         kernel.start,
         layout=replace(kernel.layout, reservation=region, region_made=True),
@@ -42,7 +42,7 @@ def make(kernel: SimulatedKernel, size: int) -> PhysRange:
     return region
 
 
-def hole(free: RangeSet, size: int) -> PhysRange:
+def _hole(free: RangeSet, size: int) -> PhysRange:
     """The highest place below 4 GiB, or else above."""
     for window in (PhysRange(0, FOUR_GIB), ALL_MEMORY):
         try:
@@ -57,7 +57,7 @@ def hole(free: RangeSet, size: int) -> PhysRange:
 
 def release(kernel: SimulatedKernel) -> None:
     """Raises NoRegion, RegionInUse, RegionExists for a region reserved at boot, Busy."""
-    refuse_busy(kernel)
+    _refuse_busy(kernel)
     layout = kernel.layout
     if layout.reservation is None:
         raise NoRegion("there is no crash region", hint="pykexec region make")
@@ -79,6 +79,6 @@ def forget(kernel: SimulatedKernel) -> None:
         kernel.start = replace(kernel.start, layout=gone)
 
 
-def refuse_busy(kernel: SimulatedKernel) -> None:
+def _refuse_busy(kernel: SimulatedKernel) -> None:
     if kernel.gates.busy:
         raise Busy("another process holds the kexec lock", hint="wait until it has finished")

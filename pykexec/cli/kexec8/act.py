@@ -29,7 +29,7 @@ def act(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> int:
         case Do.STATUS:
             return status(asked, kernel)
         case Do.REGION_SIZE:
-            print(region_size(kernel), flush=True)
+            print(_region_size(kernel), flush=True)
         case Do.UNLOAD:
             unload(asked, kernel)
         case Do.EXEC:
@@ -50,7 +50,7 @@ def status(asked: Wishes, kernel: DropInKernel) -> int:
     return LOADED if state is LoadState.LOADED else 0
 
 
-def region_size(kernel: DropInKernel) -> int:
+def _region_size(kernel: DropInKernel) -> int:
     """Bytes of the region that a crash kernel is loaded into; 0 without one."""
     reserved = kernel.machine().crash_kernel
     if not isinstance(reserved, Unknown):
@@ -69,7 +69,7 @@ def unload(asked: Wishes, kernel: DropInKernel) -> None:
 def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
     """And what follows it, whose own checks come before the load."""
     reboots = asked.do is Do.LOAD_AND_REBOOT
-    shutdown = find_shutdown(kernel.calls.shutdown_folders) if reboots else None
+    shutdown = _find_shutdown(kernel.calls.shutdown_folders) if reboots else None
     loading.load(asked, kernel, initrd)
     if asked.do is Do.LOAD_AND_EXEC:
         start(asked, kernel)
@@ -87,7 +87,7 @@ def start(asked: Wishes, kernel: DropInKernel) -> None:
         kernel.start(Start.KEXEC, asked.sync)
 
 
-def find_shutdown(folders: Sequence[Path]) -> Path:
+def _find_shutdown(folders: Sequence[Path]) -> Path:
     """Raises NotSupported."""
     for folder in folders:
         found = folder / "shutdown"

@@ -44,7 +44,7 @@ def find_image(path: Path, type_name: str | None, args: str | None) -> KernelIma
     UsageError, NotAnImage, UnreadableFile."""
     image = identify(path)
     if type_name is not None:
-        image = of_type(image, path, type_name)
+        image = _of_type(image, path, type_name)
     if args in ("elf", "none") and image.type in PLAIN_ELF:
         return identify(path, PLAIN_ELF[image.type])
     if args == "linux" and isinstance(image.boot, ElfBoot):
@@ -55,7 +55,7 @@ def find_image(path: Path, type_name: str | None, args: str | None) -> KernelIma
     return image
 
 
-def of_type(image: KernelImage, path: Path, type_name: str) -> KernelImage:
+def _of_type(image: KernelImage, path: Path, type_name: str) -> KernelImage:
     if type_name not in TYPES:
         known = f"known types: {', '.join(sorted(TYPES))}"
         raise UnknownType(

@@ -44,13 +44,13 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
     if asked.args and not isinstance(image.boot, ElfBoot) and image.type not in PLAIN_ELF:
         say([f"{NAME}: note: --args-{asked.args} has no effect: {image.path} is a {image.type}"])
     machine = facts(asked, kernel)
-    request = request_of(asked, initrd)
-    check_panic(asked, machine)
-    why = why_kexec_load(asked, image, machine, request)
+    request = _request_of(asked, initrd)
+    _check_panic(asked, machine)
+    why = _why_kexec_load(asked, image, machine, request)
     with kernel.session():
         if why is None:
             try:
-                by_file(asked, image, kernel, request)
+                _by_file(asked, image, kernel, request)
                 return
             except CommandLineTooLong as error:
                 if asked.call is Call.FILE:
@@ -62,7 +62,7 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
                 why = error.message
         if asked.debug:
             say([f"{NAME}: using kexec_load(2): {why}"])
-        by_table(asked, image, kernel, request, machine)
+        _by_table(asked, image, kernel, request, machine)
 
 
 def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
@@ -71,7 +71,7 @@ def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
     return machine if asked.efi else machine.without_efi()
 
 
-def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
+def _request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
     """A capture kernel gets the words that kexec-tools gives it, and no others."""
     return LoadRequest(
         kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
@@ -92,7 +92,7 @@ def request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
     )
 
 
-def check_panic(asked: Wishes, machine: Machine) -> None:
+def _check_panic(asked: Wishes, machine: Machine) -> None:
     """What makes a capture kernel useless, whichever system call loads it."""
     if not asked.panic:
         return
@@ -109,7 +109,7 @@ def check_panic(asked: Wishes, machine: Machine) -> None:
         )
 
 
-def why_kexec_load(
+def _why_kexec_load(
     asked: Wishes, image: KernelImage, machine: Machine, request: LoadRequest
 ) -> str | None:
     """The reason not to use kexec_file_load; None where it is used. Known facts decide: each
@@ -132,7 +132,7 @@ def why_kexec_load(
     return None
 
 
-def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
+def _by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: LoadRequest) -> None:
     if not asked.checks:
         say(
             [
@@ -142,11 +142,11 @@ def by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: Lo
         )
     if asked.serial_port is not None:
         say([f"{NAME}: note: --serial has no effect: the purgatory of the kernel prints nothing"])
-    done = hand_over(image, kernel, request, file_flags(asked))
+    done = hand_over(image, kernel, request, _file_flags(asked))
     say(f"{NAME}: warning: {warning}" for warning in done.warnings)
 
 
-def file_flags(asked: Wishes) -> KexecFileFlag:
+def _file_flags(asked: Wishes) -> KexecFileFlag:
     """A kernel that does not know one answers EINVAL."""
     wanted = {
         KexecFileFlag.KEXEC_FILE_NO_CMA: asked.no_cma,
@@ -159,7 +159,7 @@ def file_flags(asked: Wishes) -> KexecFileFlag:
     return flags
 
 
-def by_table(
+def _by_table(
     asked: Wishes,
     image: KernelImage,
     kernel: DropInKernel,

@@ -37,7 +37,7 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
     what it is given."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
-            signal.signal(number, terminate)
+            signal.signal(number, _terminate)
     unloading = asks_status = debug = False
     kernel = None
     try:
@@ -45,9 +45,9 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         unloading, asks_status = asked.do is Do.UNLOAD, asked.do is Do.STATUS
         debug = asked.debug
         say(f"{NAME}: note: {note}" for note in asked.notes)
-        initrd = open_initrd(asked)
+        initrd = _open_initrd(asked)
         if asked.do in (Do.HELP, Do.VERSION):
-            return tell(asked.do)
+            return _tell(asked.do)
         kernel = made(asked.debug)
         from pykexec.cli.kexec8.act import act
 
@@ -56,7 +56,7 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         from pykexec.cli.kexec8.refused import refuse
 
         status = refuse(error, kernel.given if kernel else None, unloading, debug)
-        return FAILED if asks_status or looks_like_status(words) else status
+        return FAILED if asks_status or _looks_like_status(words) else status
     except KeyboardInterrupt:
         return interrupted(NAME, FAILED)
     except OSError as error:
@@ -67,12 +67,12 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
         return FAILED
 
 
-def terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int, frame: FrameType | None) -> None:
     """What is half done is undone on the way out, as at an interrupt."""
     raise KeyboardInterrupt
 
 
-def looks_like_status(words: Sequence[str]) -> bool:
+def _looks_like_status(words: Sequence[str]) -> bool:
     """Where 1 would be taken for an answer."""
     return any(
         word == "--status" or (word[:1] == "-" and word[1:2] != "-" and "S" in word)
@@ -80,7 +80,7 @@ def looks_like_status(words: Sequence[str]) -> bool:
     )
 
 
-def open_initrd(asked: Wishes) -> Contents | None:
+def _open_initrd(asked: Wishes) -> Contents | None:
     """As early as possible: with -c its digest is made beside everything else."""
     if not asked.loads:
         return None
@@ -90,7 +90,7 @@ def open_initrd(asked: Wishes) -> Contents | None:
     return digest_ahead(initrd, copy=True)
 
 
-def tell(what: Do) -> int:
+def _tell(what: Do) -> int:
     from pykexec.cli.kexec8.usage import VERSION, usage
 
     for line in usage() if what is Do.HELP else [VERSION]:

@@ -38,7 +38,7 @@ def refuse(
 ) -> int:
     """Says it, first in kexec-tools' words where there are some, with the details where
     `debug` asks for them; gives the exit status."""
-    say(known_words(error, given, unloading))
+    say(_known_words(error, given, unloading))
     say([f"{NAME}: {error.message}"])
     if hint := error.hint_in(KEXEC8):
         say([f"  hint: {hint}"])
@@ -47,11 +47,11 @@ def refuse(
     return exit_status(error)
 
 
-def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
+def _known_words(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
     """As kexec-tools has them, character by character."""
     match error:
         case SyscallError():
-            yield from refused_call(error, given, unloading)
+            yield from _refused_call(error, given, unloading)
         case NothingReserved():
             yield from NOT_RESERVED
         case NothingLoaded():
@@ -64,7 +64,7 @@ def known_words(error: KexecError, given: Given | None, unloading: bool) -> Iter
             yield f"Could not find a free area of memory of {error.facts['size']:#x} bytes..."
 
 
-def refused_call(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
+def _refused_call(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
 
     number = error.facts["errno"]
     assert isinstance(number, int)

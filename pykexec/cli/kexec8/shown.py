@@ -36,9 +36,9 @@ class Given:
         """From nr_segments on, as kexec-tools has it."""
         yield f"nr_segments = {len(self.segments)}"
         for number, (buf, bufsz, mem, memsz) in enumerate(self.segments):
-            yield f"segment[{number}].buf   = {pointer(buf)}"
+            yield f"segment[{number}].buf   = {_pointer(buf)}"
             yield f"segment[{number}].bufsz = {bufsz:#x}"
-            yield f"segment[{number}].mem   = {pointer(mem)}"
+            yield f"segment[{number}].mem   = {_pointer(mem)}"
             yield f"segment[{number}].memsz = {memsz:#x}"
 
     def before(self) -> Iterator[str]:
@@ -52,7 +52,7 @@ class Given:
         yield from self.dump()
 
 
-def pointer(address: int) -> str:
+def _pointer(address: int) -> str:
     """printf's %p."""
     return f"{address:#x}" if address else "(nil)"
 
@@ -63,16 +63,16 @@ def planned(plan: Planned) -> Iterator[str]:
     image = decision.image
     yield f"kernel: {image.path} type: {image.type}"
     yield "MEMORY RANGES"
-    yield from ranges(decision.memory_map, RANGE_TYPES)
+    yield from _ranges(decision.memory_map, RANGE_TYPES)
     for item in decision:
         place = f"{item.range.start:#x} size {item.range.size:#x}"
         yield f"Loaded {item.name} at {place}: {item.why}"
     yield f"command line: {decision.cmdline}"
     yield "E820 memmap:"
-    yield from ranges(decision.next_map, {kind: int(code) for kind, code in E820_TYPES.items()})
+    yield from _ranges(decision.next_map, {kind: int(code) for kind, code in E820_TYPES.items()})
 
 
-def ranges(memory_map: MemoryMap, numbers: dict[RangeType, int]) -> Iterator[str]:
+def _ranges(memory_map: MemoryMap, numbers: dict[RangeType, int]) -> Iterator[str]:
     for item in memory_map.ranges:
         number = numbers.get(item.type, RANGE_TYPES[RangeType.RESERVED])
         yield f"{item.range.start:016x}-{item.range.end - 1:016x} ({number})"

@@ -93,7 +93,7 @@ def wishes(words: Sequence[str]) -> Wishes:
     given = parse(words)
     do = verb(given)
     if do not in (Do.HELP, Do.VERSION, Do.REGION_SIZE):
-        refuse(given)
+        _refuse(given)
     panic = given.has("load_panic") or (do is Do.STATUS and not given.has("load"))
     if given.has("entry_32bit") and given.has("real_mode"):
         raise BadCommandLine("--entry-32bit and --real-mode exclude each other")
@@ -124,7 +124,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         notes=tuple(notes(given)),
     )
     if made.loads:
-        check_load(made)
+        _check_load(made)
     return made
 
 
@@ -142,18 +142,18 @@ def verb(given: Words) -> Do:
     load = given.has("load") or given.has("load_panic")
     starts = given.has("exec") or given.has("force")
     if given.has("unload"):
-        exclude(given, starts or bool(given.operands), "unload")
+        _exclude(given, starts or bool(given.operands), "unload")
         return Do.UNLOAD
     if load:
-        exclude(given, starts, "load-panic" if given.has("load_panic") else "load")
+        _exclude(given, starts, "load-panic" if given.has("load_panic") else "load")
         return Do.LOAD
     if given.has("exec"):
-        exclude(given, bool(given.operands), "exec")
+        _exclude(given, bool(given.operands), "exec")
         return Do.EXEC
     return Do.LOAD_AND_EXEC if given.has("force") else Do.LOAD_AND_REBOOT
 
 
-def exclude(given: Words, contradicted: bool, option: str) -> None:
+def _exclude(given: Words, contradicted: bool, option: str) -> None:
     """kexec-tools takes what came last; here nothing depends on the order."""
     if contradicted:
         other = next((name for name in ("exec", "force") if given.has(name)), None)
@@ -163,7 +163,7 @@ def exclude(given: Words, contradicted: bool, option: str) -> None:
         )
 
 
-def refuse(given: Words) -> None:
+def _refuse(given: Words) -> None:
     for option in given.given:
         if option.kind is Kind.REFUSED:
             raise RefusedOption(f"--{option.long}: {option.why}", hint=hint(option.long))
@@ -219,7 +219,7 @@ def notes(given: Words) -> Iterator[str]:
         yield "all command lines are joined in their order"
 
 
-def check_load(made: Wishes) -> None:
+def _check_load(made: Wishes) -> None:
     if made.kernel is None:
         raise NoKernel("No kernel specified", hint="see pykexec-kexec --help")
     if made.hotplug and not made.panic:

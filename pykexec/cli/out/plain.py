@@ -22,10 +22,10 @@ def text(blocks: Iterable[Block]) -> Iterator[str]:
     for number, block in enumerate(blocks):
         if number:
             yield ""
-        yield from block_lines(block)
+        yield from _block_lines(block)
 
 
-def block_lines(block: Block) -> Iterable[str]:
+def _block_lines(block: Block) -> Iterable[str]:
     match block:
         case Facts(pairs):
             return columns(pairs, FACT_WIDTHS)
@@ -66,14 +66,14 @@ def segment_row(number: int, item: Segment) -> tuple[str, ...]:
     return (
         str(number),
         "data" if item.bufsz else "NULL",
-        hexa(item.bufsz),
+        _hexa(item.bufsz),
         f"{item.mem:#x}",
-        hexa(item.memsz),
+        _hexa(item.memsz),
         item.name,
     )
 
 
-def hexa(value: int) -> str:
+def _hexa(value: int) -> str:
     """As the seed prints it: 0x in front, but 0 is 0."""
     return f"{value:#x}" if value else "0"
 

@@ -41,10 +41,10 @@ ROWS_MAX = 500
 def draw(blocks: Iterable[Block]) -> None:
     """On stdout, without markup, highlighting or emoji codes."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
-    console.print(Group(*spaced(drawn(block) for block in blocks)))
+    console.print(Group(*_spaced(drawn(block) for block in blocks)))
 
 
-def spaced(parts: Iterable[RenderableType | None]) -> Iterator[RenderableType]:
+def _spaced(parts: Iterable[RenderableType | None]) -> Iterator[RenderableType]:
     """An empty line between two that are drawn."""
     between = False
     for part in parts:
@@ -68,14 +68,14 @@ def drawn(block: Block) -> RenderableType | None:
         case Remedies(head, rows, styles):
             return remedies(head, rows, styles)
         case Lines(lines, style):
-            return plain_lines(lines, style)
+            return _plain_lines(lines, style)
 
 
-def width() -> int:
+def _width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def can_draw(text: str) -> bool:
+def _can_draw(text: str) -> bool:
     """Whether the terminal's encoding has these characters."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
@@ -89,8 +89,8 @@ def grid(
 ) -> RenderableType:
     """A table whose last `words` columns may be folded and whose others never are; where
     the terminal is too narrow even so, the plain columns, which it wraps."""
-    if len(rows) > ROWS_MAX or not fits(head, rows, words):
-        return plain_lines(plain.columns([head, *rows]))
+    if len(rows) > ROWS_MAX or not _fits(head, rows, words):
+        return _plain_lines(plain.columns([head, *rows]))
     table = RichTable(box=box.ROUNDED, header_style="bold")
     for at, name in enumerate(head):
         table.add_column(name, no_wrap=at < len(head) - words, overflow="fold")
@@ -105,11 +105,11 @@ def remedies(
 ) -> RenderableType:
     """A table where it has room for both columns of words; else what helps is below what was
     found; on the narrowest terminals plain lines."""
-    if width() >= WIDE and fits(head, rows, 2):
+    if _width() >= WIDE and _fits(head, rows, 2):
         return grid(head, rows, 2, styles)
     shown = [row[:-1] for row in rows]
-    if not fits(head[:-1], shown, 1):
-        return plain_lines(plain.remedy_lines(rows))
+    if not _fits(head[:-1], shown, 1):
+        return _plain_lines(plain.remedy_lines(rows))
     table = RichTable.grid(padding=(0, MARGIN))
     for at in range(len(head) - 1):
         table.add_column(no_wrap=at < len(head) - 2, overflow="fold")
@@ -122,15 +122,15 @@ def remedies(
     return table
 
 
-def fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool:
+def _fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool:
     """Whether every column but the last `words` has its full width, and those enough to
     be read."""
     fixed = range(len(head) - words)
     need = sum(max(len(row[at]) for row in (head, *rows)) + FRAME for at in fixed)
-    return need + words * (TEXT_MIN + FRAME) + 1 <= width()
+    return need + words * (TEXT_MIN + FRAME) + 1 <= _width()
 
 
-def plain_lines(lines: Iterable[str], style: str = "") -> Text:
+def _plain_lines(lines: Iterable[str], style: str = "") -> Text:
     """As they are: the terminal wraps them, nothing is cut."""
     return Text("\n".join(printable(line) for line in lines), style, overflow="fold", no_wrap=False)
 
@@ -148,15 +148,15 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
 def segments(table: SegmentTable, title: str, around: PhysRange | None) -> RenderableType:
     """The title above, the window to scale below."""
     parts: list[RenderableType] = [Text(title)] if title else []
-    parts.append(segment_grid(table))
-    if legend := colour_legend(table):
+    parts.append(_segment_grid(table))
+    if legend := _colour_legend(table):
         parts.append(legend)
     if around:
-        parts.append(window_map(around, table))
+        parts.append(_window_map(around, table))
     return Group(*parts)
 
 
-def colour_legend(table: SegmentTable) -> Text | None:
+def _colour_legend(table: SegmentTable) -> Text | None:
     """What the colours of a table mean, where there are colours."""
     if "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown", None):
         return None
@@ -166,23 +166,23 @@ def colour_legend(table: SegmentTable) -> Text | None:
     )
 
 
-def segment_grid(table: SegmentTable) -> RenderableType:
+def _segment_grid(table: SegmentTable) -> RenderableType:
     """With the reasons in a column of their own, or where that is too wide, below."""
     rows = [plain.segment_row(*pair) for pair in enumerate(table.segments)]
     styles = [STYLES[str(item.source)] for item in table.segments]
     with_reasons = [(*row, item.why) for row, item in zip(rows, table.segments, strict=True)]
     head = (*plain.SEGMENT_HEAD, "why")
-    if fits(head, with_reasons, 2):
+    if _fits(head, with_reasons, 2):
         return grid(head, with_reasons, 2, styles)
     reasons = facts((str(number), item.why) for number, item in enumerate(table.segments))
     return Group(grid(plain.SEGMENT_HEAD, rows, 1, styles), reasons)
 
 
-def window_map(around: PhysRange, table: SegmentTable) -> RenderableType:
+def _window_map(around: PhysRange, table: SegmentTable) -> RenderableType:
     """`around` to scale: each character is the number (base 36) of a segment with contents
     that touches it, or a dot; the ends are under the bar."""
-    cells = max(16, width() - 2 * MARGIN)
-    dot = "·" if can_draw("·") else "."
+    cells = max(16, _width() - 2 * MARGIN)
+    dot = "·" if _can_draw("·") else "."
     bar = Text("  ")
     for at in range(cells):
         piece = cell_range(around, at, cells)
@@ -193,7 +193,7 @@ def window_map(around: PhysRange, table: SegmentTable) -> RenderableType:
         ]
         if touching:
             number, item = min(touching, key=lambda pair: pair[1].memsz)
-            bar.append(digit(number), STYLES[str(item.source)])
+            bar.append(_digit(number), STYLES[str(item.source)])
         else:
             bar.append(dot if holds(table.segments, piece) else " ", "dim")
     start, end = f"{around.start:#x}", f"{around.end:#x}"
@@ -212,5 +212,5 @@ def holds(segments: Iterable[Segment], piece: PhysRange) -> bool:
     return any(item.range.overlaps(piece) for item in segments)
 
 
-def digit(number: int) -> str:
+def _digit(number: int) -> str:
     return "0123456789abcdefghijklmnopqrstuvwxyz"[number % 36]

@@ -39,13 +39,13 @@ class CrashCauseReport:
 
     def page(self, verbose: int) -> list[Block]:
         report = self.found
-        page: list[Block] = [Facts([*panic_facts(report), *system_facts(report)])]
+        page: list[Block] = [Facts([*_panic_facts(report), *_system_facts(report)])]
         for cpu in report.cpus or ():
-            page.append(Lines(list(cpu_lines(cpu, report.panic_cpu, verbose))))
+            page.append(Lines(list(_cpu_lines(cpu, report.panic_cpu, verbose))))
         if report.tasks:
-            page += task_blocks(report.tasks)
+            page += _task_blocks(report.tasks)
         if report.modules:
-            page += module_blocks(report.modules, verbose)
+            page += _module_blocks(report.modules, verbose)
         if report.log:
             page.append(Lines(list(last(report.log))))
         if report.problems:
@@ -54,7 +54,7 @@ class CrashCauseReport:
         return page
 
 
-def panic_facts(report: Report) -> Pairs:
+def _panic_facts(report: Report) -> Pairs:
     log = report.log
     facts = []
     if log and (log.message or not log.cause):
@@ -65,12 +65,12 @@ def panic_facts(report: Report) -> Pairs:
         facts.append(("cause", log.cause))
     if report.panic_cpu is not None:
         task = report.panic_task
-        what = f", {task_name(task)}" if task else ""
+        what = f", {_task_name(task)}" if task else ""
         facts.append(("panicked", f"CPU {report.panic_cpu}{what}"))
     return facts
 
 
-def system_facts(report: Report) -> Pairs:
+def _system_facts(report: Report) -> Pairs:
     system, dump = report.system, report.dump
     facts = []
     if system:
@@ -82,7 +82,7 @@ def system_facts(report: Report) -> Pairs:
     else:
         facts.append(("release", UNKNOWN))
     if report.log and report.log.nanoseconds is not None:
-        facts.append(("uptime", f"{duration(report.log.nanoseconds)}, by the last log record"))
+        facts.append(("uptime", f"{_duration(report.log.nanoseconds)}, by the last log record"))
     words = [UNKNOWN] if report.taint is None else taint_words(report.taint) or ["not tainted"]
     facts += [("taint" if not at else "", word) for at, word in enumerate(words)]
     if report.memory:
@@ -90,13 +90,13 @@ def system_facts(report: Report) -> Pairs:
             f"{name.replace('_', ' ')} {size(n)}" for name, n in report.memory.counters.items()
         ]
         facts.append(("memory", ", ".join((f"total {size(report.memory.total)}", *named))))
-    facts.append(("armed", armed_line(report.armed)))
+    facts.append(("armed", _armed_line(report.armed)))
     where = "" if dump.info_source == "note" else ", VMCOREINFO found in memory"
     facts.append(("dump", f"{dump.format}, {size(dump.file_size)}{where}"))
     return facts
 
 
-def armed_line(armed: Armed | None) -> str:
+def _armed_line(armed: Armed | None) -> str:
     if armed is None:
         return UNKNOWN
     reserved = armed.reserved
@@ -107,7 +107,7 @@ def armed_line(armed: Armed | None) -> str:
     return f"{image}; {room or 'no memory was reserved'}"
 
 
-def duration(nanoseconds: int) -> str:
+def _duration(nanoseconds: int) -> str:
     """Days, hours, minutes and seconds, without those in front that are 0."""
     seconds = nanoseconds // 10**9
     days, rest = divmod(seconds, 86400)
@@ -118,22 +118,22 @@ def duration(nanoseconds: int) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts)
 
 
-def task_name(task: Task) -> str:
+def _task_name(task: Task) -> str:
     return f"{task.comm} (PID {task.pid})"
 
 
-def cpu_lines(cpu: Cpu, panicked: int | None, verbose: int) -> Iterator[str]:
-    task = task_name(cpu.task) if cpu.task else "task unknown"
+def _cpu_lines(cpu: Cpu, panicked: int | None, verbose: int) -> Iterator[str]:
+    task = _task_name(cpu.task) if cpu.task else "task unknown"
     yield f"CPU {cpu.number}: {task}{', panicked' if cpu.number == panicked else ''}"
     if not cpu.registers:
         yield f"{INDENT}it has left no registers"
         return
     if verbose:
-        yield from register_lines(cpu.registers)
+        yield from _register_lines(cpu.registers)
     yield from trace(cpu.frames, verbose)
 
 
-def register_lines(registers: Registers) -> Iterator[str]:
+def _register_lines(registers: Registers) -> Iterator[str]:
     cells = [f"{name:>8} {value:016x}" for name, value in registers.values.items()]
     for at in range(0, len(cells), REGISTERS_A_LINE):
         yield INDENT + " ".join(cells[at : at + REGISTERS_A_LINE])
@@ -147,7 +147,7 @@ def trace(frames: list[Frame], verbose: int = 0) -> Iterator[str]:
             yield f"{INDENT}  (interrupted here)"
 
 
-def task_blocks(tasks: Tasks) -> Iterator[Block]:
+def _task_blocks(tasks: Tasks) -> Iterator[Block]:
     processes = "1 process" if tasks.processes == 1 else f"{tasks.processes} processes"
     counts = f"{processes}, {many(tasks.threads, 'thread')}"
     if not tasks.blocked:
@@ -155,13 +155,13 @@ def task_blocks(tasks: Tasks) -> Iterator[Block]:
     else:
         yield Lines([f"{counts}, {len(tasks.blocked)} blocked (D):"])
     for item in tasks.blocked:
-        yield Lines([task_name(item.task), *trace(item.frames)])
+        yield Lines([_task_name(item.task), *trace(item.frames)])
     rows = [(str(task.pid), size(pages * PAGE), task.comm) for task, pages in tasks.largest]
     if rows:
         yield Table(("PID", "resident", "process"), rows)
 
 
-def module_blocks(modules: list[Module], verbose: int) -> Iterator[Block]:
+def _module_blocks(modules: list[Module], verbose: int) -> Iterator[Block]:
     """With `verbose` all of them, without those that taint the kernel."""
     tainting = [module for module in modules if module.taint]
     shown = modules if verbose else tainting

@@ -115,12 +115,12 @@ def tasks(found: Tasks) -> ReportedTasks:
     return ReportedTasks(
         found.processes,
         found.threads,
-        tuple(map(blocked, found.blocked)),
+        tuple(map(_blocked, found.blocked)),
         tuple(large(item, pages) for item, pages in found.largest),
     )
 
 
-def blocked(found: Blocked) -> BlockedTask:
+def _blocked(found: Blocked) -> BlockedTask:
     item = found.task
     return BlockedTask(
         item.pid, item.tgid, item.parent, item.comm, item.state, frames(found.frames)

@@ -40,7 +40,7 @@ class DiffReport:
             page.append(Table(("field", "A", "B"), fields, 2))
         if found.pieces:
             pieces = [
-                (item.name, ", ".join(item.what), piece(item.a), piece(item.b))
+                (item.name, ", ".join(item.what), _piece(item.a), _piece(item.b))
                 for item in found.pieces
             ]
             page.append(Table(("segment", "", "A", "B"), pieces, 0))
@@ -60,7 +60,7 @@ def side(value: str | None) -> str:
     return NOTHING if value is None else value
 
 
-def piece(item: Piece | None) -> str:
+def _piece(item: Piece | None) -> str:
     """Where it is, and the first digits of its digest."""
     if item is None:
         return NOTHING

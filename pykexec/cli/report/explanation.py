@@ -32,7 +32,7 @@ class ExplainReport:
         )
         return Explanation(
             self.word,
-            tuple(map(kernel_check, self.checks)),
+            tuple(map(_kernel_check, self.checks)),
             ExplainedError(kind.code, kind.meaning, kind.exit_status) if kind else None,
             None if self.plan is None else tuple(plan),
         )
@@ -52,5 +52,5 @@ class ExplainReport:
         return page
 
 
-def kernel_check(item: KernelCheck) -> ExplainedCheck:
+def _kernel_check(item: KernelCheck) -> ExplainedCheck:
     return ExplainedCheck(item.syscall, item.stage, item.errno, item.check, item.fix, item.rules)

@@ -23,13 +23,15 @@ HEADING = f"{'machine':<{NAME_WIDTH}}  {'mode':<11}  {'region':<8}  {'window':>8
 
 
 def row_document(row: Row) -> FleetRow:
-    compared = outcome_document(row.compared) if row.compared else None
-    return FleetRow(row.machine, outcome_document(row.outcome), compared)
+    compared = _outcome_document(row.compared) if row.compared else None
+    return FleetRow(row.machine, _outcome_document(row.outcome), compared)
 
 
-def outcome_document(outcome: Outcome) -> FleetOutcome:
+def _outcome_document(outcome: Outcome) -> FleetOutcome:
     if isinstance(outcome, Refused):
-        return FleetOutcome(None, FleetRefusal(outcome.code, outcome.message, worded(outcome.hint)))
+        return FleetOutcome(
+            None, FleetRefusal(outcome.code, outcome.message, _worded(outcome.hint))
+        )
     return FleetOutcome(
         FleetPlan(
             outcome.mode.value,
@@ -44,15 +46,15 @@ def outcome_document(outcome: Outcome) -> FleetOutcome:
 
 def row_lines(row: Row, verbose: int) -> list[str]:
     """The machine in one line; with -v also its warnings, or what would help."""
-    lines = [outcome_line(row.machine, row.outcome)]
+    lines = [_outcome_line(row.machine, row.outcome)]
     if row.compared:
-        lines.append(outcome_line("  with the other kernel", row.compared))
+        lines.append(_outcome_line("  with the other kernel", row.compared))
     if verbose:
-        lines += [f"  {text}" for text in remarks(row.outcome)]
+        lines += [f"  {text}" for text in _remarks(row.outcome)]
     return lines
 
 
-def outcome_line(name: str, outcome: Outcome) -> str:
+def _outcome_line(name: str, outcome: Outcome) -> str:
     if isinstance(outcome, Refused):
         return f"{name:<{NAME_WIDTH}}  refused: {outcome.message}"
     region = "run time" if outcome.makes_region else "present"
@@ -62,9 +64,9 @@ def outcome_line(name: str, outcome: Outcome) -> str:
     return line + (f"  {count} warning{'s' if count > 1 else ''}" if count else "")
 
 
-def remarks(outcome: Outcome) -> list[str]:
+def _remarks(outcome: Outcome) -> list[str]:
     if isinstance(outcome, Refused):
-        return [f"hint: {worded(outcome.hint)}"] if outcome.hint else []
+        return [f"hint: {_worded(outcome.hint)}"] if outcome.hint else []
     return [f"warning: {text}" for text in outcome.warnings]
 
 
@@ -111,7 +113,7 @@ class Summary:
         found = []
         for code, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
             machine, first = self.examples[code]
-            found.append(FleetReason(code, count, machine, first.message, worded(first.hint)))
+            found.append(FleetReason(code, count, machine, first.message, _worded(first.hint)))
         return found
 
     def lines(self) -> list[str]:
@@ -130,5 +132,5 @@ class Summary:
         return lines
 
 
-def worded(hint: Advice | None) -> str | None:
+def _worded(hint: Advice | None) -> str | None:
     return advised(hint, PYKEXEC) if hint else None

@@ -78,16 +78,18 @@ def boot(asked: Boot) -> dict[str, object]:
 def record(value: Any) -> dict[str, object]:
     named = {field.name: getattr(value, field.name) for field in fields(value)}
     return {
-        name: boot_fact(name, item) for name, item in named.items() if name not in BYTES_OF_THE_FILE
+        name: _boot_fact(name, item)
+        for name, item in named.items()
+        if name not in BYTES_OF_THE_FILE
     }
 
 
-def boot_fact(name: str, value: object) -> object:
+def _boot_fact(name: str, value: object) -> object:
     """The facts of a foreign image by their names; pieces of an image as records."""
     if name == "facts" and isinstance(value, tuple):
         return {label.replace(" ", "_"): text for label, text in value}
     if isinstance(value, tuple):
-        return [boot_fact(name, item) for item in value]
+        return [_boot_fact(name, item) for item in value]
     if is_dataclass(value):
         return record(value)
     if isinstance(value, int) and name in NUMBERS_IN_HEX:

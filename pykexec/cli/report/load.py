@@ -100,9 +100,9 @@ class LoadReport:
             page.append(Facts(bound_facts(self.done.bound)))
         if verbose:
             page += [Reasons(table), checks(self.planned.checks), words(plan.cmdline)]
-            page.append(next_memory(plan))
+            page.append(_next_memory(plan))
             if isinstance(plan, CapturePlan):
-                page.append(terms(plan.estimate))
+                page.append(_terms(plan.estimate))
         return page
 
 
@@ -110,12 +110,12 @@ def segments(plan: Plan, table: SegmentTable) -> list[Block]:
     """What the kernel is given; for a panic mode that is the stub alone, and what waits in huge
     pages is above it."""
     if not isinstance(plan, PanicPlan):
-        return [Segments(table, around=plan.window or whole_span(table))]
+        return [Segments(table, around=plan.window or _whole_span(table))]
     waiting = SegmentTable(tuple(item.segment for item in staged(plan)), plan.entry)
     return [Segments(waiting, STAGE_HEAD, plan.stage.window), Segments(table, STUB_HEAD)]
 
 
-def whole_span(table: SegmentTable) -> PhysRange | None:
+def _whole_span(table: SegmentTable) -> PhysRange | None:
     """From the first segment to the last, where no window was asked for."""
     if not table.segments:
         return None
@@ -134,7 +134,7 @@ def facts(report: LoadReport, verbose: int) -> Pairs:
     if plan.window:
         found.append(("window", f"{plan.window} ({size(plan.window.size)})"))
     if report.granted and mode:
-        found += mode_facts(report.granted)
+        found += _mode_facts(report.granted)
     if isinstance(plan, ByNormalPlan):
         found.append(("cost", cost(plan)))
     if isinstance(plan, PanicPlan) and plan.settle.seconds:
@@ -151,7 +151,7 @@ def facts(report: LoadReport, verbose: int) -> Pairs:
     return [*found, ("state", done)]
 
 
-def mode_facts(granted: Granted) -> Pairs:
+def _mode_facts(granted: Granted) -> Pairs:
     """Why this mode, and what the others lacked."""
     found = [("mode", f"{granted.mode}: {granted.why}")]
     found += [(f"not {mode}", lack) for mode, lack in granted.lacking]
@@ -180,7 +180,7 @@ def lent(plan: PanicPlan) -> str:
     )
 
 
-def next_memory(plan: Plan) -> Table:
+def _next_memory(plan: Plan) -> Table:
     """The memory map that the next kernel is given."""
     rows = [
         (str(item.range), size(item.range.size), str(item.type)) for item in plan.next_map.ranges
@@ -189,7 +189,7 @@ def next_memory(plan: Plan) -> Table:
     return Table(("memory of the next kernel", "", "type"), rows)
 
 
-def terms(estimate: Estimate) -> Table:
+def _terms(estimate: Estimate) -> Table:
     rows = [(term.name, f"{term.size:#x}", size(term.size), term.why) for term in estimate.terms]
     total = ("in all", f"{estimate.size:#x}", size(estimate.size), "rounded up to 16 MiB")
     return Table(("estimate", "bytes", "", "for"), [*rows, total])

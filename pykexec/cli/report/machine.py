@@ -50,13 +50,13 @@ class MachineReport:
         reserved = shown.reservation
         facts.append(("reserved", f"{reserved} ({size(reserved.size)})" if reserved else "nothing"))
         ranges = [(item.range, str(item.type)) for item in shown.memory_map.ranges]
-        page: list[Block] = [Facts(facts), spans_table(ranges, "type")]
+        page: list[Block] = [Facts(facts), _spans_table(ranges, "type")]
         if verbose:
             owned = sorted((item, name) for name, found in sets for item in found)
-            page.append(spans_table(owned, "owner"))
+            page.append(_spans_table(owned, "owner"))
         return page
 
 
-def spans_table(rows: list[tuple[PhysRange, str]], what: str) -> Table:
+def _spans_table(rows: list[tuple[PhysRange, str]], what: str) -> Table:
     cells = [(f"{item.start:#x}", f"{item.end:#x}", name) for item, name in rows]
     return Table(("start", "end", what), cells)

@@ -56,10 +56,10 @@ def plugin_line(report: StatusReport) -> str:
     """STATE - reason | performance data (held memory in bytes)."""
     verdict = judge(report)
     reason = verdict.reason.replace("|", "/").replace("\n", " ")
-    return f"PYKEXEC {verdict.service.name} - {reason} | held={held(report)}B"
+    return f"PYKEXEC {verdict.service.name} - {reason} | held={_held(report)}B"
 
 
-def held(report: StatusReport) -> int:
+def _held(report: StatusReport) -> int:
     """Bytes of huge pages that pykexec holds while armed."""
     return report.staged.huge_pages * HUGE_PAGE_SIZE if report.staged else 0
 
@@ -78,11 +78,11 @@ class Gauge:
 def metrics_text(report: StatusReport, now: int) -> str:
     """OpenMetrics text (and Prometheus text format 0.0.4, which node_exporter's textfile
     collector reads); `now` in seconds of the epoch."""
-    lines = [line for gauge in gauges(report, now) for line in exposed(gauge)]
+    lines = [line for gauge in _gauges(report, now) for line in _exposed(gauge)]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
+def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
     """What is worth an alert, or a graph."""
     for slot, state in report.slots.items():
         loaded = None if state is LoadState.UNKNOWN else float(state is LoadState.LOADED)
@@ -94,7 +94,7 @@ def gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
         problem = bool(ours and (ours.problem or ours.record.modules_match is False))
         yield Gauge("pykexec_problem", "Whether a verification found a problem.", float(problem))
         what = "Memory that pykexec holds for the crash image."
-        yield Gauge("pykexec_held_bytes", what, float(held(report)), unit="bytes")
+        yield Gauge("pykexec_held_bytes", what, float(_held(report)), unit="bytes")
     if ours:
         record = ours.record
         labels = (
@@ -111,7 +111,7 @@ def gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
     )  # fmt: skip
 
 
-def exposed(gauge: Gauge) -> Iterator[str]:
+def _exposed(gauge: Gauge) -> Iterator[str]:
     """The lines of one family, by the OpenMetrics specification 1.0."""
     if gauge.value is None:
         return
@@ -119,7 +119,7 @@ def exposed(gauge: Gauge) -> Iterator[str]:
     yield f"# TYPE {gauge.name} gauge"
     if gauge.unit:
         yield f"# UNIT {gauge.name} {gauge.unit}"
-    labels = ",".join(f'{name}="{escaped(value)}"' for name, value in gauge.labels)
+    labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in gauge.labels)
     yield (
         f"{gauge.name}{{{labels}}} {gauge.value:.0f}"
         if labels
@@ -127,7 +127,7 @@ def exposed(gauge: Gauge) -> Iterator[str]:
     )
 
 
-def escaped(value: str) -> str:
+def _escaped(value: str) -> str:
     """A label's value; a file name may have any character but NUL."""
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

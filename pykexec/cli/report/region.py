@@ -34,7 +34,7 @@ class RegionReport:
             region=span(found.span) if found.span else None,
             size=found.size,
             need=found.need,
-            module=ModuleFile(module.path, module.release or None, truth(module.signed))
+            module=ModuleFile(module.path, module.release or None, _truth(module.signed))
             if module
             else None,
             refusal=Refusal(found.refusal.code, found.refusal.message) if found.refusal else None,
@@ -48,7 +48,7 @@ class RegionReport:
             facts = [("region", f"released: {where}")]
         facts.append(("need", f"{size(found.need)} for a crash by normal"))
         if self.target.backend == "kernel":
-            facts += module_facts(found.module)
+            facts += _module_facts(found.module)
         if found.refusal:
             facts.append(("cannot be made", found.refusal.message))
             hint = found.refusal.hint_in(PYKEXEC)
@@ -64,18 +64,18 @@ class BuiltReport:
 
     def document(self) -> BuiltModule:
         module = self.module
-        return BuiltModule(module.path, module.release or None, truth(module.signed))
+        return BuiltModule(module.path, module.release or None, _truth(module.signed))
 
     def page(self, verbose: int) -> list[Block]:
-        return [Facts(module_facts(self.module))]
+        return [Facts(_module_facts(self.module))]
 
 
-def truth(found: object) -> bool | None:
+def _truth(found: object) -> bool | None:
     """None for what a file does not show."""
     return found if isinstance(found, bool) else None
 
 
-def module_facts(found: RegionModule | None) -> Pairs:
+def _module_facts(found: RegionModule | None) -> Pairs:
     if found is None:
         return [("module", "not installed for this kernel")]
     signed = {True: "signed", False: "not signed"}.get(bool(found.signed), "")

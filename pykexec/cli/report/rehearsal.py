@@ -30,7 +30,7 @@ class RehearsalReport:
             engine=done.engine,
             good=done.good,
             kernel=document_parts.kernel(load.image),
-            machine=machine_of(done.stage),
+            machine=_machine_of(done.stage),
             mode=str(load.mode),
             window=span(load.window) if load.window else None,
             backup_pages=load.backup_map.backup_pages,
@@ -57,7 +57,7 @@ class RehearsalReport:
         ]
 
 
-def machine_of(stage: Stage | QemuStage) -> SimulatedStage | RealStage:
+def _machine_of(stage: Stage | QemuStage) -> SimulatedStage | RealStage:
     if isinstance(stage, Stage):
         return SimulatedStage(stage.memory, stage.used, stage.allocator, stage.relocate, stage.seed)
     return real_stage(stage)

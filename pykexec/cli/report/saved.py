@@ -31,12 +31,12 @@ class SavedReport:
         return [
             Facts(
                 [
-                    ("saved to", place(done)),
+                    ("saved to", _place(done)),
                     ("release", done.release or UNKNOWN),
                     ("reason", done.reason or UNKNOWN),
                     ("crashed", done.crashed or UNKNOWN),
                     ("files", ", ".join(done.files) or "none"),
-                    ("dump", dump_line(done.dump)),
+                    ("dump", _dump_line(done.dump)),
                 ]
             ),
             *([Table(("step", "time", "result"), rows)] if rows else []),
@@ -44,13 +44,13 @@ class SavedReport:
         ]
 
 
-def place(done: SavedDump) -> str:
+def _place(done: SavedDump) -> str:
     if done.command:
         return f"standard input of {done.command}"
     return done.folder or "nowhere"
 
 
-def dump_line(dump: SavedFile | None) -> str:
+def _dump_line(dump: SavedFile | None) -> str:
     if dump is None:
         return "none"
     level = "" if dump.level is None else f", dump level {dump.level}"
@@ -73,11 +73,11 @@ class SavedListReport:
         lost = [Lines([found.lost], BAD)] if found.lost else []
         if not found.dumps:
             return [Lines([f"{found.folder}: no saved dump"]), *lost]
-        rows = [row(item) for item in found.dumps]
+        rows = [_row(item) for item in found.dumps]
         return [Table(("dump", "release", "state", "reason of the crash"), rows), *lost]
 
 
-def row(item: ListedDump) -> tuple[str, ...]:
+def _row(item: ListedDump) -> tuple[str, ...]:
     state = "complete" if item.complete else f"not complete: {item.problem}"
     return item.folder, release(item), state, reason(item)
 
@@ -93,12 +93,12 @@ def reason(item: ListedDump) -> str:
 def announcement(found: SavedDumps) -> str:
     """For the terminals of users: a line for each dump."""
     lines = [
-        f"Kernel {release(item)} crashed: {reason(item)}. {rest(item)}" for item in found.dumps
+        f"Kernel {release(item)} crashed: {reason(item)}. {_rest(item)}" for item in found.dumps
     ]
     return "\n".join([*lines, *([f"Crash dump lost: {found.lost}."] if found.lost else [])])
 
 
-def rest(item: ListedDump) -> str:
+def _rest(item: ListedDump) -> str:
     if item.complete:
         return f"The dump is in {item.folder}."
     return f"The dump in {item.folder} is not complete: {item.problem}."

@@ -52,7 +52,7 @@ class StagedReport:
             ("kernel", record.kernel),
             ("initrd", modules(record)),
             ("window", f"{record.window} ({size(record.window.size)})"),
-            *lent_facts(record),
+            *_lent_facts(record),
             ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
             *([("wait", f"{record.settle} s before anything is moved")] if record.settle else []),
             *(("warning", text) for text in record.warnings),
@@ -105,7 +105,7 @@ class StatusReport:
         return [*page, *self.simulated.page(verbose)] if self.simulated else page
 
 
-def lent_facts(record: LoadRecord) -> Pairs:
+def _lent_facts(record: LoadRecord) -> Pairs:
     if not record.lent:
         return []
     lent = size(sum(span.size for span in record.lent))

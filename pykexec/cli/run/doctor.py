@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def run(root: Path | None, as_json: bool, verbose: int) -> int:
     """The exit status."""
     machine = read_machine(open_root(root) if root else THIS_MACHINE)
-    report = DoctorReport(machine.name, diagnose(machine, None if root else noted_here()))
+    report = DoctorReport(machine.name, diagnose(machine, None if root else _noted_here()))
     Output(as_json, verbose).show(report)
     return CheckFailed.exit_status if report.problems else 0
 
 
-def noted_here() -> Ours:
+def _noted_here() -> Ours:
     """What pykexec has loaded into this kernel; unknown without the right to look."""
     try:
         return Bays(RUN_FOLDER).used.records.read()

@@ -39,11 +39,11 @@ def start(kernel: KernelBackend, yes: bool) -> None:
     """Check everything, ask, and start the image."""
     with kernel.session():
         what = kernel.startable()
-        confirm(yes, what)
+        _confirm(yes, what)
         kernel.start(what)
 
 
-def confirm(yes: bool, what: object) -> None:
+def _confirm(yes: bool, what: object) -> None:
     """Ask on a terminal; elsewhere --yes is required."""
     if yes:
         return

@@ -50,7 +50,7 @@ def plan(
         if not as_json and not summary.machines:
             click.echo(HEADING)
         summary.add(row)
-        progress(summary.machines)
+        _progress(summary.machines)
         if compare and not row.changed:
             continue
         show([row_document(row)] if as_json else row_lines(row, verbose))
@@ -68,7 +68,7 @@ def show(lines: Iterable[str | Document]) -> None:
         click.echo(text)
 
 
-def progress(count: int) -> None:
+def _progress(count: int) -> None:
     """On a terminal, while the answer goes elsewhere."""
     if sys.stderr.isatty() and not sys.stdout.isatty() and count % EVERY == 0:
         click.echo(f"\r{count} machines", err=True, nl=False)

@@ -36,13 +36,13 @@ def load(
 
     if asked.given.may_make_region:
         done = with_region(real.as_kernel(backend), asked.without_initrd.mode, run)
-        machine = made_region(machine, backend.machine(), output)
+        machine = _made_region(machine, backend.machine(), output)
     else:
         done = run()
     return LoadReport(where, done.planned, machine, done, done.granted, choice)
 
 
-def made_region(before: Machine, after: Machine, output: Output) -> Machine:
+def _made_region(before: Machine, after: Machine, output: Output) -> Machine:
     """The machine with its region, which is noted where it is new."""
     if after.crash_kernel and not before.crash_kernel:
         size = after.crash_kernel.size >> 10

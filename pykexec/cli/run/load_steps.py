@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def run(kernel: Path, given: LoadOptions) -> None:
     output, asked = Output(given.as_json, given.verbose), LoadWishes(given)
-    report = dry_run(kernel, asked, output) if given.dry_run else load(kernel, asked, output)
+    report = _dry_run(kernel, asked, output) if given.dry_run else load(kernel, asked, output)
     output.warn(report.warnings)
     for note in report.notes if given.verbose else ():
         output.note(note)
@@ -33,7 +33,7 @@ def run(kernel: Path, given: LoadOptions) -> None:
         output.note(report.target.notice)
 
 
-def dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
+def _dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
     """Decide and check as `load` does, with the facts of the machine that is meant."""
     given = asked.given
     where, machine = target.dry_run(

@@ -39,13 +39,13 @@ def create(
     SimulatedBackend.create(
         folder,
         memory or MEMORY,
-        from_machine=facts_of(captured) if captured else None,
+        from_machine=_facts_of(captured) if captured else None,
         **options,
     )
     show(folder, as_json, verbose, "the machine is made")
 
 
-def facts_of(captured: Path) -> Machine:
+def _facts_of(captured: Path) -> Machine:
     """The machine that a file or folder of /proc and /sys describes."""
     return read_machine(host_capture.open_root(captured))
 

@@ -48,12 +48,12 @@ def show(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) ->
     """The exit status."""
     output = Output(as_json, verbose)
     where, acting = target.chosen(backend, machine_dir, output)
-    found = look(acting)
+    found = _look(acting)
     output.show(RegionReport(where, found))
     return CheckFailed.exit_status if found.origin is None else 0
 
 
-def look(acting: Backend) -> CrashRegion:
+def _look(acting: Backend) -> CrashRegion:
     """The simulated kernel needs no module."""
     if isinstance(acting, SimulatedBackend):
         return present(acting.machine())

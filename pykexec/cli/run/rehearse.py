@@ -48,8 +48,8 @@ class Steps:
 
 def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     """The exit status. `given` has the names of the options that the user gave."""
-    check_engine(given, options)
-    check_least(given, options["least"])
+    _check_engine(given, options)
+    _check_least(given, options["least"])
     request = LoadRequest(
         initrd=joined_initrd(options["initrds"]),
         append=options["append"],
@@ -79,7 +79,7 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     return 0 if report.good else CheckFailed.exit_status
 
 
-def check_engine(given: Collection[str], options: dict[str, Any]) -> None:
+def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
     """Raises UsageError for an option that would have no effect."""
     mode = {"lent": "simulated"}.get(options["mode"] or "", "qemu")
     for name, only in {**ONLY_WITH, "mode": mode}.items():
@@ -90,7 +90,7 @@ def check_engine(given: Collection[str], options: dict[str, Any]) -> None:
             )
 
 
-def check_least(given: Collection[str], least: bool) -> None:
+def _check_least(given: Collection[str], least: bool) -> None:
     """Raises UsageError likewise."""
     if "margin" in given and not least:
         raise UsageError("--margin is for --least", hint="pykexec rehearse --help")

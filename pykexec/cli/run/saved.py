@@ -29,11 +29,11 @@ def run(announce: bool, config: Path | None, as_json: bool, verbose: int) -> int
     found = saved.all_saved(settings, announce)
     output.show(SavedListReport(found))
     if announce and (found.dumps or found.lost):
-        tell(found, settings, output.warn)
+        _tell(found, settings, output.warn)
     return CheckFailed.exit_status if found.lost else 0
 
 
-def tell(found: SavedDumps, settings: SaveSettings, warn: Callable[[list[str]], None]) -> None:
+def _tell(found: SavedDumps, settings: SaveSettings, warn: Callable[[list[str]], None]) -> None:
     """Users and the administrator's command, once for each dump and each loss."""
     calls: list[Callable[[], None]] = [lambda: wall(announcement(found))]
     if settings.hook:

@@ -61,7 +61,7 @@ def run(
         click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
         return UNKNOWN_SERVICE
     text = metrics_text(report, int(time.time())) if metrics or textfile else ""
-    written = textfile is None or wrote(textfile, text, output)
+    written = textfile is None or _wrote(textfile, text, output)
     if nagios:
         click.echo(plugin_line(report))
         return judge(report).service
@@ -74,17 +74,17 @@ def run(
     return 0 if written else KexecError.exit_status
 
 
-def wrote(path: Path, text: str, output: Output) -> bool:
+def _wrote(path: Path, text: str, output: Output) -> bool:
     """Whether the file could be replaced. A full disk must not hide what was verified."""
     try:
-        replace_file(path, text)
+        _replace_file(path, text)
     except OSError as error:
         output.warn([f"{path}: {(error.strerror or str(error)).lower()}"])
         return False
     return True
 
 
-def replace_file(path: Path, text: str) -> None:
+def _replace_file(path: Path, text: str) -> None:
     """Replace it in one step, as the textfile collector of node_exporter wants it, and make it
     readable for everyone. Raises OSError."""
     with tempfile.NamedTemporaryFile(

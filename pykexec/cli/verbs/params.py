@@ -95,7 +95,7 @@ class Verb(click.Command):
         def parse_once(args: list[str]) -> Any:
             values, rest, order = parse(args)
             for param in order:
-                if is_single(param) and order.count(param) > 1:
+                if _is_single(param) and order.count(param) > 1:
                     raise click.UsageError(f"option {param.opts[-1]!r} is given twice", ctx)
             return values, rest, order
 
@@ -103,7 +103,7 @@ class Verb(click.Command):
         return parser
 
 
-def is_single(param: click.Parameter) -> bool:
+def _is_single(param: click.Parameter) -> bool:
     """Takes one value, and says nothing about a second."""
     return isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
 

@@ -12,13 +12,13 @@ SHOWN = 6
 
 
 def rows(machine: Machine) -> Iterator[Row]:
-    yield bus_masters(machine)
-    yield iommu(machine)
-    yield encryption(machine)
+    yield _bus_masters(machine)
+    yield _iommu(machine)
+    yield _encryption(machine)
     yield paging(machine)
 
 
-def bus_masters(machine: Machine) -> Row:
+def _bus_masters(machine: Machine) -> Row:
     """They continue to write after a panic: nothing shuts them down."""
     name, found = "bus masters", machine.pci_devices
     if isinstance(found, Unknown):
@@ -37,7 +37,7 @@ def bus_masters(machine: Machine) -> Row:
     return ok(name, what)
 
 
-def iommu(machine: Machine) -> Row:
+def _iommu(machine: Machine) -> Row:
     name, found = "IOMMU", machine.iommu_groups
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -52,7 +52,7 @@ def iommu(machine: Machine) -> Row:
     )
 
 
-def encryption(machine: Machine) -> Row:
+def _encryption(machine: Machine) -> Row:
     """Whether the stub can run, and can read what the first kernel wrote."""
     name, found = "memory encryption", memory_encryption(machine)
     if isinstance(found, Unknown):

@@ -36,12 +36,12 @@ OPTIONS = (
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield architecture(machine)
-    yield system_call(machine)
+    yield _system_call(machine)
     yield kexec_load(machine)
     yield kexec_file_load(machine)
     for name, level, without in OPTIONS:
         yield option(machine, name, level, without)
-    yield moves(machine)
+    yield _moves(machine)
     yield symbols(machine)
     yield kcore(machine)
 
@@ -59,7 +59,7 @@ def architecture(machine: Machine) -> Row:
     return fail(name, found, "images for x86_64 can be planned and rehearsed here, but not loaded")
 
 
-def system_call(machine: Machine) -> Row:
+def _system_call(machine: Machine) -> Row:
     """What a load without options would do, decided by the function that a load uses."""
     name = "system call"
     if isinstance(machine.config, Unknown) and isinstance(machine.kexec.in_kernel, Unknown):
@@ -111,7 +111,7 @@ def option(machine: Machine, name: str, level: Level, without: str) -> Row:
     return Row(name, level, "is not set", without)
 
 
-def moves(machine: Machine) -> Row:
+def _moves(machine: Machine) -> Row:
     """Whether the old pages survive a kexec, which mode kernel-swap needs."""
     name, found = "pages at a kexec", relocation(machine)
     if found.swap_flags == KexecFlag(0):

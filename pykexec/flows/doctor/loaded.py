@@ -15,11 +15,11 @@ Ours = LoadRecord | Unknown | None
 
 
 def rows(machine: Machine, ours: Ours) -> Iterator[Row]:
-    yield normal_image(machine, ours)
-    yield crash_image(machine, ours)
+    yield _normal_image(machine, ours)
+    yield _crash_image(machine, ours)
 
 
-def normal_image(machine: Machine, ours: Ours) -> Row:
+def _normal_image(machine: Machine, ours: Ours) -> Row:
     return image(
         machine.kexec.loaded,
         Slot.NORMAL,
@@ -29,7 +29,7 @@ def normal_image(machine: Machine, ours: Ours) -> Row:
     )
 
 
-def crash_image(machine: Machine, ours: Ours) -> Row:
+def _crash_image(machine: Machine, ours: Ours) -> Row:
     """kdump-tools and others load one at boot."""
     service = machine.kdump_service
     return image(
@@ -51,13 +51,13 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
         return Row(
             name,
             Level.OK,
-            f"loaded by pykexec: {noted(record)}",
+            f"loaded by pykexec: {_noted(record)}",
             f"to replace it, run {unloading(slot)}",
         )
     if record:
         return warn(
             name,
-            f"none is loaded{owner}, but pykexec had loaded one: {noted(record)}",
+            f"none is loaded{owner}, but pykexec had loaded one: {_noted(record)}",
             f"another program has unloaded it; run {unloading(slot)} to free its memory",
         )
     if not loaded:
@@ -66,7 +66,7 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
     return warn(name, f"one is loaded already{owner}{doubt}", fix)
 
 
-def noted(record: LoadRecord) -> str:
+def _noted(record: LoadRecord) -> str:
     """Mode and time, and the file that has them."""
     since = datetime.fromtimestamp(record.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"crash by normal, mode {record.mode}, since {since} (/run/pykexec/loaded.json)"

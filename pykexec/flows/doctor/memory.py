@@ -16,9 +16,9 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield memory_map(machine)
     yield available(machine)
     yield huge_pages(machine)
-    yield movable_memory(machine)
+    yield _movable_memory(machine)
     yield vmcoreinfo(machine)
-    yield crash_notes(machine)
+    yield _crash_notes(machine)
     yield rsdp(machine)
 
 
@@ -76,7 +76,7 @@ TYPICAL_WINDOW = 192 << 20
 """Bytes."""
 
 
-def movable_memory(machine: Machine) -> Row:
+def _movable_memory(machine: Machine) -> Row:
     """Whether mode lent can be tried; whether the kernel makes a block movable, only a load finds
     out."""
     name, blocks = "movable memory", machine.memory_blocks
@@ -108,7 +108,7 @@ def vmcoreinfo(machine: Machine) -> Row:
     return ok(name, f"{found.size} bytes")
 
 
-def crash_notes(machine: Machine) -> Row:
+def _crash_notes(machine: Machine) -> Row:
     name, found = "crash notes of the CPUs", machine.cpus
     if isinstance(found, Unknown):
         return unknown(name, found, "run as root; the kernel needs CONFIG_CRASH_DUMP=y")

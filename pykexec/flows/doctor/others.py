@@ -9,11 +9,11 @@ from pykexec.machine import Machine, Unknown
 
 
 def rows(machine: Machine) -> Iterator[Row]:
-    yield reload_rules(machine)
-    yield kdump_units(machine)
+    yield _reload_rules(machine)
+    yield _kdump_units(machine)
 
 
-def reload_rules(machine: Machine) -> Row:
+def _reload_rules(machine: Machine) -> Row:
     """They unload any loaded crash image, and then load their own, or fail to."""
     name, found = "udev rules of other programs", machine.reload_rules
     if isinstance(found, Unknown):
@@ -28,7 +28,7 @@ def reload_rules(machine: Machine) -> Row:
     )
 
 
-def kdump_units(machine: Machine) -> Row:
+def _kdump_units(machine: Machine) -> Row:
     """They load an image at boot, and unload any image when they stop."""
     name, found = "kdump services of other programs", machine.kdump_units
     if isinstance(found, Unknown):

@@ -10,9 +10,9 @@ from pykexec.machine import Machine, Unknown
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield panic_on_oops(machine)
-    yield panic_timeout(machine)
-    yield notifiers(machine)
-    yield unknown_nmi(machine)
+    yield _panic_timeout(machine)
+    yield _notifiers(machine)
+    yield _unknown_nmi(machine)
 
 
 def panic_on_oops(machine: Machine) -> Row:
@@ -28,7 +28,7 @@ def panic_on_oops(machine: Machine) -> Row:
     )
 
 
-def panic_timeout(machine: Machine) -> Row:
+def _panic_timeout(machine: Machine) -> Row:
     name, found = "kernel.panic", machine.sysctls.panic
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -41,7 +41,7 @@ def panic_timeout(machine: Machine) -> Row:
     )
 
 
-def notifiers(machine: Machine) -> Row:
+def _notifiers(machine: Machine) -> Row:
     name, found = "crash_kexec_post_notifiers", machine.sysctls.crash_kexec_post_notifiers
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -54,7 +54,7 @@ def notifiers(machine: Machine) -> Row:
     )
 
 
-def unknown_nmi(machine: Machine) -> Row:
+def _unknown_nmi(machine: Machine) -> Row:
     name, found = "unknown_nmi_panic", machine.sysctls.unknown_nmi_panic
     if isinstance(found, Unknown):
         return unknown(name, found)

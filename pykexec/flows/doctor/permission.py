@@ -14,9 +14,9 @@ LOCKDOWN_FIX = f"load a signed kernel with kexec_file_load, or {UNLOCK}"
 def rows(machine: Machine) -> Iterator[Row]:
     yield capability(machine)
     yield seccomp(machine)
-    yield load_disabled(machine)
-    yield load_limit("reboot", machine.kexec.load_limit_reboot)
-    yield load_limit("panic", machine.kexec.load_limit_panic)
+    yield _load_disabled(machine)
+    yield _load_limit("reboot", machine.kexec.load_limit_reboot)
+    yield _load_limit("panic", machine.kexec.load_limit_panic)
     yield lockdown(machine)
     yield secure_boot(machine)
     yield signature(machine)
@@ -44,7 +44,7 @@ def seccomp(machine: Machine) -> Row:
     )
 
 
-def load_disabled(machine: Machine) -> Row:
+def _load_disabled(machine: Machine) -> Row:
     name, found = "kexec_load_disabled", machine.kexec.load_disabled
     if isinstance(found, Unknown):
         return unknown(name, found)
@@ -57,7 +57,7 @@ def load_disabled(machine: Machine) -> Row:
     )
 
 
-def load_limit(kind: str, found: int | Unknown) -> Row:
+def _load_limit(kind: str, found: int | Unknown) -> Row:
     """-1 means no limit; the files exist since 6.3."""
     name = f"kexec_load_limit_{kind}"
     if isinstance(found, Unknown):

@@ -36,11 +36,11 @@ def region(machine: Machine) -> Row:
             "a crash by normal",
             advised_boot(machine),
         )
-    fix = "pykexec region make" if can_be_made(machine) else advised_region(machine)
+    fix = "pykexec region make" if _can_be_made(machine) else advised_region(machine)
     return warn(name, "there is no crash region, so a panic cannot start an image", fix)
 
 
-def can_be_made(machine: Machine) -> bool:
+def _can_be_made(machine: Machine) -> bool:
     """Only known facts count."""
     module = machine.modules.region
     return isinstance(module, RegionModule) and not refusal(machine, default_size(machine))

@@ -104,7 +104,7 @@ def least_window(
     floor = align_down(image.linux.init_size + initrd.size, STEP)
     least, too_small = search(attempt, align_up(guess, STEP), floor, stage.memory)
     if least is None:
-        raise nothing_is_enough(tries)
+        raise _nothing_is_enough(tries)
     own = initrd.size - (request.initrd.size if request.initrd else 0)
     return Least(image, stage, tuple(tries), least, too_small, margin, guess, own)
 
@@ -132,7 +132,7 @@ def search(
     return good, bad
 
 
-def nothing_is_enough(tries: list[Try]) -> KexecError:
+def _nothing_is_enough(tries: list[Try]) -> KexecError:
     last = tries[-1]
     return NoWindow(
         f"no window up to {last.size // MIB} MiB was enough: {last.why}",

@@ -82,10 +82,10 @@ def rehearse_in_qemu(
     """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and the error of a refused load."""
     chosen, tell = stage or QemuStage(), progress or NoProgress()
     qemu()
-    image = startable(identify(kernel, image_type, request.profile))
+    image = _startable(identify(kernel, image_type, request.profile))
     check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
-    computer = first_computer(os.fspath(kernel), request, image_type, chosen)
+    computer = _first_computer(os.fspath(kernel), request, image_type, chosen)
     try:
         with running(computer) as session:
             said = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
@@ -95,13 +95,13 @@ def rehearse_in_qemu(
     return verdict(image, chosen, said)
 
 
-def first_computer(
+def _first_computer(
     kernel: str, request: LoadRequest, image_type: str | None, stage: QemuStage
 ) -> Computer:
     """The machine, with everything that both kernels need in its initramfs."""
     tree, variables = guest_tree("first", everything())
     append = f"{APPEND} {variables}"
-    options = [f"--append={append}", *load_options(request, image_type)]
+    options = [f"--append={append}", *_load_options(request, image_type)]
     fill = max(PAGE_SIZE, align_down(stage.memory * stage.used // 100, PAGE_SIZE))
     tree.write(KERNEL, Path(kernel).read_bytes())
     tree.write(INITRD, capture_initrd(request.initrd))
@@ -110,7 +110,7 @@ def first_computer(
     return Computer(kernel, tree.archive(), words, stage.memory, stage.cpus)
 
 
-def startable(image: KernelImage) -> KernelImage:
+def _startable(image: KernelImage) -> KernelImage:
     """Checks that QEMU's -kernel can start the image, and that this machine's Python runs in it."""
     if platform.machine() != "x86_64":
         raise NotSupported(
@@ -126,7 +126,7 @@ def startable(image: KernelImage) -> KernelImage:
     return image
 
 
-def load_options(request: LoadRequest, image_type: str | None) -> list[str]:
+def _load_options(request: LoadRequest, image_type: str | None) -> list[str]:
     """The request as options for `pykexec load`; the initrd is made elsewhere."""
     wishes = {
         "--mode": request.mode,
@@ -174,15 +174,15 @@ def listen(session: Session, limit: float, tell: Progress) -> Said:
         messages |= message
         if "refused" in messages or ("dump" in messages and "filled" in messages):
             break
-    said = understood(messages, session)
+    said = _understood(messages, session)
     if said.refused and said.filled is None:
         raise refusal(said.refused, said.status)
     if said.refused or not said.plan or not said.dump or said.filled is None:
-        raise no_answer(said, session, limit)
+        raise _no_answer(said, session, limit)
     return said
 
 
-def understood(messages: dict[str, Any], session: Session) -> Said:
+def _understood(messages: dict[str, Any], session: Session) -> Said:
     """Raises NoFirstKernel for messages that pykexec does not send."""
     try:
         return decode(Said, messages)
@@ -201,7 +201,7 @@ def refusal(fault: Refused, status: int) -> KexecError:
     return error
 
 
-def no_answer(said: Said, session: Session, limit: float) -> KexecError:
+def _no_answer(said: Said, session: Session, limit: float) -> KexecError:
     """Which kernel failed, and how."""
     kind, who = (NoDump, "capture") if said.filled is not None else (NoFirstKernel, "first")
     if said.refused:
@@ -231,11 +231,11 @@ def verdict(image: KernelImage, stage: QemuStage, said: Said) -> Rehearsal:
         plan.elfcorehdr.program_headers,
         said.warnings,
     )
-    found = judge(core_of(dump), wanted, dump.patterns)
+    found = judge(_core_of(dump), wanted, dump.patterns)
     return Rehearsal("qemu", stage, facts, said.filled or 0, found)
 
 
-def core_of(dump: SaidDump) -> CoreFile:
+def _core_of(dump: SaidDump) -> CoreFile:
     """The dump without its memory: a file with the same headers and size."""
     fd = os.memfd_create("vmcore")
     try:

@@ -53,7 +53,7 @@ class Seen:
     since: float = 0
 
 
-def seen() -> Seen:
+def _seen() -> Seen:
     def text(path: str) -> str | None:
         try:
             return head(Path(path)).decode("utf-8", "replace").strip()
@@ -94,7 +94,7 @@ def newest_of(folder: str) -> float:
     return max((changed(f"{folder}/{name}") or 0 for name in names), default=0)
 
 
-def folder_of(settings: SaveSettings) -> str:
+def _folder_of(settings: SaveSettings) -> str:
     """Where the dumps are; mounts SAVE_DEVICE. Raises StepFailed, OSError."""
     if settings.device is None:
         return settings.folder
@@ -108,10 +108,10 @@ def listed(folder: str) -> tuple[ListedDump, ...]:
         names = os.listdir(folder) if os.path.isdir(folder) else []
     except OSError as error:
         raise UnreadableDumps(f"{folder}: {(error.strerror or str(error)).lower()}") from error
-    return tuple(read_one(folder, name) for name in ours(names))
+    return tuple(_read_one(folder, name) for name in ours(names))
 
 
-def read_one(folder: str, name: str) -> ListedDump:
+def _read_one(folder: str, name: str) -> ListedDump:
     """A folder without a readable status is listed with the reason."""
     from pykexec.documents.codec import decode
 
@@ -123,7 +123,7 @@ def read_one(folder: str, name: str) -> ListedDump:
         return ListedDump(plain, str(path), False, None, NO_STATUS)
     except (OSError, ValueError, RecursionError) as error:
         return ListedDump(plain, str(path), False, None, f"{STATUS}: {error}")
-    return ListedDump(plain, str(path), status.complete, status, problem_of(status))
+    return ListedDump(plain, str(path), status.complete, status, _problem_of(status))
 
 
 STATUS_MAX = 1 << 20
@@ -135,7 +135,7 @@ def head(path: Path) -> bytes:
         return file.read(STATUS_MAX)
 
 
-def problem_of(status: SavedDump) -> str | None:
+def _problem_of(status: SavedDump) -> str | None:
     """Why it is not complete: the first step that failed for good, or the check of the dump."""
     if status.complete:
         return None
@@ -147,7 +147,7 @@ def problem_of(status: SavedDump) -> str | None:
 
 def all_saved(settings: SaveSettings, only_new: bool) -> SavedDumps:
     """Raises UnreadableDumps, StepFailed."""
-    folder = folder_of(settings)
-    dumps, state = listed(folder), seen()
+    folder = _folder_of(settings)
+    dumps, state = listed(folder), _seen()
     new = new_since(dumps, state)
     return SavedDumps(folder, new if only_new else dumps, lost(state, new, newest_of(folder)))

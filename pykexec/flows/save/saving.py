@@ -269,7 +269,7 @@ class Saving:
         if where.folder:
             self.step("status", lambda: self.write_status(status, where))
         if where.command:
-            self.step("status for the command", lambda: write_file(where, STATUS, encoded(status)))
+            self.step("status for the command", lambda: write_file(where, STATUS, _encoded(status)))
         if self.parent:
             parent = self.parent
             self.step("old dumps", lambda: remove_surplus(parent, self.settings.keep))
@@ -278,7 +278,7 @@ class Saving:
     def write_status(self, status: SavedDump, where: Destination) -> None:
         """In the clear: it has no memory of the machine but the panic's message."""
         folder = where.folder or ""
-        write_file(Destination(where.name, folder), STATUS, encoded(status))
+        write_file(Destination(where.name, folder), STATUS, _encoded(status))
         if status.complete:
             rename_folder(folder, folder.removesuffix(INCOMPLETE))
 
@@ -305,7 +305,7 @@ class Saving:
         )
 
 
-def encoded(status: SavedDump) -> bytes:
+def _encoded(status: SavedDump) -> bytes:
     from pykexec.documents.codec import encode
 
     return encode(status).encode()

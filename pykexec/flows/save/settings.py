@@ -116,7 +116,7 @@ def seconds(most: int) -> Callable[[str], int]:
     return read
 
 
-def one_of(values: tuple[str, ...]) -> Callable[[str], str]:
+def _one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in values:
             raise ValueError(f"expected {', '.join(values[:-1])} or {values[-1]}")
@@ -125,7 +125,7 @@ def one_of(values: tuple[str, ...]) -> Callable[[str], str]:
     return read
 
 
-def dump_level(text: str) -> int | None:
+def _dump_level(text: str) -> int | None:
     return None if text == "auto" else number(0, 31)(text)
 
 
@@ -133,15 +133,15 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SAVE_FOLDER": ("folder", absolute),
     "SAVE_DEVICE": ("device", str),
     "SAVE_COMMAND": ("command", words),
-    "SAVE_METHOD": ("method", one_of(METHODS)),
-    "SAVE_LEVEL": ("level", dump_level),
-    "SAVE_COMPRESSION": ("compression", one_of(COMPRESSIONS)),
+    "SAVE_METHOD": ("method", _one_of(METHODS)),
+    "SAVE_LEVEL": ("level", _dump_level),
+    "SAVE_COMPRESSION": ("compression", _one_of(COMPRESSIONS)),
     "SAVE_THREADS": ("threads", number(0, 1024)),
     "SAVE_KEEP": ("keep", number(1, 1000)),
     "SAVE_FREE": ("free", size),
     "SAVE_STEP_TIME": ("step_time", seconds(STEP_TIME_MAX)),
     "SAVE_DUMP_TIME": ("dump_time", seconds(DUMP_TIME_MAX)),
-    "SAVE_FINALLY": ("finally_", one_of(FINALLY)),
+    "SAVE_FINALLY": ("finally_", _one_of(FINALLY)),
     "SAVE_AGE_RECIPIENT": ("recipient", str),
     "SAVE_HOOK": ("hook", words),
 }

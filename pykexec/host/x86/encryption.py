@@ -27,7 +27,7 @@ SNP_FOLDERS = (("/sys/devices/system/cpu", "sev"), ("/sys/bus/platform/devices",
 
 def sme_mask(root: Root) -> int | Unknown:
     """NUMBER(sme_mask) of VMCOREINFO, which /proc/kcore has among its notes since 4.19."""
-    found = vmcoreinfo_text(root)
+    found = _vmcoreinfo_text(root)
     if isinstance(found, Unknown):
         return found
     value = vmcoreinfo_values(found).get("NUMBER(sme_mask)", "")
@@ -36,7 +36,7 @@ def sme_mask(root: Root) -> int | Unknown:
     return int(value)
 
 
-def vmcoreinfo_text(root: Root) -> bytes | Unknown:
+def _vmcoreinfo_text(root: Root) -> bytes | Unknown:
     """The descriptor of the VMCOREINFO note. The other notes hold a task's memory: only their
     headers are read, so that a captured machine has no more."""
     headers = program_headers(root)

@@ -38,7 +38,7 @@ MAX_ALIGNMENT = 1 << 30
 VERSION_MAX = 256
 
 
-def parse(file: OpenFile) -> KernelImage | Refused:
+def _parse(file: OpenFile) -> KernelImage | Refused:
     """The image, or why this is not one."""
     header_end = SETUP_HEADER_OFFSET + setup_header.sizeof()
     if file.size < header_end:
@@ -47,7 +47,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     if isinstance(head, Refused):
         return head
     header = setup_header.parse(head[SETUP_HEADER_OFFSET:header_end])
-    if why := wrong_kind(header.version, header.loadflags, header.xloadflags):
+    if why := _wrong_kind(header.version, header.loadflags, header.xloadflags):
         return Refused(why)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
     payload, alignment = file.size - setup_size, header.kernel_alignment
@@ -89,7 +89,7 @@ def read_head(file: OpenFile) -> bytes | Refused:
     return head
 
 
-def wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
+def _wrong_kind(version: int, loadflags: int, xloadflags: int) -> str | None:
     """Why a kernel with the magic has no usable 64-bit entry."""
     if version < OLDEST_PROTOCOL:
         return f"boot protocol {version >> 8}.{version & 255:02}, but 2.12 or later is needed"
@@ -143,10 +143,10 @@ def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | Non
             f"truncated: the packed kernel ends at {setup_size + end:#x}, the file at "
             f"{file.size:#x}"
         )
-    if is_packed(file, setup_size + at):
+    if _is_packed(file, setup_size + at):
         return None
     for sectors in range(1, MAX_SETUP_SECTS + 1):
-        if is_packed(file, (sectors + 1) * SECTOR + at):
+        if _is_packed(file, (sectors + 1) * SECTOR + at):
             return (
                 f"setup_sects {header.setup_sects}: there is no packed kernel at "
                 f"payload_offset {at:#x}, but with {sectors} there would be one"
@@ -154,7 +154,7 @@ def wrong_setup_sects(file: OpenFile, header: Any, setup_size: int) -> str | Non
     return None
 
 
-def is_packed(file: OpenFile, at: int) -> bool:
+def _is_packed(file: OpenFile, at: int) -> bool:
     return at + HEAD_SIZE <= file.size and codec_of(file.read(at, HEAD_SIZE)) is not None
 
 
@@ -166,4 +166,4 @@ def version_text(file: OpenFile, pointer: int, setup_size: int) -> str | None:
     return printable(file.read(start, min(VERSION_MAX, setup_size - start)))
 
 
-BZIMAGE64 = ImageType("bzImage64", parse)
+BZIMAGE64 = ImageType("bzImage64", _parse)

@@ -36,14 +36,14 @@ SHORTEST_HEADER = 0x206
 MIN_FILE = 2 * SECTOR
 
 
-def parse(file: OpenFile) -> KernelImage | Refused:
+def _parse(file: OpenFile) -> KernelImage | Refused:
     """The image, or why this is not one."""
     if file.size < MIN_FILE:
         return Refused(f"{file.size:#x} bytes, less than two sectors")
     head = read_head(file)
     if isinstance(head, Refused):
         return head
-    raw = header_bytes(head)
+    raw = _header_bytes(head)
     header = setup_header.parse(raw)
     version = header.version
     if version < OLDEST_PROTOCOL:
@@ -54,7 +54,7 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         return Refused("a zImage: LOADED_HIGH is not set", close=True)
     setup_size = (header.setup_sects or 4) * SECTOR + SECTOR
     payload = file.size - setup_size
-    if why := truncated(file.size, setup_size, promised_size(header)):
+    if why := truncated(file.size, setup_size, _promised_size(header)):
         return Refused(why, close=True)
     relocatable = version >= HAS_RELOCATION and bool(header.relocatable_kernel)
     boot = Linux32Boot(
@@ -68,12 +68,12 @@ def parse(file: OpenFile) -> KernelImage | Refused:
         initrd_addr_max=(
             header.initrd_addr_max if version >= HAS_INITRD_MAX else OLD_INITRD_ADDR_MAX
         ),
-        entry_offset=entry_offset(header, payload, relocatable),
+        entry_offset=_entry_offset(header, payload, relocatable),
         setup=file.span(0, setup_size),
     )
     if why := (
         lies(payload, boot.memory, boot.kernel_alignment, boot.cmdline_size)
-        or out_of_reach(boot)
+        or _out_of_reach(boot)
         or wrong_setup_sects(file, header, setup_size)
     ):
         return Refused(why, close=True)
@@ -86,14 +86,14 @@ def parse(file: OpenFile) -> KernelImage | Refused:
     )
 
 
-def promised_size(header: Any) -> int:
+def _promised_size(header: Any) -> int:
     """Bytes of the kernel by syssize. Before protocol 2.04 that has 16 bits, so the size of a
     kernel above 1 MiB is not known, except for these bits."""
     paragraphs = header.syssize if header.version >= HAS_SYSSIZE_32 else header.syssize & 0xFFFF
     return int(paragraphs) * PARAGRAPH
 
 
-def entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
+def _entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
     """The 32-bit entry by code32_start, which is for a kernel at 1 MiB; None if it is outside of a
     kernel there, so that only the setup code knows what to start. A relocatable kernel is entered
     at its start, whatever the field contains (boot.rst)."""
@@ -103,7 +103,7 @@ def entry_offset(header: Any, payload: int, relocatable: bool) -> int | None:
     return offset if 0 <= offset < payload else None
 
 
-def header_bytes(head: bytes) -> bytes:
+def _header_bytes(head: bytes) -> bytes:
     """The setup header up to its own end (the byte at 0x201), then zeros. In protocols before 2.05
     it ends before 0x230: what follows is code."""
     size: int = setup_header.sizeof()
@@ -111,7 +111,7 @@ def header_bytes(head: bytes) -> bytes:
     return head[SETUP_HEADER_OFFSET : min(end, len(head))].ljust(size, b"\0")
 
 
-def out_of_reach(boot: Linux32Boot) -> str | None:
+def _out_of_reach(boot: Linux32Boot) -> str | None:
     """Which address a 32-bit kernel cannot use."""
     if boot.load_addr + boot.memory > 1 << 32:
         return f"pref_address {boot.load_addr:#x} and its memory end above 4 GiB"
@@ -120,4 +120,4 @@ def out_of_reach(boot: Linux32Boot) -> str | None:
     return None
 
 
-BZIMAGE = ImageType("bzImage", parse)
+BZIMAGE = ImageType("bzImage", _parse)

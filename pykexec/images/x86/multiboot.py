@@ -61,12 +61,12 @@ class Loaded:
     entry: int
 
 
-def parse_1(file: OpenFile) -> KernelImage | Refused:
+def _parse_1(file: OpenFile) -> KernelImage | Refused:
     """Multiboot 1: an ELF file, or anything with the a.out kludge."""
     size = multiboot_header.sizeof()
     head = file.read(0, min(file.size, MULTIBOOT_SEARCH))
     magic = MULTIBOOT_HEADER_MAGIC.to_bytes(4, "little")
-    for at in places(head, magic, MULTIBOOT_HEADER_ALIGN, size):
+    for at in _places(head, magic, MULTIBOOT_HEADER_ALIGN, size):
         header = multiboot_header.parse(head[at : at + size])
         if (header.magic + header.flags + header.checksum) & WORD:
             continue
@@ -77,7 +77,7 @@ def parse_1(file: OpenFile) -> KernelImage | Refused:
                 hint="start it with a boot loader that supports them",
             )
         kludge = header.flags & HeaderFlag.MULTIBOOT_AOUT_KLUDGE
-        loaded = by_kludge(file, head, at) if kludge else by_elf(file)
+        loaded = _by_kludge(file, head, at) if kludge else _by_elf(file)
         if isinstance(loaded, Refused):
             return loaded
         boot = MultibootBoot(
@@ -91,12 +91,12 @@ def parse_1(file: OpenFile) -> KernelImage | Refused:
     return Refused("no multiboot header with a good checksum in the first 8 KiB")
 
 
-def parse_2(file: OpenFile) -> KernelImage | Refused:
+def _parse_2(file: OpenFile) -> KernelImage | Refused:
     """Multiboot 2."""
     size = multiboot2_header.sizeof()
     head = file.read(0, min(file.size, MULTIBOOT2_SEARCH))
     magic = MULTIBOOT2_HEADER_MAGIC.to_bytes(4, "little")
-    for at in places(head, magic, MULTIBOOT2_HEADER_ALIGN, size):
+    for at in _places(head, magic, MULTIBOOT2_HEADER_ALIGN, size):
         header = multiboot2_header.parse(head[at : at + size])
         words = (header.magic, header.architecture, header.header_length, header.checksum)
         if sum(words) & WORD:
@@ -107,12 +107,12 @@ def parse_2(file: OpenFile) -> KernelImage | Refused:
                 unserved=True,
                 hint="use a kernel for x86",
             )
-        found = header_tags(head, at, header.header_length)
-        return found if isinstance(found, Refused) else with_tags(file, at, found)
+        found = _header_tags(head, at, header.header_length)
+        return found if isinstance(found, Refused) else _with_tags(file, at, found)
     return Refused("no multiboot 2 header with a good checksum in the first 32 KiB")
 
 
-def places(head: bytes, magic: bytes, align: int, size: int) -> Iterator[int]:
+def _places(head: bytes, magic: bytes, align: int, size: int) -> Iterator[int]:
     """Aligned offsets of complete headers with this magic."""
     at = head.find(magic)
     while 0 <= at <= len(head) - size:
@@ -136,7 +136,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
     )
 
 
-def by_elf(file: OpenFile) -> Loaded | Refused:
+def _by_elf(file: OpenFile) -> Loaded | Refused:
     """By the program headers of an ELF file of either size: the entry is in 32-bit mode."""
     if file.read(0, min(4, file.size)) != ELFMAG:
         return Refused("the header has no addresses, and the file is not an ELF file")
@@ -149,17 +149,17 @@ def by_elf(file: OpenFile) -> Loaded | Refused:
     return parts if isinstance(parts, Refused) else Loaded(parts, elf.entry)
 
 
-def by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
+def _by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
     """By the five addresses after a version 1 header."""
     start = at + multiboot_header.sizeof()
     raw = head[start : start + aout_kludge.sizeof()]
     if len(raw) < aout_kludge.sizeof():
         return Refused("truncated: the addresses of its header are cut off", close=True)
     fields = aout_kludge.parse(raw)
-    return by_addresses(file, at, fields, fields.entry_addr)
+    return _by_addresses(file, at, fields, fields.entry_addr)
 
 
-def by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | Refused:
+def _by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | Refused:
     """Multiboot 1, 3.1.3 and 2, 3.1.5: the header is at header_addr, which determines the file's
     first loaded byte; 0 as an end means the file's end, or no bss."""
     if fields.header_addr == WORD:
@@ -196,7 +196,7 @@ class Tags:
     requested: frozenset[int]
 
 
-def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
+def _header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
     """Refused for a tag that is not optional and cannot be served."""
     end, found = at + length, dict[int, bytes]()
     needed, asked = frozenset[int](), frozenset[int]()
@@ -220,7 +220,7 @@ def header_tags(head: bytes, at: int, length: int) -> Tags | Refused:
     return Refused("its tags have no end tag", close=True)
 
 
-def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
+def _with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     """The image that the tags of a version 2 header describe."""
     tags = found.bodies
     sizes = {
@@ -237,13 +237,13 @@ def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     if HeaderTag.ADDRESS in tags:
         if entry is None:
             return Refused("it has an address tag but no entry address tag", close=True)
-        loaded = by_addresses(file, at, address_tag.parse(tags[HeaderTag.ADDRESS]), entry)
+        loaded = _by_addresses(file, at, address_tag.parse(tags[HeaderTag.ADDRESS]), entry)
     else:
-        loaded = by_elf(file)
+        loaded = _by_elf(file)
     if isinstance(loaded, Refused):
         return loaded
     wish = tags.get(HeaderTag.RELOCATABLE)
-    relocation = relocation_of(wish, loaded) if wish else None
+    relocation = _relocation_of(wish, loaded) if wish else None
     if isinstance(relocation, Refused):
         return relocation
     boot = MultibootBoot(
@@ -257,7 +257,7 @@ def with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     return image(file, "multiboot2", boot)
 
 
-def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
+def _relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
     """Where the image may be moved to; refused if it does not fit there."""
     fields = relocatable_tag.parse(body[: relocatable_tag.sizeof()])
     size = loaded.parts[-1].end - loaded.parts[0].addr
@@ -279,5 +279,5 @@ def relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
     )
 
 
-MULTIBOOT2 = ImageType("multiboot2", parse_2)
-MULTIBOOT = ImageType("multiboot", parse_1)
+MULTIBOOT2 = ImageType("multiboot2", _parse_2)
+MULTIBOOT = ImageType("multiboot", _parse_1)

@@ -49,12 +49,12 @@ def refused_tag(kind: int, flags: int, body: bytes) -> Refused | None:
     if flags & HEADER_TAG_OPTIONAL:
         return None
     if kind not in tuple(HeaderTag):
-        return unserved(f"it requires header tag {kind}, which is not in the specification")
+        return _unserved(f"it requires header tag {kind}, which is not in the specification")
     if kind == HeaderTag.EFI_BS:
-        return unserved("it requires EFI boot services, which the running kernel has terminated")
+        return _unserved("it requires EFI boot services, which the running kernel has terminated")
     missing = sorted(required(kind, flags, body) - ALWAYS_GIVEN - DEPENDS_ON_MACHINE)
     if missing:
-        return unserved(f"it requires information of type {', '.join(map(name_of, missing))}")
+        return _unserved(f"it requires information of type {', '.join(map(name_of, missing))}")
     return None
 
 
@@ -71,5 +71,5 @@ def requested(body: bytes) -> frozenset[int]:
     return frozenset(int.from_bytes(word, "little") for word in words)
 
 
-def unserved(why: str) -> Refused:
+def _unserved(why: str) -> Refused:
     return Refused(why, unserved=True, hint=HINT)

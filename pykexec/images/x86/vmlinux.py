@@ -48,17 +48,17 @@ BANNER = re.compile(rb"Linux version (\d[^\0\n]{0,250})")
 BANNER_MAX = 300
 
 
-def parse_64(file: OpenFile) -> KernelImage | Refused:
+def _parse_64(file: OpenFile) -> KernelImage | Refused:
     """vmlinux of x86_64."""
-    return parse(file, "vmlinux", (EM_X86_64,), (START_KERNEL_MAP,))
+    return _parse(file, "vmlinux", (EM_X86_64,), (START_KERNEL_MAP,))
 
 
-def parse_32(file: OpenFile) -> KernelImage | Refused:
+def _parse_32(file: OpenFile) -> KernelImage | Refused:
     """vmlinux of i386."""
-    return parse(file, "vmlinux-i386", (EM_386, EM_486), PAGE_OFFSETS)
+    return _parse(file, "vmlinux-i386", (EM_386, EM_486), PAGE_OFFSETS)
 
 
-def parse(
+def _parse(
     file: OpenFile, name: str, machines: tuple[int, ...], bases: tuple[int, ...]
 ) -> KernelImage | Refused:
     """The image, or why it is not Linux for these machines, linked at one of `bases`."""
@@ -67,7 +67,7 @@ def parse(
         return Refused(elf.why)
     if elf.machine not in machines:
         return Refused(f"ELF machine {elf.machine}, expected {machines[0]}")
-    if why := not_linux(elf, bases):
+    if why := _not_linux(elf, bases):
         return Refused(why)
     parts = load_parts(file, elf)
     if isinstance(parts, Refused):
@@ -77,7 +77,7 @@ def parse(
     payload = flat(parts, parts[0].addr)
     if payload is None:
         return Refused("no PT_LOAD has bytes in the file", close=True)
-    boot = boot_64(elf, parts) if name == "vmlinux" else boot_32(elf, parts)
+    boot = _boot_64(elf, parts) if name == "vmlinux" else _boot_32(elf, parts)
     return KernelImage(
         type=name,
         path=str(file.path),
@@ -87,7 +87,7 @@ def parse(
     )
 
 
-def not_linux(elf: ElfFile, bases: tuple[int, ...]) -> str | None:
+def _not_linux(elf: ElfFile, bases: tuple[int, ...]) -> str | None:
     """Why it is not Linux: Linux has its text linked at one of `bases`, and a mark of Linux."""
     loads = elf.loads
     if not loads:
@@ -110,12 +110,12 @@ def not_linux(elf: ElfFile, bases: tuple[int, ...]) -> str | None:
     return "not Linux: it has none of the notes and sections of Linux"
 
 
-def boot_64(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
+def _boot_64(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
     start, size = parts[0].addr, parts[-1].end - parts[0].addr
     xloadflags = Xlf.XLF_KERNEL_64 | Xlf.XLF_CAN_BE_LOADED_ABOVE_4G
     return LinuxX86Boot(
         protocol=PROTOCOL,
-        setup_header=made_header(start, size, xloadflags, INITRD_ADDR_MAX),
+        setup_header=_made_header(start, size, xloadflags, INITRD_ADDR_MAX),
         init_size=size,
         kernel_alignment=ALIGNMENT,
         pref_address=start,
@@ -127,11 +127,11 @@ def boot_64(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
     )
 
 
-def boot_32(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
+def _boot_32(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
     start, size = parts[0].addr, parts[-1].end - parts[0].addr
     return Linux32Boot(
         protocol=PROTOCOL,
-        setup_header=made_header(start, size, 0, INITRD_ADDR_MAX_32),
+        setup_header=_made_header(start, size, 0, INITRD_ADDR_MAX_32),
         memory=size,
         kernel_alignment=0x1000,
         load_addr=start,
@@ -142,7 +142,7 @@ def boot_32(elf: ElfFile, parts: tuple[LoadPart, ...]) -> Boot:
     )
 
 
-def made_header(start: int, size: int, xloadflags: int, initrd_addr_max: int) -> bytes:
+def _made_header(start: int, size: int, xloadflags: int, initrd_addr_max: int) -> bytes:
     """The setup header that a bzImage of this kernel would have."""
     fields = setup_header.parse(bytes(setup_header.sizeof()))
     fields.boot_flag, fields.header, fields.version = BOOT_FLAG, HDRS_MAGIC, PROTOCOL
@@ -167,5 +167,5 @@ def banner(part: LoadPart) -> str | None:
     return None
 
 
-VMLINUX = ImageType("vmlinux", parse_64)
-VMLINUX_I386 = ImageType("vmlinux-i386", parse_32)
+VMLINUX = ImageType("vmlinux", _parse_64)
+VMLINUX_I386 = ImageType("vmlinux-i386", _parse_32)

@@ -85,7 +85,7 @@ class BootParams:
     def size(self) -> int:
         """Bytes of the segment: zero page, command line, setup_data nodes, EFI runtime map."""
         memmap = len(self.efi.memmap) if self.efi else 0
-        return node_offsets(self.cmdline, self.nodes)[-1] + memmap
+        return _node_offsets(self.cmdline, self.nodes)[-1] + memmap
 
     @property
     def nodes(self) -> tuple[SetupData, ...]:
@@ -95,12 +95,12 @@ class BootParams:
         beyond = self.memory_map.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
         if not beyond:
             return nodes
-        table = SetupData(SetupType.SETUP_E820_EXT, encode_e820(MemoryMap(beyond)))
+        table = SetupData(SetupType.SETUP_E820_EXT, _encode_e820(MemoryMap(beyond)))
         return (table, *nodes)
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
         """The segment's bytes when it lies at `at` and the initrd's bytes at `initrd.start`."""
-        *offsets, memmap_offset = node_offsets(self.cmdline, self.nodes)
+        *offsets, memmap_offset = _node_offsets(self.cmdline, self.nodes)
         image = bytearray(self.size)
         image[:BOOT_PARAMS_SIZE] = self.zero_page(at, offsets, initrd, initrd_size)
         line = self.cmdline.encoded
@@ -137,7 +137,7 @@ class BootParams:
         fields.ext_cmd_line_ptr = cmdline_at >> 32
         fields.e820_entries = len(in_page.ranges)
         fields.hdr = (known + self.setup_header[len(known) :]).ljust(SETUP_HEADER_MAX, b"\0")
-        fields.e820_table = encode_e820(in_page).ljust(len(fields.e820_table), b"\0")
+        fields.e820_table = _encode_e820(in_page).ljust(len(fields.e820_table), b"\0")
         page: bytes = boot_params.build(fields)
         return page
 
@@ -161,7 +161,7 @@ def boot_params_for(
     )
 
 
-def node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:
+def _node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:
     """Where each setup_data node starts in the segment, and last the segment's size."""
     offsets = [align_up(BOOT_PARAMS_SIZE + len(cmdline.encoded), NODE_ALIGN)]
     for node in nodes:
@@ -170,7 +170,7 @@ def node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:
     return offsets
 
 
-def encode_e820(memory_map: MemoryMap) -> bytes:
+def _encode_e820(memory_map: MemoryMap) -> bytes:
     """struct boot_e820_entry for each range."""
     return b"".join(
         e820_entry.build(

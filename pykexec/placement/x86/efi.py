@@ -54,7 +54,7 @@ def efi_handover(machine: Machine, xloadflags: int) -> EfiHandover | None:
     tables = (efi.fw_vendor, efi.runtime, efi.config_table)
     if any(isinstance(fact, Unknown) for fact in tables):
         return None
-    return EfiHandover(running, memmap(efi, info.efi_memdesc_size), setup_efi(efi))
+    return EfiHandover(running, memmap(efi, info.efi_memdesc_size), _setup_efi(efi))
 
 
 def memmap(efi: Efi, desc_size: int) -> bytes:
@@ -73,7 +73,7 @@ def memmap(efi: Efi, desc_size: int) -> bytes:
     )
 
 
-def setup_efi(efi: Efi) -> bytes:
+def _setup_efi(efi: Efi) -> bytes:
     """struct efi_setup_data: where the firmware's tables were before they were moved."""
     built: bytes = efi_setup_data.build(
         {

@@ -47,10 +47,10 @@ def plan_elf(
             hint=Omit(Wish.DIRECT, rest=": the purgatory changes the mode"),
         )
     below = layout.BELOW_4G.end if boot.bits == 32 else 1 << 64
-    moved = distance(load.space, boot, below)
+    moved = _distance(load.space, boot, below)
     parts = load.take_parts(boot.parts, moved)
     purgatory = load.take_purgatory(MAX_PARTS + 1, below=below, from_top=False)
-    notes = Built(boot_notes(load.line.encoded))
+    notes = Built(_boot_notes(load.line.encoded))
     notes_at = load.space.take(labels.BOOT_NOTES, notes.size, below=below, from_top=False)
     register = "RDI points" if boot.bits == 64 else "EDI and the stack point"
     why = f"{WHY_LOW}; {register} here"
@@ -62,7 +62,7 @@ def plan_elf(
     return replace(plan, entry=job.entry) if request.direct and request.entry is None else plan
 
 
-def distance(space: Space, boot: ElfBoot, below: int) -> int:
+def _distance(space: Space, boot: ElfBoot, below: int) -> int:
     """How far a relocatable image has to be moved: not at all where its own place is free."""
     if not boot.relocatable:
         return 0
@@ -81,14 +81,14 @@ def distance(space: Space, boot: ElfBoot, below: int) -> int:
     return found.start - first
 
 
-def boot_notes(line: bytes) -> bytes:
+def _boot_notes(line: bytes) -> bytes:
     """Loader, its version and the command line, each ended by a NUL, as `line` is already."""
     records = (
         (BootNote.EBN_BOOTLOADER_NAME, b"pykexec\0"),
         (BootNote.EBN_BOOTLOADER_VERSION, __version__.encode() + b"\0"),
         (BootNote.EBN_COMMAND_LINE, line),
     )
-    notes = b"".join(boot_note(kind, desc) for kind, desc in records)
+    notes = b"".join(_boot_note(kind, desc) for kind, desc in records)
     head = {"b_signature": ELF_BOOT_MAGIC, "b_checksum": 0, "b_records": len(records)}
     head["b_size"] = Elf_Bhdr.sizeof() + len(notes)
     head["b_checksum"] = ip_checksum(Elf_Bhdr.build(head) + notes)
@@ -96,7 +96,7 @@ def boot_notes(line: bytes) -> bytes:
     return built
 
 
-def boot_note(kind: BootNote, desc: bytes) -> bytes:
+def _boot_note(kind: BootNote, desc: bytes) -> bytes:
     return NHDR.pack(0, len(desc), kind) + desc.ljust(align_up(len(desc), 4), b"\0")
 
 

@@ -23,7 +23,7 @@ def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
     if machine.snp_guest is True:
         return Encryption("AMD SEV-SNP", guest=True)
     named = next((name for flag, name in SEV_NAMES.items() if flag in flags), None)
-    if named and not is_sev_host(machine, flags):
+    if named and not _is_sev_host(machine, flags):
         return Encryption(named, guest=True)
     if machine.sme_mask and "hypervisor" in flags:
         return Encryption("AMD SEV", guest=True)
@@ -35,7 +35,7 @@ def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
     return Encryption("AMD SME", guest=False) if active else None
 
 
-def is_sev_host(machine: Machine, flags: frozenset[str]) -> bool:
+def _is_sev_host(machine: Machine, flags: frozenset[str]) -> bool:
     """Whether "sev" and its like say what this processor offers to guests of its own.
 
     CPUID 0x8000001f lists them on a host too (arch/x86/kernel/cpu/amd.c), which has "svm" to run

@@ -78,9 +78,9 @@ def kernel_and_initrd(
     image: KernelImage, boot: Linux32Boot, request: LoadRequest, space: Space
 ) -> tuple[Placed, ...]:
     """Both at their places, the initrd where there is one. Raises DoesNotFit."""
-    kernel = kernel_place(space, boot)
+    kernel = _kernel_place(space, boot)
     placed = Placed(
-        Role.PART, kernel, why_kernel(boot), image.payload, Source.FILE, label=labels.KERNEL_32
+        Role.PART, kernel, _why_kernel(boot), image.payload, Source.FILE, label=labels.KERNEL_32
     )
     if request.initrd is None:
         return (placed,)
@@ -90,7 +90,7 @@ def kernel_and_initrd(
     return placed, Placed(Role.INITRD, initrd, why, request.initrd, Source.FILE)
 
 
-def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
+def _kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
     """At or above where it is linked, or there and nowhere else. Raises DoesNotFit, PlaceTaken."""
     if boot.relocatable:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
@@ -114,7 +114,7 @@ def kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
     return space.take_at(labels.KERNEL_32, PhysRange.sized(boot.load_addr, boot.memory))
 
 
-def why_kernel(boot: Linux32Boot) -> str:
+def _why_kernel(boot: Linux32Boot) -> str:
     if not boot.relocatable:
         return f"it can only run at {boot.load_addr:#x}"
     return (

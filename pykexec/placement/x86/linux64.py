@@ -85,7 +85,7 @@ def placed_boot(
             Source.BUILT,
             label=labels.BOOT_PARAMS,
         ),
-        Placed(Role.KERNEL, boot.kernel, why_kernel(image.linux), image.payload, Source.FILE),
+        Placed(Role.KERNEL, boot.kernel, _why_kernel(image.linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
         why = "at the highest free address, at or above 16 MiB"
@@ -93,7 +93,7 @@ def placed_boot(
     return tuple(placed)
 
 
-def why_kernel(boot: LinuxX86Boot) -> str:
+def _why_kernel(boot: LinuxX86Boot) -> str:
     aligned = f"aligned to {boot.kernel_alignment >> 20} MiB"
     if boot.lowest:
         return (

@@ -44,7 +44,7 @@ def plan_multiboot(
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)
     below = layout.BELOW_4G.end
-    moved = distance(load.space, boot)
+    moved = _distance(load.space, boot)
     placed = [*load.take_parts(boot.parts, moved)]
     count = max(len(placed) + len(request.modules) + 1, MAX_PARTS)
     purgatory = load.take_purgatory(count, below=below, from_top=False)
@@ -57,14 +57,14 @@ def plan_multiboot(
         placed.append(Placed(Role.MODULE, span, why, module.contents, Source.FILE, label=name))
     screen, warnings = framebuffer(boot, machine)
     rsdp = machine.firmware.acpi_rsdp_table
-    refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: missing_screen(warnings), **no_rsdp(rsdp)})
+    _refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: _missing_screen(warnings), **_no_rsdp(rsdp)})
     information = Information(
         cmdline=f"{image.path} {load.line}".strip(),
         memory_map=load.next_map,
         modules=tuple(modules),
         framebuffer=screen,
         memory_info=boot.memory_info,
-        load_base=boot.parts[0].addr + moved if wants_base(boot) else None,
+        load_base=boot.parts[0].addr + moved if _wants_base(boot) else None,
         rsdp=None if isinstance(rsdp, Unknown) else rsdp,
     )
     encode = information.version_1 if boot.version == 1 else information.version_2
@@ -78,7 +78,9 @@ def plan_multiboot(
     return load.plan(placed, purgatory, job, WHY_LOW, map_given=map_given, warnings=warnings)
 
 
-def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]) -> None:
+def _refuse_missing(
+    image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]
+) -> None:
     """Raises UnservedImage where the image requires information that this machine does not
     show; `lacking` has the reason, or None where it is there."""
     for kind in boot.required:
@@ -90,11 +92,11 @@ def refuse_missing(image: KernelImage, boot: MultibootBoot, lacking: dict[int, s
             )
 
 
-def missing_screen(warnings: tuple[str, ...]) -> str | None:
+def _missing_screen(warnings: tuple[str, ...]) -> str | None:
     return warnings[0] if warnings else None
 
 
-def no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
+def _no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
     """Why a copy of the RSDP cannot be given, by its tag."""
     if isinstance(table, Unknown):
         return dict.fromkeys((InfoTag.ACPI_OLD, InfoTag.ACPI_NEW), f"it is {table}")
@@ -105,11 +107,11 @@ def no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
     }
 
 
-def wants_base(boot: MultibootBoot) -> bool:
+def _wants_base(boot: MultibootBoot) -> bool:
     return boot.relocation is not None or InfoTag.LOAD_BASE_ADDR in boot.required
 
 
-def distance(space: Space, boot: MultibootBoot) -> int:
+def _distance(space: Space, boot: MultibootBoot) -> int:
     """How far the image is moved. Its relocatable tag says where it may go; below 1 MiB only
     where it may go nowhere else."""
     wish = boot.relocation
@@ -140,13 +142,13 @@ def framebuffer(
     if isinstance(machine.firmware.boot_params, Unknown):
         why = f"the image requests a framebuffer, but the screen is {machine.firmware.boot_params}"
         return None, (why,)
-    found = read_screen(machine.firmware.boot_params)
+    found = _read_screen(machine.firmware.boot_params)
     if found is None:
         return None, ("the image requests a framebuffer, but this machine has none",)
     return found, ()
 
 
-def read_screen(running: bytes) -> Framebuffer | None:
+def _read_screen(running: bytes) -> Framebuffer | None:
     """From struct screen_info at the start of boot_params."""
     if len(running) < screen_info.sizeof():
         return None

@@ -140,20 +140,20 @@ class Information:
         )
         lower_upper = {"mem_lower": self.mem_lower, "mem_upper": self.mem_upper}
         tags = [
-            tag(InfoTag.BASIC_MEMINFO, meminfo_tag.build(lower_upper)),
-            tag(InfoTag.MMAP, mmap_tag.build({"entry_size": 24, "entry_version": 0}) + rows),
+            _tag(InfoTag.BASIC_MEMINFO, meminfo_tag.build(lower_upper)),
+            _tag(InfoTag.MMAP, mmap_tag.build({"entry_size": 24, "entry_version": 0}) + rows),
         ]
         if self.load_base is not None:
-            tags.append(tag(InfoTag.LOAD_BASE_ADDR, struct.pack("<I", self.load_base)))
-        tags.append(tag(InfoTag.CMDLINE, text(self.cmdline)))
-        tags.append(tag(InfoTag.BOOT_LOADER_NAME, text(LOADER)))
+            tags.append(_tag(InfoTag.LOAD_BASE_ADDR, struct.pack("<I", self.load_base)))
+        tags.append(_tag(InfoTag.CMDLINE, text(self.cmdline)))
+        tags.append(_tag(InfoTag.BOOT_LOADER_NAME, text(LOADER)))
         if self.framebuffer:
-            tags.append(tag(InfoTag.FRAMEBUFFER, framebuffer_body(self.framebuffer)))
-        tags += [tag(kind, raw) for kind, raw in rsdp_tags(self.rsdp or b"").items()]
+            tags.append(_tag(InfoTag.FRAMEBUFFER, _framebuffer_body(self.framebuffer)))
+        tags += [_tag(kind, raw) for kind, raw in rsdp_tags(self.rsdp or b"").items()]
         for module in self.modules:
             place = module_tag.build({"mod_start": module.start, "mod_end": module.end})
-            tags.append(tag(InfoTag.MODULE, place + text(module.line)))
-        tags.append(tag(InfoTag.END, b""))
+            tags.append(_tag(InfoTag.MODULE, place + text(module.line)))
+        tags.append(_tag(InfoTag.END, b""))
         body = b"".join(tags)
         size = info_head.sizeof() + len(body)
         built: bytes = info_head.build({"total_size": size, "reserved": 0}) + body
@@ -174,7 +174,7 @@ def text(line: str) -> bytes:
     return line.encode(errors="surrogateescape") + b"\0"
 
 
-def tag(kind: InfoTag, body: bytes) -> bytes:
+def _tag(kind: InfoTag, body: bytes) -> bytes:
     """One tag, padded to where the next one starts."""
     size = info_tag.sizeof() + len(body)
     built: bytes = info_tag.build({"type": kind, "size": size}) + body
@@ -191,7 +191,7 @@ def rsdp_tags(table: bytes) -> dict[InfoTag, bytes]:
     return tags | ({InfoTag.ACPI_NEW: table} if len(table) > RSDP_V1_SIZE else {})
 
 
-def framebuffer_body(screen: Framebuffer) -> bytes:
+def _framebuffer_body(screen: Framebuffer) -> bytes:
     built: bytes = framebuffer_tag.build(
         {
             "framebuffer_addr": screen.addr,

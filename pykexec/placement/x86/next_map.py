@@ -26,7 +26,7 @@ def next_memory_map(machine: Machine) -> MemoryMap:
     running, firmware = machine.known_map, machine.firmware.memory_map
     if isinstance(firmware, Unknown):
         return MemoryMap(running.ranges)
-    if not has_word(machine, EFI_MEMMAP):
+    if not _has_word(machine, EFI_MEMMAP):
         return firmware
     described = RangeSet.of(item.range for item in firmware.ranges)
     beside = (
@@ -41,7 +41,7 @@ def next_map_warnings(machine: Machine) -> Iterator[str]:
     """Where the map that is handed on is known to lack something."""
     firmware = machine.firmware.memory_map
     if isinstance(firmware, Unknown):
-        words = altering_words(machine)
+        words = _altering_words(machine)
         if words:
             yield (
                 "the next kernel receives the memory map of /proc/iomem, which "
@@ -55,13 +55,13 @@ def next_map_warnings(machine: Machine) -> Iterator[str]:
         )
 
 
-def altering_words(machine: Machine) -> tuple[str, ...]:
+def _altering_words(machine: Machine) -> tuple[str, ...]:
     """Words of the running kernel's command line that change what /proc/iomem shows."""
     line = machine.cmdline
     words = () if isinstance(line, Unknown) else split_words(line)
     return tuple(word for word in words if key_of(word) in ALTERING)
 
 
-def has_word(machine: Machine, wanted: str) -> bool:
+def _has_word(machine: Machine, wanted: str) -> bool:
     line = machine.cmdline
     return not isinstance(line, Unknown) and wanted in split_words(line)

@@ -102,7 +102,7 @@ class NormalLoad:
         )
         at = (replace(part, addr=part.addr + moved) for part in parts)
         placed = []
-        for number, piece in enumerate(whole_pages(at)):
+        for number, piece in enumerate(_whole_pages(at)):
             name = f"{self.image.type} part {number}" if number else f"{self.image.type} image"
             span = self.space.take_at(name, PhysRange.sized(piece.addr, piece.memsz))
             source = Source.FILE if piece.contents else Source.MEMORY_ONLY
@@ -160,7 +160,7 @@ def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
         )
 
 
-def whole_pages(parts: Iterable[LoadPart]) -> Iterator[LoadPart]:
+def _whole_pages(parts: Iterable[LoadPart]) -> Iterator[LoadPart]:
     """The parts in address order, from a page's start each; those that share a page are one."""
     groups: list[list[LoadPart]] = []
     for part in sorted(parts, key=lambda item: item.addr):

@@ -56,7 +56,7 @@ class X86Protocol:
 
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
         """Raises NotSupported, UsageError."""
-        if self.arch.bits == 32 and is_64_bit(image):
+        if self.arch.bits == 32 and _is_64_bit(image):
             raise NotSupported(
                 f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
                 hint=Use(Wish.TYPE, "bzImage", " to start a bzImage by its 32-bit entry"),
@@ -135,7 +135,7 @@ class X86Protocol:
         return reservation.reservation_need(spans, machine.cpu_flags, stub_size).size
 
 
-def is_64_bit(image: KernelImage) -> bool:
+def _is_64_bit(image: KernelImage) -> bool:
     """Whether it may lie, or is entered, where a 32-bit kernel does not reach."""
     boot = image.boot
     return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)

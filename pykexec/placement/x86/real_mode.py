@@ -104,7 +104,7 @@ class SetupSegment:
 def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> NormalPlan:
     """Raises UsageError where the image has no setup code, NotSupported on a machine without
     a BIOS, DoesNotFit."""
-    boot, setup = boot_and_setup(image, machine, request)
+    boot, setup = _boot_and_setup(image, machine, request)
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
     segment = SetupSegment(setup, load.line)
     below = purgatory_end(boot)
@@ -134,10 +134,10 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
 
 def refuse_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> None:
     """Raises UsageError or NotSupported for what cannot start by its real-mode entry here."""
-    boot_and_setup(image, machine, request)
+    _boot_and_setup(image, machine, request)
 
 
-def boot_and_setup(
+def _boot_and_setup(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[Linux32Boot, bytes]:
     """What is entered, and its setup code as it is in the file."""

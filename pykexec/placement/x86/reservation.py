@@ -50,7 +50,7 @@ def reservation_need(
     32 KiB with 2 GiB.
     """
     flags = cpu_flags or frozenset[str]()
-    spans = mapped_ranges(memory_map)
+    spans = _mapped_ranges(memory_map)
     return ReservationNeed(
         (
             Need("control code", CONTROL_PAGES),
@@ -63,7 +63,7 @@ def reservation_need(
     )
 
 
-def mapped_ranges(memory_map: MemoryMap) -> RangeSet:
+def _mapped_ranges(memory_map: MemoryMap) -> RangeSet:
     """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
     mapped = RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
     return mapped | memory_map.driver_ram

@@ -165,7 +165,7 @@ def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
         raise BadStub(error.message) from None
 
 
-def load_blob(name: str) -> bytes:
+def _load_blob(name: str) -> bytes:
     """A built file of this package. Raises KexecError where it was left out of the installation."""
     blob = pkgutil.get_data(__package__, name)  # also from a zip file
     if not blob:
@@ -180,10 +180,10 @@ def real_mode_code() -> bytes:
     registers: EDI its own address, EBX the segment of the setup code, EAX the top of the
     stack there. real_mode.S is its source.
     """
-    return load_blob("real_mode.bin")
+    return _load_blob("real_mode.bin")
 
 
-BLOB = load_blob("stub.bin")
+BLOB = _load_blob("stub.bin")
 STUB_SIZE: int
 """Bytes of the blob: bufsz of its segment. At most a page."""
 STUB_MEMSZ: int

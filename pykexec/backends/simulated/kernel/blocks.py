@@ -29,10 +29,10 @@ class BlockBusy(KexecError):
 
 def memory_blocks(layout: Layout) -> MemoryBlocks:
     """All that have RAM, as /sys/devices/system/memory shows them."""
-    return MemoryBlocks(BLOCK_SIZE, tuple(blocks(layout)))
+    return MemoryBlocks(BLOCK_SIZE, tuple(_blocks(layout)))
 
 
-def blocks(layout: Layout) -> Iterator[MemoryBlock]:
+def _blocks(layout: Layout) -> Iterator[MemoryBlock]:
     ram = layout.memory_map.whole_page_ram
     for start in range(0, layout.size, BLOCK_SIZE):
         span = PhysRange.sized(start, BLOCK_SIZE)

@@ -35,14 +35,14 @@ def panic(layout: Layout, ram: Ram) -> None:
     each CPU saves its registers (crash_save_cpu)."""
     ram.write(layout.vmcoreinfo.addr, vmcoreinfo_area(layout, crashed=True))
     for notes in layout.cpus:
-        encoded = Note(CORE, NT_PRSTATUS, prstatus(layout, notes.cpu)).encoded
+        encoded = Note(CORE, NT_PRSTATUS, _prstatus(layout, notes.cpu)).encoded
         ram.write(notes.addr, encoded.ljust(notes.size, b"\0"))
 
 
-def prstatus(layout: Layout, cpu: int) -> bytes:
+def _prstatus(layout: Layout, cpu: int) -> bytes:
     """struct elf_prstatus: registers of a CPU in the kernel, as crash_save_cpu leaves them."""
     text = kernel_base(layout) + (IDLE_OFFSET if cpu else PANIC_OFFSET)
-    stack_frame = stack_of(layout, cpu)
+    stack_frame = _stack_of(layout, cpu)
     registers = [0] * PR_REG_COUNT
     registers[RIP] = text
     registers[CS], registers[SS] = KERNEL_CS, KERNEL_DS
@@ -64,7 +64,7 @@ def prstatus(layout: Layout, cpu: int) -> bytes:
     return built
 
 
-def stack_of(layout: Layout, cpu: int) -> PhysRange:
+def _stack_of(layout: Layout, cpu: int) -> PhysRange:
     """Some memory in use that may be this CPU's stack."""
     spans = (layout.in_use - layout.kernel_image).ranges or layout.kernel_image.ranges
     span = spans[cpu % len(spans)]

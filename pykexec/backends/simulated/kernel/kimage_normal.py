@@ -169,23 +169,23 @@ def load_normal(
         words = image.words[number * WORDS_PER_PAGE : (number + 1) * WORDS_PER_PAGE]
         ram.write(page * PAGE_SIZE, words.tobytes())
     for segment in image.segments:
-        fill(ram, runs_of(image.sources(segment)), segment.buf)
+        fill(ram, _runs_of(image.sources(segment)), segment.buf)
     return KImage(
         start=table.entry,
         head=head,
         segments=tuple(LoadedSegment(s.name, s.mem, s.memsz, s.bufsz) for s in table.segments),
-        control_pages=pages_of(image.control),
+        control_pages=_pages_of(image.control),
         swap_page=control[SWAP_PAGE] * PAGE_SIZE,
-        parked=pages_of(image.parked),
+        parked=_pages_of(image.parked),
         by_normal=by_normal,
     )
 
 
-def pages_of(pfns: Iterable[int]) -> RangeSet:
+def _pages_of(pfns: Iterable[int]) -> RangeSet:
     return frames_of(tuple(pfn * PAGE_SIZE for pfn in pfns))
 
 
-def runs_of(pfns: Iterable[int]) -> Iterator[PhysRange]:
+def _runs_of(pfns: Iterable[int]) -> Iterator[PhysRange]:
     """Adjacent frames in one range each, in the order given."""
     start = end = -1
     for pfn in pfns:

@@ -120,7 +120,7 @@ class SimulatedKernel:
         acpi = known.of_type(RangeType.ACPI) | known.of_type(RangeType.NVS)
         mapped = known.ram | acpi | segments
         code = (1 if self.swaps else 0, "control code page")
-        tables = blocks_touched(mapped, PUD_SPAN) + blocks_touched(mapped, GIB)
+        tables = _blocks_touched(mapped, PUD_SPAN) + _blocks_touched(mapped, GIB)
         tables += 0 if self.swaps else 1
         page_tables = ((0, "page table"),) * tables
         if crash:
@@ -128,6 +128,6 @@ class SimulatedKernel:
         return code, (0, SWAP_PAGE), *page_tables
 
 
-def blocks_touched(spans: RangeSet, size: int) -> int:
+def _blocks_touched(spans: RangeSet, size: int) -> int:
     """How many aligned blocks of `size` bytes the spans meet."""
     return RangeSet.of(span.outward(size) for span in spans).size // size

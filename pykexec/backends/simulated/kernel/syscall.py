@@ -82,8 +82,8 @@ def kexec_load(kernel: SimulatedKernel, table: SegmentTable) -> KImage | None:
     """
     refuse = Refusal(table)
     slot = Slot.CRASH if table.flags & (ON_CRASH | BY_NORMAL) else Slot.NORMAL
-    check_permission(kernel, slot, refuse)
-    check_arguments(kernel, table, refuse)
+    _check_permission(kernel, slot, refuse)
+    _check_arguments(kernel, table, refuse)
     if kernel.gates.busy:
         raise refuse("B", EBUSY, "another kexec call is in progress", hint="try again")
     if not table.segments:
@@ -92,15 +92,15 @@ def kexec_load(kernel: SimulatedKernel, table: SegmentTable) -> KImage | None:
     kernel.boot_if_down()
     if table.flags & ON_CRASH:
         kernel.free(slot)
-        check_entry(kernel, table, refuse)
-    check_segments(kernel, table, refuse)
+        _check_entry(kernel, table, refuse)
+    _check_segments(kernel, table, refuse)
     image = load(kernel, table, refuse)
     kernel.free(slot)
     kernel.images[slot] = image
     return image
 
 
-def check_permission(kernel: SimulatedKernel, slot: Slot, refuse: Refusal) -> None:
+def _check_permission(kernel: SimulatedKernel, slot: Slot, refuse: Refusal) -> None:
     """Stages A1 to A4: kexec_load_permitted, the LSM hooks."""
     gates = kernel.gates
     if not gates.cap_sys_boot:
@@ -117,7 +117,7 @@ def check_permission(kernel: SimulatedKernel, slot: Slot, refuse: Refusal) -> No
         raise refuse("A4", EPERM, f"the kernel is locked down ({gates.lockdown})")
 
 
-def check_arguments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
+def _check_arguments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
     """Stages A5 to A7; also before an unload."""
     known = int(ON_CRASH | (BY_NORMAL if kernel.swaps else SINCE_6_10))
     unknown = int(table.flags) & LOW_FLAGS & ~known
@@ -139,7 +139,7 @@ def check_arguments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusa
         raise refuse("A7", EINVAL, "an image of another architecture", exit_status=KNOWS_NOT)
 
 
-def check_entry(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
+def _check_entry(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
     """Stage E: kimage_alloc_init."""
     reservation = kernel.layout.reservation
     if reservation is None:
@@ -157,7 +157,7 @@ def check_entry(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -
         )  # fmt: skip
 
 
-def check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
+def _check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
     """Stage F: sanity_check_segment_list; each rule goes over all segments before the next."""
     segments = table.segments
     for segment in segments:
@@ -169,17 +169,17 @@ def check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal
             (end >= DESTINATION_LIMIT, "ends above the destination limit"),
         ):
             if wrong:
-                raise refuse("F1", EADDRNOTAVAIL, f"{place(segment)} {why}", segment=segment)
+                raise refuse("F1", EADDRNOTAVAIL, f"{_place(segment)} {why}", segment=segment)
     for one, other in overlaps(segments):
-        raise refuse("F2", EINVAL, f"{place(other)} overlaps {place(one)}", segment=other)
+        raise refuse("F2", EINVAL, f"{_place(other)} overlaps {_place(one)}", segment=other)
     for segment in segments:
         if segment.bufsz > segment.memsz:
-            why = f"{place(segment)} is smaller than its {segment.bufsz:#x} bytes of content"
+            why = f"{_place(segment)} is smaller than its {segment.bufsz:#x} bytes of content"
             raise refuse("F3", EINVAL, why, segment=segment)
     half = kernel.layout.totalram // PAGE_SIZE // 2
     for segment in segments:
         if segment.pages > half:
-            why = f"{place(segment)} is more than half of memory ({half} pages)"
+            why = f"{_place(segment)} is more than half of memory ({half} pages)"
             raise refuse("F4", EINVAL, why, exit_status=FITS_NOT, segment=segment)
     if table.pages > half:
         why = f"{table.pages} pages are more than half of memory ({half} pages)"
@@ -189,11 +189,11 @@ def check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal
         for segment in segments:
             end = segment.mem + segment.memsz
             if segment.mem < reservation.start or end > reservation.end:
-                why = f"{place(segment)} is outside of the reservation {reservation}"
+                why = f"{_place(segment)} is outside of the reservation {reservation}"
                 raise refuse("F6", EADDRNOTAVAIL, why, exit_status=FITS_NOT, segment=segment)
 
 
-def place(segment: Segment) -> str:
+def _place(segment: Segment) -> str:
     """A segment in words; it may be none that a PhysRange can hold."""
     return f'segment "{segment.name}" at {segment.mem:#x}..{segment.mem + segment.memsz:#x}'
 

@@ -90,12 +90,12 @@ def kernel_base(layout: Layout) -> int:
     return TEXT_WITHOUT_KASLR + moved % (512 << 20)
 
 
-def build_id(layout: Layout) -> str:
+def _build_id(layout: Layout) -> str:
     """40 hexadecimal digits, the same for the same release."""
     return hashlib.sha1(layout.release.encode(), usedforsecurity=False).hexdigest()
 
 
-def vmcoreinfo_text(layout: Layout, *, crashed: bool) -> str:
+def _vmcoreinfo_text(layout: Layout, *, crashed: bool) -> str:
     """KEY=VALUE lines; with CRASHTIME once the kernel has panicked."""
     base = kernel_base(layout)
     image = layout.kernel_image.ranges[0]
@@ -103,7 +103,7 @@ def vmcoreinfo_text(layout: Layout, *, crashed: bool) -> str:
     phys_base = image.start - (base - START_KERNEL_MAP)
     lines = [
         f"OSRELEASE={layout.release}",
-        f"BUILD-ID={build_id(layout)}",
+        f"BUILD-ID={_build_id(layout)}",
         f"PAGESIZE={PAGE_SIZE}",
     ]
     for name, offset in SYMBOL_OFFSETS.items():
@@ -123,5 +123,5 @@ def vmcoreinfo_text(layout: Layout, *, crashed: bool) -> str:
 
 def vmcoreinfo_area(layout: Layout, *, crashed: bool = False) -> bytes:
     """The note as it lies in memory: layout.vmcoreinfo.size bytes, zeros behind it."""
-    note = Note(VMCOREINFO, 0, vmcoreinfo_text(layout, crashed=crashed).encode()).encoded
+    note = Note(VMCOREINFO, 0, _vmcoreinfo_text(layout, crashed=crashed).encode()).encoded
     return note.ljust(layout.vmcoreinfo.size, b"\0")

@@ -101,7 +101,7 @@ def start_kernel(ram: Ram, handed: HandOver, *, must_capture: bool) -> SecondKer
     if elfcorehdr is not None:
         for span in own:
             ram.poison(span.start, span.size)
-        vmcore = old_kernel(ram, own, elfcorehdr)
+        vmcore = _old_kernel(ram, own, elfcorehdr)
     return SecondKernel(page.memory_map, page.cmdline, handed.checked, vmcore)
 
 
@@ -124,7 +124,7 @@ def check_ram(ram: Ram, page: ZeroPage) -> RangeSet:
     return own
 
 
-def old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
+def _old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
     """As vmcore_init: the headers are mapped with ioremap, which refuses RAM."""
     try:
         memory = OldMemory(ram, own)

@@ -31,7 +31,7 @@ def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
         return
     pairs = image.page_list(ram).pairs
     try:
-        for run in runs(pairs):
+        for run in _runs(pairs):
             if relocate is Relocation.COPY:
                 ram.copy(run.dest, run.source, run.size)
             else:
@@ -42,16 +42,16 @@ def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
             hint="a segment is outside of RAM; the kernel does not check that",
         ) from error
     if relocate is Relocation.SWAP:
-        leave_in_swap_page(image.swap_page, pairs, ram)
+        _leave_in_swap_page(image.swap_page, pairs, ram)
 
 
-def leave_in_swap_page(swap_page: int, pairs: tuple[tuple[int, int], ...], ram: Ram) -> None:
+def _leave_in_swap_page(swap_page: int, pairs: tuple[tuple[int, int], ...], ram: Ram) -> None:
     """The swap page keeps the last page of the image that passed through it."""
     for dest, _ in pairs[-1:]:
         ram.copy(swap_page, dest, PAGE_SIZE)
 
 
-def runs(pairs: Iterable[tuple[int, int]]) -> Iterator[BackupRun]:
+def _runs(pairs: Iterable[tuple[int, int]]) -> Iterator[BackupRun]:
     """The list in order; entries are merged where both sides advance without overlap."""
     dest = source = size = 0
     for page_dest, page_source in pairs:

@@ -59,7 +59,7 @@ def run_stub(ram: Ram, start: int) -> HandOver:
             )
         regions, exchanges = parse_tables(records, params.n_regions, params.n_exchanges)
         if params.checks:
-            check_regions(ram, regions, seal_of(ram, params))
+            _check_regions(ram, regions, _seal_of(ram, params))
         for exchange in exchanges:
             ram.swap(exchange.dest, exchange.source, exchange.size)
     except BadStub as error:
@@ -72,7 +72,7 @@ def run_stub(ram: Ram, start: int) -> HandOver:
     return HandOver(params.boot_params, params.entry, tuple(item.range for item in regions))
 
 
-def seal_of(ram: Ram, params: StubParams) -> Seal | None:
+def _seal_of(ram: Ram, params: StubParams) -> Seal | None:
     """The seal of the ELF core headers; None if the image has none."""
     if not params.seal:
         return None
@@ -85,16 +85,16 @@ def seal_of(ram: Ram, params: StubParams) -> Seal | None:
     return seal
 
 
-def check_regions(ram: Ram, regions: tuple[Region, ...], seal: Seal | None) -> None:
+def _check_regions(ram: Ram, regions: tuple[Region, ...], seal: Seal | None) -> None:
     """Check the digests of loaded regions, then that of the headers sealed later."""
     for region in regions:
-        if digest(ram, region.addr, region.size) != region.sha256:
+        if _digest(ram, region.addr, region.size) != region.sha256:
             raise DigestMismatch(
                 f"region {region.range} has changed since the load",
                 hint="the stub does not start a damaged kernel",
                 region=str(region.range),
             )
-    if seal and digest(ram, seal.addr, seal.size) != seal.sha256:
+    if seal and _digest(ram, seal.addr, seal.size) != seal.sha256:
         span = PhysRange.sized(seal.addr, seal.size)
         raise DigestMismatch(
             f"the ELF core headers at {span} have changed since they were bound",
@@ -102,7 +102,7 @@ def check_regions(ram: Ram, regions: tuple[Region, ...], seal: Seal | None) -> N
         )
 
 
-def digest(ram: Ram, addr: int, size: int) -> bytes:
+def _digest(ram: Ram, addr: int, size: int) -> bytes:
     running = hashlib.sha256()
     for at in range(0, size, CHUNK):
         running.update(ram.read(addr + at, min(CHUNK, size - at)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def panic(kernel: SimulatedKernel) -> SecondKernel:
     """panic() and __crash_kexec: start kexec_crash_image, never the normal one, and none at all
-    while the kexec lock is held. Raises as `switch` does, NothingLoaded."""
+    while the kexec lock is held. Raises as `_switch` does, NothingLoaded."""
     image = kernel.images.get(Slot.CRASH)
     if image is None:
         raise NothingLoaded(
@@ -32,12 +32,12 @@ def panic(kernel: SimulatedKernel) -> SecondKernel:
             "another kexec call is in progress and holds the lock: a panic only ends this machine"
         )
     first_kernel.panic(kernel.layout, kernel.ram)
-    return switch(kernel, Slot.CRASH)
+    return _switch(kernel, Slot.CRASH)
 
 
 def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
     """reboot(LINUX_REBOOT_CMD_KEXEC): start kexec_image. No CPU notes are written. Raises as
-    `switch` does, SyscallError, NothingLoaded."""
+    `_switch` does, SyscallError, NothingLoaded."""
     call = "reboot(LINUX_REBOOT_CMD_KEXEC)"
     if not kernel.gates.cap_sys_boot:
         raise SyscallError(call, EPERM, "CAP_SYS_BOOT is missing", hint="run as root")
@@ -45,10 +45,10 @@ def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
         raise SyscallError(call, EBUSY, "another kexec call is in progress", hint="try again")
     if Slot.NORMAL not in kernel.images:
         raise NothingLoaded("no image is loaded that could start (EINVAL)", hint="load one first")
-    return switch(kernel, Slot.NORMAL)
+    return _switch(kernel, Slot.NORMAL)
 
 
-def switch(kernel: SimulatedKernel, slot: Slot) -> SecondKernel:
+def _switch(kernel: SimulatedKernel, slot: Slot) -> SecondKernel:
     """machine_kexec. Afterwards no image is loaded, and memory belongs to the second kernel.
 
     Raises SwitchFailed, VmcoreNotInitialized, BadPageList.

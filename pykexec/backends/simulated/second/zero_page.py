@@ -79,15 +79,15 @@ def read_zero_page(ram: Ram, addr: int) -> ZeroPage:
     if count > E820_MAX_ENTRIES_ZEROPAGE:
         raise SwitchFailed(f"boot_params at {addr:#x}: {count} e820 entries")
     table = page[BootParamsField.E820_TABLE :][: count * E820_ENTRY.size]
-    rows = [*E820_ENTRY.iter_unpack(table), *extended_rows(ram, header.setup_data)]
+    rows = [*E820_ENTRY.iter_unpack(table), *_extended_rows(ram, header.setup_data)]
     return ZeroPage(
-        memory_map=MemoryMap.of(found for row in rows if (found := memory_range(*row))),
+        memory_map=MemoryMap.of(found for row in rows if (found := _memory_range(*row))),
         entries=len(rows),
-        cmdline=read_cmdline(ram, header.cmd_line_ptr | ext_pointer << 32),
+        cmdline=_read_cmdline(ram, header.cmd_line_ptr | ext_pointer << 32),
     )
 
 
-def extended_rows(ram: Ram, pointer: int) -> Iterator[tuple[int, int, int]]:
+def _extended_rows(ram: Ram, pointer: int) -> Iterator[tuple[int, int, int]]:
     """SETUP_E820_EXT nodes of the setup_data list."""
     for _ in range(MAX_NODES):
         if not pointer:
@@ -100,7 +100,7 @@ def extended_rows(ram: Ram, pointer: int) -> Iterator[tuple[int, int, int]]:
     raise SwitchFailed("the setup_data list has no end")
 
 
-def memory_range(addr: int, size: int, kind: int) -> MemoryRange | None:
+def _memory_range(addr: int, size: int, kind: int) -> MemoryRange | None:
     """None for an entry that the kernel skips: empty, or one that wraps around."""
     if not size or addr + size > 1 << 64:
         return None
@@ -109,7 +109,7 @@ def memory_range(addr: int, size: int, kind: int) -> MemoryRange | None:
     return MemoryRange(PhysRange.sized(addr, size), found or RangeType.RESERVED)
 
 
-def read_cmdline(ram: Ram, pointer: int) -> str:
+def _read_cmdline(ram: Ram, pointer: int) -> str:
     """Up to its NUL; "" if the pointer is 0."""
     text = bytearray()
     while pointer and len(text) < COMMAND_LINE_MAX:

@@ -65,7 +65,7 @@ class Fields:
         for item in kind:
             if item.value == value:
                 return item
-        raise self.wrong(key, names_of(kind))
+        raise self.wrong(key, _names_of(kind))
 
     def inner(self, key: str) -> Fields:
         if key not in self.value:
@@ -95,7 +95,7 @@ class Fields:
         return RangeSet(tuple(found))
 
 
-def names_of(kind: type[Enum]) -> str:
+def _names_of(kind: type[Enum]) -> str:
     """The values of an enum, for a message."""
     return " or ".join(repr(item.value) for item in kind)
 
@@ -105,7 +105,7 @@ def choose(kind: type[E], value: E | str) -> E:
     for item in kind:
         if value is item or value == item.value:
             return item
-    raise UsageError(f"{value!r} is not one of {names_of(kind)}")
+    raise UsageError(f"{value!r} is not one of {_names_of(kind)}")
 
 
 def frame_runs(spans: RangeSet) -> list[int]:

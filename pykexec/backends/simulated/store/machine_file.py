@@ -76,7 +76,7 @@ def encode(state: MachineState, pending: Pending) -> bytes:
             for item in fields(Gates)
             for value in (getattr(state.gates, item.name),)
         },
-        "images": {slot.value: encode_image(image) for slot, image in state.images.items()},
+        "images": {slot.value: _encode_image(image) for slot, image in state.images.items()},
     }
     if state.stage:
         value["stage"] = {
@@ -87,7 +87,7 @@ def encode(state: MachineState, pending: Pending) -> bytes:
     return compact_json(value)
 
 
-def encode_image(image: KImage) -> dict[str, object]:
+def _encode_image(image: KImage) -> dict[str, object]:
     return {
         "start": image.start,
         "head": image.head,
@@ -105,7 +105,7 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
     if top.value.get("schema") != SCHEMA:
         raise top.wrong("schema", repr(SCHEMA))
     try:
-        layout = decode_layout(top)
+        layout = _decode_layout(top)
     except (BadLayout, BadRange) as error:
         raise BadMachineFile(f"machine.json: {error.message}") from None
     images = top.inner("images")
@@ -115,14 +115,14 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
         relocate=top.choice("relocate", Relocation),
         seed=top.integer("seed", -COUNTER, COUNTER),
         loads=top.integer("loads", 0, COUNTER),
-        gates=decode_gates(top.inner("gates")),
+        gates=_decode_gates(top.inner("gates")),
         images={
-            slot: decode_image(images.inner(slot.value), layout)
+            slot: _decode_image(images.inner(slot.value), layout)
             for slot in Slot
             if slot.value in images
         },
         phase=top.choice("phase", Phase),
-        stage=decode_stage(top.inner("stage"), layout) if "stage" in top else None,
+        stage=_decode_stage(top.inner("stage"), layout) if "stage" in top else None,
     )
     if "pending" not in top:
         return state, Pending()
@@ -130,7 +130,7 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
     return state, Pending(pending.boolean("memory"), pending.boolean("vmcore"))
 
 
-def decode_layout(top: Fields) -> Layout:
+def _decode_layout(top: Fields) -> Layout:
     reserved = top.spans("reservation").ranges
     if len(reserved) > 1:
         raise top.wrong("reservation", "at most one range")
@@ -166,7 +166,7 @@ def decode_layout(top: Fields) -> Layout:
     )
 
 
-def decode_stage(row: Fields, layout: Layout) -> Staged:
+def _decode_stage(row: Fields, layout: Layout) -> Staged:
     frames = layout.memory_map.whole_page_ram
     found = Staged(*(row.spans(item.name) for item in fields(Staged)))
     if found.pages - frames or found.pages & (layout.in_use | layout.kernel | layout.reserved):
@@ -176,7 +176,7 @@ def decode_stage(row: Fields, layout: Layout) -> Staged:
     return found
 
 
-def decode_gates(row: Fields) -> Gates:
+def _decode_gates(row: Fields) -> Gates:
     return Gates(
         cap_sys_boot=row.boolean("cap_sys_boot"),
         kexec_load_disabled=row.boolean("kexec_load_disabled"),
@@ -188,7 +188,7 @@ def decode_gates(row: Fields) -> Gates:
     )
 
 
-def decode_image(row: Fields, layout: Layout) -> KImage:
+def _decode_image(row: Fields, layout: Layout) -> KImage:
     in_reservation = "swap_page" not in row
     frames = layout.memory_map.whole_page_ram
     control, parked = row.spans("control_pages"), row.spans("parked")

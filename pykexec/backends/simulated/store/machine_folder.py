@@ -79,7 +79,7 @@ class Session:
             self.make_room()
         replace_file(self.path / STATE, encode(state, pending))
         self.unfinished = bool(pending)
-        finish(self.path, state, pending)
+        _finish(self.path, state, pending)
         self.unfinished = False
 
     def make_room(self) -> None:
@@ -104,12 +104,12 @@ class MachineFolder:
         """Create a machine; its memory has zeros and the kernel's notes. Raises NotEmpty,
         FolderFailed."""
         folder = cls(Path(path))
-        with failing_in_words(folder.path):
+        with _failing_in_words(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-            check_empty(folder.path)
+            _check_empty(folder.path)
             with locked(folder.path, alone=True):
-                check_empty(folder.path)
-                with opened(folder.path, state, ram_fd=-1, write=True) as session:
+                _check_empty(folder.path)
+                with _opened(folder.path, state, ram_fd=-1, write=True) as session:
                     boot(state.layout, session.ram)
                     session.commit(state)
         return folder
@@ -130,7 +130,7 @@ class MachineFolder:
     def session(self, *, write: bool) -> Iterator[Session]:
         """Memory and state under the lock, after finishing the work of a killed command. Changes
         that are not committed in a session have no effect."""
-        with failing_in_words(self.path):
+        with _failing_in_words(self.path):
             if not (self.path / STATE).is_file():
                 raise NotAMachine(
                     f"{self.path}: not a simulated machine, because it has no {STATE}",
@@ -139,18 +139,18 @@ class MachineFolder:
             alone = write
             while True:
                 with locked(self.path, alone=alone):
-                    state, pending = read_state(self.path)
+                    state, pending = _read_state(self.path)
                     if alone or not pending:
-                        finish(self.path, state, pending)
+                        _finish(self.path, state, pending)
                         ram_fd = open_own(self.path / RAM, os.O_RDONLY)
-                        with opened(self.path, state, ram_fd, write=write) as session:
+                        with _opened(self.path, state, ram_fd, write=write) as session:
                             yield session
                         return
                 alone = True
 
 
 @contextmanager
-def opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iterator[Session]:
+def _opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iterator[Session]:
     """A session on an open RAM file (-1 if there is none yet), which it closes."""
     layout = state.layout
     journal = -1
@@ -172,7 +172,7 @@ def opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iter
             remove(path / NEW_VMCORE)
 
 
-def finish(path: Path, state: MachineState, pending: Pending) -> None:
+def _finish(path: Path, state: MachineState, pending: Pending) -> None:
     """Steps 3 and 4 for the work that a command, possibly a killed one, committed. Raises
     BadMachineFile, OSError."""
     if not pending:
@@ -195,7 +195,7 @@ def finish(path: Path, state: MachineState, pending: Pending) -> None:
     replace_file(path / STATE, encode(state, Pending()))
 
 
-def read_state(path: Path) -> tuple[MachineState, Pending]:
+def _read_state(path: Path) -> tuple[MachineState, Pending]:
     """machine.json; raises BadMachineFile, OSError."""
     fd = open_own(path / STATE, os.O_RDONLY)
     try:
@@ -211,7 +211,7 @@ def read_state(path: Path) -> tuple[MachineState, Pending]:
         raise BadMachineFile(f"{path}: {error.message}") from error
 
 
-def check_empty(path: Path) -> None:
+def _check_empty(path: Path) -> None:
     found = sorted({entry.name for entry in os.scandir(path)} - LEFTOVERS)
     if found:
         raise NotEmpty(
@@ -221,7 +221,7 @@ def check_empty(path: Path) -> None:
 
 
 @contextmanager
-def failing_in_words(path: Path) -> Iterator[None]:
+def _failing_in_words(path: Path) -> Iterator[None]:
     """Turns errors of the file system into FolderFailed."""
     try:
         yield

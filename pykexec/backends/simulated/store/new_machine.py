@@ -74,42 +74,42 @@ def new_layout(
         raise UsageError(f"seed {seed} has more than 62 bits")
     rng = Random(seed)
     known = from_machine or Machine(name="simulated")
-    memory_map = machine_map(known, memory)
+    memory_map = _machine_map(known, memory)
     frames = memory_map.whole_page_ram
     low = frames.within(PhysRange(0, LOW_MEMORY_END))
     image = known.kernel_image
     if isinstance(image, Unknown) or not image:
-        image = RangeSet((kernel_place(frames - low, rng),))
+        image = RangeSet((_kernel_place(frames - low, rng),))
     image = RangeSet.of(span.outward(PAGE_SIZE) for span in image) & frames
     room = frames - low - image
     reservation = reserved(known, room, crashkernel)
     if reservation:
         room = room.without(reservation)
-    cpus, vmcoreinfo = own_frames(known, room, rng)
+    cpus, vmcoreinfo = _own_frames(known, room, rng)
     areas: list[CpuNotes | NoteArea] = [*cpus, vmcoreinfo]
     own = RangeSet.of(PhysRange.sized(a.addr, a.size).outward(PAGE_SIZE) for a in areas)
     if own & (low | image):
         raise BadLayout("notes are in low memory or in the kernel image")
     room = room - own
     wanted = frames.size // PAGE_SIZE * used // 100 - (low | image).size // PAGE_SIZE
-    runs = random_runs(room, max(0, wanted), rng)
+    runs = _random_runs(room, max(0, wanted), rng)
     return Layout(
         memory_map=memory_map,
         in_use=low | image | runs,
-        user=runs & user_blocks(memory_map, seed),
+        user=runs & _user_blocks(memory_map, seed),
         kernel_image=image,
         cpus=cpus,
         vmcoreinfo=vmcoreinfo,
         reservation=reservation,
         release=known.release if isinstance(known.release, str) else RELEASES[relocate],
-        cmdline=first_cmdline(known, reservation),
+        cmdline=_first_cmdline(known, reservation),
         page_offset_base=known.page_offset_base
         if isinstance(known.page_offset_base, int)
         else PAGE_OFFSET_BASE,
     )
 
 
-def user_blocks(memory_map: MemoryMap, seed: int) -> RangeSet:
+def _user_blocks(memory_map: MemoryMap, seed: int) -> RangeSet:
     """The memory blocks in which only user pages and page cache are in use: the kernel keeps its
     own frames together (pageblock_flags). The lowest block is never one."""
     rng = Random(f"{seed}:user")
@@ -121,17 +121,17 @@ def user_blocks(memory_map: MemoryMap, seed: int) -> RangeSet:
     )
 
 
-def machine_map(known: Machine, memory: int) -> MemoryMap:
+def _machine_map(known: Machine, memory: int) -> MemoryMap:
     """A captured map without its first page; otherwise that of a BIOS PC."""
     if isinstance(known.memory_map, Unknown):
-        return bios_map(memory)
+        return _bios_map(memory)
     if known.memory_map.ram:
         check_end(known.memory_map.ram.ranges[-1].end)
     first_page = MemoryRange(PhysRange(0, PAGE_SIZE), RangeType.RESERVED)
     return MemoryMap.of((*known.memory_map.ranges, first_page))
 
 
-def bios_map(memory: int) -> MemoryMap:
+def _bios_map(memory: int) -> MemoryMap:
     """What QEMU and SeaBIOS report for `memory` bytes of RAM, as in a kernel's iomem."""
     if memory % PAGE_SIZE or not MIN_MEMORY <= memory <= MAX_MEMORY - (FOUR_GIB - PCI_HOLE):
         raise UsageError(
@@ -158,7 +158,7 @@ def bios_map(memory: int) -> MemoryMap:
     return MemoryMap.of(MemoryRange(PhysRange(start, end), kind) for start, end, kind in rows)
 
 
-def kernel_place(room: RangeSet, rng: Random) -> PhysRange:
+def _kernel_place(room: RangeSet, rng: Random) -> PhysRange:
     """The place of the kernel by KASLR; with less than 64 MiB of memory a smaller one, and
     lower."""
     small = room.ranges[-1].end < 4 * LOWEST_KERNEL if room else True
@@ -170,7 +170,7 @@ def kernel_place(room: RangeSet, rng: Random) -> PhysRange:
         range(align_up(max(span.start, lowest), KERNEL_ALIGN), span.end - size + 1, KERNEL_ALIGN)
         for span in room.within(PhysRange(0, FOUR_GIB))
     ]
-    choice = below(rng, max(1, sum(len(place) for place in places)))
+    choice = _below(rng, max(1, sum(len(place) for place in places)))
     for place in places:
         if choice < len(place):
             return PhysRange.sized(place[choice], size)
@@ -195,7 +195,7 @@ def reserved(known: Machine, room: RangeSet, crashkernel: int | None) -> PhysRan
         raise DoesNotFit(f"crashkernel={size:#x}: {error.message}", hint=error.remedy) from error
 
 
-def own_frames(
+def _own_frames(
     known: Machine, room: RangeSet, rng: Random
 ) -> tuple[tuple[CpuNotes, ...], NoteArea]:
     """The frames that the kernel writes when it crashes; known ones are reused."""
@@ -208,7 +208,7 @@ def own_frames(
                 if span.size > PAGE_SIZE
             )
         )
-        note = NoteArea(random_frame(firsts, "the VMCOREINFO note", rng), VMCOREINFO_NOTE_SIZE)
+        note = NoteArea(_random_frame(firsts, "the VMCOREINFO note", rng), VMCOREINFO_NOTE_SIZE)
     room = room.without(PhysRange.sized(note.addr, note.size).outward(PAGE_SIZE))
     if isinstance(known.cpus, tuple) and all(
         room.covers(PhysRange.sized(item.addr, item.size)) for item in known.cpus
@@ -216,27 +216,27 @@ def own_frames(
         return known.cpus, note
     cpus = []
     for cpu in range(CPUS):
-        frame = random_frame(room, f"the notes of CPU {cpu}", rng)
+        frame = _random_frame(room, f"the notes of CPU {cpu}", rng)
         room = room.without(PhysRange.sized(frame, PAGE_SIZE))
-        cpus.append(cpu_notes(cpu, frame, rng))
+        cpus.append(_cpu_notes(cpu, frame, rng))
     return tuple(cpus), note
 
 
-def random_frame(room: RangeSet, what: str, rng: Random) -> int:
+def _random_frame(room: RangeSet, what: str, rng: Random) -> int:
     """Address of a random frame."""
     if not room:
         raise DoesNotFit(f"no space for {what}")
-    return counted(room, below(rng, room.size // PAGE_SIZE), 1)[0].start
+    return counted(room, _below(rng, room.size // PAGE_SIZE), 1)[0].start
 
 
-def cpu_notes(cpu: int, frame: int, rng: Random) -> CpuNotes:
+def _cpu_notes(cpu: int, frame: int, rng: Random) -> CpuNotes:
     """crash_notes at a random place in a frame; alloc_percpu aligns it so that it does not cross
     frames."""
-    offset = below(rng, (PAGE_SIZE - CPU_NOTE_SIZE) // 4 + 1) * 4
+    offset = _below(rng, (PAGE_SIZE - CPU_NOTE_SIZE) // 4 + 1) * 4
     return CpuNotes(cpu, frame + offset, CPU_NOTE_SIZE)
 
 
-def random_runs(room: RangeSet, wanted: int, rng: Random) -> RangeSet:
+def _random_runs(room: RangeSet, wanted: int, rng: Random) -> RangeSet:
     """`wanted` frames of `room` (or all, if it has fewer) in runs of 1 to LONGEST_RUN.
 
     Frames of `room` are numbered as if it had no gaps; the free ones are distributed randomly
@@ -248,7 +248,7 @@ def random_runs(room: RangeSet, wanted: int, rng: Random) -> RangeSet:
     lengths: list[int] = []
     left = wanted
     while left:
-        lengths.append(min(left, 1 + below(rng, longest)))
+        lengths.append(min(left, 1 + _below(rng, longest)))
         left -= lengths[-1]
     shares = [rng.random() ** 2 for _ in range(len(lengths) + 1)]
     scale = (total - wanted) / (sum(shares) or 1.0)
@@ -279,7 +279,7 @@ def counted(room: RangeSet, position: int, length: int) -> list[PhysRange]:
     return found
 
 
-def first_cmdline(known: Machine, reservation: PhysRange | None) -> str:
+def _first_cmdline(known: Machine, reservation: PhysRange | None) -> str:
     if isinstance(known.cmdline, str):
         return known.cmdline
     words = ["BOOT_IMAGE=/vmlinuz", "root=/dev/vda1", "ro", "console=ttyS0"]
@@ -288,6 +288,6 @@ def first_cmdline(known: Machine, reservation: PhysRange | None) -> str:
     return " ".join(words)
 
 
-def below(rng: Random, limit: int) -> int:
+def _below(rng: Random, limit: int) -> int:
     """A number in 0..limit."""
     return int(rng.random() * limit)
