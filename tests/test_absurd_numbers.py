@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pykexec.backends.simulated.kernel.layout import BadLayout, Relocation
+from pykexec.backends.simulated.kernel.layout import BadLayout, RelocateKernel
 from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.errors import KexecError
@@ -194,7 +194,9 @@ def test_any_map_is_planned_for_or_refused(
 def test_a_simulated_machine_is_not_made_of_an_absurd_one(tmp_path: Path) -> None:
     root = Folder(root_of(tmp_path, MACHINES["all but the last byte"]))
     with bounded(), pytest.raises(BadLayout, match="a simulated machine at"):
-        new_layout(MIB, from_machine=read_machine(root, symbols=False), relocate=Relocation.SWAP)
+        new_layout(
+            MIB, from_machine=read_machine(root, symbols=False), relocate=RelocateKernel.SWAP
+        )
 
 
 def test_a_note_of_any_size_is_followed_run_by_run() -> None:

@@ -103,7 +103,7 @@ class ElfBoot:
 
 
 @dataclass(frozen=True, slots=True)
-class Relocation:
+class LoadRange:
     """Multiboot 2, relocatable tag: where the image may be placed (`high` is its last byte)."""
 
     low: int
@@ -124,7 +124,7 @@ class MultibootBoot:
     """Whether a version 1 header requests the memory map; version 2 always gets it."""
     framebuffer: bool = False
     """Whether it requests a video mode."""
-    relocation: Relocation | None = None
+    relocation: LoadRange | None = None
     required: tuple[int, ...] = ()
     """Types of information that the image requires (version 2)."""
 

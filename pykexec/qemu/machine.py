@@ -78,7 +78,7 @@ def qemu() -> str:
 
 
 @contextmanager
-def running(computer: Computer) -> Iterator[Session]:
+def running(computer: Computer) -> Iterator[GuestSession]:
     """The process, killed at the end, however that comes; and with this program, where there
     is setpriv(1) to say so."""
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def running(computer: Computer) -> Iterator[Session]:
         stack.callback(_end_process, process)
         for _, theirs in pairs.values():
             theirs.close()
-        yield Session(pairs["console"][0], pairs["line"][0], said)
+        yield GuestSession(pairs["console"][0], pairs["line"][0], said)
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
@@ -113,7 +113,7 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass
-class Session:
+class GuestSession:
     """What a running machine says."""
 
     console: socket.socket

@@ -20,7 +20,7 @@ from pykexec.backends.simulated.lent import TooFewHugePages
 from pykexec.dump.vmcore_check import verify
 from pykexec.errors import DoesNotFit
 from pykexec.flows.load import LoadedPlan, load
-from pykexec.flows.rehearse.simulated import Stage, expected_of_machine, fill, rehearse
+from pykexec.flows.rehearse.simulated import RehearsalMachine, expected_of_machine, fill, rehearse
 from pykexec.images.contents import Built
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.lending import NoMovableMemory
@@ -154,7 +154,7 @@ def test_a_rehearsal(kernel: Path) -> None:
     request = LoadRequest(
         mode=Mode.LENT, crash_size=64 * MIB, initrd=Built(b"i" * MIB), initrd_check=False
     )
-    found = rehearse(kernel, request, stage=Stage(768 * MIB, used=10))
+    found = rehearse(kernel, request, stage=RehearsalMachine(768 * MIB, used=10))
     assert found.good
     assert found.load.mode is Mode.LENT
     assert "lent" in {check.rule for check in found.checks}

@@ -23,7 +23,7 @@ from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.kernel.frames import IMAGE
 from pykexec.backends.simulated.kernel.gates import Gates, Lockdown
 from pykexec.backends.simulated.kernel.kimage import KImage
-from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.kernel.layout import RelocateKernel
 from pykexec.backends.simulated.second.relocate import relocate_kernel
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.images.contents import Built, FileSpan, OpenFile
@@ -431,7 +431,7 @@ class KexecSequences(RuleBasedStateMachine):
             pages = sorted({addr for pair in pairs for addr in pair})
             before = {page: ram.read(page, PAGE) for page in pages}
             for _ in range(2):
-                relocate_kernel(image, ram, Relocation.SWAP)
+                relocate_kernel(image, ram, RelocateKernel.SWAP)
             again = {page: ram.read(page, PAGE) for page in pages}
         assert not first_difference(before, once(again))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.kernel.kimage import KImage
-from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.backends.simulated.kernel.layout import Layout, RelocateKernel
 from pykexec.backends.simulated.kernel.ram import Ram, apply_journal
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.backends.simulated.second.relocate import relocate_kernel
@@ -219,12 +219,12 @@ def test_swapping_twice_restores_memory(data: st.DataObject, arguments: dict[str
             assert kimage.swap_page is not None
             pages = {*(dest for dest, _ in pairs), *(source for _, source in pairs)}
             before = {page: ram.read(page, PAGE) for page in pages}
-            relocate_kernel(kimage, ram, Relocation.SWAP)
+            relocate_kernel(kimage, ram, RelocateKernel.SWAP)
             swapped = {page: ram.read(page, PAGE) for page in pages}
             assert all(swapped[dest] == before[source] for dest, source in pairs)
             assert all(swapped[source] == before[dest] for dest, source in pairs)
             assert ram.read(kimage.swap_page, PAGE) == before[pairs[-1][1]]
-            relocate_kernel(kimage, ram, Relocation.SWAP)
+            relocate_kernel(kimage, ram, RelocateKernel.SWAP)
             again = {page: ram.read(page, PAGE) for page in pages}
             assert not first_difference(before, once(again))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pykexec.cli.report.least import LeastReport
 from pykexec.documents.codec import encode
 from pykexec.flows.rehearse.least import BOOTS, STEP, Least, Try, search
-from pykexec.flows.rehearse.qemu import QemuStage
+from pykexec.flows.rehearse.qemu import QemuMachine
 from pykexec.images.identify import identify
 from pykexec.qemu.machine import PROGRAM
 from tests.cli.conftest import Run, RunJson, folder, run, run_json
@@ -108,7 +108,7 @@ def test_the_option_to_use(run: Run, speaker: Path) -> None:
 
 def test_the_document(folder: Path) -> None:
     tries = (Try(96 * MIB, "no"), Try(100 * MIB + STEP))
-    found = Least(identify("bzImage"), QemuStage(), tries, 102 * MIB, 96 * MIB, MIB, 144 * MIB, 5)
+    found = Least(identify("bzImage"), QemuMachine(), tries, 102 * MIB, 96 * MIB, MIB, 144 * MIB, 5)
     document = json.loads(encode(LeastReport(found).document()))
     validate(document)
     assert (document["crash_size"], document["option"]) == (104 * MIB, "--crash-size 104M")

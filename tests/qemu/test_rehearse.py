@@ -19,10 +19,10 @@ import pytest
 from pykexec.documents.codec import decode
 from pykexec.dump.core_file import open_core
 from pykexec.errors import KexecError
-from pykexec.flows.rehearse.qemu import QemuStage, listen, verdict
+from pykexec.flows.rehearse.qemu import QemuMachine, listen, verdict
 from pykexec.flows.rehearse.simulated import NoProgress
 from pykexec.images.identify import identify
-from pykexec.qemu.machine import PROGRAM, STUB_SAYS, Session
+from pykexec.qemu.machine import PROGRAM, STUB_SAYS, GuestSession
 from pykexec.qemu.said import Said
 from tests.builders import make_bzimage, pack
 from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
@@ -109,7 +109,7 @@ def test_a_dump_that_is_not_whole(
     story: list[dict[str, Any]], wrong: dict[str, int], rule: str
 ) -> None:
     said = {name: value for message in story for name, value in message.items()} | wrong
-    report = verdict(identify("bzImage"), QemuStage(), decode(Said, said))
+    report = verdict(identify("bzImage"), QemuMachine(), decode(Said, said))
     assert [check.rule for check in report.checks if not check.ok] == [rule]
     assert not report.good
 
@@ -203,7 +203,7 @@ def test_a_machine_without_a_dump(
     for _, theirs in pairs:
         if limit:
             theirs.close()
-    session = Session(pairs[0][0], pairs[1][0], io.BytesIO(qemu.encode()))
+    session = GuestSession(pairs[0][0], pairs[1][0], io.BytesIO(qemu.encode()))
     with pytest.raises(KexecError) as raised:
         listen(session, limit or 1, NoProgress())
     for pair in pairs:
@@ -217,7 +217,7 @@ def test_a_guest_that_never_stops_talking() -> None:
     """Output that is available after the timeout is neither waited for nor read."""
     pairs = [socket.socketpair() for _ in range(2)]
     pairs[1][1].sendall(b'{"step": "on"}\n')
-    session = Session(pairs[0][0], pairs[1][0], io.BytesIO())
+    session = GuestSession(pairs[0][0], pairs[1][0], io.BytesIO())
     assert list(session.messages(0)) == []
     assert session.timed_out
     for pair in pairs:

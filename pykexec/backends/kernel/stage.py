@@ -83,7 +83,7 @@ class NotStaged(KexecError):
     usual_hint = "unload, and load again"
 
 
-class Stage:
+class HugePageStage:
     """The pages that were kept, by physical address (bytes)."""
 
     def __init__(self, pages: HugePageSystem, taken: Taken) -> None:
@@ -136,13 +136,13 @@ class Stage:
         )
 
 
-def reopen(pages: HugePageSystem, journal: Journal) -> Stage | None:
+def reopen(pages: HugePageSystem, journal: Journal) -> HugePageStage | None:
     """The stage that an earlier program left, complete; None without one."""
     taken = journal.read()
-    return Stage(pages, taken) if taken and taken.kept else None
+    return HugePageStage(pages, taken) if taken and taken.kept else None
 
 
-def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) -> Stage:
+def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) -> HugePageStage:
     """Take huge pages in rounds, `limit` at most, until the ones wanted are among them;
     keep those and give the rest back.
 
@@ -336,7 +336,9 @@ def held_by(users: tuple[HugePageUser, ...]) -> str:
     return f"; huge pages are held by {', '.join((*named, *more))}" if named else ""
 
 
-def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice) -> Stage:
+def keep(
+    pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice
+) -> HugePageStage:
     """Give back all pages but the chosen ones. The pool shrinks first: they are surplus then, and
     go to the system and not to whoever waits for idle pages of the pool."""
     chosen = choice.frames
@@ -348,7 +350,7 @@ def keep(pages: HugePageSystem, journal: Journal, frames: list[int], choice: Cho
     taken = journal.read() or Taken()
     taken = Taken(raised=taken.raised, kept=kept, run=choice.run)
     journal.write(taken)
-    return Stage(pages, taken)
+    return HugePageStage(pages, taken)
 
 
 def _resize(pages: HugePageSystem, journal: Journal, change: int) -> int:

@@ -61,7 +61,7 @@ class StagedImage:
         if record := self.records.read():
             self.records.write(replace(record, **more))
 
-    def unmoved(self) -> stage.Stage:
+    def unmoved(self) -> stage.HugePageStage:
         """The stage, whose pages are where the journal says. Raises StageChanged."""
         found = stage.reopen(self.pages, self.journal)
         if found is None:
@@ -91,7 +91,7 @@ class StagedImage:
         self.compare(self.unmoved(), record.sums)
         return record
 
-    def compare(self, staged: stage.Stage, sums: Iterable[tuple[int, int, str]]) -> None:
+    def compare(self, staged: stage.HugePageStage, sums: Iterable[tuple[int, int, str]]) -> None:
         """Raises StageChanged where other bytes wait than those that were written."""
         for addr, size, expected in sums:
             digest = hashlib.sha256()

@@ -16,7 +16,7 @@ from pykexec.backends.simulated.kernel.allocators import Order, Policy
 from pykexec.backends.simulated.kernel.blocks import memory_blocks
 from pykexec.backends.simulated.kernel.crash_size import shrink
 from pykexec.backends.simulated.kernel.kimage import bind
-from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.kernel.layout import RelocateKernel
 from pykexec.backends.simulated.kernel.running import SimulatedKernel
 from pykexec.backends.simulated.kernel.syscall import kexec_load
 from pykexec.backends.simulated.lent import lend
@@ -96,13 +96,13 @@ class SimulatedBackend:
         seed: int = 0,
         used: int = 40,
         allocator: Policy | str = Policy.RANDOM,
-        relocate: Relocation | str = Relocation.SWAP,
+        relocate: RelocateKernel | str = RelocateKernel.SWAP,
         crashkernel: int | None = None,
         from_machine: Machine | None = None,
     ) -> SimulatedBackend:
         """A new machine: `memory`, `crashkernel` in bytes, `used` in percent of memory. Raises
         NotEmpty, UsageError, DoesNotFit, FolderFailed."""
-        moved = choose(Relocation, relocate)
+        moved = choose(RelocateKernel, relocate)
         layout = new_layout(
             memory,
             seed=seed,
@@ -218,7 +218,7 @@ class SimulatedBackend:
             if slot is Slot.CRASH and not isinstance(plan, PanicPlan):
                 kernel.end_stage()
             backup_map = None
-            if not image.in_reservation and kernel.how_moved(image) is Relocation.SWAP:
+            if not image.in_reservation and kernel.how_moved(image) is RelocateKernel.SWAP:
                 backup_map = image.page_list(ram).backup_map
             area = kernel.layout.vmcoreinfo
             return Loaded(slot, backup_map, ram.read(area.addr, area.size))

@@ -11,10 +11,10 @@ from pykexec.cli.report.page_parts import BAD, GOOD, Pairs, bound_facts, checks,
 from pykexec.cli.report.patterns import patterns
 from pykexec.documents.base import span
 from pykexec.documents.vmcore import RealStage, RehearsalDocument, SimulatedStage
-from pykexec.flows.rehearse.simulated import Stage
+from pykexec.flows.rehearse.simulated import RehearsalMachine
 
 if TYPE_CHECKING:
-    from pykexec.flows.rehearse.qemu import QemuStage
+    from pykexec.flows.rehearse.qemu import QemuMachine
     from pykexec.flows.rehearse.simulated import Rehearsal
 
 
@@ -57,13 +57,13 @@ class RehearsalReport:
         ]
 
 
-def _machine_of(stage: Stage | QemuStage) -> SimulatedStage | RealStage:
-    if isinstance(stage, Stage):
+def _machine_of(stage: RehearsalMachine | QemuMachine) -> SimulatedStage | RealStage:
+    if isinstance(stage, RehearsalMachine):
         return SimulatedStage(stage.memory, stage.used, stage.allocator, stage.relocate, stage.seed)
     return real_stage(stage)
 
 
-def real_stage(stage: QemuStage) -> RealStage:
+def real_stage(stage: QemuMachine) -> RealStage:
     return RealStage(stage.memory, stage.used, stage.cpus, stage.reserved)
 
 
@@ -71,7 +71,7 @@ def facts(done: Rehearsal) -> Pairs:
     load, stage = done.load, done.stage
     more = (
         f"allocator {stage.allocator}, seed {stage.seed}"
-        if isinstance(stage, Stage)
+        if isinstance(stage, RehearsalMachine)
         else f"{many(stage.cpus, 'CPU')}, {size(stage.reserved)} reserved"
     )
     found = [

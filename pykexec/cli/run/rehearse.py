@@ -12,8 +12,8 @@ from pykexec.cli.report.least import LeastReport
 from pykexec.cli.report.rehearsal import RehearsalReport
 from pykexec.errors import CheckFailed, UsageError
 from pykexec.flows.rehearse.least import least_window
-from pykexec.flows.rehearse.qemu import QemuStage, rehearse_in_qemu
-from pykexec.flows.rehearse.simulated import NoProgress, Stage, rehearse
+from pykexec.flows.rehearse.qemu import QemuMachine, rehearse_in_qemu
+from pykexec.flows.rehearse.simulated import NoProgress, RehearsalMachine, rehearse
 from pykexec.images.contents import joined_initrd
 from pykexec.placement.request import LoadRequest, Mode
 
@@ -66,13 +66,15 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     if options["least"]:
         margin = MARGIN if options["margin"] is None else options["margin"]
         told = NoProgress() if output.as_json else Steps(quiet=0)
-        stages = QemuStage(memory, used)
+        stages = QemuMachine(memory, used)
         output.show(LeastReport(least_window(kernel, request, image_type, stages, margin, told)))
         return 0
     if options["engine"] == "qemu":
-        report = rehearse_in_qemu(kernel, request, image_type, QemuStage(memory, used), progress)
+        report = rehearse_in_qemu(kernel, request, image_type, QemuMachine(memory, used), progress)
     else:
-        stage = Stage(memory, used, *(options[key] for key in ("allocator", "relocate", "seed")))
+        stage = RehearsalMachine(
+            memory, used, *(options[key] for key in ("allocator", "relocate", "seed"))
+        )
         report = rehearse(kernel, request, image_type, stage, progress)
     output.warn(report.load.warnings)
     output.show(RehearsalReport(report))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import CheckFailed, DoesNotFit, KexecError
-from pykexec.flows.rehearse.qemu import NoDump, QemuStage, capture_initrd, rehearse_in_qemu
+from pykexec.flows.rehearse.qemu import NoDump, QemuMachine, capture_initrd, rehearse_in_qemu
 from pykexec.images.compression import spooled
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import align_down, align_up
@@ -49,7 +49,7 @@ class Least:
     """`least` was enough; `too_small` was not, or is impossible; sizes in bytes."""
 
     image: KernelImage
-    stage: QemuStage
+    stage: QemuMachine
     tries: tuple[Try, ...]
     least: int
     too_small: int
@@ -72,7 +72,7 @@ def least_window(
     kernel: str | os.PathLike[str],
     request: LoadRequest,
     image_type: str | None,
-    stage: QemuStage,
+    stage: QemuMachine,
     margin: int,
     tell: Progress,
 ) -> Least:

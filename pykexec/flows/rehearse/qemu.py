@@ -32,7 +32,7 @@ from pykexec.memory.ranges import align_down
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
-from pykexec.qemu.machine import Computer, Session, qemu, running
+from pykexec.qemu.machine import Computer, GuestSession, qemu, running
 from pykexec.qemu.python import interpreter, python_tree
 from pykexec.qemu.said import Refused, Said, SaidDump
 
@@ -62,7 +62,7 @@ class NoDump(CheckFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class QemuStage:
+class QemuMachine:
     """The machine to rehearse on; sizes in bytes, `used` in percent of the memory."""
 
     memory: int = 1 << 30
@@ -76,11 +76,11 @@ def rehearse_in_qemu(
     kernel: str | os.PathLike[str],
     request: LoadRequest,
     image_type: str | None = None,
-    stage: QemuStage | None = None,
+    stage: QemuMachine | None = None,
     progress: Progress | None = None,
 ) -> Rehearsal:
     """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and the error of a refused load."""
-    chosen, tell = stage or QemuStage(), progress or NoProgress()
+    chosen, tell = stage or QemuMachine(), progress or NoProgress()
     qemu()
     image = _startable(identify(kernel, image_type, request.profile))
     check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
@@ -96,7 +96,7 @@ def rehearse_in_qemu(
 
 
 def _first_computer(
-    kernel: str, request: LoadRequest, image_type: str | None, stage: QemuStage
+    kernel: str, request: LoadRequest, image_type: str | None, stage: QemuMachine
 ) -> Computer:
     """The machine, with everything that both kernels need in its initramfs."""
     tree, variables = guest_tree("first", everything())
@@ -165,7 +165,7 @@ def capture_initrd(before: Contents | None) -> bytes:
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
 
-def listen(session: Session, limit: float, tell: Progress) -> Said:
+def listen(session: GuestSession, limit: float, tell: Progress) -> Said:
     """Receive everything that the guests report, up to the dump."""
     messages: dict[str, Any] = {}
     for message in session.messages(limit):
@@ -182,7 +182,7 @@ def listen(session: Session, limit: float, tell: Progress) -> Said:
     return said
 
 
-def _understood(messages: dict[str, Any], session: Session) -> Said:
+def _understood(messages: dict[str, Any], session: GuestSession) -> Said:
     """Raises NoFirstKernel for messages that pykexec does not send."""
     try:
         return decode(Said, messages)
@@ -201,7 +201,7 @@ def refusal(fault: Refused, status: int) -> KexecError:
     return error
 
 
-def _no_answer(said: Said, session: Session, limit: float) -> KexecError:
+def _no_answer(said: Said, session: GuestSession, limit: float) -> KexecError:
     """Which kernel failed, and how."""
     kind, who = (NoDump, "capture") if said.filled is not None else (NoFirstKernel, "first")
     if said.refused:
@@ -214,7 +214,7 @@ def _no_answer(said: Said, session: Session, limit: float) -> KexecError:
     return kind(f"the {who} kernel {how}", hint=hint, console=session.last_lines)
 
 
-def verdict(image: KernelImage, stage: QemuStage, said: Said) -> Rehearsal:
+def verdict(image: KernelImage, stage: QemuMachine, said: Said) -> Rehearsal:
     """Check every rule, with the contents that the plan requires in the dump."""
     plan, dump = said.plan, said.dump
     assert plan, "listen() gives it"

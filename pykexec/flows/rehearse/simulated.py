@@ -27,7 +27,7 @@ from pykexec.placement.window import WindowRefused
 
 if TYPE_CHECKING:
     from pykexec.crash.backup_map import BackupMap
-    from pykexec.flows.rehearse.qemu import QemuStage
+    from pykexec.flows.rehearse.qemu import QemuMachine
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.segment import SegmentTable
@@ -50,7 +50,7 @@ class NoProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class RehearsalMachine:
     """The machine to rehearse on; `memory` in bytes, `used` in percent of it."""
 
     memory: int = 1 << 30
@@ -95,7 +95,7 @@ class Rehearsal:
     """The result of a rehearsal; counts are pages."""
 
     engine: str
-    stage: Stage | QemuStage
+    stage: RehearsalMachine | QemuMachine
     load: LoadFacts
     filled: int
     """Frames in use when the machine crashed, without those of lent memory."""
@@ -124,11 +124,11 @@ def rehearse(
     kernel: str | os.PathLike[str],
     request: LoadRequest,
     image_type: str | None = None,
-    stage: Stage | None = None,
+    stage: RehearsalMachine | None = None,
     progress: Progress | None = None,
 ) -> Rehearsal:
     """Raises KexecError if the load is refused, or the capture kernel does not boot."""
-    chosen, tell = stage or Stage(), progress or NoProgress()
+    chosen, tell = stage or RehearsalMachine(), progress or NoProgress()
     wanted = replace(request, kind=ImageKind.CRASH_BY_NORMAL)
     with tempfile.TemporaryDirectory(prefix="pykexec-") as folder:
         backend = SimulatedBackend.create(

@@ -40,9 +40,9 @@ from pykexec.images.kernel_image import (
     ImageType,
     KernelImage,
     LoadPart,
+    LoadRange,
     MultibootBoot,
     Refused,
-    Relocation,
 )
 from pykexec.images.x86.multiboot_requests import refused_tag, requested, required
 from pykexec.memory.ranges import align_up
@@ -54,7 +54,7 @@ WORD = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class PartsAndEntry:
     """Parts and entry, from either kind of description."""
 
     parts: tuple[LoadPart, ...]
@@ -136,7 +136,7 @@ def image(file: OpenFile, name: str, boot: MultibootBoot) -> KernelImage | Refus
     )
 
 
-def _by_elf(file: OpenFile) -> Loaded | Refused:
+def _by_elf(file: OpenFile) -> PartsAndEntry | Refused:
     """By the program headers of an ELF file of either size: the entry is in 32-bit mode."""
     if file.read(0, min(4, file.size)) != ELFMAG:
         return Refused("the header has no addresses, and the file is not an ELF file")
@@ -146,10 +146,10 @@ def _by_elf(file: OpenFile) -> Loaded | Refused:
     if elf.machine not in (EM_386, EM_486, EM_X86_64):
         return Refused(f"ELF machine {elf.machine}, expected {EM_386}", close=True)
     parts = load_parts(file, elf)
-    return parts if isinstance(parts, Refused) else Loaded(parts, elf.entry)
+    return parts if isinstance(parts, Refused) else PartsAndEntry(parts, elf.entry)
 
 
-def _by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
+def _by_kludge(file: OpenFile, head: bytes, at: int) -> PartsAndEntry | Refused:
     """By the five addresses after a version 1 header."""
     start = at + multiboot_header.sizeof()
     raw = head[start : start + aout_kludge.sizeof()]
@@ -159,7 +159,7 @@ def _by_kludge(file: OpenFile, head: bytes, at: int) -> Loaded | Refused:
     return _by_addresses(file, at, fields, fields.entry_addr)
 
 
-def _by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | Refused:
+def _by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> PartsAndEntry | Refused:
     """Multiboot 1, 3.1.3 and 2, 3.1.5: the header is at header_addr, which determines the file's
     first loaded byte; 0 as an end means the file's end, or no bss."""
     if fields.header_addr == WORD:
@@ -184,7 +184,7 @@ def _by_addresses(file: OpenFile, at: int, fields: Any, entry: int) -> Loaded | 
     if end - load_addr > MAX_MEMORY:
         return Refused(f"bss_end_addr {fields.bss_end_addr:#x} is too large", close=True)
     part = LoadPart(load_addr, end - load_addr, file.span(offset, size))
-    return Loaded((part,), entry)
+    return PartsAndEntry((part,), entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
             return Refused(f"tag {kind} of {len(tags[kind]) + 8:#x} bytes", close=True)
     entry_tag = tags.get(HeaderTag.ENTRY_ADDRESS)
     entry = int.from_bytes(entry_tag[:4], "little") if entry_tag else None
-    loaded: Loaded | Refused
+    loaded: PartsAndEntry | Refused
     if HeaderTag.ADDRESS in tags:
         if entry is None:
             return Refused("it has an address tag but no entry address tag", close=True)
@@ -257,7 +257,7 @@ def _with_tags(file: OpenFile, at: int, found: Tags) -> KernelImage | Refused:
     return image(file, "multiboot2", boot)
 
 
-def _relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
+def _relocation_of(body: bytes, loaded: PartsAndEntry) -> LoadRange | Refused:
     """Where the image may be moved to; refused if it does not fit there."""
     fields = relocatable_tag.parse(body[: relocatable_tag.sizeof()])
     size = loaded.parts[-1].end - loaded.parts[0].addr
@@ -271,7 +271,7 @@ def _relocation_of(body: bytes, loaded: Loaded) -> Relocation | Refused:
             f"{size:#x} bytes",
             close=True,
         )
-    return Relocation(
+    return LoadRange(
         fields.min_addr,
         fields.max_addr,
         fields.align,

@@ -15,9 +15,9 @@ from pykexec.backends.kernel.journal import BadJournal, Journal, Taken
 from pykexec.backends.kernel.runs import Wanted
 from pykexec.backends.kernel.stage import (
     AlreadyStaged,
+    HugePageStage,
     NoRoomForStage,
     NotStaged,
-    Stage,
     release,
     reopen,
     take,
@@ -231,7 +231,7 @@ def test_stage_outlives_its_loader(journal: Journal) -> None:
     machine = Machine(ORDER)
     take(machine, journal, WANTED, limit=8).write(40 * MIB2, b"headers")
     again = reopen(machine, Journal(journal.path.parent))
-    assert isinstance(again, Stage)
+    assert isinstance(again, HugePageStage)
     assert again.run == PhysRange(10 * MIB2, 13 * MIB2)
     assert again.read(40 * MIB2, 7) == b"headers"
     with pytest.raises(AlreadyStaged, match="huge pages are staged already"):

@@ -11,9 +11,9 @@ from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import (
     KernelImage,
+    LoadRange,
     MultibootBoot,
     NotAnImage,
-    Relocation,
     UnservedImage,
 )
 from tests.builders import MIB, make_multiboot, multiboot2_header, multiboot_header, write
@@ -108,7 +108,7 @@ def test_the_relocatable_tag(tmp_path: Path) -> None:
     entry = struct.pack("<I", 0x100010)
     header = multiboot2_header((10, 0, wish), (3, 0, entry), (5, 1, bytes(12)))
     _, boot = parsed(tmp_path, make_multiboot(header))
-    assert boot.relocation == Relocation(0x200000, 0x3FFFFFFF, 0x200000, from_top=True)
+    assert boot.relocation == LoadRange(0x200000, 0x3FFFFFFF, 0x200000, from_top=True)
     assert (boot.entry, boot.framebuffer) == (0x100010, True)
 
 

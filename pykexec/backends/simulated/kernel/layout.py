@@ -34,7 +34,7 @@ BLOCK_SIZE = 128 << 20
 """Bytes of a memory block: that of x86 below 64 GiB."""
 
 
-class Relocation(StrEnum):
+class RelocateKernel(StrEnum):
     """What relocate_kernel does with a normal image (kernel-contract 3.1)."""
 
     SWAP = "swap"
@@ -43,7 +43,7 @@ class Relocation(StrEnum):
     """As x86_64 from 6.14 on."""
 
 
-RELEASES = {Relocation.SWAP: "6.1.0-simulated", Relocation.COPY: "6.14.0-simulated"}
+RELEASES = {RelocateKernel.SWAP: "6.1.0-simulated", RelocateKernel.COPY: "6.14.0-simulated"}
 
 
 def check_end(end: int) -> None:

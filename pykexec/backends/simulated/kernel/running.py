@@ -11,7 +11,7 @@ from pykexec.backends.simulated.kernel.allocators import Allocator, Order
 from pykexec.backends.simulated.kernel.first_kernel import boot
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, Frames
 from pykexec.backends.simulated.kernel.kimage_normal import SWAP_PAGE
-from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.backends.simulated.kernel.layout import Layout, RelocateKernel
 from pykexec.backends.simulated.store.machine_state import MachineState, Phase
 from pykexec.memory.map import RangeType
 from pykexec.memory.ranges import RangeSet
@@ -58,11 +58,11 @@ class SimulatedKernel:
     @property
     def swaps(self) -> bool:
         """Whether relocate_kernel exchanges pages, and so whether it knows the flag."""
-        return self.start.relocate is Relocation.SWAP
+        return self.start.relocate is RelocateKernel.SWAP
 
-    def how_moved(self, image: KImage) -> Relocation:
+    def how_moved(self, image: KImage) -> RelocateKernel:
         """An image that was loaded by the flag is exchanged, whatever other images are."""
-        return Relocation.SWAP if image.by_normal else self.start.relocate
+        return RelocateKernel.SWAP if image.by_normal else self.start.relocate
 
     @property
     def state(self) -> MachineState:

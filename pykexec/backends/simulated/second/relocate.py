@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
-from pykexec.backends.simulated.kernel.layout import Relocation
+from pykexec.backends.simulated.kernel.layout import RelocateKernel
 from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
 from pykexec.crash.backup_map import BackupRun
 from pykexec.errors import CheckFailed
@@ -25,14 +25,14 @@ class SwitchFailed(CheckFailed):
     code = "switch-failed"
 
 
-def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
+def relocate_kernel(image: KImage, ram: Ram, relocate: RelocateKernel) -> None:
     """Bring every page to its destination. Raises SwitchFailed, BadPageList."""
     if image.swap_page is None:
         return
     pairs = image.page_list(ram).pairs
     try:
         for run in _runs(pairs):
-            if relocate is Relocation.COPY:
+            if relocate is RelocateKernel.COPY:
                 ram.copy(run.dest, run.source, run.size)
             else:
                 ram.swap(run.dest, run.source, run.size)
@@ -41,7 +41,7 @@ def relocate_kernel(image: KImage, ram: Ram, relocate: Relocation) -> None:
             f"relocate_kernel: {error.message}: the machine hangs",
             hint="a segment is outside of RAM; the kernel does not check that",
         ) from error
-    if relocate is Relocation.SWAP:
+    if relocate is RelocateKernel.SWAP:
         _leave_in_swap_page(image.swap_page, pairs, ram)
 
 

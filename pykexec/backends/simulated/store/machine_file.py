@@ -13,7 +13,7 @@ from pykexec.backends.page_list import DONE
 from pykexec.backends.simulated.kernel.allocators import Policy
 from pykexec.backends.simulated.kernel.gates import Gates, Lockdown
 from pykexec.backends.simulated.kernel.kimage import KImage, LoadedSegment
-from pykexec.backends.simulated.kernel.layout import MAX_MEMORY, BadLayout, Layout, Relocation
+from pykexec.backends.simulated.kernel.layout import MAX_MEMORY, BadLayout, Layout, RelocateKernel
 from pykexec.backends.simulated.store.json_fields import (
     BadMachineFile,
     Fields,
@@ -112,7 +112,7 @@ def decode(raw: bytes) -> tuple[MachineState, Pending]:
     state = MachineState(
         layout=layout,
         policy=top.choice("allocator", Policy),
-        relocate=top.choice("relocate", Relocation),
+        relocate=top.choice("relocate", RelocateKernel),
         seed=top.integer("seed", -COUNTER, COUNTER),
         loads=top.integer("loads", 0, COUNTER),
         gates=_decode_gates(top.inner("gates")),

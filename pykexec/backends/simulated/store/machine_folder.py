@@ -57,7 +57,7 @@ class NotEmpty(UsageError):
     code = "not-empty"
 
 
-class Session:
+class FolderTurn:
     """The turn of one command: the old state, and memory that can be changed."""
 
     def __init__(self, path: Path, state: MachineState, ram: Ram) -> None:
@@ -127,7 +127,7 @@ class MachineFolder:
         return self.path / VMCORE
 
     @contextmanager
-    def session(self, *, write: bool) -> Iterator[Session]:
+    def session(self, *, write: bool) -> Iterator[FolderTurn]:
         """Memory and state under the lock, after finishing the work of a killed command. Changes
         that are not committed in a session have no effect."""
         with _failing_in_words(self.path):
@@ -150,7 +150,7 @@ class MachineFolder:
 
 
 @contextmanager
-def _opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iterator[Session]:
+def _opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Iterator[FolderTurn]:
     """A session on an open RAM file (-1 if there is none yet), which it closes."""
     layout = state.layout
     journal = -1
@@ -161,7 +161,7 @@ def _opened(path: Path, state: MachineState, ram_fd: int, *, write: bool) -> Ite
             raise BadMachineFile(f"{path}: {RAM} has {found:#x} bytes, expected {layout.size:#x}")
         if write:
             journal = open_own(path / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        session = Session(path, state, Ram(ram_fd, layout.size, layout.installed, journal))
+        session = FolderTurn(path, state, Ram(ram_fd, layout.size, layout.installed, journal))
         yield session
     finally:
         for fd in (ram_fd, journal):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.backends.simulated.kernel.allocators import Policy
 from pykexec.backends.simulated.kernel.gates import Gates
-from pykexec.backends.simulated.kernel.layout import Layout, Relocation
+from pykexec.backends.simulated.kernel.layout import Layout, RelocateKernel
 
 if TYPE_CHECKING:
     from pykexec.backends.backend import Slot
@@ -41,7 +41,7 @@ class MachineState:
 
     layout: Layout
     policy: Policy = Policy.RANDOM
-    relocate: Relocation = Relocation.SWAP
+    relocate: RelocateKernel = RelocateKernel.SWAP
     seed: int = 0
     loads: int = 0
     """Number of loads; each one allocates in another order."""

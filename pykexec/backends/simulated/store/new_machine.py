@@ -18,7 +18,7 @@ from pykexec.backends.simulated.kernel.layout import (
     RELEASES,
     BadLayout,
     Layout,
-    Relocation,
+    RelocateKernel,
     check_end,
 )
 from pykexec.crash.notes import CPU_NOTE_SIZE, VMCOREINFO_NOTE_SIZE
@@ -59,7 +59,7 @@ def new_layout(
     seed: int = 0,
     used: int = 40,
     crashkernel: int | None = None,
-    relocate: Relocation = Relocation.SWAP,
+    relocate: RelocateKernel = RelocateKernel.SWAP,
     from_machine: Machine | None = None,
 ) -> Layout:
     """`memory` and `crashkernel` in bytes, `used` in percent of all whole frames.

@@ -13,7 +13,7 @@ from pykexec.errors import KexecError
 if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.allocators import Order
     from pykexec.backends.simulated.kernel.ram import Ram
-    from pykexec.backends.simulated.store.machine_folder import MachineFolder, Session
+    from pykexec.backends.simulated.store.machine_folder import FolderTurn, MachineFolder
     from pykexec.backends.simulated.store.machine_state import MachineState
 
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Turn:
     """What one session has done so far; it is committed as a whole at its end."""
 
-    session: Session
+    session: FolderTurn
     kernel: SimulatedKernel
     memory: bool = False
     """Whether memory was changed on purpose: a failed call does not change it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pykexec.backends.simulated.kernel.layout import BadLayout, Layout, Relocation
+from pykexec.backends.simulated.kernel.layout import BadLayout, Layout, RelocateKernel
 from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.errors import KexecError
 from pykexec.machine import CpuNotes, Machine, NoteArea
@@ -113,7 +113,7 @@ def test_crashkernel(size: int) -> None:
 
 def test_a_kernel_that_copies_is_a_later_one() -> None:
     assert new_layout(GIB).release == "6.1.0-simulated"
-    assert new_layout(GIB, relocate=Relocation.COPY).release == "6.14.0-simulated"
+    assert new_layout(GIB, relocate=RelocateKernel.COPY).release == "6.14.0-simulated"
 
 
 def test_a_captured_map() -> None:
