@@ -163,7 +163,7 @@ ERRORS = [
     (["status", "--machine", "nowhere"], 1,
      "nowhere: not a simulated machine, because it has no machine.json",
      "pykexec machine create nowhere"),
-    (["rehearse", "bzImage", "--mode", "in-place"], 2, "--mode is for --engine qemu",
+    (["rehearse", "bzImage", "--mode", "in-place"], 2, "--mode in-place is for --engine qemu",
      "pykexec rehearse --help"),
 ]  # fmt: skip
 
