@@ -83,7 +83,7 @@ def capture_window(
             protocol.refuse_window(found, image)
             return found
     raise WindowRefused(
-        f"no contiguous range of {size:#x} bytes of RAM for the capture kernel"
+        f"no contiguous range of {size:#x} bytes ({size >> 20} MiB) of RAM for the capture kernel"
         + (f" in {asked}" if asked else ""),
         hint=and_also(Another("a smaller", Wish.CRASH_SIZE), refusal.remedy or ""),
         size=size,
