@@ -32,7 +32,7 @@ FIRST = f"""
     sleep $WAIT
     {PYKEXEC} region make --backend kernel --force --json > /out/made.json
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
-        --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err || {{
+        --settle 10 --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err || {{
             cat /out/plan.json; exit 1; }}
     {SETTLED}
     copyout /out
