@@ -4,12 +4,10 @@ capture."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pykexec.documents.base import Count
-    from pykexec.documents.plan import PlanDocument
-    from pykexec.dump.vmcore_pages import PatternCount
+from pykexec.documents.base import Count
+from pykexec.documents.plan import PlanDocument
+from pykexec.dump.vmcore_pages import PatternCount
 
 
 @dataclass(frozen=True, slots=True)

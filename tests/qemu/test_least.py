@@ -123,6 +123,14 @@ def test_a_kernel_for_which_nothing_is_enough(run_json: RunJson, speaker: Path) 
     assert error["message"].endswith("MiB was enough: the capture kernel ended the machine")
 
 
+def test_a_larger_window_than_the_machine_has_room_for(run_json: RunJson, speaker: Path) -> None:
+    (speaker / "needs").write_text(str(1 << 40))
+    (speaker / "room").write_text(str(150 * MIB))
+    error = run_json(*LEAST, status=3)["error"]
+    assert (error["code"], len(error["tries"])) == ("no-window", 1)
+    assert error["hint"].startswith("use a larger --memory")
+
+
 def test_a_machine_that_is_too_small_is_no_answer(run_json: RunJson, speaker: Path) -> None:
     """The first window is refused before any is tried: that says nothing about the kernel."""
     (speaker / "needs").write_text("0")

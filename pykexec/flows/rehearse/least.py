@@ -94,8 +94,10 @@ def least_window(
         except NoDump as error:
             why = error.message
         except KexecError as error:
-            if error.exit_status != DoesNotFit.exit_status or size > enough:
+            if error.exit_status != DoesNotFit.exit_status or (size > enough and not tries):
                 raise
+            if size > enough:
+                raise _nothing_is_enough(tries) from error
             why = error.message
         tries.append(Try(size, why))
         tell.step(f"{size // MIB} MiB: {why or 'enough'}")
