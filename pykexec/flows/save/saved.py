@@ -85,13 +85,14 @@ def lost(state: Seen, new: Iterable[ListedDump], newest: float) -> str | None:
     return LOST
 
 
-def newest_of(folder: str) -> float:
-    """When an entry of a folder was last changed, in seconds of the epoch; 0 for none."""
+def newest_of(parent: str) -> float:
+    """When a folder in `parent` was last changed, in seconds of the epoch; 0 for none. Files do not
+    count: kdump-tools write a lock there at every boot."""
     try:
-        names = os.listdir(folder)
+        with os.scandir(parent) as found:
+            return max((item.stat().st_mtime for item in found if item.is_dir()), default=0)
     except OSError:
         return 0
-    return max((changed(f"{folder}/{name}") or 0 for name in names), default=0)
 
 
 def _folder_of(settings: SaveSettings) -> str:

@@ -321,6 +321,9 @@ def test_a_lost_dump(
     done = guest.save()
     newest = newest_of(str(guest.crash))
     assert newest > 0
+    (guest.crash / "kdump_lock").write_text("")
+    os.utime(guest.crash / "kdump_lock", (newest + 100, newest + 100))
+    assert newest_of(str(guest.crash)) == newest, "a file is no dump"
     state = Seen(armed, BOOT, frozenset([done.name] if reported else []), newest + later)
     new = new_since(listed(str(guest.crash)), state)
     assert len(new) == (not reported)
