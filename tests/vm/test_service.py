@@ -205,6 +205,7 @@ again after-failure
 pykexec doctor --json > /lab/doctor.json
 systemctl stop $unit
 nothing > /lab/stopped
+[ -e /var/lib/pykexec/armed ] || echo gone > /lab/armed-while-stopped
 systemctl start --no-block $unit
 for moment in $(seq 600); do
     [ -e /run/pykexec/stage.json ] && break
@@ -234,6 +235,7 @@ fi
 systemctl start $unit
 region show > /lab/region-at-last.json
 pykexec status --backend kernel --json > /lab/last.json
+cp /var/lib/pykexec/armed /proc/sys/kernel/random/boot_id /lab
 mv /lab/second-boot /lab/run
 sync
 host mark panic
@@ -243,6 +245,7 @@ echo c > /proc/sysrq-trigger
 SECOND_BOOT = """
 systemctl is-active $unit > /lab/at-second-boot
 region show > /lab/region-at-second-boot.json
+systemctl is-active pykexec-saved.service > /lab/saved
 systemctl --no-block poweroff
 """
 
@@ -284,7 +287,8 @@ def installed(module: dict[str, Path]) -> Tree:
     units = "/etc/systemd/system"
     for path in UNITS.glob("pykexec-*"):
         tree.copy(path, f"{units}/{path.name}")
-    for unit in ("pykexec-crash.service", "pykexec-check.timer", "pykexec-rearm.path"):
+    enabled = ("crash.service", "check.timer", "rearm.path", "saved.service")
+    for unit in (f"pykexec-{name}" for name in enabled):
         (target,) = re.findall(r"^WantedBy=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
         tree.link(f"{units}/{target}.wants/{unit}", f"{units}/{unit}")
     tree.copy(UNITS / "98-pykexec.rules", "/etc/udev/rules.d/98-pykexec.rules")
@@ -499,6 +503,13 @@ def test_what_was_stopped_stays_so(lived: Result) -> None:
 def test_what_a_shutdown_stopped_stays_so(lived: Result) -> None:
     assert text(lived, "lab/at-second-boot") == "active"
     assert text(lived, "lab/shutdown").split() == NOTHING
+
+
+def test_the_next_boot_knows_that_this_one_was_armed(lived: Result) -> None:
+    """What kdump-tools have saved is no lost dump."""
+    assert text(lived, "lab/armed") == text(lived, "lab/boot_id")
+    assert text(lived, "lab/armed-while-stopped") == "gone"
+    assert text(lived, "lab/saved") == "active"
 
 
 def test_the_panic_leaves_a_dump(lived: Result) -> None:
