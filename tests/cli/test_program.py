@@ -76,7 +76,7 @@ except SystemExit:
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
-def test_only_a_document_imports_mashumaro(folder: Path, words: list[str]) -> None:
+def test_only_a_document_imports_documents_and_mashumaro(folder: Path, words: list[str]) -> None:
     code = f"""
 import sys
 from pykexec.cli.program import program
@@ -84,12 +84,13 @@ try:
     program.main(["load", "bzImage", "--dry-run", *{words!r}])
 except SystemExit as end:
     assert not end.code, end.code
-print("mashumaro" in sys.modules, "mashumaro.jsonschema" in sys.modules, file=sys.stderr)
+names = ("mashumaro", "mashumaro.jsonschema", "pykexec.documents.plan")
+print(*(name in sys.modules for name in names), file=sys.stderr)
 """
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
     )
-    assert result.stderr.splitlines()[-1] == f"{bool(words)} False"
+    assert result.stderr.splitlines()[-1] == f"{bool(words)} False {bool(words)}"
 
 
 def test_completion_imports_click_alone() -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pykexec.cli.terms import PYKEXEC
+from pykexec.cli.report.cmdline import origin, why_dropped
 from pykexec.documents.base import CheckResult
 from pykexec.documents.load import Kernel, Syscall, Word
 from pykexec.documents.plan import MapEntry
 from pykexec.images.contents import UnreadableFile
 from pykexec.memory.map import DRIVER_RAM
-from pykexec.placement.cmdline import WHY_REMOVED, Origin
-from pykexec.remedies import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.map import MemoryMap
-    from pykexec.placement.cmdline import CommandLine, Dropped
+    from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.kernel_rules import Check
     from pykexec.placement.syscall_choice import SyscallChoice
 
@@ -29,22 +27,6 @@ def map_entries(memory_map: MemoryMap) -> tuple[MapEntry, ...]:
         *(MapEntry(i.range.start, i.range.end, str(i.type)) for i in memory_map.ranges),
         *(MapEntry(item.start, item.end, DRIVER_RAM) for item in memory_map.driver_ram),
     )
-
-
-def origin(found: Origin) -> Literal["--append", "running kernel", "capture kernel"]:
-    """What documents and pages call it."""
-    match found:
-        case Origin.APPEND:
-            return "--append"
-        case Origin.RUNNING:
-            return "running kernel"
-        case Origin.CAPTURE:
-            return "capture kernel"
-
-
-def why_dropped(word: Dropped) -> str:
-    """The reason, and the option where the user asked for it."""
-    return PYKEXEC[Wish.CMDLINE_REMOVE] if word.why == WHY_REMOVED else word.why
 
 
 def words(line: CommandLine) -> tuple[Word, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Table
-from pykexec.cli.report.document_parts import origin, why_dropped
+from pykexec.cli.report.cmdline import origin, why_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
