@@ -13,7 +13,12 @@ from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
-from pykexec.placement.capture_words import NEVER_INHERITED, append_warnings, dropped_warnings
+from pykexec.placement.capture_words import (
+    NEVER_INHERITED,
+    SAVE_TARGET,
+    append_warnings,
+    dropped_warnings,
+)
 from pykexec.placement.cmdline import CommandLine, check_length, command_line, running_line
 from pykexec.placement.estimate import Estimate, crash_size
 from pykexec.placement.request import ImageKind, LoadRequest
@@ -95,8 +100,6 @@ def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
         raise
 
 
-SAVE_TARGET = "systemd.unit=pykexec-save.target"
-"""The unit of this package that saves a dump; it lies on the root file system."""
 NO_ROOT = (
     f"{SAVE_TARGET} needs the root file system, but the command line of the capture kernel has no "
     "root=, so nothing can save the dump"

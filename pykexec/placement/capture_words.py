@@ -39,6 +39,9 @@ NEVER_INHERITED = {
 EXPECTED = frozenset({"crashkernel"})
 """On the command line of every machine that is ready for a crash: left out without a warning."""
 
+SAVE_TARGET = "systemd.unit=pykexec-save.target"
+"""The unit of this package that saves a dump; it lies on the root file system."""
+
 OFF = frozenset(("0", "off", "n", "no", "none", "-", "noforce"))
 """Values with which a word of `TAKING` takes nothing."""
 COUNT = re.compile(r"[0-9]{1,20}")

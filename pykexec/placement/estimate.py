@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pykexec.frozen import dataclass
 from pykexec.images.initrd_size import unpacked_size
 from pykexec.memory.ranges import MIB, align_up
-from pykexec.placement.capture_words import word_costs
+from pykexec.placement.capture_words import SAVE_TARGET, word_costs
 
 if TYPE_CHECKING:
     from pykexec.images.contents import Contents
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 WORKING_MEMORY = 48 * MIB
 """Slab, per-CPU areas, page cache and one dump process. `rehearse --least` found 34 MiB with a
 reader in Python."""
+SAVE_MEMORY = 96 * MIB
+"""Of `pykexec save`: its report has 84 MiB of a dump of 7.2, beside the process that waits for it.
+Without it the report of 7.2 was not finished after two minutes, because each page of Python was
+read from the disk again and again."""
 WHOLE_PAGES = 1.05
 """What unpacked files take for each of their bytes: the last page of each is not full."""
 ROUND_TO = 16 * MIB
@@ -51,6 +55,8 @@ def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str
     packed = initrd.size if initrd else 0
     unpacked = round(WHOLE_PAGES * unpacked_size(initrd)) if initrd else 0
     words = [Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size]
+    if any(SAVE_TARGET in text.split() for text in append):
+        words.append(Term("pykexec save", SAVE_MEMORY, "Python, and what a report reads"))
     return Estimate(
         (
             Term("kernel", image.linux.init_size, "init_size of the image"),
