@@ -84,7 +84,7 @@ def test_explain_an_errno(run: Run, run_json: RunJson, golden: Golden) -> None:
 
 def test_explain_one_of_our_codes(run: Run, run_json: RunJson) -> None:
     result = run("explain", "no-hole")
-    assert result.stdout.startswith("no-hole: No free range holds what was wanted")
+    assert result.stdout.startswith("no-hole: No free range is suitable")
     assert result.stdout.endswith("exit status 6\n")
     document = run_json("explain", "no-hole")
     assert document["kernel_checks"] == []

@@ -102,7 +102,7 @@ def test_the_option_to_use(run: Run, speaker: Path) -> None:
     assert "100 MiB  enough" in lines
     assert " 100 MiB; 96 MiB is too small\n" in result.stdout
     assert lines[-1] == "use --crash-size 116M"
-    assert f"pykexec: boot 1 of at most {BOOTS}: a window of 96 MiB" in result.stderr
+    assert f"pykexec: boot 1 of at most {BOOTS}: a window of 80 MiB" in result.stderr
     assert "pykexec: 100 MiB: enough\n" in result.stderr
 
 
