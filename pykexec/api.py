@@ -1,7 +1,7 @@
-"""The Python interface: names that scripts may import, and that stay.
+"""The Python interface: the stable names that scripts may import.
 
-Nothing here acts on the running kernel. Values are frozen; whatever the input or the machine can
-cause is a KexecError, with a `message` and a `hint`. docs/python.md shows the names at work.
+Nothing here acts on the running kernel. Values are frozen; every error caused by the input or the
+machine is a KexecError, with a `message` and a `hint`. docs/python.md has examples.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 
 def this_machine() -> Machine:
     """The facts of the running machine, as far as this user may read them; the memory map is
-    assumed where there is none. Raises nothing: an unreadable fact is Unknown, with the reason."""
+    assumed if it cannot be read. Raises nothing: an unreadable fact is Unknown, with the reason."""
     return read_machine().with_assumed_map()
 
 
 def captured_machine(path: str | os.PathLike[str]) -> Machine:
-    """The same of a file by `pykexec machine capture`, or of a folder with /proc and /sys.
-    Raises BadRoot."""
+    """The same from a file written by `pykexec machine capture`, or from a folder with /proc and
+    /sys. Raises BadRoot."""
     return read_machine(open_root(Path(path))).with_assumed_map()

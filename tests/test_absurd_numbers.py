@@ -193,7 +193,7 @@ def test_any_map_is_planned_for_or_refused(
 
 def test_a_simulated_machine_is_not_made_of_an_absurd_one(tmp_path: Path) -> None:
     root = Folder(root_of(tmp_path, MACHINES["all but the last byte"]))
-    with bounded(), pytest.raises(BadLayout, match="a simulated machine at"):
+    with bounded(), pytest.raises(BadLayout, match="the limit for simulated machines is"):
         new_layout(
             MIB, from_machine=read_machine(root, symbols=False), relocate=RelocateKernel.SWAP
         )

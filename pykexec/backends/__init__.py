@@ -1,1 +1,1 @@
-"""Who answers kexec_load(2): the simulated kernel, or the real one."""
+"""The implementations of kexec_load(2): the simulated kernel, and the real one."""

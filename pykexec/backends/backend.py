@@ -1,4 +1,4 @@
-"""The protocol that every backend speaks; one contract suite tests them all."""
+"""The protocol that every backend implements; one contract suite tests them all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class NothingLoaded(CheckFailed):
-    """There is no image to start, or it is not known whether there is."""
+    """There is no image to start, or this is not known."""
 
     code = "nothing-loaded"
 
@@ -44,13 +44,13 @@ class LoadState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load left behind."""
+    """The result of a load."""
 
     slot: Slot
     backup_map: BackupMap | None = None
-    """Where destination pages will have gone; None when the image runs where it is."""
+    """Where the old contents of destination pages will be; None if the image runs where it is."""
     vmcoreinfo_note: bytes = b""
-    """The VMCOREINFO note as it was read at the load."""
+    """The VMCOREINFO note as read at the load."""
 
 
 class Backend(Protocol):
@@ -60,24 +60,24 @@ class Backend(Protocol):
     """"simulated" or "kernel"; the output always names it."""
 
     def machine(self) -> Machine:
-        """The facts of the machine that would be loaded."""
+        """The facts of the machine on which a load would be done."""
         ...
 
     def session(self) -> AbstractContextManager[None]:
-        """What changes the machine happens inside: one pykexec at a time."""
+        """All changes of the machine happen inside a session: one pykexec at a time."""
         ...
 
     def granted(
         self, image: KernelImage, machine: Machine, request: LoadRequest
     ) -> AbstractContextManager[Granted]:
-        """What this backend supplies for a load: for a crash by normal the mode, and memory of
-        its own where the mode needs some. If the block raises, all of it is given back, and so
-        is an image that relies on it."""
+        """What this backend supplies for a load: for a crash by normal the mode, and memory if the
+        mode needs some. If the block raises, all of it is released, and so is an image that relies
+        on it."""
         ...
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
-        """kexec_load(2). Raises KexecError as the kernel's errno says. `plan` is what the
-        table was made from, for a backend that keeps a record of it."""
+        """kexec_load(2). Raises KexecError according to the kernel's errno. `plan` is the plan of
+        the table, for a backend that keeps a record of it."""
         ...
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
@@ -85,7 +85,7 @@ class Backend(Protocol):
         ...
 
     def unload(self, slot: Slot) -> None:
-        """Free an image; nothing happens when none is loaded."""
+        """Free an image; does nothing if none is loaded."""
         ...
 
     def status(self) -> dict[Slot, LoadState]: ...
@@ -93,18 +93,18 @@ class Backend(Protocol):
 
 @runtime_checkable
 class StagingBackend(Backend, Protocol):
-    """One that has memory in which an image can wait for a panic."""
+    """A backend with memory in which an image can be staged for a panic."""
 
     @property
     def busy_blocks(self) -> tuple[str, ...]:
-        """Memory blocks that an unload could not give back."""
+        """Memory blocks that an unload could not release."""
         ...
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
-        """The VMCOREINFO note as it is now."""
+        """The present VMCOREINFO note."""
         ...
 
     def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
-        """Put image and headers where they wait; gives the digests that the stub is to find.
-        Raises FileChanged, and then no image may be loaded."""
+        """Put image and headers into the stage; returns the digests for the stub. Raises
+        FileChanged, and then no image may be loaded."""
         ...

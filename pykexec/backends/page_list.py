@@ -1,6 +1,6 @@
-"""The kernel's copy plan, read back: kimage->head and its pages of entry words.
+"""The kernel's page list, read back: kimage->head and its pages of entry words.
 
-The same bytes lie in a real kernel and in the simulated one, so both are read here.
+The bytes are the same in a real kernel and in the simulated one, so both are read here.
 kernel/kexec_core.c:for_each_kimage_entry.
 """
 
@@ -15,7 +15,7 @@ from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
 
 WORDS_PER_PAGE = PAGE_SIZE // 8
-"""kimage_entry_t in a list page; the last is the link to the next one, or DONE."""
+"""kimage_entry_t in a list page; the last one is the link to the next page, or DONE."""
 PAGE_WORDS = struct.Struct(f"<{WORDS_PER_PAGE}Q")
 
 DESTINATION = int(Ind.IND_DESTINATION)
@@ -25,11 +25,11 @@ SOURCE = int(Ind.IND_SOURCE)
 ADDRESS_MASK = ~(PAGE_SIZE - 1)
 
 ReadPhysical = Callable[[int, int], bytes]
-"""(address, bytes) to those bytes of physical memory."""
+"""Takes an address and a size, returns that physical memory."""
 
 
 class BadPageList(KexecError):
-    """Words that no kernel writes: a list that was overwritten, or is none."""
+    """Words that no kernel writes: an overwritten list, or something else."""
 
     code = "bad-page-list"
     usual_hint = "the kernel may hide pages from /proc/kcore (balloon, virtio-mem)"
@@ -37,7 +37,7 @@ class BadPageList(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class PageList:
-    """A walked list."""
+    """A complete list."""
 
     pairs: tuple[tuple[int, int], ...]
     """(destination, source) address of each page, in the order of the list."""
@@ -52,8 +52,7 @@ class PageList:
 def read_page_list(read: ReadPhysical, head: int, max_pages: int) -> PageList:
     """Walk from `head` to DONE.
 
-    `max_pages` (of data) bounds what is believed. Raises BadPageList, and whatever
-    `read` raises.
+    `max_pages` (of data) limits the length. Raises BadPageList, and whatever `read` raises.
     """
     pairs: list[tuple[int, int]] = []
     list_pages: list[int] = []
@@ -70,12 +69,13 @@ def read_page_list(read: ReadPhysical, head: int, max_pages: int) -> PageList:
             pairs.append((dest, address))
             dest += PAGE_SIZE
         else:
-            raise BadPageList(f"page list: {word:#x} is no entry")
+            raise BadPageList(f"page list: {word:#x} is not an entry")
     return PageList(tuple(pairs), tuple(list_pages))
 
 
 def words(read: ReadPhysical, head: int, max_pages: int, list_pages: list[int]) -> Iterator[int]:
-    """The DESTINATION and SOURCE words; `list_pages` gets each list page as it is entered."""
+    """The DESTINATION and SOURCE words; each list page is appended to `list_pages` when it is
+    reached."""
     word = head
     limit = (max_pages + KEXEC_SEGMENT_MAX) // (WORDS_PER_PAGE - 1) + 1
     while word & INDIRECTION:

@@ -1,5 +1,4 @@
-"""A crash region that is made and released while the kernel runs: what both kernels have in
-common."""
+"""A crash region that is made and released while the kernel runs: common parts of both backends."""
 
 from __future__ import annotations
 
@@ -19,30 +18,30 @@ from pykexec.remedies import Wish, saying
 REGION_MAX = 4 << 30
 """Bytes, as in module/pykexec_region.c."""
 STEP = 64 << 10
-"""Bytes in which a default size is rounded up."""
+"""A default size is rounded up to a multiple of this, in bytes."""
 
 
 class Origin(StrEnum):
-    """How the region came to be."""
+    """When the region was made."""
 
     BOOT = "boot"
     RUN_TIME = "run time"
 
 
 class RegionExists(KexecError):
-    """There is one a machine."""
+    """There is only one region per machine."""
 
     code = "region-exists"
 
 
 class BadRegionSize(UsageError):
-    """No whole number of pages."""
+    """Not a whole number of pages."""
 
     code = "bad-region-size"
 
 
 class RegionTooLarge(DoesNotFit):
-    """More than the module makes, or than half of memory."""
+    """Larger than the module supports, or than half of memory."""
 
     code = "region-too-large"
 
@@ -67,27 +66,27 @@ class RegionInUse(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class CrashRegion:
-    """What there is. `span` is None without a region, and where its place is hidden."""
+    """The present region. `span` is None without one, or if its address is hidden."""
 
     span: PhysRange | None
     size: int
     origin: Origin | None
     need: int
-    """Bytes that this machine's stub needs."""
+    """Bytes that the stub needs on this machine."""
     module: RegionModule | None = None
-    """Installed for the running kernel."""
+    """The module installed for the running kernel."""
     refusal: KexecError | None = None
-    """Why none can be made; None where one can, or is there."""
+    """Why none can be made; None if one can, or exists."""
 
 
 def default_size(machine: Machine) -> int:
-    """Bytes that this machine's stub needs, in whole steps."""
+    """Bytes that the stub needs on this machine, in whole steps."""
     return align_up(typical_need(machine), STEP)
 
 
 def origin(machine: Machine) -> Origin | None:
-    """None without a region. The module refuses to be inserted where there is one already, so
-    with it the region is the module's; without it, what crashkernel= asked for came at boot."""
+    """None without a region. The module cannot be inserted if there is a region already, so if it
+    is inserted, the region is the module's; otherwise crashkernel= reserved it at boot."""
     if not machine.crash_kernel and not machine.kexec.crash_size:
         return None
     if machine.modules.region_inserted:
@@ -97,7 +96,7 @@ def origin(machine: Machine) -> Origin | None:
 
 
 def present(machine: Machine, refusal: KexecError | None = None) -> CrashRegion:
-    """By the facts."""
+    """The present region, from the facts."""
     spans = machine.crash_kernel or None
     module = machine.modules.region
     return CrashRegion(
@@ -114,7 +113,7 @@ def size_refusal(machine: Machine, size: int) -> KexecError | None:
     """Why no region can have `size` bytes."""
     if size <= 0 or size % PAGE_SIZE:
         return BadRegionSize(
-            f"a crash region of {size} bytes: the size has to be a multiple of {PAGE_SIZE}",
+            f"a crash region of {size} bytes: the size must be a multiple of {PAGE_SIZE}",
             hint=f"pykexec region make {max(align_up(size, PAGE_SIZE), PAGE_SIZE) >> 10}K",
             size=size,
         )
@@ -129,16 +128,16 @@ def size_refusal(machine: Machine, size: int) -> KexecError | None:
 
 
 def existing(machine: Machine) -> KexecError | None:
-    """The refusal where there is a region already."""
+    """The error if there is a region already."""
     made = origin(machine)
     if made is None and machine.modules.region_inserted:
         return RegionExists(
-            f"the module {NAME} is inserted, and its region is gone",
+            f"the module {NAME} is inserted, but its region is gone",
             hint="pykexec region release removes it",
         )
     if made is None:
         return None
     return RegionExists(
         f"there is a crash region of {present(machine).size >> 10} KiB already, made at {made}",
-        hint="use it, or: pykexec region release",
+        hint="use it, or release it with pykexec region release",
     )

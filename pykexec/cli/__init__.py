@@ -1,5 +1,5 @@
-"""The command line. Importing it, `--help` and completion import click alone:
-everything else is imported when a verb runs (see `run`)."""
+"""The command line. Importing it, `--help` and completion import only click: everything else is
+imported when a verb runs (see `run`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pykexec.cli.streams import INTERRUPTED, guard_streams, interrupted
 
 
 def main() -> None:
-    """The program `pykexec`: ends the process with the documented exit status."""
+    """Run the program `pykexec`, and end the process with the documented exit status."""
     try:
         guard_streams()
         from pykexec.cli.program import program

@@ -1,4 +1,4 @@
-"""Suggestions for a mistyped word. Imported when there is one: difflib takes a while."""
+"""Suggestions for a mistyped word. Imported only when needed: difflib takes a while."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The known word that is nearest, as the end of a message; "" if none is near."""
+    """The most similar known word, as the end of a message; "" if none is similar."""
     found = get_close_matches(word, list(known), 1)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,6 +1,6 @@
-"""Where an answer goes: its JSON document, its page as plain text, or that drawn on a terminal.
+"""Prints a result: its JSON document, its page as plain text, or its page drawn on a terminal.
 
-Answers go to stdout, everything else to stderr.
+Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """How the user wants it."""
+    """The kind of output that the user wants."""
 
     as_json: bool = False
     verbose: int = 0
 
     def show(self, answer: Answer, done: str = "") -> None:
-        """Print the whole answer of a command on stdout. `done` is what has happened already, for
-        who cannot read the answer. Raises AnswerLost, BrokenPipeError."""
+        """Print the complete result of a command on stdout. `done` is what has already happened,
+        for the error if printing fails. Raises AnswerLost, BrokenPipeError."""
         try:
             self.write(answer)
         except BrokenPipeError:
@@ -37,12 +37,12 @@ class Output:
         except OSError as error:
             if error.filename != STDOUT:
                 raise
-            so_far = f"; {done} all the same" if done else ""
+            so_far = f"; {done} nevertheless" if done else ""
             reason = (error.strerror or str(error)).lower()
             raise AnswerLost(f"{STDOUT}: {reason}{so_far}") from error
 
     def write(self, answer: Answer) -> None:
-        """The modules that write JSON, plain text or tables are imported when they are needed."""
+        """Modules for JSON, plain text or tables are imported when they are needed."""
         if self.as_json:
             from pykexec.documents.codec import encode
 
@@ -61,10 +61,10 @@ class Output:
         sys.stdout.flush()
 
     def warn(self, warnings: Iterable[str]) -> None:
-        """What may go wrong later."""
+        """Warn about possible later problems."""
         for text in warnings:
             click.echo(f"pykexec: warning: {printable(text)}", err=True)
 
     def note(self, text: str) -> None:
-        """What was assumed or done on the way."""
+        """Print what was assumed or done in addition."""
         click.echo(f"pykexec: note: {printable(text)}", err=True)

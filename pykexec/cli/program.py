@@ -1,5 +1,5 @@
-"""The group of all verbs, loaded lazily, and the one place where a fault becomes
-a line or a JSON document, and an exit status."""
+"""The group of all verbs, loaded lazily, and the only place where an error becomes a message or a
+JSON document, and an exit status."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pykexec.cli.streams import INTERRUPTED, STDOUT, interrupted
 from pykexec.errors import AnswerLost, KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
-"""As a shell shows a process that SIGHUP, SIGPIPE or SIGTERM ended."""
+"""The statuses of a shell for a process that SIGHUP, SIGPIPE or SIGTERM ended."""
 HELP_WIDTH = 100
-"""The most columns of --help; click leaves two of them empty."""
+"""Maximum width of --help; click leaves two columns empty."""
 
 VERBS = {
     "load": ("load", "Plan, check and load a kernel."),
@@ -44,11 +44,12 @@ VERBS = {
     "doctor": ("doctor", "Check whether this machine is ready, and how to make it so."),
     "explain": ("explain", "Explain an errno of the kernel or an error code."),
 }
-"""Verb: its module in this package and its line in --help (so that --help needs no module)."""
+"""Verb: its module in this package and its line in --help, so that --help does not need the
+module."""
 
 
 class Program(click.Group):
-    """Imports a verb's module when that verb is asked for."""
+    """Imports a verb's module when that verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -92,7 +93,7 @@ class Program(click.Group):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> NoReturn:
-        """Runs, and always ends the process (SystemExit)."""
+        """Run, and always end the process (SystemExit)."""
         words = list(sys.argv[1:] if args is None else args)
         _end_in_order()
         try:
@@ -103,7 +104,7 @@ class Program(click.Group):
             sys.exit(_refuse(error, as_json=False))
         except KexecError as error:
             sys.exit(_refuse(error, _wants_json(words), _wants_details(words)))
-        except BrokenPipeError:  # of completion, which is printed outside of any context
+        except BrokenPipeError:  # from completion, which is printed outside of any context
             sys.exit(_silence())
         except (click.Abort, KeyboardInterrupt):
             sys.exit(interrupted("pykexec", INTERRUPTED))
@@ -114,8 +115,8 @@ class Program(click.Group):
 
 
 def _help_width() -> int:
-    """Columns of --help, as click has them by default. It asks shutil, whose import takes a tenth
-    of the time of --help."""
+    """Columns of --help, as by default in click, which uses shutil, whose import takes a tenth of
+    the time of --help."""
     try:
         columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(1).columns
     except (ValueError, OSError):
@@ -125,7 +126,7 @@ def _help_width() -> int:
 
 @contextmanager
 def _unread_is_quiet() -> Iterator[None]:
-    """A reader that went away is no fault of ours."""
+    """A closed pipe is not an error."""
     try:
         yield
     except BrokenPipeError:
@@ -133,8 +134,8 @@ def _unread_is_quiet() -> Iterator[None]:
 
 
 def _end_in_order() -> None:
-    """At a signal what is half done is undone on the way out, as at an interrupt. nohup(1) has
-    SIGHUP ignored, and so it stays."""
+    """Handle signals like an interrupt, so that what is half done is undone. SIGHUP stays ignored
+    under nohup(1)."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
@@ -145,7 +146,7 @@ def _end_in_order() -> None:
 
 
 def _wants_json(words: Sequence[str]) -> bool:
-    """By the words alone: also where they could not be parsed."""
+    """Decided from the words, even if they cannot be parsed."""
     return "--json" in options(words)
 
 
@@ -155,12 +156,12 @@ def _wants_details(words: Sequence[str]) -> bool:
 
 
 def options(words: Sequence[str]) -> Sequence[str]:
-    """The words among which options are looked for."""
+    """The words that can be options."""
     return words[: words.index("--")] if "--" in words else words
 
 
 def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
-    """click's own errors: the same line, the same document, exit status 2 (or its own)."""
+    """Print click's own errors in the same form; exit status 2 (or its own)."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "pykexec"
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -174,7 +175,7 @@ def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
 
 
 def _usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None:
-    """The remedy for two mistakes that are made often."""
+    """The remedy for two frequent mistakes."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context and context.parent is None:
         return "pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
@@ -184,7 +185,7 @@ def _usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None
 
 
 def _split_append(words: Sequence[str]) -> str:
-    """The words behind an --append whose quotes are missing; "" if there is none."""
+    """The words after an --append without quotes; "" if there are none."""
     for at, word in enumerate(words):
         if word == "--append":
             line = list(takewhile(lambda text: not text.startswith("-"), words[at + 1 :]))
@@ -194,14 +195,14 @@ def _split_append(words: Sequence[str]) -> str:
 
 
 def _system_fault(error: OSError) -> KexecError:
-    """What the system refused where nobody expected it: no space, too many open files."""
+    """An unexpected error of the system, such as no space or too many open files."""
     what = str(error.filename) if error.filename else "the system refused"
     return KexecError(f"{what}: {(error.strerror or str(error)).lower()}", errno=error.errno)
 
 
 def _refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
-    """Says it, with its details where they are wanted, and gives the exit status; on stderr
-    where stdout takes no document."""
+    """Print the error, with details if requested, and return the exit status; uses stderr if the
+    document cannot be written to stdout."""
     try:
         if as_json:
             from pykexec.cli.report.error import error_document
@@ -226,7 +227,7 @@ def _refuse(error: KexecError, as_json: bool, details: bool = False) -> int:
 
 
 def _silence() -> int:
-    """Nobody reads any more: nothing is left for the interpreter to flush at its end."""
+    """The reader is gone: leave nothing for the interpreter to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return CLOSED_PIPE
 

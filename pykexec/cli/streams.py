@@ -1,4 +1,4 @@
-"""What a program writes to: standard streams whose faults go where they belong."""
+"""Standard streams whose errors are handled where they belong."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 INTERRUPTED = 130
-"""As a shell shows a process that SIGINT ended."""
+"""The status of a shell for a process that SIGINT ended."""
 STDOUT = "standard output"
 """The file name in an OSError about it."""
 
 
 def interrupted(name: str, status: int) -> int:
-    """Says it, also where nothing but this is imported yet; gives the exit status."""
+    """Print a message, even if nothing but this module is imported yet; returns the exit status."""
     print(f"{name}: interrupted", file=sys.stderr)
     return status
 
 
 class Answers(FileIO):
-    """Standard output: a fault has its name."""
+    """Standard output, whose errors have its name."""
 
     def write(self, data: ReadableBuffer) -> int:
         try:
@@ -34,7 +34,7 @@ class Answers(FileIO):
 
 
 class Diagnostics(FileIO):
-    """Standard error: what cannot be written there is lost, and decides nothing."""
+    """Standard error: output that cannot be written is lost, without any effect."""
 
     def write(self, data: ReadableBuffer) -> int:
         try:
@@ -45,10 +45,10 @@ class Diagnostics(FileIO):
 
 
 def guard_streams() -> None:
-    """A fault of standard error never reaches a command, and one of standard output always does.
+    """Errors of standard error never reach a command; errors of standard output always do.
 
-    A stream that the caller closed (`>&-`) is None in Python. It gets its number back, so that no
-    file that is opened later has it: input is at its end, and output cannot be written."""
+    A stream that the caller closed (`>&-`) is None in Python. Its descriptor is occupied, so that
+    no file that is opened later gets it: input is at its end, and output cannot be written."""
     if sys.stdin is None:
         sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDWR))
     out = Answers(number(sys.stdout, os.O_RDONLY), "w", closefd=False)
@@ -58,13 +58,13 @@ def guard_streams() -> None:
 
 
 def number(stream: TextIO | None, flags: int) -> int:
-    """Its file descriptor; where it is closed, a new one for /dev/null."""
+    """Its file descriptor; a new one for /dev/null if it is closed."""
     return os.open(os.devnull, flags) if stream is None else stream.fileno()
 
 
 def _text_stream(raw: FileIO, like: TextIO | None, errors: str) -> TextIOWrapper:
-    """With the encoding that Python chose, and always with a buffer: without one
-    (PYTHONUNBUFFERED) a write that was cut short goes unseen."""
+    """With the encoding that Python chose, and always with a buffer: without one (PYTHONUNBUFFERED)
+    a short write is not detected."""
     encoding = getattr(like, "encoding", None)
     errors = getattr(like, "errors", None) or errors
     by_line = isinstance(raw, Diagnostics) or raw.isatty()

@@ -1,4 +1,4 @@
-"""What this program calls the things that remedies ask for: its options."""
+"""This program's terms for remedies: its options."""
 
 from __future__ import annotations
 

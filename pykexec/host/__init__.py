@@ -1,1 +1,1 @@
-"""The only place that opens /proc and /sys: facts out, nothing decided."""
+"""The only place that opens /proc and /sys: it reads facts, and decides nothing."""

@@ -1,7 +1,7 @@
-"""One file that holds what this machine's /proc and /sys said: `--root FILE` elsewhere.
+"""One file with the contents of this machine's /proc and /sys, for `--root FILE` elsewhere.
 
-The file has exactly the reads that `read_machine` makes, so the two cannot differ.
-It holds where KASLR put the kernel, and the command line: it is written mode 0600.
+The file has exactly the reads that `read_machine` makes, so the two cannot differ. It contains the
+addresses of KASLR, and the command line, so its mode is 0600.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from pykexec.images.contents import write_new
 from pykexec.machine import Unknown
 
 FILE_MAX = 64 << 20
-"""Bytes of a captured machine that are read."""
+"""Limit in bytes for a captured machine."""
 Record = bytes | Unknown
 Names = tuple[str, ...] | Unknown
 
 
 def _part_name(path: str, offset: int, size: int) -> str:
-    """What a part of a file is called in a captured machine."""
+    """The name of a part of a file in a captured machine."""
     return f"{path}@{offset:#x}+{size:#x}"
 
 
 def _link_name(path: str) -> str:
-    """What the target of a symbolic link is called in a captured machine."""
+    """The name of the target of a symbolic link in a captured machine."""
     return f"{path}@link"
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A machine read earlier, by path; what was not read then is Unknown now."""
+    """A machine that was read earlier, by path; what was not read is Unknown."""
 
     name: str
     files: Mapping[str, Record]
@@ -82,8 +82,8 @@ class Captured:
 
 @dataclass
 class Recorder:
-    """A root that remembers what was read through it. Of processes it keeps only
-    those that hold huge pages, and this one: the others are nobody's business."""
+    """A root that records what is read through it. It keeps only processes with huge pages, and
+    this one: the others are private."""
 
     root: Root
     files: dict[str, Record] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Recorder:
         return found
 
     def exists(self, path: str) -> bool | Unknown:
-        """Kept as a folder that holds what was asked for, and nothing else."""
+        """Recorded as a folder that contains only the requested name."""
         found = self.root.exists(path)
         folder, _, name = path.rpartition("/")
         old = self.folders.get(folder, ())
@@ -143,7 +143,7 @@ class Recorder:
         return found
 
     def captured(self) -> Captured:
-        """What was read, with the folder /proc cut down to the processes kept."""
+        """What was read, with /proc reduced to the recorded processes."""
         folders = dict(self.folders)
         names = folders.get("/proc")
         if isinstance(names, tuple):
@@ -153,15 +153,15 @@ class Recorder:
 
 
 def capture(root: Root) -> Captured:
-    """Everything that `read_machine` reads of this root, and no more."""
+    """Exactly what `read_machine` reads from this root."""
     recorder = Recorder(root)
     read_machine(recorder)
     return recorder.captured()
 
 
 def encode(captured: Captured) -> bytes:
-    """Indented JSON with sorted paths: the same machine gives the same bytes, and a
-    person can see what is handed on."""
+    """Indented JSON with sorted paths: the same machine gives the same bytes, and the contents are
+    readable."""
     from pykexec.documents.codec import plain
 
     document = Capture(
@@ -186,7 +186,7 @@ def _names_of(found: Names) -> CapturedNames:
 
 
 def _as_text(found: bytes) -> str | None:
-    """The text whose UTF-8 these bytes are; None for binary."""
+    """The bytes as UTF-8 text; None if they are binary."""
     try:
         plain = found.decode("utf-8")
     except UnicodeDecodeError:
@@ -195,7 +195,7 @@ def _as_text(found: bytes) -> str | None:
 
 
 def decode(data: bytes, name: str) -> Captured:
-    """The other way; BadRoot for anything that `encode` does not write."""
+    """The inverse of `encode`. Raises BadRoot for anything that it does not write."""
     document = _read_document(data, name)
     for path in (*document.files, *document.folders):
         if not path.startswith("/") or ".." in path.split("/") or not path.isprintable():
@@ -244,7 +244,7 @@ def _entries_of(name: str, path: str, found: CapturedNames) -> Names:
 
 
 def write_capture(captured: Captured, path: Path) -> None:
-    """A new file, mode 0600; an old one is never overwritten, nor a link followed."""
+    """Create a file with mode 0600; never overwrites a file or follows a link."""
     try:
         write_new(path, [encode(captured)], 0o600)
     except FileExistsError as error:
@@ -254,7 +254,7 @@ def write_capture(captured: Captured, path: Path) -> None:
 
 
 def open_root(path: Path) -> Root:
-    """What --root names: a folder, or a captured machine's file."""
+    """Open the argument of --root: a folder, or the file of a captured machine."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

@@ -1,4 +1,4 @@
-"""/etc/pykexec.conf: lines KEY=value, as systemd's EnvironmentFile= and a shell read them.
+"""/etc/pykexec.conf: lines KEY=value, in the syntax of systemd's EnvironmentFile= and of a shell.
 
 A value may be in single or double quotes. Nothing is expanded. `#` and `;` begin a comment at the
 start of a line.
@@ -25,8 +25,8 @@ class BadConfiguration(UsageError):
 
 
 def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfiguration]]:
-    """The values, and one error for each line that is not one. The last of several values of a
-    key counts."""
+    """The values, and one error for each invalid line. If a key occurs several times, the last
+    value counts."""
     values: dict[str, str] = {}
     faults: list[BadConfiguration] = []
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
@@ -44,8 +44,8 @@ def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfigur
 
 
 def _unquoted(value: str) -> str:
-    """A value as a shell reads it if it is quoted as a whole, else unchanged. Raises ValueError
-    for a quotation mark that is not closed."""
+    """A value as a shell reads it if it is completely quoted, otherwise unchanged. Raises
+    ValueError for an unclosed quotation mark."""
     if value[:1] not in ("'", '"'):
         return value
     words = shlex.split(value)
@@ -57,7 +57,7 @@ def _unquoted(value: str) -> str:
 def read_configuration(
     path: str | None = None,
 ) -> tuple[dict[str, str], list[BadConfiguration]]:
-    """As `parse`, of a file that must be there, or of /etc/pykexec.conf, which may be missing."""
+    """As `parse`, for a file that must exist, or for /etc/pykexec.conf, which may be missing."""
     name = path or PATH
     try:
         with open(name, "rb") as file:

@@ -1,4 +1,4 @@
-"""The serial port on which the running kernel writes its messages."""
+"""The serial port to which the running kernel writes its messages."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ TTY = "/sys/class/tty"
 SPCR = "/sys/firmware/acpi/tables/SPCR"
 SPCR_MAX = 4096
 SPCR_HEAD = struct.Struct("<4sI28xB3xBBBBQ")
-"""Signature, length; at 36 the interface's type, at 40 the address of its registers: address
+"""Signature, length; at 36 the type of the interface, at 40 the address of its registers: address
 space, width, offset, access size, address."""
 SPCR_BAUD = 58
 SPCR_SPEEDS = {3: 9600, 4: 19200, 6: 57600, 7: 115200}
 UART_8250_TYPES = (0x00, 0x01, 0x12)
-"""Of the DBG2 table: a 16550, its subset, and one with the access size of its address."""
+"""Types of the DBG2 table: a 16550, a subset of it, and one with the access size of its address."""
 ACPI_MEMORY, ACPI_IO = 0, 1
 
 LEGACY_PORTS = (0x3F8, 0x2F8, 0x3E8, 0x2E8)
-"""arch/x86/include/asm/serial.h: ttyS0 to ttyS3 where /sys does not say."""
+"""arch/x86/include/asm/serial.h: ttyS0 to ttyS3 if /sys does not have them."""
 UPIO_PORT = 0
-"""io_type of include/linux/serial_core.h; every other one is memory."""
+"""io_type of include/linux/serial_core.h; all others are memory-mapped."""
 TTY_WORD = re.compile(r"ttyS(\d{1,3})(?:,(\d{1,7}).*)?")
 UART_WORD = re.compile(
     r"(?:uart(?:8250)?|ns16550a?),(?:(io|mmio|mmio16|mmio32|mmio32be|mmio32native),)?"
     r"(0x[0-9a-fA-F]{1,16}|\d{1,19})(?:,(\d{1,7}).*)?"
 )
-"""drivers/tty/serial/earlycon.c, serial_core.c:uart_parse_earlycon; without a word before it the
-address is memory."""
+"""drivers/tty/serial/earlycon.c, serial_core.c:uart_parse_earlycon; an address without a type is
+memory-mapped."""
 EARLYPRINTK = re.compile(r"(?:serial,)?(?:ttyS([0-3])|(0x[0-9a-fA-F]{1,4}))(?:,(\d{1,7}).*)?")
 """arch/x86/kernel/early_printk.c:early_serial_init."""
 REGISTERS = 8
 
 
 def console(root: Root, cmdline: str | Unknown) -> SerialConsole | Unknown | None:
-    """The last console= that is a serial port, else earlycon= or earlyprintk=, else the one that
-    firmware names (SPCR). None where there is none: an 8250 that is not there must not be
-    written to. Unknown when the command line is."""
+    """The last console= that is a serial port, otherwise earlycon= or earlyprintk=, otherwise the
+    one in the firmware's table (SPCR). None if there is none: a missing 8250 must not be written
+    to. Unknown if the command line is."""
     if isinstance(cmdline, Unknown):
         return cmdline
     words = [word.partition("=") for word in _kernel_words(cmdline)]
@@ -56,7 +56,7 @@ def console(root: Root, cmdline: str | Unknown) -> SerialConsole | Unknown | Non
 
 
 def _kernel_words(cmdline: str) -> list[str]:
-    """Up to "--", behind which all is for init."""
+    """The words up to "--"; the rest is for init."""
     words = cmdline.split()
     return words[: words.index("--")] if "--" in words else words
 
@@ -92,8 +92,8 @@ def _of_uart(value: str, source: str) -> SerialConsole | None:
 
 
 def _of_tty(root: Root, line: int, baud: str | None, source: str) -> SerialConsole | None:
-    """Where /sys/class/tty can be read it decides whether there is an UART, and where; to others
-    than root it shows no addresses."""
+    """If /sys/class/tty can be read, it determines whether there is a UART, and where; it shows
+    addresses only to root."""
     names, folder = root.entries(TTY), f"{TTY}/ttyS{line}"
     if isinstance(names, tuple) and f"ttyS{line}" not in names:
         return None
@@ -121,7 +121,7 @@ def speed(baud: str | None) -> int | None:
 
 
 def _of_spcr(root: Root) -> SerialConsole | None:
-    """The ACPI table SPCR, which Linux takes for a console too (drivers/acpi/spcr.c)."""
+    """The ACPI table SPCR, which Linux also uses for a console (drivers/acpi/spcr.c)."""
     table = root.read(SPCR, SPCR_MAX)
     if isinstance(table, Unknown) or len(table) < max(SPCR_HEAD.size, SPCR_BAUD + 1):
         return None

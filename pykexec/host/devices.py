@@ -1,4 +1,4 @@
-"""CPUs and their crash notes; PCI devices that write to memory, and what guards it."""
+"""CPUs and their crash notes; PCI devices that can write to memory, and IOMMU groups."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PCI = "/sys/bus/pci/devices"
 PCI_COMMAND, PCI_CLASS_REVISION = 0x04, 0x08
 PCI_COMMAND_MASTER = 0x4
 PCI_HEADER = 64
-"""Bytes of configuration space that everybody may read."""
+"""Bytes of configuration space that all users may read."""
 CPUINFO_HEAD = 1 << 16
 
 
 def cpu_notes(root: Root) -> tuple[CpuNotes, ...] | Unknown:
-    """By CPU number; numbers have gaps, and offline CPUs have notes too.
+    """By CPU number; numbers may have gaps, and offline CPUs have notes too.
 
-    Unknown when one of them cannot be read: notes are for all CPUs or for none.
+    Unknown if any of them cannot be read: notes are needed for all CPUs or for none.
     """
     names = root.entries(CPUS)
     if isinstance(names, Unknown):
@@ -49,7 +49,7 @@ def cpu_flags(root: Root) -> frozenset[str] | Unknown:
 
 
 def pci_devices(root: Root) -> tuple[PciDevice, ...] | Unknown:
-    """Every function that answers; those that are powered down master nothing."""
+    """Every function that responds; powered-down ones are not bus masters."""
     names = root.entries(PCI)
     if isinstance(names, Unknown):
         return names
@@ -74,13 +74,13 @@ def pci_devices(root: Root) -> tuple[PciDevice, ...] | Unknown:
 
 
 def _driver_of(root: Root, device: str) -> str:
-    """The driver bound to a PCI device, "" for none."""
+    """The driver bound to a PCI device, or ""."""
     uevent = text(root, f"{PCI}/{device}/uevent", 4096)
     found = re.search(r"^DRIVER=(.*)$", uevent, re.MULTILINE) if isinstance(uevent, str) else None
     return found[1] if found else ""
 
 
 def iommu_groups(root: Root) -> int | Unknown:
-    """How many groups are isolated from each other."""
+    """The number of groups that are isolated from each other."""
     names = root.entries("/sys/kernel/iommu_groups")
     return names if isinstance(names, Unknown) else len(names)

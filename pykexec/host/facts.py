@@ -23,14 +23,14 @@ from pykexec.machine import NOT_READ, Machine, Unknown
 
 
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
-    """Raises nothing: what cannot be read is Unknown, with the reason.
+    """Raises nothing: an unreadable fact is Unknown, with the reason.
 
     Without `symbols`, facts are left out that take long to read and that only a crash by normal
     needs: /proc/kallsyms, the memory blocks (thousands on a large machine), and the processes that
     have huge pages.
 
-    As root on a live machine everything is known; unprivileged, the memory map is
-    the firmware's, and the places of kernel, reservation and notes are Unknown.
+    As root on a live machine everything is known; without privilege, the memory map is that of the
+    firmware, and the addresses of kernel, reservation and notes are Unknown.
     """
     release = text(root, "/proc/sys/kernel/osrelease", 4096)
     cmdline = _command_line(root)
@@ -95,7 +95,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
 
 
 def _command_line(root: Root) -> str | Unknown:
-    """Without the newline that cmdline_proc_show adds. What is no UTF-8 stays what it is, by
+    """Without the newline that cmdline_proc_show adds. Bytes that are not UTF-8 are preserved with
     surrogateescape: the next kernel gets these bytes."""
     found = root.read("/proc/cmdline", 1 << 16)
     if isinstance(found, Unknown):

@@ -1,4 +1,4 @@
-"""What EFI shows of itself, and the files of boot loader and kdump service."""
+"""Facts about EFI, and the files of boot loader and kdump service."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BOOTLOADERS = (
     ("/boot/firmware/cmdline.txt", "nothing more, because it is read at the next boot"),
     ("/etc/lilo.conf", "lilo"),
 )
-"""The first that exists is the one that a distribution's own tools edit."""
+"""The first one that exists is the one that the distribution's own tools edit."""
 
 KDUMP_SERVICES = ("/etc/default/kdump-tools", "/etc/kdump.conf", "/etc/sysconfig/kdump")
 
 
 def efi(root: Root) -> Efi | Unknown | None:
-    """None where the kernel did not boot through EFI."""
+    """None if the kernel did not boot through EFI."""
     names = root.entries(EFI)
     if isinstance(names, Unknown):
         return names if isinstance(root.entries("/sys/firmware"), Unknown) else None
@@ -45,7 +45,7 @@ def efi(root: Root) -> Efi | Unknown | None:
 
 
 def _runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
-    """The entries in their order; () unless every one can be read: half a map is none."""
+    """The entries in order; () unless every one can be read: an incomplete map is useless."""
     names = root.entries(f"{EFI}/runtime-map")
     if isinstance(names, Unknown):
         return ()
@@ -69,7 +69,7 @@ def bootloader(root: Root) -> BootLoader | Unknown:
 
 
 def kdump_service(root: Root) -> str | Unknown | None:
-    """The distribution's own kdump, by its configuration file."""
+    """The configuration file of the distribution's own kdump."""
     newer = root.exists("/etc/kdump.conf")
     if isinstance(newer, Unknown):
         return newer

@@ -1,10 +1,9 @@
-"""2 MiB pages whose physical address is known: the pool, a hugetlbfs of our own with one
-file on it, and /proc/self/pagemap. Where the kernel can make a page of 1 GiB, that is
-split into 512 adjacent ones.
+"""2 MiB pages with known physical addresses: the pool, a private hugetlbfs with one file, and
+/proc/self/pagemap. If the kernel can make a page of 1 GiB, that is split into 512 adjacent ones.
 
-The file outlives the program, so the pages stay where they are until it is removed.
-Nothing moves them but hwpoison, memory offlining and migration on request
-(kernel-contract 4.2): ask `frames` again before relying on them.
+The file outlives the program, so the pages stay in place until it is removed. Only hwpoison, memory
+offlining and migration on request move them (kernel-contract 4.2): call `frames` again before
+relying on them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ PAGEMAP = "/proc/self/pagemap"
 
 
 class NoHugePages(NotSupported):
-    """This kernel, or this namespace, cannot keep huge pages for us."""
+    """This kernel, or this namespace, cannot keep huge pages for pykexec."""
 
     code = "no-huge-pages"
     usual_hint = "free memory, and try again"
@@ -45,7 +44,7 @@ class FramesHidden(NotPermitted):
 
 
 def frame_address(entry: int) -> int:
-    """Physical address in one word of pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
+    """Physical address from one entry of pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
     if not entry & PM_PRESENT:
         raise NoHugePages(f"{PAGEMAP}: a page is not present")
     if not entry & PM_PFRAME_MASK:
@@ -54,8 +53,8 @@ def frame_address(entry: int) -> int:
 
 
 def page_frames(addr: int, count: int) -> list[int]:
-    """Physical addresses of `count` small pages of this process, all present, from the virtual
-    address `addr` on."""
+    """Physical addresses of `count` small pages of this process, all present, starting at the
+    virtual address `addr`."""
     entries = array("Q")
     with open(PAGEMAP, "rb", buffering=0) as pagemap:
         pagemap.seek(addr // PAGE_SIZE * PM_ENTRY_BYTES)
@@ -65,7 +64,7 @@ def page_frames(addr: int, count: int) -> list[int]:
 
 
 class HugePages:
-    """The pool of 2 MiB pages, and our file; pages of the file are counted from 0."""
+    """The pool of 2 MiB pages, and the file; pages of the file are numbered from 0."""
 
     def __init__(self, folder: Path = RUN_FOLDER, root: Folder = THIS_MACHINE) -> None:
         self.mount_point = folder / "hugetlbfs"
@@ -73,8 +72,8 @@ class HugePages:
         self.root = root
 
     def pool(self) -> int:
-        """Pages that the pool is set to, used or not. Surplus pages (from overcommit) are
-        others' and go by themselves; nr_hugepages counts them, but does not set them."""
+        """The set size of the pool in pages, used or not. Surplus pages (from overcommit) belong to
+        others and disappear when freed; nr_hugepages counts them, but does not set them."""
         return self.count("nr_hugepages") - self.count("surplus_hugepages")
 
     def count(self, name: str) -> int:
@@ -84,47 +83,49 @@ class HugePages:
         return found
 
     def set_pool(self, count: int) -> int:
-        """Ask for a pool of this size; returns the size it got, which may be less."""
+        """Request a pool of this size; returns the resulting size, which may be smaller."""
         self.order(f"{POOL}/nr_hugepages", count)
         return self.pool()
 
     def surplus(self) -> int:
-        """Pages beyond the pool, which go when they are freed."""
+        """Pages beyond the pool, which leave it when they are freed."""
         return self.count("surplus_hugepages")
 
     def overcommit(self) -> int:
-        """How many of those there may be."""
+        """The limit for surplus pages."""
         return self.count("nr_overcommit_hugepages")
 
     def set_overcommit(self, count: int) -> None:
         self.order(f"{POOL}/nr_overcommit_hugepages", count)
 
     def users(self) -> tuple[HugePageUser, ...]:
-        """Other processes that have huge pages, or a mapping that reserves some."""
+        """Other processes with huge pages, or with a mapping that reserves some."""
         found = hugepage_mappers(self.root)
         return () if isinstance(found, Unknown) else found
 
     def compact(self) -> None:
-        """Have the kernel move pages together (CONFIG_COMPACTION); it may decline."""
+        """Make the kernel compact memory (CONFIG_COMPACTION); it may decline."""
         if self.root.exists(COMPACT):
             self.order(COMPACT, 1)
 
     def gib_pages(self) -> int | None:
-        """Pages of 1 GiB in their pool; None where there is no such pool (a CPU without
-        pdpe1gb), or none whose pages can be split (kernels before 5.16)."""
+        """Pages of 1 GiB in their pool; None if there is no such pool (a CPU without pdpe1gb), or
+        its pages cannot be split (kernels before 5.16)."""
         if self.root.exists(f"{GIB_POOL}/demote") is not True:
             return None
         found = number(self.root, f"{GIB_POOL}/nr_hugepages")
         return None if isinstance(found, Unknown) else found
 
     def set_gib_pages(self, count: int) -> None:
-        """Ask for so many. The kernel moves away what lies in an aligned GiB, or declines."""
+        """Request this many. The kernel moves the contents of an aligned GiB elsewhere, or
+        declines."""
         with suppress(NotPermitted):
             self.order(f"{GIB_POOL}/nr_hugepages", count)
 
     def split_gib_page(self) -> None:
-        """A free one into 512 pages of the pool (Documentation/admin-guide/mm/hugetlbpage.rst,
-        demote); another program may have been quicker to take it."""
+        """Split a free one into 512 pages of the pool
+        (Documentation/admin-guide/mm/hugetlbpage.rst, demote); another program may have taken it
+        first."""
         with suppress(NotPermitted):
             self.order(f"{GIB_POOL}/demote", 1)
 
@@ -137,7 +138,8 @@ class HugePages:
             ) from error
 
     def mount(self) -> None:
-        """Our own hugetlbfs, where no unit's private namespace can take it along."""
+        """Mount a private hugetlbfs, but not in the private namespace of a unit, with which it
+        would end."""
         if os.path.ismount(self.mount_point):
             return
         if self.in_private_namespace():
@@ -150,7 +152,8 @@ class HugePages:
         libc.mount("pykexec", str(self.mount_point), "hugetlbfs", flags, "pagesize=2M,mode=0700")
 
     def in_private_namespace(self) -> bool:
-        """Whether mounts made here are seen by process 1; taken as seen where that is hidden."""
+        """Whether process 1 does not see mounts made here; assumed that it does if that is
+        hidden."""
         try:
             mine, first = (os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", "1"))
         except OSError:
@@ -158,7 +161,7 @@ class HugePages:
         return mine != first
 
     def unmount(self) -> None:
-        """Away with file system and folder; nothing happens where they are not."""
+        """Remove file system and mount point, if they exist."""
         if os.path.ismount(self.mount_point):
             libc.umount(str(self.mount_point))
         if self.mount_point.is_dir():
@@ -169,8 +172,9 @@ class HugePages:
         return os.open(self.file, flags, 0o600)
 
     def reserve(self, first: int, count: int) -> bool:
-        """Have the kernel reserve pages [first, first + count) of the file, all or none: a shared
-        mapping does that, and the file keeps it (Documentation/mm/hugetlbfs_reserv.rst)."""
+        """Make the kernel reserve pages [first, first + count) of the file, all or none: a shared
+        mapping does that, and the file keeps the reservation
+        (Documentation/mm/hugetlbfs_reserv.rst)."""
         fd = self.open()
         try:
             end = (first + count) * HUGE_PAGE_SIZE
@@ -186,7 +190,7 @@ class HugePages:
         return True
 
     def allocate(self, first: int, count: int) -> None:
-        """Back pages [first, first + count) of the file, which were reserved."""
+        """Back the reserved pages [first, first + count) of the file."""
         fd = self.open()
         try:
             libc.fallocate(fd, 0, first * HUGE_PAGE_SIZE, count * HUGE_PAGE_SIZE)
@@ -225,11 +229,11 @@ class HugePages:
             os.close(fd)
 
     def write(self, index: int, offset: int, data: bytes | memoryview) -> None:
-        """Into one page of the file."""
+        """Write to one page of the file."""
         with self.mapped(index, 1) as memory:
             memory[offset : offset + len(data)] = bytes(data)
 
     def read(self, index: int, offset: int, size: int) -> bytes:
-        """Out of one page of the file."""
+        """Read from one page of the file."""
         with self.mapped(index, 1) as memory:
             return memory[offset : offset + size]

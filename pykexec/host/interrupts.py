@@ -1,4 +1,4 @@
-"""Signals that end this process, put off while something is done that has to be whole."""
+"""Defers signals that end this process while an operation must be completed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def put_off() -> Iterator[None]:
-    """What comes meanwhile is heard at the end, the first one only. Python hears signals in the
-    main thread alone: elsewhere there is nothing to do. What is ignored stays so."""
+    """The first signal that arrives meanwhile is handled at the end. Python handles signals only in
+    the main thread: in others this does nothing. Ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

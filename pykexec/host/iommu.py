@@ -1,4 +1,5 @@
-"""The IOMMUs, and the memory that they use: a stub that moves it sends every DMA astray."""
+"""The IOMMUs, and the memory that they use: if a stub moves it, every DMA goes to wrong
+addresses."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
 CLASS = "/sys/class/iommu"
 DMAR, IVRS = "/sys/firmware/acpi/tables/DMAR", "/sys/firmware/acpi/tables/IVRS"
 REGSET = "/sys/kernel/debug/iommu/intel/iommu_regset"
-"""With CONFIG_INTEL_IOMMU_DEBUGFS: the registers of every unit, read by the kernel itself. Not read
-through /dev/mem: most kernels refuse that, and to read a device is not free of risk."""
+"""With CONFIG_INTEL_IOMMU_DEBUGFS: the registers of every unit, read by the kernel itself. /dev/mem
+is not used: most kernels refuse that, and reading a device has risks."""
 TABLE_MAX = 1 << 20
 BLOCKS_AT = 48
 """Bytes before the first block, in DMAR and in IVRS."""
@@ -33,7 +34,7 @@ UNITS_MAX = 64
 
 
 def iommus(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> Iommus | Unknown:
-    """Those that translate, by /sys/class/iommu, and what is known of their memory."""
+    """The IOMMUs that translate, from /sys/class/iommu, and what is known about their memory."""
     names = root.entries(CLASS)
     if isinstance(names, Unknown):
         if root.exists(CLASS) is not False:
@@ -47,7 +48,7 @@ def iommus(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> Iommus | Unkno
 
 
 def _blocks(root: Root, path: str, head: struct.Struct) -> Iterator[tuple[int, bytes]]:
-    """Type and bytes of each block of an ACPI table, as far as they make sense."""
+    """Type and bytes of each block of an ACPI table, up to the first invalid one."""
     found = root.read(path, TABLE_MAX)
     at = BLOCKS_AT
     while isinstance(found, bytes) and at + head.size <= len(found):
@@ -59,7 +60,7 @@ def _blocks(root: Root, path: str, head: struct.Struct) -> Iterator[tuple[int, b
 
 
 def _rmrrs(root: Root) -> Iterator[PhysRange]:
-    """Memory that firmware lets devices use (Intel VT-d, 8.4)."""
+    """Memory that firmware reserves for devices (Intel VT-d, 8.4)."""
     for kind, block in _blocks(root, DMAR, DMAR_BLOCK):
         if kind == RMRR_TYPE and len(block) >= RMRR.size:
             first, last = RMRR.unpack_from(block)
@@ -75,7 +76,7 @@ def _ivmds(root: Root) -> Iterator[PhysRange]:
 
 
 def _spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
-    """Whole pages; what is no range is left out."""
+    """Whole pages; invalid ranges are left out."""
     for start, end in pairs:
         try:
             yield PhysRange(start, end).outward(PAGE_SIZE)
@@ -84,8 +85,8 @@ def _spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
 
 
 def _intel_tables(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> RangeSet | Unknown:
-    """Root and context tables, interrupt-remapping tables and queues of every unit, where the
-    kernel shows its registers. Page tables are not among them: mappings come and go."""
+    """Root and context tables, interrupt-remapping tables and queues of every unit, if the kernel
+    shows its registers. Page tables are not included, because mappings change."""
     found = text(root, REGSET)
     if isinstance(found, Unknown):
         return found
@@ -103,7 +104,7 @@ def _intel_tables(root: Root, loads: tuple[KcoreLoad, ...] | Unknown) -> RangeSe
 
 
 def _size_of(name: str, value: int) -> tuple[int, int]:
-    """Start and end of what a register points at (Intel VT-d, 11.4): a page of root entries;
+    """Start and end of what a register points to (Intel VT-d, 11.4): a page of root entries;
     2^(S+1) entries of 16 bytes for interrupts; 2^S pages of a queue."""
     start = value & ADDRESS
     if not start:
@@ -118,7 +119,8 @@ def _size_of(name: str, value: int) -> tuple[int, int]:
 def _context_tables(
     root: Root, loads: tuple[KcoreLoad, ...] | Unknown, at: int
 ) -> list[tuple[int, int]] | Unknown:
-    """The pages that a root table's present entries point at; in scalable mode each has two."""
+    """The pages that the present entries of a root table point to; two for each in scalable
+    mode."""
     if isinstance(loads, Unknown):
         return loads
     table = physical(root, loads, at, PAGE_SIZE)

@@ -1,4 +1,4 @@
-"""Addresses of kernel symbols, streamed out of /proc/kallsyms (kernel/kallsyms.c:s_show)."""
+"""Addresses of kernel symbols, streamed from /proc/kallsyms (kernel/kallsyms.c:s_show)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NoSymbol(NotSupported):
 
 
 def symbol_addresses(names: Collection[str], root: Folder = THIS_MACHINE) -> dict[str, int]:
-    """The virtual address of each name, of the kernel itself rather than of a module.
+    """The virtual address of each name, in the kernel itself and not in a module.
 
     Raises SymbolsHidden, or NoSymbol for the first name that is missing.
     """

@@ -1,8 +1,8 @@
 """Memory of the running kernel by virtual or physical address, through /proc/kcore.
 
-Only /proc/kcore has it on a stock kernel: /dev/mem does not show System RAM. What the
-kernel must not touch (offline, ballooned or poisoned pages) reads as zeros without an
-error, so a reader checks what it gets (fs/proc/kcore.c:read_kcore_iter).
+On a stock kernel only /proc/kcore offers this: /dev/mem does not show System RAM. Pages that the
+kernel must not touch (offline, ballooned or poisoned) read as zeros without an error, so readers
+must check what they get (fs/proc/kcore.c:read_kcore_iter).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pykexec.machine import Unknown
 
 
 class KcoreRefused(NotPermitted):
-    """The kernel does not let this process look into it."""
+    """The kernel does not allow this process to read it."""
 
     code = "kcore-refused"
 
 
 class NoKcore(NotSupported):
-    """There is no /proc/kcore, or it is not one that can be read here."""
+    """There is no /proc/kcore, or its format is not supported."""
 
     code = "no-kcore"
 
@@ -37,8 +37,8 @@ class NotInKcore(KexecError):
 
 
 class Kcore:
-    """Open /proc/kcore; a context manager. Headers are read once: open it anew after
-    memory was plugged in or out."""
+    """Open /proc/kcore; a context manager. Headers are read once: reopen it after memory was added
+    or removed."""
 
     def __init__(self, root: Folder = THIS_MACHINE) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The running kernel: its release, build options, settings and symbols."""
+"""The running kernel: release, build options, settings and symbols."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pykexec.host.tsc import TSC_SYMBOL
 from pykexec.machine import NoteArea, Sysctls, Unknown
 
 CONFIG_MAX = 8 << 20
-"""Bytes of a kernel configuration, unpacked; real ones have 300 KiB."""
+"""Limit in bytes for an unpacked kernel configuration; real ones have 300 KiB."""
 NOTE_MAX = 4 << 20
-"""Bytes of a note that a capture kernel takes (fs/proc/vmcore.c: kmalloc)."""
+"""Limit in bytes for a note in a capture kernel (fs/proc/vmcore.c: kmalloc)."""
 VMCOREINFO = ("/sys/kernel/kexec/vmcoreinfo", "/sys/kernel/vmcoreinfo")
 
 TELLING_SYMBOLS = (
     *("kexec_image", "kexec_crash_image", "kexec_pa_swap_page", "relocate_kernel"),
     *REGION_SYMBOLS,
 )
-"""kexec_pa_swap_page came with the relocate_kernel that copies unless told to preserve
-context (6.14); the images need CONFIG_KALLSYMS_ALL."""
+"""kexec_pa_swap_page was added with the relocate_kernel that copies unless it preserves the context
+(6.14); the images need CONFIG_KALLSYMS_ALL."""
 
 
 def config(root: Root, release: str | Unknown) -> dict[str, str] | Unknown:
-    """Build options, from the kernel itself or from the file a distribution ships."""
+    """Build options, from the kernel itself or from the file that a distribution ships."""
     packed = root.read("/proc/config.gz")
     if isinstance(packed, bytes):
         options = gunzip(packed, CONFIG_MAX)
@@ -45,7 +45,7 @@ def config(root: Root, release: str | Unknown) -> dict[str, str] | Unknown:
 
 
 def gunzip(packed: bytes, limit: int) -> bytes | Unknown:
-    """At most `limit` bytes out of a gzip file."""
+    """Unpack at most `limit` bytes of a gzip file."""
     unpacker = zlib.decompressobj(wbits=31)
     try:
         found = unpacker.decompress(packed, limit)
@@ -70,7 +70,7 @@ def _parse_config(found: str) -> dict[str, str]:
 
 
 def sysctls(root: Root) -> Sysctls:
-    """What a panic does, and what is hidden."""
+    """The settings for panics and for hiding addresses."""
     folder = "/proc/sys/kernel"
     parameter = text(root, "/sys/module/kernel/parameters/crash_kexec_post_notifiers", 4096)
     return Sysctls(
@@ -85,9 +85,9 @@ def sysctls(root: Root) -> Sysctls:
 
 
 def symbol_table(root: Root) -> dict[str, int] | Unknown:
-    """Addresses of what `Machine` is to know of the kernel's symbols, by name.
+    """Addresses of the kernel symbols that `Machine` needs, by name.
 
-    The names are there for all; addresses are zeros as kptr_restrict says.
+    All users can read the names; addresses may be zeros, depending on kptr_restrict.
     """
     names = (*TELLING_SYMBOLS, *PER_CPU_SYMBOLS, TSC_SYMBOL, "_text", "_stext")
     lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(names)})\n")
@@ -103,7 +103,7 @@ def _is_hex(word: str) -> bool:
 
 
 def telling_symbols(table: dict[str, int] | Unknown) -> frozenset[str] | Unknown:
-    """Which of the symbols that tell versions apart there are."""
+    """The existing symbols of those that distinguish versions."""
     return table if isinstance(table, Unknown) else frozenset(table) & frozenset(TELLING_SYMBOLS)
 
 
@@ -127,8 +127,8 @@ def vmcoreinfo(root: Root) -> NoteArea | Unknown:
 
 
 def architecture(root: Root) -> str | Unknown:
-    """utsname.machine: in /proc from 6.1 on; before that, by what only x86 has, and by the
-    digits of the addresses that kallsyms prints (the processor may have more bits)."""
+    """utsname.machine: in /proc since 6.1; before that, derived from facts that only x86 has, and
+    from the number of digits in addresses of kallsyms (the processor may have more bits)."""
     found = text(root, "/proc/sys/kernel/arch", 4096)
     if isinstance(found, Unknown) and not isinstance(
         root.read("/sys/kernel/boot_params/version", 4096), Unknown

@@ -1,4 +1,4 @@
-"""Where the running kernel has what it maps: all of RAM, and the memory that is each CPU's own."""
+"""The running kernel's mappings: the direct map, the kernel image, and per-CPU memory."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ OFFSETS, AREA_START, AREA_END = PER_CPU_SYMBOLS = (
 )
 POINTER = struct.Struct("<Q")
 AREA_MAX = 16 << 20
-"""Bytes of static per-CPU data; real kernels have some 200 KiB."""
+"""Limit in bytes for static per-CPU data; real kernels have some 200 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class KcoreLoad:
-    """One PT_LOAD of /proc/kcore: `size` bytes at a virtual address, a physical one (or
-    None), and where they are in the file."""
+    """One PT_LOAD of /proc/kcore: `size` bytes at a virtual address, a physical one (or None), and
+    their file offset."""
 
     vaddr: int
     paddr: int | None
@@ -44,7 +44,7 @@ class KcoreLoad:
         return self.paddr is not None and self.vaddr < START_KERNEL_MAP
 
     def holds(self, addr: int, size: int) -> bool:
-        """Whether `size` bytes at a virtual address lie in it."""
+        """Whether `size` bytes at a virtual address are in it."""
         return self.vaddr <= addr and addr + size <= self.vaddr + self.size
 
 
@@ -61,7 +61,7 @@ def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
 
 
 def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
-    """Every program header of /proc/kcore, its fields in their order."""
+    """Every program header of /proc/kcore, with its fields in order."""
     header = root.head(KCORE, EHDR.size)
     if isinstance(header, Unknown):
         return header
@@ -83,7 +83,7 @@ def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
 
 
 def page_offset_base(loads: Iterable[KcoreLoad] | Unknown) -> int | Unknown:
-    """A RAM entry of /proc/kcore has p_paddr, and lies in the direct map at p_vaddr."""
+    """A RAM entry of /proc/kcore has p_paddr, and is in the direct map at p_vaddr."""
     if isinstance(loads, Unknown):
         return loads
     bases = {
@@ -115,8 +115,8 @@ def per_cpu_areas(
 ) -> RangeSet | Unknown:
     """The static data of every CPU, in pages (arch/x86/kernel/setup_percpu.c).
 
-    Among it are the stacks of exceptions and NMIs (cpu_entry_area.c), on which the other
-    CPUs sleep after a panic. Physical addresses; the kernel has them in its direct map.
+    It includes the stacks of exceptions and NMIs (cpu_entry_area.c), on which the other CPUs halt
+    after a panic. Physical addresses; the kernel has them in its direct map.
     """
     if isinstance(symbols, Unknown):
         return symbols

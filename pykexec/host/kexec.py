@@ -1,4 +1,4 @@
-"""What the kernel says of kexec: images, limits, and who may load."""
+"""What the kernel reports about kexec: images, limits, and permissions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ CAPABILITIES = {
     22: "CAP_SYS_BOOT",
     34: "CAP_SYSLOG",
 }
-"""include/uapi/linux/capability.h: the ones that something here asks for."""
+"""include/uapi/linux/capability.h: the capabilities that pykexec needs."""
 
 SYS_KERNEL = "/sys/kernel"
 
 
 def kexec_state(root: Root) -> KexecState:
-    """From /sys/kernel/kexec/ (6.18 and later) or the older names beside it."""
+    """From /sys/kernel/kexec/ (6.18 and later) or the older names in its parent."""
 
     def state(name: str) -> int | Unknown:
         return first_number(root, f"/sys/kernel/kexec/{name}", f"/sys/kernel/kexec_{name}")
@@ -43,8 +43,8 @@ def kexec_state(root: Root) -> KexecState:
 
 
 def _in_kernel(root: Root) -> bool | Unknown:
-    """Whether kernel/ksysfs.c has made the files that CONFIG_KEXEC_CORE brings. It has always
-    made "fscaps": a folder without that is not all of /sys/kernel, and proves nothing."""
+    """Whether kernel/ksysfs.c has created the files of CONFIG_KEXEC_CORE. It always creates
+    "fscaps": a folder without that is not a complete /sys/kernel, and proves nothing."""
     names = root.entries(SYS_KERNEL)
     if isinstance(names, Unknown):
         return names
@@ -54,7 +54,7 @@ def _in_kernel(root: Root) -> bool | Unknown:
 
 
 def lockdown(root: Root, config: dict[str, str] | Unknown) -> str | Unknown:
-    """The bracketed word; "none" too where the kernel was built without it."""
+    """The word in brackets; also "none" if the kernel was built without lockdown."""
     path = "/sys/kernel/security/lockdown"
     found = text(root, path, 4096)
     if isinstance(found, str):
@@ -78,7 +78,7 @@ def capabilities(root: Root) -> frozenset[str] | Unknown:
 
 
 def seccomp(root: Root) -> bool | Unknown:
-    """Whether a seccomp filter stands between this process and the kernel."""
+    """Whether a seccomp filter applies to this process."""
     status = text(root, "/proc/self/status", 1 << 16)
     if isinstance(status, Unknown):
         return status

@@ -1,4 +1,4 @@
-"""One pykexec at a time in a folder: a lock that the kernel drops when its holder dies."""
+"""One pykexec at a time in a folder: a lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pykexec.errors import KexecError, NotPermitted
 RUN_FOLDER = Path("/run/pykexec")
 LOCK = "lock"
 WAIT, STEP = 2.0, 0.05
-"""Seconds until another one's lock is taken for a refusal."""
+"""Seconds to wait for the lock of another process, and between two attempts."""
 
 
 class Busy(KexecError):
@@ -25,7 +25,7 @@ class Busy(KexecError):
 
 @contextmanager
 def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
-    """Hold the lock of this folder, which is made (mode 0700) when it is not there. Raises
+    """Hold the lock of this folder, which is created (mode 0700) if it does not exist. Raises
     NotPermitted, Busy."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,23 +40,24 @@ def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Readers share, a writer is alone. Raises Busy, OSError."""
+    """Hold a shared lock, or an exclusive one if `alone`. Raises Busy, OSError."""
     with _held(_open_lock(folder), folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
 
 
 def _open_lock(folder: Path) -> int:
-    """The file stays: removing it would give two processes a lock each."""
+    """Open the lock file, which is never removed: otherwise two processes could each hold a
+    lock."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(folder / LOCK, flags | os.O_RDWR | os.O_CREAT, 0o644)
-    except PermissionError:  # another user's: it can be read all the same
+    except PermissionError:  # it belongs to another user, but may be readable
         return os.open(folder / LOCK, flags | os.O_RDONLY)
 
 
 @contextmanager
 def _held(fd: int, folder: Path, kind: int) -> Iterator[None]:
-    """flock(2), and closed at the end."""
+    """Hold flock(2) on the descriptor, and close it at the end."""
     try:
         deadline = time.monotonic() + WAIT
         while not _try_lock(fd, kind):

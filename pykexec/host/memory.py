@@ -1,4 +1,4 @@
-"""The memory map of the machine, how much of it is free, and its huge pages."""
+"""The memory map of the machine, its free memory, and its huge pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROCESSES_MAX = 32768
 
 
 def iomem_lines(root: Root) -> tuple[iomem.IomemLine, ...] | Unknown:
-    """/proc/iomem; Unknown where it shows zeros, as it does without CAP_SYS_ADMIN."""
+    """/proc/iomem; Unknown if it shows zeros, as without CAP_SYS_ADMIN."""
     found = text(root, IOMEM)
     if isinstance(found, Unknown):
         return found
@@ -38,8 +38,8 @@ def iomem_lines(root: Root) -> tuple[iomem.IomemLine, ...] | Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The memory that the running kernel has and where that was read, what the firmware said, and
-    the RAM that either lists out of a processor's reach."""
+    """The memory map of the running kernel and its source, the firmware's map, and RAM in either
+    that a processor cannot address."""
 
     running: MemoryMap | Unknown
     source: str
@@ -50,7 +50,7 @@ class Maps:
 def memory_maps(
     root: Root, lines: tuple[iomem.IomemLine, ...] | Unknown, cmdline: str | Unknown
 ) -> Maps:
-    """Both maps, within what a processor reaches."""
+    """Both maps, without what a processor cannot address."""
     firmware = _firmware_map(root)
     running, source = memory_map(lines, firmware, cmdline)
     both = [found for found in (running, firmware) if not isinstance(found, Unknown)]
@@ -68,10 +68,10 @@ def memory_map(
     firmware: MemoryMap | Unknown,
     cmdline: str | Unknown,
 ) -> tuple[MemoryMap | Unknown, str]:
-    """The running kernel's map, and which file it is from.
+    """The running kernel's map, and the file that it comes from.
 
-    The firmware's map, readable by all, is second best: with add_efi_memmap the
-    kernel knows RAM that is not in it (Documentation/admin-guide/kernel-parameters).
+    The firmware's map, which all users can read, is the second choice: with add_efi_memmap the
+    kernel uses RAM that is not in it (Documentation/admin-guide/kernel-parameters).
     """
     if not isinstance(lines, Unknown):
         found = iomem.memory_map(lines)
@@ -86,7 +86,7 @@ def memory_map(
 
 
 def _firmware_map(root: Root) -> MemoryMap | Unknown:
-    """/sys/firmware/memmap, one folder an entry."""
+    """/sys/firmware/memmap, with one directory for each entry."""
     names = root.entries(MEMMAP)
     if isinstance(names, Unknown):
         return names
@@ -106,7 +106,7 @@ def _firmware_map(root: Root) -> MemoryMap | Unknown:
 
 
 def kernel_image(lines: tuple[iomem.IomemLine, ...] | Unknown) -> RangeSet | Unknown:
-    """Where the running kernel lies."""
+    """The addresses of the running kernel."""
     if isinstance(lines, Unknown):
         return lines
     return iomem.named(lines, *KERNEL_IMAGE) or Unknown(f"{IOMEM}: has no Kernel code")
@@ -115,7 +115,7 @@ def kernel_image(lines: tuple[iomem.IomemLine, ...] | Unknown) -> RangeSet | Unk
 def crash_kernel(
     lines: tuple[iomem.IomemLine, ...] | Unknown, crash_size: int | Unknown
 ) -> RangeSet | Unknown:
-    """What crashkernel= reserved; that it is nothing can be read by all."""
+    """What crashkernel= reserved; any user can read that nothing is reserved."""
     if crash_size == 0:
         return RangeSet()
     if isinstance(lines, Unknown):
@@ -124,7 +124,7 @@ def crash_kernel(
 
 
 def meminfo(root: Root) -> dict[str, int] | Unknown:
-    """/proc/meminfo in bytes; counts without a unit stay counts."""
+    """/proc/meminfo in bytes; values without a unit are counts."""
     found = text(root, "/proc/meminfo")
     if isinstance(found, Unknown):
         return found
@@ -165,8 +165,8 @@ def hugepage_users(root: Root) -> tuple[HugePageUser, ...] | Unknown:
 
 
 def hugepage_mappers(root: Root) -> tuple[HugePageUser, ...] | Unknown:
-    """The same, and with pages that are reserved for a mapping which nobody has touched yet: to
-    read /proc/PID/maps of every process takes longer. Without this process."""
+    """The same, including pages that are reserved for untouched mappings, which takes longer
+    because it reads /proc/PID/maps of every process. Without this process."""
 
     def size(name: str, status: str) -> int:
         maps = text(root, f"/proc/{name}/maps")
@@ -182,7 +182,8 @@ def hugepage_mappers(root: Root) -> tuple[HugePageUser, ...] | Unknown:
 def _processes_with(
     root: Root, size_of: Callable[[str, str], int]
 ) -> tuple[HugePageUser, ...] | Unknown:
-    """Those whose size is not 0, by the name in /proc and the text of their status."""
+    """The processes whose size is not 0, given a function of the name in /proc and the text of
+    status."""
     names = root.entries("/proc")
     if isinstance(names, Unknown):
         return names
@@ -196,7 +197,7 @@ def _processes_with(
 
 
 def _hugetlb_mapped(maps: str) -> int:
-    """Bytes of anonymous mappings with MAP_HUGETLB in a text of /proc/PID/maps."""
+    """Bytes of anonymous mappings with MAP_HUGETLB in the text of /proc/PID/maps."""
     found = re.findall(
         r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) .*/anon_hugepage(?: \(deleted\))?$",
         maps,
@@ -206,7 +207,7 @@ def _hugetlb_mapped(maps: str) -> int:
 
 
 def hugetlb_size(status: str) -> int:
-    """Bytes of huge pages in a text of /proc/PID/status."""
+    """Bytes of huge pages in the text of /proc/PID/status."""
     match = re.search(r"^HugetlbPages:\s*(\d{1,20}) kB$", status, re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
 

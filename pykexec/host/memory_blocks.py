@@ -1,5 +1,5 @@
-"""Memory blocks of this machine: their states and zones, what their pages hold, and how one is
-taken offline and back online.
+"""Memory blocks of this machine: reads their states, zones and the use of their pages, and takes
+blocks offline and online.
 
 Documentation/admin-guide/mm/memory-hotplug.rst; drivers/base/memory.c.
 """
@@ -34,12 +34,12 @@ KPAGEFLAGS = "/proc/kpageflags"
 SWAP_IN_MEMORY = "/sys/module/zswap/parameters/enabled"
 
 BLOCKS_MAX = 4096
-"""That are looked at, from the lowest address on: 512 GiB of the smallest."""
+"""Limit for the number of blocks, lowest addresses first: 512 GiB with the smallest size."""
 BLOCK_SIZES = range(1 << 20, (1 << 40) + 1)
 CHUNK = 1 << 17
-"""Page frames that are read at once: 1 MiB of flags."""
+"""Page frames to read at a time: 1 MiB of flags."""
 AGAIN_SECONDS = 1.0
-"""After its time is up the kernel is interrupted so often, until it has noticed."""
+"""Interval of the signals that are sent to the kernel after the timeout, until it reacts."""
 
 KINDS = (
     (kpf.KPF_NOPAGE, "missing"),
@@ -53,7 +53,7 @@ KINDS = (
     (kpf.KPF_ANON | kpf.KPF_MMAP, "user"),
     (kpf.KPF_LRU, "cache"),
 )
-"""The first one that a page has a flag of is its kind."""
+"""The kind of a page is the first one of which it has a flag."""
 
 
 class BlockRefused(KexecError):
@@ -64,12 +64,12 @@ class BlockRefused(KexecError):
 
 
 def memory_blocks(root: Root = THIS_MACHINE) -> MemoryBlocks | Unknown:
-    """Those of `root`; Unknown where the kernel cannot take memory offline, or hides it."""
+    """The blocks of `root`; Unknown if the kernel cannot take memory offline, or hides them."""
     size = number(root, f"{MEMORY}/block_size_bytes", 16)
     if isinstance(size, Unknown):
         return Unknown(f"the kernel lacks CONFIG_MEMORY_HOTPLUG ({size.why})")
     if size not in BLOCK_SIZES or size & (size - 1):
-        return Unknown(f"{MEMORY}/block_size_bytes: {size:#x} is no size of a block")
+        return Unknown(f"{MEMORY}/block_size_bytes: {size:#x} is not a valid block size")
     names = root.entries(MEMORY)
     if isinstance(names, Unknown):
         return names
@@ -81,13 +81,13 @@ def memory_blocks(root: Root = THIS_MACHINE) -> MemoryBlocks | Unknown:
         if isinstance(read, Unknown):
             return read
         found.append(read)
-    return MemoryBlocks(size, tuple(found)) if found else Unknown(f"{MEMORY}: has no block")
+    return MemoryBlocks(size, tuple(found)) if found else Unknown(f"{MEMORY}: has no blocks")
 
 
 def _memory_block(
     root: Root, block: int, size: int, node: int | None = None
 ) -> MemoryBlock | Unknown:
-    """One of them, as it is now."""
+    """The present state of one block."""
     state = text(root, f"{MEMORY}/memory{block}/state", 4096)
     if isinstance(state, Unknown):
         return state
@@ -112,7 +112,7 @@ def _block_nodes(root: Root) -> dict[int, int]:
 
 
 def page_kinds(span: PhysRange, root: Root = THIS_MACHINE) -> PageKinds | Unknown:
-    """What the pages of a range hold. Unknown without CAP_SYS_ADMIN."""
+    """The use of the pages in a range. Unknown without CAP_SYS_ADMIN."""
     counts: Counter[int] = Counter()
     for first in range(span.start // PAGE_SIZE, span.end // PAGE_SIZE, CHUNK):
         frames = min(CHUNK, span.end // PAGE_SIZE - first)
@@ -127,12 +127,12 @@ def page_kinds(span: PhysRange, root: Root = THIS_MACHINE) -> PageKinds | Unknow
 
 
 def _kind_of(flags: int) -> str:
-    """A field of PageKinds."""
+    """The name of a field of PageKinds."""
     return next((name for mask, name in KINDS if flags & mask), "other")
 
 
 class BlockSystem:
-    """The blocks of this machine, to read and to change."""
+    """Reads and changes the blocks of this machine."""
 
     def __init__(self, root: Folder = THIS_MACHINE) -> None:
         self.root = root
@@ -149,9 +149,9 @@ class BlockSystem:
     def set_state(self, number: int, state: str, seconds: float) -> None:
         """Write "offline", "online_movable" or "online_kernel". Raises BlockRefused.
 
-        To go offline has no limit in time: the kernel tries again as long as a page is pinned,
-        and ends at a signal (mm/memory_hotplug.c:offline_pages). It gets one after `seconds`.
-        Whoever kills this process ends it, too.
+        Taking a block offline has no time limit: the kernel retries as long as a page is pinned,
+        until a signal arrives (mm/memory_hotplug.c:offline_pages). A signal is sent after
+        `seconds`. Killing this process also ends it.
         """
         path = self.root.locate(f"{MEMORY}/memory{number}/state")
         try:
@@ -163,7 +163,7 @@ class BlockSystem:
                     os.close(fd)
         except TimeUpError as error:
             raise BlockRefused(
-                f"memory{number}: not {state} after {seconds:g} s: something in it is pinned"
+                f"memory{number}: not {state} after {seconds:g} s: a page in it is pinned"
             ) from error
         except OSError as error:
             raise BlockRefused(
@@ -172,13 +172,13 @@ class BlockSystem:
 
 
 class TimeUpError(Exception):
-    """Raised by the alarm, in the middle of a system call."""
+    """Raised by the alarm, during a system call."""
 
 
 @contextmanager
 def _interrupted_after(seconds: float) -> Iterator[None]:
-    """Raises TimeUpError into the block; only the main thread of a program has signals, so another
-    one waits as long as the kernel does."""
+    """Raises TimeUpError inside the block. Only the main thread of a program handles signals, so
+    another thread waits as long as the kernel does."""
     waiting = True
 
     def ring(signum: int, frame: FrameType | None) -> None:
@@ -200,8 +200,8 @@ def _interrupted_after(seconds: float) -> Iterator[None]:
 
 
 def balloons(root: Root) -> tuple[str, ...] | Unknown:
-    """Balloon drivers that are bound: the host may take movable pages back, and has them filled
-    with something else when they are asked for again."""
+    """Balloon drivers that are bound: the host may take movable pages away, and return them with
+    other contents."""
     buses = root.entries("/sys/bus")
     if isinstance(buses, Unknown):
         return buses
@@ -220,7 +220,7 @@ def balloons(root: Root) -> tuple[str, ...] | Unknown:
 
 
 def swap_in_memory(root: Root) -> tuple[str, ...] | Unknown:
-    """What keeps compressed pages in movable memory (zsmalloc): "zram0", "zswap"."""
+    """Users of compressed pages in movable memory (zsmalloc): "zram0", "zswap"."""
     names = root.entries("/sys/block")
     if isinstance(names, Unknown):
         return names

@@ -1,4 +1,4 @@
-"""The kernel module that makes a crash region: its file, and whether modules can be inserted."""
+"""The kernel module that makes a crash region: its file, and whether it can be inserted."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from pykexec.machine import Modules, RegionModule, Unknown
 
 NAME = "pykexec_region"
 REGION_SYMBOLS = ("crashk_res", "__kexec_lock")
-"""The kernel's variables that the module is told. Before 6.0 the lock is a mutex (kexec_mutex)."""
+"""The kernel variables whose addresses the module needs. Before 6.0 the lock is a mutex
+(kexec_mutex)."""
 MODULE_MAX = 16 << 20
-"""Bytes of a module, unpacked; with debug information it has 400 KiB."""
+"""Limit in bytes for an unpacked module; with debug information it has 400 KiB."""
 PACKED_MAX = 4 << 20
 FOLDERS = ("updates/dkms", "updates", "extra", "weak-updates")
-"""Below /lib/modules/RELEASE: where DKMS and others install what the kernel did not bring."""
+"""Below /lib/modules/RELEASE: where DKMS and others install out-of-tree modules."""
 SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 SIGNED = b"~Module signature appended~\n"
 """At the end of the file: include/linux/module_signature.h."""
 COMPRESSED_FILE = 4
-"""MODULE_INIT_COMPRESSED_FILE of finit_module(2): include/uapi/linux/module.h, from 5.17 on."""
+"""MODULE_INIT_COMPRESSED_FILE of finit_module(2): include/uapi/linux/module.h, since 5.17."""
 
 
 class NotAModule(NotSupported):
@@ -34,13 +35,13 @@ class NotAModule(NotSupported):
 
 
 def kernel_unpacks(root: Root, codec: str) -> bool:
-    """Whether the kernel itself unpacks modules that are compressed so: with
-    CONFIG_MODULE_DECOMPRESS it names one way (kernel/module/decompress.c)."""
+    """Whether the kernel itself unpacks modules with this compression: with
+    CONFIG_MODULE_DECOMPRESS it supports one (kernel/module/decompress.c)."""
     return text(root, "/sys/module/compression", 16) == codec
 
 
 def modules(root: Root, release: str | Unknown) -> Modules:
-    """What decides whether the module can be inserted."""
+    """The facts that determine whether the module can be inserted."""
     enforced = text(root, "/sys/module/module/parameters/sig_enforce", 64)
     return Modules(
         disabled=flag(number(root, "/proc/sys/kernel/modules_disabled")),
@@ -51,7 +52,7 @@ def modules(root: Root, release: str | Unknown) -> Modules:
 
 
 def installed(root: Root, release: str | Unknown) -> RegionModule | Unknown | None:
-    """The module for this kernel, in the first of the folders that has it."""
+    """The module for this kernel, in the first folder that has it."""
     if isinstance(release, Unknown):
         return release
     if not re.fullmatch(r"[\w.+~-]{1,64}", release):
@@ -66,7 +67,7 @@ def installed(root: Root, release: str | Unknown) -> RegionModule | Unknown | No
 
 
 def _read_installed(root: Root, path: str) -> RegionModule | Unknown:
-    """What the file says; Unknown where it is no such module."""
+    """The facts in the file; Unknown if it is not this module."""
     found = root.read(path, PACKED_MAX)
     if isinstance(found, Unknown):
         return found
@@ -77,15 +78,15 @@ def _read_installed(root: Root, path: str) -> RegionModule | Unknown:
 
 
 def read_module(file: OpenFile) -> RegionModule:
-    """The same of a file that was named. Raises NotAModule, UnreadableFile."""
+    """The same for a given file. Raises NotAModule, UnreadableFile."""
     if file.size > MODULE_MAX:
         raise NotAModule(f"{file.path}: larger than {MODULE_MAX >> 20} MiB")
     return described(str(file.path), file.read(0, file.size))
 
 
 def described(path: str, packed: bytes) -> RegionModule:
-    """Raises NotAModule. What cannot be unpacked here is left to the kernel: its facts are
-    Unknown."""
+    """Raises NotAModule. If it cannot be unpacked here, that is left to the kernel, and its facts
+    are Unknown."""
     codec = codec_of(packed[:HEAD_SIZE])
     image = packed
     if codec:
@@ -102,6 +103,6 @@ def described(path: str, packed: bytes) -> RegionModule:
 
 
 def _modinfo(image: bytes, key: bytes) -> str | None:
-    """A value of the section .modinfo: NUL-terminated strings KEY=VALUE."""
+    """A value in the section .modinfo, which has NUL-terminated strings KEY=VALUE."""
     found = re.search(rb"\0" + key + rb"=([^\0]{1,256})\0", image)
     return found[1].decode(errors="replace") if found else None

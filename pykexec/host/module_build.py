@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILES = (f"{NAME}.c", "Makefile")
 SECONDS = 600
 LINES = 5
-"""Of the compiler's last words, in an error."""
+"""The number of last lines of the compiler to quote in an error."""
 
 
 class NoSource(NotSupported):
@@ -31,7 +31,7 @@ class NoSource(NotSupported):
 
 
 class NoHeaders(NotSupported):
-    """What a module is built against is not installed."""
+    """The kernel headers for building a module are not installed."""
 
     code = "no-kernel-headers"
 
@@ -45,8 +45,8 @@ class BuildFailed(KexecError):
 def build(
     source: Path | None = None, headers: Path | None = None, target: Path | None = None
 ) -> RegionModule:
-    """Build in a temporary folder, and put the file in place at once: `target`, or where
-    `pykexec region make` looks for it. Raises NoSource, NoHeaders, BuildFailed, NotPermitted."""
+    """Build in a temporary folder, and install the file atomically as `target`, or where `pykexec
+    region make` finds it. Raises NoSource, NoHeaders, BuildFailed, NotPermitted."""
     release = os.uname().release
     modules = Path("/lib/modules") / release
     headers = (headers or modules / "build").absolute()
@@ -66,7 +66,7 @@ def build(
 
 
 def _find_source() -> Path:
-    """Beside the package in a checkout, in share/ of an installation, or where DKMS has it."""
+    """Next to the package in a checkout, in share/ of an installation, or in the place of DKMS."""
     package = Path(__file__).resolve().parents[2]
     places = (
         package / "module",
@@ -114,7 +114,7 @@ def run(command: tuple[str, ...]) -> None:
 
 
 def install(built: Path, place: Path) -> None:
-    """Complete or not at all."""
+    """Install the file completely or not at all."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.{os.getpid()}")

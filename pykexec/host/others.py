@@ -1,4 +1,4 @@
-"""What other packages have installed that unloads a crash image: udev rules, services."""
+"""Installed parts of other packages that unload a crash image: udev rules, services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RULES = (
     "/usr/lib/udev/rules.d",
     "/lib/udev/rules.d",
 )
-"""Best first: a file hides those of its name further down (udev(7))."""
+"""In order of precedence: a file hides those of the same name further down (udev(7))."""
 RULES_NAME = re.compile(r"(?<!py)(kdump|kexec).*\.rules$")
 """Debian and Ubuntu: 50-kdump-tools.rules; kdump-utils: 98-kexec.rules; SUSE: 70-kdump.rules."""
 RELOADS = r"^[^#\n]*(kdump|kexec)"
@@ -29,7 +29,7 @@ NULL = "/dev/null"
 
 
 def reload_rules(root: Root) -> tuple[str, ...] | Unknown:
-    """The files of rules that udev reads and that name kdump or kexec, sorted by name."""
+    """The rules files that udev reads and that mention kdump or kexec, sorted by name."""
     listed = {folder: root.entries(folder) for folder in RULES}
     found: dict[str, str] = {}
     for folder, names in listed.items():
@@ -42,7 +42,8 @@ def reload_rules(root: Root) -> tuple[str, ...] | Unknown:
 
 
 def _reloads(root: Root, path: str) -> bool:
-    """A link to /dev/null masks a rule. What cannot be read is taken for what its name says."""
+    """Whether a rules file reloads an image. A link to /dev/null masks a rule; an unreadable file
+    is judged by its name."""
     if root.link(path) == NULL:
         return False
     lines = root.matching_lines(path, RELOADS)
@@ -58,12 +59,12 @@ def kdump_units(root: Root) -> tuple[str, ...] | Unknown:
 
 
 def started(root: Root, name: str) -> Iterator[bool]:
-    """For each place of a link by which a target wants it."""
+    """Yields for each possible link by which a target wants the unit whether it exists."""
     for folder in UNITS:
         for target in TARGETS:
             yield bool(root.exists(f"{folder}/{target}.target.wants/{name}"))
 
 
 def masked(root: Root, name: str) -> bool:
-    """By a link to /dev/null in the place of the unit."""
+    """Whether there is a link to /dev/null in place of the unit."""
     return any(root.link(f"{folder}/{name}") == NULL for folder in UNITS)

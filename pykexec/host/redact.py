@@ -1,6 +1,6 @@
-"""Take secrets, host names and serial numbers out of a captured machine; its plan stays the same.
+"""Removes secrets, host names and serial numbers from a captured machine; its plan stays the same.
 
-A value is replaced by as many "x", so that no length changes that a plan depends on.
+A value is replaced by as many "x", because a plan may depend on its length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SECRET_KEYS = frozenset(
     {
-        # where the root file system and installers come from, with accounts in their URLs
+        # sources of the root file system and of installers, with accounts in their URLs
         "netroot", "nfsroot", "cifsroot", "root_nfs", "rd.nfs.domain", "iscsi_target_name",
         "inst.repo", "inst.ks", "inst.proxy", "inst.stage2", "ks", "proxy", "url", "auto_url",
         "preseed/url", "autoinst", "cloud_config_url", "ds", "ignition.config.url",
@@ -31,7 +31,7 @@ SECRET_KEYS = frozenset(
 )  # fmt: skip
 """Keys of the kernel, dracut, systemd, Anaconda, debian-installer and cloud-init, with - as _."""
 SECRET_WORD = re.compile(r"pass(wd|word|phrase)?|secret|token|credential|(^|[._])key$", re.I)
-"""In a key: passwords and keys of any program."""
+"""Parts of keys for passwords and keys of any program."""
 ACCOUNT = re.compile(r"(?<=://)[^/@\s\"]+(?=@)")
 IDENTITY = re.compile(r"(?<=ID=)[0-9A-Fa-f-]+")
 """UUID=, PARTUUID=, WWID= of a device."""
@@ -42,12 +42,12 @@ PROCESS = re.compile(r"/proc/(self|\d+)/status")
 BOOT_PARAMS = "/sys/kernel/boot_params/data"
 EDID = slice(0x140, 0x1C0)
 """boot_params.edid_info, with the monitor's serial number (arch/x86/include/uapi/asm/bootparam.h);
-no load hands it on."""
+no load passes it on."""
 SETTINGS = ("/etc/", "/boot/grub")
 
 
 def redacted(captured: Captured, keys: Iterable[str] = ()) -> Captured:
-    """The same machine without what is nobody's business; `keys` are added to SECRET_KEYS."""
+    """The same machine without private data; `keys` are added to SECRET_KEYS."""
     secret = SECRET_KEYS | {key_of(key).lower() for key in keys}
     files = {path: _redacted(path, found, secret) for path, found in captured.files.items()}
     return replace(captured, files=files)
@@ -72,7 +72,7 @@ def _text(found: bytes, change: Callable[[str], str]) -> bytes:
 
 
 def redact_line(text: str, secret: Collection[str] = SECRET_KEYS) -> str:
-    """A command line, or a file that has one in it; white space stays as it is."""
+    """Redact a command line, or a file that contains one; white space is preserved."""
     return WORD.sub(lambda match: match[0].replace(match[2], _word(match[2], secret)), text)
 
 
@@ -94,6 +94,7 @@ def _crossed(value: str) -> str:
 
 
 def _huge_mounts(text: str) -> str:
-    """Only what a plan looks at: mounts of hugetlbfs. Others name servers and accounts."""
+    """Keep only the mounts that a plan needs, those of hugetlbfs. Others may name servers and
+    accounts."""
     lines = [line for line in text.splitlines(keepends=True) if " hugetlbfs " in line]
     return "".join(lines)

@@ -1,7 +1,7 @@
-"""Where /proc and /sys are read: the real root folder, or one captured from a machine.
+"""The source of /proc and /sys: the real root folder, or a captured machine.
 
-Every read has a limit, and gives `Unknown` with the reason where there is nothing
-to read. A folder that is not "/" is never left, whatever its links say.
+Every read has a limit, and returns `Unknown` with the reason if it fails. Reads never leave a
+folder other than "/", whatever its links contain.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pykexec.frozen import dataclass
 from pykexec.machine import Unknown
 
 READ_MAX = 4 << 20
-"""Bytes of any one file of /proc or /sys that is read whole."""
+"""Limit in bytes for a file of /proc or /sys that is read completely."""
 LINES_MAX = 64 << 20
-"""Bytes of /proc/kallsyms that are looked through."""
+"""Limit in bytes for searching /proc/kallsyms."""
 ENTRIES_MAX = 1 << 16
 MEMORY = "/dev/mem"
-"""Of this machine the only device that is read."""
+"""The only device of this machine that is read."""
 ADDRESSES = 1 << 64
 
 
 class BadRoot(KexecError):
-    """What was given as --root is neither a folder nor a captured machine."""
+    """The argument of --root is neither a folder nor a captured machine."""
 
     code = "bad-root"
     usual_hint = (
@@ -42,11 +42,11 @@ class Root(Protocol):
 
     @property
     def name(self) -> str:
-        """How to call the machine in a message."""
+        """The name of the machine for messages."""
         ...
 
     def read(self, path: str, limit: int = READ_MAX) -> bytes | Unknown:
-        """The whole file; Unknown above `limit` bytes."""
+        """The complete file; Unknown above `limit` bytes."""
         ...
 
     def head(self, path: str, size: int) -> bytes | Unknown:
@@ -62,15 +62,15 @@ class Root(Protocol):
         ...
 
     def exists(self, path: str) -> bool | Unknown:
-        """Whether its folder lists it; Unknown where that cannot be read."""
+        """Whether its folder lists it; Unknown if that cannot be read."""
         ...
 
     def link(self, path: str) -> str | Unknown:
-        """Where a symbolic link leads, as it is written; "" for what is none."""
+        """The target of a symbolic link, as stored; "" if it is not a link."""
         ...
 
     def matching_lines(self, path: str, pattern: str) -> tuple[str, ...] | Unknown:
-        """The lines in which the regular expression is found, streamed."""
+        """The lines that match the regular expression anywhere; the file is streamed."""
         ...
 
 
@@ -86,12 +86,12 @@ class Folder:
 
     @cached_property
     def is_whole(self) -> bool:
-        """Whether this is "/", and nothing can lead out of it."""
+        """Whether this is "/", so that nothing can lead out of it."""
         return self.path == Path("/")
 
     def locate(self, path: str) -> str:
-        """The file under this root; PermissionError for a way out of it. Text, since a Path takes
-        longer to make than the file to read, and hundreds are read."""
+        """The file under this root. Raises PermissionError if the path leads out of it. Returns
+        text, because making a Path takes longer than reading the file, and hundreds are read."""
         if self.is_whole:
             return "/" + path.lstrip("/")
         top = os.path.realpath(self.path)
@@ -170,7 +170,7 @@ class Folder:
         left = LINES_MAX
         try:
             with open(self.open(path), "rb") as file:
-                # Whole lines, many at a time: a regular expression a line is five times slower.
+                # Whole lines, many at a time: matching each line separately is five times slower.
                 while block := file.read(1 << 20) + file.readline():
                     left -= len(block)
                     if left < 0:
@@ -182,7 +182,7 @@ class Folder:
 
 
 def _lines_with(wanted: re.Pattern[bytes], block: bytes) -> Iterator[str]:
-    """The lines of a block in which something matches, without their ends."""
+    """The lines of a block with a match, without line ends."""
     done = 0
     for match in wanted.finditer(block):
         if match.start() >= done:
@@ -196,12 +196,12 @@ THIS_MACHINE = Folder()
 
 
 def unreadable(path: str, error: OSError) -> Unknown:
-    """The reason in words that name the file."""
+    """The reason, with the name of the file."""
     return Unknown(f"{path}: {(error.strerror or str(error)).lower()}")
 
 
 def text(root: Root, path: str, limit: int = READ_MAX) -> str | Unknown:
-    """A small file as text, without white space at its ends."""
+    """A small file as text, without leading and trailing white space."""
     found = root.read(path, limit)
     if isinstance(found, Unknown):
         return found
@@ -209,7 +209,7 @@ def text(root: Root, path: str, limit: int = READ_MAX) -> str | Unknown:
 
 
 def number(root: Root, path: str, base: int = 10) -> int | Unknown:
-    """A file that holds one number of 64 bits; base 16 with or without 0x."""
+    """A file that contains one 64-bit number; base 16 with or without 0x."""
     found = text(root, path, 4096)
     if isinstance(found, Unknown):
         return found
@@ -223,7 +223,7 @@ def number(root: Root, path: str, base: int = 10) -> int | Unknown:
 
 
 def numbers(root: Root, paths: Iterable[str], base: int = 10) -> tuple[int, ...] | Unknown:
-    """Of every path; or the reason for which the first one that lacks its number has none."""
+    """The number of every path; or the reason for the first one without a number."""
     found: list[int] = []
     for path in paths:
         value = number(root, path, base)
@@ -234,8 +234,8 @@ def numbers(root: Root, paths: Iterable[str], base: int = 10) -> tuple[int, ...]
 
 
 def first_number(root: Root, *paths: str) -> int | Unknown:
-    """Of the first path that can be read: names change from kernel to kernel.
-    When none can, the reason is that of the last."""
+    """The number of the first path that can be read: names vary between kernels. If none can, the
+    reason is that of the last."""
     found: int | Unknown = Unknown("no path given")
     for path in paths:
         found = number(root, path)
@@ -245,5 +245,5 @@ def first_number(root: Root, *paths: str) -> int | Unknown:
 
 
 def flag(value: int | Unknown) -> bool | Unknown:
-    """A number that means yes or no."""
+    """A number as a boolean."""
     return value if isinstance(value, Unknown) else value != 0

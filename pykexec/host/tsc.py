@@ -1,4 +1,4 @@
-"""The frequency of the time stamp counter, by which the stub waits after a panic."""
+"""The frequency of the time stamp counter, which the stub uses to wait after a panic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pykexec.host.root import Root, text
 from pykexec.machine import Unknown
 
 TSC_SYMBOL = "tsc_khz"
-"""arch/x86/kernel/tsc.c: unsigned int, in kHz, as the kernel has calibrated it."""
+"""arch/x86/kernel/tsc.c: unsigned int, in kHz, as calibrated by the kernel."""
 CLOCKS = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
 PLAUSIBLE = range(100_000, 20_000_000)
 
@@ -15,8 +15,8 @@ PLAUSIBLE = range(100_000, 20_000_000)
 def tsc_khz(
     root: Root, symbols: dict[str, int] | Unknown, loads: tuple[KcoreLoad, ...] | Unknown
 ) -> int | Unknown:
-    """In kHz, where the kernel itself takes the TSC for a clock: one that stops or changes its
-    frequency is not among those (kernel/time/clocksource.c:available_clocksource_show)."""
+    """In kHz, if the kernel itself uses the TSC as a clock: it does not if the TSC stops or changes
+    its frequency (kernel/time/clocksource.c:available_clocksource_show)."""
     clocks = text(root, CLOCKS, 4096)
     if isinstance(clocks, Unknown):
         return clocks

@@ -1,4 +1,5 @@
-"""Memory blocks, the unit in which memory goes offline and online, and what their pages hold."""
+"""Memory blocks, the unit in which memory is taken offline and online, and the use of their
+pages."""
 
 from __future__ import annotations
 
@@ -9,22 +10,22 @@ from pykexec.memory.ranges import PhysRange
 
 ONLINE, OFFLINE = "online", "offline"
 MOVABLE = "Movable"
-"""ZONE_MOVABLE: it holds no slab, page tables, stacks or DMA buffers, only pages that can be
-moved (Documentation/admin-guide/mm/memory-hotplug.rst)."""
+"""ZONE_MOVABLE: it contains only movable pages, and no slab, page tables, stacks or DMA buffers
+(Documentation/admin-guide/mm/memory-hotplug.rst)."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class MemoryBlock:
-    """One of /sys/devices/system/memory; `size` in bytes."""
+    """A block in /sys/devices/system/memory; `size` in bytes."""
 
     number: int
     size: int
     state: str = ONLINE
     zones: tuple[str, ...] = ()
-    """valid_zones: the one that an online block is in, ("none",) where it touches several; those
-    to choose from for an offline one."""
+    """valid_zones: the zone of an online block, ("none",) if it spans several; the possible zones
+    of an offline one."""
     node: int | None = None
-    """None where it is unknown."""
+    """None if unknown."""
 
     @property
     def range(self) -> PhysRange:
@@ -38,21 +39,21 @@ class MemoryBlock:
 
     @property
     def zone(self) -> str:
-        """Of an online block, "none" where it has no zone of its own."""
+        """The zone of an online block, "none" if it is not in a single zone."""
         return self.zones[0] if self.state == ONLINE and len(self.zones) == 1 else "none"
 
     @property
     def name(self) -> str:
-        """As the kernel calls its folder."""
+        """The name of its directory in sysfs."""
         return f"memory{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBlocks:
-    """In the order of their addresses, at most the first BLOCKS_MAX of a machine."""
+    """In address order, at most the first BLOCKS_MAX of a machine."""
 
     size: int
-    """Of each, in bytes."""
+    """Size of each block, in bytes."""
     blocks: tuple[MemoryBlock, ...]
 
     def touching(self, span: PhysRange) -> tuple[MemoryBlock, ...]:
@@ -66,7 +67,7 @@ def names(blocks: Iterable[MemoryBlock]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PageKinds:
-    """Pages of a range by what /proc/kpageflags calls them
+    """Pages of a range by their flags in /proc/kpageflags
     (Documentation/admin-guide/mm/pagemap.rst)."""
 
     free: int = 0
@@ -75,23 +76,24 @@ class PageKinds:
     cache: int = 0
     """Other pages on the LRU lists: page cache."""
     huge: int = 0
-    """Of hugetlbfs."""
+    """hugetlbfs pages."""
     other: int = 0
-    """Without a flag that tells: per-CPU lists of free pages, zsmalloc, and in other zones what
-    the kernel allocates."""
+    """Without a distinctive flag: per-CPU lists of free pages, zsmalloc, and in other zones kernel
+    allocations."""
     slab: int = 0
     page_tables: int = 0
     reserved: int = 0
-    """E.g. the memmap of a hot-added block that keeps its own (memmap_on_memory)."""
+    """For example, the memmap of a hot-added block that contains its own (memmap_on_memory)."""
     offline: int = 0
-    """Logically: a balloon or virtio-mem has them."""
+    """Logically offline: held by a balloon or virtio-mem."""
     poisoned: int = 0
     missing: int = 0
-    """No page at all: a hole."""
+    """Holes without pages."""
 
     @property
     def unmovable(self) -> str:
-        """The kinds, with their numbers, that must not lie in a lent window; "" without one."""
+        """The kinds, with their numbers, that must not be in a lent window; "" if there are
+        none."""
         kinds = {
             "slab": self.slab,
             "page table": self.page_tables,

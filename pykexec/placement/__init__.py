@@ -1,20 +1,20 @@
-"""Parsed image + memory map = plan = segment table. Everything here is pure, but for `initrd`,
-which reads the initrd's headers to say whether it can serve the kernel.
+"""Parsed image + memory map = plan = segment table. Everything here is pure, except `initrd`, which
+reads the initrd's headers to check whether it can serve the kernel.
 
-`plan_load` decides. What is asked: `request` (with `implied`), `syscall_choice`; what a backend
-supplies for it: `granted`. What comes of it: `plan` (each thing with its `role`), `segment`,
-checked by `kernel_rules`, and `bind` once the backup pages are known.
+`plan_load` decides. Its input: `request` (with `implied`), `syscall_choice`, and what a backend
+supplies for it, `granted`. Its result: `plan` (each thing with its `role`), `segment`, checked by
+`kernel_rules`, and `bind` once the backup pages are known.
 
-A capture kernel has a planner for each place to wait in: `crash_load` (reserved memory, see
-`reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge pages of ours,
-see `stage`, and `settle` for how long the stub waits); they share `capture` (with `cmdline`,
-`capture_words` and `estimate`). Things are put into a `window` of what is free (`space`;
-`lending` and `lent`: in movable memory), and what is left of it is `fill`.
+A capture kernel has a planner for each place that holds it until a crash: `crash_load` (reserved
+memory, see `reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge
+pages, see `stage`, and `settle` for how long the stub waits); they share `capture` (with `cmdline`,
+`capture_words` and `estimate`). Objects are placed in a `window` of free memory (`space`; `lending`
+and `lent`: in movable memory), and the rest of it is `fill`.
 
-`boot_protocol` is the one way to what an architecture needs around an image: its `limits`, and
-the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is the
-value of x86. A normal load has a planner for each kind of image there: `linux64`, `linux32`,
-`real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into memory:
-`boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. Where: `layout`; the names of
-these things: `labels`.
+`boot_protocol` is the one interface to what an architecture needs around an image: its `limits`,
+and the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is
+the implementation for x86. A normal load has a planner for each kind of image there: `linux64`,
+`linux32`, `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into
+memory: `boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. The addresses:
+`layout`; the names of these things: `labels`.
 """

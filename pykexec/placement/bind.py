@@ -1,8 +1,8 @@
 """A plan in its second state: the backup pages are known, so the headers can be built.
 
-The seed's open point. For a reserved crash kernel the headers are a segment and come
-before the load; for crash by normal the source pages exist only after it. Whoever
-made the page list hands over the map; nothing here knows who that is.
+The open point of the 2007 proposal. For a reserved crash kernel the headers are a segment, and are
+built before the load; for crash by normal the source pages exist only after it. The map comes from
+whoever made the page list, which does not matter here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class HeadersTooLong(DoesNotFit):
-    """More header bytes than the plan left room for."""
+    """More header bytes than the plan has space for."""
 
     code = "headers-too-long"
 
@@ -46,8 +46,8 @@ class BoundPlan:
 
     @property
     def sealed(self) -> bytes:
-        """The whole segment of the headers: they, zeros, and at its end the seal that
-        the stub checks."""
+        """The complete segment of the headers: headers, zeros, and at its end the seal that the
+        stub checks."""
         seal = bytes(Seal.of(self.headers_at.start, self.headers))
         return self.headers.ljust(self.headers_at.size - SEAL_SIZE, b"\0") + seal
 
@@ -61,9 +61,9 @@ def bind(
 ) -> BoundPlan:
     """Build the headers of `plan` for these backup pages.
 
-    `vmcoreinfo_note` is the note as it was read at the load; it is copied beside the
-    headers where the note's pages do not stay together. `left_out` is memory of our
-    own. Raises TooManyHeaders, HeadersTooLong, or NotSupported for an unknown fact.
+    `vmcoreinfo_note` is the note as read at the load; it is copied after the headers if the note's
+    pages do not stay together. `left_out` is memory of pykexec itself. Raises TooManyHeaders,
+    HeadersTooLong, or NotSupported for an unknown fact.
     """
     if not isinstance(plan, CapturePlan):
         raise NotSupported("only a capture kernel has ELF core headers")
@@ -90,7 +90,7 @@ def bind(
     if len(headers) > room:
         raise HeadersTooLong(
             f"the ELF core headers have {len(headers):#x} bytes, but there is room for {room:#x}",
-            hint="a smaller window",
+            hint="use a smaller window",
         )
     count = len(areas) + len(image) + len(loads) + bool(copied)
     return BoundPlan(plan, backup_map, where, headers, count, warnings, described(machine) or None)
@@ -99,8 +99,8 @@ def bind(
 def kernel_image(
     machine: Machine, loads: tuple[OldMemory, ...], notes: int
 ) -> tuple[tuple[int, OldMemory], ...]:
-    """The kernel's image by its virtual addresses. It is left out where its place is unknown, or
-    where program headers are scarce: no memory is lost with it."""
+    """The kernel's image by its virtual addresses. It is left out if its address is unknown, or if
+    program headers are scarce: its memory is also in other headers."""
     if isinstance(machine.kernel_mapping, Unknown):
         return ()
     image = elfcorehdr.image_pieces(loads, machine.kernel_mapping)
@@ -111,8 +111,8 @@ def kernel_image(
 def _notes_for(
     machine: Machine, backup_map: BackupMap, vmcoreinfo_note: bytes
 ) -> tuple[list[NoteArea], bytes, tuple[str, ...]]:
-    """The notes where they are after the switch, the copy of VMCOREINFO if it has to be
-    one, and what is missing."""
+    """The notes at their place after the switch, the copy of VMCOREINFO if one is needed, and
+    warnings about missing notes."""
     areas: list[NoteArea] = []
     warnings: list[str] = []
     if isinstance(machine.cpus, Unknown):

@@ -1,6 +1,6 @@
-"""The one way from a decision to what an architecture needs around an image.
+"""The only path from a decision to what an architecture needs to start an image.
 
-Nothing else in `placement/` names an architecture. A protocol is a value, and made from that of
+Nothing else in `placement/` names an architecture. A protocol is a value, made from that of
 `arch/`: a host with another `Arch` of the same family has the same protocol with other numbers.
 """
 
@@ -40,11 +40,11 @@ class BootInformation(Protocol):
     def memory_map(self) -> MemoryMap: ...
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
-        """Its bytes at the address `at`, with the initrd's bytes at `initrd.start`."""
+        """Its bytes for the address `at`, with the initrd's bytes at `initrd.start`."""
 
 
 class BootProtocol(Protocol):
-    """What one architecture needs. Whatever raises, raises a KexecError."""
+    """What one architecture needs. All errors are KexecErrors."""
 
     @property
     def arch(self) -> Arch: ...
@@ -53,15 +53,15 @@ class BootProtocol(Protocol):
     def limits(self) -> Limits: ...
 
     def encryption(self, machine: Machine) -> Encryption | Unknown | None:
-        """What encrypts memory; None where nothing does."""
+        """What encrypts memory; None if nothing does."""
 
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
-        """Raise for a load that this architecture, or this machine, cannot have."""
+        """Raise for a load that this architecture or this machine does not support."""
 
     def plan_normal(
         self, image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
     ) -> NormalPlan:
-        """The whole plan of a normal load."""
+        """The complete plan of a normal load."""
 
     def boot_information(
         self,
@@ -76,7 +76,7 @@ class BootProtocol(Protocol):
     def place(
         self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
     ) -> BootPlaces:
-        """Where the things of a capture kernel go. Raises NoHole."""
+        """The places of a capture kernel's parts. Raises NoHole."""
 
     def placed(
         self,
@@ -85,24 +85,24 @@ class BootProtocol(Protocol):
         boot: BootPlaces,
         information: BootInformation,
     ) -> tuple[Placed, ...]:
-        """The same things with their bytes."""
+        """The same parts with their bytes."""
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
-        """Raise WindowRefused for a window in which this kernel does not run."""
+        """Raise WindowRefused for a window in which this kernel cannot run."""
 
     def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
-        """Bytes of the stub's segment with so many records."""
+        """Bytes of the stub's segment with this many records."""
 
     def encode_stub(self, job: StubJob, at: int) -> bytes:
         """The stub's bytes for the address `at`. Raises BadExchange."""
 
     def reservation_need(self, machine: Machine, stub_size: int) -> int:
-        """Bytes of a crash region that holds the stub and what the kernel takes beside it."""
+        """Bytes of a crash region for the stub and the pages that the kernel itself takes."""
 
 
 def boot_protocol(machine: Machine) -> BootProtocol:
-    """That of the machine's architecture. Where this one is unknown or has none, x86_64's: its
-    images can be planned and rehearsed anywhere."""
+    """The protocol of the machine's architecture. If that is unknown or has none, the protocol of
+    x86_64, whose images can be planned and rehearsed anywhere."""
     from pykexec.placement.x86.layout import arch_of
     from pykexec.placement.x86.protocol import X86Protocol
 
@@ -110,18 +110,18 @@ def boot_protocol(machine: Machine) -> BootProtocol:
 
 
 def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
-    """What encrypts the memory of this kernel; None where nothing does. Facts that are not known,
-    with nothing else that says so, are Unknown."""
+    """What encrypts the memory of this kernel; None if nothing does. Unknown if facts are missing
+    and no other shows encryption."""
     return boot_protocol(machine).encryption(machine)
 
 
 def refuse_confidential(machine: Machine) -> None:
-    """For every load that the stub takes part in. Raises ConfidentialGuest."""
+    """Check for every load that uses the stub. Raises ConfidentialGuest."""
     found = memory_encryption(machine)
     if isinstance(found, Encryption) and found.guest:
         raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)
 
 
 def low_memory(machine: Machine) -> RangeSet:
-    """RAM that a capture kernel needs wherever its window is; empty where it needs none."""
+    """RAM that a capture kernel needs wherever its window is; empty if it needs none."""
     return boot_protocol(machine).limits.low_ram(machine.known_map)

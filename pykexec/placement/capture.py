@@ -1,5 +1,5 @@
-"""What the three loads of a capture kernel share: its command line, the memory that it is given,
-and what is said of its size."""
+"""Common parts of the three loads of a capture kernel: its command line, its memory, and advice on
+its size."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def capture_information(
 def _capture_command_line(
     image: KernelImage, machine: Machine, request: LoadRequest, headers_at: int
 ) -> CommandLine:
-    """The user's words, and what a capture kernel needs; elfcorehdr= is never the user's."""
+    """The user's words, and what a capture kernel needs; the user must not set elfcorehdr=."""
     if any("elfcorehdr=" in text for text in request.append):
         raise UsageError(
             "elfcorehdr= is set by pykexec", hint=saying("remove it from ", Wish.APPEND)
@@ -61,8 +61,8 @@ def _capture_command_line(
 
 
 def capture_line(machine: Machine, request: LoadRequest, *first: str) -> CommandLine:
-    """The command line of a capture kernel, by whichever system call it is loaded; `first` are
-    the words that come before those of the request."""
+    """The command line of a capture kernel, for either system call; the words in `first` precede
+    those of the request."""
     return command_line(
         request.append,
         running_line(machine, request.reuse_cmdline),
@@ -73,7 +73,7 @@ def capture_line(machine: Machine, request: LoadRequest, *first: str) -> Command
 
 
 def _capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> MemoryMap:
-    """`ram`, with `kept` taken out of it as reserved, and all that the firmware keeps."""
+    """`ram` without `kept`, which becomes reserved, and everything that the firmware reserves."""
     return MemoryMap.of(
         (
             *(MemoryRange(span, RangeType.RAM) for span in ram - kept),
@@ -85,8 +85,7 @@ def _capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> Memory
 
 @contextmanager
 def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
-    """What finds no room among the capture kernel's things is refused with a size that is
-    enough."""
+    """Adds a sufficient size to the hint if a part of the capture kernel does not fit."""
     try:
         yield
     except NoHole as error:
@@ -125,7 +124,7 @@ def saving_warnings(line: CommandLine) -> tuple[str, ...]:
 def capture_warnings(
     size: int, guess: Estimate, line: CommandLine, append: Iterable[str]
 ) -> tuple[str, ...]:
-    """For a window of `size` bytes. An estimate warns; it never refuses."""
+    """For a window of `size` bytes. An estimate only causes warnings, never errors."""
     words = (*dropped_warnings(line.dropped), *append_warnings(append), *saving_warnings(line))
     if size >= guess.size:
         return words

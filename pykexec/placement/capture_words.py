@@ -1,5 +1,5 @@
-"""Words of a command line that cost a capture kernel memory: which of the running kernel's it
-does not inherit, and what the user's own take.
+"""Command line words that cost a capture kernel memory: those of the running kernel that it does
+not inherit, and the cost of the user's own.
 
 The list is that of kdump-utils (KDUMP_COMMANDLINE_REMOVE in gen-kdump-sysconfig.sh, and
 kdump-lib.sh:prepare_cmdline) without "quiet", which costs no memory, and with the other parameters
@@ -35,15 +35,15 @@ NEVER_INHERITED = {
     "panic_on_warn": "would turn a warning into a panic of the capture kernel",
     "ignition.firstboot": "would configure the machine again",
 }
-"""Keys that a capture kernel does not inherit, and what each of them would do there."""
+"""Keys that a capture kernel does not inherit, and the effect that each would have."""
 EXPECTED = frozenset({"crashkernel"})
-"""On the command line of every machine that is ready for a crash: left out without a warning."""
+"""On the command line of every machine that is prepared for a crash: dropped without a warning."""
 
 SAVE_TARGET = "systemd.unit=pykexec-save.target"
 """The unit of this package that saves a dump; it lies on the root file system."""
 
 OFF = frozenset(("0", "off", "n", "no", "none", "-", "noforce"))
-"""Values with which a word of `TAKING` takes nothing."""
+"""Values with which a word of `TAKING` does not take memory."""
 COUNT = re.compile(r"[0-9]{1,20}")
 
 LOG_BUF_MAX = 1 << 31
@@ -57,7 +57,7 @@ HUGE_PAGE = 2 * MIB
 
 @dataclass(frozen=True, slots=True)
 class WordCost:
-    """Bytes that a word takes; None where that cannot be known from its text."""
+    """Bytes that a word takes; None if that cannot be determined from its text."""
 
     text: str
     size: int | None
@@ -65,7 +65,7 @@ class WordCost:
 
 
 def _first_size(value: str) -> int | None:
-    """The size that a value begins with."""
+    """The size at the start of a value."""
     found = memparse(value)
     return found[0] if found else None
 
@@ -110,8 +110,8 @@ HUGE_PAGE_KEYS = ("hugepages", "hugepagesz", "default_hugepagesz")
 
 
 def word_costs(append: Iterable[str]) -> tuple[WordCost, ...]:
-    """What the user's own words take of the capture kernel's memory. Of a key that is given
-    several times the last word counts."""
+    """The memory of the capture kernel that the user's own words take. If a key occurs several
+    times, the last word counts."""
     words = [word for text in append for word in split_words(text)]
     last = {key_of(word): word for word in words}
     costs = [
@@ -131,7 +131,7 @@ def _word_cost(key: str, word: str) -> WordCost:
 
 
 def huge_pages(words: Iterable[str]) -> Iterator[WordCost]:
-    """hugepages= counts pages of the hugepagesz= before it, else of the default size; for
+    """hugepages= counts pages of the preceding hugepagesz=, otherwise of the default size; for
     several nodes it is NODE:COUNT,... (mm/hugetlb.c:hugepages_setup)."""
     counts: dict[int | None, int | None] = {}
     size: int | None = None
@@ -163,7 +163,7 @@ def _pairs(counts: dict[int | None, int | None]) -> Iterator[tuple[int | None, i
 
 
 def append_warnings(append: Iterable[str]) -> Iterator[str]:
-    """Of the user's words: those whose memory is not in the estimate, and those that cap it."""
+    """Warnings about the user's words whose memory is not in the estimate, or that cap it."""
     texts = tuple(append)
     for cost in word_costs(texts):
         if cost.size is None:
@@ -179,7 +179,7 @@ def append_warnings(append: Iterable[str]) -> Iterator[str]:
 
 
 def dropped_warnings(dropped: Iterable[Dropped]) -> Iterator[str]:
-    """What a capture kernel does not inherit, a line for each reason."""
+    """What a capture kernel does not inherit, one line for each reason."""
     texts: dict[str, list[str]] = {}
     for item in dropped:
         key = key_of(item.text)

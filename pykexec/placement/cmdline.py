@@ -1,4 +1,4 @@
-"""The command line, word by word, each with where it came from."""
+"""The command line, word by word, each with its origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pykexec.remedies import Another, Use, Wish, any_of
 
 
 class Origin(StrEnum):
-    """Who asked for a word."""
+    """The origin of a word."""
 
     APPEND = "append"
     RUNNING = "running kernel"
@@ -25,8 +25,8 @@ class Origin(StrEnum):
 class Word:
     """One word of the line, with its quotes.
 
-    `before` and `after` are white space that the running kernel's line has there; "" stands for
-    the usual, one blank between two words.
+    `before` and `after` are the white space in the running kernel's line; "" stands for the
+    default, one space between two words.
     """
 
     text: str
@@ -49,17 +49,17 @@ class Dropped:
 
 
 SPACE = r"\t\n\v\f\r "
-"""What the kernel's isspace accepts (lib/ctype.c), apart from byte 0xa0."""
+"""What the kernel's isspace accepts (lib/ctype.c), except byte 0xa0."""
 WORD = re.compile(rf'([{SPACE}]*)((?:[^{SPACE}"]|"[^"]*"?)+)')
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 MEMPARSE = re.compile(r"(0[xX][0-9a-fA-F]{1,16}|0[0-7]{0,22}|[1-9][0-9]{0,19})([KMGTPEkmgtpe]?)")
 UNITS = ("", "K", "M", "G", "T", "P", "E")
 END_OF_PARAMETERS = "--"
-"""What follows belongs to init (init/main.c)."""
+"""The words that follow belong to init (init/main.c)."""
 
 ONE_BOOT_ONLY = ("BOOT_IMAGE", "kexec_jump_back_entry", "elfcorehdr")
 WHY_ONE_BOOT = "it describes a single boot"
-"""These keys would be wrong in the next kernel."""
+"""Keys that would be wrong for the next kernel."""
 WHY_REMOVED = "removed on request"
 
 CAPTURE_WORDS = (
@@ -73,11 +73,12 @@ CAPTURE_WORDS = (
     "module_blacklist=virtio_balloon,hv_balloon",
     "panic=10",
 )
-"""What kdump scripts give a capture kernel, and nokaslr: it stays in its window. A balloon driver
-would give the little memory that it has to the host; if it panics, the machine must start again."""
+"""The words that kdump scripts pass to a capture kernel, and nokaslr, which keeps it in its window.
+A balloon driver would return its little memory to the host; if it panics, the machine must
+reboot."""
 
 LISTS = frozenset({"module_blacklist"})
-"""Keys of lists of which the kernel heeds the last word alone: their values are joined."""
+"""Keys of lists for which the kernel uses only the last word: their values are joined."""
 
 NOTHING_DROPPED: Mapping[str, str] = {}
 
@@ -88,12 +89,13 @@ def split_words(text: str) -> tuple[str, ...]:
 
 
 def key_of(word: str) -> str:
-    """What stands before "="; - and _ are the same (kernel/params.c:parameq)."""
+    """The part before "="; - and _ are equivalent (kernel/params.c:parameq)."""
     return word.partition("=")[0].strip('"').replace("-", "_")
 
 
 def memparse(text: str) -> tuple[int, str] | None:
-    """lib/cmdline.c:memparse: bytes, and the rest of the text; None for no number of 64 bits."""
+    """lib/cmdline.c:memparse: bytes, and the rest of the text; None if it is not a 64-bit
+    number."""
     match = MEMPARSE.match(text)
     if not match:
         return None
@@ -105,7 +107,7 @@ def memparse(text: str) -> tuple[int, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """The words in their order, and what was left out of the running kernel's line."""
+    """The words in order, and what was dropped from the running kernel's line."""
 
     words: tuple[Word, ...] = ()
     dropped: tuple[Dropped, ...] = ()
@@ -122,7 +124,7 @@ class CommandLine:
 
     @property
     def encoded(self) -> bytes:
-        """With the NUL that ends it; what was no UTF-8 comes out as it came in."""
+        """With the terminating NUL; bytes that are not UTF-8 are preserved."""
         return str(self).encode(errors="surrogateescape") + b"\0"
 
 
@@ -135,11 +137,11 @@ def command_line(
 ) -> CommandLine:
     """The line of the next kernel.
 
-    `running` comes first, byte for byte as the running kernel has it (IMA measures the line),
-    without the words of one boot, the keys of `remove` and those of `drop` (a reason for each).
-    Every `append` follows, with one blank between words. The `capture` words stand before any
-    "--"; the user's word of the same key wins over one of them, and it over an inherited one.
-    One with a list gets the values of the other two.
+    `running` comes first, byte for byte as in the running kernel (IMA measures the line), without
+    words for a single boot, the keys of `remove` and those of `drop` (with a reason for each).
+    Every `append` follows, with one space between words. The `capture` words precede any "--"; they
+    are overridden by the user's word with the same key, and override an inherited one. A list gets
+    the values of all three.
 
     Raises UsageError for a control character inside a word, which would end the line early.
     """
@@ -163,7 +165,7 @@ def command_line(
 
 
 def _joined(text: str, others: Iterable[str]) -> str:
-    """A word of `LISTS` with the values that words of the same key have, each once."""
+    """A word of `LISTS` with the values of all words with the same key, without duplicates."""
     key, _, value = text.partition("=")
     if key_of(text) not in LISTS:
         return text
@@ -173,7 +175,7 @@ def _joined(text: str, others: Iterable[str]) -> str:
 
 
 def _appended_words(append: Iterable[str]) -> Iterator[str]:
-    """The words of every --append, in their order. Raises UsageError."""
+    """The words of every --append, in order. Raises UsageError."""
     for text in append:
         for word in split_words(text):
             if bad := CONTROL.search(word):
@@ -185,7 +187,7 @@ def _appended_words(append: Iterable[str]) -> Iterator[str]:
 
 
 def _inherited_words(running: str) -> tuple[Word, ...]:
-    """The running kernel's line as words, with all of its white space."""
+    """The words of the running kernel's line, with its white space."""
     matches = [*WORD.finditer(running)]
     ends = [""] * (len(matches) - 1) + [running[match.end() :] for match in matches[-1:]]
     return tuple(
@@ -197,8 +199,8 @@ def _inherited_words(running: str) -> tuple[Word, ...]:
 def without(
     words: tuple[Word, ...], reasons: Mapping[str, str]
 ) -> tuple[tuple[Word, ...], tuple[Dropped, ...]]:
-    """The words whose key has no reason against it, and the others. The white space behind a
-    word goes with it. What follows "--" is init's, and stays."""
+    """The words whose key has no reason against it, and the others. The white space after a word is
+    dropped with it. Words after "--" belong to init, and stay."""
     kept: list[Word] = []
     dropped: list[Dropped] = []
     before: str | None = None
@@ -215,7 +217,7 @@ def without(
 
 
 def running_line(machine: Machine, wanted: bool) -> str | None:
-    """The running kernel's command line, where it is wanted. Raises NotSupported."""
+    """The running kernel's command line, if wanted. Raises NotSupported."""
     if not wanted:
         return None
     return known(machine.cmdline, f"the command line of {machine.name}, which is to be reused,")
@@ -228,12 +230,12 @@ class CommandLineTooLong(DoesNotFit):
 
 
 FILE_LOAD_SPARE = 30 + 1
-"""arch/x86/kernel/kexec-bzimage64.c:bzImage64_load keeps MAX_ELFCOREHDR_STR_LEN (30) bytes for
-elfcorehdr= in every load, of a normal image too, and counts the NUL."""
+"""arch/x86/kernel/kexec-bzimage64.c:bzImage64_load reserves MAX_ELFCOREHDR_STR_LEN (30) bytes for
+elfcorehdr= in every load, also of a normal image, and counts the NUL."""
 
 
 def file_load_limit(cmdline_size: int) -> int:
-    """The longest line that kexec_file_load takes, in bytes without the NUL: 2016 of 2047."""
+    """The longest line that kexec_file_load accepts, in bytes without the NUL: 2016 of 2047."""
     return max(cmdline_size - FILE_LOAD_SPARE, 0)
 
 
@@ -241,7 +243,7 @@ SHORTEN = any_of(Use(Wish.CMDLINE_REMOVE, rest=" to drop words"), Another("a sho
 
 
 def check_length(line: CommandLine, limit: int, who: str = "this kernel") -> None:
-    """Against the most that `who` takes, in bytes without the NUL. Raises CommandLineTooLong."""
+    """Check against the limit of `who`, in bytes without the NUL. Raises CommandLineTooLong."""
     length = len(line.encoded) - 1
     if length > limit:
         raise CommandLineTooLong(

@@ -1,4 +1,4 @@
-"""Where the stub says what is wrong: on the running kernel's serial port, or nowhere."""
+"""Where the stub prints its messages: on the running kernel's serial port, or nowhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pykexec.purgatory import LAST_PORT
 
 @dataclass(frozen=True, slots=True)
 class StubConsole:
-    """`port`: the I/O port of a UART that has been set up already, or 0: the stub is silent and
-    touches no port. `why` is for `load -v`."""
+    """`port` is the I/O port of a UART that is already set up, or 0, with which the stub is silent
+    and does not access any port. `why` is for `load -v`."""
 
     port: int
     why: str
@@ -23,10 +23,10 @@ SILENT = StubConsole(0, "no serial console is known")
 
 
 def stub_console(machine: Machine, asked: int | None = None) -> StubConsole:
-    """The port that was asked for, or that of the running kernel's console at the speed that the
-    kernel has set.
+    """The requested port, or that of the running kernel's console at the speed that the kernel has
+    set.
 
-    A UART in memory is not used: the kernel's identity map has RAM, ACPI tables and NVS only
+    A memory-mapped UART is not used: the kernel's identity map has only RAM, ACPI tables and NVS
     (arch/x86/kernel/machine_kexec_64.c:init_pgtable), and a fault would cost the dump.
     """
     if asked is not None:
@@ -44,6 +44,6 @@ def stub_console(machine: Machine, asked: int | None = None) -> StubConsole:
 
 
 def name(console: SerialConsole) -> str:
-    """The console, its speed, and what named it."""
+    """The console, its speed, and its source."""
     at = f" at {console.speed} baud" if console.speed else ""
     return f"{console.name}{at}, {console.source}"

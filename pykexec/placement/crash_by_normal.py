@@ -1,4 +1,4 @@
-"""A capture kernel in a window whose old contents are exchanged away at the switch."""
+"""A capture kernel in a window whose old contents are moved away by exchange at the switch."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ WHY_HEADERS = "room for the worst case; filled in when the backup pages are know
 def plan_crash_by_normal(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> SwitchPlan:
-    """For the modes in which the kernel moves the pages: *flag*, with the headers in a
-    segment, and *kernel-swap*, with the headers in memory of our own (`headers_at`)."""
+    """For the modes in which the kernel moves the pages: *flag*, with the headers in a segment, and
+    *kernel-swap*, with the headers in separate memory (`headers_at`)."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
     limits = protocol.limits
     guess = estimate.crash_size(image, request.initrd, request.append)
@@ -94,7 +94,7 @@ def plan_crash_by_normal(
 
 
 def _assumed_headers(memory_map: MemoryMap, taken: RangeSet, limits: Limits) -> PhysRange:
-    """For a dry run: a place off `taken`, where huge pages of ours might be."""
+    """For a dry run: a place outside `taken`, where huge pages could be."""
     size = align_up(size_of(0, MAX_PROGRAM_HEADERS) + SEAL_SIZE, HUGE_PAGE_SIZE)
     free = memory_map.whole_page_ram - taken
     return locate_hole(free, size, align=HUGE_PAGE_SIZE, window=limits.window)
@@ -103,8 +103,8 @@ def _assumed_headers(memory_map: MemoryMap, taken: RangeSet, limits: Limits) -> 
 def headers_room(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[int, RangeSet]:
-    """For headers in memory of our own: bytes in the worst case, and the memory that they
-    must keep off: the window that was asked for, and the low pages."""
+    """For headers in separate memory: bytes in the worst case, and the memory to avoid: the
+    requested window, and the low pages."""
     low, window = low_memory(machine), requested_window(request)
     guess = estimate.crash_size(image, request.initrd, request.append)
     size = request.crash_size or guess.size
@@ -115,14 +115,14 @@ def headers_room(
 
 
 def _worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
-    """Bytes of the headers' memory for a window of `size` bytes in so many pieces of RAM:
-    each page of it in a place of its own, cut by every RAM range; two VMCOREINFO pages
-    beside them; the kernel's image twice; and the seal at the end."""
+    """Bytes of the headers' memory for a window of `size` bytes in this many pieces of RAM: each
+    page of it in a separate place, split by every RAM range; two VMCOREINFO pages after them; the
+    kernel's image twice; and the seal at the end."""
     low = low_memory(machine)
     notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
     pages = (size + low.size) // PAGE_SIZE
     cuts = len(machine.known_map.old_memory) + pieces + len(low) + 1
-    twice = 0  # the kernel's image, once more by its virtual addresses
+    twice = 0  # the kernel's image, a second time by its virtual addresses
     if not isinstance(machine.kernel_mapping, Unknown):
         twice = min(pages, machine.kernel_mapping.range.size // PAGE_SIZE) + cuts
     program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes + twice)

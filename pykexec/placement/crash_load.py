@@ -1,4 +1,4 @@
-"""A load into the reserved region, for kdump as everybody has it: `load --crash`.
+"""A load into the reserved region, for ordinary kdump: `load --crash`.
 
 All addresses of the dump are known before the load, so the ELF core headers are a
 segment like any other. Memory below 640 KiB, which the capture kernel needs, is
@@ -103,7 +103,7 @@ def plan_crash(
 
 
 def _crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
-    """The reserved region, cut to --mem-min and --mem-max."""
+    """The reserved region, limited to --mem-min and --mem-max."""
     region = reserved_region(machine)
     window = requested_window(request)
     inside = region.intersect(window) if window else region
@@ -116,14 +116,14 @@ def _crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
 
 
 def _usable_regions(machine: Machine, region: PhysRange) -> RangeSet:
-    """The region loaded into, and the others: crashkernel=SIZE,high comes with one below
-    4 GiB, where the capture kernel has its memory for devices that reach no further."""
+    """The region of the load, and the others: crashkernel=SIZE,high adds one below 4 GiB, with
+    memory of the capture kernel for devices that cannot reach further."""
     reserved = machine.crash_kernel or RangeSet()
     return RangeSet.of((*reserved.ranges[:-1], region))
 
 
 def _low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
-    """Each low piece at its place in the backup."""
+    """Maps each low piece to its place in the backup."""
     runs: list[BackupRun] = []
     at = backup.start if backup else 0
     for span in low:
@@ -134,7 +134,7 @@ def _low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """What the headers will say; only their own address is missing."""
+    """The contents of the headers; only their own address is missing."""
 
     notes: tuple[NoteArea, ...]
     loads: tuple[OldMemory, ...]
@@ -151,7 +151,7 @@ class Dump:
 
 
 def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
-    """Everything but the reserved regions. Raises NotSupported for an unknown fact."""
+    """Describes everything except the reserved regions. Raises NotSupported for an unknown fact."""
     hint = "run as root, on a kernel with CONFIG_CRASH_DUMP"
     cpus = known(machine.cpus, "the address of the CPUs' crash notes", hint)
     vmcoreinfo = known(machine.vmcoreinfo, "the address of VMCOREINFO", hint)
@@ -164,7 +164,7 @@ def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -
 
 
 def _headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
-    """Bytes; with --hotplug as many as the kernel wants to be able to rewrite."""
+    """Bytes; with --hotplug as many as the kernel needs to rewrite the headers."""
     if not request.hotplug:
         return dump.size
     wanted = known(

@@ -1,8 +1,8 @@
 """Encrypted memory: what it means for pykexec's stub.
 
-The stub runs on the identity map that the kernel leaves, without the kernel's handlers, and so
-not in a guest whose memory is encrypted, nor on pages that the map shows as ciphertext. A load,
-its dry run and `doctor` all ask here.
+The stub runs on the identity map that the kernel leaves, without the kernel's handlers. So it
+cannot run in a guest whose memory is encrypted, or on pages that the map shows as ciphertext. A
+load, its dry run and `doctor` all use this.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ BY_FILE = Use(
 
 
 class ConfidentialGuest(NotSupported):
-    """A virtual machine whose memory its host cannot read: the stub cannot run in it."""
+    """A virtual machine whose memory the host cannot read: the stub cannot run in it."""
 
     code = "confidential-guest"
 
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """What encrypts the memory of this kernel. `guest`: its host cannot read it."""
+    """What encrypts the memory of this kernel. `guest`: the host cannot read it."""
 
     technology: str
     guest: bool
 
     @property
     def why_no_dump(self) -> str:
-        """Why no crash by normal works."""
+        """Why crash by normal does not work."""
         if self.guest:
             return f"the stub cannot run in this {self.technology} guest"
         return f"{self.technology} encrypts memory, and the stub would read ciphertext"

@@ -1,6 +1,6 @@
-"""How much memory a capture kernel is likely to need: a sum whose terms are shown.
+"""Estimates how much memory a capture kernel needs: a sum whose terms are shown.
 
-An estimate warns; it never refuses.
+An estimate only causes warnings, never errors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUND_TO = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What something takes, in bytes."""
+    """One part of the estimate, in bytes."""
 
     name: str
     size: int
@@ -40,7 +40,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes in all, rounded up to 16 MiB, and what they are for."""
+    """The total in bytes, rounded up to 16 MiB, and its terms."""
 
     terms: tuple[Term, ...]
 
@@ -50,7 +50,7 @@ class Estimate:
 
 
 def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str] = ()) -> Estimate:
-    """The memory of a capture kernel that boots to user space and writes a dump, and that of the
+    """The memory of a capture kernel that boots to user space and writes a dump, including that of
     words in `append` which allocate at boot."""
     packed = initrd.size if initrd else 0
     unpacked = round(WHOLE_PAGES * unpacked_size(initrd)) if initrd else 0

@@ -1,5 +1,5 @@
-"""The fill of a crash by normal: memory that the capture kernel may use and that is in
-no segment would be lost from the dump, so all of it becomes memory-only segments."""
+"""The fill of a crash by normal: memory that the capture kernel may use but that is not in a
+segment would be lost from the dump, so all of it becomes memory-only segments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WHY_FILL = "RAM of the capture kernel; memory outside of the segments would be l
 
 
 class TooManySegments(DoesNotFit):
-    """More pieces than KEXEC_SEGMENT_MAX, and none left to fold."""
+    """More pieces than KEXEC_SEGMENT_MAX, and none that can be folded."""
 
     code = "too-many-segments"
 
@@ -24,8 +24,8 @@ class TooManySegments(DoesNotFit):
 def fill(
     placed: Iterable[Placed], window: RangeSet, low: RangeSet, why_low: str
 ) -> tuple[Placed, ...]:
-    """The things placed, and memory-only pieces for all the rest of `window` and `low`, which
-    may overlap, in address order; folded to 16 pieces or TooManySegments."""
+    """The placed objects, and memory-only pieces for the rest of `window` and `low`, which may
+    overlap, in address order; folded to at most 16 pieces. Raises TooManySegments."""
     things = tuple(placed)
     taken = RangeSet.of(item.range for item in things)
     pieces = [
@@ -37,8 +37,8 @@ def fill(
 
 
 def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, ...]:
-    """While there are more than `limit`, a gap becomes the zero-filled tail of the segment
-    before it: the memory that the kernel hands over is the same."""
+    """While there are more than `limit`, turn a gap into the zero-filled tail of the segment before
+    it: the memory that the kernel exchanges is the same."""
     folded: list[Placed] = []
     excess = len(pieces) - limit
     for piece in pieces:
@@ -61,7 +61,7 @@ def fold(pieces: list[Placed], limit: int = KEXEC_SEGMENT_MAX) -> tuple[Placed, 
 
 
 def _may_fold(before: Placed, gap: Placed) -> bool:
-    """The headers' seal lies at the end of their segment, so that one keeps its size."""
+    """The segment of the headers must keep its size, because their seal is at its end."""
     return (
         gap.contents is None
         and gap.role is Role.CAPTURE_MEMORY

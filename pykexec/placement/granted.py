@@ -18,8 +18,8 @@ RNG_SEED_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """An armed image gave way to the one that is loaded; `gap` is why it was unloaded before the
-    new one was ready, "" where it stayed armed until the kernel was given that."""
+    """An armed image was replaced; `gap` is why it was unloaded before the new one was ready, "" if
+    it stayed armed until the kernel got the new one."""
 
     gap: str = ""
 
@@ -30,26 +30,26 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The memory and the facts that only a backend has. The defaults are those of a dry run."""
+    """Memory and facts that only a backend has. The defaults are those of a dry run."""
 
     mode: Mode | None = None
     """How the pages of a crash by normal are moved; None for any other load."""
     why: str = ""
     """The reason for the mode."""
     lacking: tuple[tuple[Mode, str], ...] = ()
-    """The modes that were not possible, with the reason for each."""
+    """The impossible modes, with the reason for each."""
     warnings: tuple[str, ...] = ()
-    """What the mode does not promise."""
+    """What the mode does not guarantee."""
     replaced: Replaced | None = None
-    """None where nothing was armed."""
+    """None if nothing was armed."""
     rng_seed: bytes = bytes(RNG_SEED_SIZE)
-    """Zeros in a dry run, so that two are alike; random for a load."""
+    """Zeros in a dry run, which makes it reproducible; random for a load."""
     flags: KexecFlag = NO_FLAGS
     """Further flags for this kernel, e.g. KEXEC_PRESERVE_CONTEXT."""
     headers_at: PhysRange | None = None
     """Memory outside of the image for the ELF core headers of mode kernel-swap."""
     stage: StageFrames | None = None
-    """The huge pages in which the image of a panic mode waits."""
+    """The huge pages that hold the image of a panic mode."""
 
 
 DRY_RUN = Granted()

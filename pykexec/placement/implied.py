@@ -1,5 +1,5 @@
-"""What an image brings along (a UKI has its own initrd and command line), and the user's
-own words, which win."""
+"""What an image itself provides (a UKI has its own initrd and command line), and the user's
+options, which override it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:
-    """The request, with what only the image has an opinion about.
-    Applied to its own result it changes nothing."""
+    """The request, completed with what only the image provides. Idempotent."""
     implied = image.implied
     initrd = request.initrd or implied.initrd
     own = request.append or request.reuse_cmdline or implied.cmdline is None
@@ -22,7 +21,7 @@ def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:
 
 
 def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
-    """Who was heard, a sentence each; `request` is the completed one."""
+    """Notes about what was used, one sentence each; `request` is the completed one."""
     implied = image.implied
     notes = []
     if image.profile is not None and len(image.profiles) > 1:

@@ -1,9 +1,9 @@
-"""Whether the initrd can serve the kernel that it is loaded with: what every flow asks, before
+"""Whether the initrd can serve the kernel that it is loaded with: checked by every flow, before
 anything is placed.
 
-A crash load is refused where the initrd cannot work, since nobody sees it fail before the crash.
-A normal load is warned: the person who asked for it is there, and images beside Linux take other
-things for an initrd (ipxe.lkrn a script, memdisk a disk).
+A crash load is refused if the initrd cannot work, because nobody would notice before the crash. A
+normal load causes a warning: the user is present, and images other than Linux accept other files as
+an initrd (ipxe.lkrn a script, memdisk a disk).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pykexec.remedies import Use, Wish, and_also
 
 RELEASE = re.compile(r"\d+\.\d+\S*")
 SHOWN = 3
-"""Releases that a message names."""
+"""Number of releases to name in a message."""
 OVERRIDE = Use(Wish.NO_INITRD_CHECK, rest=" to load it all the same")
 NO_INITRD = "there is no initrd: the dump is lost unless the system at root= saves /proc/vmcore"
 NO_INITRD_NO_ROOT = "there is neither an initrd nor root=, so nothing can save the dump"
@@ -34,7 +34,7 @@ class UnusableInitrd(KexecError):
 
 
 class InitrdOfAnotherKernel(KexecError):
-    """An initrd with the modules of other kernels alone, for a crash load."""
+    """An initrd with modules of other kernels only, for a crash load."""
 
     code = "initrd-of-another-kernel"
 
@@ -64,13 +64,13 @@ def check_initrd(image: KernelImage, request: LoadRequest) -> InitrdVerdict:
 
 
 def release_of(image: KernelImage) -> str | None:
-    """What uname -r says in this kernel: the first word of its banner; None where unknown."""
+    """The uname -r of this kernel: the first word of its banner; None if unknown."""
     word = (image.version or "").split(" ")[0]
     return word if RELEASE.fullmatch(word) else None
 
 
 def _fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
-    """Raises UnusableInitrd for the first fault that is fatal, if `strict`."""
+    """Raises UnusableInitrd for the first fatal fault, if `strict`."""
     for fault in found.faults:
         if fault.fatal and strict:
             raise UnusableInitrd(fault.what, hint=and_also(fault.hint, OVERRIDE))
@@ -78,7 +78,7 @@ def _fault_warnings(found: Examined, strict: bool) -> Iterator[str]:
 
 
 def _other_kernels(name: str, release: str | None, modules: tuple[str, ...]) -> str | None:
-    """None where the kernel's own modules are there, or where it is unknown whether they are."""
+    """None if the kernel's own modules are present, or if that is unknown."""
     if release is None or not modules or release in modules:
         return None
     shown = ", ".join(modules[:SHOWN]) + (" and others" if len(modules) > SHOWN else "")
@@ -93,5 +93,5 @@ def _without_initrd(request: LoadRequest) -> tuple[str, ...]:
 
 
 def says(request: LoadRequest, key: str) -> bool:
-    """Whether a word of --append begins so."""
+    """Whether a word of --append has this key."""
     return any(word.startswith(key) for text in request.append for word in text.split())

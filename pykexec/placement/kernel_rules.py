@@ -1,6 +1,6 @@
-"""The checks that the kernel will make, made first and with the segment's name
-(kernel/kexec.c, kexec_core.c:sanity_check_segment_list), and those it does not make
-but that would hurt later (boot protocol)."""
+"""The kernel's checks (kernel/kexec.c, kexec_core.c:sanity_check_segment_list), made beforehand and
+with the segment's name, and checks that the kernel does not make but that matter later (boot
+protocol)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pykexec.memory.ranges import PhysRange, RangeSet
 
 Numbered = list[tuple[int, Segment]]
-"""Segments with their places in the table, as a refusal names them."""
+"""Segments with their index in the table, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule and what came of it; `ok` is None where a fact is unknown."""
+    """One rule and its result; `ok` is None if a fact is unknown."""
 
     rule: str
     ok: bool | None
@@ -50,8 +50,8 @@ def _label(number: int, segment: Segment) -> str:
 
 
 def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
-    """Every rule, in the kernel's order, then the boot protocol's. What waits in a stage is
-    not the kernel's to check, and still has to be RAM and where a kernel can run."""
+    """Every rule, in the kernel's order, then those of the boot protocol. The kernel does not check
+    the contents of a stage, but they must still be in RAM and where a kernel can run."""
     staged = isinstance(plan, PanicPlan)
     kind = ImageKind.CRASH if staged else plan.request.kind
     protocol = boot_protocol(machine)
@@ -72,7 +72,7 @@ def check_plan(plan: Plan, machine: Machine) -> tuple[Check, ...]:
 
 
 def refuse_broken(checks: tuple[Check, ...]) -> None:
-    """Raises RuleBroken for the first rule that is not kept."""
+    """Raises RuleBroken for the first rule that is broken."""
     for check in checks:
         if check.ok is False:
             raise RuleBroken(check)
@@ -88,7 +88,7 @@ def check_table(
     kind: ImageKind = ImageKind.NORMAL,
     reservation: RangeSet | Unknown,
 ) -> tuple[Check, ...]:
-    """The rules over a bare table; sizes in bytes, `reservation` the Crash kernel ranges."""
+    """The rules for a table alone; sizes in bytes, `reservation` has the Crash kernel ranges."""
     segments = list(enumerate(table.segments))
     held = [(number, item) for number, item in segments if item.memsz]
     checks = [
@@ -123,7 +123,7 @@ def _segment_count(table: SegmentTable) -> Check:
 
 
 def alignment(segments: Numbered) -> Check:
-    """sanity_check_segment_list; an empty segment the kernel would let pass."""
+    """sanity_check_segment_list; the kernel would accept an empty segment."""
     for number, item in segments:
         if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz:
             return Check(
@@ -178,7 +178,7 @@ def _buffer_size(segments: Numbered) -> Check:
 
 
 def _half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
-    """No segment and not all together above half of totalram_pages (since 4.8)."""
+    """Neither a segment nor all together exceed half of totalram_pages (since 4.8)."""
     total = sum(item.pages for _, item in segments)
     if isinstance(totalram, Unknown):
         return Check("half-of-ram", None, f"{total} pages; totalram is {totalram}")
@@ -227,7 +227,7 @@ def _in_reservation(
 
 
 def _in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
-    """The kernel does not look; the image would be written into thin air."""
+    """The kernel does not check this; the contents would be lost."""
     ram = memory_map.ram | memory_map.driver_ram
     for number, item in segments:
         if not ram.covers(item.range):
@@ -241,7 +241,7 @@ def _in_ram(segments: Numbered, memory_map: MemoryMap) -> Check:
 
 
 def _in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Check | None:
-    """All but the low pages, which a capture kernel needs wherever its window is."""
+    """All segments except the low pages, which a capture kernel needs wherever its window is."""
     if window is None:
         return None
     for number, item in segments:
@@ -258,7 +258,7 @@ def _in_window(segments: Numbered, window: PhysRange | None, low_end: int) -> Ch
 
 
 def _above_floor(segments: Numbered, floor: int) -> Check | None:
-    """A kernel that lies lower moves itself out of its segment (x86: compressed/head_64.S)."""
+    """A kernel below it would move itself out of its segment (x86: compressed/head_64.S)."""
     if not floor:
         return None
     mib = floor >> 20
@@ -274,13 +274,13 @@ def _above_floor(segments: Numbered, floor: int) -> Check | None:
 
 
 def _entry_in_segment(segments: Numbered, entry: int) -> Check:
-    """Not checked for normal images by the kernel: it would jump anywhere."""
+    """The kernel does not check this for normal images: it would jump anywhere."""
     holder = next((_label(number, item) for number, item in segments if entry in item.range), None)
     if holder:
         return Check("entry", True, f"entry {entry:#x} is in {holder}")
     return Check(
         "entry",
         False,
-        f"entry {entry:#x} is in no segment",
+        f"entry {entry:#x} is not in any segment",
         saying("use an address inside the loaded image for ", Wish.ENTRY),
     )

@@ -1,8 +1,8 @@
-"""Where a window can lie in memory that holds nothing but movable pages, and what has to become
-such memory for it.
+"""Where a window can be in memory with only movable pages, and which memory has to be made movable
+for it.
 
-A memory block is taken for that only as a whole: blocks that are movable already, and blocks that
-the kernel can be asked to make movable (Documentation/admin-guide/mm/memory-hotplug.rst).
+Only whole memory blocks are used: blocks that are movable already, and blocks that can be made
+movable (Documentation/admin-guide/mm/memory-hotplug.rst).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from pykexec.placement.limits import Limits
 
 KERNEL_PART = 2
-"""One part in so many of all memory stays open to the kernel's own allocations."""
+"""The divisor of the part of memory that stays available to the kernel's own allocations."""
 KERNEL_ZONES = ("Normal", "DMA32")
 """Zones whose blocks can be made movable; the memory of ZONE_DMA is too rare."""
 PLACES_MAX = 64
-"""Places that are worth a try."""
+"""Limit for the number of places to try."""
 TOO_FEW = "usable, but the kernel would keep too little memory"
 NOT_TOGETHER = "usable, but not for a window of this size at a permitted address"
 REMEDY = any_of(Use(Wish.MODE, "in-place"), "boot with movablecore=SIZE")
@@ -36,7 +36,7 @@ NO_BLOCKS = "no memory can be made movable"
 
 
 class NoMovableMemory(DoesNotFit):
-    """No memory for a window is movable, or can be made so."""
+    """No memory for a window is movable, or can be made movable."""
 
     code = "no-movable-memory"
     usual_hint = REMEDY
@@ -51,17 +51,17 @@ class Place:
 
     @property
     def to_convert(self) -> tuple[MemoryBlock, ...]:
-        """Those that have to be made movable first."""
+        """The blocks that must be made movable first."""
         return tuple(block for block in self.blocks if not block.is_movable)
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """In the order in which to try them, and why blocks are in none."""
+    """Places in the order in which to try them, and why blocks are unusable."""
 
     places: tuple[Place, ...]
     unusable: tuple[tuple[str, int], ...] = ()
-    """(reason, number of blocks), the most frequent first; only of use where there is no place."""
+    """(reason, number of blocks), the most frequent first; only used if there is no place."""
 
     def why_none(self, size: int) -> str:
         """For a window of `size` bytes."""
@@ -72,7 +72,7 @@ class Places:
 
 
 def why_not_lend(machine: Machine) -> str | None:
-    """What this machine lacks for a window in movable memory; None where one can be tried."""
+    """What this machine lacks for a window in movable memory; None if one can be tried."""
     if isinstance(machine.memory_blocks, Unknown):
         return f"{NO_BLOCKS}: {machine.memory_blocks.why}"
     if isinstance(machine.balloons, Unknown):
@@ -92,10 +92,10 @@ def places(
     ours: RangeSet | None = None,
     refused: Iterable[int] = (),
 ) -> Places:
-    """Where a window of `size` bytes can lie inside `inside`: first where every device reaches,
-    then where the fewest blocks have to be made movable, then from the top.
+    """Places for a window of `size` bytes inside `inside`: first those that every device can reach,
+    then those with the fewest blocks to make movable, then from the top.
 
-    `ours` is memory of our own that must not move; `refused` are numbers of blocks that the
+    `ours` is memory of pykexec that must not move; `refused` has the numbers of blocks that the
     kernel could not make movable.
     """
     found = machine.memory_blocks
@@ -120,7 +120,8 @@ def places(
 def _block_starts(
     usable: tuple[MemoryBlock, ...], size: int, inside: PhysRange, limits: Limits
 ) -> Iterator[PhysRange]:
-    """Windows from the start of each block, or of `inside` where that is in the middle of one."""
+    """Windows from the start of each block, or from the start of `inside` if that is in the middle
+    of one."""
     bounds = inside.intersect(limits.destinations)
     if bounds is None or size <= 0:
         return
@@ -133,7 +134,7 @@ def _block_starts(
 def _ordered(
     windows: list[PhysRange], usable: tuple[MemoryBlock, ...], limits: Limits
 ) -> Iterator[Place]:
-    """The best first; each of the windows lies in blocks of `usable` alone."""
+    """The best first; every window consists only of blocks in `usable`."""
     index = {block.number: at for at, block in enumerate(usable)}
     conversions = [0, *accumulate(not block.is_movable for block in usable)]
 
@@ -173,7 +174,7 @@ def _block_reasons(
 
 
 def unusable(block: MemoryBlock, machine: Machine, kernel: RangeSet, ours: RangeSet) -> str:
-    """Why a block of whole RAM cannot be part of a window, as the end of "3 ..."; "" where it
+    """Why a block that is entirely RAM cannot be part of a window, as the end of "3 ..."; "" if it
     can."""
     span = block.range
     if block.state != ONLINE:
@@ -192,8 +193,8 @@ def unusable(block: MemoryBlock, machine: Machine, kernel: RangeSet, ours: Range
 
 
 def _leaves_enough(place: Place, online: Counter[tuple[int | None, str]]) -> bool:
-    """Whether the kernel keeps half of the memory for itself, and each zone of a node a block;
-    `online` counts the blocks by node and zone."""
+    """Whether the kernel keeps half of the memory for itself, and every zone of a node keeps a
+    block; `online` counts the blocks by node and zone."""
     converted = Counter((block.node, block.zone) for block in place.to_convert)
     if not converted:
         return True
@@ -205,7 +206,7 @@ def _leaves_enough(place: Place, online: Counter[tuple[int | None, str]]) -> boo
 
 
 def kernel_memory_left(found: MemoryBlocks, window: PhysRange) -> int:
-    """Bytes open to the kernel's own allocations when the blocks that `window` touches are
+    """Bytes available to the kernel's own allocations if the blocks that `window` touches are
     movable."""
     return sum(
         block.size
@@ -215,7 +216,7 @@ def kernel_memory_left(found: MemoryBlocks, window: PhysRange) -> int:
 
 
 def lending_warnings(machine: Machine, window: PhysRange) -> tuple[str, ...]:
-    """What a window in movable memory costs, and what it may lose."""
+    """What a window in movable memory costs, and what the dump may lose."""
     warnings = []
     if machine.swap_in_memory:
         warnings.append(

@@ -1,6 +1,5 @@
-"""A window in movable memory as a plan needs it: how large, and which of its 2 MiB slots hold
-loaded bytes. In mode *lent* there are huge pages for these slots alone; the old contents of the
-rest are lost."""
+"""A window in movable memory for a plan: its size, and which of its 2 MiB slots have loaded bytes.
+In mode *lent* only these slots have huge pages; the old contents of the rest are lost."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class OtherSlots(DoesNotFit):
-    """The loaded bytes lie in other slots of the window than there are huge pages for."""
+    """The loaded bytes are in other slots of the window than the huge pages."""
 
     code = "other-slots"
     usual_hint = "load again"
@@ -38,8 +37,8 @@ class OtherSlots(DoesNotFit):
 def movable_wish(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[int, PhysRange]:
-    """The bytes of a window in movable memory, in whole huge pages, and where it may lie: it is
-    all between two bounds without a --crash-size, as in other modes. Raises WindowRefused."""
+    """The bytes of a window in movable memory, in whole huge pages, and where it may be. Without
+    --crash-size it is everything between two bounds, as in other modes. Raises WindowRefused."""
     guess = estimate.crash_size(image, request.initrd, request.append)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     asked = requested_window(request)
@@ -67,8 +66,8 @@ def assumed_movable(image: KernelImage, machine: Machine, request: LoadRequest) 
 
 
 def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ...]) -> StageFrames:
-    """In a dry run, the first of the assumed pages for the slots that hold something. Raises
-    OtherSlots where the pages that were taken are not for these slots."""
+    """In a dry run, the first of the assumed pages for the slots with loaded bytes. Raises
+    OtherSlots if the pages that were taken are not for these slots."""
     wanted = _held_slots(image, frames.window, things)
     if frames.slots is None:
         return replace(frames, slots=tuple(sorted(wanted)), image=frames.image[: len(wanted)])
@@ -80,7 +79,7 @@ def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ..
 def _held_slots(
     image: KernelImage, window: PhysRange, things: tuple[Placed, ...]
 ) -> frozenset[int]:
-    """The slots with loaded bytes, and with the zeros behind an ELF image. A bzImage needs none:
+    """The slots with loaded bytes, and with the zeros after an ELF image. A bzImage needs no zeros:
     its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
     needs_zeros = Role.KERNEL if image.linux.lowest else None
     return slots_of(
@@ -96,8 +95,8 @@ def _held_slots(
 
 
 def shared_low_end(machine: Machine) -> int:
-    """The end of the low memory, which takes the beginning of a huge page: in this mode the
-    headers are few, and have room behind it."""
+    """The end of the low memory, which uses the beginning of a huge page: in this mode there are
+    few headers, which fit after it."""
     low = boot_protocol(machine).limits.low_memory
     return low.end if low else 0
 
@@ -115,8 +114,8 @@ def snug(boot: BootPlaces) -> BootPlaces:
 def loaded_slots(
     image: KernelImage, machine: Machine, request: LoadRequest, window: PhysRange
 ) -> tuple[int, ...]:
-    """The slots of a window that need a huge page, wherever the headers will lie: their address
-    is in the command line, and its length can move other things by a page."""
+    """The slots of a window that need a huge page, wherever the headers will be: their address is
+    in the command line, and its length can move other objects by a page."""
     protocol, ram = boot_protocol(machine), RangeSet((window,))
     highest = align_down(protocol.limits.destinations.end, HUGE_PAGE_SIZE) - HUGE_PAGE_SIZE
     found: frozenset[int] = frozenset()

@@ -1,4 +1,4 @@
-"""Where an architecture lets the parts of a load lie."""
+"""The addresses that an architecture allows for the parts of a load."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Limits:
     """Physical addresses in bytes; ranges are half-open."""
 
     destinations: PhysRange
-    """Every page that a segment may have."""
+    """The pages that a segment may use."""
     window: PhysRange
     """Where a capture kernel is placed unless the user restricts it."""
     preferred: PhysRange
-    """The part of `window` that every device reaches; used first."""
+    """The part of `window` that every device can reach; used first."""
     window_align: int
     low_memory: PhysRange | None
-    """Memory that a capture kernel needs wherever its window is; None where it needs none."""
+    """Memory that a capture kernel needs wherever its window is; None if it needs none."""
     why_low: str
-    """What a capture kernel needs it for."""
+    """Why a capture kernel needs it."""
     low_end: int
-    """The rule that segments lie in the window is for those from here on."""
+    """The rule that segments must be in the window applies to addresses from here up."""
     kernel_floor: int
-    """A kernel that is loaded below moves itself; 0 where it stays."""
+    """A kernel that is loaded below this moves itself; 0 if it does not."""
     purgatory_min: int
     headers_min: int
-    """The lowest address of the ELF core headers, where a segment holds them."""
+    """The lowest address of the ELF core headers, if they are in a segment."""
 
     def low_ram(self, memory_map: MemoryMap) -> RangeSet:
-        """Whole-page RAM of the low memory, as this machine has it; never the firmware's pages."""
+        """Whole-page RAM of this machine in the low memory, without the firmware's pages."""
         low = self.low_memory
         return memory_map.whole_page_ram.within(low) if low else RangeSet()

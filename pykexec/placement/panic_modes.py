@@ -1,10 +1,10 @@
-"""Crash by normal on a real panic: the image waits in huge pages, and a tiny reservation holds
-only the stub that starts it.
+"""Crash by normal on a real panic: the image is in huge pages, and a tiny reservation has only the
+stub that starts it.
 
-*in-place*: the window is physically contiguous memory of ours, the image is at its final
-address beforehand, and only the pages below 640 KiB are exchanged. *stub-swap*: the image
-waits in scattered huge pages, which the stub exchanges with the window. *lent*: the same, but
-the window lies in movable memory, and only its slots with loaded bytes have huge pages.
+*in-place*: the window is physically contiguous memory held by pykexec, the image is already at its
+final address, and only the pages below 640 KiB are exchanged. *stub-swap*: the image is in
+scattered huge pages, which the stub exchanges with the window. *lent*: the same, but the window is
+in movable memory, and only its slots with loaded bytes have huge pages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pykexec.placement.granted import Granted
 
 WHY_STUB = (
-    "the entry: verifies what waits in huge pages, exchanges pages, and starts the capture kernel"
+    "the entry: verifies the contents of huge pages, exchanges pages, and starts the capture kernel"
 )
 WHY_HEADERS = (
     "in a huge page of pykexec; notes, and one program header for each range of the first "
@@ -55,17 +55,17 @@ WHY_HEADERS = (
 SLEEPERS = "the stacks on which the other CPUs sleep after a panic"
 SLEEPERS_TEXT = "the code in which the other CPUs sleep after a panic"
 TYPICAL_PAGES = 128
-"""Of 2 MiB: a window of 256 MiB."""
+"""Pages of 2 MiB in a window of 256 MiB."""
 WINDOW_MAX = 128 * GIB
 """Bytes; each huge page of a stage is a number in the plan."""
 RESERVATION_STEP = 64 << 10
-"""Bytes in which a reservation is advised: one is enough for small machines."""
+"""Advice for a reservation is a multiple of this, in bytes: one is enough for small machines."""
 PIECES_PER_THING = 2
-"""A thing of n bytes lies in at most n / 2 MiB + 2 pieces of the stage."""
+"""An object of n bytes is in at most n / 2 MiB + 2 pieces of the stage."""
 
 
 class ReservationTooSmall(DoesNotFit):
-    """crashkernel= is smaller than the stub and what the kernel takes beside it."""
+    """crashkernel= is too small for the stub and the kernel's own pages."""
 
     code = "reservation-too-small"
 
@@ -73,8 +73,8 @@ class ReservationTooSmall(DoesNotFit):
 def panic_window(
     image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> PhysRange:
-    """Where a *stub-swap* window goes, in whole huge pages; one *in-place* is as large. Raises
-    WindowRefused, DoesNotFit."""
+    """The place of a *stub-swap* window, in whole huge pages; an *in-place* window has the same
+    size. Raises WindowRefused, DoesNotFit."""
     guess = estimate.crash_size(image, request.initrd, request.append)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     window = capture_window(boot_protocol(machine), image, machine, request, size)
@@ -156,9 +156,9 @@ def plan_panic(
 
 
 def _sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tuple[str, ...]:
-    """In *stub-swap* the window should have neither the code nor the stacks of the other CPUs:
-    one that wakes (QEMU does wake them at times) goes on with whatever lies there then. Movable
-    memory has neither."""
+    """In *stub-swap* the window should contain neither the code nor the stacks of the other CPUs:
+    one that wakes (QEMU sometimes wakes them) continues with whatever is there then. Movable memory
+    contains neither."""
     window = frames.window
     if mode is not Mode.STUB_SWAP or frames.movable:
         return ()
@@ -173,7 +173,7 @@ def _sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tupl
 
 
 def _region_count(things: tuple[Placed, ...]) -> int:
-    """Digests at most: each thing in its pieces, and the headers."""
+    """The largest number of digests: one for each piece of an object, and one for the headers."""
     return 1 + sum(
         item.contents.size // HUGE_PAGE_SIZE + PIECES_PER_THING for item in things if item.contents
     )
@@ -188,12 +188,12 @@ def typical_need(machine: Machine) -> int:
 
 
 def advised_boot(machine: Machine) -> str:
-    """How to get a reservation that is enough for the stub."""
+    """How to get a large enough reservation for the stub."""
     return boot_with(machine, align_up(typical_need(machine), RESERVATION_STEP) >> 10)
 
 
 def advised_region(machine: Machine) -> str:
-    """Both ways to a crash region: at run time by the kernel module, and at boot."""
+    """Both ways to get a crash region: at run time with the kernel module, and at boot."""
     if isinstance(machine.modules.region, RegionModule):
         return f"run pykexec region make, or {advised_boot(machine)}"
     return (
@@ -203,18 +203,18 @@ def advised_region(machine: Machine) -> str:
 
 
 def _larger_region(machine: Machine, need: int) -> str:
-    """How to get a region of `need` bytes in place of the one there is."""
+    """How to get a region of `need` bytes instead of the present one."""
     kib = align_up(need, RESERVATION_STEP) >> 10
     if machine.modules.region_inserted is True:
-        return f"pykexec region release, then pykexec region make {kib}K"
+        return f"run pykexec region release, then pykexec region make {kib}K"
     return boot_with(machine, kib)
 
 
 def _stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
-    """At the end of the reserved region: the kernel takes its control pages from the start.
+    """At the end of the reserved region: the kernel allocates its control pages from the start.
 
-    For as many records as there can be: what is reserved is enough for every load or for
-    none, however the huge pages happen to lie.
+    Has space for the largest number of records: a reservation is enough for every load or for none,
+    whatever the addresses of the huge pages.
     """
     protocol, region = boot_protocol(machine), reserved_region(machine)
     size = protocol.stub_size(regions, exchanges)
@@ -232,7 +232,7 @@ def _stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
 def _assumed_stage(
     image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> StageFrames:
-    """For a dry run: huge pages somewhere; the real ones are known at the load only."""
+    """For a dry run: assumed huge pages; the real ones are known only at the load."""
     window, movable = assumed_window(image, machine, request, mode)
     reserved = machine.crash_kernel or RangeSet()
     free = machine.known_map.whole_page_ram - reserved - RangeSet((window,))
@@ -251,8 +251,8 @@ def _assumed_stage(
 def assumed_window(
     image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
 ) -> tuple[PhysRange, bool]:
-    """And whether it lies in movable memory: it does so in mode *lent*, and in *stub-swap* where
-    it can. Raises as panic_window, and NoMovableMemory."""
+    """The window, and whether it is in movable memory: it is in mode *lent*, and in *stub-swap* if
+    possible. Raises as panic_window, and NoMovableMemory."""
     if mode is not Mode.IN_PLACE:
         try:
             return assumed_movable(image, machine, request), True
@@ -263,12 +263,12 @@ def assumed_window(
 
 
 def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...]) -> SegmentTable:
-    """The one segment of a panic mode: the stub, which has the digest of all that is staged, as
-    `staged_regions` made it."""
+    """The single segment of a panic mode: the stub, which has the digests of everything in the
+    stage, from `staged_regions`."""
     plan = bound.plan
     stub = plan.first(Role.PURGATORY)
     if stub is None or not isinstance(plan, PanicPlan):
-        raise NotSupported("only the image of a panic mode waits in a stage")
+        raise NotSupported("only the image of a panic mode has a stage")
     job = StubJob(
         argument=plan.boot.information.start,
         entry=plan.boot.entry,
@@ -287,18 +287,18 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
 
 
 def reset_seconds(panic: int) -> int:
-    """From kernel.panic: 0 halts; below 0 the kernel would reset at once (kernel/panic.c), and
-    the stub counts whole seconds."""
+    """From kernel.panic: 0 halts; with a negative value the kernel would reset immediately
+    (kernel/panic.c), and the stub counts whole seconds."""
     return panic if panic >= 0 else 1
 
 
 Put = Callable[[int, "bytes | memoryview"], None]
-"""Takes bytes to a physical address."""
+"""Writes bytes to a physical address."""
 
 
 def staged_regions(bound: BoundPlan, put: Put) -> Iterator[Region]:
-    """The digest of everything that is loaded, where it waits; `put` is given the same bytes, in
-    the same pass. Raises UnreadableFile, FileChanged, and what `put` raises."""
+    """The digest of everything that is loaded, at its place in the stage; `put` gets the same
+    bytes, in the same pass. Raises UnreadableFile, FileChanged, and what `put` raises."""
     for item in bound.plan.placed:
         if item.contents:
             yield from _piece_regions(item.range.start, item.contents, bound, put)
@@ -307,7 +307,7 @@ def staged_regions(bound: BoundPlan, put: Put) -> Iterator[Region]:
 
 
 def _piece_regions(at: int, contents: Contents, bound: BoundPlan, put: Put) -> Iterator[Region]:
-    """One region a piece of the stage; the bytes are read once."""
+    """One region for each piece of the stage; the bytes are read once."""
     pieces = staged_pieces(PhysRange.sized(at, contents.size), bound.backup_map)
     chunks = copied(contents)
     left = memoryview(b"")

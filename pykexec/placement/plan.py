@@ -1,4 +1,4 @@
-"""The decision of a load: which thing goes where, and why."""
+"""The decision of a load: what goes where, and why."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InitrdVerdict:
-    """What placement/initrd.py found: `release` is the kernel's own, None where it is unknown;
-    `modules` are the releases whose modules are in the initrd, as far as they were read."""
+    """The result of placement/initrd.py: `release` is that of the kernel, None if unknown;
+    `modules` has the releases whose modules are in the initrd, as far as they were read."""
 
     warnings: tuple[str, ...] = ()
     release: str | None = None
@@ -40,7 +40,7 @@ NOT_CHECKED = InitrdVerdict()
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One thing at its place; `range` is whole pages."""
+    """One object at its place; `range` is in whole pages."""
 
     role: Role
     range: PhysRange
@@ -48,7 +48,7 @@ class Placed:
     contents: Contents | None = None
     source: Source = Source.MEMORY_ONLY
     digested: bool = True
-    """Whether the stub checks the bytes; not when the kernel may rewrite them."""
+    """Whether the stub checks the bytes; False if the kernel may rewrite them."""
     label: str = ""
     """Where the role's own is not precise enough."""
 
@@ -72,7 +72,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class BootPlaces:
-    """Where the things of every Linux boot go; whole pages."""
+    """The places of the parts of every Linux boot, in whole pages."""
 
     information: PhysRange
     """The boot information, whose address the entry gets: boot_params, or a device tree."""
@@ -84,7 +84,7 @@ class BootPlaces:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementPlan:
-    """What every decision holds; `placed` is in address order."""
+    """Common parts of all plans; `placed` is in address order."""
 
     image: KernelImage
     request: LoadRequest
@@ -94,9 +94,9 @@ class PlacementPlan:
     flags: KexecFlag
     cmdline: CommandLine
     next_map: MemoryMap
-    """The memory map that the next kernel is given; empty for an image that is given none."""
+    """The memory map for the next kernel; empty for an image that gets none."""
     window: PhysRange | None
-    """Where all of it had to fit, beside memory below 1 MiB; None without a bound."""
+    """The range for everything except memory below 1 MiB; None if not restricted."""
     console: StubConsole = SILENT
     warnings: tuple[str, ...] = ()
     initrd: InitrdVerdict = NOT_CHECKED
@@ -120,13 +120,13 @@ class NormalPlan(PlacementPlan):
 
 @dataclass(frozen=True, kw_only=True)
 class CapturePlan(PlacementPlan):
-    """What the three ways to load a capture kernel share."""
+    """Common parts of the three ways to load a capture kernel."""
 
     window: PhysRange
     boot: BootPlaces
     estimate: Estimate
     headers: PhysRange
-    """Where the ELF core headers lie, or will lie."""
+    """The place of the ELF core headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +140,12 @@ class SwitchPlan(CapturePlan):
 
     mode: Mode
     headers_at: PhysRange | None
-    """Memory outside of the image that holds the headers; None where a segment does."""
+    """Memory outside the image for the headers; None if they are in a segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PanicPlan(CapturePlan):
-    """A crash by normal that waits in huge pages; the stub is its only segment."""
+    """A crash by normal in huge pages; the stub is its only segment."""
 
     mode: Mode
     stage: StageFrames
@@ -163,7 +163,7 @@ def mode_of(plan: Plan) -> Mode | None:
 
 
 def segment_table(plan: Plan) -> SegmentTable:
-    """The plan as kexec_load(2) takes it, in address order; what is staged is not given to it."""
+    """The plan as arguments of kexec_load(2), in address order, without the contents of a stage."""
     staged = isinstance(plan, PanicPlan)
     given = (item for item in plan if not staged or item.role is Role.PURGATORY)
     return SegmentTable(tuple(item.segment for item in given), plan.entry, plan.flags)

@@ -1,4 +1,4 @@
-"""The decision, by kind of load: each kind is a module, imported when it is asked for."""
+"""The decision, by kind of load: each kind is a module, imported when it is needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ForeignArchitecture(NotSupported):
-    """An image that was recognised, and that this pykexec does not load."""
+    """An image that is recognized but cannot be loaded."""
 
     code = "foreign-image"
 
@@ -27,7 +27,7 @@ class ForeignArchitecture(NotSupported):
 def plan_load(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted = DRY_RUN
 ) -> Plan:
-    """Which thing goes where, and why. Pure. `request` is complete (`implied.with_implied`).
+    """Decides what goes where, and why. Pure. `request` is complete (`implied.with_implied`).
     Raises DoesNotFit, UsageError or NotSupported."""
     plan = _planned(image, machine, request, granted)
     notes = implied_notes(image, request)
@@ -53,7 +53,7 @@ def _planned(image: KernelImage, machine: Machine, request: LoadRequest, granted
 def _plan_capture(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> Plan:
-    """A capture kernel, by where it waits."""
+    """A capture kernel, by the place that holds it until a crash."""
     if request.kind is ImageKind.CRASH:
         from pykexec.placement.crash_load import plan_crash
 

@@ -1,4 +1,4 @@
-"""What is asked of a load."""
+"""The request for a load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageKind(StrEnum):
 
 
 class Mode(StrEnum):
-    """Which program moves the pages of a crash by normal, and when."""
+    """How the pages of a crash by normal are moved."""
 
     FLAG = "flag"
     KERNEL_SWAP = "kernel-swap"
@@ -31,20 +31,20 @@ class Mode(StrEnum):
 
 
 PANIC_MODES = frozenset((Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP))
-"""Those that a panic starts, from a tiny reservation."""
+"""Modes that a panic starts, from a tiny reservation."""
 
 
 class Keep(StrEnum):
-    """Which of the first kernel's memory a crash by normal has to keep for the dump."""
+    """Which memory of the first kernel a crash by normal must keep for the dump."""
 
     ALL = "all"
     KERNEL = "kernel"
-    """All but user pages, page cache and free pages that the window holds."""
+    """All except user pages, page cache and free pages in the window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A file that a multiboot image is given, and its string: "FILE args"."""
+    """A file for a multiboot image, and its string: "FILE args"."""
 
     contents: Contents
     line: str
@@ -52,7 +52,7 @@ class Module:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What the user asked for, and nothing else. Addresses and sizes are in bytes; None leaves the
+    """What the user requested, and nothing else. Addresses and sizes are in bytes; None leaves the
     decision to pykexec."""
 
     kind: ImageKind = ImageKind.NORMAL
@@ -62,17 +62,17 @@ class LoadRequest:
     cmdline_remove: tuple[str, ...] = ()
     mem_min: int | None = None
     mem_max: int | None = None
-    """Inclusive, as kexec-tools has it."""
+    """Inclusive, as in kexec-tools."""
     crash_size: int | None = None
     mode: Mode | None = None
     keep: Keep = Keep.ALL
     replaces: bool = False
-    """A crash by normal that is armed gives way to this one."""
+    """Replace an armed crash by normal."""
     settle: int | None = None
     """Seconds that the stub waits before it moves anything; None for the mode's default."""
     entry: int | None = None
     direct: bool = False
-    """Start an ELF file at its own entry and not at the purgatory."""
+    """Start an ELF file at its own entry instead of the purgatory."""
     initrd_check: bool = True
     """Refuse a crash load whose initrd cannot work; otherwise only warn."""
     hotplug: bool = False
@@ -80,12 +80,12 @@ class LoadRequest:
     checks: bool = True
     """Whether the stub compares digests."""
     serial_port: int | None = None
-    """For the stub's words; None is the running kernel's console."""
+    """I/O port for the stub's messages; None for the running kernel's console."""
     modules: tuple[Module, ...] = ()
-    """For multiboot, in their order."""
+    """For multiboot, in order."""
     real_mode: bool = False
     """Start a bzImage by its real-mode entry."""
     profile: int | None = None
-    """Which profile of a UKI; None for its default, 0."""
+    """Number of a UKI's profile; None for the default, 0."""
     capture_words: tuple[str, ...] = CAPTURE_WORDS
     """Added to a capture kernel's command line, besides elfcorehdr=."""

@@ -1,4 +1,4 @@
-"""The region that crashkernel= reserved, which region of it is used, and how to get one."""
+"""The regions that crashkernel= reserved, which of them is used, and how to get one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class NothingReserved(DoesNotFit):
 
 class RegionInTheWay(DoesNotFit):
     """The stub would exchange itself: its region is below 640 KiB, where a capture kernel's
-    trampoline has to be."""
+    trampoline must be."""
 
     code = "region-in-the-way"
 
 
 def reserved_region(machine: Machine) -> PhysRange:
-    """The highest: kimage's own, where crashkernel=SIZE,high brought a second one. Raises
-    NothingReserved, RegionInTheWay, NotSupported where it is unknown."""
+    """The highest region, which the kernel uses for images if crashkernel=SIZE,high reserved a
+    second one. Raises NothingReserved, RegionInTheWay, NotSupported if unknown."""
     reserved = known(
         machine.crash_kernel,
         f"the crash region of {machine.name}",
@@ -48,8 +48,8 @@ def reserved_region(machine: Machine) -> PhysRange:
 
 
 def in_the_way(machine: Machine, reserved: RangeSet) -> str | None:
-    """Why no capture kernel is started from there: crashkernel=64K@512K, where a kernel allows
-    it."""
+    """Why no capture kernel can be started from there, as with crashkernel=64K@512K, which some
+    kernels allow."""
     needed = boot_protocol(machine).limits.low_memory
     if needed is None or not (low := reserved.within(needed)):
         return None
@@ -57,7 +57,7 @@ def in_the_way(machine: Machine, reserved: RangeSet) -> str | None:
 
 
 def boot_with(machine: Machine, kib: int) -> str:
-    """How to get a reservation of so many KiB on this machine: the boot loader's file."""
+    """How to get a reservation of this many KiB on this machine, with the boot loader's file."""
     place = machine.bootloader
     if isinstance(place, Unknown):
         return f"boot with crashkernel={kib}K"

@@ -1,4 +1,4 @@
-"""struct kexec_segment and the table of them: what kexec_load(2) is given."""
+"""struct kexec_segment and the segment table: the arguments of kexec_load(2)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Segment:
 
     @property
     def bufsz(self) -> int:
-        """Bytes that are given; the rest of memsz is zeros."""
+        """Bytes of contents; the rest of memsz is zeros."""
         return self.buf.size if self.buf else 0
 
     @property
     def end(self) -> int:
-        """The address behind it, also of an empty segment, for which there is no range."""
+        """The address after the segment, also for an empty one, which has no range."""
         return self.mem + self.memsz
 
     @property
@@ -65,7 +65,7 @@ class SegmentTable:
     flags: KexecFlag = NO_FLAGS
 
     def named(self, name: str) -> Segment | None:
-        """The first of this name."""
+        """The first segment with this name."""
         return next((segment for segment in self.segments if segment.name == name), None)
 
     @property

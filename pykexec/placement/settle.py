@@ -1,5 +1,5 @@
-"""How long the stub waits between its checks and the exchange: devices that nobody has stopped may
-still write into memory that was in use at the panic."""
+"""How long the stub waits between its checks and the exchange: devices that were not stopped may
+still write to memory that was in use at the panic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pykexec.machine import Machine, Unknown
 from pykexec.placement.request import Mode
 
 DEFAULT_SECONDS = {Mode.IN_PLACE: 0, Mode.STUB_SWAP: 0, Mode.LENT: 10}
-"""In mode *lent* as long as the kernel waits for crashkernel=,cma (CMA_DMA_TIMEOUT_SEC in
-kernel/crash_core.c, 6.17): reads that were in flight go to user pages and page cache."""
+"""In mode *lent* the same as the kernel for crashkernel=,cma (CMA_DMA_TIMEOUT_SEC in
+kernel/crash_core.c, 6.17): pending reads go to user pages and page cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """`seconds` by the TSC at `clock_khz`; where that is 0, by the 8254 timer, and where there is
-    none, by reads of its port of about a microsecond."""
+    """`seconds` by the TSC at `clock_khz`; if that is 0, by the 8254 timer, and if there is none,
+    by reads of its port, which take about a microsecond."""
 
     seconds: int
     clock_khz: int
@@ -33,7 +33,7 @@ class Settle:
 
 
 def settle(machine: Machine, mode: Mode, asked: int | None) -> Settle:
-    """`asked` for in seconds, else what the mode waits by default."""
+    """`asked` in seconds, or the default of the mode."""
     seconds = DEFAULT_SECONDS[mode] if asked is None else asked
     found = machine.tsc_khz
     if isinstance(found, Unknown):

@@ -1,4 +1,4 @@
-"""The free memory of one plan, from which one thing after the other is taken."""
+"""The free memory of one plan, from which objects are allocated one after the other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 
 
 class PlaceTaken(DoesNotFit):
-    """An image that cannot be moved, and memory that is not RAM or not in the window."""
+    """An image cannot be moved, and its address is not RAM or not in the window."""
 
     code = "place-taken"
 
 
 class Space:
-    """What is still free; shrinks with every `take`."""
+    """Free memory, which shrinks with every `take`."""
 
     def __init__(self, free: RangeSet) -> None:
         self.free = free
@@ -40,12 +40,12 @@ class Space:
         return found
 
     def take_at(self, name: str, span: PhysRange) -> PhysRange:
-        """The pages that `span` touches, and no others. Raises PlaceTaken."""
+        """Take exactly the pages that `span` touches. Raises PlaceTaken."""
         pages = span.outward(PAGE_SIZE)
         if not self.free.covers(pages):
             inside = ", ".join(str(item) for item in self.free.within(pages).ranges[:3])
             raise PlaceTaken(
-                f"{name} must lie at {pages}, but not all of that is usable RAM",
+                f"{name} must be at {pages}, but not all of that is usable RAM",
                 hint=f"only {inside} is usable" if inside else "none of it is usable",
                 span=pages,
             )

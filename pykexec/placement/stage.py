@@ -1,4 +1,4 @@
-"""Memory of our own in which a capture kernel waits for a panic, as a plan sees it."""
+"""The stage in a plan: memory that holds a capture kernel until a panic."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 class StageFrames:
     """Huge pages at known physical addresses.
 
-    `image` are the pages that hold the window's bytes, in the window's order; empty in mode
-    in-place, where the window is itself memory of ours. `low` takes the old contents of the
-    pages below 640 KiB, `headers` the ELF core headers.
+    `image` has the pages with the window's bytes, in the window's order; empty in mode in-place,
+    where the window itself is held. `low` is for the old contents of the pages below 640 KiB,
+    `headers` for the ELF core headers.
 
-    In mode lent `slots` are the numbers of the window's 2 MiB that `image` has pages for, in
-    rising order; the rest of the window is lent. None where it has a page for each.
+    In mode lent `slots` has the numbers of the window's 2 MiB slots that have pages in `image`,
+    ascending; the rest of the window is lent. None if there is a page for each.
     """
 
     window: PhysRange
@@ -29,17 +29,18 @@ class StageFrames:
     image: tuple[int, ...] = ()
     slots: tuple[int, ...] | None = None
     movable: bool = False
-    """Whether the window lies in memory that holds movable pages alone."""
+    """Whether the window is in memory with only movable pages."""
 
     @property
     def lent(self) -> RangeSet:
-        """The parts of the window that others use until the panic, and that are lost then."""
+        """The parts of the window that others use until the panic, and whose contents are then
+        lost."""
         if self.slots is None:
             return RangeSet()
         return RangeSet((self.window,)) - RangeSet.of(map(self.slot, self.slots))
 
     def slot(self, number: int) -> PhysRange:
-        """2 MiB of the window."""
+        """A 2 MiB slot of the window."""
         return PhysRange.sized(self.window.start + number * HUGE_PAGE_SIZE, HUGE_PAGE_SIZE)
 
     @property
@@ -49,14 +50,14 @@ class StageFrames:
 
     @property
     def ours(self) -> RangeSet:
-        """Not the first kernel's data, and held from the load on."""
+        """Memory that is held since the load, and is not data of the first kernel."""
         pages = (PhysRange.sized(addr, HUGE_PAGE_SIZE) for addr in self.image)
         window = () if self.image else (self.window,)
         return RangeSet.of((self.low, self.headers, *pages, *window))
 
     def exchanges(self, low_memory: RangeSet) -> BackupMap:
-        """What the stub exchanges: the low pages, and each page of a scattered stage with its
-        part of the window. After that the stage holds the window's old contents."""
+        """The stub's exchanges: the low pages, and each page of a scattered stage with its part of
+        the window. After that the stage has the window's old contents."""
         runs = [
             BackupRun(span.start, self.low.start + span.start, span.size) for span in low_memory
         ]
@@ -76,8 +77,8 @@ def frames_in(
     slots: tuple[int, ...] | None = None,
     movable: bool = False,
 ) -> StageFrames:
-    """Of huge pages, by address, the first two are for low memory and headers, the rest for the
-    image. With `low_end`, the end of the low memory, the two share the first page."""
+    """The first two huge pages, by address, are for low memory and headers, the rest for the image.
+    With `low_end`, the end of the low memory, the two share the first page."""
     if low_end is None:
         low, headers = (PhysRange.sized(at, HUGE_PAGE_SIZE) for at in pages[:2])
         return StageFrames(window, low, headers, tuple(pages[2:]), slots, movable)
@@ -87,7 +88,7 @@ def frames_in(
 
 
 def slots_of(window: PhysRange, spans: Iterable[PhysRange]) -> frozenset[int]:
-    """The numbers of the window's 2 MiB slots that the spans, which lie in it, touch."""
+    """The numbers of the window's 2 MiB slots that the spans inside it touch."""
     return frozenset(
         number
         for span in spans
@@ -100,7 +101,7 @@ def slots_of(window: PhysRange, spans: Iterable[PhysRange]) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class StagedPiece:
-    """`size` bytes of something that belong at `dest` and wait at `source`."""
+    """`size` bytes that belong at `dest` and are staged at `source`."""
 
     dest: int
     source: int
@@ -108,7 +109,7 @@ class StagedPiece:
 
 
 def staged_pieces(span: PhysRange, exchanges: BackupMap) -> Iterator[StagedPiece]:
-    """Where the bytes of a span wait, in order: in its exchange's source, else in place."""
+    """Where the bytes of a span are staged, in order: in the source of an exchange, or in place."""
     at = span.start
     for run in exchanges:
         both = run.dest_range.intersect(span)

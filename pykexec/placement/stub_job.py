@@ -1,4 +1,4 @@
-"""What the stub in front of an image has to do, and the stub as the entry of a plan."""
+"""The job of the stub that precedes an image, and the stub as the entry of a plan."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ MAX_REGIONS = 4
 
 @dataclass(frozen=True)
 class StubJob:
-    """What one stub has to do; addresses physical."""
+    """The job of one stub; addresses are physical."""
 
     argument: int
-    """What the entry is given: the address of boot_params or of a device tree."""
+    """The argument of the entry: the address of boot_params or of a device tree."""
     entry: int
     regions: tuple[Region, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     seal: int = 0
     checks: bool = True
     serial_port: int = 0
-    """Of `StubConsole`."""
+    """From `StubConsole`."""
     reset_seconds: int = 0
     settle_seconds: int = 0
-    """Between the checks and the exchanges."""
+    """Time to wait between the checks and the exchanges."""
     clock_khz: int = 0
-    """Of the processor's counter, by which these are counted; 0: another clock."""
+    """Frequency of the processor's counter, to measure that time; 0 for another clock."""
     keep: tuple[PhysRange, ...] = ()
-    """What must not be exchanged beside the segment itself: the kernel's page tables."""
+    """What must not be exchanged besides the segment itself: the kernel's page tables."""
 
 
 Job = TypeVar("Job", bound=StubJob)
 
 
 def entry_of(request: LoadRequest, purgatory: PhysRange) -> int:
-    """The purgatory, unless the user asked for another entry."""
+    """The purgatory, unless the user requested another entry."""
     return purgatory.start if request.entry is None else request.entry
 
 
 def regions(placed: Iterable[Placed]) -> tuple[Region, ...]:
-    """What the stub checks: loaded bytes only, never zeros, nor what the kernel will rewrite,
-    nor an empty file."""
+    """What the stub checks: only loaded bytes, without zeros, parts that the kernel will rewrite,
+    and empty files."""
     return tuple(
         Region(item.range.start, item.contents.size, item.contents.sha256)
         for item in placed
@@ -69,8 +69,8 @@ def with_purgatory(
     why: str = "at the highest free address",
     starts: str = "kernel",
 ) -> tuple[Placed, ...]:
-    """The things and their purgatory, in address order; it is made last, since it has the
-    digest of each. `encode` gives its bytes for an address, `why` explains its place."""
+    """The objects and their purgatory, in address order; the purgatory is built last, because it
+    has the digest of each. `encode` returns its bytes for an address, `why` explains its place."""
     things = tuple(placed)
     checking = replace(job, regions=regions(things)) if job.checks else job
     made = Placed(

@@ -1,8 +1,8 @@
-"""kexec_load(2) or kexec_file_load(2), or neither: decided from facts, before either is called.
+"""Decides between kexec_load(2) and kexec_file_load(2) from facts, before either is called.
 
-A load, its dry run and `doctor` all ask `choose_syscall`. Every call, even a refused one, can
-count against a load limit, so nothing is found out by trying. kexec_load is what pykexec is for:
-it places the image, and reports where. kexec_file_load is used where the kernel refuses the other.
+A load, its dry run and `doctor` all use `choose_syscall`. Every call, even a failed one, can count
+against a load limit, so nothing is determined by trial. kexec_load is the default: pykexec places
+the image, and reports where. kexec_file_load is used if the kernel refuses kexec_load.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class SyscallChoice:
 def choose_syscall(
     machine: Machine, request: LoadRequest, asked: Syscall | None, image_type: str | None = None
 ) -> SyscallChoice:
-    """Which call loads, by what is known of the running kernel.
+    """Which call to use, according to the facts about the running kernel.
 
-    A fact that is unknown refuses nothing, and neither does a missing CAP_SYS_BOOT: a dry run
-    needs no privilege, and the kernel itself refuses the load. Raises UsageError for an option
-    that kexec_file_load would ignore, NotPermitted and NotSupported where the kernel is known to
-    refuse the load.
+    An unknown fact never causes an error, and neither does a missing CAP_SYS_BOOT: a dry run needs
+    no privilege, and the kernel itself refuses the load. Raises UsageError for an option that
+    kexec_file_load would ignore, NotPermitted and NotSupported if the kernel is known to refuse the
+    load.
     """
     if refusal := next(refusals(machine, request), None):
         raise refusal
@@ -85,7 +85,7 @@ def choose_syscall(
 
 
 def refusals(machine: Machine, request: LoadRequest) -> Iterator[KexecError]:
-    """What refuses both system calls (kernel/kexec_core.c:kexec_load_permitted)."""
+    """The reasons for which both system calls fail (kernel/kexec_core.c:kexec_load_permitted)."""
     if no_kexec_at_all(machine):
         yield NotSupported(
             "this kernel has no kexec system call: CONFIG_KEXEC and CONFIG_KEXEC_FILE are not set",
@@ -104,21 +104,21 @@ def refusals(machine: Machine, request: LoadRequest) -> Iterator[KexecError]:
 
 
 def no_kexec_at_all(machine: Machine) -> bool:
-    """By the build options, or by /sys/kernel, where CONFIG_KEXEC_CORE puts its files."""
+    """According to the build options, or to /sys/kernel, where CONFIG_KEXEC_CORE creates files."""
     if machine.kexec.in_kernel is False:
         return True
     return _lacks_load(machine) and lacks_file_load(machine)
 
 
 def _load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
-    """The sysctl that counts this load, and what it has left."""
+    """The sysctl that counts this load, and its remaining value."""
     if _goes_into_the_crash_slot(request):
         return "kexec_load_limit_panic", machine.kexec.load_limit_panic
     return "kexec_load_limit_reboot", machine.kexec.load_limit_reboot
 
 
 def _goes_into_the_crash_slot(request: LoadRequest) -> bool:
-    """Every crash image but that of kernel-swap, which is never chosen where no mode is given."""
+    """Every crash image except that of kernel-swap, which is never chosen by default."""
     return request.kind is not ImageKind.NORMAL and request.mode is not Mode.KERNEL_SWAP
 
 
@@ -151,7 +151,7 @@ NOUNS = {
 
 
 def why_load_is_refused(machine: Machine) -> str | None:
-    """None where nothing is known against kexec_load."""
+    """None if nothing is known against kexec_load."""
     if machine.lockdown in LOCKED:
         return f"kexec_load is disabled by lockdown={machine.lockdown}"
     if _lacks_load(machine):
@@ -164,7 +164,7 @@ def why_load_is_refused(machine: Machine) -> str | None:
 def _without_load(
     machine: Machine, refused: str, needs: tuple[Wish, ...], asked: Syscall | None
 ) -> KexecError:
-    """The refusal of a load that can be made by kexec_load alone."""
+    """The error for a load that only kexec_load can make."""
     kind = NotSupported if _lacks_load(machine) else NotPermitted
     if not needs:
         signed = Omit(Wish.SYSCALL, "load", ": kexec_file_load accepts a signed kernel")
@@ -178,7 +178,7 @@ def _without_load(
 
 
 def _without_file_load(machine: Machine, refused: str) -> KexecError:
-    """The refusal where kexec_load is refused and the other call is not there."""
+    """The error if kexec_load is refused and kexec_file_load does not exist."""
     return NotPermitted(
         f"{refused}, and this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set",
         hint=_how_to_permit(machine),

@@ -1,4 +1,4 @@
-"""The window of a crash by normal: the memory that the capture kernel will live in."""
+"""The window of a crash by normal: the memory that the capture kernel will use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class WindowRefused(DoesNotFit):
-    """A window that cannot hold this kernel, whatever is in it."""
+    """A window that cannot hold this kernel, whatever its contents."""
 
     code = "window"
 
@@ -51,12 +51,12 @@ def capture_window(
     size: int,
     headers_at: PhysRange | None = None,
 ) -> PhysRange:
-    """Where the capture kernel will live; not at `headers_at`.
+    """The memory that the capture kernel will use, without `headers_at`.
 
-    With both bounds and no --crash-size it is all between them. Otherwise `size` bytes
-    are chosen inside: in the preferred part when there is room, from the top, off what other CPUs
-    may still need when it is known: the running kernel's image, and its per-CPU data with
-    the stacks they sleep on. Raises WindowRefused.
+    With both bounds and no --crash-size it is everything between them. Otherwise `size` bytes are
+    chosen inside, from the top, if possible in the preferred part. It avoids memory that other CPUs
+    may still need, if known: the running kernel's image, and its per-CPU data with the stacks on
+    which they halt. Raises WindowRefused.
     """
     asked = requested_window(request)
     if asked and request.mem_min is not None and request.mem_max is not None:

@@ -1,18 +1,17 @@
-"""The machine code between two kernels, and the records by which it is told what to do.
+"""The machine code between two kernels, and the records that control it.
 
-`job` has the records, which are the same on every architecture. In `x86_64`, `stub.S` is the code
-and explains itself; `stub.bin` is what scripts/build-stub makes of it. `real_mode.S` follows it
-where a kernel is entered in real mode, and `paging` builds the page tables that it needs where a
-32-bit kernel enters it.
-Here is the other side: values to bytes for the loader, bytes to values for whoever reads a
-loaded stub back (the simulated kernel does what the stub would do).
+`job` has the records, which are the same on every architecture. In `x86_64`, `stub.S` is the code,
+with comments; scripts/build-stub makes `stub.bin` from it. `real_mode.S` follows it if a kernel is
+entered in real mode, and `paging` builds the page tables that it needs if a 32-bit kernel enters
+it. This package is the other side: it converts values to bytes for the loader, and bytes to values
+for reading a loaded stub back (the simulated kernel does what the stub would do).
 
-The layouts are declared once, in `job` and `x86_64/stub`, and a test compares them with the
-symbols of the built ELF file. They are in `struct` and not in construct: a crash image can
-have thousands of exchanges, construct is some 70 times slower on arrays, and its import alone
-costs more than all of this.
+The layouts are declared once, in `job` and `x86_64/stub`, and a test compares them with the symbols
+of the built ELF file. They use `struct` instead of construct: a crash image can have thousands of
+exchanges, construct is some 70 times slower on arrays, and its import alone takes longer than all
+of this.
 
-Addresses are physical, sizes are bytes, everything is little endian.
+Addresses are physical, sizes are in bytes, everything is little-endian.
 """
 
 from pykexec.purgatory.job import (

@@ -1,4 +1,4 @@
-"""The records of the stub: what it has to check, what to exchange, what is sealed later."""
+"""The records of the stub: what to check, what to exchange, and what is sealed later."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHA256_SIZE = 32
 
 
 class BadStub(CheckFailed):
-    """Bytes that should be a stub, its tables or its seal, and are not."""
+    """Bytes that are not a stub, its tables or its seal, as expected."""
 
     code = "bad-stub"
 
 
 class BadStubParams(UsageError):
-    """A value that has no place in the stub's records."""
+    """A value that the stub's records cannot represent."""
 
     code = "bad-stub-params"
 
@@ -42,7 +42,7 @@ class BadExchange(UsageError):
 
 
 def check_digest(digest: bytes) -> None:
-    """Raises BadStubParams for what is no SHA-256."""
+    """Raises BadStubParams if it is not a SHA-256 digest."""
     if len(digest) != SHA256_SIZE:
         raise BadStubParams(f"a sha256 has {SHA256_SIZE} bytes, not {len(digest)}")
 
@@ -78,7 +78,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """`size` bytes at `dest` and at `source` change places; whole pages."""
+    """`size` bytes at `dest` and at `source` are exchanged; whole pages."""
 
     dest: int
     source: int
@@ -88,7 +88,7 @@ class Exchange:
         for name, value in (("dest", self.dest), ("source", self.source), ("size", self.size)):
             if value % PAGE_SIZE:
                 raise BadExchange(
-                    f"{self} is not of whole pages: {name} {value:#x} is no multiple of "
+                    f"{self} is not in whole pages: {name} {value:#x} is not a multiple of "
                     f"{PAGE_SIZE:#x}"
                 )
         if self.size <= 0:
@@ -114,9 +114,9 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What vouches for bytes that come into being after the load, the ELF core headers.
+    """The digest of bytes that are made after the load, the ELF core headers.
 
-    The record is zero until they are bound; the stub takes that for a mismatch.
+    The record is zero until they are bound; the stub treats that as a mismatch.
     """
 
     addr: int = 0
@@ -130,7 +130,7 @@ class Seal:
 
     @classmethod
     def of(cls, addr: int, contents: bytes | memoryview) -> Seal:
-        """The seal on `contents`, which must not be empty: that would be never bound."""
+        """The seal on `contents`, which must not be empty: that would mean unbound."""
         if not len(contents):
             raise BadStubParams(f"nothing to seal at {addr:#x}")
         return cls(addr, len(contents), sha256(contents))
@@ -140,7 +140,7 @@ class Seal:
         return self.size > 0
 
     def __bytes__(self) -> bytes:
-        """The record of SEAL_SIZE bytes, as it lies at `StubParams.seal`."""
+        """The record of SEAL_SIZE bytes at `StubParams.seal`."""
         return REGION.pack(self.addr, self.size, self.sha256)
 
 
@@ -152,7 +152,7 @@ def tables(
     exchanges: Iterable[Exchange],
     keep: Iterable[tuple[str, PhysRange]] = (),
 ) -> bytes:
-    """The records at `StubParams.tables`: all regions, then all exchanges, in this order.
+    """The records at `StubParams.tables`: all regions, then all exchanges.
 
     Raises BadExchange as `check_exchanges` does.
     """
@@ -169,10 +169,10 @@ def tables(
 def check_exchanges(
     exchanges: Sequence[Exchange], keep: Iterable[tuple[str, PhysRange]] = ()
 ) -> None:
-    """Refuse exchanges that meet: memory moved twice is where nobody looks for it.
+    """Refuse overlapping exchanges: memory that is moved twice ends at an unexpected place.
 
-    `keep` names what the stub lives on while it works and must not be moved: itself, the
-    tables, the page tables. Raises BadExchange that names both.
+    `keep` names what the stub uses while it works and must not be moved: itself, the tables, the
+    page tables. Raises BadExchange, which names both.
     """
     spans = [(span, name) for name, span in keep]
     for number, item in enumerate(exchanges):
@@ -187,9 +187,9 @@ def check_exchanges(
 def parse_tables(
     records: bytes, n_regions: int, n_exchanges: int
 ) -> tuple[tuple[Region, ...], tuple[Exchange, ...]]:
-    """The inverse of `tables`; bytes behind the records are not looked at.
+    """The inverse of `tables`; bytes after the records are ignored.
 
-    Raises BadStub, which names the record. It does not look at the digest.
+    Raises BadStub, which names the record. Does not check the digest.
     """
     split = n_regions * REGION_SIZE
     size = split + n_exchanges * EXCHANGE_SIZE
@@ -216,9 +216,9 @@ def parse_tables(
 
 
 def parse_seal(record: bytes) -> Seal:
-    """The seal in the first SEAL_SIZE bytes; ask it whether it is `bound`. Raises BadStub."""
+    """The seal in the first SEAL_SIZE bytes, which may not be `bound` yet. Raises BadStub."""
     if len(record) < SEAL_SIZE:
-        raise BadStub(f"not a seal: {len(record):#x} bytes, {SEAL_SIZE:#x} expected")
+        raise BadStub(f"not a seal: {len(record):#x} bytes, expected {SEAL_SIZE:#x}")
     try:
         return Seal(*REGION.unpack_from(record))
     except BadStubParams as error:
@@ -226,7 +226,7 @@ def parse_seal(record: bytes) -> Seal:
 
 
 def sha256(contents: bytes | memoryview) -> bytes:
-    """The digest that the stub will make of these bytes."""
-    import hashlib  # loads OpenSSL: not for those who only list or explain
+    """The digest that the stub will compute of these bytes."""
+    import hashlib  # loads OpenSSL, which many commands do not need
 
     return hashlib.sha256(contents).digest()

@@ -1,8 +1,8 @@
-"""`rehearse --engine qemu`: real kernels in a QEMU process that is thrown away.
+"""`rehearse --engine qemu`: real kernels in a temporary QEMU process.
 
-The guests of both kernels are made of this Python, byte code and libraries, and of pykexec:
+The guests of both kernels consist of this Python, its byte code and libraries, and pykexec:
 
     first.py    in the first kernel: memory in use, `pykexec load`, the pattern, a panic
-    capture.py  in the capture kernel: /proc/vmcore is read
-    rehearse.py on this machine: judges what both said, a line of JSON each, on a serial port
+    capture.py  in the capture kernel: reads /proc/vmcore
+    rehearse.py on this machine: evaluates their messages, lines of JSON on a serial port
 """

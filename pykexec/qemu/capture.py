@@ -1,4 +1,4 @@
-"""Process 1 of the capture kernel: /proc/vmcore is read, page by page."""
+"""Process 1 of the capture kernel: reads /proc/vmcore, page by page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VMCORE = "/proc/vmcore"
 
 
 def main() -> None:
-    """Says what stands before the memory of the dump, its size, and the pages of the pattern."""
+    """Report the bytes before the memory of the dump, its size, and the pages of the pattern."""
     with line_to_host() as say:
         say(step="capture kernel: reading /proc/vmcore")
         core = open_core(VMCORE)

@@ -1,4 +1,5 @@
-"""Process 1 of the first kernel: memory in use, `pykexec load`, the pattern, a panic."""
+"""Process 1 of the first kernel: uses memory, runs `pykexec load`, writes the pattern, and
+panics."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ WARNING = "pykexec: warning: "
 
 
 class TooMuchInUse(DoesNotFit):
-    """The machine of a rehearsal has not as much memory as is to be in use."""
+    """The machine of a rehearsal does not have enough memory for the requested use."""
 
     code = "too-much-in-use"
 
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def in_use(size: int) -> mmap.mmap:
-    """Small pages of a process, all there, of no contents yet. Raises TooMuchInUse."""
+    """Small pages of a process, all allocated, without contents yet. Raises TooMuchInUse."""
     values = meminfo(THIS_MACHINE)
     available = values.get("MemAvailable", 0) if isinstance(values, dict) else 0
     if size + LEFT > available:
@@ -68,7 +69,7 @@ def in_use(size: int) -> mmap.mmap:
 
 
 def load(options: list[str], say: Say) -> bool:
-    """As a user does it. Says the plan, or the refusal."""
+    """Load as a user would. Sends the plan, or the error."""
     words = [KERNEL, "--initrd", INITRD, *options, "--backend", "kernel", "--json"]
     command = [sys.executable, "-m", "pykexec", "load", "--crash-by-normal", *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -87,7 +88,7 @@ def load(options: list[str], say: Say) -> bool:
 
 
 def fill(memory: mmap.mmap) -> int:
-    """Every page says where it belongs, until none has moved meanwhile; how many there are."""
+    """Write self-describing pages until none has moved meanwhile; returns their number."""
     count = len(memory) // PAGE_SIZE
     addr = libc.address_of(memory)
     written = [-1] * count

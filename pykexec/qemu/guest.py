@@ -1,4 +1,4 @@
-"""What process 1 of either kernel has in common: file systems, and a line to the host."""
+"""Common parts of process 1 in both kernels: file systems, and a serial line to the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KERNEL, INITRD, WISHES = "/boot/kernel", "/boot/initrd", "/boot/wishes.json"
 
 
 class NotInAGuest(UsageError):
-    """What is for process 1 of a guest would mount over, or crash, another machine."""
+    """Code for process 1 of a guest would mount over, or crash, another machine."""
 
     code = "not-in-a-guest"
 
@@ -37,8 +37,9 @@ def only_in_a_guest() -> None:
 
 @contextmanager
 def line_to_host() -> Iterator[Say]:
-    """Mounts what a guest needs; raises NotInAGuest before. A KexecError is said and ends here;
-    any other ends process 1, and with it the machine, its traceback the last on the console."""
+    """Mounts what a guest needs; raises NotInAGuest before that. A KexecError is sent to the host
+    and ends here; any other ends process 1 and the machine, with the traceback at the end of the
+    console."""
     only_in_a_guest()
     for kind, folder in MOUNTS:
         libc.mount(kind, folder, kind, 0, "")

@@ -1,4 +1,4 @@
-"""Run as a program of its own: which files this Python needs to import some modules.
+"""A separate program: finds the files that this Python needs to import some modules.
 
 imported.py JSON-OF-SYS.PATH MODULE...     prints {name: file} as JSON
 """
@@ -17,7 +17,7 @@ def main(path: str, *names: str) -> None:
     files: dict[str, str] = {}
     for name, module in sys.modules.items():
         spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
-        if spec and file and spec.name == name:  # else it is another module's second name
+        if spec and file and spec.name == name:  # otherwise it is an alias of another module
             files[name] = file
     print(json.dumps(files))
 

@@ -1,7 +1,7 @@
 """One QEMU process from start to end, which leaves nothing behind: no process, no file.
 
-ttyS0   the console of both kernels, of which the end is kept
-ttyS1   JSON objects from the guest, one a line
+ttyS0   the console of both kernels, of which the end is kept ttyS1   JSON objects from the guest,
+one per line
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from typing import IO, Any
 from pykexec.errors import NotSupported
 
 PROGRAM = "qemu-system-x86_64"
-# Two faults of QEMU 7.2 (Debian 12), seen as kernels that die in early boot at random places.
-# CMPXCHG16B leaves wrong flags behind, TF among them: 6.12 died in 2 of 10 boots, and in none of 60
-# without the instruction. A kernel that rewrites its code while another virtual CPU runs it in
-# a thread of its own gets a stray int3 (1 of 15 boots of 6.12 with two CPUs).
+# Two bugs of QEMU 7.2 (Debian 12), which make kernels crash in early boot at random places.
+# CMPXCHG16B leaves wrong flags, including TF: 6.12 crashed in 2 of 10 boots, and in none of 60
+# without the instruction. A kernel that rewrites its code while another virtual CPU runs it in a
+# separate thread gets a stray int3 (1 of 15 boots of 6.12 with two CPUs).
 NO_CMPXCHG16B = ",-cx16"
 ONE_THREAD = "tcg,thread=single"
-# With one thread the second CPU measures its delay loop while the first stands still: 2 BogoMIPS
-# instead of 5000. A panic there with panic=3 rebooted after 5 ms, and waits no longer for the other
-# CPU to take its NMI.
-DELAY_LOOP = "lpj=10000000"  # right for 2.5 GHz and HZ=250, and near enough for others
+# With one thread the second CPU measures its delay loop while the first is stopped: 2 BogoMIPS
+# instead of 5000. A panic there with panic=3 rebooted after 5 ms, and does not wait long enough for
+# the other CPU to take its NMI.
+DELAY_LOOP = "lpj=10000000"  # correct for 2.5 GHz and HZ=250, and close enough for others
 CPU = "qemu64,+pdpe1gb" + NO_CMPXCHG16B
-"""With pages of 1 GiB, as real ones have them: a reservation holds the page tables."""
+"""With pages of 1 GiB, like real CPUs: a reservation contains the page tables."""
 CONSOLE_KEPT = 16 << 10
 STUB_SAYS = "pykexec: "
 
 
 class NoQemu(NotSupported):
-    """There is no QEMU for x86_64 here."""
+    """QEMU for x86_64 is not installed."""
 
     code = "no-qemu"
 
 
 @dataclass(frozen=True)
 class Computer:
-    """What QEMU starts: a kernel by its file, an initramfs, words, and memory in bytes."""
+    """What QEMU starts: the file of a kernel, an initramfs, command line words, and memory in
+    bytes."""
 
     kernel: str
     initramfs: bytes
@@ -56,7 +57,7 @@ class Computer:
 
     def command(self, initramfs: str, channels: dict[str, int]) -> list[str]:
         """QEMU's command line; a channel is a connected socket that it inherits."""
-        # -no-reboot: a guest that resets itself ends QEMU. A kexec is no reset.
+        # -no-reboot: a guest that resets itself ends QEMU. A kexec is not a reset.
         words = [qemu(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         words += ["-accel", ONE_THREAD, "-cpu", CPU, "-smp", str(self.cpus)]
         words += ["-m", f"{self.memory}B", "-kernel", self.kernel, "-initrd", initramfs]
@@ -72,15 +73,15 @@ def qemu() -> str:
     if found is None:
         raise NoQemu(
             f"{PROGRAM} is not on PATH",
-            hint="install it (package qemu-system-x86), or --engine simulated",
+            hint="install it (package qemu-system-x86), or use --engine simulated",
         )
     return found
 
 
 @contextmanager
 def running(computer: Computer) -> Iterator[GuestSession]:
-    """The process, killed at the end, however that comes; and with this program, where there
-    is setpriv(1) to say so."""
+    """The process, which is killed at the end in any case, and also if this program dies, if
+    setpriv(1) is available."""
     with ExitStack() as stack:
         initramfs = stack.enter_context(os.fdopen(os.memfd_create("initramfs"), "wb"))
         initramfs.write(computer.initramfs)
@@ -99,7 +100,7 @@ def running(computer: Computer) -> Iterator[GuestSession]:
             stdout=said,
             stderr=said,
             pass_fds=(initramfs.fileno(), *channels.values()),
-            start_new_session=True,  # an interrupt from the terminal is ours to answer
+            start_new_session=True,  # only this program handles an interrupt from the terminal
         )
         stack.callback(_end_process, process)
         for _, theirs in pairs.values():
@@ -114,12 +115,12 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class GuestSession:
-    """What a running machine says."""
+    """The messages of a running machine."""
 
     console: socket.socket
     line: socket.socket
     said: IO[bytes]
-    """QEMU's own words."""
+    """QEMU's own output."""
     shown: bytes = b""
     """The end of the console."""
     timed_out: bool = False
@@ -134,7 +135,7 @@ class GuestSession:
             while selector.get_map():
                 left = deadline - time.monotonic()
                 ready = selector.select(left) if left > 0 else ()
-                if not ready:  # a guest that never stops talking has to stop, too
+                if not ready:  # the limit also applies to a guest that never stops sending
                     self.timed_out = True
                     return
                 for key, _ in ready:
@@ -149,21 +150,21 @@ class GuestSession:
 
     @property
     def last_lines(self) -> list[str]:
-        """What is on the console behind the stub's last word, if it came to that; where nothing
-        ever was, what QEMU said."""
+        """The console after the stub's last message, if there is one; QEMU's output if the console
+        is empty."""
         self.said.seek(0)
         text = (self.shown or self.said.read()).decode(errors="replace")
         return [line.strip() for line in text.rpartition(STUB_SAYS)[2].splitlines() if line.strip()]
 
     @property
     def last_words(self) -> str:
-        """The panic of that kernel, or else its last line."""
+        """The panic message of that kernel, or its last line."""
         panics = [line for line in self.last_lines if "Kernel panic" in line]
         return (panics or self.last_lines or ["nothing"])[-1]
 
 
 def _receive(fd: int) -> bytes:
-    """What is there; nothing when QEMU has ended."""
+    """The available data; empty if QEMU has ended."""
     try:
         return os.read(fd, 1 << 16)
     except ConnectionResetError:
@@ -171,7 +172,7 @@ def _receive(fd: int) -> bytes:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """One object; none in a line that is something else."""
+    """The object in a line; empty if the line is something else."""
     try:
         found = json.loads(line)
     except ValueError:

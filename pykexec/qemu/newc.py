@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of a tree: its mode as stat(2) has it, and its contents or link target."""
+    """One file of a tree: its mode as in stat(2), and its contents or link target."""
 
     mode: int
     contents: bytes = b""
@@ -23,14 +23,14 @@ class Tree:
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def folder(self, path: str) -> None:
-        """A folder and those above it."""
+        """Add a folder and its parents."""
         path = path.strip("/")
         if path and path not in self.entries:
             self.folder(os.path.dirname(path))
             self.entries[path] = Entry(stat.S_IFDIR | 0o755)
 
     def write(self, path: str, contents: bytes | str, mode: int = 0o644) -> None:
-        """A file of the given contents."""
+        """Add a file with the given contents."""
         self.folder(os.path.dirname(path.strip("/")))
         contents = contents.encode() if isinstance(contents, str) else contents
         self.entries[path.strip("/")] = Entry(stat.S_IFREG | mode, contents)
@@ -41,7 +41,7 @@ class Tree:
 
 
 def _archive(entries: Mapping[str, Entry]) -> bytes:
-    """Folders come before what is in them."""
+    """Folders come before their contents."""
     names = sorted(entries, key=lambda name: (name.count("/"), name))
     pieces: list[bytes] = []
     for inode, name in enumerate([*names, "TRAILER!!!"], 1):

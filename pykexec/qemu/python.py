@@ -87,7 +87,7 @@ def _imported(modules: Sequence[str]) -> dict[str, str]:
 def code(name: str, file: str) -> bytes:
     """An unchecked .pyc of a module. Raises NoPython for a module inside an archive."""
     if not os.path.isfile(file):
-        raise NoPython(f"{file}: not a file of its own", hint="pykexec and this Python unpacked")
+        raise NoPython(f"{file}: not a separate file", hint="unpack pykexec and this Python")
     return MAGIC_NUMBER + UNCHECKED + marshal.dumps(CodeReader(name, file).get_code(name))
 
 

@@ -1,5 +1,4 @@
-"""What the guests of a rehearsal say, all messages together: the keys of `say` in first and
-capture."""
+"""The messages of a rehearsal's guests, combined: the keys of `say` in first and capture."""
 
 from __future__ import annotations
 
@@ -21,8 +20,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SaidDump:
-    """/proc/vmcore: its size in bytes, what stands before the memory (base64), and the pages of
-    the pattern in it."""
+    """/proc/vmcore: its size in bytes, the bytes before the memory (base64), and the pages of the
+    pattern in it."""
 
     size: Count
     head: str
@@ -31,8 +30,8 @@ class SaidDump:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """None is what no guest has said. `filled` is in pages; `status` is the exit status of what was
-    refused."""
+    """None for what no guest has sent. `filled` is in pages; `status` is the exit status of a
+    refused load."""
 
     plan: PlanDocument | None = None
     warnings: tuple[str, ...] = ()

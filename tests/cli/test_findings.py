@@ -79,7 +79,7 @@ def failing(root: str) -> bool:
 def test_explain_an_errno(run: Run, run_json: RunJson, golden: Golden) -> None:
     golden("explain-eaddrnotavail.txt", run("explain", "EADDRNOTAVAIL").stdout)
     assert run_json("explain", "99") == run_json("explain", "eaddrnotavail") | {"word": "99"}
-    assert run("explain", "ENOTTY").stdout == "ENOTTY: kexec never answers this\n"
+    assert run("explain", "ENOTTY").stdout == "ENOTTY: kexec never returns this\n"
 
 
 def test_explain_one_of_our_codes(run: Run, run_json: RunJson) -> None:
@@ -93,7 +93,9 @@ def test_explain_one_of_our_codes(run: Run, run_json: RunJson) -> None:
 
 def test_explain_refuses_other_words(run: Run) -> None:
     result = run("explain", "why", status=2)
-    assert result.stderr.startswith("pykexec: 'why' is neither an errno nor one of our codes\n")
+    assert result.stderr.startswith(
+        "pykexec: 'why' is neither an errno nor an error code of pykexec\n"
+    )
 
 
 def test_explain_a_plan(run: Run, run_json: RunJson, machine: str) -> None:
@@ -192,7 +194,7 @@ def test_memory_that_a_dump_lists_and_does_not_hold(run: Run, run_json: RunJson)
         {"start": "0x2000", "end": "0x4000"},
         {"start": "0x100000", "end": "0x102000"},
     ]
-    assert "not whole: coverage" in run("vmcore", "verify", "core", status=3).stdout
+    assert "not complete: coverage" in run("vmcore", "verify", "core", status=3).stdout
 
 
 REHEARSE = ["rehearse", "bzImage", "--memory", "128M", "--crash-size", "32M", "--mem-min", "16M"]

@@ -69,7 +69,7 @@ def test_an_empty_word_is_named(run: Run, words: list[str], name: str) -> None:
     """As from a script with an unset variable; Path("") is the current folder."""
     before = sorted(Path().iterdir())
     said = run(*words, status=2).stderr
-    assert said.startswith(f"pykexec: invalid value for '{name}': an empty word is no file name\n")
+    assert said.startswith(f"pykexec: invalid value for '{name}': a file name must not be empty\n")
     assert sorted(Path().iterdir()) == before
 
 

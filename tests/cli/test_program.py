@@ -146,8 +146,8 @@ ERRORS = [
     ),
     (
         ["load", "k", "--mem-min", "x"], 2,
-        "invalid value for '--mem-min': 'x': expected decimal or 0x hex, with K, M or G if you "
-        "like", "pykexec load --help",
+        "invalid value for '--mem-min': 'x': expected decimal or 0x hex, with an "
+        "optional suffix K, M or G", "pykexec load --help",
     ),
     (
         ["load", "k", "--mem-min", "1M", "--mem-min", "1M"], 2,
@@ -279,7 +279,7 @@ def test_what_was_done_is_said_where_the_answer_is_lost(words: str, out: str) ->
     process("machine", "create", "m", "--memory", "128M")
     done = shell(words, out)
     assert done.returncode == 1
-    expected = f"pykexec: standard output: {UNWRITABLE[out]}; {EFFECTS[words]} all the same"
+    expected = f"pykexec: standard output: {UNWRITABLE[out]}; {EFFECTS[words]} nevertheless"
     assert done.stderr.splitlines()[0] == expected
 
 

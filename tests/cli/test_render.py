@@ -161,7 +161,7 @@ def test_a_dump_is_drawn(run: Run, machine: str) -> None:
     assert "the crash image, by a panic" in on_terminal(["machine", "crash", "m"])
     drawn = ESCAPES.sub("", on_terminal(["vmcore", "verify", "m/vmcore", "--machine", "m"]))
     assert "│ coverage      │ ok      │" in drawn
-    assert "whole, as far as it can be told" in drawn
+    assert "complete, as far as can be determined" in drawn
 
 
 def test_control_characters_are_escapes() -> None:

@@ -54,7 +54,7 @@ def test_what_an_interrupted_load_left_is(backend: KernelBackend) -> None:
         backend.records.write(replace(RECORD, sums=()))
     report = look(HERE, backend)
     assert report.staged
-    assert report.staged.problem == ("a load was interrupted: what it was to start is not complete")
+    assert report.staged.problem == ("a load was interrupted, and its stage is not complete")
 
 
 def test_a_file_that_is_gone_is_damage(backend: KernelBackend) -> None:
@@ -75,7 +75,7 @@ STATES = {
     "interrupted": (
         KexecState(loaded=False, crash_loaded=True),
         replace(RECORD, sums=()),
-        "a load was interrupted: what it was to start is not complete",
+        "a load was interrupted, and its stage is not complete",
     ),
     "no pages": (
         KexecState(loaded=False, crash_loaded=True), RECORD, "nothing is staged",
@@ -97,11 +97,11 @@ STATES = {
         ("6.1.0", ("6.1.0",), True, "has the modules of 6.1.0, the kernel's release"),
         ("6.1.0", ("5.9", "6.1.0"), True, "has the modules of 6.1.0, the kernel's release"),
         ("6.1.0", ("5.9",), False,
-         "of another kernel: its modules are of 5.9, the kernel is 6.1.0"),
+         "of another kernel: its modules are for 5.9, but the kernel is 6.1.0"),
         ("6.1.0", (), None,
-         "whether it belongs to the kernel is unknown: no modules were seen in it"),
+         "unknown whether it belongs to the kernel: no modules were found in it"),
         (None, ("5.9",), None,
-         "whether it belongs to the kernel is unknown: no modules were seen in it"),
+         "unknown whether it belongs to the kernel: no modules were found in it"),
     ],
 )  # fmt: skip
 def test_whose_modules_the_initrd_has(

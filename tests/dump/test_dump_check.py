@@ -157,7 +157,7 @@ def test_info_and_verify(tmp_path: Path) -> None:
         document = json.loads(pykexec(*words, "--json").stdout)
         validate(document)
         assert document["level"] == 31
-    assert "whole, as far as it can be told (unknown: filtered, coverage)" in done.stdout
+    assert "complete, as far as can be determined (unknown: filtered, coverage)" in done.stdout
     short = write(tmp_path, "short", filtered_dump()[: -(9 << 10)])
     assert pykexec("verify", short).returncode == 3
     assert contents_of(open_dump(str(path))).level == 31

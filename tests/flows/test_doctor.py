@@ -363,7 +363,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         WITHOUT,
         Row("region module", Level.WARN,
             "the kernel module pykexec_region is not installed for this kernel",
-            "pykexec region build, or DKMS with the source in share/pykexec/module; or "
+            "run pykexec region build, or use DKMS with the source in share/pykexec/module; or "
                 "add crashkernel=64K to /etc/default/grub, then run update-grub, then reboot"),
     ),
     (
@@ -384,7 +384,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "the module is not signed, and has to be",
         replace(WITH_MODULE, lockdown="integrity"),
         Row("region module", Level.WARN, "lockdown is integrity, and pykexec_region is not signed",
-            "sign it with a key that is enrolled (mokutil), or add crashkernel=64K to "
+            "sign it with an enrolled key (mokutil), or add crashkernel=64K to "
                 "/etc/default/grub, then run update-grub, then reboot"),
     ),
     (

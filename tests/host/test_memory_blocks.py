@@ -76,8 +76,8 @@ def test_as_the_kernel_shows_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({f"{MEMORY}/block_size_bytes": "7000000"}, "no size"),
-        ({f"{MEMORY}/block_size_bytes": "0"}, "no size"),
+        ({f"{MEMORY}/block_size_bytes": "7000000"}, "is not a valid block size"),
+        ({f"{MEMORY}/block_size_bytes": "0"}, "is not a valid block size"),
         ({f"{MEMORY}/block_size_bytes": "x"}, "not a number"),
     ],
 )

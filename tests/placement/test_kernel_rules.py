@@ -151,7 +151,7 @@ def test_an_empty_segment_is_in_no_memory_and_breaks_one_rule() -> None:
 
 
 def test_the_entry_must_be_in_a_segment() -> None:
-    assert checks(*GOOD, entry=0x5000)["entry"] == (False, "entry 0x5000 is in no segment")
+    assert checks(*GOOD, entry=0x5000)["entry"] == (False, "entry 0x5000 is not in any segment")
 
 
 def test_a_crash_image_stays_in_the_reservation() -> None:

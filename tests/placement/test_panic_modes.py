@@ -321,7 +321,7 @@ def test_a_reservation_that_is_too_small_says_how_much(kernel: KernelImage) -> N
     made = replace(machine(16 * KIB), modules=Modules(region_inserted=True))
     with pytest.raises(ReservationTooSmall) as caught:
         panic_plan(kernel, made, request, IN_PLACE)
-    assert caught.value.hint == "pykexec region release, then pykexec region make 64K"
+    assert caught.value.hint == "run pykexec region release, then pykexec region make 64K"
 
 
 def test_a_region_of_just_that_size_is_enough(kernel: KernelImage) -> None:

@@ -98,7 +98,7 @@ def test_a_whole_dump(
     lines = run(*QEMU).stdout.splitlines()
     assert "engine      qemu: this machine was not touched" in lines
     assert lines[-1] == (
-        "good: 7 of 7 old pages are readable at their original address, once and only once"
+        "good: 7 of 7 old pages are readable at their original address, exactly once"
     )
 
 

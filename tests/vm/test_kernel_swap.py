@@ -113,7 +113,7 @@ def test_a_second_load_does_not_replace_the_first(result: Result) -> None:
 def test_status_looks_at_the_stage_again(result: Result) -> None:
     status = text(result, "first/status.txt")
     assert "crash by normal, mode kernel-swap (normal slot)" in status
-    assert "every address and every digest is as it was" in status
+    assert "every address and every digest is unchanged" in status
 
 
 def test_another_programs_image_is_not_started_for_ours(result: Result) -> None:
@@ -142,7 +142,7 @@ def test_a_kernel_that_copies_is_told_apart(vm: VM) -> None:
         pytest.skip(f"{vm.kernel.series} swaps at a kexec")
     first = f"""
         {LOAD} 2> /out/err && exit 1
-        grep -q "mode kernel-swap: this kernel copies at a kexec" /out/err
+        grep -q "mode kernel-swap: this kernel copies pages at a kexec" /out/err
         test "$(cat /proc/sys/vm/nr_hugepages)" = 0
     """
     vm.run(first, CAPTURE, python=True, site=site()).expect(0)

@@ -97,7 +97,7 @@ def result(vm: VM) -> Result:
     [
         ("no-reservation", 6, "pykexec: there is no crash region"),
         ("no-panic-mode", 5, "pykexec: mode in-place: there is no crash region"),
-        ("flag-mode", 5, "pykexec: mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL"),
+        ("flag-mode", 5, "pykexec: mode flag: no stock kernel supports KEXEC_CRASH_BY_NORMAL"),
         ("nothing-to-start", 3, "pykexec: nothing to start: the normal image is not loaded"),
         ("not-a-kernel", 1, "pykexec: /etc/disk: not a kernel image: it is a text file"),
         (
@@ -118,7 +118,9 @@ def test_a_refusal_says_why(result: Result, name: str, status: int, message: str
 def test_what_kernel_swap_lacks_is_said(vm: VM, result: Result) -> None:
     """Addresses are hidden from all users; a kernel that copies does not need them."""
     swaps = vm.kernel.series in ("6.1", "6.12")
-    reason = "/proc/kallsyms hides its addresses" if swaps else "this kernel copies at a kexec"
+    reason = (
+        "/proc/kallsyms hides its addresses" if swaps else "this kernel copies pages at a kexec"
+    )
     assert f"pykexec: mode kernel-swap: {reason}" in text(result, "first/hidden-symbols.err")
     assert text(result, "first/hidden-symbols.status") == "5"
 

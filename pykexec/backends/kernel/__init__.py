@@ -1,10 +1,9 @@
-"""The real kernel: what it did with an image, and memory of our own beside it.
+"""The real kernel: its system calls, its copy of an image, and the stage.
 
-backend, calls              what flows call, and every way to let the kernel act
-buffers, kimage             the bytes that it is given; what it made of them, read back
-modes, relocation           which ways of a crash by normal this machine allows
-runs, stage_plan            which huge pages a mode needs, and which of those at hand to keep
-stage, staged               huge pages taken and given back; what waits in them
-bays                        the stage in use, and one beside it for what is to replace it
-journal, record, state_file what was taken and loaded, for whoever comes next
+backend, calls              what flows call, and every call that makes the kernel act buffers,
+kimage             the bytes for the kernel; its page list, read back modes, relocation
+which modes of crash by normal this machine allows runs, stage_plan            which huge pages a
+mode needs, and which available ones to keep stage, staged               huge pages allocated and
+released; their contents bays                        the stage in use, and a second one for its
+replacement journal, record, state_file what was taken and loaded, for the next program
 """

@@ -1,4 +1,4 @@
-"""The real kernel: kexec_load(2), its page list read back, and memory of our own beside it."""
+"""The real kernel: kexec_load(2), its page list read back, and the stage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from pykexec.placement.segment import SegmentTable
     from pykexec.purgatory import Region
 
-TORN = "a load that was to replace the armed image was killed: either of the two may be armed"
+TORN = "a load that replaced the armed image was killed: either of the two images may be armed"
 
 
 class Start(StrEnum):
@@ -60,7 +60,7 @@ class Start(StrEnum):
 
 
 class KernelBackend:
-    """Acts by `calls` on the machine that `facts` reads; every verb holds the lock of
+    """Acts through `calls` on the machine that `facts` reads; every verb holds the lock of
     /run/pykexec."""
 
     name = "kernel"
@@ -77,14 +77,14 @@ class KernelBackend:
         self.bays = Bays(folder)
         self.blocks = LentBlocks(folder)
         self.taking: Bay | None = None
-        """The bay of a load that is under way."""
+        """The bay of a load in progress."""
         self.replaced: Replaced | None = None
-        """What became of the image that was armed before it."""
+        """What happened to the image that was armed before it."""
         self.handed_over: Slot | None = None
 
     @property
     def bay(self) -> Bay:
-        """Where a load is under way, else the bay in use."""
+        """The bay of a load in progress, otherwise the bay in use."""
         return self.taking or self.bays.used
 
     @property
@@ -121,7 +121,7 @@ class KernelBackend:
             raise
 
     def take_best(self, image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
-        """The best mode whose memory can be had, with that memory; `abandon` gives it back."""
+        """The best mode whose memory can be allocated, with that memory; `abandon` releases it."""
         choice = choose_modes(machine, request.mode, request.keep)
         self.give_back_unused()
         self.make_way(request, choice.modes)
@@ -135,7 +135,7 @@ class KernelBackend:
     def take_first(
         self, choice: ModeChoice, image: KernelImage, machine: Machine, request: LoadRequest
     ) -> Granted:
-        """The first of the modes whose memory can be had."""
+        """The first of the modes whose memory can be allocated."""
         lacking = list(choice.lacking)
         for mode in choice.modes:
             try:
@@ -158,8 +158,8 @@ class KernelBackend:
         raise AssertionError("choose_modes gives at least one mode")
 
     def make_way(self, request: LoadRequest, modes: Sequence[Mode]) -> None:
-        """Choose the bay for a new stage. What is armed stays so where a single kexec_load(2)
-        can replace it; otherwise it is unloaded here. Raises AlreadyStaged."""
+        """Choose the bay for a new stage. An armed image stays armed if a single kexec_load(2) can
+        replace it; otherwise it is unloaded here. Raises AlreadyStaged."""
         self.taking = self.replaced = None
         armed = self.records.read()
         if armed is None:
@@ -180,7 +180,7 @@ class KernelBackend:
             self.taking = self.bays.used
 
     def why_not_beside(self, armed: LoadRecord, modes: Sequence[Mode]) -> str | None:
-        """Why the new image cannot be prepared while the old one is armed; None where it can."""
+        """Why the new image cannot be prepared while the old one is armed; None if it can."""
         if self.bays.torn:
             return TORN
         if armed.mode not in PANIC_MODES or not PANIC_MODES.issuperset(modes):
@@ -192,8 +192,8 @@ class KernelBackend:
     def take(
         self, image: KernelImage, machine: Machine, request: LoadRequest, mode: Mode
     ) -> Granted:
-        """The memory of a mode: beside what is armed, or in its place where there is not
-        enough for both. Raises NoRoomForStage, NoMovableMemory."""
+        """Allocate the memory of a mode: in addition to that of the armed image, or instead of it
+        if there is not enough for both. Raises NoRoomForStage, NoMovableMemory."""
         from pykexec.backends.kernel.stage_plan import granted_pages
 
         bay = self.bay
@@ -219,8 +219,8 @@ class KernelBackend:
         )
 
     def in_use(self) -> RangeSet:
-        """What stages rely on: their huge pages, and a window in movable memory. To take a memory
-        block offline moves huge pages that lie in it."""
+        """What stages rely on: their huge pages, and a window in movable memory. Taking a memory
+        block offline moves huge pages in it."""
         spans: list[PhysRange] = []
         for bay in self.bays.all:
             taken, record = bay.journal.read(), bay.records.read()
@@ -229,22 +229,22 @@ class KernelBackend:
         return RangeSet.of(spans)
 
     def give_back_unused(self) -> None:
-        """What no image relies on: left by a program that was killed, or busy until now."""
+        """Release what no image relies on: left by a killed program, or busy until now."""
         self.bays.give_back_unused()
         self.blocks.give_back(keep=self.in_use())
 
     def with_what_was_lost(self, error: DoesNotFit) -> DoesNotFit:
-        """The same, where what was armed had to go for nothing."""
+        """The same error, with a note if the armed image was unloaded in vain."""
         if self.replaced is None or self.replaced.stayed_armed:
             return error
         message = f"{error.message}, and what was armed is unloaded"
         return type(error)(message, hint=error.remedy, details=error.details, **error.facts)
 
     def abandon(self) -> None:
-        """Give back what `take_best` took, after a load that failed. An interrupt is heard when
-        kexec_load(2) has returned: then there is an image that relies on it, and goes first. What
-        was armed stays armed, unless the kernel has freed it for the one that failed. A load that
-        has replaced what was armed is complete, and stays."""
+        """Release what `take_best` took, after a load that failed. An interrupt is handled after
+        kexec_load(2) has returned: then an image may rely on it, which is unloaded first. The old
+        image stays armed, unless the kernel has freed it for the failed one. A load that has
+        replaced the armed image is complete, and stays."""
         if self.taking is None and self.handed_over is None:
             return
         replaced = self.handed_over
@@ -258,9 +258,9 @@ class KernelBackend:
         self.blocks.give_back(keep=self.in_use())
 
     def load(self, table: SegmentTable, plan: Plan | None = None) -> Loaded:
-        """kexec_load(2); for kernel-swap also the page list, read back and checked. An interrupt
-        must not take the new image after the kernel has freed the old one for it: where one is
-        replaced, it is heard when all is done."""
+        """kexec_load(2); for kernel-swap also reads the page list back and checks it. An interrupt
+        must not remove the new image after the kernel has freed the old one for it, so during a
+        replacement it is handled at the end."""
         if self.replaced is None:
             return self.load_now(table, plan)
         with put_off():
@@ -301,8 +301,8 @@ class KernelBackend:
             raise
 
     def retire(self) -> None:
-        """Give back the stage of an image that has been replaced. The load is done: what cannot be
-        given back now is given back by whoever comes next."""
+        """Release the stage of an image that has been replaced. The load is done: what cannot be
+        released now is released by the next program."""
         old = [bay for bay in self.bays.all if bay is not self.bay]
         with suppress(KexecError, OSError):
             self.bays.give_back(old)
@@ -310,12 +310,13 @@ class KernelBackend:
         self.taking = None
 
     def refuse_changed_window(self) -> None:
-        """Right before an image is loaded that relies on movable memory. Raises StageChanged."""
+        """Check directly before loading an image that relies on movable memory. Raises
+        StageChanged."""
         if why := self.window_problem(self.records.read()):
             raise StageChanged(why, hint=AGAIN)
 
     def window_problem(self, record: LoadRecord | None) -> str | None:
-        """Why the window of a load is not in movable memory any more."""
+        """Why the window of a load is no longer in movable memory."""
         if record is None or not record.movable:
             return None
         return self.blocks.problem(record.window)
@@ -332,10 +333,10 @@ class KernelBackend:
     def announce(
         self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
     ) -> None:
-        """Told what kexec_load(2) will be given, right before it is; for whoever shows it."""
+        """Called with the arguments of kexec_load(2) directly before the call, to show them."""
 
     def refuse_replacing(self, slot: Slot) -> None:
-        """A load into this slot would free the image that a stage of ours belongs to."""
+        """A load into this slot would free the image that a stage belongs to."""
         record = self.records.read()
         if record and record.slot is slot:
             raise stage.AlreadyStaged(
@@ -344,15 +345,15 @@ class KernelBackend:
             )
 
     def backup_map(self, given: Sequence[LoadedSegment], entry: int) -> BackupMap:
-        """From the page list of the image just loaded."""
+        """From the page list of the image that was just loaded."""
         name = IMAGE_POINTERS[Slot.NORMAL]
         pointer = symbol_addresses((name,))[name]
         with Kcore() as kcore:
             return read_kimage(kcore, pointer, given, entry).backup_map
 
     def check(self) -> LoadRecord | None:
-        """What pykexec loaded, with its memory and the kernel's image looked at again; None when
-        it loaded nothing. Raises StageChanged, NotStaged."""
+        """What pykexec loaded, after verifying its memory and the kernel's image; None if it loaded
+        nothing. Raises StageChanged, NotStaged."""
         if self.bays.torn:
             raise StageChanged(TORN, hint=AGAIN)
         record = self.staged.check()
@@ -371,7 +372,7 @@ class KernelBackend:
         return "memory or processors were added or removed since it was loaded"
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:
-        """The note as it is now, from /proc/kcore."""
+        """The present note, from /proc/kcore."""
         area = machine.vmcoreinfo
         if isinstance(area, Unknown):
             raise NotSupported(f"the address of VMCOREINFO is {area}", hint="run as root")
@@ -379,11 +380,11 @@ class KernelBackend:
             return kcore.physical(area.addr, area.size)
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
-        """Into the huge pages, which must still be where they were."""
+        """Write to the huge pages, which must not have moved."""
         self.staged.bind_headers(addr, headers)
 
     def fill_stage(self, bound: BoundPlan) -> tuple[Region, ...]:
-        """Image and headers at the places in which the stub will look for them."""
+        """Write image and headers to the places where the stub expects them."""
         return self.staged.fill(bound)
 
     def unload(self, slot: Slot) -> None:
@@ -396,25 +397,25 @@ class KernelBackend:
 
     @property
     def busy_blocks(self) -> tuple[str, ...]:
-        """Memory blocks that no image needs, and that could not be given back yet."""
+        """Memory blocks that no image needs, and that could not be released yet."""
         in_use = self.in_use()
         return tuple(
             block.name for block in self.blocks.changed if not in_use.overlaps(block.range)
         )
 
     def free(self, slot: Slot) -> None:
-        """The image alone."""
+        """Free only the image."""
         _free_image(self.calls, slot)
         self.handed_over = None
 
     def status(self) -> dict[Slot, LoadState]:
-        """As it is now."""
+        """The present state."""
         state = self.facts().kexec
         return {Slot.NORMAL: _load_state(state.loaded), Slot.CRASH: _load_state(state.crash_loaded)}
 
     def startable(self) -> Start:
-        """What `start` would do, after every check. Raises KexecError when nothing is
-        loaded; unknown is not loaded."""
+        """What `start` would do, after every check. Raises KexecError if nothing is loaded, or that
+        is unknown."""
         record = self.check()
         state = self.status()
         if record and record.mode in PANIC_MODES:
@@ -432,8 +433,8 @@ class KernelBackend:
         return Start.KEXEC
 
     def start(self, how: Start, sync: bool = True) -> None:
-        """Does not return. The image of a panic mode is started by a panic: through a
-        normal kexec the stub would run on page tables that may lie in the window."""
+        """Does not return. The image of a panic mode is started by a panic: after a normal kexec
+        the stub would run on page tables that may be in the window."""
         if sync:
             self.calls.sync()
         if how is Start.PANIC:
@@ -443,7 +444,7 @@ class KernelBackend:
 
 
 def _free_image(calls: KernelCalls, slot: Slot) -> None:
-    """By kexec_load, and where that is locked away by kexec_file_load."""
+    """With kexec_load, or with kexec_file_load if lockdown disables that."""
     crash = slot is Slot.CRASH
     try:
         flags = KexecFlag.KEXEC_ON_CRASH if crash else KexecFlag(0)

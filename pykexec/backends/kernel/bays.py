@@ -1,5 +1,5 @@
-"""Two bays for a stage: one is in use, and the other takes the image that is to replace it, so
-that what is armed stays armed until the kernel is given the new one."""
+"""Two bays for a stage: one is in use, and the other is for the image that will replace it, so that
+the old one stays armed until the kernel gets the new one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pykexec.backends.kernel.staged import StagedImage
 from pykexec.host.hugepages import HugePages
 
 SECOND = "second"
-"""Folder of the second bay, inside that of the first."""
+"""Directory of the second bay, inside that of the first."""
 
 
 class Bay:
-    """Huge pages, the journal of how they were taken, and the record of what waits in them."""
+    """Huge pages, the journal of their allocation, and the record of their contents."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,7 +26,7 @@ class Bay:
         self.records = RecordFile(folder)
 
     def made(self) -> Bay:
-        """With its folder."""
+        """Create its directory."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self
 
@@ -36,26 +36,26 @@ class Bay:
 
     @property
     def is_complete(self) -> bool:
-        """Whether an image may rely on it: a load writes the sums before it calls the kernel."""
+        """Whether an image may rely on it: a load writes the digests before it calls the kernel."""
         record = self.records.read()
         return record is not None and bool(record.sums)
 
     def give_back(self) -> None:
-        """The record first: without one no image relies on the pages, and whoever comes next
-        gives back what is left of them."""
+        """Remove the record first: without one no image relies on the pages, and the next program
+        releases what is left of them."""
         self.records.remove()
         stage.release(self.pages, self.journal)
 
 
 class Bays:
-    """Both of them. Which one is in use is what their records say; nothing else is written."""
+    """Both bays. Only their records determine which one is in use."""
 
     def __init__(self, folder: Path) -> None:
         self.all = (Bay(folder), Bay(folder / SECOND))
 
     @property
     def used(self) -> Bay:
-        """The bay with a complete record, else the one with any, else the first."""
+        """The bay with a complete record, otherwise one with any record, otherwise the first."""
         first, second = self.all
         if second.is_complete and not first.is_complete:
             return second
@@ -70,18 +70,19 @@ class Bays:
 
     @property
     def torn(self) -> bool:
-        """A replacement was killed around its kexec_load(2): either stage may be the armed one."""
+        """Whether a replacement was killed around its kexec_load(2): then either stage may be the
+        armed one."""
         return all(bay.is_complete for bay in self.all)
 
     def give_back_unused(self) -> None:
-        """What no image relies on: left by a program that was killed."""
+        """Release what no image relies on: left by a killed program."""
         if self.torn:
             return
         used = self.used
         self.give_back(bay for bay in self.all if bay is not used or not bay.records.read())
 
     def give_back(self, bays: Iterable[Bay]) -> None:
-        """A change of the pool that was interrupted is settled before the next one is made."""
+        """Settle an interrupted change of the pool before making the next one."""
         for bay in sorted(bays, key=_is_settled):
             bay.give_back()
 

@@ -1,5 +1,5 @@
-"""The bytes of segments where kexec_load(2) can read them: in memory that nobody else can change,
-so that the kernel is given what was digested."""
+"""Puts the bytes of segments where kexec_load(2) can read them: in memory that nobody else can
+change, so that the kernel gets the bytes that were digested."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, int]]]:
-    """(address, bufsz, mem, memsz) of each segment; valid inside the block only."""
+    """(address, bufsz, mem, memsz) of each segment; valid only inside the block."""
     with ExitStack() as stack:
         yield [
             (
@@ -34,11 +34,11 @@ def syscall_segments(table: SegmentTable) -> Iterator[list[tuple[int, int, int, 
 
 @contextmanager
 def in_memory(contents: Contents) -> Iterator[int]:
-    """The address of these bytes in this process: a copy, since the pages of a private mapping
+    """The address of these bytes in this process: a copy, because the pages of a private mapping
     follow the file until they are written (mmap(2), MAP_PRIVATE). Raises UnreadableFile,
     FileChanged."""
     if isinstance(contents, CopyAhead):
-        _ = contents.sha256  # made when the copy is
+        _ = contents.sha256  # available when the copy is
         yield libc.address_of(contents.memory)
         return
     with mmap.mmap(-1, max(1, contents.size)) as memory:
@@ -50,14 +50,14 @@ def in_memory(contents: Contents) -> Iterator[int]:
 
 
 def _at_rest(contents: Contents) -> Contents:
-    """What a reader ahead reads from: one file is handed over, and need not be copied."""
+    """The contents under a digest ahead of time: a single file need not be copied."""
     return contents.contents if isinstance(contents, DigestAhead) else contents
 
 
 @contextmanager
 def initrd_fd(contents: Contents | None) -> Iterator[int]:
-    """A file descriptor with these bytes from its start; -1 for none. One file is handed
-    over as it is, several through a memfd."""
+    """A file descriptor with these bytes from its start; -1 for none. A single file is passed as it
+    is, several as a memfd."""
     if contents is None:
         yield -1
         return

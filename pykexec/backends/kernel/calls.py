@@ -1,5 +1,5 @@
-"""Every call by which the real backend, and who calls it, lets the kernel act: one value that
-a backend is made with. Only an entry point names the one of this machine."""
+"""Every call with which the real backend and its callers make the kernel act, as one value that is
+passed to a backend. Only an entry point names the one of this machine."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     from pykexec.images.contents import OpenFile
 
 CRASH_SIZE = (Path("/sys/kernel/kexec/crash_size"), Path("/sys/kernel/kexec_crash_size"))
-"""The first one from 6.18 on."""
+"""The first one since 6.18."""
 SYSRQ_TRIGGER = Path("/proc/sysrq-trigger")
 
 
 class KernelCalls(Protocol):
-    """A refusal is a SyscallError. There is none for the network: it is never touched."""
+    """Errors are SyscallErrors. There is no call for the network, which is never touched."""
 
     @property
     def shutdown_folders(self) -> tuple[Path, ...]:
-        """Where shutdown(8) is looked for, in this order."""
+        """The directories to search for shutdown(8), in order."""
         ...
 
     def kexec_load(
         self, entry: int, segments: Sequence[tuple[int, int, int, int]], flags: int
     ) -> None:
-        """kexec_load(2), as `libc.kexec_load` has it."""
+        """kexec_load(2), as in `libc.kexec_load`."""
         ...
 
     def kexec_file_load(self, kernel_fd: int, initrd_fd: int, cmdline: bytes, flags: int) -> None:
-        """kexec_file_load(2), as `libc.kexec_file_load` has it."""
+        """kexec_file_load(2), as in `libc.kexec_file_load`."""
         ...
 
     def reboot_kexec(self) -> None:
-        """The normal image runs, at once."""
+        """Start the normal image immediately."""
         ...
 
     def panic(self) -> None:
-        """The kernel is made to panic. Raises NotSupported where it has no way to ask for it."""
+        """Make the kernel panic. Raises NotSupported if the kernel does not offer a way."""
         ...
 
     def insert_module(self, file: OpenFile, parameters: str) -> None:
-        """A kernel module, compressed or not. Raises MissingCodec, BadCompression too."""
+        """Insert a kernel module, compressed or not. Also raises MissingCodec, BadCompression."""
         ...
 
     def remove_module(self, name: str) -> None:
@@ -59,7 +59,8 @@ class KernelCalls(Protocol):
         ...
 
     def set_crash_size(self, size: int) -> None:
-        """Shrink the crash region to `size` bytes. Raises NotSupported with the kernel's words."""
+        """Shrink the crash region to `size` bytes. Raises NotSupported with the kernel's
+        message."""
         ...
 
     def sync(self) -> None:

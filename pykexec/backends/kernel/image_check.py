@@ -22,8 +22,8 @@ IMAGE_POINTERS = {Slot.NORMAL: "kexec_image", Slot.CRASH: "kexec_crash_image"}
 
 
 def check_image(record: LoadRecord, root: Folder = THIS_MACHINE) -> None:
-    """Raises StageChanged where the slot has other segments than kexec_load(2) was given.
-    As good as ours where the kernel lets nobody look (kptr_restrict, lockdown)."""
+    """Raises StageChanged if the segments in the slot are not those passed to kexec_load(2). Passes
+    if the kernel does not allow looking (kptr_restrict, lockdown)."""
     name = IMAGE_POINTERS[record.slot]
     try:
         pointer = symbol_addresses((name,), root)[name]

@@ -1,7 +1,7 @@
-"""What was taken from this machine, written before it is taken.
+"""Records what is taken from this machine, before it is taken.
 
-A program that is killed leaves its journal behind; whoever comes next gives back
-exactly what it says, so the pool ends as it was found.
+A killed program leaves its journal behind; the next program releases exactly what it lists, so that
+the pool returns to its old state.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pykexec.memory.ranges import PhysRange
 
 
 class BadJournal(KexecError):
-    """A journal that was not written here."""
+    """A journal that was not written by pykexec."""
 
     code = "bad-journal"
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """`raised` pages were added to the pool so far. While it is being changed, `before` and
-    `after` are its size then and what is asked for. `kept` are (physical address, page of
-    the file); empty until the choice is made. `gib_pages` is how many pages of 1 GiB there
-    were before we had one more, None while there are as many as there were. `overcommit` is how
-    many surplus pages there might be before we allowed more, None while that is as it was."""
+    """`raised` pages were added to the pool so far. While it is being changed, `before` and `after`
+    are its old size and the requested one. `kept` has (physical address, page of the file), and is
+    empty until the choice is made. `gib_pages` is the number of pages of 1 GiB before one was
+    added, None if none was. `overcommit` is the old limit of surplus pages, None if it is
+    unchanged."""
 
     raised: int = 0
     before: int | None = None
@@ -38,12 +38,12 @@ class Taken:
     overcommit: int | None = None
 
     def changing(self, before: int, after: int) -> Taken:
-        """Written before the pool is changed."""
+        """To be written before the pool is changed."""
         return replace(self, before=before, after=after)
 
     def settled(self, now: int) -> Taken:
-        """Once the pool has `now` pages: its part in that is ours, however far the change
-        went before it was interrupted."""
+        """To be written when the pool has `now` pages: the difference is ours, however far the
+        change went before it was interrupted."""
         if self.before is None or self.after is None:
             return self
         low, high = sorted((self.before, self.after))
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class TakenDocument:
-    """A Taken in its file."""
+    """A Taken in a file."""
 
     schema: ClassVar[str] = "pykexec.stage/1"
     raised: int
@@ -74,7 +74,7 @@ class TakenDocument:
 
 
 class Journal(StateFile[Taken, TakenDocument]):
-    """Written anew at every step."""
+    """Rewritten at every step."""
 
     name, kind, what = "stage.json", TakenDocument, "journal"
     older: ClassVar[dict[str, object]] = {"overcommit": None}

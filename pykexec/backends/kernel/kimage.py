@@ -1,8 +1,8 @@
-"""struct kimage of the loaded image, read back out of the running kernel.
+"""struct kimage of the loaded image, read back from the running kernel.
 
-Nothing is taken for granted: the segment table just loaded must be found in the
-struct, and every page of it in the page list, or the answer is a refusal. Pages that
-the kernel may not show read as zeros without an error (kernel-contract 4.1).
+Nothing is assumed: the segment table that was just loaded must be in the struct, and every page of
+it in the page list, or an error is raised. Pages that the kernel does not show read as zeros
+without an error (kernel-contract 4.1).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pykexec.frozen import dataclass
 from pykexec.remedies import Another, Wish, and_also
 
 KIMAGE_READ = 640
-"""Bytes that are looked at: the table ends at 576 in every known version, and the
-struct comes from kmalloc-1k."""
+"""Bytes to read: the table ends at 576 in every known version, and the struct is allocated from
+kmalloc-1k."""
 START_OFFSETS = (24, 32)
-"""kimage->start: behind head, entry and last_entry; up to 3.16 `destination` is between."""
+"""kimage->start: after head, entry and last_entry, and up to 3.16 also `destination`."""
 WORD = struct.Struct("<Q")
 SEGMENT = struct.Struct("<QQQQ")
 
 
 class KimageMismatch(CheckFailed):
-    """What the kernel holds is not what was loaded."""
+    """The kernel does not have the image that was loaded."""
 
     code = "kimage-mismatch"
     usual_hint = and_also(
@@ -45,7 +45,7 @@ class KernelMemory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegment:
-    """What the kernel was given: sizes in bytes, `mem` physical."""
+    """A segment passed to the kernel: sizes in bytes, `mem` physical."""
 
     bufsz: int
     mem: int
@@ -78,15 +78,15 @@ def read_kimage(
 
 
 def kimage_address(memory: KernelMemory, pointer: int) -> int:
-    """Virtual, of the struct that the pointer points to; 0 where no image is loaded."""
+    """Virtual address of the struct that the pointer points to; 0 if no image is loaded."""
     (addr,) = WORD.unpack(memory.virtual(pointer, WORD.size))
     return int(addr)
 
 
 def find_segments(raw: bytes, segments: Sequence[LoadedSegment], entry: int) -> int:
-    """Offset of nr_segments in the struct: the place where the table just loaded stands.
+    """Offset of nr_segments in the struct, which is followed by the table that was just loaded.
 
-    Found by its contents, since fields before it come and go; `buf` is not compared.
+    Found by its contents, because the fields before it vary; `buf` is not compared.
     """
     if entry not in (WORD.unpack_from(raw, offset)[0] for offset in START_OFFSETS):
         raise KimageMismatch(
@@ -110,8 +110,9 @@ def find_segments(raw: bytes, segments: Sequence[LoadedSegment], entry: int) -> 
 
 
 def _check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None:
-    """Every page of every segment once and in order, and what the kernel's allocator
-    holds to: a source is its own destination or nobody's (kimage_alloc_page)."""
+    """Checks that every page of every segment appears once and in order, and the invariant of the
+    kernel's allocator: a source is its own destination or no destination at all
+    (kimage_alloc_page)."""
     wanted = [
         segment.mem + offset
         for segment in segments
@@ -120,14 +121,14 @@ def _check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None
     pairs = page_list.pairs
     if len(pairs) != len(wanted):
         raise KimageMismatch(
-            f"page list: {len(pairs)} source pages, the segments have {len(wanted)}",
+            f"page list: {len(pairs)} source pages, but the segments have {len(wanted)}",
             hint="the kernel may hide pages from /proc/kcore (balloon, virtio-mem)",
             sources=len(pairs),
             pages=len(wanted),
         )
     for (dest, _), page in zip(pairs, wanted, strict=True):
         if dest != page:
-            raise KimageMismatch(f"page list: goes to {dest:#x} where a segment has {page:#x}")
+            raise KimageMismatch(f"page list: destination {dest:#x}, but a segment has {page:#x}")
     destinations = set(wanted)
     seen: set[int] = set()
     for dest, source in pairs:

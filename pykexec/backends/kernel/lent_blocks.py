@@ -1,7 +1,6 @@
-"""Memory blocks that were made movable for a window: found, changed, verified and given back.
+"""Memory blocks that are made movable for a window: found, changed, verified and released.
 
-Every change is in a journal before it is made, as for huge pages. Callers hold
-`host.lock.exclusive`.
+Every change is recorded in a journal first, as for huge pages. Callers hold `host.lock.exclusive`.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.lending import NoMovableMemory, Place, places, why_not_lend
 
 OFFLINE_SECONDS = 5.0
-"""For one block; the kernel moves 128 MiB in a fraction of a second, unless a page is pinned."""
+"""Limit for one block; the kernel moves 128 MiB in a fraction of a second, unless a page is
+pinned."""
 ONLINE_SECONDS = 20.0
 SEARCH_SECONDS = 15.0
-"""After that no other block is tried: a load is to be done within 30 seconds."""
+"""After this time no other block is tried: a load should finish within 30 seconds."""
 DETAILS_MAX = 16
 
 
 class BadBlockJournal(KexecError):
-    """A journal of memory blocks that was not written here."""
+    """A journal of memory blocks that was not written by pykexec."""
 
     code = "bad-block-journal"
 
@@ -45,7 +45,7 @@ class BlockMachine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChangedBlocks:
-    """The blocks of `size` bytes that are changed, as (number, the zone that each was in)."""
+    """The changed blocks of `size` bytes, as (number, old zone)."""
 
     schema: ClassVar[str] = "pykexec.blocks/1"
     size: int
@@ -57,7 +57,7 @@ class BlockJournal(StateFile[ChangedBlocks, ChangedBlocks]):
 
     name, kind, what = "blocks.json", ChangedBlocks, "journal"
     bad = BadBlockJournal
-    remedy = "remove it; offline and online_kernel give a block in /sys/devices/system/memory back"
+    remedy = "remove it; write offline and online_kernel to state in /sys/devices/system/memory"
 
     def encode(self, value: ChangedBlocks) -> ChangedBlocks:
         return value
@@ -67,7 +67,7 @@ class BlockJournal(StateFile[ChangedBlocks, ChangedBlocks]):
 
 
 class LentBlocks:
-    """Those of one machine, which all loads share."""
+    """The blocks of one machine, which all loads share."""
 
     def __init__(self, folder: Path, system: BlockMachine | None = None) -> None:
         self.system: BlockMachine = system or BlockSystem()
@@ -75,7 +75,7 @@ class LentBlocks:
 
     @property
     def changed(self) -> tuple[MemoryBlock, ...]:
-        """What the journal has, as it was before."""
+        """The blocks in the journal, in their old state."""
         found = self.journal.read()
         if found is None:
             return ()
@@ -84,9 +84,8 @@ class LentBlocks:
         )
 
     def window(self, machine: Machine, size: int, inside: PhysRange, ours: RangeSet) -> PhysRange:
-        """A window of `size` bytes inside `inside`, all of it verified to be in movable blocks.
-        Blocks that a try has made movable for nothing are left to `give_back`. Raises
-        NoMovableMemory.
+        """A window of `size` bytes inside `inside`, verified to be in movable blocks. Blocks that
+        were made movable in vain are left to `give_back`. Raises NoMovableMemory.
         """
         if why := why_not_lend(machine):
             raise NoMovableMemory(why)
@@ -109,12 +108,12 @@ class LentBlocks:
                 return place.window
 
     def current(self, machine: Machine) -> Machine:
-        """With the blocks as they are now."""
+        """The machine with the present blocks."""
         return replace(machine, memory_blocks=self.system.blocks())
 
     def prepare(self, place: Place) -> None:
-        """All blocks of a place movable, and nothing in them that is not. Raises BlockRefused with
-        the number of the one that cannot be had."""
+        """Make all blocks of a place movable, with only movable contents. Raises BlockRefused with
+        the number of a block for which that is impossible."""
         for block in place.blocks:
             self.check_kinds(block, block.range)
         for block in place.to_convert:
@@ -140,7 +139,7 @@ class LentBlocks:
             )
 
     def check(self, block: MemoryBlock, window: PhysRange) -> None:
-        """Read back: online, movable, and holding only what can be moved. Raises BlockRefused."""
+        """Verify that it is online, movable, and has only movable contents. Raises BlockRefused."""
         now = self.system.block(block.number, block.size)
         if isinstance(now, Unknown) or not now.is_movable:
             raise BlockRefused(f"{block.name}: {_state_of(now)}", block=block.number)
@@ -148,7 +147,7 @@ class LentBlocks:
             self.check_kinds(block, inside)
 
     def make_movable(self, block: MemoryBlock) -> None:
-        """Raises BlockRefused; the block is then given back, or in the journal."""
+        """Raises BlockRefused; the block is then restored, or in the journal."""
         self.note(block)
         try:
             self.system.set_state(block.number, "offline", OFFLINE_SECONDS)
@@ -158,7 +157,7 @@ class LentBlocks:
             raise BlockRefused(error.message, block=block.number) from error
 
     def note(self, block: MemoryBlock) -> None:
-        """In the journal, before anything happens."""
+        """Add it to the journal, before anything is changed."""
         found = self.journal.read() or ChangedBlocks(block.size, ())
         if all(number != block.number for number, _ in found.blocks):
             self.journal.write(replace(found, blocks=(*found.blocks, (block.number, block.zone))))
@@ -174,7 +173,7 @@ class LentBlocks:
             self.journal.remove()
 
     def restore(self, block: MemoryBlock) -> bool:
-        """Back to the kernel's zone, whatever point it was left at; False where it is busy, and
+        """Return it to the kernel's zone, whatever state it was left in; False if it is busy and
         stays movable, which does no harm."""
         try:
             now = self.system.block(block.number, block.size)
@@ -192,8 +191,8 @@ class LentBlocks:
         return True
 
     def give_back(self, keep: Iterable[PhysRange] = ()) -> tuple[MemoryBlock, ...]:
-        """All but the blocks of these windows; those that are busy, and are tried again next
-        time."""
+        """Restore all but the blocks of these windows; returns the busy ones, which are tried again
+        next time."""
         kept = tuple(keep)
         return tuple(
             block
@@ -202,7 +201,7 @@ class LentBlocks:
         )
 
     def problem(self, window: PhysRange) -> str | None:
-        """Why the memory of a window is not movable any more; None where it is."""
+        """Why the memory of a window is no longer movable; None if it is."""
         found = self.system.blocks()
         if isinstance(found, Unknown):
             return f"the memory blocks of the window: {found}"
@@ -219,7 +218,7 @@ class LentBlocks:
 
 
 def _state_of(block: MemoryBlock | Unknown) -> str:
-    """Of one that is not movable, for a message."""
+    """The state of a block that is not movable, for a message."""
     if isinstance(block, Unknown):
         return f"its state is {block}"
     if block.state == OFFLINE:

@@ -1,4 +1,5 @@
-"""Which way of a crash by normal this machine allows: the best, why, and what the others lack."""
+"""Which mode of crash by normal this machine allows: the best one, the reason, and what the others
+lack."""
 
 from __future__ import annotations
 
@@ -20,12 +21,12 @@ PANIC_PREFERENCE = {
     Keep.ALL: (Mode.IN_PLACE, Mode.STUB_SWAP),
     Keep.KERNEL: (Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP),
 }
-"""Best first: nothing is held but what is loaded, nothing is moved, our stub moves it."""
+"""Best first: only loaded bytes are held; nothing is moved; the stub moves pages."""
 ALL_MODES = (Mode.LENT, Mode.IN_PLACE, Mode.STUB_SWAP, Mode.KERNEL_SWAP)
 
 
 class NoMode(NotSupported):
-    """No way of a crash by normal works here; the hint has what each one lacks."""
+    """No mode of crash by normal works here; the hint has what each one lacks."""
 
     code = "no-mode"
 
@@ -43,8 +44,8 @@ class ModeChoice:
 
 
 def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL) -> ModeChoice:
-    """Raises NoMode when the one requested, or every one, lacks something. *kernel-swap* has to be
-    requested, since no panic starts it."""
+    """Raises NoMode if the requested mode, or every mode, lacks something. *kernel-swap* must be
+    requested, because no panic starts it."""
     wanted = PANIC_PREFERENCE[keep]
     known = [mode for mode in ALL_MODES if mode in (requested, *wanted, Mode.KERNEL_SWAP)]
     if requested is Mode.FLAG:
@@ -62,7 +63,7 @@ def choose_modes(machine: Machine, requested: Mode | None, keep: Keep = Keep.ALL
         return ModeChoice(modes, asked_for=False, lacking=why_not)
     if Mode.KERNEL_SWAP in lacking:
         raise NoMode(
-            "no way of a crash by normal works on this machine",
+            "no mode of crash by normal works on this machine",
             hint=and_also(*_each_once(lacking)),
         )
     why, remedy = lacking[Mode.IN_PLACE]
@@ -90,7 +91,7 @@ WHY = {
 
 
 def _what_lacks(mode: Mode, machine: Machine) -> tuple[str, Advice] | None:
-    """(what is missing, what would help), or None where the mode can be tried."""
+    """(what is missing, what would help), or None if the mode can be tried."""
     encrypted = memory_encryption(machine)
     if isinstance(encrypted, Encryption):
         return encrypted.why_no_dump, encrypted.remedy
@@ -106,12 +107,12 @@ def _kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
     moves = relocation(machine)
     if moves.swap_flags is None:
         if moves.plain is Move.UNKNOWN:
-            return f"whether this kernel swaps is not known: {moves.why}", "run as root"
-        return f"this kernel copies at a kexec ({moves.why})", advised_region(machine)
+            return f"it is unknown whether this kernel swaps pages: {moves.why}", "run as root"
+        return f"this kernel copies pages at a kexec ({moves.why})", advised_region(machine)
     if machine.symbols_hidden is True:
         return (
             "/proc/kallsyms hides its addresses, so the backup pages cannot be read back",
-            "as root, with sysctl kernel.kptr_restrict=1",
+            "run as root, with sysctl kernel.kptr_restrict=1",
         )
     if machine.lockdown == "confidentiality":
         return "lockdown=confidentiality: /proc/kcore cannot be read", "boot without it"
@@ -120,7 +121,7 @@ def _kernel_swap_lacks(machine: Machine) -> tuple[str, Advice] | None:
 
 def _panic_lacks(machine: Machine) -> tuple[str, Advice] | None:
     if isinstance(machine.crash_kernel, Unknown):
-        return f"whether memory is reserved is {machine.crash_kernel}", "run as root"
+        return f"the crash region is {machine.crash_kernel}", "run as root"
     if not machine.crash_kernel:
         return "there is no crash region", advised_region(machine)
     if why := in_the_way(machine, machine.crash_kernel):
@@ -148,9 +149,8 @@ IN_FLIGHT = (
 
 
 def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[str, ...]:
-    """What this mode cannot promise, in words for the person who loads it. A window in movable
-    memory has no stacks or page tables of sleeping CPUs, no buffers of devices' own, and no tables
-    of an IOMMU."""
+    """Warnings about what this mode cannot guarantee. A window in movable memory contains no stacks
+    or page tables of halted CPUs, no buffers allocated for devices, and no tables of an IOMMU."""
     if movable:
         return () if mode is Mode.LENT else (IN_FLIGHT,)
     own = {
@@ -164,7 +164,7 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
 
 
 def _dma_warning(mode: Mode, machine: Machine) -> str:
-    """Which devices may still write at the switch, and what translates for them."""
+    """Which devices may still write at the switch, and whether an IOMMU translates for them."""
     where = (
         "only the pages below 640 KiB have been others' since the load"
         if mode is Mode.IN_PLACE
@@ -174,8 +174,8 @@ def _dma_warning(mode: Mode, machine: Machine) -> str:
 
 
 def _iommu_warnings(machine: Machine) -> tuple[str, ...]:
-    """What *stub-swap* cannot promise: devices go on after a panic, by tables in memory that the
-    stub may move (only a kexec without a panic switches translation off)."""
+    """What *stub-swap* cannot guarantee: devices continue after a panic, using tables in memory
+    that the stub may move (only a kexec without a panic disables translation)."""
     found = machine.iommus
     if isinstance(found, Unknown):
         if machine.iommu_groups == 0:

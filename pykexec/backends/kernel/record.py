@@ -1,7 +1,7 @@
 """What pykexec itself has loaded into this kernel: /run/pykexec/loaded.json.
 
-The kernel says only "loaded"; who loaded, how, and with which memory of ours, is here.
-Written before the load, removed after the unload.
+The kernel reports only "loaded"; this records how pykexec loaded it, and with which memory. Written
+before the load, removed after the unload.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pykexec.remedies import Unload
 
 
 class BadRecord(KexecError):
-    """A record that was not written here."""
+    """A record that was not written by pykexec."""
 
     code = "bad-record"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRecord:
-    """`since` is in seconds of the epoch; ranges are physical."""
+    """`since` is in seconds since the epoch; ranges are physical."""
 
     slot: Slot
     mode: Mode
@@ -35,16 +35,16 @@ class LoadRecord:
     window: PhysRange
     headers: PhysRange
     sums: tuple[tuple[int, int, str], ...] = ()
-    """(address, bytes, sha256) of what was put into the stage; () until it is complete."""
+    """(address, bytes, sha256) of the contents of the stage; () until it is complete."""
     entry: int = 0
     segments: tuple[LoadedSegment, ...] = ()
-    """What kexec_load(2) was given; () until it has returned."""
+    """The segments passed to kexec_load(2); () until it has returned."""
     release: str | None = None
-    """Of the kernel that was loaded; None where it is unknown."""
+    """Release of the loaded kernel; None if unknown."""
     settle: int = 0
     """Seconds that the stub waits after its checks."""
     movable: bool = False
-    """Whether the window lies in movable memory."""
+    """Whether the window is in movable memory."""
     lent: tuple[PhysRange, ...] = ()
     """The parts of the window that others use until the panic."""
     described: str | None = None
@@ -56,7 +56,7 @@ class LoadRecord:
 
     @property
     def modules_match(self) -> bool | None:
-        """Whether the kernel finds modules of its own in its initrd; None where it is unknown."""
+        """Whether the kernel's own modules are in its initrd; None if unknown."""
         return self.release in self.modules if self.release and self.modules else None
 
 
@@ -65,7 +65,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class RecordDocument:
-    """A LoadRecord in its file; ranges are (start, end)."""
+    """A LoadRecord in a file; ranges are (start, end)."""
 
     schema: ClassVar[str] = "pykexec.loaded/1"
     slot: Slot
@@ -88,7 +88,7 @@ class RecordDocument:
 
 
 class RecordFile(StateFile[LoadRecord, RecordDocument]):
-    """Of one load."""
+    """The record of one load."""
 
     name, kind, what = "loaded.json", RecordDocument, "record"
     older: ClassVar[dict[str, object]] = {
@@ -101,7 +101,7 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
         "warnings": [],
     }
     bad = BadRecord
-    remedy = "remove it, and unload both images: that gives their memory back"
+    remedy = "remove it, and unload both images, which releases their memory"
 
     def encode(self, value: LoadRecord) -> RecordDocument:
         return RecordDocument(
@@ -145,5 +145,5 @@ class RecordFile(StateFile[LoadRecord, RecordDocument]):
 
 
 def unloading(slot: Slot, rest: str = "") -> Unload:
-    """What frees the image, and gives its memory back."""
+    """The command that frees the image and its memory."""
     return Unload(slot is Slot.CRASH, "kernel", rest)

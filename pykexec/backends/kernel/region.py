@@ -1,7 +1,7 @@
 """The crash region of this machine: made by the kernel module, shown, and released.
 
-One system call makes the region, and one releases it: whenever a process is interrupted or
-killed, there is a complete region or none, and nothing has to be put right afterwards.
+One system call makes the region, and one releases it: whenever a process is interrupted or killed,
+there is a complete region or none, and nothing needs to be repaired.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ Done = TypeVar("Done")
 
 
 class WrongKernel(NotSupported):
-    """The module does not know this kernel's variables."""
+    """The module does not support this kernel's variables."""
 
     code = "wrong-kernel"
 
 
 def show(machine: Machine) -> CrashRegion:
-    """What there is, and where nothing is, why none can be made."""
+    """The present region, or why none can be made."""
     found = present(machine)
     return replace(found, refusal=None if found.origin else refusal(machine, found.need))
 
@@ -79,9 +79,8 @@ def make(
     forced: bool = False,
     root: Folder = THIS_MACHINE,
 ) -> CrashRegion:
-    """A region of `size` bytes, or of what the stub needs; `root` is where the installed module
-    and /proc/kallsyms are. Raises what `refusal` gives, and NoContiguousMemory, Busy,
-    SyscallError."""
+    """Make a region of `size` bytes, or of what the stub needs; `root` has the installed module and
+    /proc/kallsyms. Raises what `refusal` returns, and NoContiguousMemory, Busy, SyscallError."""
     machine = backend.machine()
     opened = OpenFile(file) if file else None
     module = read_module(opened) if opened else None
@@ -101,17 +100,19 @@ def make(
 
 
 def installed(machine: Machine) -> RegionModule:
-    """The one for the running kernel; `refusal` has seen it."""
+    """The module for the running kernel; `refusal` has checked it."""
     module = machine.modules.region
     if not isinstance(module, RegionModule):
-        raise NoModule(f"the kernel module {NAME} is not installed", hint="pykexec region build")
+        raise NoModule(
+            f"the kernel module {NAME} is not installed", hint="run pykexec region build"
+        )
     return module
 
 
 def with_region(backend: KernelBackend, mode: Mode | None, run: Callable[[], Done]) -> Done:
-    """The outcome of a load, for which a region is made where there is none and the module is at
-    hand; a load that fails gives it back. Where a large image needs more than most, the region is
-    made once more. Raises what `make` and the load raise."""
+    """Run a load, making a region for it if there is none and the module is available; if the load
+    fails, release it. If a large image needs more, the region is made again. Raises what `make` and
+    the load raise."""
     if not is_wanted(backend.machine(), mode):
         return run()
     size: int | None = None
@@ -132,8 +133,8 @@ def with_region(backend: KernelBackend, mode: Mode | None, run: Callable[[], Don
 
 
 def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
-    """What a load would find, for a dry run: with the region that it would make, at a place that is
-    only assumed. Raises what `refusal` gives."""
+    """The machine as a load would find it, for a dry run: with the region that it would make, at an
+    assumed place. Raises what `refusal` returns."""
     if not is_wanted(machine, mode) or isinstance(machine.memory_map, Unknown):
         return machine
     size = default_size(machine)
@@ -148,14 +149,14 @@ LOG = "dmesg | grep pykexec_region has the reason"
 
 
 def _explained(error: SyscallError, size: int) -> KexecError:
-    """An errno of the module's, or of the loader of modules (kernel/module/main.c)."""
+    """An errno of the module, or of the module loader (kernel/module/main.c)."""
     kinds: dict[int, tuple[type[KexecError], str, str]] = {
         EBUSY: (RegionExists, "there is a crash region already", "pykexec region show"),
         EEXIST: (RegionExists, f"the module {NAME} is inserted already", "pykexec region release"),
         ENOMEM: (
             NoContiguousMemory,
             f"no {size >> 10} KiB of contiguous memory outside of the movable zone",
-            "free memory first, take a smaller size, or boot with crashkernel=",
+            "free memory first, use a smaller size, or boot with crashkernel=",
         ),
         ERANGE: (RegionTooLarge, f"the module refuses a region of {size} bytes", LOG),
         EFAULT: (WrongKernel, "this kernel's crashk_res or __kexec_lock is not as expected", LOG),
@@ -181,8 +182,8 @@ def _explained(error: SyscallError, size: int) -> KexecError:
 
 
 def release(backend: KernelBackend) -> CrashRegion:
-    """Give the memory of a region that the module made back. Raises NoRegion, RegionInUse,
-    RegionExists for one of the boot, NotSupported, SyscallError."""
+    """Release the memory of a region made by the module. Raises NoRegion, RegionInUse, RegionExists
+    for a region reserved at boot, NotSupported, SyscallError."""
     machine = backend.machine()
     made = origin(machine)
     if made is None and not machine.modules.region_inserted:
@@ -190,7 +191,7 @@ def release(backend: KernelBackend) -> CrashRegion:
     if made is Origin.BOOT:
         raise RegionExists(
             "the crash region was reserved at boot by crashkernel=",
-            hint="echo 0 > /sys/kernel/kexec_crash_size gives it back until the next boot",
+            hint="echo 0 > /sys/kernel/kexec_crash_size releases it until the next boot",
         )
     if machine.kexec.crash_loaded:
         raise RegionInUse("a crash image is loaded", hint=unloading(Slot.CRASH))

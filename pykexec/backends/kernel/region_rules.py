@@ -1,5 +1,5 @@
-"""Whether a crash region can be made at run time, and why not: one decision for doctor, a dry
-run, a load and `pykexec region make`. Nothing acts here."""
+"""Whether a crash region can be made at run time, and if not, why: one decision for doctor, a dry
+run, a load and `pykexec region make`. Without side effects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pykexec.placement.request import PANIC_MODES, Mode
 from pykexec.remedies import Use, Wish, and_also, any_of
 
 TESTED = ("6.1", "6.12", "7.2")
-"""Kernel series on x86_64: the module writes to variables that the kernel does not export."""
+"""Tested kernel series on x86_64: the module writes to variables that the kernel does not
+export."""
 
 
 class NoModule(NotSupported):
@@ -32,13 +33,13 @@ class ModuleOfAnotherKernel(NotSupported):
 
 
 class UntestedKernel(NotSupported):
-    """A series that the module was never tried with."""
+    """A series that the module was not tested with."""
 
     code = "untested-kernel"
 
 
 class ModulesRefused(NotPermitted):
-    """No privilege, modules_disabled, lockdown, or a signature that is missing."""
+    """No privilege, modules_disabled, lockdown, or a missing signature."""
 
     code = "modules-refused"
 
@@ -52,10 +53,10 @@ def series(release: str) -> str:
 def refusal(
     machine: Machine, size: int, module: RegionModule | None = None, forced: bool = False
 ) -> KexecError | None:
-    """Why no region of `size` bytes can be made, before anything is tried; None where it can.
+    """Why no region of `size` bytes can be made, before anything is tried; None if it can.
 
-    `module` is one that was named; else the installed one counts. `forced` allows kernels that
-    were not tested. What is unknown is left to the kernel.
+    `module` is a module given by the user; otherwise the installed one is used. `forced` allows
+    untested kernels. Unknown facts are left to the kernel.
     """
     rules = (
         size_refusal(machine, size),
@@ -74,20 +75,20 @@ def _module_refusal(machine: Machine, named: RegionModule | None) -> KexecError 
         why = f": {module}" if isinstance(module, Unknown) else ""
         return NoModule(
             f"the kernel module {NAME} is not installed for this kernel{why}",
-            hint="pykexec region build, or DKMS with the source in share/pykexec/module; "
+            hint="run pykexec region build, or use DKMS with the source in share/pykexec/module; "
             f"or {advised_boot(machine)}",
         )
     release = machine.release
     if module.release and release and module.release != release:
         return ModuleOfAnotherKernel(
-            f"{module.path}: built for the kernel {module.release}, and {release} is running",
-            hint="pykexec region build",
+            f"{module.path}: built for the kernel {module.release}, but {release} is running",
+            hint="run pykexec region build",
         )
     return None
 
 
 def untested(machine: Machine) -> KexecError | None:
-    """Also where the release cannot be read: then nothing is known."""
+    """Also if the release cannot be read: then nothing is known."""
     release, architecture = machine.release, machine.architecture
     if architecture == "x86_64" and release and series(release) in TESTED:
         return None
@@ -107,7 +108,7 @@ def _permission(machine: Machine, module: RegionModule | None) -> KexecError | N
     """Why the kernel would not insert a module (kernel/module/main.c:may_init_module)."""
     if machine.capabilities and "CAP_SYS_MODULE" not in machine.capabilities:
         return ModulesRefused(
-            "inserting a kernel module takes CAP_SYS_MODULE",
+            "inserting a kernel module requires CAP_SYS_MODULE",
             hint="run as root, outside of containers",
         )
     if machine.modules.disabled:
@@ -121,7 +122,7 @@ def _permission(machine: Machine, module: RegionModule | None) -> KexecError | N
         why = f"lockdown is {locked}" if locked else "module.sig_enforce is set"
         return ModulesRefused(
             f"{why}, and {NAME} is not signed",
-            hint="sign it with a key that is enrolled (mokutil), or " + advised_boot(machine),
+            hint="sign it with an enrolled key (mokutil), or " + advised_boot(machine),
         )
     return None
 
@@ -143,8 +144,8 @@ def symbols(machine: Machine) -> KexecError | None:
 
 
 def is_wanted(machine: Machine, mode: Mode | None) -> bool:
-    """Whether a load makes a region: a panic is to start the image, there is no region, and the
-    module is at hand."""
+    """Whether a load makes a region: a panic will start the image, there is no region, and the
+    module is available."""
     return (
         (mode is None or mode in PANIC_MODES)
         and isinstance(machine.crash_kernel, RangeSet)

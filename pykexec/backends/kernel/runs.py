@@ -1,4 +1,4 @@
-"""Which of the huge pages at hand to keep: a run of adjacent ones, and others beside it."""
+"""Which of the available huge pages to keep: a run of adjacent ones, and further ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NOTHING = RangeSet()
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`run` adjacent pages inside one of `windows`, the first one that has them, and
-    `singles` more pages anywhere. No page touches `avoid`."""
+    """`run` adjacent pages inside the first of `windows` that has them, and `singles` more pages
+    anywhere. No page overlaps `avoid`."""
 
     run: int = 0
     singles: int = 0
@@ -28,7 +28,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to keep: the run (None where none was wanted) and the addresses of the others."""
+    """What to keep: the run (None if none was wanted) and the addresses of the others."""
 
     run: PhysRange | None
     singles: tuple[int, ...]
@@ -41,14 +41,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What was there instead, in pages: the longest run, and all that could be used."""
+    """What is available instead, in pages: the longest run, and all usable ones."""
 
     longest_run: int
     usable: int
 
 
 def choose(frames: Iterable[int], wanted: Wanted) -> Choice | Shortage:
-    """Out of the physical addresses of huge pages."""
+    """Choose among the physical addresses of huge pages."""
     usable = sorted(frame for frame in frames if not wanted.avoid.overlaps(page(frame)))
     candidates = [_adjacent(usable, window) for window in wanted.windows]
     run = None
@@ -66,13 +66,13 @@ def page(frame: int) -> PhysRange:
 
 
 def _adjacent(frames: Iterable[int], window: PhysRange) -> RangeSet:
-    """The pages inside the window, joined where they touch."""
+    """The pages inside the window; adjacent ones are merged."""
     return RangeSet.of(page(frame) for frame in frames if window.covers(page(frame)))
 
 
 def _best_place(runs: RangeSet, pages: int) -> PhysRange | None:
-    """The place for so many pages that touches the fewest sections; the highest of those,
-    since low memory is wanted by others."""
+    """The place for this many pages that touches the fewest sections; the highest of those, because
+    others need low memory."""
     size = pages * HUGE_PAGE_SIZE
     places = [
         PhysRange.sized(start, size)
@@ -83,19 +83,20 @@ def _best_place(runs: RangeSet, pages: int) -> PhysRange | None:
 
 
 def sections(span: PhysRange) -> int:
-    """How many it touches: each costs the capture kernel 2 MiB of memmap (kernel-contract 7.5)."""
+    """The number of sections that it touches: each costs the capture kernel 2 MiB of memmap
+    (kernel-contract 7.5)."""
     return span.outward(SECTION_SIZE).size // SECTION_SIZE
 
 
 SEARCH_MAX = 16 << 30
-"""Bytes: the kernel zeroes all that a search takes, and that takes time."""
+"""Bytes: the kernel zeroes all memory that a search takes, which takes time."""
 LEFT_MIN, LEFT_PART = 64 << 20, 8
-"""What a search leaves to everybody else: bytes at least, and the part of what is available."""
+"""What a search leaves to others: minimum in bytes, and the divisor of the available memory."""
 
 
 def search_limit(memavailable: int) -> int:
-    """How many huge pages a search may take for a moment, out of what can be had without
-    swapping (bytes). It evicts the page cache, and what it does not keep is given back at
-    once; with half of it 192 MiB of adjacent pages were not found in a guest of 1 GiB."""
+    """How many huge pages a search may take briefly, given the memory that is available without
+    swapping (bytes). It evicts the page cache, and pages that are not kept are released at once.
+    With half of it, 192 MiB of adjacent pages were not found in a guest with 1 GiB."""
     left = max(LEFT_MIN, memavailable // LEFT_PART)
     return max(0, min(memavailable - left, SEARCH_MAX)) // HUGE_PAGE_SIZE

@@ -1,6 +1,6 @@
-"""Memory of our own in which an image waits: huge pages at known physical addresses.
+"""The stage, memory for an image until a panic: huge pages at known physical addresses.
 
-Taken step by step with a journal, and given back as it was found. Callers hold
+Allocated step by step with a journal, and released to the old state. Callers hold
 `host.lock.exclusive` around `take` and `release`.
 """
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from pykexec.machine import HugePageUser
 
 STEP_MIN = 16
-"""Pages by which a search grows, at least."""
+"""The minimum number of pages by which a search grows."""
 LOST_MAX = 512
 LOST_PART = 4
-"""Pages that others may take during a search before it is given up: so many, and that part of
-what the search may take besides. They do not give them back, and no OOM killer counts them."""
+"""Divisor: how many pages, of those that a search may take, others may take before it is given up.
+Others do not release them, and the OOM killer does not count them."""
 ROOM_MIN = 32
-"""Pages that others may take in one step, at least: they are that quick."""
+"""The minimum number of pages that others may take in one step: they are that fast."""
 NAMED_MAX = 3
-"""Processes that a refusal names."""
+"""The number of processes to name in an error."""
 GIB = GIB_PAGE_SIZE // HUGE_PAGE_SIZE
 """Pages in a page of 1 GiB."""
 
@@ -60,24 +60,24 @@ class HugePageSystem(Protocol):
 
 
 class AlreadyStaged(KexecError):
-    """There is one stage a machine."""
+    """There is one stage per machine."""
 
     code = "already-staged"
 
 
 class NoRoomForStage(DoesNotFit):
-    """Memory has not enough huge pages, or not enough of them side by side."""
+    """There are not enough huge pages, or not enough adjacent ones."""
 
     code = "no-room-for-stage"
 
     def needed_more_than(self, pages: int) -> bool:
-        """Whether it would lack memory even if it had so many pages more."""
+        """Whether it would lack memory even with this many more pages."""
         needed, limit = self.facts.get("needed"), self.facts.get("limit")
         return isinstance(needed, int) and isinstance(limit, int) and needed > limit + pages
 
 
 class NotStaged(KexecError):
-    """An address that is in no page of the stage."""
+    """An address outside the pages of the stage."""
 
     code = "not-staged"
     usual_hint = "unload, and load again"
@@ -93,16 +93,16 @@ class HugePageStage:
 
     @property
     def ranges(self) -> RangeSet:
-        """All of it: not the first kernel's data, and left out of a dump."""
+        """The complete stage: it is not data of the first kernel, and left out of a dump."""
         return RangeSet.of(page(addr) for addr in self.index)
 
     @property
     def singles(self) -> tuple[int, ...]:
-        """Addresses of the pages beside the run."""
+        """Addresses of the pages besides the run."""
         return tuple(sorted(addr for addr in self.index if not self.run or addr not in self.run))
 
     def write(self, addr: int, data: bytes | memoryview) -> None:
-        """At a physical address; may go over page ends where the next page is ours too."""
+        """Write at a physical address; may cross pages if the next page is also in the stage."""
         view = memoryview(data)
         for index, offset, start, end in self.pieces(addr, len(view)):
             self.pages.write(index, offset, view[start:end])
@@ -128,7 +128,7 @@ class HugePageStage:
         return found
 
     def moved(self) -> tuple[int, ...]:
-        """Addresses whose page is somewhere else now: must be () before anything is armed."""
+        """Addresses whose page has moved: must be () before anything is armed."""
         return tuple(
             addr
             for addr, index in sorted(self.index.items())
@@ -137,31 +137,31 @@ class HugePageStage:
 
 
 def reopen(pages: HugePageSystem, journal: Journal) -> HugePageStage | None:
-    """The stage that an earlier program left, complete; None without one."""
+    """The complete stage that an earlier program left, or None."""
     taken = journal.read()
     return HugePageStage(pages, taken) if taken and taken.kept else None
 
 
 def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) -> HugePageStage:
-    """Take huge pages in rounds, `limit` at most, until the ones wanted are among them;
-    keep those and give the rest back.
+    """Take at most `limit` huge pages, in rounds, until the wanted ones are among them; keep those
+    and release the rest.
 
-    What a killed program left half done is given back first. Raises AlreadyStaged,
-    NoRoomForStage, and whatever the system says; then nothing stays taken.
+    First releases what a killed program left half done. Raises AlreadyStaged, NoRoomForStage, and
+    errors of the system; then nothing stays allocated.
     """
     left = journal.read()
     if left and left.kept:
-        raise AlreadyStaged("huge pages are staged already", hint="pykexec unload gives them back")
+        raise AlreadyStaged("huge pages are staged already", hint="pykexec unload releases them")
     if left:
         release(pages, journal)
     if wanted.pages > limit:
         raise NoRoomForStage(
-            f"{wanted.pages} huge pages are needed, {limit} may be taken",
-            hint="a smaller window, or more free memory" + held_by(pages.users()),
+            f"{wanted.pages} huge pages are needed, but only {limit} may be taken",
+            hint="use a smaller window, or free memory" + held_by(pages.users()),
             needed=wanted.pages,
             limit=limit,
         )
-    pages.pool()  # where there is none, nothing has to be given back
+    pages.pool()  # without a pool, nothing needs to be released
     try:
         journal.write(Taken())
         pages.mount()
@@ -174,8 +174,8 @@ def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) ->
 def _search(
     pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int
 ) -> tuple[list[int], Choice]:
-    """The frames of the file's pages, and the choice among them. Before the search is given
-    up, memory is compacted once, and then one GiB of it is emptied."""
+    """The frames of the file's pages, and the choice among them. Before giving up, memory is
+    compacted once, and then one GiB of it is emptied."""
     frames: list[int] = []
     asked, compacted = wanted.pages, False
     lost = 0
@@ -203,8 +203,8 @@ def _search(
 def _search_a_gib(
     pages: HugePageSystem, journal: Journal, wanted: Wanted, taken: int
 ) -> tuple[list[int], Choice] | None:
-    """The same in one GiB, after the `taken` pages of the file were given back: huge pages
-    scattered over memory are not moved by compaction, but they are for a page of 1 GiB."""
+    """The same in one GiB, after releasing the `taken` pages of the file: compaction does not move
+    scattered huge pages, but allocating a page of 1 GiB does."""
     if pages.gib_pages() is None:
         return None
     _resize(pages, journal, -taken)
@@ -222,8 +222,8 @@ def _search_a_gib(
 
 
 def _split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
-    """One page of 1 GiB more than there are, split; says by how many the pool has grown. The
-    page is new, or nothing is split: one that was there is somebody's."""
+    """Allocate one more page of 1 GiB and split it; returns by how many pages the pool has grown.
+    Only a new page is split, because existing ones belong to others."""
     taken = journal.read() or Taken()
     pool, gib_pages = pages.pool(), pages.gib_pages() or 0
     pending = replace(taken.changing(pool, pool + GIB), gib_pages=gib_pages)
@@ -237,9 +237,9 @@ def _split_a_gib(pages: HugePageSystem, journal: Journal) -> int:
 def _obtain(
     pages: HugePageSystem, journal: Journal, first: int, count: int, may_lose: int
 ) -> tuple[int, int]:
-    """Back `count` more pages of the file, from `first` on; says how many it got, and how many
-    others took meanwhile. That is made up for until they have `may_lose`, with more room for them
-    each time; what was obtained is kept."""
+    """Back `count` more pages of the file, starting at `first`; returns how many it got, and how
+    many others took meanwhile. It compensates for those up to `may_lose`, with more room for others
+    each time; pages that were obtained are kept."""
     got = lost = 0
     room = max(count, ROOM_MIN)
     while got < count:
@@ -255,16 +255,15 @@ def _obtain(
 def _grow(
     pages: HugePageSystem, journal: Journal, first: int, count: int, room: int
 ) -> tuple[int, int]:
-    """Reserve up to `count` pages that did not exist before, and have the pool keep them; says how
-    many, and how many others took meanwhile, which is at most `room`.
+    """Reserve up to `count` new pages, and make the pool keep them; returns how many, and how many
+    others took meanwhile, which is at most `room`.
 
-    A page that enters the pool is anybody's: mmap(2) with MAP_HUGETLB needs no privilege. So none
-    enters it: surplus pages are allowed for a moment, and those that a mapping of our file needs
-    are made for it, and reserved under the lock under which they become visible
-    (mm/hugetlb.c:gather_surplus_pages). Others may use that moment too: with room for both they
-    do not take ours.
-    Then nr_hugepages takes ours out of the surplus, and makes up for idle pages that the mapping
-    used (set_max_huge_pages).
+    Any process can take a page in the pool: mmap(2) with MAP_HUGETLB needs no privilege. So no page
+    enters the pool unreserved: surplus pages are allowed briefly, and those that a mapping of the
+    file needs are made for it, and reserved under the lock under which they become visible
+    (mm/hugetlb.c:gather_surplus_pages). Others may do the same meanwhile; with room for both they
+    do not take these pages. Then nr_hugepages turns the surplus pages into permanent ones, and
+    compensates for idle pages that the mapping used (set_max_huge_pages).
     """
     taken = journal.read() or Taken()
     before, surplus, allowed = pages.pool(), pages.surplus(), pages.overcommit()
@@ -279,7 +278,7 @@ def _grow(
 
 
 def _reserve(pages: HugePageSystem, first: int, count: int) -> int:
-    """All at once, which is the quickest, or as many as there are; says how many."""
+    """Reserve all at once, which is fastest, or as many as there are; returns how many."""
     got, step = 0, count
     while got < count and step:
         step = min(step, count - got)
@@ -291,7 +290,7 @@ def _reserve(pages: HugePageSystem, first: int, count: int) -> int:
 
 
 def allocate(pages: HugePageSystem, first: int, count: int) -> None:
-    """What was reserved. Raises NoRoomForStage where this process does not get it."""
+    """Allocate reserved pages. Raises NoRoomForStage if this process does not get them."""
     if not count:
         return
     try:
@@ -300,7 +299,7 @@ def allocate(pages: HugePageSystem, first: int, count: int) -> None:
         if error.errno not in (ENOSPC, ENOMEM):
             raise
         raise NoRoomForStage(
-            f"{count} huge pages are there, and this process does not get them",
+            f"{count} huge pages are available, but this process does not get them",
             hint="hugetlb.2MB.max, memory.max and cpuset.mems of its cgroup may be limits",
         ) from error
 
@@ -322,7 +321,7 @@ def _no_room(
             longest_run=found.longest_run,
         )
     return NoRoomForStage(
-        f"{found.usable} huge pages can be used, {wanted.pages} are needed",
+        f"{found.usable} huge pages can be used, but {wanted.pages} are needed",
         hint="free memory, or load right after boot" + holders,
         needed=wanted.pages,
         usable=found.usable,
@@ -330,7 +329,7 @@ def _no_room(
 
 
 def held_by(users: tuple[HugePageUser, ...]) -> str:
-    """The largest of them, as the end of a hint."""
+    """The largest holders, for the end of a hint."""
     named = [f"{user.name} [{user.pid}] {user.size >> 20} MiB" for user in users[:NAMED_MAX]]
     more = [f"{len(users) - NAMED_MAX} more"] if len(users) > NAMED_MAX else []
     return f"; huge pages are held by {', '.join((*named, *more))}" if named else ""
@@ -339,8 +338,8 @@ def held_by(users: tuple[HugePageUser, ...]) -> str:
 def keep(
     pages: HugePageSystem, journal: Journal, frames: list[int], choice: Choice
 ) -> HugePageStage:
-    """Give back all pages but the chosen ones. The pool shrinks first: they are surplus then, and
-    go to the system and not to whoever waits for idle pages of the pool."""
+    """Release all pages but the chosen ones. The pool shrinks first: then they are surplus, and
+    return to the system and not to processes that wait for idle pages of the pool."""
     chosen = choice.frames
     _resize(pages, journal, len(chosen) - len(frames))
     for index, frame in enumerate(frames):
@@ -354,7 +353,7 @@ def keep(
 
 
 def _resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
-    """Change the pool by so many pages, and say how many it really was."""
+    """Change the pool by this many pages, and return the actual change."""
     taken = journal.read() or Taken()
     before = pages.pool()
     pending = taken.changing(before, max(0, before + change))
@@ -365,7 +364,7 @@ def _resize(pages: HugePageSystem, journal: Journal, change: int) -> int:
 
 
 def settle(pages: HugePageSystem, journal: Journal, taken: Taken) -> Taken:
-    """What of a change is ours, however far it went; a GiB that was not split is given back."""
+    """Determine our part of a change, however far it went; release a GiB that was not split."""
     if taken.overcommit is not None:
         pages.set_overcommit(taken.overcommit)
     now = pages.gib_pages() or 0
@@ -377,7 +376,7 @@ def settle(pages: HugePageSystem, journal: Journal, taken: Taken) -> Taken:
 
 
 def release(pages: HugePageSystem, journal: Journal) -> None:
-    """Give everything back, whatever point the journal was left at. May be repeated."""
+    """Release everything, whatever state the journal was left in. Idempotent."""
     taken = journal.read()
     if taken is None:
         return

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pykexec.images.kernel_image import KernelImage
 
 SINGLES = 2
-"""Pages beside the image: one for the low memory, one for the headers."""
+"""Pages besides the image: one for the low memory, one for the headers."""
 
 
 def granted_pages(
@@ -42,9 +42,9 @@ def granted_pages(
     blocks: LentBlocks,
     others: RangeSet,
 ) -> Granted:
-    """Take the huge pages that `mode` needs. `others` is what another stage relies on: its pages
-    and its window, whose memory blocks stay as they are. Raises NoRoomForStage, NoMovableMemory,
-    and then holds no page."""
+    """Allocate the huge pages that `mode` needs. `others` is what another stage relies on: its
+    pages and its window, whose memory blocks stay unchanged. Raises NoRoomForStage,
+    NoMovableMemory, and then holds no page."""
     limit = search_limit(0 if isinstance(machine.memavailable, Unknown) else machine.memavailable)
     if mode is Mode.KERNEL_SWAP:
         size, avoid = headers_room(image, machine, request)
@@ -92,8 +92,8 @@ def _window_in_movable_memory(
     blocks: LentBlocks,
     others: RangeSet,
 ) -> PhysRange | None:
-    """Made movable where it has to be; None where *stub-swap* has to do without. Raises
-    NoMovableMemory for mode *lent*."""
+    """A window in memory that is made movable if necessary; None if *stub-swap* has to do without.
+    Raises NoMovableMemory for mode *lent*."""
     try:
         window = blocks.window(machine, *movable_wish(image, machine, request), others)
     except NoMovableMemory:
@@ -101,13 +101,13 @@ def _window_in_movable_memory(
         if mode is Mode.LENT:
             raise
         return None
-    blocks.give_back(keep=others | RangeSet((window,)))  # before pages of ours can lie in them
+    blocks.give_back(keep=others | RangeSet((window,)))  # before pages of a stage can be in them
     return window
 
 
 def places_in_place(request: LoadRequest, machine: Machine) -> tuple[PhysRange, ...]:
-    """In the preferred part first, which every device reaches. Not in memory that the capture
-    kernel's drivers will look at anew."""
+    """First in the preferred part, which every device can reach. Not in memory that the capture
+    kernel's drivers will detect again."""
     limits = boot_protocol(machine).limits
     inside = (requested_window(request) or limits.window).intersect(limits.window)
     if inside is None:

@@ -1,5 +1,4 @@
-"""What waits in the stage: image and headers, the sums of what was put there, and whether it
-is all still so."""
+"""The contents of the stage: image and headers, their digests, and verification."""
 
 from __future__ import annotations
 
@@ -26,13 +25,13 @@ AGAIN = "unload, and load again"
 
 
 class StageChanged(CheckFailed):
-    """What waits in the stage is not what pykexec put there."""
+    """The stage does not have the contents that pykexec put there."""
 
     code = "stage-changed"
 
 
 class StagedImage:
-    """Huge pages as the journal has them, and their contents as the record has those."""
+    """Huge pages according to the journal, and their contents according to the record."""
 
     def __init__(self, pages: stage.HugePageSystem, journal: Journal, records: RecordFile) -> None:
         self.pages = pages
@@ -40,13 +39,13 @@ class StagedImage:
         self.records = records
 
     def bind_headers(self, addr: int, headers: bytes) -> None:
-        """Into the huge pages, which must still be where they were."""
+        """Write to the huge pages, which must not have moved."""
         self.unmoved().write(addr, headers)
         self.remember(sums=((addr, len(headers), hashlib.sha256(headers).hexdigest()),))
 
     def fill(self, bound: BoundPlan) -> tuple[Region, ...]:
-        """Image and headers at the places in which the stub will look for them, and their digests,
-        with which it is all compared once more."""
+        """Write image and headers to the places where the stub expects them; returns their digests,
+        after comparing everything with them."""
         from pykexec.placement.panic_modes import staged_regions
 
         self.records.write(record_of(_panic_plan(bound), Slot.CRASH))
@@ -57,12 +56,12 @@ class StagedImage:
         return regions
 
     def remember(self, **more: Any) -> None:
-        """Fields of the record that are known by now."""
+        """Write fields of the record that are now known."""
         if record := self.records.read():
             self.records.write(replace(record, **more))
 
     def unmoved(self) -> stage.HugePageStage:
-        """The stage, whose pages are where the journal says. Raises StageChanged."""
+        """The stage, after checking that its pages have not moved. Raises StageChanged."""
         found = stage.reopen(self.pages, self.journal)
         if found is None:
             raise stage.NotStaged("nothing is staged")
@@ -77,22 +76,22 @@ class StagedImage:
         return found
 
     def check(self) -> LoadRecord | None:
-        """What pykexec loaded, with its memory looked at again; None when it loaded nothing.
+        """What pykexec loaded, after verifying its memory; None if it loaded nothing.
 
-        Raises StageChanged where pages moved or bytes are others."""
+        Raises StageChanged if pages moved or bytes changed."""
         record = self.records.read()
         if record is None:
             return None
         if not record.sums:
             raise StageChanged(
-                "a load was interrupted: what it was to start is not complete",
-                hint="pykexec unload gives back what it took",
+                "a load was interrupted, and its stage is not complete",
+                hint="pykexec unload releases its memory",
             )
         self.compare(self.unmoved(), record.sums)
         return record
 
     def compare(self, staged: stage.HugePageStage, sums: Iterable[tuple[int, int, str]]) -> None:
-        """Raises StageChanged where other bytes wait than those that were written."""
+        """Raises StageChanged if the bytes are not those that were written."""
         for addr, size, expected in sums:
             digest = hashlib.sha256()
             for done in range(0, size, CHECK_CHUNK):
@@ -104,14 +103,14 @@ class StagedImage:
                 )
 
     def page_count(self) -> int:
-        """Huge pages that are ours at the moment."""
+        """Number of huge pages that pykexec holds."""
         found = stage.reopen(self.pages, self.journal)
         return len(found.index) if found else 0
 
 
 def _panic_plan(bound: BoundPlan) -> PanicPlan:
-    """The plan of an image that waits in a stage."""
-    assert isinstance(bound.plan, PanicPlan), "only the image of a panic mode waits in a stage"
+    """The plan of an image in a stage."""
+    assert isinstance(bound.plan, PanicPlan), "only the image of a panic mode has a stage"
     return bound.plan
 
 

@@ -1,5 +1,5 @@
-"""What pykexec keeps of its own loads: one document a file, replaced as a whole. Gone with a
-reboot, as the images are."""
+"""State that pykexec keeps about its own loads: one document per file, replaced atomically. It
+disappears at a reboot, like the images."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pykexec.documents.base import Document
 from pykexec.errors import KexecError, NotPermitted
 
 STATE_MAX = 64 << 20
-"""Bytes that are read at most."""
+"""Limit in bytes."""
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Document)
 
 
 class StateFile(Generic[T, D]):
-    """A value, or none, as a document of type D. Subclasses say how one becomes the other."""
+    """A value, or none, as a document of type D. Subclasses convert between them."""
 
     name: ClassVar[str]
     kind: type[D]
     older: ClassVar[dict[str, object]] = {}
-    """Keys that files of an older pykexec lack, with what they mean then."""
+    """Keys that files of an older pykexec lack, with their values for that case."""
     bad: ClassVar[type[KexecError]]
     what: ClassVar[str]
-    """In the message of `bad`."""
+    """What the file is, for the message of `bad`."""
     remedy: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class StateFile(Generic[T, D]):
         raise NotImplementedError
 
     def decode(self, found: D) -> T:
-        """Raises ValueError, KexecError for what `encode` does not give."""
+        """Raises ValueError, KexecError for contents that `encode` does not write."""
         raise NotImplementedError
 
     def write(self, value: T) -> None:
@@ -50,7 +50,8 @@ class StateFile(Generic[T, D]):
         os.replace(new, self.path)
 
     def read(self) -> T | None:
-        """None without one. Raises NotPermitted, and `bad` for what was not written here."""
+        """The value, or None without a file. Raises NotPermitted, and `bad` for foreign
+        contents."""
         try:
             with open(self.path, "rb") as file:
                 raw = file.read(STATE_MAX)

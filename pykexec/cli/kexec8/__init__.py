@@ -1,8 +1,8 @@
-"""`pykexec-kexec`: the command line of kexec(8) for x86_64, over the same flow as `pykexec`.
+"""`pykexec-kexec`: the command line of kexec(8) for x86_64, with the same flow as `pykexec`.
 
-It is always the real kernel. What differs from kexec-tools on purpose is in options.py,
-option by option, and in pykexec-kexec(8). Importing this imports almost nothing: a large
-initrd is read while the rest is imported, and an interrupt is heard in words from here on.
+It always acts on the real kernel. Intentional differences from kexec-tools are in options.py,
+option by option, and in pykexec-kexec(8). Importing this imports almost nothing: a large initrd is
+read while the rest is imported, and from here on an interrupt prints a message.
 """
 
 import sys
@@ -12,7 +12,7 @@ from pykexec.cli.streams import guard_streams, interrupted
 
 
 def main() -> None:
-    """The program `pykexec-kexec`: ends the process with 0, 1 or 255."""
+    """Run the program `pykexec-kexec`, and end the process with 0, 1 or 255."""
     try:
         guard_streams()
         from pykexec.cli.kexec8.program import run, this_kernel

@@ -51,7 +51,7 @@ def status(asked: Wishes, kernel: DropInKernel) -> int:
 
 
 def _region_size(kernel: DropInKernel) -> int:
-    """Bytes of the region that a crash kernel is loaded into; 0 without one."""
+    """Bytes of the crash region; 0 without one."""
     reserved = kernel.machine().crash_kernel
     if not isinstance(reserved, Unknown):
         return reserved.ranges[-1].size if reserved else 0
@@ -67,7 +67,7 @@ def unload(asked: Wishes, kernel: DropInKernel) -> None:
 
 
 def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
-    """And what follows it, whose own checks come before the load."""
+    """Load, and do what follows, whose own checks come before the load."""
     reboots = asked.do is Do.LOAD_AND_REBOOT
     shutdown = _find_shutdown(kernel.calls.shutdown_folders) if reboots else None
     loading.load(asked, kernel, initrd)
@@ -81,7 +81,7 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
 
 
 def start(asked: Wishes, kernel: DropInKernel) -> None:
-    """Does not return. The image of a panic mode is never started by this."""
+    """Does not return. This never starts the image of a panic mode."""
     with kernel.session():
         kernel.require_loaded()
         kernel.start(Start.KEXEC, asked.sync)

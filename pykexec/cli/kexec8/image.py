@@ -1,4 +1,4 @@
-"""The image by kexec(8)'s type names, and how an ELF file is to be started."""
+"""The image by kexec(8)'s type names, and how to start an ELF file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPES = {
         if kind.name not in ("elf-x86_64", "elf-x86")
     },
 }
-"""kexec-tools' name: ours, the last one to be tried by force. A Linux kernel is one also where
+"""kexec-tools' name: pykexec's names, the last of which is forced. A Linux kernel is also one if
 kexec-tools sees an ELF file."""
 
 PLAIN_ELF = {"vmlinux": "elf-x86_64", "vmlinux-i386": "elf-x86"}

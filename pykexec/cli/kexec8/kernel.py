@@ -1,5 +1,5 @@
-"""The real kernel as kexec(8) deals with it: what it is given can be shown, and everything up
-to the system call works without privilege."""
+"""The real kernel for kexec(8): the arguments of system calls can be shown, and everything up to
+the system call works without privilege."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WITHOUT_SYMBOLS = partial(read_machine, symbols=False)
 
 
 class DropInKernel(KernelBackend):
-    """`given` is what kexec_load(2) was given last; `debug` shows it before the call."""
+    """`given` has the last arguments of kexec_load(2); `debug` shows them before the call."""
 
     def __init__(
         self,
@@ -45,12 +45,12 @@ class DropInKernel(KernelBackend):
         return self.facts()
 
     def machine(self) -> Machine:
-        """Read once: a load does not change what a plan is made from."""
+        """Read once: a load does not change the facts for a plan."""
         return self.read_once
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """Without root there is no lock to hold, and no image either: the kernel refuses."""
+        """Without root there is no lock to hold, and no load either: the kernel refuses."""
         if os.geteuid() != 0:
             yield
             return
@@ -79,7 +79,7 @@ class DropInKernel(KernelBackend):
         super().file_load(kernel, initrd, cmdline, flags)
 
     def require_loaded(self) -> None:
-        """There is a normal image, and what pykexec staged for it is whole; unknown is not
+        """Check that there is a normal image, and that its stage is intact; unknown counts as not
         loaded. Raises NothingLoaded, StageChanged."""
         state = self.status()[Slot.NORMAL]
         if state is not LoadState.LOADED:

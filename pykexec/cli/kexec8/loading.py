@@ -1,4 +1,4 @@
-"""A load: the image, the request, and which of the two system calls gets it."""
+"""A load: the image, the request, and the choice of the system call."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from pykexec.images.contents import Contents
 
 FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))
-"""With -a kexec_load is tried after these, as kexec-tools does: this kernel cannot do it, or
-does not know the image. What it forbids stays forbidden."""
+"""With -a, kexec_load is tried after these errors, as in kexec-tools: this kernel does not support
+the call or the image. Forbidden loads stay forbidden."""
 
 
 def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
-    """Raises KexecError; the kernel then has what it had before."""
+    """Raises KexecError, and then the state of the kernel is unchanged."""
     assert asked.kernel is not None
     image = find_image(asked.kernel, asked.type, asked.args)
     if asked.args and not isinstance(image.boot, ElfBoot) and image.type not in PLAIN_ELF:
@@ -66,13 +66,13 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
 
 
 def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
-    """Without EFI where the next kernel is to have none."""
+    """The machine, without EFI if it must not be passed on."""
     machine = kernel.machine()
     return machine if asked.efi else machine.without_efi()
 
 
 def _request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
-    """A capture kernel gets the words that kexec-tools gives it, and no others."""
+    """A capture kernel gets the words that kexec-tools adds, and no others."""
     return LoadRequest(
         kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
         initrd=initrd,
@@ -93,7 +93,7 @@ def _request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
 
 
 def _check_panic(asked: Wishes, machine: Machine) -> None:
-    """What makes a capture kernel useless, whichever system call loads it."""
+    """Refuse what makes a capture kernel useless, with either system call."""
     if not asked.panic:
         return
     reserved = machine.crash_kernel
@@ -112,8 +112,8 @@ def _check_panic(asked: Wishes, machine: Machine) -> None:
 def _why_kexec_load(
     asked: Wishes, image: KernelImage, machine: Machine, request: LoadRequest
 ) -> str | None:
-    """The reason not to use kexec_file_load; None where it is used. Known facts decide: each
-    call that is only tried counts against a load limit."""
+    """The reason not to use kexec_file_load; None if it is used. Decided from facts: every call,
+    even as a trial, counts against a load limit."""
     if asked.call is Call.CLASSIC:
         return "-c"
     if asked.call is Call.FILE:
@@ -147,7 +147,7 @@ def _by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: L
 
 
 def _file_flags(asked: Wishes) -> KexecFileFlag:
-    """A kernel that does not know one answers EINVAL."""
+    """A kernel that does not support a flag returns EINVAL."""
     wanted = {
         KexecFileFlag.KEXEC_FILE_NO_CMA: asked.no_cma,
         KexecFileFlag.KEXEC_FILE_FORCE_DTB: asked.force_dtb,

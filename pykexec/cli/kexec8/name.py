@@ -1,3 +1,3 @@
-"""What every line of the program begins with, and the exit status of most failures."""
+"""The prefix of every message, and the exit status of most failures."""
 
 NAME, FAILED = "pykexec-kexec", 255

@@ -1,5 +1,5 @@
-"""Every option of kexec(8) for x86_64 as data: the one table that the parser, --help and the
-man page's test read. `since` is the kexec-tools release that brought an option."""
+"""Every option of kexec(8) for x86_64 as data: the single table for the parser, --help and the test
+of the man page. `since` is the kexec-tools release that added an option."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pykexec.frozen import dataclass
 
 
 class Kind(Enum):
-    """What becomes of an option here."""
+    """How an option is handled."""
 
     SERVED = "has its effect"
     ALREADY = "asks for what is always the case"
@@ -19,8 +19,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option. `argument` is the name of its argument, "" for none; `why` is the reason
-    of a note or a refusal; synonyms have the same `field`."""
+    """One option. `argument` is the name of its argument, "" for none; `why` is the reason for a
+    note or an error; synonyms have the same `field`."""
 
     long: str
     short: str = ""
@@ -34,7 +34,7 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Under which name parsed values are kept."""
+        """The name of its parsed value."""
         return self.field or self.long.replace("-", "_")
 
 
@@ -124,7 +124,7 @@ GENERAL = (
         since=NEXT,
     ),
 )
-"""Of every architecture, in the order of kexec's usage."""
+"""Options for all architectures, in the order of kexec's usage."""
 
 X86 = (
     Option(
@@ -207,10 +207,10 @@ X86 = (
         why="x86 boots without a device tree",
     ),
 )
-"""Of x86, from all its image types."""
+"""Options for x86, from all its image types."""
 
 OPTIONS = GENERAL + X86
 BY_LONG = {option.long: option for option in OPTIONS}
 BY_SHORT = {option.short: option for option in OPTIONS if option.short}
 ADDRESSES = ("mem_min", "mem_max", "entry")
-"""Fields whose values are numbers as strtoul(3) with base 0 reads them."""
+"""Fields whose values are numbers for strtoul(3) with base 0."""

@@ -1,5 +1,5 @@
-"""Words to values, as getopt_long(3) reads them: short options in one word, long ones by any
-beginning that only one has, operands anywhere. Nothing depends on the order of options."""
+"""Parses words as getopt_long(3) does: short options can be combined, long ones abbreviated as long
+as they are unique, operands can be anywhere. Nothing depends on the order of options."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ LONG = [option.long + "=" * bool(option.argument) for option in OPTIONS]
 ADDRESS_LIMIT = 1 << 64
 HELP = "see pykexec-kexec --help"
 NEVER_EMPTY = {"FILE": "file name", '"FILE ARGS"': "file name"}
-"""Arguments of which an empty word is none (a script's variable that is not set), and what they
-are. A number and an image type say so themselves."""
+"""Arguments that must not be empty (as from a script's unset variable), and what they are. For
+numbers and image types the value itself is checked."""
 DECIMAL_ONLY = frozenset("0123456789")
 
 
 class BadCommandLine(UsageError):
-    """Words that kexec(8) has no meaning for."""
+    """Words that are not a valid command line of kexec(8)."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True)
 class Words:
-    """What was given: options by their key, with every argument; `operands` are the kernel."""
+    """The parsed words: options by their key, with every argument; `operands` has the kernel."""
 
     values: dict[str, tuple[str, ...]]
     given: tuple[Option, ...]
-    """Each option once, in the order of the table."""
+    """Each given option once, in the order of the table."""
     operands: tuple[str, ...]
 
     def has(self, key: str) -> bool:
@@ -43,7 +43,7 @@ class Words:
         return self.values.get(key, ())
 
     def one(self, key: str) -> str | None:
-        """The only argument; two that differ contradict each other."""
+        """The only argument; two different ones are an error."""
         found = self.all(key)
         if len(set(found)) > 1:
             option = next(item for item in OPTIONS if item.key == key)
@@ -89,7 +89,8 @@ def parse(words: Sequence[str]) -> Words:
 
 
 def address(key: str, text: str) -> int:
-    """As strtoul(3) with base 0, whole and below 2^64: decimal, 0x hexadecimal, 0 octal."""
+    """As strtoul(3) with base 0, for the complete text and below 2^64: decimal, 0x hexadecimal, 0
+    octal."""
     digits = text.strip().removeprefix("+")
     octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= DECIMAL_ONLY
     try:

@@ -1,6 +1,6 @@
-"""One call of kexec(8): words in, an exit status out; every fault becomes its line here.
+"""One call of kexec(8), from words to an exit status; every error is printed here.
 
-What acts is imported after the files were opened: a large initrd is read meanwhile."""
+The modules that act are imported after the files were opened: a large initrd is read meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def this_kernel(debug: bool) -> DropInKernel:
-    """The real one."""
+    """The real kernel."""
     from pykexec.backends.kernel.calls import ThisKernel
     from pykexec.cli.kexec8.kernel import DropInKernel
 
@@ -33,8 +33,8 @@ def this_kernel(debug: bool) -> DropInKernel:
 
 
 def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
-    """The exit status: 0, 1 or 255. `made` gives the kernel to act on, told whether to show
-    what it is given."""
+    """The exit status: 0, 1 or 255. `made` returns the kernel to act on; its argument is whether to
+    show the calls."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
             signal.signal(number, _terminate)
@@ -68,12 +68,12 @@ def run(words: Sequence[str], made: Callable[[bool], DropInKernel]) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """What is half done is undone on the way out, as at an interrupt."""
+    """Undo what is half done before exiting, as at an interrupt."""
     raise KeyboardInterrupt
 
 
 def _looks_like_status(words: Sequence[str]) -> bool:
-    """Where 1 would be taken for an answer."""
+    """Whether exit status 1 would be interpreted as an answer."""
     return any(
         word == "--status" or (word[:1] == "-" and word[1:2] != "-" and "S" in word)
         for word in words
@@ -81,7 +81,7 @@ def _looks_like_status(words: Sequence[str]) -> bool:
 
 
 def _open_initrd(asked: Wishes) -> Contents | None:
-    """As early as possible: with -c its digest is made beside everything else."""
+    """Open it as early as possible: with -c its digest is computed in parallel."""
     if not asked.loads:
         return None
     initrd = joined_initrd(asked.initrds)

@@ -1,4 +1,4 @@
-"""A fault in the words of kexec-tools, which its callers know, and its exit status."""
+"""An error in the wording of kexec-tools, which its callers know, and the exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pykexec.cli.kexec8.shown import Given
 
 USAGE = 1
-"""kexec-tools: what it finds out by itself; FAILED is what the kernel or the image refuses."""
+"""In kexec-tools, errors that it detects itself; FAILED is for errors of the kernel or the
+image."""
 
 NOT_RESERVED = (
     "Memory for crashkernel is not reserved",
@@ -36,8 +37,8 @@ LOAD_CALLS = ("kexec_load", "kexec_file_load")
 def refuse(
     error: KexecError, given: Given | None = None, unloading: bool = False, debug: bool = False
 ) -> int:
-    """Says it, first in kexec-tools' words where there are some, with the details where
-    `debug` asks for them; gives the exit status."""
+    """Print the error, first in the wording of kexec-tools if there is one, with details if
+    `debug`; returns the exit status."""
     say(_known_words(error, given, unloading))
     say([f"{NAME}: {error.message}"])
     if hint := error.hint_in(KEXEC8):
@@ -48,7 +49,7 @@ def refuse(
 
 
 def _known_words(error: KexecError, given: Given | None, unloading: bool) -> Iterator[str]:
-    """As kexec-tools has them, character by character."""
+    """Messages of kexec-tools, character by character."""
     match error:
         case SyscallError():
             yield from _refused_call(error, given, unloading)
@@ -83,7 +84,7 @@ def _refused_call(error: KexecError, given: Given | None, unloading: bool) -> It
 
 
 def exit_status(error: KexecError) -> int:
-    """1 for what was found out here, 255 for what the image or the kernel refused."""
+    """1 for errors detected here, 255 for errors of the image or the kernel."""
     if isinstance(error, UsageError):
         return FAILED if error.exit_status == FAILED else USAGE
     found_here = isinstance(error, (DoesNotFit, UnreadableFile, NothingLoaded))

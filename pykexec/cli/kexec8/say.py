@@ -1,4 +1,4 @@
-"""What goes to standard error."""
+"""Output to standard error."""
 
 from __future__ import annotations
 

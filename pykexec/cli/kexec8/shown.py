@@ -1,4 +1,4 @@
-"""What kexec(8) prints: the segment dump in its format, and with -d what goes where."""
+"""The output of kexec(8): the segment dump in its format, and with -d the placement."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RANGE_TYPES = {
     RangeType.PMEM: 6,
     RangeType.PRAM: 11,
 }
-"""The numbers that kexec-tools prints for the types; what it has no number for is reserved."""
+"""The numbers that kexec-tools prints for the types; others are reserved."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What kexec_load(2) is given."""
+    """The arguments of kexec_load(2)."""
 
     entry: int
     segments: tuple[tuple[int, int, int, int], ...]
@@ -33,7 +33,7 @@ class Given:
     flags: int
 
     def dump(self) -> Iterator[str]:
-        """From nr_segments on, as kexec-tools has it."""
+        """Starting with nr_segments, as in kexec-tools."""
         yield f"nr_segments = {len(self.segments)}"
         for number, (buf, bufsz, mem, memsz) in enumerate(self.segments):
             yield f"segment[{number}].buf   = {_pointer(buf)}"
@@ -47,7 +47,7 @@ class Given:
         yield from self.dump()
 
     def after(self) -> Iterator[str]:
-        """When the call has failed."""
+        """After the call has failed."""
         yield f"entry       = {self.entry:#x} flags = {self.flags:#x}"
         yield from self.dump()
 
@@ -58,7 +58,7 @@ def _pointer(address: int) -> str:
 
 
 def planned(plan: Planned) -> Iterator[str]:
-    """With -d: the memory, what goes where and why, and what the next kernel is told."""
+    """With -d: the memory, what goes where and why, and what the next kernel is passed."""
     decision = plan.plan
     image = decision.image
     yield f"kernel: {image.path} type: {image.type}"

@@ -1,5 +1,4 @@
-"""What this program calls the things that remedies ask for: options of kexec(8), and else those of
-pykexec."""
+"""This program's terms for remedies: options of kexec(8), or otherwise those of pykexec."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ OTHERS = (
     *(Wish.BACKEND, Wish.CMDLINE_REMOVE, Wish.CRASH_BY_NORMAL, Wish.CRASH_SIZE, Wish.MACHINE),
     *(Wish.MODE, Wish.NO_INITRD_CHECK, Wish.PROFILE, Wish.REPLACE, Wish.ROOT),
 )
-"""What only pykexec load has an option for."""
+"""Wishes for which only pykexec load has an option."""
 KEXEC8: Terms = {
     **PYKEXEC,
     **{wish: f"pykexec load {PYKEXEC[wish]}" for wish in OTHERS},

@@ -1,6 +1,7 @@
-"""What kexec(8)'s words ask for, as one value: the verb, the slot, and a request for the flow.
+"""The meaning of kexec(8)'s command line as one value: the verb, the slot, and a request for the
+flow.
 
-Each combination has one meaning, whatever its order, or is refused.
+Each combination has one meaning, independent of the order, or is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pykexec.purgatory import LAST_PORT
 
 
 class Do(Enum):
-    """The verb, from the one that wins over all others down."""
+    """The verb, in order of precedence."""
 
     HELP = "help"
     VERSION = "version"
@@ -41,7 +42,7 @@ class Call(Enum):
 
 
 class RefusedOption(BadCommandLine):
-    """An option of kexec(8) that is not served here."""
+    """An option of kexec(8) that is not supported here."""
 
     code = "refused-option"
 
@@ -79,9 +80,9 @@ class Wishes:
     real_mode: bool
     serial_port: int | None
     args: str | None
-    """"linux", "elf" or "none": how an ELF file is started, where that was said."""
+    """"linux", "elf" or "none": how to start an ELF file, if given."""
     notes: tuple[str, ...]
-    """What was accepted and has no effect."""
+    """Notes about accepted options without effect."""
 
     @property
     def loads(self) -> bool:
@@ -129,7 +130,7 @@ def wishes(words: Sequence[str]) -> Wishes:
 
 
 def verb(given: Words) -> Do:
-    """From all verbs that were given, in whatever order."""
+    """The verb from all given options, in any order."""
     for do in (Do.HELP, Do.VERSION):
         if given.has(do.value):
             return do
@@ -154,7 +155,7 @@ def verb(given: Words) -> Do:
 
 
 def _exclude(given: Words, contradicted: bool, option: str) -> None:
-    """kexec-tools takes what came last; here nothing depends on the order."""
+    """kexec-tools uses the last one; here nothing depends on the order."""
     if contradicted:
         other = next((name for name in ("exec", "force") if given.has(name)), None)
         what = f"--{other}" if other and other != option else given.operands[0]
@@ -191,7 +192,7 @@ def call(given: Words) -> Call:
 
 
 def serial_port(asked: str | None) -> int | None:
-    """As kexec-tools reads --serial, whose names are two of these."""
+    """The argument of --serial, as in kexec-tools, which has two of these names."""
     if asked is None:
         return None
     if re.fullmatch(r"ttyS[0-3]", asked):
@@ -211,7 +212,7 @@ def style(given: Words) -> str | None:
 
 
 def notes(given: Words) -> Iterator[str]:
-    """Never silently: an option that has no effect is named."""
+    """Options without effect are never ignored silently, but named."""
     for option in given.given:
         if option.kind is Kind.NOTED:
             yield f"--{option.long} has no effect: {option.why}"

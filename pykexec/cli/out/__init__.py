@@ -1,1 +1,1 @@
-"""How an answer is written: blocks, plain text, or drawn on a terminal."""
+"""How a result is written: as blocks, plain text, or drawn on a terminal."""

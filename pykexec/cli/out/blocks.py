@@ -1,4 +1,4 @@
-"""What a command has to say, as blocks: plain.py writes them, render.py draws them."""
+"""The output of a command as blocks: plain.py writes them, render.py draws them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """On a terminal the last `words` columns may be folded, the others never are."""
+    """On a terminal only the last `words` columns may be wrapped."""
 
     head: Row
     rows: Sequence[Row]
     words: int = 1
     styles: Sequence[str] = ()
-    """Of the rows, as rich names them."""
+    """Styles of the rows, with the names of rich."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The seed's table; drawn with its reasons, and `around` to scale below it."""
+    """The segment table; drawn with its reasons, and with `around` to scale below it."""
 
     table: SegmentTable
     title: str = ""
@@ -43,15 +43,15 @@ class Segments:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why each segment is where it is; drawn, they are beside the segments already."""
+    """Why each segment is where it is; when drawn, the reasons are part of the table."""
 
     table: SegmentTable
 
 
 @dataclass(frozen=True)
 class Remedies:
-    """Rows of level, name, what was found, and what would help, "" for nothing: below its row
-    in plain text, a column of its own when drawn."""
+    """Rows of level, name, what was found, and what would help, or "": below its row in plain text,
+    a separate column when drawn."""
 
     head: Row
     rows: Sequence[Row]
@@ -60,7 +60,7 @@ class Remedies:
 
 @dataclass(frozen=True)
 class Lines:
-    """As they are."""
+    """Lines without formatting."""
 
     lines: Sequence[str]
     style: str = ""

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 SEGMENT_HEAD = ("No.", "buf", "bufsz", "mem", "memsz", "what")
 SEGMENT_WIDTHS = (3, 10, 8, 8, 8)
-"""The least width of each column; a longer address widens its column."""
+"""The minimum width of each column; a longer address widens its column."""
 FACT_WIDTHS = (9,)
 GAP = "  "
 
 
 def text(blocks: Iterable[Block]) -> Iterator[str]:
-    """Lines, with an empty one between two blocks."""
+    """Lines, with an empty line between blocks."""
     for number, block in enumerate(blocks):
         if number:
             yield ""
@@ -45,7 +45,7 @@ def _block_lines(block: Block) -> Iterable[str]:
 
 
 def columns(rows: Iterable[Sequence[str]], widths: Sequence[int] = ()) -> Iterator[str]:
-    """Rows in columns, two spaces apart; nothing is ever cut."""
+    """Rows in columns, separated by two spaces; nothing is truncated."""
     cells = [tuple(row) for row in rows]
     if not cells:
         return
@@ -57,7 +57,7 @@ def columns(rows: Iterable[Sequence[str]], widths: Sequence[int] = ()) -> Iterat
 
 
 def segment_table(table: SegmentTable) -> list[str]:
-    """The seed's table: one head, one line a segment."""
+    """The segment table: a header, and one line for each segment."""
     rows = [segment_row(*pair) for pair in enumerate(table.segments)]
     return list(columns([SEGMENT_HEAD, *rows], SEGMENT_WIDTHS))
 
@@ -74,12 +74,12 @@ def segment_row(number: int, item: Segment) -> tuple[str, ...]:
 
 
 def _hexa(value: int) -> str:
-    """As the seed prints it: 0x in front, but 0 is 0."""
+    """With 0x before the number, but 0 for 0."""
     return f"{value:#x}" if value else "0"
 
 
 def remedy_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A line a row; what would help below it."""
+    """One line for each row, followed by what would help."""
     rows = list(rows)
     for line, row in zip(columns(row[:-1] for row in rows), rows, strict=True):
         yield line

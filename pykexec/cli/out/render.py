@@ -1,7 +1,7 @@
-"""Blocks as rich draws them, for a terminal.
+"""Draws blocks with rich, for a terminal.
 
-The only module that imports rich. Kernel text goes into rich.text.Text and nowhere
-else: in a plain string rich reads `[init=/bin/sh]` as markup.
+The only module that imports rich. Kernel text must be in rich.text.Text: in a plain string rich
+interprets `[init=/bin/sh]` as markup.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from pykexec.placement.segment import Segment, SegmentTable
 
 STYLES = {"file": "cyan", "built": "yellow", "memory-only": "dim"}
-LEGEND = {"file": "from a file", "built": "made by pykexec", "memory-only": "memory alone"}
+LEGEND = {"file": "from a file", "built": "made by pykexec", "memory-only": "memory only"}
 WIDE = 120
-"""Columns from which on two columns of words can be read side by side."""
+"""Minimum width for two columns of words side by side."""
 TEXT_MIN = 18
-"""The least width at which a column of words can still be read."""
+"""The minimum readable width of a column of words."""
 FRAME = 3
-"""What a column's padding and border take."""
+"""The width of a column's padding and border."""
 MARGIN = 2
 ROWS_MAX = 500
-"""Ten thousand rows take rich twelve seconds: a longer table is plain."""
+"""rich takes twelve seconds for ten thousand rows, so longer tables are plain."""
 
 
 def draw(blocks: Iterable[Block]) -> None:
@@ -45,7 +45,7 @@ def draw(blocks: Iterable[Block]) -> None:
 
 
 def _spaced(parts: Iterable[RenderableType | None]) -> Iterator[RenderableType]:
-    """An empty line between two that are drawn."""
+    """Insert an empty line between drawn blocks."""
     between = False
     for part in parts:
         if part is not None:
@@ -87,8 +87,8 @@ def _can_draw(text: str) -> bool:
 def grid(
     head: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1, styles: Sequence[str] = ()
 ) -> RenderableType:
-    """A table whose last `words` columns may be folded and whose others never are; where
-    the terminal is too narrow even so, the plain columns, which it wraps."""
+    """A table of which only the last `words` columns may be wrapped; if the terminal is still too
+    narrow, plain columns, which it wraps."""
     if len(rows) > ROWS_MAX or not _fits(head, rows, words):
         return _plain_lines(plain.columns([head, *rows]))
     table = RichTable(box=box.ROUNDED, header_style="bold")
@@ -103,8 +103,8 @@ def grid(
 def remedies(
     head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
 ) -> RenderableType:
-    """A table where it has room for both columns of words; else what helps is below what was
-    found; on the narrowest terminals plain lines."""
+    """A table if both columns of words fit; otherwise the remedy is below what was found; on very
+    narrow terminals plain lines."""
     if _width() >= WIDE and _fits(head, rows, 2):
         return grid(head, rows, 2, styles)
     shown = [row[:-1] for row in rows]
@@ -123,20 +123,20 @@ def remedies(
 
 
 def _fits(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> bool:
-    """Whether every column but the last `words` has its full width, and those enough to
-    be read."""
+    """Whether every column but the last `words` has its full width, and these are wide enough to
+    read."""
     fixed = range(len(head) - words)
     need = sum(max(len(row[at]) for row in (head, *rows)) + FRAME for at in fixed)
     return need + words * (TEXT_MIN + FRAME) + 1 <= _width()
 
 
 def _plain_lines(lines: Iterable[str], style: str = "") -> Text:
-    """As they are: the terminal wraps them, nothing is cut."""
+    """Lines that the terminal wraps; nothing is truncated."""
     return Text("\n".join(printable(line) for line in lines), style, overflow="fold", no_wrap=False)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
-    """name  value, the value folded under itself."""
+    """name  value, with the value wrapped in its own column."""
     table = RichTable.grid(padding=(0, MARGIN))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
@@ -146,7 +146,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> RenderableType:
 
 
 def segments(table: SegmentTable, title: str, around: PhysRange | None) -> RenderableType:
-    """The title above, the window to scale below."""
+    """The table with the title above, and the window to scale below."""
     parts: list[RenderableType] = [Text(title)] if title else []
     parts.append(_segment_grid(table))
     if legend := _colour_legend(table):
@@ -157,7 +157,7 @@ def segments(table: SegmentTable, title: str, around: PhysRange | None) -> Rende
 
 
 def _colour_legend(table: SegmentTable) -> Text | None:
-    """What the colours of a table mean, where there are colours."""
+    """The meaning of the colours in a table, if there are colours."""
     if "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown", None):
         return None
     used = dict.fromkeys(str(item.source) for item in table.segments)
@@ -167,7 +167,7 @@ def _colour_legend(table: SegmentTable) -> Text | None:
 
 
 def _segment_grid(table: SegmentTable) -> RenderableType:
-    """With the reasons in a column of their own, or where that is too wide, below."""
+    """With the reasons in a separate column, or below if that is too wide."""
     rows = [plain.segment_row(*pair) for pair in enumerate(table.segments)]
     styles = [STYLES[str(item.source)] for item in table.segments]
     with_reasons = [(*row, item.why) for row, item in zip(rows, table.segments, strict=True)]

@@ -1,4 +1,4 @@
-"""What every answer of a command can do."""
+"""The interface of a command's result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Answer(Protocol):
     """A value that a command prints."""
 
     def document(self) -> Document:
-        """For --json. It has no pointers, no time stamps, and no paths but those that the user
-        gave: two runs give the same bytes."""
+        """For --json. It contains no pointers, no timestamps, and only paths given by the user: two
+        runs give the same bytes."""
 
     def page(self, verbose: int) -> list[Block]:
-        """For a reader; `verbose` is the number of -v."""
+        """For humans; `verbose` is the number of -v."""

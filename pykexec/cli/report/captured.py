@@ -1,4 +1,4 @@
-"""The answer of `machine capture`."""
+"""The result of `machine capture`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pykexec.documents.machine import CapturedFile
 
 @dataclass(frozen=True)
 class CapturedReport:
-    """A file that holds this machine's facts; counts of what is in it."""
+    """A file with this machine's facts, and counts of its contents."""
 
     file: str
     files: int
@@ -19,7 +19,7 @@ class CapturedReport:
     unreadable: tuple[str, ...]
 
     def document(self) -> CapturedFile:
-        """That a file was written; the file itself is pykexec.capture/1."""
+        """Reports that a file was written; the file itself is pykexec.capture/1."""
         return CapturedFile(self.file, self.files, self.folders, self.unreadable)
 
     def page(self, verbose: int) -> list[Block]:
@@ -27,7 +27,7 @@ class CapturedReport:
             ("written", self.file),
             ("holds", f"{many(self.files, 'file')}, {many(self.folders, 'folder')}"),
             ("unknown", f"{many(len(self.unreadable), 'file')} could not be read"),
-            ("mode", "0600: it holds the command line, and where the kernel lies"),
+            ("mode", "0600: it contains the command line, and the kernel's addresses"),
         ]
         more = [Lines(self.unreadable)] if verbose and self.unreadable else []
         return [Facts(facts), *more]

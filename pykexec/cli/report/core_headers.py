@@ -1,4 +1,4 @@
-"""The answer of `inspect` about ELF core headers (elfcorehdr)."""
+"""The result of `inspect` for ELF core headers (elfcorehdr)."""
 
 from __future__ import annotations
 

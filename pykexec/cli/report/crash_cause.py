@@ -1,4 +1,4 @@
-"""The answer of `vmcore report`: what a dump tells about a crash."""
+"""The result of `vmcore report`: what a dump shows about a crash."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _armed_line(armed: Armed | None) -> str:
 
 
 def _duration(nanoseconds: int) -> str:
-    """Days, hours, minutes and seconds, without those in front that are 0."""
+    """Days, hours, minutes and seconds, without leading zeros."""
     seconds = nanoseconds // 10**9
     days, rest = divmod(seconds, 86400)
     hours, minutes = rest // 3600, rest // 60 % 60
@@ -126,7 +126,7 @@ def _cpu_lines(cpu: Cpu, panicked: int | None, verbose: int) -> Iterator[str]:
     task = _task_name(cpu.task) if cpu.task else "task unknown"
     yield f"CPU {cpu.number}: {task}{', panicked' if cpu.number == panicked else ''}"
     if not cpu.registers:
-        yield f"{INDENT}it has left no registers"
+        yield f"{INDENT}its registers were not saved"
         return
     if verbose:
         yield from _register_lines(cpu.registers)
@@ -140,7 +140,7 @@ def _register_lines(registers: Registers) -> Iterator[str]:
 
 
 def trace(frames: list[Frame], verbose: int = 0) -> Iterator[str]:
-    """Innermost first; "?" before a guess, as the kernel has it."""
+    """Innermost first; "?" before a guess, as in the kernel's backtraces."""
     for frame in frames:
         yield f"{INDENT}{frame}"
         if frame.registers and frame is not frames[0]:
@@ -162,7 +162,7 @@ def _task_blocks(tasks: Tasks) -> Iterator[Block]:
 
 
 def _module_blocks(modules: list[Module], verbose: int) -> Iterator[Block]:
-    """With `verbose` all of them, without those that taint the kernel."""
+    """All modules with `verbose`, otherwise those that taint the kernel."""
     tainting = [module for module in modules if module.taint]
     shown = modules if verbose else tainting
     yield Lines([f"{many(len(modules), 'module')}, {len(tainting)} of which taint the kernel"])

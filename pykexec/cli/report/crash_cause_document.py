@@ -1,4 +1,4 @@
-"""The document of what a dump tells about a crash."""
+"""The document of what a dump shows about a crash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAGE = 4096
 
 
 def crash_document(report: Report) -> CrashReport:
-    """A section is None where it cannot be read, and `problems` has why."""
+    """A section is None if it cannot be read, and `problems` has the reason."""
     dump, log, modules, memory = report.dump, report.log, report.modules, report.memory
     return CrashReport(
         dump=ReportedDump(dump.format, dump.file_size, dump.info_source),

@@ -1,4 +1,4 @@
-"""The answer of `diff`."""
+"""The result of `diff`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def side(value: str | None) -> str:
 
 
 def _piece(item: Piece | None) -> str:
-    """Where it is, and the first digits of its digest."""
+    """Its address, and the first digits of its digest."""
     if item is None:
         return NOTHING
     return f"{item.range} {item.sha256[:12] if item.sha256 else 'no data'}"

@@ -1,4 +1,4 @@
-"""The answer of `doctor`."""
+"""The result of `doctor`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DoctorReport:
 
     @property
     def problems(self) -> tuple[Row, ...]:
-        """What makes a load fail."""
+        """The rows that make a load fail."""
         return tuple(problems(self.rows))
 
     def document(self) -> Doctor:
@@ -47,5 +47,5 @@ class DoctorReport:
 
 
 def fix(row: Row) -> str:
-    """What would help, in this program's words."""
+    """What would help, in this program's terms."""
     return advised(row.fix, PYKEXEC)

@@ -1,4 +1,4 @@
-"""What the documents of several answers have in common."""
+"""Common parts of the documents of several results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def map_entries(memory_map: MemoryMap) -> tuple[MapEntry, ...]:
-    """As the firmware has it, then RAM that drivers added, whatever the firmware calls it."""
+    """The firmware's ranges, then RAM that drivers added, whatever its type in the firmware's
+    map."""
     return (
         *(MapEntry(i.range.start, i.range.end, str(i.type)) for i in memory_map.ranges),
         *(MapEntry(item.start, item.end, DRIVER_RAM) for item in memory_map.driver_ram),
@@ -30,7 +31,7 @@ def map_entries(memory_map: MemoryMap) -> tuple[MapEntry, ...]:
 
 
 def words(line: CommandLine) -> tuple[Word, ...]:
-    """The words in their order, then those of the running kernel's line that were dropped."""
+    """The words in order, then the dropped words of the running kernel's line."""
     return (
         *(Word(word.text, origin(word.origin), None) for word in line.words),
         *(Word(item.text, origin(item.origin), why_dropped(item)) for item in line.dropped),
@@ -42,7 +43,7 @@ def syscall(choice: SyscallChoice) -> Syscall:
 
 
 def kernel(image: KernelImage) -> Kernel:
-    """`sha256` is None where there is no file, or where it has changed since it was loaded."""
+    """`sha256` is None if there is no file, or if it has changed since it was loaded."""
     try:
         digest = image.file.sha256.hex() if image.file else None
     except UnreadableFile:

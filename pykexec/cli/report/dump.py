@@ -1,5 +1,4 @@
-"""The answers of `vmcore info` and `vmcore verify` about a compressed, filtered or flattened
-dump."""
+"""The results of `vmcore info` and `vmcore verify` for a compressed, filtered or flattened dump."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DumpReport:
-    """What is in a dump, unchecked."""
+    """The contents of a dump, unchecked."""
 
     contents: DumpContents
 
@@ -51,7 +50,7 @@ class DumpReport:
 
 @dataclass(frozen=True)
 class DumpVerdictReport:
-    """What is in a dump, and whether it is whole."""
+    """The contents of a dump, and whether it is complete."""
 
     verdict: DumpVerdict
 

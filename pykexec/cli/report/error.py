@@ -1,4 +1,4 @@
-"""The answer of a command that failed."""
+"""The result of a command that failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pykexec.errors import KexecError
 
 ADDRESS_FACTS = frozenset({"addr", "elfcorehdr", "entry", "start", "end", "mem", "paddr"})
-"""Facts of errors that are addresses though they are plain integers."""
+"""Facts of errors that are addresses, but plain integers."""
 OWN_KEYS = frozenset({"code", "message", "hint"})
-"""Of an error; a fact of the same name is not shown."""
+"""Keys of an error; a fact of the same name is not shown."""
 
 
 def error_document(error: KexecError) -> ErrorDocument:
@@ -29,7 +29,7 @@ def error_document(error: KexecError) -> ErrorDocument:
 
 
 def fact(value: object) -> object:
-    """What JSON has no type for, as the text that a message would have."""
+    """Values without a JSON type become the text that a message would have."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, (tuple, list, set, frozenset)):

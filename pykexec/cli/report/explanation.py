@@ -1,4 +1,4 @@
-"""The answer of `explain`."""
+"""The result of `explain`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pykexec.flows.explain import ErrorKind, KernelCheck, Verdict
 
 CHECK_HEAD = ("call", "stage", "errno", "the kernel checks that", "what helps")
-PLAN_HEAD = ("rule", "", "found", "the kernel's answer")
+PLAN_HEAD = ("rule", "", "found", "the kernel's result")
 
 
 @dataclass(frozen=True)
 class ExplainReport:
-    """`plan` has a verdict for each rule, where a plan was given."""
+    """`plan` has a verdict for each rule, if a plan was given."""
 
     word: str
     checks: tuple[KernelCheck, ...] = ()
@@ -42,7 +42,7 @@ class ExplainReport:
         if kind := self.kind_of_error:
             page.append(Lines([f"{kind.code}: {kind.meaning}", f"exit status {kind.exit_status}"]))
         elif not self.checks:
-            page.append(Lines([f"{self.word}: kexec never answers this"]))
+            page.append(Lines([f"{self.word}: kexec never returns this"]))
         if self.checks:
             rows = [(c.syscall, c.stage, c.errno, c.check, c.fix) for c in self.checks]
             page.append(Table(CHECK_HEAD, rows, 2))

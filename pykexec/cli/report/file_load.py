@@ -1,4 +1,4 @@
-"""The answer of `load` by kexec_file_load(2), loaded or planned."""
+"""The result of `load` with kexec_file_load(2), loaded or planned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileLoadReport:
-    """What kexec_file_load was given, or would be: `loaded` is false after a dry run."""
+    """The arguments of kexec_file_load: `loaded` is false after a dry run."""
 
     target: Target
     plan: FilePlan
@@ -26,7 +26,7 @@ class FileLoadReport:
 
     @property
     def effect(self) -> str:
-        """What has happened, "" after a dry run."""
+        """What has happened; "" after a dry run."""
         return f"the {self.plan.slot} image is loaded" if self.loaded else ""
 
     @property
@@ -52,7 +52,7 @@ class FileLoadReport:
         )
 
     def page(self, verbose: int) -> list[Block]:
-        """The kernel places it, and does not tell where."""
+        """The kernel does not report where it places the image."""
         plan = self.plan
         loaded = f"loaded ({plan.slot} slot), placed by the kernel"
         planned = "dry run, nothing loaded: the kernel will place it"

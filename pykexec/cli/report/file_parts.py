@@ -1,4 +1,4 @@
-"""What the pages of `inspect` have in common."""
+"""Common parts of the pages of `inspect`."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def in_words(value: object) -> str:
 
 
 def in_both(number: int) -> str:
-    """Bytes, exactly and for a reader."""
+    """Bytes, exact and in readable form."""
     return f"{number:#x} ({size(number)})"

@@ -1,4 +1,4 @@
-"""The answer of `inspect` about a kernel image."""
+"""The result of `inspect` for a kernel image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NUMBERS_IN_HEX = frozenset(
         *("addr", "low", "high"),
     )
 )
-"""Of a boot: addresses and bit fields; the other numbers are sizes and counts."""
+"""Fields of a boot that are addresses or bit fields; the other numbers are sizes and counts."""
 BYTES_OF_THE_FILE = frozenset(("setup_header", "setup", "contents"))
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """What an image is, and what it asks for."""
+    """What an image is, and what it requires."""
 
     found: KernelImage
 
@@ -47,7 +47,7 @@ class ImageReport:
         )
 
     def page(self, verbose: int) -> list[Block]:
-        """The same names as in JSON; sizes of memory also in words."""
+        """The same names as in JSON; sizes of memory also in readable form."""
         asked = ((name, in_words(value)) for name, value in boot(self.found.boot).items())
         return [Facts([*facts(self.found), *asked])]
 
@@ -71,7 +71,7 @@ def facts(found: KernelImage) -> Pairs:
 
 
 def boot(asked: Boot) -> dict[str, object]:
-    """What the image asks for: its fields, but for those that are bytes of the file."""
+    """What the image requires: its fields, except those with bytes of the file."""
     return record(asked)
 
 
@@ -85,7 +85,7 @@ def record(value: Any) -> dict[str, object]:
 
 
 def _boot_fact(name: str, value: object) -> object:
-    """The facts of a foreign image by their names; pieces of an image as records."""
+    """The facts of a foreign image by name; pieces of an image as records."""
     if name == "facts" and isinstance(value, tuple):
         return {label.replace(" ", "_"): text for label, text in value}
     if isinstance(value, tuple):

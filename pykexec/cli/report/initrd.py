@@ -1,4 +1,4 @@
-"""The answer of `inspect` about an initrd."""
+"""The result of `inspect` for an initrd."""
 
 from __future__ import annotations
 

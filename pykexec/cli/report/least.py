@@ -1,4 +1,4 @@
-"""The answer of `rehearse --least`."""
+"""The result of `rehearse --least`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LeastReport:
-    """The tries, and the option that follows from them."""
+    """The tries, and the resulting option."""
 
     found: Least
 
@@ -46,7 +46,7 @@ class LeastReport:
             ("least", f"{size(found.least)}; {size(found.too_small)} is too small"),
             ("margin", size(found.margin)),
             ("estimate", f"{size(found.estimate)} without --crash-size"),
-            ("initrd", f"{size(found.own)} of it, packed, are the rehearsal's own"),
+            ("initrd", f"{size(found.own)} of it, compressed, belong to the rehearsal itself"),
         ]
         return [
             Table(("window", "result"), rows),

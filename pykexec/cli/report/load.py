@@ -1,4 +1,4 @@
-"""The answer of `load` by kexec_load(2), loaded or planned."""
+"""The result of `load` with kexec_load(2), loaded or planned."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from pykexec.placement.plan import Plan
     from pykexec.placement.syscall_choice import SyscallChoice
 
-STAGE_HEAD = "waiting in huge pages, at the addresses of the switch:"
-STUB_HEAD = "given to kexec_load(2), into the reservation:"
+STAGE_HEAD = "staged in huge pages, with the addresses after the switch:"
+STUB_HEAD = "passed to kexec_load(2), for the crash region:"
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`machine` is what was planned for; `done` is None after a dry run, `granted`
-    for a dry run on the simulated kernel."""
+    """`machine` is the machine of the plan; `done` is None after a dry run, `granted` after a dry
+    run on the simulated kernel."""
 
     target: Target
     planned: Planned
@@ -69,12 +69,12 @@ class LoadReport:
 
     @property
     def effect(self) -> str:
-        """What has happened, "" after a dry run."""
+        """What has happened; "" after a dry run."""
         return f"the {self.done.loaded.slot} image is loaded" if self.done else ""
 
     @property
     def gap(self) -> tuple[str, ...]:
-        """A replacement that left the machine unarmed for a while."""
+        """A note if a replacement left the machine unarmed for a while."""
         replaced = self.granted.replaced if self.granted else None
         if replaced is None or replaced.stayed_armed:
             return ()
@@ -92,7 +92,7 @@ class LoadReport:
         return plan_document(self)
 
     def page(self, verbose: int) -> list[Block]:
-        """The table, what it is and where it went; with -v every reason."""
+        """The table, and facts about it; with -v every reason."""
         plan, table = self.planned.plan, self.planned.table
         heading = [Lines([self.target.notice], CAUTION)] if self.done and self.target.notice else []
         page: list[Block] = [*heading, *segments(plan, table), Facts(facts(self, verbose))]
@@ -107,8 +107,8 @@ class LoadReport:
 
 
 def segments(plan: Plan, table: SegmentTable) -> list[Block]:
-    """What the kernel is given; for a panic mode that is the stub alone, and what waits in huge
-    pages is above it."""
+    """The segments for the kernel; for a panic mode that is only the stub, after the contents of
+    huge pages."""
     if not isinstance(plan, PanicPlan):
         return [Segments(table, around=plan.window or _whole_span(table))]
     waiting = SegmentTable(tuple(item.segment for item in staged(plan)), plan.entry)
@@ -116,7 +116,7 @@ def segments(plan: Plan, table: SegmentTable) -> list[Block]:
 
 
 def _whole_span(table: SegmentTable) -> PhysRange | None:
-    """From the first segment to the last, where no window was asked for."""
+    """From the first segment to the last, if no window was requested."""
     if not table.segments:
         return None
     return PhysRange(table.segments[0].mem, max(item.range.end for item in table.segments))
@@ -173,23 +173,23 @@ def cost(plan: ByNormalPlan) -> str:
 
 
 def lent(plan: PanicPlan) -> str:
-    """What applications go on using until the panic, and a dump lacks."""
+    """The memory that applications use until the panic, and that a dump lacks."""
     return (
-        f"{size(plan.stage.lent.size)} of the window stay in use; the user pages, page cache and "
+        f"{size(plan.stage.lent.size)} of the window stay in use; user pages, page cache and "
         "free pages there are not in the dump"
     )
 
 
 def _next_memory(plan: Plan) -> Table:
-    """The memory map that the next kernel is given."""
+    """The memory map for the next kernel."""
     rows = [
         (str(item.range), size(item.range.size), str(item.type)) for item in plan.next_map.ranges
     ]
-    rows = rows or [("none: it is given no map", "", "")]
+    rows = rows or [("none: it gets no map", "", "")]
     return Table(("memory of the next kernel", "", "type"), rows)
 
 
 def _terms(estimate: Estimate) -> Table:
     rows = [(term.name, f"{term.size:#x}", size(term.size), term.why) for term in estimate.terms]
-    total = ("in all", f"{estimate.size:#x}", size(estimate.size), "rounded up to 16 MiB")
+    total = ("total", f"{estimate.size:#x}", size(estimate.size), "rounded up to 16 MiB")
     return Table(("estimate", "bytes", "", "for"), [*rows, total])

@@ -64,7 +64,7 @@ def plan_document(report: LoadReport) -> PlanDocument:
 
 
 def reservation(report: LoadReport) -> tuple[Span, ...] | None:
-    """The regions of crashkernel=, which no dump holds; None where they are unknown."""
+    """The regions of crashkernel=, which are not in a dump; None if unknown."""
     regions = report.machine.crash_kernel
     return None if isinstance(regions, Unknown) else spans(regions)
 
@@ -80,7 +80,7 @@ def replaced(granted: Granted) -> Replaced | None:
 
 
 def stage(plan: Plan) -> tuple[PlannedSegment, ...] | None:
-    """What waits for a panic."""
+    """The contents of the stage."""
     if not isinstance(plan, PanicPlan):
         return None
     return segments(item.segment for item in staged(plan))

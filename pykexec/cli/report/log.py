@@ -1,4 +1,4 @@
-"""The answer of `vmcore dmesg`: the log of a dump as lines on stdout, or one JSON document."""
+"""The result of `vmcore dmesg`: the log of a dump as lines on stdout, or one JSON document."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_lines(dump: Dump, noescape: bool = False) -> None:
-    """What comes before a damage is printed, and then the fault is raised."""
+    """Print the log up to any damage, and then raise the error."""
     out = sys.stdout.buffer
     for record in records(dump):
         for line in record.lines():
@@ -26,7 +26,8 @@ def print_lines(dump: Dump, noescape: bool = False) -> None:
 
 
 def print_document(dump: Dump) -> int:
-    """pykexec.log/1 on stdout; gives the exit status, that of a damage that ended the log."""
+    """Print pykexec.log/1 on stdout; returns the exit status, which reports damage that ended the
+    log."""
     from pykexec.documents.codec import encode
 
     release, found, problem = dump.info.release, [], None
@@ -40,7 +41,7 @@ def print_document(dump: Dump) -> int:
 
 
 def document(record: Record) -> LogRecord:
-    """The record as the document has it."""
+    """The record in the document's form."""
     return LogRecord(
         record.sequence,
         record.nanoseconds,

@@ -1,4 +1,4 @@
-"""The answer of `machine create` and `machine show`."""
+"""The result of `machine create` and `machine show`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineReport:
-    """A simulated machine; `folder` as the user named it."""
+    """A simulated machine; `folder` as given by the user."""
 
     folder: str
     shown: MachineShow

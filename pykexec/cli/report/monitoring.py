@@ -1,4 +1,5 @@
-"""The answer of `status` for monitoring systems: OpenMetrics text, and a Nagios plugin's line."""
+"""The result of `status` for monitoring systems: OpenMetrics text, and the line of a Nagios
+plugin."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def _held(report: StatusReport) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One metric family with one sample; `value` None: not known, so that no sample is given."""
+    """One metric family with one sample; without a sample if `value` is None (unknown)."""
 
     name: str
     help: str
@@ -76,14 +77,14 @@ class Gauge:
 
 
 def metrics_text(report: StatusReport, now: int) -> str:
-    """OpenMetrics text (and Prometheus text format 0.0.4, which node_exporter's textfile
-    collector reads); `now` in seconds of the epoch."""
+    """OpenMetrics text (also valid Prometheus text format 0.0.4, for node_exporter's textfile
+    collector); `now` in seconds since the epoch."""
     lines = [line for gauge in _gauges(report, now) for line in _exposed(gauge)]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
 def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
-    """What is worth an alert, or a graph."""
+    """Values for alerts and graphs."""
     for slot, state in report.slots.items():
         loaded = None if state is LoadState.UNKNOWN else float(state is LoadState.LOADED)
         yield Gauge(f"pykexec_{slot}_image_loaded", f"Whether a {slot} image is loaded.", loaded)
@@ -112,7 +113,7 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
 
 
 def _exposed(gauge: Gauge) -> Iterator[str]:
-    """The lines of one family, by the OpenMetrics specification 1.0."""
+    """The lines of one family, according to the OpenMetrics specification 1.0."""
     if gauge.value is None:
         return
     yield f"# HELP {gauge.name} {gauge.help}"
@@ -128,6 +129,6 @@ def _exposed(gauge: Gauge) -> Iterator[str]:
 
 
 def _escaped(value: str) -> str:
-    """A label's value; a file name may have any character but NUL."""
+    """A label's value; a file name may contain any character except NUL."""
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

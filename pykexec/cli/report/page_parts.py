@@ -1,4 +1,4 @@
-"""What the pages of several answers have in common."""
+"""Common parts of the pages of several results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def size(number: int) -> str:
-    """Bytes for a reader: whole units where they are exact enough, never hexadecimal."""
+    """Bytes in readable form: whole units if they are exact enough, never hexadecimal."""
     for unit, name in UNITS:
         if number >= unit:
             return f"{number / unit:.1f}".removesuffix(".0") + f" {name}"
@@ -42,7 +42,7 @@ def kernel(image: KernelImage) -> str:
 
 
 def words(line: CommandLine) -> Table:
-    """Each word of the command line with its origin; then what was dropped, and why."""
+    """Each word of the command line with its origin; then the dropped words with the reasons."""
     rows: list[tuple[str, str]] = [(word.text, origin(word.origin)) for word in line.words]
     for item in line.dropped:
         rows.append((item.text, f"{origin(item.origin)}, dropped: {why_dropped(item)}"))
@@ -59,14 +59,14 @@ def checks(found: Iterable[Check]) -> Table:
 
 
 def bound_facts(bound: BoundPlan | LoadFacts) -> Pairs:
-    """The backup map and the headers in brief."""
+    """A summary of the backup map and the headers."""
     moved = bound.backup_map.moved
     held = sum(run.size for run in bound.backup_map) // PAGE_SIZE - bound.backup_map.backup_pages
     return [
         (
             "backup map",
             f"{many(bound.backup_map.backup_pages, 'page')} in {many(len(moved), 'run')}, "
-            f"{many(held, 'page')} in place (free before, nothing to keep)",
+            f"{many(held, 'page')} in place (free before, nothing to save)",
         ),
         (
             "headers",

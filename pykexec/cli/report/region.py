@@ -1,4 +1,4 @@
-"""The answers of `region`: a crash region, and the kernel module that makes one."""
+"""The results of `region`: a crash region, and the kernel module that makes one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RegionReport:
-    """`change` is "made" or "released", with the region that it happened to."""
+    """A region; `change` is "made" or "released"."""
 
     target: Target
     region: CrashRegion
@@ -71,7 +71,7 @@ class BuiltReport:
 
 
 def _truth(found: object) -> bool | None:
-    """None for what a file does not show."""
+    """None for a fact that the file does not have."""
     return found if isinstance(found, bool) else None
 
 

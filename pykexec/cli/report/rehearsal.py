@@ -1,4 +1,4 @@
-"""The answer of `rehearse`."""
+"""The result of `rehearse`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RehearsalReport:
-    """What was loaded, what came of it, and the verdict."""
+    """What was loaded, the result, and the verdict."""
 
     done: Rehearsal
 
@@ -45,7 +45,7 @@ class RehearsalReport:
         done, table = self.done, self.done.load.table
         found = f"{done.patterns.right} of {done.filled} old pages"
         line = (
-            f"good: {found} are readable at their original address, once and only once"
+            f"good: {found} are readable at their original address, exactly once"
             if done.good
             else f"bad: {found} are readable at their original address; see the checks"
         )

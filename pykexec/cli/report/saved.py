@@ -1,4 +1,4 @@
-"""The answers of `save` and `saved`: what a capture kernel has saved, and all that there is."""
+"""The results of `save` and `saved`: what a capture kernel has saved, and all saved dumps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _dump_line(dump: SavedFile | None) -> str:
 
 @dataclass(frozen=True)
 class SavedListReport:
-    """All saved dumps, or those that are new."""
+    """All saved dumps, or the new ones."""
 
     found: SavedDumps
 
@@ -91,7 +91,7 @@ def reason(item: ListedDump) -> str:
 
 
 def announcement(found: SavedDumps) -> str:
-    """For the terminals of users: a line for each dump."""
+    """For the terminals of users: one line for each dump."""
     lines = [
         f"Kernel {release(item)} crashed: {reason(item)}. {_rest(item)}" for item in found.dumps
     ]

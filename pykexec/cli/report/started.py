@@ -1,4 +1,4 @@
-"""The answer of `exec` and `machine crash` in the simulated kernel."""
+"""The result of `exec` and `machine crash` in the simulated kernel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartedReport:
-    """A simulated machine that went on; a real one cannot answer any more."""
+    """A simulated machine that started an image; on a real one this program no longer runs."""
 
     target: Target
     how: Literal["exec", "crash"]

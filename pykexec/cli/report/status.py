@@ -1,4 +1,4 @@
-"""The answer of `status`."""
+"""The result of `status`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagedReport:
-    """What pykexec itself has loaded, and the problem that was found with it, if any."""
+    """What pykexec itself has loaded, and the problem that was found, if any."""
 
     record: LoadRecord
     huge_pages: int
@@ -53,10 +53,10 @@ class StagedReport:
             ("initrd", modules(record)),
             ("window", f"{record.window} ({size(record.window.size)})"),
             *_lent_facts(record),
-            ("pages", f"{many(self.huge_pages, 'huge page')} of ours"),
+            ("pages", f"{many(self.huge_pages, 'huge page')} held"),
             *([("wait", f"{record.settle} s before anything is moved")] if record.settle else []),
             *(("warning", text) for text in record.warnings),
-            ("check", self.problem or "every address and every digest is as it was"),
+            ("check", self.problem or "every address and every digest is unchanged"),
         ]
 
 
@@ -74,7 +74,7 @@ class StatusReport:
 
     @property
     def anything(self) -> bool:
-        """Unknown is not loaded."""
+        """Unknown counts as not loaded."""
         return LoadState.LOADED in self.slots.values()
 
     def document(self) -> Status:
@@ -115,8 +115,8 @@ def _lent_facts(record: LoadRecord) -> Pairs:
 def modules(record: LoadRecord) -> str:
     """Whether initrd and kernel belong together."""
     if record.modules_match is None:
-        return "whether it belongs to the kernel is unknown: no modules were seen in it"
+        return "unknown whether it belongs to the kernel: no modules were found in it"
     if record.modules_match:
         return f"has the modules of {record.release}, the kernel's release"
     found = ", ".join(record.modules)
-    return f"of another kernel: its modules are of {found}, the kernel is {record.release}"
+    return f"of another kernel: its modules are for {found}, but the kernel is {record.release}"

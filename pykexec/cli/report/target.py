@@ -1,4 +1,4 @@
-"""What a command acted on."""
+"""The target of a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UNTOUCHED = "simulated: this machine is not armed; --backend kernel acts on its 
 
 @dataclass(frozen=True)
 class Target:
-    """`backend` is its name, `machine` how the user knows the machine."""
+    """`backend` is its name, `machine` the user's name of the machine."""
 
     backend: str
     machine: str

@@ -1,4 +1,4 @@
-"""The answer of `unload`."""
+"""The result of `unload`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UnloadReport:
-    """`was` is what the slot held before."""
+    """`was` is the old state of the slot."""
 
     target: Target
     slot: Slot
     was: LoadState
     busy_blocks: tuple[str, ...] = ()
-    """Memory blocks that could not be given back."""
+    """Memory blocks that could not be released."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         if not self.busy_blocks:
             return ()
         return (
-            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: applications "
-            "can go on using it, the kernel cannot, and the next unload tries again",
+            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: it stays "
+            "available to applications but not to the kernel, and the next unload tries again",
         )
 
     def document(self) -> Unload:

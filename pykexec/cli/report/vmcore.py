@@ -1,4 +1,4 @@
-"""The answers of `vmcore info` and `vmcore verify` about a dump that is an ELF core."""
+"""The results of `vmcore info` and `vmcore verify` for a dump that is an ELF core."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VmcoreReport:
-    """What is in a dump, unchecked."""
+    """The contents of a dump, unchecked."""
 
     core: CoreFile
 
@@ -59,7 +59,7 @@ class VmcoreReport:
 
 @dataclass(frozen=True)
 class VmcoreVerdictReport:
-    """What is in a dump, and whether it is whole."""
+    """The contents of a dump, and whether it is complete."""
 
     verdict: VmcoreVerdict
 
@@ -103,7 +103,7 @@ def whole_line(found: Iterable[Check]) -> str:
     broken = [item.rule for item in items if item.ok is False]
     unknown = [item.rule for item in items if item.ok is None]
     if broken:
-        return f"not whole: {', '.join(broken)}"
-    return "whole" + (
-        f", as far as it can be told (unknown: {', '.join(unknown)})" if unknown else ""
+        return f"not complete: {', '.join(broken)}"
+    return "complete" + (
+        f", as far as can be determined (unknown: {', '.join(unknown)})" if unknown else ""
     )

@@ -1,4 +1,4 @@
-"""What waits in huge pages for a panic."""
+"""The objects staged in huge pages for a panic."""
 
 from __future__ import annotations
 

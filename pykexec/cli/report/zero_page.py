@@ -1,4 +1,4 @@
-"""The answer of `inspect` about a zero page (struct boot_params)."""
+"""The result of `inspect` for a zero page (struct boot_params)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = ("ramdisk_size", "init_size")
 
 @dataclass(frozen=True)
 class ZeroPageReport:
-    """The fields by the names of struct boot_params."""
+    """The fields, with the names of struct boot_params."""
 
     found: ZeroPage
 

@@ -1,7 +1,7 @@
 """What each verb does; `verbs` has the options.
 
-A module of this package is imported when it is used: `run.diff` imports pykexec.cli.run.diff.
-So these modules import what they need at their top, and `--help` and completion need none of it.
+A module of this package is imported when it is used: `run.diff` imports pykexec.cli.run.diff. So
+these modules import what they need at the top, and `--help` and completion need none of it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """The module of this name, at its first use."""
+    """Import the module with this name at its first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module(f"{__name__}.{name}")

@@ -31,7 +31,7 @@ def run(root: Path | None, as_json: bool, verbose: int) -> int:
 
 
 def _noted_here() -> Ours:
-    """What pykexec has loaded into this kernel; unknown without the right to look."""
+    """What pykexec has loaded into this kernel; unknown without permission to read it."""
     try:
         return Bays(RUN_FOLDER).used.records.read()
     except (BadRecord, NotPermitted) as error:

@@ -44,7 +44,7 @@ def start(kernel: KernelBackend, yes: bool) -> None:
 
 
 def _confirm(yes: bool, what: object) -> None:
-    """Ask on a terminal; elsewhere --yes is required."""
+    """Ask on a terminal; otherwise --yes is required."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -30,7 +30,7 @@ def explain(word: str) -> ExplainReport:
         kind = explain_code(word.lower())
     if kind is None:
         raise UsageError(
-            f"{word[:40]!r} is neither an errno nor one of our codes",
-            hint="e.g. EADDRNOTAVAIL, or the code of a JSON error document",
+            f"{word[:40]!r} is neither an errno nor an error code of pykexec",
+            hint="use an errno such as EADDRNOTAVAIL, or the code of a JSON error document",
         )
     return ExplainReport(word.lower(), kind_of_error=kind)

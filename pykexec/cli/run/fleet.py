@@ -69,6 +69,6 @@ def show(lines: Iterable[str | Document]) -> None:
 
 
 def _progress(count: int) -> None:
-    """On a terminal, while the answer goes elsewhere."""
+    """Show progress on a terminal, while the result goes elsewhere."""
     if sys.stderr.isatty() and not sys.stdout.isatty() and count % EVERY == 0:
         click.echo(f"\r{count} machines", err=True, nl=False)

@@ -41,7 +41,7 @@ def run(
 
 
 def report(found: Found) -> Answer:
-    """The answer for each kind of file."""
+    """The result for each kind of file."""
     match found:
         case KernelImage():
             return ImageReport(found)

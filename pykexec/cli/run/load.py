@@ -1,4 +1,4 @@
-"""What `load` does first: it checks the options, and begins to read the initrd."""
+"""What `load` does first: it checks the options, and starts reading the initrd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(kernel: Path, options: dict[str, Any]) -> None:
-    """What does the work is imported after the files were opened."""
+    """The modules that do the work are imported after the files were opened."""
     given = LoadOptions(**options)
     given.check()
     given.open_files()

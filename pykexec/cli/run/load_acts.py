@@ -1,4 +1,4 @@
-"""What `load` does beside planning: the load itself, and the crash region that it may need."""
+"""What `load` does besides planning: the load itself, and the crash region that it may need."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(
     choice: SyscallChoice | None,
     output: Output,
 ) -> LoadReport:
-    """By kexec_load(2), into a crash region that is made first where one is missing."""
+    """Load with kexec_load(2), after making a crash region if one is needed."""
 
     def run() -> flow.LoadedPlan:
         return flow.load(kernel, backend, asked.request, asked.given.image_type)
@@ -43,15 +43,15 @@ def load(
 
 
 def _made_region(before: Machine, after: Machine, output: Output) -> Machine:
-    """The machine with its region, which is noted where it is new."""
+    """The machine with its region; prints a note if it is new."""
     if after.crash_kernel and not before.crash_kernel:
         size = after.crash_kernel.size >> 10
-        output.note(f"made a crash region of {size} KiB; pykexec region release gives it back")
+        output.note(f"made a crash region of {size} KiB; use pykexec region release to release it")
     return after
 
 
 def expected_region(asked: LoadWishes, machine: Machine, output: Output) -> Machine:
-    """With the region that the load would make."""
+    """The machine with the region that the load would make."""
     found = with_expected_region(machine, asked.without_initrd.mode)
     if found is not machine:
         output.note("the load would make a crash region first; its address is a guess")

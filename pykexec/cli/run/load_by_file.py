@@ -1,4 +1,4 @@
-"""What `load` does by kexec_file_load(2)."""
+"""What `load` does with kexec_file_load(2)."""
 
 from __future__ import annotations
 

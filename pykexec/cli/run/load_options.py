@@ -15,7 +15,7 @@ from pykexec.images.digest_ahead import digest_ahead
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """As click parsed them; the names are those of the options."""
+    """The options as parsed by click, with their names."""
 
     initrds: tuple[Path, ...]
     modules: tuple[str, ...]
@@ -53,23 +53,23 @@ class LoadOptions:
 
     @cached_property
     def initrd(self) -> Contents | None:
-        """The initrds, opened and begun to be read; raises UnreadableFile."""
+        """The initrds, opened, with reading started. Raises UnreadableFile."""
         given_to_kernel = self.backend == "kernel" and not (self.dry_run or self.crash_by_normal)
         return digest_ahead(joined_initrd(self.initrds), copy=given_to_kernel)
 
     def open_files(self) -> None:
-        """As early as possible: reading goes on beside everything else."""
+        """Open files as early as possible: reading continues in parallel."""
         _ = self.initrd
 
     def check(self) -> None:
-        """An option that would have no effect is refused (UsageError), and so is one
-        that the backend does not have (NotSupported)."""
+        """Refuse an option without effect (UsageError), or one that the backend does not support
+        (NotSupported)."""
         self.check_companions()
         self.check_syscall()
         self.check_mode()
 
     def check_companions(self) -> None:
-        """Options that need, or exclude, another."""
+        """Check options that require or exclude another."""
         rules = (
             (
                 self.crash and self.crash_by_normal,
@@ -121,12 +121,12 @@ class LoadOptions:
                 raise UsageError(message, hint="pykexec load --help")
 
     def check_mode(self) -> None:
-        """The simulated kernel has the flag of the proposal, and a stock kernel has not."""
+        """The simulated kernel has the flag of the proposal; stock kernels do not."""
         if not self.crash_by_normal:
             return
         if self.backend == "kernel" and self.mode == "flag":
             raise NotSupported(
-                "mode flag: no stock kernel knows KEXEC_CRASH_BY_NORMAL, and none is asked",
+                "mode flag: no stock kernel supports KEXEC_CRASH_BY_NORMAL",
                 hint="--backend simulated",
             )
         if self.backend == "simulated" and self.replaces:
@@ -141,6 +141,6 @@ class LoadOptions:
             )
 
     def check_syscall(self) -> None:
-        """The simulated kernel has kexec_load alone."""
+        """The simulated kernel has only kexec_load."""
         if self.backend == "simulated" and self.syscall == "file":
             raise NotSupported("the simulated kernel has no kexec_file_load", hint="--syscall load")

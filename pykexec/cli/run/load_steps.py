@@ -1,4 +1,4 @@
-"""What `load` does, by its options: a dry run, or a load by either system call."""
+"""What `load` does, depending on its options: a dry run, or a load with either system call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(kernel: Path, given: LoadOptions) -> None:
 
 
 def _dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
-    """Decide and check as `load` does, with the facts of the machine that is meant."""
+    """Decide and check as `load` does, with the facts of the selected machine."""
     given = asked.given
     where, machine = target.dry_run(
         given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
@@ -57,9 +57,9 @@ def _dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | Fi
 
 
 def load(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
-    """By the system call that was chosen."""
+    """Load with the chosen system call."""
     where, backend = target.chosen(asked.given.backend, asked.given.machine_dir, output, make=True)
-    if where.notice and not output.as_json:  # an error would have to be the only text
+    if where.notice and not output.as_json:  # an error must be the only text
         output.note(where.notice)
     machine = backend.machine()
     choice = asked.syscall(machine)

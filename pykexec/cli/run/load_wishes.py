@@ -1,4 +1,4 @@
-"""The options of `load` as what a flow is asked for."""
+"""Converts the options of `load` to a request for a flow."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class LoadWishes:
 
     @property
     def request(self) -> LoadRequest:
-        """All wishes; raises UnreadableFile."""
+        """The complete request. Raises UnreadableFile."""
         return replace(self.without_initrd, initrd=self.given.initrd)
 
     @cached_property
     def without_initrd(self) -> LoadRequest:
-        """The wishes that need no large file to be read. Raises what `module_contents` raises."""
+        """The request without large files to read. Raises what `module_contents` raises."""
         given = self.given
         return LoadRequest(
             kind=self.kind,
@@ -58,7 +58,7 @@ class LoadWishes:
         )
 
     def syscall(self, machine: Machine) -> SyscallChoice | None:
-        """Which call the real kernel gets, and why; the simulated one has no choice."""
+        """Which system call to use on the real kernel, and why; the simulated one has only one."""
         given = self.given
         if given.backend != "kernel":
             return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pykexec.machine import Machine
 
 MEMORY = 1 << 30
-"""Bytes of a machine for which nothing else was asked."""
+"""Default memory of a machine, in bytes."""
 
 
 def create(

@@ -1,4 +1,4 @@
-"""The kernel of this machine, as the backend of a command."""
+"""The kernel of this machine as the backend of a command."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def backend() -> KernelBackend:
 
 
 def as_kernel(acting: Backend) -> KernelBackend:
-    """The backend that was chosen by --backend kernel."""
+    """The backend selected by --backend kernel."""
     assert isinstance(acting, KernelBackend)
     return acting

@@ -54,7 +54,7 @@ def show(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) ->
 
 
 def _look(acting: Backend) -> CrashRegion:
-    """The simulated kernel needs no module."""
+    """The region; the simulated kernel does not need a module."""
     if isinstance(acting, SimulatedBackend):
         return present(acting.machine())
     return kernel_region.show(acting.machine())

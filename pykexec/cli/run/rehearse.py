@@ -27,15 +27,15 @@ ONLY_WITH = {
     "allocator": "simulated",
     "relocate": "simulated",
 }
-"""Options that only one engine has a use for."""
+"""Options that only one engine supports."""
 MARGIN = 16 << 20
-"""Bytes above what --least finds."""
+"""Default margin of --least, in bytes."""
 QUIET = 1.0
 """Seconds after which steps are printed."""
 
 
 class Steps:
-    """Progress, a line for each step once it has taken `quiet` seconds."""
+    """Progress: a line for each step, after `quiet` seconds."""
 
     def __init__(self, quiet: float | None = None) -> None:
         self.quiet = QUIET if quiet is None else quiet
@@ -82,7 +82,7 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
 
 
 def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
-    """Raises UsageError for an option that would have no effect."""
+    """Raises UsageError for an option without effect."""
     mode = {"lent": "simulated"}.get(options["mode"] or "", "qemu")
     for name, only in {**ONLY_WITH, "mode": mode}.items():
         if name in given and only != options["engine"]:

@@ -26,7 +26,7 @@ def run(vmcore: Path | None, config: Path | None, as_json: bool, verbose: int) -
     if vmcore is None and not Path(VMCORE).exists():
         raise UsageError(
             f"there is no {VMCORE}: this is not a capture kernel",
-            hint="a panic starts the capture kernel; --vmcore tries this on a file",
+            hint="a panic starts the capture kernel; use --vmcore to try this on a file",
         )
     action: Finally = "reboot"
     try:
@@ -45,7 +45,7 @@ def run(vmcore: Path | None, config: Path | None, as_json: bool, verbose: int) -
 
 
 def say(line: str) -> None:
-    """On standard error, which is the console of a capture kernel."""
+    """Print on standard error, which is the console of a capture kernel."""
     click.echo(f"pykexec: {printable(line)}", err=True)
 
 
@@ -55,8 +55,8 @@ def makedumpfile() -> str | None:
 
 
 def report_files(report: Report) -> dict[str, bytes]:
-    """A report as text and as JSON, by the names of the files. What it needs is imported now: the
-    log is saved first, in little memory."""
+    """A report as text and as JSON, by file name. Imports happen here, because the log is saved
+    first, with little memory."""
     from pykexec.cli.out.plain import text
     from pykexec.cli.report.crash_cause import CrashCauseReport
     from pykexec.documents.codec import encode

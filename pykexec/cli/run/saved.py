@@ -34,7 +34,7 @@ def run(announce: bool, config: Path | None, as_json: bool, verbose: int) -> int
 
 
 def _tell(found: SavedDumps, settings: SaveSettings, warn: Callable[[list[str]], None]) -> None:
-    """Users and the administrator's command, once for each dump and each loss."""
+    """Notify users and the administrator's command, once for each dump and each loss."""
     calls: list[Callable[[], None]] = [lambda: wall(announcement(found))]
     if settings.hook:
         hook = settings.hook

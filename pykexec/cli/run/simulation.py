@@ -1,4 +1,4 @@
-"""A simulated machine, as the backend of a command."""
+"""A simulated machine as the backend of a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def own_machine() -> Path:
-    """$XDG_STATE_HOME/pykexec/machine: the simulated machine that is used without --machine."""
+    """$XDG_STATE_HOME/pykexec/machine: the default simulated machine."""
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return base / "pykexec" / "machine"
@@ -25,7 +25,7 @@ def own_machine() -> Path:
 def machine(
     folder: Path | None, output: Output, make: bool = False
 ) -> tuple[Target, SimulatedBackend]:
-    """The machine in `folder`, or the one of our own, which is made where `make` says so. Raises
+    """The machine in `folder`, or the default one, which is created if `make`. Raises
     NotAMachine."""
     path = folder or own_machine()
     if folder is None and not (path / STATE).exists():
@@ -35,7 +35,7 @@ def machine(
                 hint="--backend kernel acts on this machine's kernel; "
                 "pykexec load makes a simulated machine",
             )
-        with suppress(NotEmpty):  # another pykexec was first
+        with suppress(NotEmpty):  # another pykexec has created it
             SimulatedBackend.create(path)
             output.note(f"created the simulated machine {path}")
     where = Target("simulated", f"machine {path}", unnamed=folder is None)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pykexec.backends.backend import Backend, Slot
 
 UNKNOWN_SERVICE = 3
-"""Exit status of a plugin that could not tell."""
+"""Exit status of a plugin with an unknown result."""
 
 
 def run(
@@ -75,7 +75,7 @@ def run(
 
 
 def _wrote(path: Path, text: str, output: Output) -> bool:
-    """Whether the file could be replaced. A full disk must not hide what was verified."""
+    """Whether the file could be replaced. A full disk must not hide the result."""
     try:
         _replace_file(path, text)
     except OSError as error:
@@ -85,8 +85,8 @@ def _wrote(path: Path, text: str, output: Output) -> bool:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Replace it in one step, as the textfile collector of node_exporter wants it, and make it
-    readable for everyone. Raises OSError."""
+    """Replace a file atomically, as the textfile collector of node_exporter requires, and make it
+    readable for all users. Raises OSError."""
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
     ) as file:
@@ -118,8 +118,8 @@ def counted(report: StatusReport) -> StatusReport:
 
 
 def look(where: Target, acting: Backend) -> StatusReport:
-    """Only the real kernel has a stage. It is looked at while nobody changes it: what a load has
-    not finished yet is no damage. Raises Busy."""
+    """Only the real kernel has a stage. It is verified under the lock, because an unfinished load
+    is not damage. Raises Busy."""
     try:
         if not isinstance(acting, KernelBackend) or acting.records.read() is None:
             return StatusReport(where, acting.status())
@@ -131,13 +131,13 @@ def look(where: Target, acting: Backend) -> StatusReport:
 
 
 def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
-    """What pykexec noted, and whether it is so."""
+    """What pykexec recorded, and whether it is still correct."""
     record = acting.records.read()
     if record is None:
         return None
     problem = None
     if slots[record.slot] is LoadState.NOT_LOADED:
-        problem = f"the {record.slot} image is not loaded any more: it was freed by others"
+        problem = f"the {record.slot} image is no longer loaded: another program has freed it"
     try:
         acting.check()
     except (StageChanged, NotStaged) as error:

@@ -1,4 +1,4 @@
-"""Which backend and which machine a command is about."""
+"""The backend and the machine of a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_machine_option(backend: str, folder: Path | None) -> None:
-    """--machine says nothing to the real kernel."""
+    """--machine has no effect on the real kernel."""
     if backend == "kernel" and folder is not None:
         raise UsageError(
             "--machine would be ignored: it is for the simulated backend",
@@ -30,8 +30,8 @@ def check_machine_option(backend: str, folder: Path | None) -> None:
 def chosen(
     backend: str, folder: Path | None, output: Output, make: bool = False
 ) -> tuple[Target, Backend]:
-    """The backend that will act. Without --machine the simulated one is a machine of its own, which
-    only a command that loads something may `make`."""
+    """The backend that will act. Without --machine the simulated one uses the default machine,
+    which only a command that loads something may `make`."""
     check_machine_option(backend, folder)
     if backend == "kernel":
         return Target("kernel", "this machine"), later.real.backend()
@@ -41,9 +41,9 @@ def chosen(
 def dry_run(
     backend: str, folder: Path | None, root: Path | None, output: Output, symbols: bool
 ) -> tuple[Target, Machine]:
-    """The facts that a dry run plans with: a simulated machine's, a captured one's, or
-    those of this machine; where no memory map can be read, an assumed one. `symbols`:
-    whether the plan depends on kernel symbols and memory blocks, which take a while to read."""
+    """The facts for a dry run: those of a simulated, a captured, or this machine, with an assumed
+    memory map if none can be read. `symbols` is whether the plan depends on kernel symbols and
+    memory blocks, which take a while to read."""
     check_machine_option(backend, folder)
     if folder is not None:
         found, opened = later.simulation.machine(folder, output)

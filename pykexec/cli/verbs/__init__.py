@@ -1,1 +1,1 @@
-"""One module for each verb: its options and one call, of pykexec.cli.run."""
+"""One module for each verb: its options, and one call to pykexec.cli.run."""

@@ -1,4 +1,4 @@
-"""Types of values, and the options that several verbs share. Imports click alone."""
+"""Types of values, and options of several verbs. Imports only click."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LIMIT = 1 << 64
 
 
 class FileType(click.Path):
-    """A name, which is not empty: a script's variable that is not set would be the current
+    """A file name, which must not be empty: an unset variable of a script would be the current
     folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not os.fspath(value):
-            self.fail("an empty word is no file name", param, ctx)
+            self.fail("a file name must not be empty", param, ctx)
         return Path(os.fsdecode(super().convert(value, param, ctx)))
 
 
@@ -36,7 +36,7 @@ PATH = FileType(path_type=Path)
 
 
 class ChoiceType(click.Choice):  # type: ignore[type-arg]  # not generic before click 8.2
-    """One of some words. For another one the nearest is suggested."""
+    """One of several words. For another word, the most similar one is suggested."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -53,7 +53,7 @@ def choice(*words: str) -> ChoiceType:
 
 
 class AddrType(NumberType):
-    """A physical address: decimal or 0x hex, K, M or G behind it; 64 bits."""
+    """A physical address: decimal or 0x hex, with suffix K, M or G; 64 bits."""
 
     name = "addr"
     lowest = 0
@@ -63,7 +63,7 @@ class AddrType(NumberType):
             return value
         match = NUMBER.fullmatch(value)
         if not match:
-            self.fail(f"{value!r}: expected decimal or 0x hex, with K, M or G if you like")
+            self.fail(f"{value!r}: expected decimal or 0x hex, with an optional suffix K, M or G")
         number = int(match[1], 16) if match[1] else int(match[2])
         number <<= UNITS[match[3].lower()]
         if number >= LIMIT:
@@ -74,7 +74,7 @@ class AddrType(NumberType):
 
 
 class SizeType(AddrType):
-    """Bytes, at least one; written as an address is."""
+    """Bytes, at least one, in the same syntax as an address."""
 
     name = "size"
     lowest = 1
@@ -85,8 +85,8 @@ SIZE = SizeType()
 
 
 class Verb(click.Command):
-    """A command whose single-value options may be given once: the last one does not
-    win silently."""
+    """A command whose single-value options may be given only once: the last one does not silently
+    override others."""
 
     def make_parser(self, ctx: click.Context) -> Any:
         parser = super().make_parser(ctx)
@@ -104,7 +104,7 @@ class Verb(click.Command):
 
 
 def _is_single(param: click.Parameter) -> bool:
-    """Takes one value, and says nothing about a second."""
+    """Whether it takes a single value."""
     return isinstance(param, click.Option) and not (param.multiple or param.count or param.is_flag)
 
 
@@ -155,7 +155,7 @@ def output_options(command: F) -> F:
 
 
 def frames_options(command: F) -> F:
-    """Of a machine that is made: whose its frames are, and what its kernel does with them."""
+    """Options for a new machine: the use of its frames, and the behaviour of its kernel."""
     options = (
         click.option(
             "--seed", type=int, default=0, show_default=True, help="Seed for the memory layout."

@@ -51,7 +51,7 @@ def show(**options: Any) -> int:
 @target_options
 @output_options
 def release(**options: Any) -> None:
-    """Release a crash region that was made at run time, and give its memory back.
+    """Release a crash region that was made at run time, and free its memory.
 
     A loaded crash image has to be unloaded first.
     """
@@ -63,7 +63,7 @@ def release(**options: Any) -> None:
     "--source",
     type=PATH,
     metavar="DIR",
-    help="Folder of the module's source, instead of the one that came with pykexec.",
+    help="Folder of the module's source, instead of the one installed with pykexec.",
 )
 @click.option(
     "--headers",

@@ -1,4 +1,4 @@
-"""pykexec saved: what capture kernels have left."""
+"""pykexec saved: the dumps that capture kernels have saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pykexec vmcore: what a dump is, whether it is whole, and why the kernel crashed."""
+"""pykexec vmcore: what a dump is, whether it is complete, and why the kernel crashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the running kernel shows of encrypted memory, beside the flags of its CPUs."""
+"""What the running kernel shows about encrypted memory, besides the flags of its CPUs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from pykexec.host.root import Root
 
 NOTES_MAX = 16
-"""Notes of /proc/kcore that are looked at; it has four."""
+"""Limit for notes of /proc/kcore; it has four."""
 VMCOREINFO_MAX = 1 << 16
-"""Bytes of a VMCOREINFO note; the kernel has a page."""
+"""Limit in bytes for a VMCOREINFO note; that of the kernel has a page."""
 DIGITS_MAX = 20
-"""Of a number of 64 bits."""
+"""Digits of a 64-bit number."""
 CC_BLOB_ADDRESS = 0x13C
 """boot_params.cc_blob_address: the secrets and CPUID pages of an SEV-SNP guest."""
 SNP_FOLDERS = (("/sys/devices/system/cpu", "sev"), ("/sys/bus/platform/devices", "sev-guest"))
-"""What arch/x86/coco/sev makes in SEV-SNP guests alone."""
+"""Created by arch/x86/coco/sev only in SEV-SNP guests."""
 
 
 def sme_mask(root: Root) -> int | Unknown:
-    """NUMBER(sme_mask) of VMCOREINFO, which /proc/kcore has among its notes since 4.19."""
+    """NUMBER(sme_mask) of VMCOREINFO, which is among the notes of /proc/kcore since 4.19."""
     found = _vmcoreinfo_text(root)
     if isinstance(found, Unknown):
         return found
@@ -37,8 +37,8 @@ def sme_mask(root: Root) -> int | Unknown:
 
 
 def _vmcoreinfo_text(root: Root) -> bytes | Unknown:
-    """The descriptor of the VMCOREINFO note. The other notes hold a task's memory: only their
-    headers are read, so that a captured machine has no more."""
+    """The descriptor of the VMCOREINFO note. The other notes contain a task's memory: only their
+    headers are read, so that a captured machine does not contain more."""
     headers = program_headers(root)
     if isinstance(headers, Unknown):
         return headers

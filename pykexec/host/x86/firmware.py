@@ -1,4 +1,4 @@
-"""What the firmware of a PC and its boot loader handed to the running kernel."""
+"""What the firmware of a PC and its boot loader passed to the running kernel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pc_firmware(
 
 
 def boot_params(root: Root) -> bytes | Unknown:
-    """struct boot_params as the running kernel got it, 4096 bytes."""
+    """struct boot_params as passed to the running kernel, 4096 bytes."""
     found = root.read(BOOT_PARAMS, 1 << 16)
     if isinstance(found, bytes) and len(found) != BOOT_PARAMS_SIZE:
         return Unknown(f"{BOOT_PARAMS}: {len(found)} bytes, not {BOOT_PARAMS_SIZE}")
@@ -50,7 +50,7 @@ def boot_params(root: Root) -> bytes | Unknown:
 def acpi_rsdp(
     params: bytes | Unknown, found_efi: Efi | Unknown | None, cmdline: str | Unknown
 ) -> int | Unknown:
-    """Physical address of the RSDP, looked for in the order of
+    """Physical address of the RSDP, searched in the order of
     drivers/acpi/osl.c:acpi_os_get_root_pointer."""
     if isinstance(cmdline, str):
         for match in re.finditer(r"(?:^|\s)acpi_rsdp=(?:0x)?([0-9a-fA-F]{1,16})(?=\s|$)", cmdline):
@@ -70,7 +70,7 @@ def acpi_rsdp(
 
 
 def secure_boot(root: Root, firmware: PcFirmware) -> bool | Unknown:
-    """The SecureBoot variable, or what the boot stub made of it."""
+    """The SecureBoot variable, or the boot stub's interpretation of it."""
     params = firmware.boot_params
     if firmware.efi is None:
         return False

@@ -1,8 +1,8 @@
-"""The ACPI root system description pointer itself, where /dev/mem shows it: an image that is
-not Linux may want a copy (ACPI 6.5, 5.2.5.3; multiboot 2, tags 14 and 15).
+"""The ACPI root system description pointer itself, if /dev/mem shows it: an image that is not Linux
+may request a copy (ACPI 6.5, 5.2.5.3; multiboot 2, tags 14 and 15).
 
-CONFIG_STRICT_DEVMEM leaves what is no RAM readable (arch/x86/mm/init.c:devmem_is_allowed), and
-the firmware's tables are none.
+CONFIG_STRICT_DEVMEM allows reading memory other than RAM (arch/x86/mm/init.c:devmem_is_allowed),
+such as the firmware's tables.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What an image on x86 needs around it."""
+"""What an image on x86 needs to be started."""

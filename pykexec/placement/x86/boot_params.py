@@ -1,4 +1,4 @@
-"""boot_params (the zero page), the command line behind it, and setup_data: one segment.
+"""boot_params (the zero page), followed by the command line and setup_data, in one segment.
 
 Documentation/arch/x86/boot.rst; struct boot_params in asm/bootparam.h.
 """
@@ -39,12 +39,13 @@ INHERITED = (
     "edd_mbr_sig_buffer",
     "eddbuf",
 )
-"""The console's mode, and what the BIOS said of its disks: real mode is gone for good."""
+"""The console's mode, and what the BIOS reported about disks, which cannot be read again without
+real mode."""
 
 LOW32 = (1 << 32) - 1
 NODE_ALIGN = 16
 HAS_SETUP_DATA = 0x209
-"""The boot protocol that setup_data came with."""
+"""The boot protocol version that added setup_data."""
 
 E820_TYPES = {
     RangeType.RAM: E820Type.E820_TYPE_RAM,
@@ -68,16 +69,17 @@ class SetupData:
 
 @dataclass(frozen=True, slots=True)
 class BootParams:
-    """All that goes into the segment but its address, so that its size is known first."""
+    """The contents of the segment without its address, so that its size is known first."""
 
     setup_header: bytes
-    """The image's bytes from 0x1f1 on."""
+    """The image's bytes from 0x1f1."""
     cmdline: CommandLine
     memory_map: MemoryMap
-    """Becomes its e820."""
+    """The source of its e820 table."""
     setup_data: tuple[SetupData, ...] = ()
     running: bytes = bytes(BOOT_PARAMS_SIZE)
-    """The running kernel's boot_params, for what the next one cannot ask the firmware again."""
+    """The running kernel's boot_params, for what the next kernel cannot get from the firmware
+    again."""
     acpi_rsdp: int = 0
     efi: EfiHandover | None = None
 
@@ -89,7 +91,7 @@ class BootParams:
 
     @property
     def nodes(self) -> tuple[SetupData, ...]:
-        """With the e820 entries that the zero page has no room for."""
+        """The nodes, including one for e820 entries that do not fit into the zero page."""
         efi = (SetupData(SetupType.SETUP_EFI, self.efi.setup),) if self.efi else ()
         nodes = (*self.setup_data, *efi)
         beyond = self.memory_map.ranges[E820_MAX_ENTRIES_ZEROPAGE:]
@@ -99,7 +101,7 @@ class BootParams:
         return (table, *nodes)
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
-        """The segment's bytes when it lies at `at` and the initrd's bytes at `initrd.start`."""
+        """The segment's bytes for the address `at`, with the initrd's bytes at `initrd.start`."""
         *offsets, memmap_offset = _node_offsets(self.cmdline, self.nodes)
         image = bytearray(self.size)
         image[:BOOT_PARAMS_SIZE] = self.zero_page(at, offsets, initrd, initrd_size)
@@ -118,7 +120,7 @@ class BootParams:
     def zero_page(
         self, at: int, offsets: Sequence[int], initrd: PhysRange | None, initrd_size: int
     ) -> bytes:
-        """struct boot_params: zeros but for what a loader sets (sentinel included)."""
+        """struct boot_params: zeros (including the sentinel), except what a loader sets."""
         cmdline_at = at + BOOT_PARAMS_SIZE
         ramdisk_at, ramdisk_size = (initrd.start, initrd_size) if initrd else (0, 0)
         header = setup_header.parse(self.setup_header)
@@ -162,7 +164,7 @@ def boot_params_for(
 
 
 def _node_offsets(cmdline: CommandLine, nodes: Sequence[SetupData]) -> list[int]:
-    """Where each setup_data node starts in the segment, and last the segment's size."""
+    """The offset of each setup_data node in the segment, and finally the segment's size."""
     offsets = [align_up(BOOT_PARAMS_SIZE + len(cmdline.encoded), NODE_ALIGN)]
     for node in nodes:
         size: int = setup_data.sizeof() + len(node.data)

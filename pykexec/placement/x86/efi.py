@@ -1,8 +1,8 @@
-"""What a second kernel on an EFI machine needs to go on using the firmware's services.
+"""What a second kernel on an EFI machine needs to keep using the firmware's services.
 
 arch/x86/kernel/kexec-bzimage64.c:setup_efi_state. The running kernel has called
-SetVirtualAddressMap, which works once a boot: its successor takes over the virtual
-addresses from the runtime map, and finds the tables through SETUP_EFI.
+SetVirtualAddressMap, which works only once per boot: the next kernel uses the virtual addresses in
+the runtime map, and finds the tables through SETUP_EFI.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class EfiHandover:
 
 
 def efi_handover(machine: Machine, xloadflags: int) -> EfiHandover | None:
-    """None where the machine did not boot through EFI, the image cannot take over
-    (XLF_EFI_KEXEC), or a fact is missing: the next kernel then does without the services."""
+    """None if the machine did not boot through EFI, the image does not support this
+    (XLF_EFI_KEXEC), or a fact is missing: then the next kernel does not use the services."""
     efi, params = machine.firmware.efi, machine.firmware.boot_params
     if not isinstance(efi, Efi) or isinstance(params, Unknown):
         return None

@@ -1,5 +1,5 @@
-"""An ELF file that is no Linux kernel, as kexec-elf-x86.c has it: its parts where they are
-linked, the purgatory and the ELF boot notes in the lowest free pages."""
+"""An ELF file that is not a Linux kernel, as in kexec-elf-x86.c: its parts at the addresses for
+which they are linked, the purgatory and the ELF boot notes in the lowest free pages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def plan_elf(
 
 
 def _distance(space: Space, boot: ElfBoot, below: int) -> int:
-    """How far a relocatable image has to be moved: not at all where its own place is free."""
+    """How far a relocatable image must be moved: 0 if its own place is free."""
     if not boot.relocatable:
         return 0
     start, end = boot.parts[0].addr, boot.parts[-1].end
@@ -82,7 +82,8 @@ def _distance(space: Space, boot: ElfBoot, below: int) -> int:
 
 
 def _boot_notes(line: bytes) -> bytes:
-    """Loader, its version and the command line, each ended by a NUL, as `line` is already."""
+    """Loader, its version and the command line, each with a terminating NUL, which `line` already
+    has."""
     records = (
         (BootNote.EBN_BOOTLOADER_NAME, b"pykexec\0"),
         (BootNote.EBN_BOOTLOADER_VERSION, __version__.encode() + b"\0"),
@@ -101,7 +102,7 @@ def _boot_note(kind: BootNote, desc: bytes) -> bytes:
 
 
 def ip_checksum(data: bytes) -> int:
-    """RFC 1071, over whole 16-bit words; as it lies in memory."""
+    """RFC 1071, over whole 16-bit words, in memory byte order."""
     total: int = sum(struct.unpack(f"<{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -1,9 +1,9 @@
-"""Encrypted memory: whether pykexec's stub can run on a machine, and on whose pages.
+"""Encrypted memory: whether pykexec's stub can run on a machine, and on which pages.
 
-The stub runs on the identity map that the kernel leaves, without the kernel's handlers. In a TDX
-or SEV-ES guest its port accesses and CPUID raise #VE or #VC, which only the kernel handles; with
-AMD SME active the map shows ciphertext (arch/x86/kernel/machine_kexec_64.c:init_pgtable). A load,
-its dry run and `doctor` all ask here.
+The stub runs on the identity map that the kernel leaves, without the kernel's handlers. In a TDX or
+SEV-ES guest its port accesses and CPUID raise #VE or #VC, which only the kernel handles; with AMD
+SME active the map shows ciphertext (arch/x86/kernel/machine_kexec_64.c:init_pgtable). A load, its
+dry run and `doctor` all use this.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pykexec.machine import Machine, Unknown
 from pykexec.placement.encryption import Encryption
 
 SEV_NAMES = {"sev_snp": "AMD SEV-SNP", "sev_es": "AMD SEV-ES", "sev": "AMD SEV"}
-"""CPU flags from the one that implies the others down."""
+"""CPU flags, starting with the one that implies the others."""
 
 
 def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
-    """None where nothing encrypts. Unknown CPU flags with nothing else known are Unknown."""
+    """None if nothing encrypts. Unknown if the CPU flags are, and no other fact shows
+    encryption."""
     flags = machine.cpu_flags or frozenset[str]()
     if "tdx_guest" in flags:
         return Encryption("Intel TDX", guest=True)
@@ -36,11 +37,11 @@ def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
 
 
 def _is_sev_host(machine: Machine, flags: frozenset[str]) -> bool:
-    """Whether "sev" and its like say what this processor offers to guests of its own.
+    """Whether "sev" and similar flags are features that this processor offers to its own guests.
 
-    CPUID 0x8000001f lists them on a host too (arch/x86/kernel/cpu/amd.c), which has "svm" to run
-    guests at all. A virtual machine is given them when it is a guest of that kind; one that only
-    may start such guests has no encryption of its own.
+    CPUID 0x8000001f lists them also on a host (arch/x86/kernel/cpu/amd.c), which has "svm" to run
+    guests. A virtual machine has them if it is such a guest; one that can only start such guests is
+    not encrypted itself.
     """
     if "svm" not in flags:
         return machine.sme_mask == 0 and "hypervisor" not in flags
@@ -48,8 +49,8 @@ def _is_sev_host(machine: Machine, flags: frozenset[str]) -> bool:
 
 
 def sme(machine: Machine) -> bool | Unknown:
-    """Whether AMD SME encrypts memory: as VMCOREINFO says, or else the last mem_encrypt= of the
-    command line, or the kernel's default (arch/x86/mm/mem_encrypt_identity.c:sme_enable)."""
+    """Whether AMD SME encrypts memory, according to VMCOREINFO, or else the last mem_encrypt= on
+    the command line, or the kernel's default (arch/x86/mm/mem_encrypt_identity.c:sme_enable)."""
     if not isinstance(machine.sme_mask, Unknown):
         return machine.sme_mask != 0
     if isinstance(machine.cpu_flags, Unknown):

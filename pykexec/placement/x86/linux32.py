@@ -1,7 +1,7 @@
-"""A Linux kernel by its 32-bit entry: kexec-bzImage.c's order and windows.
+"""A Linux kernel by its 32-bit entry, in the order and windows of kexec-bzImage.c.
 
-Everything lies where a 32-bit kernel reaches it: boot_params below 640 KiB, the kernel as
-low as it may, the initrd below initrd_addr_max.
+Everything is where a 32-bit kernel can reach it: boot_params below 640 KiB, the kernel as low as
+possible, the initrd below initrd_addr_max.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def plan_linux_i386(
     image: KernelImage, boot: Linux32Boot, machine: Machine, request: LoadRequest, granted: Granted
 ) -> NormalPlan:
-    """Raises UnservedImage for one without a 32-bit entry, DoesNotFit, UsageError, NotSupported
-    for an unknown memory map."""
+    """Raises UnservedImage for an image without a 32-bit entry, DoesNotFit, UsageError,
+    NotSupported for an unknown memory map."""
     if boot.entry_offset is None:
         raise UnservedImage(
             f"{image.path}: this image can only start in real mode: it has no 32-bit "
@@ -64,20 +64,20 @@ def plan_linux_i386(
 
 
 def take_low(space: Space, name: str, size: int) -> PhysRange:
-    """As low as there is room, below 640 KiB."""
+    """Take the lowest free place, below 640 KiB."""
     end = layout.LOW_MEMORY.end
     return space.take(name, size, lowest=layout.BOOT_PARAMS_MIN, below=end, from_top=False)
 
 
 def purgatory_end(boot: Linux32Boot) -> int:
-    """Out of the way of a kernel that cannot move."""
+    """Avoids the place of a kernel that is not relocatable."""
     return layout.PURGATORY_END_32 if boot.relocatable else layout.LOW_MEMORY.end
 
 
 def kernel_and_initrd(
     image: KernelImage, boot: Linux32Boot, request: LoadRequest, space: Space
 ) -> tuple[Placed, ...]:
-    """Both at their places, the initrd where there is one. Raises DoesNotFit."""
+    """Place the kernel, and the initrd if there is one. Raises DoesNotFit."""
     kernel = _kernel_place(space, boot)
     placed = Placed(
         Role.PART, kernel, _why_kernel(boot), image.payload, Source.FILE, label=labels.KERNEL_32
@@ -91,12 +91,12 @@ def kernel_and_initrd(
 
 
 def _kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
-    """At or above where it is linked, or there and nowhere else. Raises DoesNotFit, PlaceTaken."""
+    """At or above its link address, or exactly there. Raises DoesNotFit, PlaceTaken."""
     if boot.relocatable:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:
             raise DoesNotFit(
-                f"the {labels.KERNEL_32} must lie at {boot.load_addr:#x} or above, and end below "
+                f"the {labels.KERNEL_32} must be at {boot.load_addr:#x} or above, and end below "
                 f"{end:#x}",
                 hint=any_of(
                     "the header is damaged: copy the image again",

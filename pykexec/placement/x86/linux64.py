@@ -1,9 +1,9 @@
-"""A Linux x86_64 kernel by its 64-bit entry: what a boot of it needs, where each thing goes, and
-why. A capture kernel is placed by the same rules.
+"""A Linux x86_64 kernel by its 64-bit entry: what it needs to boot, where everything goes, and why.
+A capture kernel is placed by the same rules.
 
-Order, alignment and windows are kexec-tools' (kexec-bzImage64.c:do_bzImage64_load): from the
-top down, purgatory first. Everything whose bytes depend on an address is built after all
-addresses are known.
+Order, alignment and windows are those of kexec-tools (kexec-bzImage64.c:do_bzImage64_load): from
+the top down, purgatory first. Bytes that depend on an address are built after all addresses are
+known.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def plan_linux_x86_64(
 def place_boot(
     space: Space, image: KernelImage, request: LoadRequest, params_size: int
 ) -> BootPlaces:
-    """Top down: boot_params, kernel, initrd."""
+    """From the top down: boot_params, kernel, initrd."""
     boot = image.linux
     params = space.take(labels.BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
@@ -72,7 +72,7 @@ def place_boot(
 def placed_boot(
     image: KernelImage, request: LoadRequest, boot: BootPlaces, params: BootInformation
 ) -> tuple[Placed, ...]:
-    """The things of a boot, with their bytes."""
+    """The parts of a boot, with their bytes."""
     initrd = request.initrd
     encoded = params.encode(boot.information.start, boot.initrd, initrd.size if initrd else 0)
     why = "at the highest free address; RSI points here"

@@ -39,7 +39,7 @@ WHY_LOW = "at the lowest free address"
 def plan_multiboot(
     image: KernelImage, boot: MultibootBoot, machine: Machine, request: LoadRequest
 ) -> NormalPlan:
-    """Raises UnservedImage for information that this machine does not show, PlaceTaken,
+    """Raises UnservedImage for information that this machine does not expose, PlaceTaken,
     DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)
@@ -81,8 +81,8 @@ def plan_multiboot(
 def _refuse_missing(
     image: KernelImage, boot: MultibootBoot, lacking: dict[int, str | None]
 ) -> None:
-    """Raises UnservedImage where the image requires information that this machine does not
-    show; `lacking` has the reason, or None where it is there."""
+    """Raises UnservedImage if the image requires information that this machine does not expose;
+    `lacking` has the reason, or None if it is available."""
     for kind in boot.required:
         if why := lacking.get(kind):
             raise UnservedImage(
@@ -97,7 +97,7 @@ def _missing_screen(warnings: tuple[str, ...]) -> str | None:
 
 
 def _no_rsdp(table: bytes | Unknown) -> dict[int, str | None]:
-    """Why a copy of the RSDP cannot be given, by its tag."""
+    """Why a copy of the RSDP cannot be provided, by tag."""
     if isinstance(table, Unknown):
         return dict.fromkeys((InfoTag.ACPI_OLD, InfoTag.ACPI_NEW), f"it is {table}")
     tags = rsdp_tags(table)
@@ -112,8 +112,8 @@ def _wants_base(boot: MultibootBoot) -> bool:
 
 
 def _distance(space: Space, boot: MultibootBoot) -> int:
-    """How far the image is moved. Its relocatable tag says where it may go; below 1 MiB only
-    where it may go nowhere else."""
+    """How far the image is moved, within the range of its relocatable tag; below 1 MiB only if
+    nothing else is allowed."""
     wish = boot.relocation
     if wish is None:
         return 0
@@ -136,7 +136,7 @@ TEXT_MEMORY = 0xB8000
 def framebuffer(
     boot: MultibootBoot, machine: Machine
 ) -> tuple[Framebuffer | None, tuple[str, ...]]:
-    """The screen as the running kernel was given it; nobody sets another mode."""
+    """The screen as passed to the running kernel; no other mode is set."""
     if not boot.framebuffer:
         return None, ()
     if isinstance(machine.firmware.boot_params, Unknown):

@@ -30,7 +30,7 @@ from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import MIB, align_up
 
 RSDT_AT = 16
-"""The address of the RSDT in a root pointer."""
+"""Offset of the address of the RSDT in a root pointer."""
 LOADER = f"pykexec {__version__}"
 MEMORY_TYPES = {
     RangeType.RAM: MemoryType.MULTIBOOT_MEMORY_AVAILABLE,
@@ -43,7 +43,7 @@ MEMORY_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedModule:
-    """`end` is the byte behind it."""
+    """`end` is the address after it."""
 
     start: int
     end: int
@@ -52,7 +52,7 @@ class LoadedModule:
 
 @dataclass(frozen=True, slots=True)
 class Framebuffer:
-    """What is on the screen: fields of struct screen_info in multiboot's words."""
+    """The screen: fields of struct screen_info with multiboot's names."""
 
     addr: int
     pitch: int
@@ -79,7 +79,7 @@ class Information:
 
     @property
     def mem_lower(self) -> int:
-        """KiB from 0 on, 640 at most."""
+        """KiB from address 0, at most 640."""
         first = next((item for item in self.memory_map.ram if item.start <= 0x1000), None)
         return min(first.end, 0xA0000) >> 10 if first else 0
 
@@ -90,7 +90,7 @@ class Information:
         return min(over.end - MIB >> 10, (1 << 32) - 1) if over else 0
 
     def version_1(self, at: int) -> bytes:
-        """struct multiboot_info, what it points to behind it; `at` is its address."""
+        """struct multiboot_info, followed by what it points to; `at` is its address."""
         size = multiboot_info.sizeof()
         fields = multiboot_info.parse(bytes(size))
         body = bytearray()
@@ -133,7 +133,7 @@ class Information:
         return head + bytes(body)
 
     def version_2(self, at: int) -> bytes:
-        """A row of tags; nothing in them points into the row, so `at` does not matter."""
+        """A series of tags; they contain no pointers to each other, so `at` does not matter."""
         rows = b"".join(
             mmap_entry.build({"addr": addr, "len": length, "type": kind, "zero": 0})
             for addr, length, kind in self.rows
@@ -170,20 +170,20 @@ class Information:
 
 
 def text(line: str) -> bytes:
-    """With the NUL that ends it; what was no UTF-8 comes out as it came in."""
+    """With the terminating NUL; bytes that are not UTF-8 are preserved."""
     return line.encode(errors="surrogateescape") + b"\0"
 
 
 def _tag(kind: InfoTag, body: bytes) -> bytes:
-    """One tag, padded to where the next one starts."""
+    """One tag, padded to the start of the next one."""
     size = info_tag.sizeof() + len(body)
     built: bytes = info_tag.build({"type": kind, "size": size}) + body
     return built.ljust(align_up(size, MULTIBOOT_TAG_ALIGN), b"\0")
 
 
 def rsdp_tags(table: bytes) -> dict[InfoTag, bytes]:
-    """The copies that can be given of this root pointer: its first part as ACPI 1.0 has it,
-    where it has an RSDT, and the whole of a later one."""
+    """The copies of this root pointer that can be provided: its ACPI 1.0 part, if it has an RSDT,
+    and the complete one of later versions."""
     if not table:
         return {}
     old = table[:RSDP_V1_SIZE]

@@ -1,8 +1,8 @@
-"""The memory map that a normal load hands to the next kernel.
+"""The memory map that a normal load passes to the next kernel.
 
-/proc/iomem is what the running kernel made of it: mem=, memmap= and the like are applied. The
-next kernel gets the firmware's, as kexec_file_load hands on e820_table_kexec
-(arch/x86/kernel/kexec-bzimage64.c:setup_e820_entries), and finds everything else itself: drivers
+/proc/iomem is the map after changes by the running kernel, such as mem= and memmap=. The next
+kernel gets the firmware's map, as kexec_file_load passes on e820_table_kexec
+(arch/x86/kernel/kexec-bzimage64.c:setup_e820_entries), and detects everything else itself: drivers
 add their RAM again, and quirks reserve theirs.
 """
 
@@ -16,13 +16,13 @@ from pykexec.memory.ranges import RangeSet
 from pykexec.placement.cmdline import key_of, split_words
 
 EFI_MEMMAP = "add_efi_memmap"
-"""With it the kernel adds RAM that only EFI's map has (e820.c:do_add_efi_memmap)."""
+"""With this option the kernel adds RAM that only EFI's map has (e820.c:do_add_efi_memmap)."""
 ALTERING = frozenset(("mem", "memmap"))
 
 
 def next_memory_map(machine: Machine) -> MemoryMap:
-    """The firmware's map, and with add_efi_memmap what the running kernel knows beside it; the
-    running kernel's where the firmware's is unknown. Raises NotSupported where that is too."""
+    """The firmware's map, with add_efi_memmap extended by what the running kernel has in addition;
+    the running kernel's map if the firmware's is unknown. Raises NotSupported if both are."""
     running, firmware = machine.known_map, machine.firmware.memory_map
     if isinstance(firmware, Unknown):
         return MemoryMap(running.ranges)
@@ -38,7 +38,7 @@ def next_memory_map(machine: Machine) -> MemoryMap:
 
 
 def next_map_warnings(machine: Machine) -> Iterator[str]:
-    """Where the map that is handed on is known to lack something."""
+    """Warns if the map that is passed on is known to be incomplete."""
     firmware = machine.firmware.memory_map
     if isinstance(firmware, Unknown):
         words = _altering_words(machine)

@@ -1,5 +1,5 @@
-"""What every normal load shares, whatever its image: the memory that is free for it, its command
-line, and the purgatory in front."""
+"""Common parts of all normal loads, whatever the image: the free memory, the command line, and the
+purgatory."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ MAX_PARTS = 12
 
 @dataclass(frozen=True)
 class NormalLoad:
-    """A load of which nothing is placed yet; `space` shrinks as things are taken from it."""
+    """A load for which nothing is placed yet; `space` shrinks with every allocation."""
 
     image: KernelImage
     machine: Machine
     request: LoadRequest
     memory_map: MemoryMap
-    """The running kernel's, in which everything is placed."""
+    """The running kernel's map, in which everything is placed."""
     next_map: MemoryMap
-    """What the next kernel is given; nothing is placed where it has no RAM."""
+    """The map for the next kernel; nothing is placed where it has no RAM."""
     window: PhysRange | None
     space: Space
     line: CommandLine
@@ -59,8 +59,8 @@ class NormalLoad:
         request: LoadRequest,
         cmdline_size: int | None = None,
     ) -> NormalLoad:
-        """`cmdline_size` is the longest command line that the image takes, in bytes without
-        its NUL; None where there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
+        """`cmdline_size` is the longest command line that the image accepts, in bytes without its
+        NUL; None if there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
         memory_map, window = machine.known_map, requested_window(request)
         given = next_memory_map(machine)
         free = (memory_map.whole_page_ram & given.whole_page_ram).within(
@@ -75,8 +75,8 @@ class NormalLoad:
 
     @property
     def from_32(self) -> bool:
-        """Whether the running kernel enters the purgatory in 32-bit mode. Raises NotSupported
-        for a processor that has no other."""
+        """Whether the running kernel enters the purgatory in 32-bit mode. Raises NotSupported for a
+        processor without 64-bit mode."""
         flags = self.machine.cpu_flags
         if self.machine.arch is I386 and not isinstance(flags, Unknown) and "lm" not in flags:
             raise NotSupported(
@@ -88,13 +88,13 @@ class NormalLoad:
     def take_purgatory(
         self, n_regions: int, *, lowest: int = 0, below: int = 1 << 64, from_top: bool = True
     ) -> PhysRange:
-        """Room for a stub that checks so many regions. Raises NoHole, NotSupported."""
+        """Take space for a stub that checks this many regions. Raises NoHole, NotSupported."""
         size = stub_memsz(n_regions, from_32=self.from_32)
         return self.space.take(Role.PURGATORY, size, lowest=lowest, below=below, from_top=from_top)
 
     def take_parts(self, parts: Iterable[LoadPart], moved: int = 0) -> tuple[Placed, ...]:
-        """Each part at its own address (plus `moved`). Parts that share a page are one segment.
-        Raises PlaceTaken, DoesNotFit."""
+        """Place each part at its own address (plus `moved`). Parts that share a page become one
+        segment. Raises PlaceTaken, DoesNotFit."""
         why = (
             "at the address for which it is linked"
             if not moved
@@ -126,9 +126,8 @@ class NormalLoad:
         map_given: bool = True,
         warnings: tuple[str, ...] = (),
     ) -> NormalPlan:
-        """The things and the purgatory, whose place is explained by `why`; `starts` names what it
-        starts. `map_given` is false
-        for an image that is given no memory map."""
+        """The objects and the purgatory, whose place is explained by `why`; `starts` names what it
+        starts. `map_given` is false for an image that does not get a memory map."""
         console = stub_console(self.machine, self.request.serial_port)
         job = replace(
             job,
@@ -161,7 +160,8 @@ def refuse_initrd(image: KernelImage, request: LoadRequest) -> None:
 
 
 def _whole_pages(parts: Iterable[LoadPart]) -> Iterator[LoadPart]:
-    """The parts in address order, from a page's start each; those that share a page are one."""
+    """The parts in address order, each from the start of a page; those that share a page are
+    merged."""
     groups: list[list[LoadPart]] = []
     for part in sorted(parts, key=lambda item: item.addr):
         if groups and align_down(part.addr, PAGE_SIZE) < align_up(groups[-1][-1].end, PAGE_SIZE):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class X86Protocol:
-    """See `boot_protocol.BootProtocol`, and there what each part is for."""
+    """See `boot_protocol.BootProtocol` for the purpose of each method."""
 
     arch: Arch
 
@@ -74,7 +74,7 @@ class X86Protocol:
     def plan_normal(
         self, image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
     ) -> NormalPlan:
-        """By what is to be booted, which each planner gets as what it is."""
+        """Calls the planner for the kind of image."""
         if request.real_mode:
             from pykexec.placement.x86.real_mode import plan_real_mode
 
@@ -136,6 +136,6 @@ class X86Protocol:
 
 
 def _is_64_bit(image: KernelImage) -> bool:
-    """Whether it may lie, or is entered, where a 32-bit kernel does not reach."""
+    """Whether it may be placed, or is entered, where a 32-bit kernel cannot reach."""
     boot = image.boot
     return isinstance(boot, LinuxX86Boot) or (isinstance(boot, ElfBoot) and boot.bits == 64)

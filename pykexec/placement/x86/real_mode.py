@@ -1,9 +1,9 @@
 """A bzImage by its real-mode entry: Documentation/arch/x86/boot.rst, "The Real-mode Kernel
 Header", and its sample of a boot loader.
 
-The image's own setup code asks the BIOS for the memory map and all else, and goes on to the
-32-bit entry. For it there is one segment below 640 KiB, heap and stack included; kernel and
-initrd lie as for the 32-bit entry.
+The image's own setup code gets the memory map and everything else from the BIOS, and continues at
+the 32-bit entry. It has one segment below 640 KiB, including heap and stack; kernel and initrd are
+placed as for the 32-bit entry.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from pykexec.placement.cmdline import CommandLine
 
 OLDEST_PROTOCOL = 0x202
-"""Before it the setup code runs nowhere but at 0x90000."""
+"""In older versions the setup code only runs at 0x90000."""
 SETUP_MAX = 0x8000
-"""boot.rst: the memory of the setup code's own sectors."""
+"""boot.rst: the memory for the setup code's own sectors."""
 HEAP_END = 0xE000
-"""boot.rst: end of heap and stack, and the command line is here, all in one segment."""
+"""boot.rst: the end of heap and stack, followed by the command line, all in one segment."""
 HEAP_END_PTR = HEAP_END - 0x200
 SEGMENT_SIZE = 0x10000
 PARAGRAPH = 16
@@ -56,7 +56,7 @@ class SetupSegment:
     """Setup code, heap and stack, command line, and the code that enters real mode."""
 
     setup: bytes
-    """As it is in the file."""
+    """The bytes in the file."""
     cmdline: CommandLine
 
     @property
@@ -76,7 +76,7 @@ class SetupSegment:
         return self.code_offset + len(real_mode_code())
 
     def encode(self, at: int, entry: int, initrd: PhysRange | None, initrd_size: int) -> bytes:
-        """The bytes for this address; `entry` is the address of the 32-bit entry."""
+        """The bytes for the address `at`; `entry` is the address of the 32-bit entry."""
         size: int = setup_header.sizeof()
         header = setup_header.parse(self.setup[SETUP_HEADER_OFFSET:][:size].ljust(size, b"\0"))
         header.vid_mode = VID_MODE_NORMAL
@@ -96,14 +96,14 @@ class SetupSegment:
         return bytes(image) + real_mode_code()
 
     def job(self, at: int) -> X86StubJob:
-        """What the stub enters: code_offset bytes behind `at`, in 32-bit mode."""
+        """The stub's job: it enters code_offset bytes after `at`, in 32-bit mode."""
         code = at + self.code_offset
         return X86StubJob(0, code, rax=HEAP_END, rbx=at // PARAGRAPH, rdi=code, entry_32=True)
 
 
 def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> NormalPlan:
-    """Raises UsageError where the image has no setup code, NotSupported on a machine without
-    a BIOS, DoesNotFit."""
+    """Raises UsageError if the image has no setup code, NotSupported on a machine without a BIOS,
+    DoesNotFit."""
     boot, setup = _boot_and_setup(image, machine, request)
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
     segment = SetupSegment(setup, load.line)
@@ -133,14 +133,14 @@ def plan_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -
 
 
 def refuse_real_mode(image: KernelImage, machine: Machine, request: LoadRequest) -> None:
-    """Raises UsageError or NotSupported for what cannot start by its real-mode entry here."""
+    """Raises UsageError or NotSupported if it cannot be started by its real-mode entry here."""
     _boot_and_setup(image, machine, request)
 
 
 def _boot_and_setup(
     image: KernelImage, machine: Machine, request: LoadRequest
 ) -> tuple[Linux32Boot, bytes]:
-    """What is entered, and its setup code as it is in the file."""
+    """The boot value, and the setup code in the file."""
     boot = image.boot
     if not isinstance(boot, Linux32Boot) or boot.setup is None:
         raise UsageError(
@@ -168,7 +168,7 @@ def _boot_and_setup(
 
 
 def warnings(line: CommandLine) -> Iterator[str]:
-    """The BIOS's own drivers know nothing of what the running kernel did to their devices."""
+    """The BIOS's own drivers do not know what the running kernel did to their devices."""
     if not line.has("edd"):
         yield (
             "the setup code reads from disks through the BIOS, which may wait forever: add "

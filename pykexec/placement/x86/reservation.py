@@ -1,4 +1,4 @@
-"""How small the reserved region may be: what the kernel takes from it, and the stub's pages.
+"""The minimum size of the reserved region: the kernel's own pages, and those of the stub.
 
 kernel/kexec_core.c:kimage_alloc_crash_control_pages carves from the region's start and
 skips segments; arch/x86/mm/ident_map.c has the page tables. See kernel-contract 6.3.
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from pykexec.machine import Unknown
 
 CONTROL_PAGES = 3
-"""Up to 6.13 two pages aligned to 8 KiB, so one may be lost; later one, and one for the PGD."""
+"""Up to 6.13 two pages aligned to 8 KiB, so that one may be lost; later one, and one for the
+PGD."""
 PUD_SPAN, PMD_SPAN = 512 * GIB, GIB
 MAPPED = (RangeType.RAM, RangeType.ACPI, RangeType.NVS)
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing that takes pages of the region."""
+    """One part that takes pages of the region."""
 
     name: str
     pages: int
@@ -44,10 +45,10 @@ class ReservationNeed:
 def reservation_need(
     memory_map: MemoryMap, cpu_flags: frozenset[str] | Unknown, stub_size: int
 ) -> ReservationNeed:
-    """For a stub of `stub_size` bytes on such a machine; unknown CPU flags count as none.
+    """For a stub of `stub_size` bytes on this machine; unknown CPU flags count as not set.
 
-    Seen on 6.1 without 1-GiB pages, with a segment of one page: 28 KiB with 1 GiB of RAM,
-    32 KiB with 2 GiB.
+    Observed on 6.1 without 1 GiB pages, with a segment of one page: 28 KiB with 1 GiB of RAM, 32
+    KiB with 2 GiB.
     """
     flags = cpu_flags or frozenset[str]()
     spans = _mapped_ranges(memory_map)
@@ -64,13 +65,13 @@ def reservation_need(
 
 
 def _mapped_ranges(memory_map: MemoryMap) -> RangeSet:
-    """What init_pgtable and map_acpi_tables map: RAM, ACPI tables, NVS."""
+    """Memory mapped by init_pgtable and map_acpi_tables: RAM, ACPI tables, NVS."""
     mapped = RangeSet.of(item.range for item in memory_map.ranges if item.type in MAPPED)
     return mapped | memory_map.driver_ram
 
 
 def touched(spans: RangeSet, block: int) -> int:
-    """How many aligned blocks of `block` bytes any of the ranges touches."""
+    """The number of aligned blocks of `block` bytes that the ranges touch."""
     count, behind = 0, 0
     for span in spans:
         end = align_up(span.end, block) // block
@@ -80,6 +81,6 @@ def touched(spans: RangeSet, block: int) -> int:
 
 
 def pmd_pages(spans: RangeSet, has_1g_pages: bool) -> int:
-    """A page for each GiB touched that is not one whole 1-GiB leaf."""
+    """One page for each touched GiB that is not mapped by a single 1 GiB leaf."""
     every = touched(spans, PMD_SPAN)
     return every - spans.inward(PMD_SPAN).size // PMD_SPAN if has_1g_pages else every

@@ -1,4 +1,4 @@
-"""The stub as a segment: code, parameters, and the table of what it has to check."""
+"""The stub as a segment: code, parameters, and the table of what it checks."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TABLES_ALIGN = 16
 
 
 def stub_memsz(n_regions: int, n_exchanges: int = 0, from_32: bool = False) -> int:
-    """Bytes of the segment: the tables share the code's page when they fit there; page
-    tables, where the stub is entered in 32-bit mode, come last."""
+    """Bytes of the segment: the tables share the code's page if they fit there; page tables, if the
+    stub is entered in 32-bit mode, come last."""
     size = n_regions * REGION_SIZE + n_exchanges * purgatory.EXCHANGE_SIZE
     paging = PAGE_TABLES_SIZE if from_32 else 0
     if tables_offset(size) < STUB_MEMSZ:
@@ -26,7 +26,7 @@ def stub_memsz(n_regions: int, n_exchanges: int = 0, from_32: bool = False) -> i
 
 
 def tables_offset(size: int) -> int:
-    """Where tables of `size` bytes start in the segment; the second page is the stub's stack."""
+    """The offset of tables of `size` bytes in the segment; the second page is the stub's stack."""
     behind_code = align_up(STUB_SIZE, TABLES_ALIGN)
     return behind_code if behind_code + size <= PAGE_SIZE else STUB_MEMSZ
 

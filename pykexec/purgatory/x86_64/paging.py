@@ -10,12 +10,12 @@ PAGE_TABLES_SIZE = 6 * PAGE_SIZE
 PRESENT_WRITABLE, LARGE = 0x3, 0x80
 LARGE_PAGE = 1 << 21
 ENTRIES = 512
-"""In one page of page tables."""
+"""Entries in one page of page tables."""
 
 
 def identity_map(at: int) -> bytes:
-    """Page tables that lie at `at` and map the first 4 GiB, all that a 32-bit kernel's image
-    is made of, in 2 MiB pages: one page of each upper level, then four directories."""
+    """Page tables at the address `at` that map the first 4 GiB, which contain all parts of a 32-bit
+    kernel's image, in 2 MiB pages: one page of each upper level, then four directories."""
     upper = [at + PAGE_SIZE | PRESENT_WRITABLE]
     gigabytes = [at + number * PAGE_SIZE | PRESENT_WRITABLE for number in range(2, 6)]
     pages = [addr | LARGE | PRESENT_WRITABLE for addr in range(0, 1 << 32, LARGE_PAGE)]

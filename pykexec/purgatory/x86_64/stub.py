@@ -1,4 +1,4 @@
-"""The stub itself: its code, and the parameters behind its first instruction."""
+"""The stub itself: its code, and the parameters after its first instruction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAD = struct.Struct("<8xII")
 
 PARAMS_OFFSET = 16
 PARAMS = struct.Struct("<8sQQQII32sQHHIQQQQII")
-"""struct stub_params: magic, then the fields of `StubParams` in their order."""
+"""struct stub_params: magic, then the fields of `StubParams` in order."""
 
 PARAMS_END = PARAMS_OFFSET + PARAMS.size
 LAST_PORT = 0xFFFF - 7
@@ -38,48 +38,48 @@ class StubFlag(IntFlag):
 
     NONE = 0
     NO_CHECKS = 1
-    """Start without a look at any digest."""
+    """Start without checking any digest."""
     ENTRY_32 = 2
     """The entry is in 32-bit protected mode, without paging."""
 
 
 REGISTERS = ("boot_params", "entry", "rax", "rbx", "rdi")
-"""What the kernel sees of the parameters."""
+"""The parameters that are visible to the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class StubParams:
-    """What the stub is told, in the order of struct stub_params."""
+    """The parameters of the stub, in the order of struct stub_params."""
 
     boot_params: int
-    """RSI at the entry: address of the zero page, 0 for what is not Linux."""
+    """RSI at the entry: address of the zero page, 0 for an image other than Linux."""
     entry: int
     """Address of the kernel's entry: load address + 0x200 for the 64-bit one of Linux."""
     tables: int = 0
-    """Address of the bytes that `tables()` made; not looked at when there are no records."""
+    """Address of the bytes made by `tables()`; ignored if there are no records."""
     n_regions: int = 0
     n_exchanges: int = 0
     tables_sha256: bytes = bytes(SHA256_SIZE)
-    """Over exactly those records."""
+    """Digest of exactly those records."""
     seal: int = 0
-    """Address of a `Seal`, or 0: nothing is sealed."""
+    """Address of a `Seal`, or 0 if nothing is sealed."""
     serial_port: int = 0
-    """I/O port of a UART that has been set up already (0x3f8), or 0: be silent."""
+    """I/O port of a UART that is already set up (e.g. 0x3f8), or 0 for no output."""
     flags: StubFlag = StubFlag.NONE
     reset_seconds: int = 0
-    """From a mismatch to the reset; 0: halt."""
+    """Time from a mismatch to the reset; 0 to halt."""
     rax: int = 0
-    """RAX, RBX and RDI at the entry; Linux wants zeros. With ENTRY_32 their lower halves,
-    and EDI is the argument on the stack too."""
+    """RAX, RBX and RDI at the entry; zeros for Linux. With ENTRY_32 their lower halves, and EDI is
+    also the argument on the stack."""
     rbx: int = 0
     rdi: int = 0
     page_tables: int = 0
-    """Address of an identity map for the stub, which a 32-bit kernel enters without
-    paging; 0: it is entered in 64-bit mode."""
+    """Address of an identity map for the stub, if a 32-bit kernel enters it without paging; 0 if it
+    is entered in 64-bit mode."""
     settle_seconds: int = 0
-    """Between the checks and the exchange."""
+    """Time to wait between the checks and the exchange."""
     tsc_khz: int = 0
-    """By which these are counted; 0: by the 8254 timer."""
+    """Frequency of the TSC, to measure that time; 0 to use the 8254 timer."""
 
     def __post_init__(self) -> None:
         check_digest(self.tables_sha256)
@@ -104,10 +104,10 @@ class StubParams:
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
     def with_tables(self, records: bytes, *, at: int, n_regions: int) -> StubParams:
-        """The same, told of finished `tables()`, which will lie at `at`."""
+        """The same with finished `tables()`, for the address `at`."""
         n_exchanges, rest = divmod(len(records) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
         if n_exchanges < 0 or rest:
-            raise BadStubParams(f"tables of {len(records)} bytes do not hold {n_regions} regions")
+            raise BadStubParams(f"tables of {len(records)} bytes cannot hold {n_regions} regions")
         return replace(
             self,
             tables=at,
@@ -133,24 +133,24 @@ class StubParams:
 def stub_image(params: StubParams) -> bytes:
     """The stub with its parameters: STUB_SIZE bytes for a segment of STUB_MEMSZ.
 
-    It is entered at its first byte, and may lie at any page.
+    It is entered at its first byte, and may be at any page.
     """
     values = (getattr(params, item.name) for item in fields(params))
     return BLOB[:PARAMS_OFFSET] + PARAMS.pack(MAGIC, *values) + BLOB[PARAMS_END:]
 
 
 def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
-    """What a loaded stub was told.
+    """The parameters of a loaded stub.
 
-    `blob` may be longer than the stub: the whole segment, say. With `same_code` the code around
-    the parameters must be that of this pykexec: only then will it do what these values say.
-    Raises BadStub for anything else.
+    `blob` may be longer than the stub, such as the complete segment. With `same_code` the code
+    around the parameters must be that of this pykexec: only then do the parameters have this
+    meaning. Raises BadStub for anything else.
     """
     if len(blob) < STUB_SIZE:
-        raise BadStub(f"not a stub: {len(blob):#x} bytes, {STUB_SIZE:#x} expected")
+        raise BadStub(f"not a stub: {len(blob):#x} bytes, expected {STUB_SIZE:#x}")
     magic, *values = PARAMS.unpack_from(blob, PARAMS_OFFSET)
     if magic != MAGIC:
-        raise BadStub(f"not a stub: magic {magic!r}, {MAGIC!r} expected")
+        raise BadStub(f"not a stub: magic {magic!r}, expected {MAGIC!r}")
     head, tail = blob[:PARAMS_OFFSET], blob[PARAMS_END:STUB_SIZE]
     if same_code and (head != BLOB[:PARAMS_OFFSET] or tail != BLOB[PARAMS_END:]):
         raise BadStub(
@@ -166,7 +166,7 @@ def parse_params(blob: bytes, *, same_code: bool = True) -> StubParams:
 
 
 def _load_blob(name: str) -> bytes:
-    """A built file of this package. Raises KexecError where it was left out of the installation."""
+    """A built file of this package. Raises KexecError if the installation lacks it."""
     blob = pkgutil.get_data(__package__, name)  # also from a zip file
     if not blob:
         raise KexecError(f"{name} is missing from this installation of pykexec")
@@ -174,18 +174,19 @@ def _load_blob(name: str) -> bytes:
 
 
 def real_mode_code() -> bytes:
-    """What takes a kernel from a stub's 32-bit entry to its real-mode entry.
+    """The code that leads from a stub's 32-bit entry to a kernel's real-mode entry.
 
-    It lies at a multiple of 16 below 1 MiB, is entered at its first byte, and is told by
-    registers: EDI its own address, EBX the segment of the setup code, EAX the top of the
-    stack there. real_mode.S is its source.
+    It must be at a multiple of 16 below 1 MiB, and is entered at its first byte, with its own
+    address in EDI, the segment of the setup code in EBX, and the top of the stack there in EAX. The
+    source is real_mode.S.
     """
     return _load_blob("real_mode.bin")
 
 
 BLOB = _load_blob("stub.bin")
 STUB_SIZE: int
-"""Bytes of the blob: bufsz of its segment. At most a page."""
+"""Size of the blob, and bufsz of its segment: at most a page."""
 STUB_MEMSZ: int
-"""Bytes that it needs: memsz of its segment, whole pages, with its stack and scratch page."""
+"""Bytes that it needs, and memsz of its segment: whole pages, including its stack and scratch
+page."""
 STUB_SIZE, STUB_MEMSZ = HEAD.unpack_from(BLOB)

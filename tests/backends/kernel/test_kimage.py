@@ -156,17 +156,17 @@ MISMATCHES: list[tuple[str, Bytes, str]] = [
     (
         "one source is missing",
         make_memory([*GOOD[:6], DONE]),
-        "page list: 4 source pages, the segments have 5",
+        "page list: 4 source pages, but the segments have 5",
     ),
     (
         "a crash image: the list is DONE at once",
         make_memory(struct_bytes=make_struct(DONE)),
-        "page list: 0 source pages, the segments have 5",
+        "page list: 0 source pages, but the segments have 5",
     ),
     (
         "the destination is not the segment's",
         make_memory([0x2000 | DEST, *GOOD[1:]]),
-        "page list: goes to 0x2000 where a segment has 0x1000",
+        "page list: destination 0x2000, but a segment has 0x1000",
     ),
     (
         "a source twice",

@@ -77,11 +77,11 @@ def test_a_module_that_is_installed_is_used() -> None:
 
 
 def test_nothing_works_and_each_reason_is_said() -> None:
-    with pytest.raises(NoMode, match="no way of a crash by normal works on this machine") as caught:
+    with pytest.raises(NoMode, match="no mode of crash by normal works on this machine") as caught:
         choose_modes(COPIES, None)
     assert caught.value.hint == (
         "in-place, stub-swap: there is no crash region; kernel-swap: this kernel copies "
-        "at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not "
+        "pages at a kexec (it has the symbol kexec_pa_swap_page; CONFIG_KEXEC_JUMP is not "
         "set); install the kernel module that makes one (pykexec region build, or DKMS), or "
         "boot with crashkernel=64K"
     )
@@ -107,7 +107,7 @@ def test_the_remedy_names_the_file_to_change() -> None:
     ("machine", "mode", "message"),
     [
         (SWAPS, Mode.IN_PLACE, "mode in-place: there is no crash region"),
-        (COPIES, Mode.KERNEL_SWAP, "mode kernel-swap: this kernel copies at a kexec"),
+        (COPIES, Mode.KERNEL_SWAP, "mode kernel-swap: this kernel copies pages at a kexec"),
         (
             replace(SWAPS, symbols_hidden=True),
             Mode.KERNEL_SWAP,
@@ -121,7 +121,7 @@ def test_the_remedy_names_the_file_to_change() -> None:
         (
             replace(SWAPS, crash_kernel=Unknown("hidden")),
             Mode.STUB_SWAP,
-            "mode stub-swap: whether memory is reserved is unknown: hidden",
+            "mode stub-swap: the crash region is unknown: hidden",
         ),
         (
             replace(

@@ -73,7 +73,7 @@ CASES: list[tuple[str, Machine, Relocation, KexecFlag | None]] = [
         machine("6.13.12", HIDDEN, JUMP),
         Relocation(
             Move.SWAP, Move.SWAP,
-            "Linux 6.13.12 is older than 6.14, by its release alone; CONFIG_KEXEC_JUMP=y",
+            "Linux 6.13.12 is older than 6.14, according to its release only; CONFIG_KEXEC_JUMP=y",
         ),
         KexecFlag(0),
     ),
@@ -127,7 +127,7 @@ CASES: list[tuple[str, Machine, Relocation, KexecFlag | None]] = [
     (
         "i386",
         machine("6.1.0", architecture="i686"),
-        Relocation(Move.UNKNOWN, Move.UNKNOWN, "i686 is not looked into"),
+        Relocation(Move.UNKNOWN, Move.UNKNOWN, "unknown for i686"),
         None,
     ),
     (

@@ -141,7 +141,7 @@ def test_what_can_never_fit_leaves_what_is_armed(rig: Rig, mode: Mode | None) ->
     wanted = LoadRequest(
         kind=ImageKind.CRASH_BY_NORMAL, crash_size=600 * MIB, mode=mode, replaces=True
     )
-    with pytest.raises(NoRoomForStage, match=r"huge pages are needed, \d+ may be taken$"):
+    with pytest.raises(NoRoomForStage, match=r"huge pages are needed, but only \d+ may be taken$"):
         load(rig.folder / "vmlinuz", rig.backend(), wanted)
     assert is_armed(rig, "one")
     assert rig.calls.unloads == []
@@ -322,7 +322,9 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         backend = rig.backend()
         if backend.bays.torn:
             torn += 1
-            with pytest.raises(StageChanged, match="was killed: either of the two may be armed"):
+            with pytest.raises(
+                StageChanged, match="was killed: either of the two images may be armed"
+            ):
                 backend.check()
         else:
             assert backend.staged.check() is not None

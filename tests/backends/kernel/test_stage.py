@@ -271,7 +271,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Machine(at(10, 12)),
         Wanted(singles=3),
         100,
-        "2 huge pages can be used, 3 are needed",
+        "2 huge pages can be used, but 3 are needed",
         "free memory, or load right after boot",
     ),
     (
@@ -279,7 +279,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Machine([]),
         Wanted(singles=1),
         100,
-        "0 huge pages can be used, 1 are needed",
+        "0 huge pages can be used, but 1 are needed",
         "free memory, or load right after boot",
     ),
     (
@@ -287,8 +287,8 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Machine(ORDER),
         Wanted(run=3, singles=3),
         5,
-        "6 huge pages are needed, 5 may be taken",
-        "a smaller window, or more free memory",
+        "6 huge pages are needed, but only 5 may be taken",
+        "use a smaller window, or free memory",
     ),
 ]
 
@@ -381,7 +381,7 @@ def test_no_gib_to_be_had(journal: Journal, why: str) -> None:
 
 def test_no_gib_is_emptied_for_pages_that_need_not_be_adjacent(journal: Journal) -> None:
     machine = scattered()
-    with pytest.raises(NoRoomForStage, match="5 huge pages can be used, 6 are needed"):
+    with pytest.raises(NoRoomForStage, match="5 huge pages can be used, but 6 are needed"):
         take(machine, journal, Wanted(singles=6), limit=GIB)
     assert as_before(machine, journal)
 
@@ -540,7 +540,9 @@ def test_pages_that_a_cgroup_does_not_let_us_have(tmp_path: Path) -> None:
             raise SyscallError("fallocate(3, 0x0, 0x0, 0x800000)", ENOSPC)
 
     machine = Limited(ORDER, pool=2)
-    with pytest.raises(NoRoomForStage, match="4 huge pages are there, and this process") as caught:
+    with pytest.raises(
+        NoRoomForStage, match="4 huge pages are available, but this process"
+    ) as caught:
         take(machine, Journal(tmp_path), WANTED, 8)
     assert "hugetlb.2MB.max" in (caught.value.hint or "")
     assert (machine.size, machine.mounted) == (2, False)

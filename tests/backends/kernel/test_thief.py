@@ -70,7 +70,7 @@ def test_who_has_left_too_little_is_said_too(tmp_path: Path) -> None:
     pages = machine(0, 0)
     pages.memory.overcommit = 8
     pages.memory.stolen += pages.memory.take(8) or []
-    with pytest.raises(NoRoomForStage, match="34 huge pages are needed, 20 may") as caught:
+    with pytest.raises(NoRoomForStage, match="34 huge pages are needed, but only 20 may") as caught:
         take(pages, Journal(tmp_path), WANTED, limit=20)
     assert (caught.value.hint or "").endswith("; huge pages are held by thief [77] 16 MiB")
 

@@ -114,7 +114,7 @@ def test_a_kernel_that_contradicts_itself(tmp_path: Path, real_mode: bool) -> No
     with pytest.raises(DoesNotFit) as caught:
         planned(image, real_mode=real_mode)
     assert caught.value.message == (
-        "the 32-bit kernel must lie at 0x40000000 or above, and end below 0x38000000"
+        "the 32-bit kernel must be at 0x40000000 or above, and end below 0x38000000"
     )
 
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_moved_and_has_no_room(tmp_path: Path) -> None:
     with pytest.raises(DoesNotFit) as caught:
         planned(image)
     assert caught.value.message == (
-        "elf-x86_64 image must lie at 0x9f000..0xa1000, but not all of that is usable RAM"
+        "elf-x86_64 image must be at 0x9f000..0xa1000, but not all of that is usable RAM"
     )
     assert caught.value.hint == "none of it is usable"
     image = image_of(tmp_path, make_elf([(0x7FFDF000, 0x7FFDF000, b"a", 0x2000)]))

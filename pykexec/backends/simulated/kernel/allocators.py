@@ -1,8 +1,7 @@
-"""Which free frame alloc_pages() gives out next.
+"""Which free frame alloc_pages() returns next.
 
-The buddy allocator is modelled as "some free frame": a policy is an order in which free
-frames are offered. A frame that was given back is the next one out, as from the kernel's
-per-CPU lists.
+The buddy allocator is modelled as "some free frame": a policy is an order in which free frames are
+offered. A freed frame is the next one to be allocated, as from the kernel's per-CPU lists.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from random import Random
 from pykexec.backends.simulated.kernel.frames import FREE, Frames
 
 Order = Callable[[Frames, Random], Iterator[int]]
-"""Offers frame numbers; some may have been taken meanwhile."""
+"""Offers frame numbers; some may no longer be free."""
 
 SHORTEST_FRAGMENT = 4
 LONGEST_FRAGMENT = 64
-"""Frames of one piece of a fragmented machine's free memory."""
+"""Frames in one piece of a fragmented machine's free memory."""
 
 
 def lowest(frames: Frames, rng: Random) -> Iterator[int]:
@@ -33,7 +32,7 @@ def highest(frames: Frames, rng: Random) -> Iterator[int]:
 
 
 def random(frames: Frames, rng: Random) -> Iterator[int]:
-    """Frames one by one, all over memory: the most program headers that can be."""
+    """Single frames all over memory, which gives the largest number of program headers."""
     left = array("I")
     for first, end in frames.runs(FREE):
         left.extend(range(first, end))
@@ -45,7 +44,7 @@ def random(frames: Frames, rng: Random) -> Iterator[int]:
 
 
 def fragmented(frames: Frames, rng: Random) -> Iterator[int]:
-    """Runs of SHORTEST_FRAGMENT and more in any order; shorter holes come last."""
+    """Runs of at least SHORTEST_FRAGMENT in random order; shorter holes come last."""
     pieces: list[tuple[int, int]] = []
     crumbs: list[tuple[int, int]] = []
     span = LONGEST_FRAGMENT - SHORTEST_FRAGMENT + 1
@@ -110,7 +109,7 @@ class Allocator:
         self.returned: list[int] = []
 
     def page(self) -> int | None:
-        """A frame, or None when memory is used up."""
+        """A frame, or None if there is no free memory."""
         frames = self.frames
         while self.returned:
             pfn = self.returned.pop()
@@ -124,7 +123,7 @@ class Allocator:
         return None
 
     def block(self, order: int) -> int | None:
-        """The first of 2**order adjacent frames, aligned to their number; or None."""
+        """The first of 2**order adjacent frames, aligned to that number, or None."""
         if not order:
             return self.page()
         count = 1 << order

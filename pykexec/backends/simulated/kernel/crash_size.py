@@ -1,4 +1,4 @@
-"""/sys/kernel/kexec_crash_size: the reservation made smaller while the first kernel runs.
+"""/sys/kernel/kexec_crash_size: shrinks the reservation while the first kernel runs.
 
 kernel/kexec_core.c:crash_shrink_memory (kernel-contract 6.2).
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def shrink(kernel: SimulatedKernel, size: int) -> None:
-    """Leave `size` bytes of the reservation, in whole pages; its tail is free memory then.
+    """Shrink the reservation to `size` bytes, in whole pages; its tail becomes free memory.
 
     Raises SyscallError: busy, a crash image is loaded, or it would have to grow.
     """

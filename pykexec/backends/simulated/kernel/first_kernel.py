@@ -1,4 +1,4 @@
-"""What the first kernel writes into memory of its own: notes, at boot and at a panic."""
+"""What the first kernel writes to its own memory: notes, at boot and at a panic."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.ram import Ram
 
 PANICKING_PID = 1234
-"""Of the task on CPU 0; the other CPUs idle (pid 0)."""
+"""PID of the task on CPU 0; the other CPUs are idle (PID 0)."""
 KERNEL_CS, KERNEL_DS = 0x10, 0x18
 RIP, CS, RFLAGS, RSP, SS = 16, 17, 18, 19, 20
 """Indices in struct user_regs_struct."""
 PANIC_OFFSET, IDLE_OFFSET = 0x1A2B40, 0xB1F0D0
-"""From _text to where a CPU was."""
+"""Offsets from _text of the instruction that a CPU was executing."""
 THREAD_SIZE = 16 << 10
 
 
 def boot(layout: Layout, ram: Ram) -> None:
-    """VMCOREINFO is there from boot on, crash_notes are empty until a panic."""
+    """VMCOREINFO exists since boot; crash_notes are empty until a panic."""
     for frame in layout.kernel:
         ram.zero(frame.start, frame.size)
     ram.write(layout.vmcoreinfo.addr, vmcoreinfo_area(layout))
@@ -40,7 +40,7 @@ def panic(layout: Layout, ram: Ram) -> None:
 
 
 def _prstatus(layout: Layout, cpu: int) -> bytes:
-    """struct elf_prstatus: registers of a CPU in the kernel, as crash_save_cpu leaves them."""
+    """struct elf_prstatus: registers of a CPU in the kernel, as saved by crash_save_cpu."""
     text = kernel_base(layout) + (IDLE_OFFSET if cpu else PANIC_OFFSET)
     stack_frame = _stack_of(layout, cpu)
     registers = [0] * PR_REG_COUNT
@@ -65,7 +65,7 @@ def _prstatus(layout: Layout, cpu: int) -> bytes:
 
 
 def _stack_of(layout: Layout, cpu: int) -> PhysRange:
-    """Some memory in use that may be this CPU's stack."""
+    """Some memory in use that serves as this CPU's stack."""
     spans = (layout.in_use - layout.kernel_image).ranges or layout.kernel_image.ranges
     span = spans[cpu % len(spans)]
     return PhysRange(max(span.start, span.end - THREAD_SIZE), span.end)

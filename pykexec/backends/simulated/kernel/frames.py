@@ -1,4 +1,4 @@
-"""Physical frames: whose each one is. One byte a frame, whatever the machine's size."""
+"""The owners of physical frames, stored as one byte per frame."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.layout import Layout
 
 NO_RAM, FREE, IN_USE, KERNEL, RESERVED, IMAGE, FREE_MOVABLE = range(7)
-"""Owners. NO_RAM is also a frame that is RAM only in part; FREE_MOVABLE is one in ZONE_MOVABLE,
+"""Owners. A frame that is only partly RAM is NO_RAM; FREE_MOVABLE is one in ZONE_MOVABLE,
 from which the kernel takes no frame for itself."""
 
 
 class Frames:
-    """Changed by an allocator; everything else reads."""
+    """Only an allocator changes it; everything else reads."""
 
     def __init__(self, layout: Layout) -> None:
         pages = -(-layout.size // PAGE_SIZE)
@@ -30,7 +30,7 @@ class Frames:
         self.give(layout.reserved, RESERVED)
 
     def give(self, spans: Iterable[PhysRange], owner: int) -> None:
-        """Whole frames to one owner."""
+        """Assign whole frames to an owner."""
         for span in spans:
             first, last = span.start // PAGE_SIZE, span.end // PAGE_SIZE
             self.owners[first:last] = bytes((owner,)) * (last - first)
@@ -51,11 +51,11 @@ class Frames:
         return pfn < len(self.owners) and self.owners[pfn] == FREE
 
     def take(self, pfn: int, count: int = 1) -> None:
-        """For an image; the frames are free."""
+        """Take free frames for an image."""
         self.owners[pfn : pfn + count] = bytes((IMAGE,)) * count
 
     def free(self, spans: Iterable[PhysRange]) -> None:
-        """What an image held is free again."""
+        """Free the frames of an image."""
         self.give(spans, FREE)
 
     def give_back(self, pfn: int) -> None:

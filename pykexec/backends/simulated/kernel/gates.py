@@ -1,4 +1,5 @@
-"""What may forbid a load before its segments are looked at (kernel-contract 1.2, A and B)."""
+"""Conditions that can forbid a load before its segments are checked (kernel-contract 1.2, A and
+B)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pykexec.backends.backend import Slot
 
 
 class Lockdown(StrEnum):
-    """/sys/kernel/security/lockdown; kexec_load(2) is refused from integrity on."""
+    """/sys/kernel/security/lockdown; kexec_load(2) is refused at integrity and above."""
 
     NONE = "none"
     INTEGRITY = "integrity"
@@ -22,16 +23,16 @@ class Gates:
 
     cap_sys_boot: bool = True
     kexec_load_disabled: bool = False
-    """The sysctl; it cannot be taken back."""
+    """The sysctl; it cannot be reset."""
     kexec_load_limit_panic: int = -1
-    """How many more loads and unloads of a crash image are allowed; -1: any number."""
+    """How many more loads and unloads of a crash image are allowed; -1 for any number."""
     kexec_load_limit_reboot: int = -1
     """The same for the normal image."""
     ima_appraise: bool = False
-    """IMA policy wants a signed kernel: security_kernel_load_data says EACCES."""
+    """The IMA policy requires a signed kernel: security_kernel_load_data returns EACCES."""
     lockdown: Lockdown = Lockdown.NONE
     busy: bool = False
-    """The kexec lock is held by somebody."""
+    """Whether the kexec lock is held."""
 
     def limit(self, slot: Slot) -> int:
         if slot is Slot.CRASH:
@@ -39,7 +40,7 @@ class Gates:
         return self.kexec_load_limit_reboot
 
     def counted(self, slot: Slot) -> Gates:
-        """After one more call: the limit goes down, whatever becomes of that call."""
+        """After one more call: the limit is decremented, whatever the result of that call."""
         left = self.limit(slot)
         if left == -1:
             return self

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class NotInImage(KexecError):
-    """An address that no segment of the image has."""
+    """An address outside all segments of the image."""
 
     code = "not-in-image"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSegment:
-    """struct kexec_segment as it stays in the image; addresses and bytes."""
+    """struct kexec_segment in the image; addresses and bytes."""
 
     name: str
     mem: int
@@ -37,25 +37,25 @@ class LoadedSegment:
 
 @dataclass(frozen=True)
 class KImage:
-    """What is loaded. The page list itself lies in memory, where `head` points."""
+    """A loaded image. The page list itself is in memory, where `head` points."""
 
     start: int
     """Entry address."""
     head: int
-    """First word of the page list; IND_DONE alone for an image that runs where it is."""
+    """First word of the page list; only IND_DONE for an image that runs where it is."""
     segments: tuple[LoadedSegment, ...]
     control_pages: RangeSet
-    """Control code, page tables, swap page (and the vmcoreinfo copy of a crash image)."""
+    """Control code, page tables, swap page (and for a crash image the vmcoreinfo copy)."""
     swap_page: int | None
     """Address; None for an image in the reservation."""
     parked: RangeSet
-    """dest_pages: destinations that were handed out before their turn and not used since."""
+    """dest_pages: destinations that were allocated too early and not used since."""
     by_normal: bool = False
-    """KEXEC_CRASH_BY_NORMAL: started by a panic, and always swapped."""
+    """KEXEC_CRASH_BY_NORMAL: started by a panic, with pages always swapped."""
 
     @property
     def in_reservation(self) -> bool:
-        """Nothing is moved at the switch."""
+        """Whether nothing is moved at the switch."""
         return self.swap_page is None
 
     @property
@@ -63,15 +63,15 @@ class KImage:
         return sum(-(-segment.memsz // PAGE_SIZE) for segment in self.segments)
 
     def segment_at(self, addr: int) -> LoadedSegment | None:
-        """The one that has that byte."""
+        """The segment that contains this byte."""
         return next((item for item in self.segments if item.memsz and addr in item.range), None)
 
     def page_list(self, ram: Ram) -> PageList:
-        """Read from memory; raises BadPageList where it was overwritten."""
+        """Read from memory. Raises BadPageList if it was overwritten."""
         return read_page_list(ram.read, self.head, self.pages)
 
     def frames(self, ram: Ram) -> RangeSet:
-        """All that kimage_free gives back; nothing for an image in the reservation."""
+        """All frames that kimage_free frees; none for an image in the reservation."""
         if self.in_reservation:
             return RangeSet()
         found = self.page_list(ram)
@@ -79,7 +79,7 @@ class KImage:
         return frames_of(addresses) | self.control_pages | self.parked
 
     def where(self, ram: Ram, span: PhysRange) -> Iterator[tuple[int, PhysRange]]:
-        """(offset in `span`, where those bytes wait before the switch), piece by piece."""
+        """(offset in `span`, place of those bytes before the switch), piece by piece."""
         if self.in_reservation:
             yield 0, span
             return
@@ -91,8 +91,8 @@ class KImage:
 
 
 def bind(image: KImage, ram: Ram, addr: int, headers: bytes) -> None:
-    """Write finished ELF core headers where the bytes for `addr` wait: the kernel of the proposal
-    exports the backup map after the load, and takes them then. Raises NotInImage, DoesNotFit."""
+    """Write finished ELF core headers to the source pages of `addr`: the kernel of the proposal
+    exports the backup map after the load, and then accepts them. Raises NotInImage, DoesNotFit."""
     segment = image.segment_at(addr)
     if segment is None:
         raise NotInImage(f"no segment of the loaded image has {addr:#x}", addr=addr)

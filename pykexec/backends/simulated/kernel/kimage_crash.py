@@ -1,4 +1,4 @@
-"""An image in the reservation: written to where it will run, nothing is moved.
+"""An image in the reservation: written to where it will run, so that nothing is moved.
 
 kernel/kexec_core.c: kimage_alloc_crash_control_pages, kimage_load_crash_segment.
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def crash_control_pages(
     reservation: PhysRange, segments: RangeSet, orders: Sequence[tuple[int, str]]
 ) -> RangeSet:
-    """Blocks from the start of the reservation up, each aligned to its size, around the
-    segments. Raises OutOfMemory when the end is reached (kernel-contract 6.3)."""
+    """Blocks from the start of the reservation up, each aligned to its size, around the segments.
+    Raises OutOfMemory if the end is reached (kernel-contract 6.3)."""
     taken: list[PhysRange] = []
     control_page = reservation.start
     for order, what in orders:
@@ -49,8 +49,8 @@ def load_crash(
     *,
     control_orders: Sequence[tuple[int, str]],
 ) -> KImage:
-    """Carve the control pages, then write every segment. Raises OutOfMemory, and what
-    reading the contents raises."""
+    """Carve out the control pages, then write every segment. Raises OutOfMemory, and errors of
+    reading the contents."""
     segments = [segment for segment in table.segments if segment.memsz]
     control = crash_control_pages(
         reservation, RangeSet.of(segment.range for segment in segments), control_orders

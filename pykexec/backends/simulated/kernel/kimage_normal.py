@@ -1,8 +1,8 @@
-"""kimage_alloc_normal ... kimage_terminate: an image whose pages wait anywhere.
+"""kimage_alloc_normal ... kimage_terminate: an image whose pages can be anywhere.
 
-kernel/kexec_core.c: kimage_alloc_normal_control_pages, kimage_alloc_page,
-kimage_add_entry, kimage_load_normal_segment. One thing differs: all pages are allocated
-before any is filled, so "no memory" comes before "cannot be read".
+kernel/kexec_core.c: kimage_alloc_normal_control_pages, kimage_alloc_page, kimage_add_entry,
+kimage_load_normal_segment. One difference: all pages are allocated before any is filled, so that
+"no memory" takes precedence over "cannot be read".
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from pykexec.placement.segment import Segment, SegmentTable
 
 SWAP_PAGE = "swap page"
-"""What that control page is for."""
+"""The purpose of that control page."""
 NOT_LOADED = 0
-"""Instead of a place in the list; no page has the first, that is a destination word."""
+"""In place of an index in the list; no page has index 0, which is a destination word."""
 
 
 class OutOfMemory(Exception):
-    """The kernel's ENOMEM, on its way to the system call; `what` was being allocated."""
+    """The kernel's ENOMEM, passed up to the system call; `what` was being allocated."""
 
     def __init__(self, what: str, segment: str | None = None) -> None:
         super().__init__(what)
@@ -45,17 +45,18 @@ class OutOfMemory(Exception):
 
 
 class KImageBuilder:
-    """A kimage while it grows. Frame numbers inside, addresses in the words."""
+    """Builds a kimage. Uses frame numbers internally, addresses in the words."""
 
     def __init__(self, segments: Sequence[Segment], allocator: Allocator) -> None:
         self.segments = [segment for segment in segments if segment.memsz]
         self.allocator = allocator
         self.words = array("Q")
-        """kimage_entry_t, whole list pages one after the other, links included."""
+        """kimage_entry_t: consecutive complete list pages, including links."""
         self.list_pages: list[int] = []
         self.parked: set[int] = set()
         self.control: list[int] = []
-        # Destinations sorted by frame number: first frame, end, and where in `places` it starts.
+        # Destinations sorted by frame number: first frame, end, and the index in `places` of the
+        # first.
         self.dests: list[tuple[int, int, int]] = []
         count = 0
         for segment in sorted(self.segments, key=lambda item: item.mem):
@@ -75,8 +76,8 @@ class KImageBuilder:
         return count + pfn - first
 
     def control_pages(self, order: int, what: str) -> int:
-        """kimage_alloc_normal_control_pages: adjacent frames, none of them a destination.
-        Returns the first one's number; what is in the way is held until the end."""
+        """kimage_alloc_normal_control_pages: adjacent frames, none of them a destination. Returns
+        the number of the first; unsuitable blocks are held until the end."""
         count = 1 << order
         extra: list[int] = []
         while True:
@@ -92,8 +93,8 @@ class KImageBuilder:
         return block
 
     def page(self, want: int | None, what: str) -> int:
-        """kimage_alloc_page: a frame for destination `want`, or for the list (None).
-        It is `want` itself, or no destination at all."""
+        """kimage_alloc_page: a frame for destination `want`, or for the list (None). It is `want`
+        itself, or not a destination at all."""
         if want is not None and want in self.parked:
             self.parked.remove(want)
             return want
@@ -108,14 +109,14 @@ class KImageBuilder:
                 return pfn
             index = self.places[place]
             if index != NOT_LOADED:
-                # Its page is loaded already: let that run in place, and use what it had.
+                # Its page is loaded already: make that one in-place, and use its old source.
                 old = self.words[index] // PAGE_SIZE
                 self.words[index] = pfn * PAGE_SIZE | SOURCE
                 return old
             self.parked.add(pfn)
 
     def add_entry(self, word: int) -> None:
-        """kimage_add_entry: a list page has 511 words of its own and a link."""
+        """kimage_add_entry: a list page has 511 words and a link."""
         if len(self.words) % WORDS_PER_PAGE == (WORDS_PER_PAGE - 1 if self.words else 0):
             page = self.page(None, "page list")
             if self.words:
@@ -124,7 +125,7 @@ class KImageBuilder:
         self.words.append(word)
 
     def load_segment(self, segment: Segment) -> None:
-        """kimage_load_normal_segment, the allocations of it."""
+        """The allocations of kimage_load_normal_segment."""
         self.add_entry(segment.mem | DESTINATION)
         first = segment.mem // PAGE_SIZE
         for dest in range(first, first + segment.pages):
@@ -136,7 +137,7 @@ class KImageBuilder:
             self.places[self.place(dest) or 0] = len(self.words) - 1
 
     def terminate(self) -> int:
-        """kimage_terminate: the last word; returns the head."""
+        """kimage_terminate: write the last word; returns the head."""
         self.words.append(DONE)
         self.words.extend([0] * (-len(self.words) % WORDS_PER_PAGE))
         return self.list_pages[0] * PAGE_SIZE | INDIRECTION if self.list_pages else DONE
@@ -156,9 +157,9 @@ def load_normal(
     control_orders: Sequence[tuple[int, str]],
     by_normal: bool,
 ) -> KImage:
-    """Allocate, link and fill. `control_orders` are the control pages, one of them SWAP_PAGE.
+    """Allocate, link and fill. `control_orders` has the control pages, one of them SWAP_PAGE.
 
-    Raises OutOfMemory, and what reading the contents raises.
+    Raises OutOfMemory, and errors of reading the contents.
     """
     image = KImageBuilder(table.segments, allocator)
     control = {what: image.control_pages(order, what) for order, what in control_orders}
@@ -186,7 +187,7 @@ def _pages_of(pfns: Iterable[int]) -> RangeSet:
 
 
 def _runs_of(pfns: Iterable[int]) -> Iterator[PhysRange]:
-    """Adjacent frames in one range each, in the order given."""
+    """Adjacent frames as one range each, in the given order."""
     start = end = -1
     for pfn in pfns:
         if pfn != end:
@@ -199,9 +200,9 @@ def _runs_of(pfns: Iterable[int]) -> Iterator[PhysRange]:
 
 
 def fill(ram: Ram, runs: Iterable[PhysRange], contents: Contents | None) -> None:
-    """Pour `contents` into the runs, and zeros into what is left of them.
+    """Write `contents` to the runs, and zeros to the rest of them.
 
-    The bytes arrive in chunks of any size; a part of a page waits for the rest.
+    The bytes arrive in chunks of any size; a partial page is kept until the rest arrives.
     """
     places = iter(runs)
     place = next(places, None)

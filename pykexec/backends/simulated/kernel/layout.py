@@ -1,4 +1,4 @@
-"""What lies where in a simulated machine while its first kernel runs. Pure values."""
+"""The memory layout of a simulated machine while its first kernel runs. Pure values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 PAGE_OFFSET_BASE = 0xFFFF888000000000
 """Start of the direct map without KASLR, 4-level paging."""
 MAX_MEMORY = 128 << 30
-"""Bytes up to which a machine is simulated: the highest address, and so the file's size."""
+"""Limit in bytes for the highest address, and so for the file's size."""
 MIN_MEMORY = 8 << 20
 LOW_MEMORY_END = 0x100000
 
 
 class BadLayout(KexecError):
-    """Parts of a simulated machine that do not go together."""
+    """Contradictory parts of a simulated machine."""
 
     code = "bad-machine"
 
@@ -38,18 +38,20 @@ class RelocateKernel(StrEnum):
     """What relocate_kernel does with a normal image (kernel-contract 3.1)."""
 
     SWAP = "swap"
-    """As x86_64 from 2.6.30 to 6.13; knows KEXEC_CRASH_BY_NORMAL."""
+    """As x86_64 from 2.6.30 to 6.13; supports KEXEC_CRASH_BY_NORMAL."""
     COPY = "copy"
-    """As x86_64 from 6.14 on."""
+    """As x86_64 since 6.14."""
 
 
 RELEASES = {RelocateKernel.SWAP: "6.1.0-simulated", RelocateKernel.COPY: "6.14.0-simulated"}
 
 
 def check_end(end: int) -> None:
-    """Of the highest RAM. Raises BadLayout."""
+    """Check the end of the highest RAM. Raises BadLayout."""
     if end > MAX_MEMORY:
-        raise BadLayout(f"RAM ends at {end:#x}, a simulated machine at {MAX_MEMORY:#x} at most")
+        raise BadLayout(
+            f"RAM ends at {end:#x}, but the limit for simulated machines is {MAX_MEMORY:#x}"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,15 @@ class Layout:
     """The first kernel's memory: whole frames, except where a field says otherwise."""
 
     memory_map: MemoryMap
-    """As its /proc/iomem shows it."""
+    """As shown in its /proc/iomem."""
     in_use: RangeSet
-    """Frames with contents of its own, kernel image and low memory included."""
+    """Frames that it uses, including the kernel image and low memory."""
     kernel_image: RangeSet
     """Text, rodata, data and bss."""
     cpus: tuple[CpuNotes, ...]
-    """crash_notes of each CPU; bytes."""
+    """crash_notes of each CPU, in bytes."""
     vmcoreinfo: NoteArea
-    """The VMCOREINFO note; bytes."""
+    """The VMCOREINFO note, in bytes."""
     reservation: PhysRange | None
     """The crash region; neither in use nor free."""
     release: str
@@ -93,7 +95,7 @@ class Layout:
             if spans - frames:
                 raise BadLayout(f"{what} are not all RAM: {(spans - frames).ranges[0]}")
             if spans & taken:
-                raise BadLayout(f"{what} meet others at {(spans & taken).ranges[0]}")
+                raise BadLayout(f"{what} overlap others at {(spans & taken).ranges[0]}")
             if any(not span.is_aligned(PAGE_SIZE) for span in spans):
                 raise BadLayout(f"{what} are not whole frames")
             taken = taken | spans
@@ -117,12 +119,12 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """End of the highest RAM, bytes: the size of the RAM file."""
+        """End of the highest RAM in bytes, which is the size of the RAM file."""
         return self.memory_map.ram.ranges[-1].end
 
     @property
     def installed(self) -> RangeSet:
-        """Where there is memory at all: RAM, and the first page, which kernels do not use."""
+        """All existing memory: RAM, and the first page, which kernels do not use."""
         return self.memory_map.ram | RangeSet((PhysRange(0, PAGE_SIZE),))
 
     @property
@@ -131,7 +133,7 @@ class Layout:
 
     @property
     def kernel(self) -> RangeSet:
-        """Frames that the kernel itself writes while it crashes: CPU notes, VMCOREINFO."""
+        """Frames that the kernel itself writes when it crashes: CPU notes, VMCOREINFO."""
         areas: list[CpuNotes | NoteArea] = [*self.cpus, self.vmcoreinfo]
         return RangeSet.of(PhysRange.sized(a.addr, a.size).outward(PAGE_SIZE) for a in areas)
 

@@ -1,8 +1,8 @@
 """Physical memory as a sparse file: byte N of the file is physical address N.
 
-Nothing reaches that file while a command runs. What is written goes to a *journal*, a
-second sparse file with the same addresses; whether it is applied is decided later, by
-one rename (machine_folder.py). So a command that is killed has changed nothing.
+That file does not change while a command runs. Writes go to a *journal*, a second sparse file with
+the same addresses, which takes effect later by one rename (machine_folder.py). So a killed command
+has changed nothing.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 
 HOLE, KEPT, NEW, ZERO, POISON = range(5)
-"""What a page is: never written; as in the file; in the journal; zeros by now; poison by now."""
+"""The kind of a page: never written; as in the file; in the journal; now zeros; now poison."""
 FULL = re.compile(rb"[\x01\x02\x04]+")
 COMING = re.compile(rb"[\x02\x04]+")
 RUNS = re.compile(rb"\x00+|\x01+|\x02+|\x03+|\x04+")
 
 POISON_BYTE = b"\x6b"
-"""What the capture kernel leaves in memory that it uses (POISON_FREE of the kernel)."""
+"""The byte that the capture kernel leaves in memory that it uses (POISON_FREE of the kernel)."""
 KIND_BYTE = {HOLE: b"\0", ZERO: b"\0", POISON: POISON_BYTE}
 
 
 class NotMemory(KexecError):
-    """An access to a physical address at which there is no RAM."""
+    """An access to a physical address without RAM."""
 
     code = "not-memory"
 
 
 class BadJournal(KexecError):
-    """A journal that cannot be applied: it was changed by somebody else."""
+    """A journal that cannot be applied: another program changed it."""
 
     code = "bad-machine"
 
 
 class Ram:
-    """Reads see what was written; the file does not. Addresses and sizes in bytes."""
+    """Reads return what was written; the file is unchanged. Addresses and sizes in bytes."""
 
     def __init__(self, ram_fd: int, size: int, installed: RangeSet, journal_fd: int = -1) -> None:
-        """`installed` is where there is memory. `ram_fd` -1: all of it is zeros; without a
+        """`installed` is the existing memory. With `ram_fd` -1 all of it is zeros; without a
         journal nothing can be written."""
         self.ram_fd = ram_fd
         self.journal_fd = journal_fd
@@ -71,7 +71,7 @@ class Ram:
             raise NotMemory(f"there is no RAM at {addr:#x}..{addr + size:#x}", addr=addr, size=size)
 
     def read(self, addr: int, size: int) -> bytes:
-        """`size` bytes from `addr`; raises NotMemory."""
+        """`size` bytes from `addr`. Raises NotMemory."""
         if not size:
             return b""
         self.check(addr, size)
@@ -98,7 +98,7 @@ class Ram:
         return KIND_BYTE[kind] * (end - start)
 
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
-        """Raises NotMemory; then nothing was written."""
+        """Write bytes. Raises NotMemory, and then nothing was written."""
         size = len(data)
         if not size:
             return
@@ -112,7 +112,7 @@ class Ram:
         self._mark(start, end, NEW)
 
     def zero(self, addr: int, size: int) -> None:
-        """Clear whole pages; those that were never written cost nothing."""
+        """Clear whole pages; pages that were never written need no space."""
         self.check(addr, size)
         first, last = addr // PAGE_SIZE, (addr + size) // PAGE_SIZE
         for run in list(FULL.finditer(self.kinds, first, last)):
@@ -128,11 +128,11 @@ class Ram:
         self.kinds[first:last] = bytes((kind,)) * (last - first)
 
     def is_zero(self, addr: int, size: int) -> bool:
-        """Whether these whole pages are known to be zeros without a look at them."""
+        """Whether these whole pages are known to be zeros without reading them."""
         return not FULL.search(self.kinds, addr // PAGE_SIZE, (addr + size) // PAGE_SIZE)
 
     def copy(self, dest: int, source: int, size: int) -> None:
-        """Whole pages, in chunks; the spans must not overlap."""
+        """Copy whole pages, in chunks; the spans must not overlap."""
         for at in range(0, size, CHUNK):
             step = min(CHUNK, size - at)
             if self.is_zero(source + at, step):
@@ -159,8 +159,8 @@ class Ram:
                 self.write(there, kept)
 
     def copy_to(self, fd: int, offset: int, span: PhysRange) -> None:
-        """Whole pages into an empty file, at this offset; what was never written or is zeros
-        by now stays a hole. Raises NotMemory, OSError."""
+        """Copy whole pages to an empty file, at this offset; pages that were never written or are
+        zeros become holes. Raises NotMemory, OSError."""
         self.check(span.start, span.size)
         for kind, start, end in self._runs(span.start, span.size):
             to = offset + start - span.start
@@ -171,25 +171,25 @@ class Ram:
                 fill_all(fd, POISON_BYTE, end - start, to)
 
     def make_room(self, fd: int) -> None:
-        """Blocks in the RAM file for all that will be written there, so that no disk is found
-        full half way. What the file holds stays as it is. OSError."""
+        """Allocate blocks in the RAM file for everything that will be written, so that a full disk
+        is detected first. The contents of the file do not change. Raises OSError."""
         for run in COMING.finditer(self.kinds):
             start, end = run.start() * PAGE_SIZE, min(run.end() * PAGE_SIZE, self.size)
             os.posix_fallocate(fd, start, end - start)
 
     def seal_journal(self) -> None:
-        """Put the kinds of all pages behind the journal's last page: now it can be applied."""
+        """Write the kinds of all pages after the journal's last page, so that it can be applied."""
         pwrite_all(self.journal_fd, self.kinds, len(self.kinds) * PAGE_SIZE)
 
 
 def apply_journal(journal_fd: int, ram_fd: int, size: int) -> None:
-    """Bring what was written into the RAM file of `size` bytes; may be done any number of times.
+    """Apply the journal to the RAM file of `size` bytes. Idempotent.
 
     Raises BadJournal.
     """
     pages = align_up(size, PAGE_SIZE) // PAGE_SIZE
     if os.fstat(journal_fd).st_size != pages * PAGE_SIZE + pages:
-        raise BadJournal("ram.new: not of this machine's size")
+        raise BadJournal("ram.new: does not have this machine's size")
     os.ftruncate(ram_fd, size)
     kinds = pread_all(journal_fd, pages, pages * PAGE_SIZE)
     for run in RUNS.finditer(kinds):

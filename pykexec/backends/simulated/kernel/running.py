@@ -1,4 +1,4 @@
-"""The first kernel while a command runs: the one thing here that changes in place."""
+"""The first kernel while a command runs: the only mutable object here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SimulatedKernel:
         for slot, image in self.images.items():
             held = image.frames(ram)
             if held - self.frames.of(FREE):
-                raise BadPageList(f"the page list of the {slot} image has frames of others")
+                raise BadPageList(f"the page list of the {slot} image has foreign frames")
             self.frames.give(held, IMAGE)
 
     @property
@@ -57,16 +57,16 @@ class SimulatedKernel:
 
     @property
     def swaps(self) -> bool:
-        """Whether relocate_kernel exchanges pages, and so whether it knows the flag."""
+        """Whether relocate_kernel exchanges pages, and so supports the flag."""
         return self.start.relocate is RelocateKernel.SWAP
 
     def how_moved(self, image: KImage) -> RelocateKernel:
-        """An image that was loaded by the flag is exchanged, whatever other images are."""
+        """An image loaded with the flag is always exchanged."""
         return RelocateKernel.SWAP if image.by_normal else self.start.relocate
 
     @property
     def state(self) -> MachineState:
-        """As it is now, to be kept."""
+        """The present state, for saving."""
         return replace(
             self.start,
             gates=self.gates,
@@ -77,7 +77,7 @@ class SimulatedKernel:
         )
 
     def boot_if_down(self) -> None:
-        """After a switch, the first kernel is there again with the next load."""
+        """After a switch, the next load boots the first kernel again."""
         if self.phase is not Phase.FIRST_KERNEL:
             self.end_stage()
             boot(self.layout, self.ram)
@@ -99,12 +99,12 @@ class SimulatedKernel:
             self.online_kernel(staged.blocks)
 
     def allocator(self) -> Allocator:
-        """For one load."""
+        """An allocator for one load."""
         self.loads += 1
         return Allocator(self.frames, self.order, Random(f"{self.start.seed}:{self.loads}"))
 
     def free(self, slot: Slot) -> None:
-        """kimage_free; every frame is back afterwards."""
+        """kimage_free: every frame is free afterwards."""
         image = self.images.pop(slot, None)
         if image:
             self.frames.free(image.frames(self.ram))
@@ -113,7 +113,7 @@ class SimulatedKernel:
         """Blocks from the control code page to machine_kexec_prepare and the vmcoreinfo copy,
         as (order, what for): kernel-contract 6.3.
 
-        A CPU without 1 GiB pages, 4-level paging. 6.14 took the PGD out of the control
+        For a CPU without 1 GiB pages, with 4-level paging. 6.14 moved the PGD out of the control
         code page.
         """
         known = self.layout.memory_map
@@ -129,5 +129,5 @@ class SimulatedKernel:
 
 
 def _blocks_touched(spans: RangeSet, size: int) -> int:
-    """How many aligned blocks of `size` bytes the spans meet."""
+    """The number of aligned blocks of `size` bytes that the spans touch."""
     return RangeSet.of(span.outward(size) for span in spans).size // size

@@ -1,9 +1,9 @@
 """kexec_load(2): every check in the kernel's order, then the load.
 
-Rule names are those of kernel-contract 1.2. A kernel that swaps is one of 6.1, one that
-copies is one of 6.14. What is added to the first: KEXEC_CRASH_BY_NORMAL, a normal load
-whose destination is kexec_crash_image. Who copies cannot keep the old pages, and so does
-not know that flag.
+Rule names are those of kernel-contract 1.2. A kernel that swaps behaves like 6.1, one that copies
+like 6.14. The former also has KEXEC_CRASH_BY_NORMAL, a normal load whose destination is
+kexec_crash_image. A kernel that copies cannot keep the old pages, and so does not support that
+flag.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ ADDRESSES = 1 << 64
 FITS_NOT, KNOWS_NOT = DoesNotFit.exit_status, NotSupported.exit_status
 ON_CRASH, BY_NORMAL = KexecFlag.KEXEC_ON_CRASH, KexecFlag.KEXEC_CRASH_BY_NORMAL
 SINCE_6_10 = KexecFlag.KEXEC_UPDATE_ELFCOREHDR | KexecFlag.KEXEC_CRASH_HOTPLUG_SUPPORT
-"""Taken with and without KEXEC_ON_CRASH; nothing is ever plugged in here."""
+"""Accepted with and without KEXEC_ON_CRASH; there is no hotplug here."""
 LOW_FLAGS = 0xFFFF
-"""Bits that are looked at, besides the architecture's; the upper half of the word is not."""
+"""Bits that are checked, besides those of the architecture; the upper half of the word is
+ignored."""
 
 
 class Refusal:
@@ -75,10 +76,10 @@ class Refusal:
 
 
 def kexec_load(kernel: SimulatedKernel, table: SegmentTable) -> KImage | None:
-    """The image that is loaded now; None after nr_segments 0, which frees one.
+    """The loaded image; None after nr_segments 0, which frees one.
 
-    Raises SyscallError. It may have changed `kernel` all the same: limits count down,
-    and KEXEC_ON_CRASH frees the old crash image before it looks at the new one.
+    Raises SyscallError, and may still have changed `kernel`: limits count down, and KEXEC_ON_CRASH
+    frees the old crash image before checking the new one.
     """
     refuse = Refusal(table)
     slot = Slot.CRASH if table.flags & (ON_CRASH | BY_NORMAL) else Slot.NORMAL
@@ -112,7 +113,7 @@ def _check_permission(kernel: SimulatedKernel, slot: Slot, refuse: Refusal) -> N
         raise refuse("A2", EPERM, f"kernel.kexec_load_limit_{name} is used up")
     kernel.gates = gates.counted(slot)
     if gates.ima_appraise:
-        raise refuse("A3", EACCES, "the IMA policy wants a signed kernel")
+        raise refuse("A3", EACCES, "the IMA policy requires a signed kernel")
     if gates.lockdown is not Lockdown.NONE:
         raise refuse("A4", EPERM, f"the kernel is locked down ({gates.lockdown})")
 
@@ -158,7 +159,7 @@ def _check_entry(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) 
 
 
 def _check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> None:
-    """Stage F: sanity_check_segment_list; each rule goes over all segments before the next."""
+    """Stage F: sanity_check_segment_list; each rule is checked for all segments before the next."""
     segments = table.segments
     for segment in segments:
         end = (segment.mem + segment.memsz) % ADDRESSES
@@ -194,7 +195,7 @@ def _check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusa
 
 
 def _place(segment: Segment) -> str:
-    """A segment in words; it may be none that a PhysRange can hold."""
+    """A segment for a message; it may not be a valid PhysRange."""
     return f'segment "{segment.name}" at {segment.mem:#x}..{segment.mem + segment.memsz:#x}'
 
 
@@ -216,7 +217,7 @@ def load(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> KImag
     image = None
     try:
         if not kernel.swaps and any(not s.mem and not s.memsz for s in table.segments):
-            # Since 6.12 an end is inclusive: that of nothing at 0 is the last byte there is.
+            # Since 6.12 an end is inclusive: that of an empty segment at 0 is the last byte of all.
             raise OutOfMemory("control code page: an empty segment at 0 is all of memory")
         if crash and reservation:
             image = load_crash(table, reservation, kernel.ram, control_orders=orders)
@@ -232,7 +233,7 @@ def load(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusal) -> KImag
         where = f' for segment "{error.segment}"' if error.segment else ""
         raise refuse(
             "G", ENOMEM, f"no {error.what}{where}", exit_status=FITS_NOT,
-            hint="a smaller window, or less memory in use",
+            hint="use a smaller window, or a machine with less memory in use",
         ) from None  # fmt: skip
     finally:
         if image is None:

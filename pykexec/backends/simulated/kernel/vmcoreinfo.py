@@ -1,7 +1,7 @@
 """The VMCOREINFO note of the first kernel: kernel/crash_core.c:crash_save_vmcoreinfo_init.
 
-Symbols and offsets are those of a 6.1 kernel for x86_64; addresses follow from where its
-image lies. Readers want them to be there and to agree with each other.
+Symbols and offsets are those of a 6.1 kernel for x86_64; addresses follow from the place of its
+image. Readers need them to exist and to be consistent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TEXT_WITHOUT_KASLR = 0xFFFFFFFF81000000
 VIRTUAL_STEP = 0x200000
 CRASH_TIME = 1190964010
-"""Seconds since 1970 of every panic here: a dump must not differ from run to run."""
+"""Time of every simulated panic in seconds since the epoch: dumps must not differ from run to
+run."""
 
 SYMBOL_OFFSETS = {
     "init_uts_ns": 0x18132C0,
@@ -33,7 +34,7 @@ SYMBOL_OFFSETS = {
     "kallsyms_token_table": 0x14B3FD0,
     "kallsyms_token_index": 0x14B4330,
 }
-"""From _text, bytes; on a smaller image they are scaled down with it."""
+"""Offsets from _text in bytes; scaled down for a smaller image."""
 FULL_IMAGE = 48 << 20
 
 FIXED_LINES = """\
@@ -85,7 +86,7 @@ NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)=-257
 
 
 def kernel_base(layout: Layout) -> int:
-    """Virtual address of _text; moved as far as the image is from 16 MiB, within a GiB."""
+    """Virtual address of _text, moved by the distance of the image from 16 MiB, modulo 1 GiB."""
     moved = layout.kernel_image.ranges[0].start // VIRTUAL_STEP * VIRTUAL_STEP
     return TEXT_WITHOUT_KASLR + moved % (512 << 20)
 
@@ -122,6 +123,6 @@ def _vmcoreinfo_text(layout: Layout, *, crashed: bool) -> str:
 
 
 def vmcoreinfo_area(layout: Layout, *, crashed: bool = False) -> bytes:
-    """The note as it lies in memory: layout.vmcoreinfo.size bytes, zeros behind it."""
+    """The note as it is in memory: layout.vmcoreinfo.size bytes, padded with zeros."""
     note = Note(VMCOREINFO, 0, _vmcoreinfo_text(layout, crashed=crashed).encode()).encoded
     return note.ljust(layout.vmcoreinfo.size, b"\0")

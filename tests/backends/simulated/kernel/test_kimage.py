@@ -221,7 +221,7 @@ def test_a_policy_hands_out_every_free_frame_once(policy: Policy, tmp_path: Path
 BAD_LISTS = {
     "no end": ([0x1000 | 1, 0x2000 | 8, 0], "ends in 0x0"),
     "a source first": ([0x2000 | 8, 4], "comes before any destination"),
-    "no flag": ([0x1000 | 1, 0x2000], "0x2000 is no entry"),
+    "no flag": ([0x1000 | 1, 0x2000], "0x2000 is not an entry"),
     "too many": ([0x1000 | 1, *[0x2000 | 8] * 9, 4], "more than 8 sources"),
     "full without a link": ([0x1000 | 1] * 512, "instead of IND_DONE"),
 }

@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "in use, no RAM": (
         {"in_use": RangeSet((PhysRange(0xA0000, 0xA1000),))}, "in use are not all RAM: 0xa0000..",
     ),
-    "two owners": ({"in_use": RangeSet((PhysRange(0x400000, 0x401000),))}, "meet others at"),
+    "two owners": ({"in_use": RangeSet((PhysRange(0x400000, 0x401000),))}, "overlap others at"),
     "not whole frames": (
         {"in_use": RangeSet((PhysRange(0x600000, 0x600800),))}, "are not whole frames",
     ),
