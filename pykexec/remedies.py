@@ -1,5 +1,5 @@
-"""What would help, as a value. Code that judges knows no option names: each program words a remedy
-in its own terms, and for a script it is worded in those of the API (fields of `LoadRequest`).
+"""What would help, as a value. Code that decides does not know option names: each program expresses
+a remedy in its own terms, and for scripts it uses those of the API (fields of `LoadRequest`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pykexec.frozen import dataclass
 
 
 class Wish(Enum):
-    """What can be asked of a program; the value is what the API calls it."""
+    """What a user can request from a program; the value is its name in the API."""
 
     APPEND = "append"
     BACKEND = "backend"
@@ -43,7 +43,7 @@ class Wish(Enum):
 
 
 Terms = Mapping["Wish | tuple[Wish, str]", str]
-"""A program's words: for a wish, or for a wish with one value."""
+"""A program's terms: for a wish, or for a wish with a certain value."""
 API: Terms = {wish: wish.value for wish in Wish}
 
 
@@ -51,7 +51,7 @@ class Remedy:
     """One thing that would help, or several."""
 
     def text(self, terms: Terms) -> str:
-        """As a program words it, without a capital and a full stop."""
+        """The text in a program's terms, without a capital letter and a full stop."""
         raise NotImplementedError
 
     def __str__(self) -> str:

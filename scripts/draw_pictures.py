@@ -26,7 +26,7 @@ from pykexec.placement.estimate import crash_size
 MIB = 1 << 20
 RAM = 1024 * MIB
 DEBIAN_RESERVES = 128 * MIB
-"""By kdump-tools of Debian 12, on machines with 384 MiB or more."""
+"""What kdump-tools of Debian 12 reserves on machines with 384 MiB or more."""
 REGION = 64 << 10
 
 PAPER, INK, FAINT = "#ffffff", "#1f2933", "#9aa5b1"
@@ -88,7 +88,7 @@ def bars(window: int) -> tuple[Bar, ...]:
 
 
 def memory_picture(window: int) -> str:
-    """What is held when."""
+    """The memory in use at each time."""
     width, left, top, row = 960, 40, 64, 84
     scale = (width - 2 * left) / RAM
     rows = bars(window)
@@ -124,7 +124,7 @@ STEPS = (
     ),
     (RUNS, "its initrd", "saves the log and the dump,", "and reboots the machine"),
 )
-"""What acts one after the other, with its colour and two lines of what it does."""
+"""The actors in order, each with its colour and two lines about what it does."""
 ARROW = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
 
 

@@ -1,5 +1,5 @@
-# Sourced by the scripts beside it: finds a Python, and keeps a virtual environment in .venv.
-# Needs a POSIX shell, and nothing else that a bare Debian machine lacks.
+# Sourced by the other scripts: finds a Python, and keeps a virtual environment in .venv. Needs only
+# what a bare Debian machine has.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 environment=$root/.venv
@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_INPUT=
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# try_install PACKAGE...: Debian packages by name. Fails, in words, where that takes root.
+# try_install PACKAGE...: installs Debian packages. Fails with a message if that requires root.
 try_install() {
     if [ "$(id -u)" != 0 ]; then
         say "not installed: $* (as root: apt-get install $*)"
@@ -26,7 +26,7 @@ try_install() {
     return 1
 }
 
-# find_python: sets $python to one of 3.11 or later that can make an environment.
+# find_python: sets $python to a Python 3.11 or later that can make an environment.
 find_python() {
     usable='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
     for _ in 1 2; do
@@ -38,8 +38,8 @@ find_python() {
     fail "no python3 of 3.11 or later with the modules venv and ensurepip"
 }
 
-# need_environment [EXTRA]: makes $environment with pykexec in it (editable), with an extra of
-# setup.cfg if one is named, and puts it on PATH. Made once, and again when setup.cfg changes.
+# need_environment [EXTRA]: makes $environment with pykexec (editable), and with an extra of
+# setup.cfg if one is named, and adds it to PATH. Makes it again when setup.cfg changes.
 need_environment() {
     mkdir -p "$environment" 2>/dev/null || fail "cannot write $environment"
     exec 9>"$environment/.lock"
@@ -63,7 +63,7 @@ need_environment() {
     export PATH
 }
 
-# debian_kernel: prints the path of Debian's cloud kernel, fetched into the cache once.
+# debian_kernel: prints the path of Debian's cloud kernel, downloaded into the cache once.
 debian_kernel() {
     PYTHONPATH=$root python - <<'END'
 from tests.vm import debian, supplies

@@ -1,13 +1,13 @@
-"""Times pykexec and what it is compared with, turn by turn, and judges the ratios.
+"""Measures pykexec and the programs that it is compared with, in turn, and checks the ratios.
 
-Each program runs several times, alternating, so that other load on the computer affects all of
-them alike, and short ones more often; the fastest run of each counts, since everything but the
-program itself only adds to it. Wall time is measured here; processor time (user and system, all
-threads) and memory (peak resident set) are those of wait4. Standard library only: a child's peak
-is at least that of its parent.
+The programs run alternately, several times each and short ones more often, so that other load on
+the computer affects all of them alike. The fastest run counts, since other load only adds to the
+time. Wall time is measured here; processor time (user and system, all threads) and memory (peak
+resident set) come from wait4. Only the standard library is used: a child's peak is at least that of
+its parent.
 
-kexec and pykexec-kexec run without CAP_SYS_BOOT: they prepare the load, and the system call
-fails everywhere.
+kexec and pykexec-kexec run without CAP_SYS_BOOT: they prepare the load, and the system call always
+fails.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ except KexecError:
 MISSED = 3
 PR_CAPBSET_DROP, CAP_SYS_BOOT = 24, 22
 REFUSED = 255
-"""kexec's exit status when its system call failed, and for nothing before that."""
+"""kexec's exit status if its system call failed, and for no earlier error."""
 
 
 @dataclass
 class Program:
-    """A command, and what its runs took."""
+    """A command, and the measured times and memory of its runs."""
 
     name: str
     argv: list[str]
     a_turn: int = 1
     libraries: str | None = None
-    """LD_LIBRARY_PATH ("" for none) of what is expected to be refused by the kernel."""
+    """LD_LIBRARY_PATH ("" for none) of a program that the kernel is expected to refuse."""
     seconds: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     """Seconds on all processors, in the program and in the kernel for it."""
     kib: list[int] = field(default_factory=list)
 
     def run(self) -> None:
-        """Once, its output thrown away."""
+        """Run it once and discard its output."""
         started = time.perf_counter()
         pid = os.fork()
         if pid == 0:
@@ -80,14 +80,14 @@ class Program:
 
 
 class Measure(Enum):
-    """What a limit is about."""
+    """What a limit applies to."""
 
     WALL = "wall time"
     CPU = "processor time"
     MEMORY = "peak memory"
 
     def of(self, program: Program) -> float:
-        """The least time, the greatest memory."""
+        """The shortest time, or the most memory."""
         match self:
             case Measure.WALL:
                 return min(program.seconds)
@@ -99,8 +99,8 @@ class Measure(Enum):
 
 @dataclass(frozen=True)
 class Limit:
-    """The ratio of `program` to `reference`, or its wall time in seconds without one, and the
-    greatest value that is allowed."""
+    """The ratio of `program` to `reference`, or, without a reference, the wall time in seconds; and
+    the largest allowed value."""
 
     what: str
     program: Program
@@ -123,7 +123,7 @@ class Limit:
 
 
 def random_file(path: Path, size: int) -> Path:
-    """Made once: an initrd that nothing can make small."""
+    """Made once: an initrd that does not compress."""
     if not path.exists() or path.stat().st_size != size:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}")
@@ -135,7 +135,7 @@ def random_file(path: Path, size: int) -> Path:
 
 
 def limits(kernel: str, kexec: str, libraries: str, initrd: Path) -> list[Limit]:
-    """The limits, and in them the programs to run."""
+    """The limits, with the programs to run."""
     load = ["pykexec", "load", kernel, "--dry-run", "--append", APPEND]
     classic = [kexec, "-c", "-l", kernel, f"--append={APPEND}"]
     click = Program('python -c "import click"', ["python", "-c", "import click"], a_turn=5)
@@ -167,7 +167,7 @@ def limits(kernel: str, kexec: str, libraries: str, initrd: Path) -> list[Limit]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="speed and memory, side by side")
+    parser = argparse.ArgumentParser(description="compares speed and memory")
     parser.add_argument("--repeat", type=int, default=9, help="turns (default 9)")
     parser.add_argument("--kernel", required=True)
     parser.add_argument("--kexec", required=True)

@@ -1,6 +1,5 @@
-"""Times programs that read a dump: the best wall time of some runs, with processor time and
-memory. Half of what a short Python program takes is the start of Python, which is a row of
-its own."""
+"""Measures programs that read a dump: the best wall time of several runs, with processor time and
+memory. Half the time of a short Python program is the start of Python, which has its own row."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ DRGN = "import drgn; p = drgn.Program(); p.set_core_dump({!r}); p['VMCOREINFO']"
 
 @dataclass(frozen=True)
 class Row:
-    """A program and its words."""
+    """A program and its arguments."""
 
     name: str
     words: tuple[str, ...]
@@ -34,7 +33,7 @@ class Row:
 
 
 def rows(vmcore: Path, compressed: Path, scratch: Path) -> list[Row]:
-    """In groups of the same work."""
+    """Grouped by the same work."""
     debian = {name: supplies.program(name) for name in ("vmcore-dmesg", "makedumpfile")}
     folders = ":".join(str(path) for tool in debian.values() for path in tool.library_folders)
     python = (sys.executable, "-c")
@@ -56,7 +55,7 @@ def rows(vmcore: Path, compressed: Path, scratch: Path) -> list[Row]:
 
 
 def measure(row: Row) -> tuple[float, float]:
-    """(wall seconds, processor seconds) of the quickest run."""
+    """(wall seconds, processor seconds) of the fastest run."""
     env = os.environ | ({"LD_LIBRARY_PATH": row.folders} if row.folders else {})
     best = (float("inf"), 0.0)
     for _ in range(RUNS):

@@ -1,9 +1,9 @@
-"""Boots guests, lets them panic, and times the way to the capture kernel.
+"""Boots guests, makes them panic, and measures the time until the capture kernel runs.
 
-Everything runs under TCG, several times slower than a processor: the seconds are for
-comparing with each other. The guests have 3 GiB and two CPUs. The times are those at which
-the lines came over the serial console: the stub's, and the capture kernel's banner. In a window
-of 64 MiB the stub does its work, but Debian's kernel runs out of memory while it boots.
+Everything runs under TCG, several times slower than a processor: compare the times only with each
+other. The guests have 3 GiB and two CPUs. The times are those at which lines arrived over the
+serial console: those of the stub, and the capture kernel's banner. In a window of 64 MiB the stub
+does its work, but Debian's kernel runs out of memory while it boots.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ DEBIAN, RHEL = 192 << 20, 256 << 20
 REPEAT = 2
 MISSED = 3
 NOT_SLOWER = 1.0
-"""In-place beside kexec-tools, from the panic to the first line."""
+"""Mode in-place compared with kexec-tools, from the panic to the first line."""
 APPEND = "loglevel=6 console=ttyS0 earlyprintk=ttyS0 panic=1"
-"""The banner is a notice: loglevel=6 shows it, and little else."""
+"""The banner has the level notice: loglevel=6 shows it, and little else."""
 CHECKING, STARTING, BANNER = "pykexec: checking", "pykexec: starting", "Linux version"
 LOAD = f"{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --append '{APPEND}'"
 KEXEC = f"kexec -p /boot/vmlinuz --initrd=/boot/initrd2 --append='{APPEND} nr_cpus=1'"
@@ -42,14 +42,14 @@ class Way:
     command: str
     has_stub: bool = True
     boots: bool = True
-    """Whether the capture kernel comes to its first command."""
+    """Whether the capture kernel gets as far as its first command."""
 
 
 @dataclass(frozen=True)
 class Times:
     """Seconds of one run: from the panic to the capture kernel's first line and to its first
-    command, None where it does not boot; and of that the stub's own, None where there is no stub
-    of ours. `held` is in bytes: what is missing while the crash dump is armed."""
+    command, None if it does not boot; and the part of that in our stub, None without a stub.
+    `held` is in bytes: the memory that is in use while the crash dump is armed."""
 
     line: float
     command: float | None
@@ -77,7 +77,7 @@ BESIDE_KDUMP = (KEXEC_TOOLS, IN_PLACE, WAYS[5], WAYS[-1])
 
 
 def timed(vm: VM, way: Way) -> Times:
-    """One guest's panic."""
+    """The panic of one guest."""
     print(f"... {way.name}", file=sys.stderr)
     first = f"""
         {way.command} > /out/load 2>&1
@@ -110,7 +110,7 @@ def timed(vm: VM, way: Way) -> Times:
 
 
 def best(turns: tuple[Times, ...]) -> Times:
-    """The shortest of each: what else the computer does only adds."""
+    """The shortest of each, since other load only adds to the time."""
     commands = [times.command for times in turns if times.command is not None]
     stubs = [times.stub for times in turns if times.stub is not None]
     return Times(

@@ -1,9 +1,9 @@
-"""Times the simulated kernel, and the ELF core headers of the worst case.
+"""Measures the simulated kernel, and the ELF core headers of the worst case.
 
-Each window is measured in a process of its own, so that its peak resident set is its own.
-The kernel needs 51 MiB from its load address on: a window of 64 MiB holds it and little more.
-Memory is empty, but for a last machine: every frame in use there is full of random bytes,
-which are in the dump then. What that takes is above all the disk's.
+Each window is measured in a separate process, because of its peak resident set. The kernel needs 51
+MiB from its load address on: a window of 64 MiB holds it and little more. Memory is empty, except
+in the last machine: there every frame in use is full of random bytes, which are then in the dump.
+Most of that time is the disk's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECONDS_LIMIT, MIB_LIMIT = 10.0, 300
 WINDOW_OF_LIMIT = 256
 HEADERS_LIMIT = 0.5
 LINEAR_LIMIT = 2.0
-"""The cost of a MiB in the largest window against that in the middle ones."""
+"""The cost per MiB in the largest window, relative to the middle ones."""
 MISSED = 3
 
 
@@ -42,7 +42,7 @@ def pykexec(*arguments: str) -> tuple[float, int, str]:
 
 
 def fill(machine: str) -> None:
-    """Random bytes into every frame that the first kernel uses, as a user of it would."""
+    """Write random bytes into every frame that the first kernel uses."""
     shown = json.loads(pykexec("machine", "show", machine, "--json")[2])
     with open(f"{machine}/ram", "r+b") as ram:
         for span in shown["in_use"]:
@@ -54,7 +54,7 @@ def fill(machine: str) -> None:
 def crash_by_normal(
     kernel: str, window: int, folder: Path, *, filled: bool = False
 ) -> tuple[list[float], int, int]:
-    """Seconds of load, crash and verify; the peak in KiB; how many program headers."""
+    """Seconds of load, crash and verify; the peak in KiB; the number of program headers."""
     machine = str(folder / f"machine-{window}{'-filled' if filled else ''}")
     pykexec("machine", "create", machine, "--memory", MEMORY, "--allocator", "fragmented")
     if filled:

@@ -1,6 +1,6 @@
-"""Documents to JSON's own types and back with the standard library alone, for an installation
-without mashumaro (Debian 12 has no package of it). What it accepts is what by_mashumaro accepts;
-a test compares them."""
+"""Converts documents to JSON types and back with the standard library only, for an installation
+without mashumaro (Debian 12 has no package of it). It accepts exactly what by_mashumaro accepts; a
+test compares them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIMPLE: dict[object, Convert] = {int: whole, str: text, bool: truth}
 
 
 def read(kind: Any, found: dict[str, Any]) -> Any:
-    """A value of the dataclass `kind`. Raises ValueError with the place in its text."""
+    """A value of the dataclass `kind`. Raises ValueError, whose text names the place."""
     try:
         return _reader(kind)(found)
     except TypeError as error:
@@ -35,7 +35,7 @@ def write(value: Any) -> dict[str, Any]:
 
 @cache
 def _reader(kind: Any) -> Convert:
-    """Checks what JSON had, and converts it. It raises TypeError, ValueError."""
+    """Checks a JSON value and converts it. It raises TypeError, ValueError."""
     origin = get_origin(kind)
     if origin is Annotated:
         rule = get_args(kind)[1]
@@ -59,7 +59,7 @@ def _reader(kind: Any) -> Convert:
 
 @cache
 def _writer(kind: Any) -> Convert:
-    """What JSON has of a value of this kind."""
+    """Converts a value of this kind to JSON types."""
     origin = get_origin(kind)
     if origin is Annotated:
         return hex if get_args(kind)[1] is HEX else _writer(kind.__origin__)
@@ -91,7 +91,7 @@ def _one_of(values: tuple[object, ...]) -> Convert:
 
 
 def _any_of(kinds: tuple[Any, ...]) -> Convert:
-    """The first kind that takes it."""
+    """The first kind that accepts it."""
     readers = [_reader(kind) for kind in kinds if kind is not type(None)]
 
     def convert(found: object) -> object:
@@ -139,7 +139,7 @@ def _an_object(found: object) -> dict[str, object]:
 
 
 def _read_object(kind: Any) -> Convert:
-    """A dataclass; keys that it does not know are passed over."""
+    """A dataclass; unknown keys are ignored."""
     hints = get_type_hints(kind, include_extras=True)
     fields = [(item.name, _reader(hints[item.name]), item) for item in dataclasses.fields(kind)]
 
@@ -159,7 +159,7 @@ def _read_object(kind: Any) -> Convert:
 
 
 def _write_object(kind: Any) -> Convert:
-    """Its fields, changed by __post_serialize__ where the class has that."""
+    """Its fields, changed by __post_serialize__ if the class has it."""
     hints = get_type_hints(kind, include_extras=True)
     fields = [
         (item.name, _writer(hints[item.name]), _default_of(item))
@@ -179,7 +179,7 @@ def _write_object(kind: Any) -> Convert:
 
 
 def _default_of(field: dataclasses.Field[Any]) -> object:
-    """MISSING without one."""
+    """MISSING if there is none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
@@ -194,7 +194,7 @@ def _write_tuple(kinds: tuple[Any, ...]) -> Convert:
 
 
 def _write_union(kinds: tuple[Any, ...]) -> Convert:
-    """By the value's own class, where there are several kinds beside None."""
+    """By the value's class, if there are several kinds besides None."""
 
     def convert(value: Any) -> Any:
         kind: Any = only or type(value)

@@ -1,4 +1,4 @@
-"""pykexec.fleet-row/1 and pykexec.fleet-summary/1: one document a line."""
+"""pykexec.fleet-row/1 and pykexec.fleet-summary/1: one document per line."""
 
 from __future__ import annotations
 

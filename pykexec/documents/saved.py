@@ -1,4 +1,4 @@
-"""pykexec.saved/1: what a capture kernel has saved; status.json in the folder of a dump."""
+"""pykexec.saved/1: what a capture kernel saved; status.json in the folder of a dump."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SaveStep:
 
     name: str
     problem: str | None
-    """null where it succeeded"""
+    """null if it succeeded"""
     seconds: float
 
 
@@ -29,22 +29,22 @@ class SavedFile:
     level: int | None
     """dump level of makedumpfile; null for a copy of all memory"""
     size: Count | None
-    """bytes on the disk; null where a command got it"""
+    """bytes on disk; null if a command got it"""
     whole: bool | None
-    """what the checks found; null where the file cannot be read again, because it is encrypted or
-    a command got it"""
+    """the result of the checks; null if the file cannot be read again, because it is encrypted or a
+    command got it"""
     problem: str | None
     """the first check that failed"""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedDump:
-    """what a capture kernel has saved"""
+    """what a capture kernel saved"""
 
     schema: ClassVar[str] = "pykexec.saved/1"
     name: str
     folder: str | None
-    """as the capture kernel named it; null where only a command got the files"""
+    """its path in the capture kernel; null if only a command got the files"""
     command: str | None
     """the program that got the files"""
     encrypted: bool
@@ -56,14 +56,14 @@ class SavedDump:
     saved: str
     """ISO 8601, UTC"""
     files: tuple[str, ...]
-    """beside this one"""
+    """files besides this one"""
     dump: SavedFile | None
-    """null where only log and report were saved"""
+    """null if only log and report were saved"""
     complete: bool
-    """all steps succeeded, and no check found a problem"""
+    """whether all steps succeeded, and no check found a problem"""
     steps: tuple[SaveStep, ...]
     problems: tuple[str, ...]
-    """faults of the configuration, and what was done instead of what it says"""
+    """errors in the configuration, and deviations from it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ListedDump:
     folder: str
     complete: bool
     status: SavedDump | None
-    """null where its status.json cannot be read"""
+    """null if its status.json cannot be read"""
     problem: str | None
     """why it is not complete, or cannot be read"""
 
@@ -86,6 +86,6 @@ class SavedDumps:
     schema: ClassVar[str] = "pykexec.saved-dumps/1"
     folder: str
     dumps: tuple[ListedDump, ...]
-    """oldest first; with --announce only those that are new"""
+    """oldest first; with --announce only new ones"""
     lost: str | None
-    """what is known of a crash that left no dump; null where there was none"""
+    """what is known about a crash without a dump; null if there was none"""

@@ -1,6 +1,6 @@
-"""What a load by crash by normal would do on a machine with a stock kernel, by its facts alone.
+"""What a crash by normal would do on a machine with a stock kernel, from its facts only.
 
-Whether the memory of a mode can be had is known only to the load itself.
+Only the load itself finds out whether it gets the memory for a mode.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Expected:
 
 
 def expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
-    """The mode that a load would try first. Whether its huge pages can be had, and whether the
-    kernel makes memory movable, is not tried. Raises NoMode, NoMovableMemory."""
+    """The mode that a load would try first. It does not try to take huge pages, or to make memory
+    movable. Raises NoMode, NoMovableMemory."""
     choice = choose_modes(machine, request.mode, request.keep)
     mode, *others = choice.modes
     lacking, movable = choice.lacking, False
@@ -64,7 +64,7 @@ def expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -
 def expected_load(
     image: KernelImage, found: Machine, request: LoadRequest, initrd: InitrdVerdict
 ) -> Expected:
-    """`request` is complete (with_implied). Raises what a load would be refused with."""
+    """`request` is complete (with_implied). Raises the error with which a load would be refused."""
     machine = with_expected_region(found, request.mode)
     choose_syscall(machine, request, None, None)
     granted = expected_grant(image, machine, request)

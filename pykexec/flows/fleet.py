@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 AT_A_TIME = 512
 CHUNK = 8
-"""Machines that are handed to a process in one piece."""
+"""Machines in one work item of a process."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterato
 
 
 worker_candidates: tuple[Candidate, ...] = ()
-"""Of a process of the pool: images have open files, which cannot be sent to it."""
+"""In each process of the pool: images have open files, which cannot be sent to it."""
 
 
 def _begin_worker(candidates: tuple[Candidate, ...]) -> None:
@@ -122,7 +122,7 @@ def _worker_row(path: Path) -> Row:
 
 
 def _row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
-    """Plan for one machine. Raises nothing that is the fault of its file."""
+    """The plan for one machine. A bad file is an outcome, not an exception."""
     try:
         machine = read_machine(open_root(path))
     except KexecError as error:
@@ -150,7 +150,7 @@ def refusal(error: KexecError) -> Refused:
 
 def members(words: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
     """The captured machines that the command line names: a file, a folder of files, a folder with
-    /proc in it, a pattern that the shell has left alone, or "-" for the names in `listed`, one a
+    /proc in it, a pattern that the shell did not expand, or "-" for the names in `listed`, one per
     line. Raises UsageError for a pattern that matches nothing."""
     for word in words:
         if word == "-":

@@ -1,7 +1,7 @@
-"""How large an initrd is once the kernel has unpacked it, without unpacking it: by the headers of
-plain archives, and by what a compressed stream says of its size.
+"""Estimates the size of an initrd after the kernel has unpacked it, without unpacking it: from the
+headers of uncompressed archives, and from the size that a compressed stream declares.
 
-Nothing depends on this but an estimate: a stream that lies makes a bad one.
+Only an estimate depends on this: a stream with a wrong size makes it wrong.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ if TYPE_CHECKING:
     from pykexec.images.contents import Contents, OpenFile
 
 USUAL_RATIO = {"gzip": 3.0, "zstd": 3.5, "xz": 4.5, "lzma": 4.5, "bzip2": 3.5}
-"""Of an initrd of programs and modules, for streams that say nothing of their size."""
+"""For an initrd of programs and modules, if the stream does not declare its size."""
 OTHER_RATIO = 2.5
 RATIO_MAX = 20
-"""What more is said is not believed."""
+"""A larger declared ratio is not used."""
 ZSTD_BLOCK = 128 << 10
-"""The most bytes that a block holds; an encoder fills all but the last, if it does not split."""
+"""The largest number of bytes in a block; encoders fill all but the last, unless they split
+blocks."""
 
 
 def unpacked_size(initrd: Contents) -> int:
-    """Bytes of all archives. Raises UnreadableFile."""
+    """The size of all archives in bytes. Raises UnreadableFile."""
     files = list(files_of(initrd))
     other = initrd.size - sum(file.size for file in files)
     return sum(map(_file_size, files)) + max(0, round(other * OTHER_RATIO))
 
 
 def _file_size(file: OpenFile) -> int:
-    """Of one file; what is no archive counts as it is."""
+    """The size of one file; data that is not an archive counts unchanged."""
     total, at = 0, 0
     try:
         while (at := after_padding(file, at)) < file.size:
@@ -67,7 +68,8 @@ def _file_size(file: OpenFile) -> int:
 
 
 def _stream_size(file: OpenFile, at: int, codec: Codec) -> int:
-    """Of the compressed archive at the offset `at`, which is taken for the last one."""
+    """The size of the compressed archive at the offset `at`, which is assumed to be the last
+    one."""
     packed = file.size - at
     try:
         said = _said_size(file, at, codec)
@@ -79,7 +81,7 @@ def _stream_size(file: OpenFile, at: int, codec: Codec) -> int:
 
 
 def _said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
-    """What the stream itself tells. Raises CutOff."""
+    """The size that the stream itself declares. Raises CutOff."""
     if codec.magic == GZIP_MAGIC:
         packed = file.size - at
         said = Bytes(file).number(max(at, file.size - 4), 4)
@@ -92,7 +94,8 @@ def _said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
 
 
 def zstd(data: Bytes, at: int) -> int:
-    """Of all frames: their content size where they have one, else that of their blocks."""
+    """The size of all frames: their content size if they have one, otherwise that of their
+    blocks."""
     total = 0
     while data.left(at) >= 4:
         magic = data.number(at, 4)
@@ -107,7 +110,7 @@ def zstd(data: Bytes, at: int) -> int:
 
 
 def _zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
-    """Where the frame ends, and its unpacked size (RFC 8878, 3.1.1)."""
+    """The end of the frame, and its unpacked size (RFC 8878, 3.1.1)."""
     descriptor = data.number(at, 1)
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
     field = (single, 2, 4, 8)[descriptor >> 6]
@@ -125,7 +128,7 @@ def _zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
 
 
 def _lz4_legacy(data: Bytes, at: int) -> int:
-    """Each block holds LZ4_BLOCK bytes but the last, which counts as a half."""
+    """Each block has LZ4_BLOCK bytes except the last, which counts as a half."""
     blocks = 0
     while data.left(at) >= 4:
         size = data.number(at, 4)

@@ -25,7 +25,7 @@ SAVE_MEMORY = 96 * MIB
 Without it the report of 7.2 was not finished after two minutes, because each page of Python was
 read from the disk again and again."""
 WHOLE_PAGES = 1.05
-"""What unpacked files take for each of their bytes: the last page of each is not full."""
+"""Memory per byte of unpacked files: the last page of each file is not full."""
 ROUND_TO = 16 * MIB
 
 

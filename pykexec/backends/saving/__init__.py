@@ -1,7 +1,7 @@
-"""What acts when a dump is saved: child processes with a time limit, files and commands that take
-what is saved, the copy itself, and the end of the machine.
+"""Actions for saving a dump: child processes with a time limit, files and commands as targets, the
+copy itself, and the end of the machine.
 
-A capture kernel must come back up whatever hangs: a disk, a network, a program, our own code.
-Therefore `limited` runs each step in a process group of its own, and kills it when its time is
-over; the process that goes on touches no file of the target.
+A machine must come back up whatever hangs: a disk, a network, a program, our own code. Therefore
+`limited` runs each step in a separate process group, and kills it when its time is over; the main
+process does not touch files of the target.
 """

@@ -1,4 +1,4 @@
-"""Tells the users of a machine about its last crash: wall(1), and the administrator's command."""
+"""Notifies users of a machine about its last crash: wall(1), and the administrator's command."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from pykexec.backends.saving.limited import StepFailed, how_ended, limited
 
 SECONDS = 120
-"""For each command."""
+"""Time limit for each command."""
 
 
 def wall(text: str) -> None:
-    """To all terminals, where there is a wall(1). Raises StepFailed."""
+    """Write to all terminals, if wall(1) is installed. Raises StepFailed."""
     program = shutil.which("wall")
     if program:
         limited(run([program, text]), SECONDS)
 
 
 def call_hook(words: Iterable[str], document: str) -> None:
-    """With the document on its standard input. Raises StepFailed."""
+    """Run the command with the document on its standard input. Raises StepFailed."""
     limited(run(list(words), document), SECONDS)
 
 
@@ -35,7 +35,7 @@ def run(words: list[str], text: str = "") -> Callable[[], None]:
 
 
 def remember(path: str, names: Iterable[str]) -> None:
-    """Writes one name on each line; the file is whole or as it was. Raises OSError."""
+    """Write one name on each line, atomically. Raises OSError."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(f"{path}.new").write_text("".join(f"{name}\n" for name in names))
     os.replace(f"{path}.new", path)

@@ -1,5 +1,5 @@
-"""Where a file of a dump goes: into a folder, or to the standard input of a command; encrypted by
-age on its way where a recipient is given. Everything here runs inside of `limited`."""
+"""Where a file of a dump goes: into a folder, or to the standard input of a command; encrypted with
+age if a recipient is given. Everything here runs inside `limited`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pykexec.backends.saving.target import sync_folder
 AGE = "age"
 ENDING = ".age"
 MODE = 0o600
-"""A dump holds everybody's secrets."""
+"""A dump contains the secrets of all users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """`folder` is that of this dump. With `command`, whose words have %d for the dump's name and %f
-    for that of the file, files go there."""
+    """`folder` is the folder of this dump. With `command`, in which %d is the dump's name and %f
+    the file's name, files go there."""
 
     name: str
     folder: str | None = None
@@ -32,7 +32,7 @@ class Destination:
         return name + ENDING if self.recipient else name
 
     def path(self, name: str) -> str | None:
-        """Of a file that can be written by its name, since nothing comes between."""
+        """The path of a file that can be written directly, or None."""
         if self.command or self.recipient or self.folder is None:
             return None
         return f"{self.folder}/{name}"
@@ -40,8 +40,8 @@ class Destination:
 
 @contextmanager
 def opened(where: Destination, name: str) -> Iterator[int]:
-    """A descriptor for the contents of a file. At the end all is on the disk, or the commands have
-    ended well. Raises StepFailed, OSError."""
+    """A descriptor for the contents of a file. At the end everything is on disk, or the commands
+    have succeeded. Raises StepFailed, OSError."""
     programs: list[subprocess.Popen[bytes]] = []
     file_name = where.file_name(name)
     if where.command:
@@ -83,19 +83,19 @@ def replaced(word: str, folder: str, file: str) -> str:
 
 
 def start(words: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-    """Raises OSError where there is no such program."""
+    """Raises OSError if there is no such program."""
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=stdout)
 
 
 def _input_of(program: subprocess.Popen[bytes]) -> int:
-    """Its standard input, which from now on is the caller's."""
+    """Its standard input, which now belongs to the caller."""
     assert program.stdin
     with program.stdin as pipe:
         return os.dup(pipe.fileno())
 
 
 def _ended(program: subprocess.Popen[bytes]) -> None:
-    """Waits. Raises StepFailed."""
+    """Wait for it. Raises StepFailed."""
     if status := program.wait():
         raise StepFailed(f"{named(program.args)} {how_ended(status)}")
 
@@ -109,7 +109,7 @@ def _new_file(path: str) -> int:
 
 
 def sync_file(path: str) -> None:
-    """What another program has written."""
+    """Sync a file that another program has written."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -118,7 +118,7 @@ def sync_file(path: str) -> None:
 
 
 def write_file(where: Destination, name: str, data: bytes) -> int:
-    """A whole file; gives its size. Raises StepFailed, OSError."""
+    """Write a complete file; returns its size. Raises StepFailed, OSError."""
     with opened(where, name) as fd:
         write_all(fd, data)
     return len(data)

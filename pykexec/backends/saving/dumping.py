@@ -1,4 +1,4 @@
-"""The dump itself: by makedumpfile, or copied by ourselves. Runs inside of `limited`."""
+"""Writes the dump itself, with makedumpfile or as a copy. Runs inside `limited`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pykexec.backends.saving.target import on_disk, sync_folder
 
 PERCENT = re.compile(rb"Copying data\s*: \[\s*([0-9.]{1,6}) %\]")
 CHUNK, HOLE = 1 << 20, 64 << 10
-"""Bytes that are read at once, and of which zeros become a hole."""
+"""Bytes per read, and the size of zeros that become a hole."""
 PAGE = 4096
 PAUSE = 0.5
-"""Seconds between two looks at a running makedumpfile."""
+"""Seconds between two checks of a running makedumpfile."""
 TAIL = 4096
 Watch = Callable[[float | None, int | None], None]
-"""Called again and again with the part that is done, and the bytes that are written, as far as they
-are known; raises to end the work."""
+"""Called repeatedly with the finished part and the bytes written, as far as they are known; raises
+to end the work."""
 
 
 class NoRoom(StepFailed):
-    """The free space that is to be left is reached."""
+    """The limit of free space is reached."""
 
     code = "no-room"
 
@@ -41,8 +41,8 @@ class NoRoom(StepFailed):
 def by_makedumpfile(
     words: Callable[[str | None], Sequence[str]], where: Destination, name: str, watch: Watch
 ) -> None:
-    """`words` makes the command line for a path, or for standard output. Raises StepFailed,
-    OSError, and what `watch` raises."""
+    """Run makedumpfile; `words` makes the command line for a path, or for standard output. Raises
+    StepFailed, OSError, and what `watch` raises."""
     path = where.path(name)
     with nullcontext(None) if path else opened(where, name) as out:
         command = words(path)
@@ -67,7 +67,7 @@ def by_makedumpfile(
 
 
 def _followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) -> str:
-    """Watches until it closes its standard error, and gives the last line of what it said."""
+    """Watch it until it closes its standard error; returns its last line there."""
     assert program.stderr
     fd = program.stderr.fileno()
     os.set_blocking(fd, False)
@@ -88,13 +88,13 @@ def _followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) 
 
 
 def _part_done(said: bytes) -> float | None:
-    """Of the copying, which takes nearly all of the time; 1 is all."""
+    """The finished part of the copying, which takes nearly all of the time; 1 is all."""
     found = PERCENT.findall(said)
     return float(found[-1]) / 100 if found else None
 
 
 def written(path: str | None) -> int | None:
-    """Bytes of the file that are on the disk."""
+    """Bytes of the file that are on disk."""
     try:
         return on_disk(path) if path else None
     except OSError:
@@ -102,8 +102,8 @@ def written(path: str | None) -> int | None:
 
 
 def by_copy(source: str, where: Destination, name: str, watch: Watch) -> int:
-    """The file as it is, zeros as holes where the destination has any. Gives the number of pages
-    that could not be read, which become zeros. Raises StepFailed, OSError."""
+    """Copy the file, with zeros as holes if the destination supports them. Returns the number of
+    pages that could not be read, which become zeros. Raises StepFailed, OSError."""
     lost = done = 0
     sparse = where.path(name) is not None
     with open(source, "rb", buffering=0) as file, opened(where, name) as out:
@@ -132,8 +132,8 @@ def _put(out: int, data: bytes, sparse: bool) -> None:
 
 
 def _read_chunk(fd: int, offset: int, size: int) -> tuple[bytes, int]:
-    """`size` bytes, and how many pages of them could not be read. Raises StepFailed at the end of
-    a file that has become shorter."""
+    """`size` bytes, and how many pages of them could not be read. Raises StepFailed if the file has
+    become shorter."""
     try:
         return _exactly(fd, offset, size), 0
     except OSError:

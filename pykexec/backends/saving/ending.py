@@ -18,7 +18,7 @@ SHELL = (
     *("systemd-run", "--quiet", "--wait", "--collect", "-p", "StandardInput=tty-force"),
     *("-p", "TTYPath=/dev/console", "sulogin", "--force"),
 )
-"""Not in this service, whose privileges are few."""
+"""Starts a shell outside of this service, which has few privileges."""
 ORDERS = {
     "reboot": ("systemctl", "--force", "reboot"),
     "halt": ("systemctl", "--force", "halt"),
@@ -31,7 +31,7 @@ LAST_RESORT = {"reboot": "sub", "halt": "suo", "poweroff": "suo"}
 def end_machine(
     action: Literal["reboot", "halt", "poweroff", "shell"], say: Callable[[str], None]
 ) -> None:
-    """Does not come back where it can be helped; a shell ends with a reboot."""
+    """Does not return if possible; the machine reboots when a shell ends."""
     if action == "shell":
         say("opening a shell; the machine reboots when it ends")
         with suppress(OSError):

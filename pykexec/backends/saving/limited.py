@@ -1,4 +1,4 @@
-"""A piece of work in a child process and in limited time."""
+"""Runs work in a child process with a time limit."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import Any
 from pykexec.errors import KexecError
 
 RESULT_MAX = 1 << 20
-"""Bytes of JSON."""
+"""Limit for the bytes of JSON."""
 KILLED_SECONDS = 5.0
-"""How long to wait for a killed child: one in uninterruptible sleep, as of a disk that does not
-answer, is left behind."""
+"""How long to wait for a killed child: one in uninterruptible sleep, as for a disk that does not
+respond, is left behind."""
 FAILED = 1
 
 
 class StepFailed(KexecError):
-    """A step came to no good end: it failed, took too long, or its process was killed."""
+    """A step did not succeed: it failed, took too long, or its process was killed."""
 
     code = "step-failed"
     usual_hint = "check the keys SAVE_* in /etc/pykexec.conf; pykexec(8) describes them"
 
 
 def limited(work: Callable[[], Any], seconds: float) -> Any:
-    """What `work` gives, as JSON has it. It runs in a child process that leads a process group, in
-    which all is killed at the end. Raises StepFailed."""
+    """The result of `work`, as JSON. It runs in a child process that leads a process group, of
+    which every process is killed at the end. Raises StepFailed."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -43,7 +43,7 @@ def limited(work: Callable[[], Any], seconds: float) -> Any:
         _run_child(work, writer)
     os.close(writer)
     with suppress(OSError):
-        os.setpgid(child, child)  # whoever is first
+        os.setpgid(child, child)  # in both processes, because either may run first
     try:
         said = _read_all(reader, time.monotonic() + seconds)
     finally:
@@ -57,7 +57,7 @@ def limited(work: Callable[[], Any], seconds: float) -> Any:
 
 
 def _run_child(work: Callable[[], Any], writer: int) -> None:
-    """Writes the result, or the error, and ends the process."""
+    """Write the result, or the error, and end the process."""
     status = FAILED
     try:
         os.setpgid(0, 0)
@@ -90,7 +90,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _read_all(fd: int, deadline: float) -> bytes | None:
-    """All up to the end, or None if that does not come in time."""
+    """Everything up to the end, or None if that does not come in time."""
     parts = bytearray()
     while len(parts) <= RESULT_MAX:
         left = deadline - time.monotonic()
@@ -104,7 +104,7 @@ def _read_all(fd: int, deadline: float) -> bytes | None:
 
 
 def _waited(child: int) -> int | None:
-    """How it has ended, as os.waitstatus_to_exitcode has it; None for one that does not end."""
+    """How it ended, as in os.waitstatus_to_exitcode; None if it does not end."""
     deadline = time.monotonic() + KILLED_SECONDS
     while time.monotonic() < deadline:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -127,7 +127,7 @@ def _result_of(said: bytes, status: int | None) -> Any:
 
 
 def how_ended(status: int) -> str:
-    """Of a process that failed; a negative number is a signal."""
+    """How a failed process ended; a negative number is a signal."""
     if status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"failed with exit status {status}"

@@ -12,7 +12,7 @@ from pykexec.backends.saving.limited import StepFailed
 
 
 def sync_folder(path: str) -> None:
-    """So that a name in it survives a reset."""
+    """A name in it then survives a reset."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -30,7 +30,7 @@ def make_folder(parent: str, name: str) -> str:
 
 
 def mount_device(device: str, at: str) -> None:
-    """By mount(8), which knows LABEL= and UUID=. Raises StepFailed, OSError."""
+    """With mount(8), which supports LABEL= and UUID=. Raises StepFailed, OSError."""
     Path(at).mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.path.ismount(at):
         return
@@ -42,32 +42,32 @@ def mount_device(device: str, at: str) -> None:
 
 
 def names(parent: str) -> list[str]:
-    """What is in a folder; nothing where there is none."""
+    """The entries of a folder; none if it does not exist."""
     return os.listdir(parent) if os.path.isdir(parent) else []
 
 
 def free_space(parent: str) -> int:
-    """Bytes that its file system has left."""
+    """Free bytes in its file system."""
     found = os.statvfs(parent)
     return found.f_bavail * found.f_frsize
 
 
 def remove_folder(parent: str, name: str) -> None:
-    """With all that is in it."""
+    """With everything in it."""
     shutil.rmtree(f"{parent}/{name}")
 
 
 def remove_file(path: str) -> None:
-    """Also one that is not there."""
+    """It may be missing."""
     Path(path).unlink(missing_ok=True)
 
 
 def rename_folder(path: str, final: str) -> None:
-    """So that the new name survives a reset."""
+    """The new name then survives a reset."""
     os.rename(path, final)
     sync_folder(os.path.dirname(final))
 
 
 def on_disk(path: str) -> int:
-    """Bytes that a file takes there."""
+    """Bytes that a file uses on the disk."""
     return os.stat(path).st_blocks * 512

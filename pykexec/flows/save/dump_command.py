@@ -15,15 +15,16 @@ COMPRESSIONS: dict[Compression, tuple[str, ...]] = {
     "none": (),
 }
 LEVEL_ALL, LEVEL_USER = 31, 8
-"""Everything that can be left out: zero pages 1, cache 2 and 4, user 8, free 16."""
+"""Dump levels: everything that can be left out (zero pages 1, cache 2 and 4, user 8, free 16), and
+user pages."""
 MESSAGES = "7"
-"""Of makedumpfile: the progress indicator 1, common messages 2, error messages 4."""
+"""Message level of makedumpfile: progress indicator 1, common messages 2, error messages 4."""
 
 
 def level_for(settings: SaveSettings, slab_flag: bool) -> int:
-    """The dump level. `slab_flag` is whether VMCOREINFO has NUMBER(PG_slab), which kernels have up
-    to 6.9: without it makedumpfile 1.7.2 takes slab pages for user pages, and -d 31 loses tasks
-    (measured with 6.12 and 7.2; -d 23 loses none)."""
+    """The dump level. `slab_flag` is whether VMCOREINFO has NUMBER(PG_slab), as in kernels up to
+    6.9: without it makedumpfile 1.7.2 treats slab pages as user pages, and -d 31 loses tasks
+    (measured with 6.12 and 7.2; -d 23 does not lose any)."""
     if settings.level is not None:
         return settings.level
     return LEVEL_ALL if slab_flag else LEVEL_ALL - LEVEL_USER
@@ -32,7 +33,7 @@ def level_for(settings: SaveSettings, slab_flag: bool) -> int:
 def dump_command(
     settings: SaveSettings, program: str, source: str, target: str | None, slab_flag: bool
 ) -> tuple[str, ...]:
-    """The words. Without `target` the dump is flattened and goes to standard output."""
+    """The command line. Without `target` the dump is flattened and goes to standard output."""
     compressed = COMPRESSIONS[settings.compression]
     several = settings.threads > 1 and compressed and target
     return (

@@ -1,4 +1,4 @@
-"""Names of saved dumps, and which of them may go.
+"""Names of saved dumps, and which of them may be removed.
 
 A folder whose name ends in .incomplete was never finished. Only folders with these names are ever
 removed.
@@ -22,8 +22,8 @@ LOG, REPORT, REPORT_JSON, DUMP, STATUS = (
 
 
 def new_name(crashed: datetime, there: Iterable[str]) -> str:
-    """By the time of the crash, which sorts as it counts; another one of the same second, as a
-    clock that starts at 1970 has it, gets a number. Raises FileExistsError after a thousand."""
+    """From the time of the crash, so that names sort by time. Another dump of the same second, as
+    with a clock that starts at 1970, gets a number. Raises FileExistsError after a thousand."""
     taken = {name.removesuffix(INCOMPLETE) for name in there}
     first = f"pykexec-{crashed.astimezone(UTC).strftime(STAMP)}"
     for name in (first, *(f"{first}-{number}" for number in NUMBERS)):
@@ -39,16 +39,16 @@ def ours(names: Iterable[str]) -> list[str]:
 
 
 def removable(names: Iterable[str], current: str) -> list[str]:
-    """What may be removed to make room for `current`, oldest first: everything but that and the
-    newest one that is complete."""
+    """What may be removed to make room for `current`, oldest first: everything except that and the
+    newest complete one."""
     others = [name for name in ours(names) if name.removesuffix(INCOMPLETE) != current]
     whole = [name for name in others if not name.endswith(INCOMPLETE)]
     return [name for name in others if name not in whole[-1:]]
 
 
 def surplus(names: Iterable[str], keep: int) -> list[str]:
-    """What goes after a capture, oldest first: of the complete and of the incomplete ones `keep`
-    (at least 1) are left each, so that a row of failures takes no good dump away."""
+    """What is removed after a capture, oldest first: `keep` (at least 1) complete and as many
+    incomplete ones are kept, so that a series of failures does not remove a good dump."""
     found = ours(names)
     whole = [name for name in found if not name.endswith(INCOMPLETE)]
     rest = [name for name in found if name.endswith(INCOMPLETE)]
@@ -57,7 +57,7 @@ def surplus(names: Iterable[str], keep: int) -> list[str]:
 
 
 def room(free: int, floor: int, old: list[str]) -> Literal["enough", "remove", "none"]:
-    """What to do while `free` bytes are left: go on, remove the first of `old`, or give up."""
+    """What to do while `free` bytes are left: continue, remove the first of `old`, or give up."""
     if free >= floor:
         return "enough"
     return "remove" if old else "none"

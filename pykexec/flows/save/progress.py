@@ -1,4 +1,4 @@
-"""A line on the console every few seconds: how far, how fast, how long still."""
+"""A line on the console every few seconds: progress, speed, and remaining time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOOK_SECONDS, LINE_SECONDS = 0.5, 5.0
 
 
 class Progress:
-    """Of one dump. `clock` in seconds."""
+    """The progress of one dump. `clock` is in seconds."""
 
     def __init__(
         self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
@@ -19,7 +19,7 @@ class Progress:
         self.looked, self.shown = float("-inf"), self.begun
 
     def due(self) -> bool:
-        """Whether it is time to look at the free space and at the progress again."""
+        """Whether it is time to check the free space and the progress again."""
         now = self.clock()
         if now - self.looked < LOOK_SECONDS:
             return False
@@ -27,7 +27,7 @@ class Progress:
         return True
 
     def show(self, part: float | None, size: int | None) -> None:
-        """`part` is what is done, 1 for all; `size` the bytes that are written."""
+        """`part` is the finished part, 1 for all; `size` the bytes written."""
         now = self.clock()
         if now - self.shown >= LINE_SECONDS:
             self.shown = now

@@ -1,4 +1,4 @@
-"""What is read of the memory that is saved, and of what was saved."""
+"""Reads the memory that is to be saved, and checks the saved dump."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_facts(source: str) -> dict[str, Any]:
 
 
 def log_lines(source: str) -> list[bytes]:
-    """As dmesg(1) prints them; of a damaged log what comes before the damage. Raises KexecError."""
+    """As dmesg(1) prints them; of a damaged log, the lines before the damage. Raises KexecError."""
     lines: list[bytes] = []
     try:
         for record in records(open_dump(source)):

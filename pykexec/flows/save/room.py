@@ -1,4 +1,4 @@
-"""Room for a dump: old ones go, the oldest first, and never the newest that is complete."""
+"""Makes room for a dump: removes old ones, the oldest first, but never the newest complete one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_room(parent: str, name: str, floor: int, say: Callable[[str], None]) ->
 
 
 def remove_surplus(parent: str, keep: int) -> list[str]:
-    """Remove all but the newest `keep`, and give the names of what went. Raises OSError."""
+    """Remove all but the newest `keep`; returns the removed names. Raises OSError."""
     gone = surplus(names(parent), keep)
     for name in gone:
         remove_folder(parent, name)

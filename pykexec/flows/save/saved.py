@@ -1,7 +1,7 @@
-"""What capture kernels have saved, and whether a crash has left nothing.
+"""The dumps that capture kernels have saved, and whether a crash left none.
 
 While the crash dump is armed, pykexec-crash.service keeps a file with the boot ID, which a shutdown
-removes. If it is from another boot, that boot ended without a shutdown.
+removes. A file from another boot shows that this boot ended without a shutdown.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class UnreadableDumps(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """State of this machine: boot IDs, None where there is none or it cannot be read, and names.
-    `since` is when the file of the armed boot was written, in seconds of the epoch."""
+    """State of this machine: boot IDs, None if missing or unreadable, and names. `since` is when
+    the file of the armed boot was written, in seconds since the epoch."""
 
     armed: str | None
     boot: str | None
@@ -65,7 +65,7 @@ def _seen() -> Seen:
 
 
 def changed(path: str) -> float | None:
-    """Seconds of the epoch; None for what is not there."""
+    """Seconds since the epoch; None if the file does not exist."""
     try:
         return os.stat(path).st_mtime
     except OSError:
@@ -73,13 +73,13 @@ def changed(path: str) -> float | None:
 
 
 def new_since(dumps: Iterable[ListedDump], state: Seen) -> tuple[ListedDump, ...]:
-    """Those that were not reported yet."""
+    """The dumps that were not reported yet."""
     return tuple(dump for dump in dumps if dump.name not in state.reported)
 
 
 def lost(state: Seen, new: Iterable[ListedDump], newest: float) -> str | None:
-    """What to say of a boot that ended while armed and left nothing. `newest` is when something was
-    last changed in the folder: other programs save dumps there too."""
+    """The message about a boot that ended while armed and left no dump. `newest` is the last change
+    in the folder: other programs save dumps there too."""
     if state.armed is None or state.armed == state.boot or any(new) or newest > state.since:
         return None
     return LOST
@@ -96,7 +96,7 @@ def newest_of(parent: str) -> float:
 
 
 def _folder_of(settings: SaveSettings) -> str:
-    """Where the dumps are; mounts SAVE_DEVICE. Raises StepFailed, OSError."""
+    """The folder with the dumps; mounts SAVE_DEVICE. Raises StepFailed, OSError."""
     if settings.device is None:
         return settings.folder
     mount_device(settings.device, MOUNTED)
@@ -104,7 +104,7 @@ def _folder_of(settings: SaveSettings) -> str:
 
 
 def listed(folder: str) -> tuple[ListedDump, ...]:
-    """All of them, oldest first. Raises UnreadableDumps."""
+    """All dumps, oldest first. Raises UnreadableDumps."""
     try:
         names = os.listdir(folder) if os.path.isdir(folder) else []
     except OSError as error:
@@ -137,7 +137,7 @@ def head(path: Path) -> bytes:
 
 
 def _problem_of(status: SavedDump) -> str | None:
-    """Why it is not complete: the first step that failed for good, or the check of the dump."""
+    """Why it is not complete: the step that finally failed, or the check of the dump."""
     if status.complete:
         return None
     if status.dump and status.dump.problem:

@@ -1,6 +1,5 @@
-"""One capture from start to end, in the order of what must not be lost: the log, the report, then
-the dump. Each step is a child process in limited time; one that fails does not keep the next from
-being tried.
+"""One capture from start to end, the most important data first: the log, the report, then the dump.
+Each step is a child process with a time limit; if one fails, the next is still tried.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ VMCORE = "/proc/vmcore"
 MOUNTED = "/run/pykexec/target"
 """Where SAVE_DEVICE is mounted."""
 CONSOLE_LINES = 40
-"""Of the log, for the console of a machine that has no place for it."""
+"""Lines of the log for the console, if the machine has no place for it."""
 LOG_ROOM = 64 << 20
-"""Bytes for log and report: old dumps go for them, whatever the free space that is to be left."""
+"""Bytes for log and report: old dumps are removed for them, whatever the setting of free space."""
 Pages = Callable[["Report"], Mapping[str, bytes]]
 """Makes the files of a report: name and contents."""
 
@@ -58,15 +57,15 @@ class Facts:
 
     release: str | None = None
     crashed: float | None = None
-    """Seconds of the epoch."""
+    """Seconds since the epoch."""
     slab_flag: bool = False
 
 
 @dataclass
 class Saving:
-    """`source` is /proc/vmcore, or a file in its place. `makedumpfile` is the path of the program,
-    None where it is not installed. `pages` makes the files of a report, `say` writes a line to the
-    console. `fallback` is the folder for a target that fails."""
+    """`source` is /proc/vmcore, or a file instead of it. `makedumpfile` is the path of the program,
+    None if it is not installed. `pages` makes the files of a report, `say` writes a line to the
+    console. `fallback` is the folder to use if the target fails."""
 
     settings: SaveSettings
     source: str
@@ -82,7 +81,7 @@ class Saving:
     reason: str | None = None
 
     def step(self, name: str, work: Callable[[], Any], seconds: float | None = None) -> Any:
-        """What `work` gives, or None for a step that failed."""
+        """The result of `work`, or None if the step failed."""
         begun = time.monotonic()
         problem = result = None
         try:
@@ -112,7 +111,7 @@ class Saving:
     # --- where to --------------------------------------------------------------------------------
 
     def find_place(self) -> None:
-        """The configured folder, else /var/crash of the root file system."""
+        """The configured folder, otherwise /var/crash in the root file system."""
         settings = self.settings
         found = self.step("target", lambda: self.prepare(settings.device, settings.folder))
         if found is None and (settings.device or settings.folder != self.fallback):
@@ -137,7 +136,7 @@ class Saving:
 
     @property
     def crashed(self) -> datetime:
-        """When, or now where that is unknown."""
+        """The time of the crash, or the present time if unknown."""
         return datetime.fromtimestamp(self.facts.crashed or time.time(), UTC)
 
     @property
@@ -147,8 +146,8 @@ class Saving:
     # --- log and report --------------------------------------------------------------------------
 
     def save_log(self) -> None:
-        """Where the command does not take it, the folder gets it, and all that follows; the
-        console where that fails too."""
+        """If the command does not accept it, the folder gets it and everything after it; if that
+        fails too, the console does."""
         where = self.place
         self.step("log", lambda: self.write_log(where))
         if self.last_failed and where.command and where.folder:
@@ -195,7 +194,7 @@ class Saving:
     # --- the dump --------------------------------------------------------------------------------
 
     def save_dump(self) -> SavedFile | None:
-        """The methods in turn. None where there is no room, or all of them fail."""
+        """Tries the methods in order. None if there is not enough space, or all of them fail."""
         for method in self.methods:
             write = self.write_makedumpfile if method == "makedumpfile" else self.write_copy
             lost = self.step(f"dump by {method}", write, self.settings.dump_time)
@@ -206,7 +205,7 @@ class Saving:
 
     @property
     def methods(self) -> Sequence[str]:
-        """Those that can be tried. makedumpfile may fail, as for a kernel that is newer."""
+        """The methods that can be tried. makedumpfile may fail, for example for a newer kernel."""
         known = ("makedumpfile", "copy") if self.makedumpfile else ("copy",)
         if self.settings.method == "auto":
             return known
@@ -225,11 +224,11 @@ class Saving:
         )
 
     def write_copy(self) -> int:
-        """Pages that could not be read."""
+        """Returns the number of pages that could not be read."""
         return by_copy(self.source, self.place, DUMP, self.watch())
 
     def watch(self) -> Watch:
-        """Progress, and room: a folder is never filled further than to the floor."""
+        """Watches progress and free space: a folder is never filled beyond the limit."""
         where, progress = self.place, Progress(self.say)
         parent = None if where.command else self.parent
 
@@ -263,7 +262,7 @@ class Saving:
     # --- the end ---------------------------------------------------------------------------------
 
     def finish(self, dump: SavedFile | None) -> SavedDump:
-        """status.json, then the name without .incomplete, then old dumps go."""
+        """Write status.json, remove .incomplete from the name, then remove old dumps."""
         status = self.status(dump)
         where = self.place
         if where.folder:
@@ -276,7 +275,7 @@ class Saving:
         return self.status(dump)
 
     def write_status(self, status: SavedDump, where: Destination) -> None:
-        """In the clear: it has no memory of the machine but the panic's message."""
+        """Not encrypted: it contains nothing of the machine's memory except the panic message."""
         folder = where.folder or ""
         write_file(Destination(where.name, folder), STATUS, _encoded(status))
         if status.complete:

@@ -1,7 +1,7 @@
-"""What /etc/pykexec.conf says about saving: the keys SAVE_*, each with its default.
+"""The settings for saving in /etc/pykexec.conf: the keys SAVE_*, each with its default.
 
-In a capture kernel a mistake in one of them must not cost the dump: each faulty value is an error
-of its own, and its default counts.
+In a capture kernel a mistake in one of them must not prevent the dump: each invalid value is a
+separate error, and its default is used.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STEP_TIME_MAX, DUMP_TIME_MAX = 1800, 6 * 3600
 
 @dataclass(frozen=True, slots=True)
 class SaveSettings:
-    """`free` in bytes, `step_time` and `dump_time` in seconds. `level` is None for the one that
-    suits the crashed kernel. `command` gets each file on its standard input."""
+    """`free` is in bytes, `step_time` and `dump_time` in seconds. `level` is None to select one for
+    the crashed kernel. `command` gets each file on its standard input."""
 
     folder: str = FOLDER
     device: str | None = None
@@ -53,7 +53,7 @@ class SaveSettings:
 
 
 def settings_of(values: Mapping[str, str]) -> tuple[SaveSettings, list[BadConfiguration]]:
-    """Of the keys that begin with SAVE_; an empty value is the default."""
+    """The settings in keys that begin with SAVE_; an empty value means the default."""
     settings = SaveSettings()
     faults = []
     for key, text in values.items():
@@ -72,7 +72,7 @@ def settings_of(values: Mapping[str, str]) -> tuple[SaveSettings, list[BadConfig
 
 
 def read_settings(path: Path | None = None) -> tuple[SaveSettings, list[BadConfiguration]]:
-    """Those of a file, or of /etc/pykexec.conf."""
+    """The settings in a file, or in /etc/pykexec.conf."""
     values, faults = read_configuration(str(path) if path else None)
     settings, more = settings_of(values)
     return settings, [*faults, *more]
@@ -145,4 +145,4 @@ KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SAVE_AGE_RECIPIENT": ("recipient", str),
     "SAVE_HOOK": ("hook", words),
 }
-"""Key: its field, and the function that reads its text (ValueError)."""
+"""Key: its field, and the function that parses its text (raises ValueError)."""

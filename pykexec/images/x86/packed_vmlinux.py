@@ -1,4 +1,4 @@
-"""The vmlinux that is packed in a bzImage."""
+"""The vmlinux inside a bzImage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pykexec.images.x86.bzimage import HAS_PAYLOAD, SECTOR
 
 
 class NoVmlinux(NotSupported):
-    """Nothing packed in it, or nothing that says where."""
+    """There is no compressed kernel in it, or no information where it is."""
 
     code = "no-vmlinux"
     usual_hint = "the file is damaged, or compressed in an unknown way"
