@@ -50,7 +50,7 @@ def test_one_of_the_boot_is_kept(run: Run, run_json: RunJson) -> None:
     ("size", "status", "message"),
     [
         ("0", 2, "a size is at least 1"),
-        ("3K", 2, "has to be a multiple of 4096"),
+        ("3K", 2, "must be a multiple of 4096"),
         ("5G", 6, "more than 4 GiB or half of the memory"),
         ("60M", 6, "no 61440 KiB of contiguous free memory"),
         ("70M", 6, "more than 4 GiB or half of the memory"),

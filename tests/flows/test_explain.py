@@ -133,7 +133,7 @@ def test_code() -> None:
     found = explain_code("kcore-refused")
     assert found is not None
     assert found.exit_status == 4
-    assert found.meaning == "The kernel does not let this process look into it."
+    assert found.meaning == "The kernel does not allow this process to read it."
     assert explain_code("no-such-code") is None
 
 
