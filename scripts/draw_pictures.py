@@ -20,7 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.backends.kernel.stage_plan import SINGLES
 from pykexec.images.identify import identify
+from pykexec.memory.ranges import align_up
 from pykexec.placement.estimate import crash_size
 
 MIB = 1 << 20
@@ -54,8 +57,8 @@ class Bar:
     pieces: tuple[Piece, ...]
 
 
-def bars(window: int) -> tuple[Bar, ...]:
-    """One machine of 1 GiB, five times. `window` is in bytes."""
+def bars(window: int, loaded: int) -> tuple[Bar, ...]:
+    """One machine of 1 GiB, six times. `window` and what is `loaded` into it are in bytes."""
     at = RAM - 192 * MIB
     stub = Piece(RAM // 8, 4 * MIB, HELD)
     return (
@@ -72,7 +75,12 @@ def bars(window: int) -> tuple[Bar, ...]:
         Bar(
             "pykexec, armed",
             f"a stub waits in the 64 KiB, the capture kernel in {window // MIB} MiB of huge pages",
-            (stub, Piece(at, window, HELD, "kernel and initrd")),
+            (stub, Piece(at, window, HELD, "held")),
+        ),
+        Bar(
+            "armed in mode lent",
+            f"only {loaded // MIB} MiB are held: applications use the window until the panic",
+            (stub, Piece(at, window, OLD), Piece(at + window // 2, loaded, HELD)),
         ),
         Bar(
             "after a panic",
@@ -87,11 +95,11 @@ def bars(window: int) -> tuple[Bar, ...]:
     )
 
 
-def memory_picture(window: int) -> str:
+def memory_picture(window: int, loaded: int) -> str:
     """The memory in use at each time."""
     width, left, top, row = 960, 40, 64, 84
     scale = (width - 2 * left) / RAM
-    rows = bars(window)
+    rows = bars(window, loaded)
     body = [words(left, 34, "Memory of a machine of 1 GiB", 18, weight="bold")]
     for number, bar in enumerate(rows):
         y = top + number * row
@@ -218,8 +226,9 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(exist_ok=True)
     window = crash_size(identify(args.kernel), None).size
+    loaded = align_up(args.kernel.stat().st_size, HUGE_PAGE_SIZE) + SINGLES * HUGE_PAGE_SIZE
     pictures = {
-        "memory.svg": memory_picture(window),
+        "memory.svg": memory_picture(window, loaded),
         "sequence.svg": sequence_picture(),
         "rehearse.svg": terminal_picture(args.kernel),
     }
