@@ -77,10 +77,11 @@ def new_since(dumps: Iterable[ListedDump], state: Seen) -> tuple[ListedDump, ...
     return tuple(dump for dump in dumps if dump.name not in state.reported)
 
 
-def lost(state: Seen, new: Iterable[ListedDump], newest: float) -> str | None:
-    """The message about a boot that ended while armed and left no dump. `newest` is the last change
-    in the folder: other programs save dumps there too."""
-    if state.armed is None or state.armed == state.boot or any(new) or newest > state.since:
+def lost(state: Seen, newest: float) -> str | None:
+    """The message about a boot that ended while armed and left nothing. `newest` is when a dump was
+    last saved, by pykexec or another program; one that is older than the armed boot, and only was
+    never reported, is not the dump of its crash."""
+    if state.armed is None or state.armed == state.boot or newest > state.since:
         return None
     return LOST
 
@@ -151,4 +152,4 @@ def all_saved(settings: SaveSettings, only_new: bool) -> SavedDumps:
     folder = _folder_of(settings)
     dumps, state = listed(folder), _seen()
     new = new_since(dumps, state)
-    return SavedDumps(folder, new if only_new else dumps, lost(state, new, newest_of(folder)))
+    return SavedDumps(folder, new if only_new else dumps, lost(state, newest_of(folder)))

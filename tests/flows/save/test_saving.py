@@ -311,13 +311,14 @@ BOOT = "11111111-2222"
         (BOOT, True, 10, None),
         ("another", True, 10, LOST),
         ("another", True, -10, None),
-        ("another", False, 10, None),
+        ("another", False, 10, LOST),
+        ("another", False, -10, None),
     ],
 )
 def test_a_lost_dump(
     guest: Guest, armed: str | None, reported: bool, later: int, said: str | None
 ) -> None:
-    """Armed in another boot, no shutdown, and nothing new, nor of another program."""
+    """Armed in another boot, no shutdown, and nothing that was saved since, by any program."""
     done = guest.save()
     newest = newest_of(str(guest.crash))
     assert newest > 0
@@ -327,4 +328,4 @@ def test_a_lost_dump(
     state = Seen(armed, BOOT, frozenset([done.name] if reported else []), newest + later)
     new = new_since(listed(str(guest.crash)), state)
     assert len(new) == (not reported)
-    assert lost(state, new, newest) == said
+    assert lost(state, newest) == said
