@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
@@ -27,6 +27,7 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 from pykexec.flows.load import load
+from pykexec.frozen import dataclass
 from pykexec.libc import kexec_load, library, raw_syscall
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.syscalls import SyscallError
