@@ -158,3 +158,12 @@ def test_a_rehearsal(kernel: Path) -> None:
     assert found.good
     assert found.load.mode is Mode.LENT
     assert "lent" in {check.rule for check in found.checks}
+
+
+def test_huge_pages_are_made_where_few_are_free(tmp_path: Path) -> None:
+    """The kernel of a distribution needs more than the rest of the window's last block has."""
+    image = make_bzimage(bytes(range(256)) * (24 * MIB >> 8), init_size=48 * MIB)
+    kernel = write(tmp_path, "vmlinuz", image)
+    request = LoadRequest(mode=Mode.LENT, crash_size=112 * MIB, initrd_check=False)
+    found = rehearse(kernel, request, stage=RehearsalMachine(1024 * MIB, used=40))
+    assert found.good

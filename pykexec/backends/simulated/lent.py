@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.simulated.kernel.blocks import (
     BlockBusy,
+    compact,
     make_movable,
     memory_blocks,
     use_movable,
@@ -84,13 +86,29 @@ def _movable_place(
 
 
 def huge_pages(kernel: SimulatedKernel, count: int, avoid: RangeSet) -> list[int]:
-    """Addresses of so many, all free, and no part of `avoid`; the highest."""
+    """Addresses of so many, no part of `avoid`: the highest that are free, then what the kernel
+    can make free by moving user pages. Raises TooFewHugePages."""
     free = kernel.frames.of(FREE) | kernel.frames.of(FREE_MOVABLE)
-    whole = (free - avoid).inward(HUGE_PAGE_SIZE)
-    found = [at for span in whole for at in range(span.start, span.end, HUGE_PAGE_SIZE)]
+    found = _slots(free - avoid)[-count:]
+    ours = RangeSet.of(PhysRange.sized(at, HUGE_PAGE_SIZE) for at in found)
+    ordinary = kernel.layout.memory_map.whole_page_ram - kernel.layout.movable - avoid - ours
+    for at in reversed(_slots(ordinary)):
+        if len(found) >= count:
+            break
+        page = PhysRange.sized(at, HUGE_PAGE_SIZE)
+        with suppress(BlockBusy):
+            compact(kernel, page, avoid | ours)
+            found.append(at)
+            ours |= RangeSet((page,))
     if len(found) < count:
         raise TooFewHugePages(f"{len(found)} huge pages are free, {count} are needed")
-    return found[len(found) - count :]
+    return sorted(found)
+
+
+def _slots(spans: RangeSet) -> list[int]:
+    """Addresses of the whole huge pages in them."""
+    whole = spans.inward(HUGE_PAGE_SIZE)
+    return [at for span in whole for at in range(span.start, span.end, HUGE_PAGE_SIZE)]
 
 
 def _applications(spans: RangeSet) -> list[PhysRange]:

@@ -58,28 +58,46 @@ def kinds(layout: Layout, span: PhysRange) -> PageKinds:
 
 def make_movable(kernel: SimulatedKernel, block: MemoryBlock) -> None:
     """offline, which moves the user pages out, and online_movable. Raises BlockBusy."""
-    layout, span = kernel.layout, RangeSet((block.range,))
-    if kinds(layout, block.range).unmovable or kernel.held & span:
-        raise BlockBusy(f"{block.name}: device or resource busy (EBUSY)")
-    before = [page for run in layout.user & span for page in pages(run)]
-    room = [page for run in kernel.frames.of(FREE) - span for page in pages(run)]
+    span = RangeSet((block.range,))
+    moved = _move_out(kernel, block.range, block.name, span)
+    layout = kernel.layout
+    layout = replace(
+        layout,
+        in_use=layout.in_use - span | moved,
+        user=layout.user - span | moved,
+        movable=layout.movable | span,
+    )
+    kernel.start = replace(kernel.start, layout=layout)
+    kernel.frames.give(moved, IN_USE)
+    kernel.frames.give(span, FREE_MOVABLE)
+
+
+def compact(kernel: SimulatedKernel, at: PhysRange, keep_off: RangeSet) -> None:
+    """Move the user pages of a range elsewhere, so that it is free, as the kernel does for a huge
+    page (mm/compaction.c); they go nowhere in `keep_off`. Raises BlockBusy."""
+    span = RangeSet((at,))
+    moved = _move_out(kernel, at, str(at), keep_off | span)
+    layout = kernel.layout
+    layout = replace(layout, in_use=layout.in_use - span | moved, user=layout.user - span | moved)
+    kernel.start = replace(kernel.start, layout=layout)
+    kernel.frames.give(moved, IN_USE)
+    kernel.frames.give(span, FREE)
+
+
+def _move_out(kernel: SimulatedKernel, at: PhysRange, name: str, keep_off: RangeSet) -> RangeSet:
+    """Copy the user pages of a range to free frames outside `keep_off`, which are returned. Raises
+    BlockBusy."""
+    layout = kernel.layout
+    if kinds(layout, at).unmovable or kernel.held.overlaps(at):
+        raise BlockBusy(f"{name}: device or resource busy (EBUSY)")
+    before = [page for run in layout.user & RangeSet((at,)) for page in pages(run)]
+    room = [page for run in kernel.frames.of(FREE) - keep_off for page in pages(run)]
     if len(room) < len(before):
-        raise BlockBusy(f"{block.name}: no memory to move {len(before)} pages to (EBUSY)")
+        raise BlockBusy(f"{name}: no memory to move {len(before)} pages to (EBUSY)")
     after = room[len(room) - len(before) :]
     for source, dest in zip(before, after, strict=True):
         kernel.ram.copy(dest, source, PAGE_SIZE)
-    moved = RangeSet.of(PhysRange.sized(page, PAGE_SIZE) for page in after)
-    kernel.start = replace(
-        kernel.start,
-        layout=replace(
-            layout,
-            in_use=layout.in_use - span | moved,
-            user=layout.user - span | moved,
-            movable=layout.movable | span,
-        ),
-    )
-    kernel.frames.give(moved, IN_USE)
-    kernel.frames.give(span, FREE_MOVABLE)
+    return RangeSet.of(PhysRange.sized(page, PAGE_SIZE) for page in after)
 
 
 def use_movable(kernel: SimulatedKernel, spans: Iterable[PhysRange]) -> None:
