@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from errno import EINVAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ from pykexec.host.module import COMPRESSED_FILE, MODULE_MAX, kernel_unpacks
 from pykexec.host.root import THIS_MACHINE
 from pykexec.images.compression import file_codec, unpacked
 from pykexec.remedies import Unload, and_also
+from pykexec.syscalls import SyscallError
 
 if TYPE_CHECKING:
     from pykexec.images.contents import OpenFile
@@ -103,11 +105,18 @@ class ThisKernel:
         codec = file_codec(file)
         if codec is None:
             libc.finit_module(file.fd, parameters)
-        elif kernel_unpacks(THIS_MACHINE, codec.name):
-            libc.finit_module(file.fd, parameters, COMPRESSED_FILE)
-        else:
-            image = b"".join(unpacked(str(file.path), file.span(0, file.size), codec, MODULE_MAX))
-            libc.init_module(image, parameters)
+            return
+        if kernel_unpacks(THIS_MACHINE, codec.name):
+            try:
+                libc.finit_module(file.fd, parameters, COMPRESSED_FILE)
+            except SyscallError as error:
+                # Its xz has no CRC64 (lib/xz), which is the default of xz(1).
+                if error.errno != EINVAL:
+                    raise
+            else:
+                return
+        image = b"".join(unpacked(str(file.path), file.span(0, file.size), codec, MODULE_MAX))
+        libc.init_module(image, parameters)
 
     def remove_module(self, name: str) -> None:
         libc.delete_module(name)
