@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,15 +96,30 @@ class Candidate:
         return Candidate(image, complete, check_initrd(image, complete))
 
 
+class WorkerKilled(KexecError):
+    """A process of the pool has ended, as when memory runs out."""
+
+    code = "worker-killed"
+    usual_hint = "free memory, and plan again"
+
+
 def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterator[Row]:
     """One for each machine, in their order; a capture that cannot be read is a row, too.
-    `candidates` are the kernel and, to compare, a second one."""
-    processes = len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("fork")
-    with context.Pool(processes, _begin_worker, (candidates,)) as pool:
-        several = iter(machines)
-        while piece := list(islice(several, AT_A_TIME)):
-            yield from pool.imap(_worker_row, piece, CHUNK)
+    `candidates` are the kernel and, to compare, a second one. Raises WorkerKilled."""
+    several = iter(machines)
+    with ProcessPoolExecutor(
+        len(os.sched_getaffinity(0)),
+        multiprocessing.get_context("fork"),
+        _begin_worker,
+        (candidates,),
+    ) as pool:
+        try:
+            while piece := list(islice(several, AT_A_TIME)):
+                yield from pool.map(_worker_row, piece, chunksize=CHUNK)
+        except BrokenProcessPool as error:
+            raise WorkerKilled(
+                "a process that plans was killed, and its machines are lost"
+            ) from error
 
 
 worker_candidates: tuple[Candidate, ...] = ()

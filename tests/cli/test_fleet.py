@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,30 @@ def test_a_damaged_capture_is_a_row(run: Run, captures: Path, folder: Path) -> N
     assert [row["machine"] for row in rows] == names.split()
     assert [bool(row["outcome"]["plan"]) for row in rows] == [True, False, False, False, True]
     assert summary["can_be_armed"] == 2
+
+
+def test_a_name_need_not_be_utf_8(run: Run, captures: Path) -> None:
+    names = os.fsencode(captures / "1G-plain.json") + b"\ngone-\xff\n"
+    rows, _ = documents(run(*PLAN, "--json", "-", input=names, status=3).stdout)
+    assert [bool(row["outcome"]["plan"]) for row in rows] == [True, False]
+
+
+def test_nested_json_is_a_row(run: Run, captures: Path, folder: Path) -> None:
+    (folder / "deep").write_text("[" * 200_000)
+    rows, _ = documents(run(*PLAN, "--json", "deep", status=3).stdout)
+    assert rows[0]["outcome"]["refusal"]["code"] == "bad-root"
+
+
+def test_a_killed_process_is_an_error(
+    run: Run, captures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an end of its own the program would wait for its machines for ever."""
+
+    def die(path: Path) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("pykexec.flows.fleet.read_machine", die)
+    assert "was killed" in run(*PLAN, str(captures), status=1).stderr
 
 
 def test_a_second_kernel_shows_what_changes(run: Run, captures: Path, folder: Path) -> None:

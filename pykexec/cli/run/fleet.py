@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def plan(
     kernels = (kernel, compare) if compare else (kernel,)
     candidates = tuple(Candidate.of(path, request) for path in kernels)
     summary = Summary(compares=compare is not None)
-    for row in rows(members(machines, sys.stdin), candidates):
+    for row in rows(members(machines, map(os.fsdecode, sys.stdin.buffer)), candidates):
         if not as_json and not summary.machines:
             click.echo(HEADING)
         summary.add(row)
