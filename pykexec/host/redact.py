@@ -79,10 +79,16 @@ def redact_line(text: str, secret: Collection[str] = SECRET_KEYS) -> str:
 def _word(word: str, secret: Collection[str]) -> str:
     key, sign, value = word.partition("=")
     name = key_of(word).lower()
-    if sign and (name in secret or SECRET_WORD.search(name)):
+    if sign and (name in secret or SECRET_WORD.search(name) or _is_remote(name, value)):
         return f"{key}={_crossed(value)}"
     word = ACCOUNT.sub(lambda match: _crossed(match[0]), word)
     return IDENTITY.sub(lambda match: _crossed(match[0]), word)
+
+
+def _is_remote(name: str, value: str) -> bool:
+    """A root file system on a server, such as root=iscsi:USER:PASSWORD@HOST (dracut.cmdline(7));
+    /dev/ and LABEL= have no colon, and MAJOR:MINOR is no loss."""
+    return name == "root" and ":" in value
 
 
 def _crossed(value: str) -> str:
