@@ -79,6 +79,13 @@ def test_any_file_name_is_a_label() -> None:
     assert "\n" not in plugin_line(shown)
 
 
+def test_a_file_name_cannot_control_a_terminal() -> None:
+    record = replace(RECORD, kernel="vmlinuz\r\x1b[2J|held=0B")
+    line = plugin_line(report(LoadState.LOADED, StagedReport(record, 1)))
+    assert line.isprintable()
+    assert line.count("|") == 1
+
+
 def test_the_command(run: Run, machine: str, tmp_path: Path) -> None:
     words = ("status", "--machine", machine)
     file = tmp_path / "pykexec.prom"

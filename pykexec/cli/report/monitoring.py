@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.backend import LoadState, Slot
+from pykexec.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def judge(report: StatusReport) -> Verdict:
 def plugin_line(report: StatusReport) -> str:
     """STATE - reason | performance data (held memory in bytes)."""
     verdict = judge(report)
-    reason = verdict.reason.replace("|", "/").replace("\n", " ")
+    reason = printable(verdict.reason).replace("|", "/")
     return f"PYKEXEC {verdict.service.name} - {reason} | held={_held(report)}B"
 
 
