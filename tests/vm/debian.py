@@ -82,15 +82,15 @@ def _places() -> int:
 @contextmanager
 def guest_place() -> Iterator[None]:
     """Hold one of this computer's places for guests; other processes wait."""
-    try:
-        (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(f"the cache folder cannot be written: {error}") from error
     with ExitStack() as stack:
-        files = [
-            stack.enter_context(open(cache_folder() / "locks" / f"machine-{place}", "w"))
-            for place in range(_places())
-        ]
+        try:
+            (cache_folder() / "locks").mkdir(parents=True, exist_ok=True)
+            files = [
+                stack.enter_context(open(cache_folder() / "locks" / f"machine-{place}", "w"))
+                for place in range(_places())
+            ]
+        except OSError as error:
+            raise Unavailable(f"the cache folder cannot be written: {error}") from error
         while not any(_try_lock(file) for file in files):
             time.sleep(0.2)
         yield
