@@ -129,5 +129,9 @@ def _result_of(said: bytes, status: int | None) -> Any:
 def how_ended(status: int) -> str:
     """How a failed process ended; a negative number is a signal."""
     if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:  # of the real-time signals only the first and the last have one
+            name = f"signal {-status}"
+        return f"was killed by {name}"
     return f"failed with exit status {status}"

@@ -93,3 +93,9 @@ def test_what_is_left_in_the_background_is_killed_too(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 10
     time.sleep(0.1)
     assert not Path(f"/proc/{pid}").exists() or zombie(pid)
+
+
+def test_a_signal_without_a_name() -> None:
+    number = signal.SIGRTMIN + 1
+    with pytest.raises(StepFailed, match=f"was killed by signal {number}"):
+        limited(lambda: os.kill(os.getpid(), number), 10)
