@@ -20,4 +20,6 @@ mirror that this computer's own apt uses, into `$PYKEXEC_CACHE` (or `$XDG_CACHE_
     gdb.py        writes into a guest's memory from outside
     lab.py        `VM.run`: scripts in, `Result` out
     guest/        what runs inside
+
+The fixture `arm_vm` is a machine of arm64, QEMU's `virt`; its Python and programs are Debian's.
 """

@@ -31,7 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents and "vm" in getattr(item, "fixturenames", ()):
+        fixtures = {"vm", "arm_vm"} & set(getattr(item, "fixturenames", ()))
+        if HERE in item.path.parents and fixtures:
             item.add_marker("vm")
     # Files that take minutes come first, so that no process still has one when the others are done.
     items.sort(key=lambda item: HERE not in item.path.parents)
@@ -42,6 +43,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         every = metafunc.config.getoption("--all-kernels", default=False)
         series = list(supplies.KERNEL_SUITES) if every else [supplies.DEFAULT_SERIES]
         metafunc.parametrize("kernel", series, indirect=True, scope="module")
+    if "arm_kernel" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--all-kernels", default=False)
+        series = list(supplies.ARM64_SUITES) if every else [supplies.DEFAULT_SERIES]
+        metafunc.parametrize("arm_kernel", series, indirect=True, scope="module")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,3 +76,16 @@ def vm(kernel: supplies.Kernel) -> Iterator[VM]:
     """A machine to run scripts in; its results are kept until the module's tests are done."""
     with tempfile.TemporaryDirectory(prefix="pykexec-results-") as folder:
         yield VM(kernel, Path(folder))
+
+
+@pytest.fixture(scope="module")
+def arm_kernel(request: pytest.FixtureRequest) -> supplies.Kernel:
+    """The same for arm64."""
+    return supplies.kernel_arm64(request.param)
+
+
+@pytest.fixture(scope="module")
+def arm_vm(arm_kernel: supplies.Kernel) -> Iterator[VM]:
+    """The same for arm64."""
+    with tempfile.TemporaryDirectory(prefix="pykexec-results-") as folder:
+        yield VM(arm_kernel, Path(folder))

@@ -55,10 +55,15 @@ class Tree(newc.Tree):
             else:
                 self.write(name, contents, 0o755 if contents[:2] in ("#!", b"#!") else 0o644)
 
-    def add_program(self, program: Program) -> None:
-        """Add a program to /bin, with the shared libraries that it needs."""
+    def add_program(self, program: Program, architecture: str = "amd64") -> None:
+        """Add a program to /bin, with the shared libraries that it needs; for another architecture
+        with all libraries of its packages."""
         self.copy(program.path, f"/bin/{program.path.name}")
-        if program.path.read_bytes().startswith(b"\x7fELF"):
+        if architecture != "amd64":
+            for folder in program.library_folders:
+                for path in folder.glob("*.so*"):
+                    self.write(f"/{path.relative_to(program.root)}", path.read_bytes(), 0o755)
+        elif program.path.read_bytes().startswith(b"\x7fELF"):
             self.add_libraries([program.path], program.library_folders)
 
     def add_libraries(self, sources: Sequence[Path], own: Sequence[Path] = ()) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pykexec.qemu.machine import ONE_THREAD
 
 from .initramfs import GUEST, Contents, Tree, base_part
-from .machine import Machine, Qmp, Result
+from .machine import PC, VIRT, Board, Machine, Qmp, Result
 from .python import compile_tree, python_part, site_part
 from .supplies import Kernel, program, qemu
 
@@ -39,9 +39,10 @@ class Guest:
         shebang = "" if script.startswith("#!") else "#!/bin/sh -e\n"
         own.write("/payload", shebang + script, 0o755)
         own.write("/etc/stage", f"{stage}\n")
+        own.write("/etc/control", f"{board_of(kernel).control_device}\n")
         own.write("/etc/disk", "/dev/vda\n" if stage == "first" else "/dev/vdb\n")
         for name in self.programs:
-            own.add_program(program(name))
+            own.add_program(program(name, kernel.architecture), kernel.architecture)
         parts = [base_part(kernel, self.modules)]
         if self.python or self.site:
             parts.append(python_part(kernel.architecture))
@@ -50,6 +51,11 @@ class Guest:
         own.put(self.files or {})
         compile_tree(own)
         return [*parts, own.archive()]
+
+
+def board_of(kernel: Kernel) -> Board:
+    """The machine that runs a kernel."""
+    return VIRT if kernel.architecture == "arm64" else PC
 
 
 def drives(disks: Sequence[Path]) -> list[str]:
@@ -73,7 +79,7 @@ class VM:
         append: str = "",
         mem_mib: int = 1024,
         smp: int = 1,
-        cpu: str = "qemu64",
+        cpu: str = "",
         accel: str = ONE_THREAD,
         python: bool = False,
         second_python: bool = False,
@@ -95,14 +101,14 @@ class VM:
         Both are shell scripts (`sh -e` unless they start with #!) with busybox, an empty folder
         /out, and the commands `host`, `copyout` and `copyin` (see guest/). The run ends with the
         exit status of the script that finishes. /boot/vmlinuz and /boot/initrd2 are for the second
-        kernel. `append` is added to the command line, after `console=ttyS0 panic=1` and a preset
-        delay loop.
+        kernel. `append` is added to the command line, after that of the board; `cpu` is QEMU's
+        name, empty for that of the board.
 
         `python` adds this Python to the first guest, together with the `site` folders;
         `second_python` does the same for the second. `programs` and `modules` are for both.
 
-        `firmware` is an image for QEMU's -bios; without one the machine has SeaBIOS. `disks` are
-        raw images that the guest may write to, /dev/vdc and further.
+        `firmware` is an image for QEMU's -bios; without one a PC has SeaBIOS, and arm64 none.
+        `disks` are raw images that the guest may write to, /dev/vdc and further.
 
         `on_mark` is called with the text of each `host mark`, `on_console` with each line of the
         console; both may send QMP commands. `arguments` are further QEMU options.
@@ -117,12 +123,14 @@ class VM:
             boot.copy(kernel.image, "/boot/vmlinuz")
             boot.write("/boot/initrd2", b"".join(other.parts(kernel, "second")))
             parts.append(boot.archive())
+        board = board_of(self.kernel)
         results = Path(tempfile.mkdtemp(dir=self.folder, prefix="run-"))
         with tempfile.NamedTemporaryFile(prefix="pykexec-initrd-") as initrd:
             initrd.writelines(parts)
             initrd.flush()
             machine = Machine(
-                qemu=qemu(),
+                qemu=qemu(board.program, board.package),
+                board=board,
                 kernel=self.kernel.image,
                 initrd=Path(initrd.name),
                 append=append,

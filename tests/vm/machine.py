@@ -1,8 +1,10 @@
 """One QEMU process from start to end.
 
-ttyS0       the console of both kernels ttyS1       a control line: requests of the guest's command
-`host`, answers of the session /dev/vda    raw disk for `copyout` of the first kernel /dev/vdb
-the same for the second kernel
+the console       of both kernels: ttyS0, on arm64 ttyAMA0
+the control line  requests of the guest's command `host`, answers of the session: ttyS1, on arm64
+                  ttyS0
+/dev/vda          raw disk for `copyout` of the first kernel
+/dev/vdb          the same for the second kernel
 """
 
 from __future__ import annotations
@@ -96,6 +98,47 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Board:
+    """What QEMU needs to know about an architecture."""
+
+    program: str
+    package: str
+    cpu: str
+    cpu_suffix: str
+    words: tuple[str, ...]
+    """Options that select the machine."""
+    control: tuple[str, ...]
+    """Options that connect the control line."""
+    control_device: str
+    """Its name in the guest."""
+    append: str
+    """The first words of the kernel's command line."""
+
+
+PC = Board(
+    program="qemu-system-x86_64",
+    package="qemu-system-x86",
+    cpu="qemu64",
+    cpu_suffix=NO_CMPXCHG16B,
+    words=(),
+    control=("-serial", "chardev:control"),
+    control_device="/dev/ttyS1",
+    append=f"console=ttyS0 panic=1 {DELAY_LOOP}",
+)
+VIRT = Board(
+    program="qemu-system-aarch64",
+    package="qemu-system-arm",
+    cpu="cortex-a57",
+    cpu_suffix="",
+    words=("-M", "virt"),
+    control=("-device", "pci-serial,chardev=control"),
+    control_device="/dev/ttyS0",
+    append="console=ttyAMA0 panic=1",
+)
+"""arm64. QEMU models no caches."""
+
+
+@dataclass(frozen=True)
 class Machine:
     """A computer: kernel, initramfs, command line, memory in MiB, CPUs."""
 
@@ -105,9 +148,11 @@ class Machine:
     append: str = ""
     mem_mib: int = 1024
     smp: int = 1
-    cpu: str = "qemu64"
+    cpu: str = ""
+    """Empty for that of the board."""
     accel: str = ONE_THREAD
     arguments: tuple[str, ...] = ()
+    board: Board = PC
 
     def command(self, channels: Mapping[str, int], disks: list[Path], log: Path) -> list[str]:
         """QEMU's command line; a channel is a connected socket that QEMU inherits. QEMU logs
@@ -115,15 +160,15 @@ class Machine:
         # -no-reboot: a guest that resets itself ends QEMU. A kexec is not a reset.
         words = [
             *(self.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-            *("-d", "cpu_reset", "-D", str(log)),
-            *("-accel", self.accel, "-cpu", self.cpu + NO_CMPXCHG16B),
+            *("-d", "cpu_reset", "-D", str(log), *self.board.words),
+            *("-accel", self.accel, "-cpu", (self.cpu or self.board.cpu) + self.board.cpu_suffix),
             *("-m", str(self.mem_mib), "-smp", str(self.smp)),
             *("-kernel", str(self.kernel), "-initrd", str(self.initrd)),
-            *("-append", f"console=ttyS0 panic=1 {DELAY_LOOP} {self.append}".strip()),
+            *("-append", f"{self.board.append} {self.append}".strip()),
         ]
         for name, descriptor in channels.items():
             words += ["-chardev", f"socket,id={name},fd={descriptor}"]
-        words += ["-serial", "chardev:console", "-serial", "chardev:control"]
+        words += ["-serial", "chardev:console", *self.board.control]
         words += ["-mon", "chardev=qmp,mode=control"]
         for disk in disks:
             words += ["-drive", f"if=virtio,format=raw,cache=unsafe,file={disk}"]

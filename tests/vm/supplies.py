@@ -27,6 +27,12 @@ PROGRAM_PACKAGES = {
 }
 
 
+ARM64_PACKAGES = {"6.1": "linux-image-cloud-arm64", "16k": "linux-image-arm64-16k"}
+"""The package of a series for arm64 that is not called linux-image-cloud-arm64."""
+ARM64_SUITES = {**KERNEL_SUITES, "16k": ("unstable", "trixie")}
+"""With a series whose pages have 16 KiB."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A Debian kernel: its series for tests, its release (`uname -r`), and its files."""
@@ -44,6 +50,8 @@ class Program:
 
     path: Path
     library_folders: tuple[Path, ...] = ()
+    root: Path = Path("/")
+    """Of the unpacked packages."""
 
 
 def kernel(series: str) -> Kernel:
@@ -68,6 +76,22 @@ def kernel_i386(flavour: str = "686-pae") -> Kernel:
     if found := kernel_in(tree, DEFAULT_SERIES):
         return replace(found, architecture="i386")
     raise Unavailable(f"{package} of {suite} holds no kernel image or no modules")
+
+
+def kernel_arm64(series: str) -> Kernel:
+    """The arm64 kernel of a series in `ARM64_SUITES`."""
+    package = ARM64_PACKAGES.get(series, "linux-image-cloud-arm64")
+    reasons = []
+    for suite in ARM64_SUITES[series]:
+        try:
+            tree = package_tree(suite, package, _is_kernel_part, "arm64")
+        except Unavailable as unavailable:
+            reasons.append(unavailable.reason)
+            continue
+        if found := kernel_in(tree, series):
+            return replace(found, architecture="arm64")
+        reasons.append(f"{package} of {suite} holds no kernel image or no modules")
+    raise Unavailable(f"no arm64 kernel {series}: {'; '.join(reasons)}")
 
 
 def kernel_in(tree: Path, series: str) -> Kernel | None:
@@ -99,14 +123,13 @@ def debug_symbols(kernel: Kernel) -> Path:
     raise Unavailable(f"no debug symbols: {'; '.join(reasons)}")
 
 
-def qemu() -> str:
-    """The path of qemu-system-x86_64, which is installed if missing and permitted."""
+def qemu(name: str = "qemu-system-x86_64", package: str = "qemu-system-x86") -> str:
+    """The path of QEMU, whose package is installed if it is missing and that is permitted."""
     if platform.machine() != "x86_64":
-        # The guest runs this computer's Python.
-        raise Unavailable(f"the guests are x86_64, this computer is {platform.machine()}")
-    name = "qemu-system-x86_64"
+        # A guest runs this computer's Python, or byte code and packages that it prepared.
+        raise Unavailable(f"the guests need a computer of x86_64, this is {platform.machine()}")
     if not shutil.which(name):
-        install("qemu-system-x86")
+        install(package)
     found = shutil.which(name)
     if found is None:
         raise Unavailable(f"{name} is not on PATH, although its package is installed")
@@ -141,6 +164,14 @@ def _is_python_part(package: str) -> bool:
     return package.startswith(("python3", "libpython3", *libraries))
 
 
+def efi_firmware_arm64() -> Path:
+    """EDK2 for the machine `virt`."""
+    path = package_tree(TOOLS_SUITE, "qemu-efi-aarch64") / "usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
+    if not path.exists():
+        raise Unavailable("the package qemu-efi-aarch64 holds no QEMU_EFI.fd")
+    return path
+
+
 def efi_firmware() -> Path:
     """OVMF, to boot a machine through EFI."""
     path = package_tree(TOOLS_SUITE, "ovmf") / "usr/share/ovmf/OVMF.fd"
@@ -149,19 +180,24 @@ def efi_firmware() -> Path:
     return path
 
 
-def program(name: str) -> Program:
+def program(name: str, architecture: str = "amd64") -> Program:
     """A program by its name, or by its path on this computer."""
     if name not in PROGRAM_PACKAGES:
         found = shutil.which(name)
         if found is None:
             raise Unavailable(f"no program {name} on this computer")
         return Program(Path(found))
-    tree = package_tree(TOOLS_SUITE, PROGRAM_PACKAGES[name], _is_library)
+    follow = _is_library if architecture == "amd64" else _is_any_library
+    tree = package_tree(TOOLS_SUITE, PROGRAM_PACKAGES[name], follow, architecture)
     for folder in ("sbin", "bin", "usr/sbin", "usr/bin"):
         if (tree / folder / name).exists():
             libraries = tuple(sorted({p.parent for p in tree.rglob("*.so*") if "lib" in p.parts}))
-            return Program(tree / folder / name, libraries)
+            return Program(tree / folder / name, libraries, tree)
     raise Unavailable(f"the package {PROGRAM_PACKAGES[name]} holds no {name}")
+
+
+def _is_any_library(package: str) -> bool:
+    return package.startswith(("lib", "zlib"))
 
 
 def _is_library(package: str) -> bool:

@@ -20,7 +20,7 @@ from pykexec.dump.reader import open_dump
 from .debian import sh
 from .initramfs import GUEST, Tree
 from .lab import VM, drives
-from .machine import NO_STATUS, Machine, Result
+from .machine import NO_STATUS, PC, Machine, Result
 from .product import PYKEXEC, site
 from .python import compile_tree
 from .supplies import Kernel, qemu
@@ -93,6 +93,7 @@ def installed(configuration: str = CONFIGURATION) -> Tree:
     program = '#!/bin/sh\nPYTHONPATH=/site exec python3 -m pykexec "$@"\n'
     tree.write("/usr/bin/pykexec", program, 0o755)
     tree.write("/usr/bin/host", (GUEST / "host.sh").read_bytes(), 0o755)
+    tree.write("/etc/control", f"{PC.control_device}\n")
     units = "/etc/systemd/system"
     for path in UNITS.glob("pykexec-save*"):
         tree.copy(path, f"{units}/{path.name}")

@@ -19,7 +19,7 @@ from pykexec.backends.kernel.region_rules import TESTED, series
 from .debian import Unavailable, sh
 from .initramfs import GUEST, Tree
 from .lab import VM, drives
-from .machine import NO_STATUS, Machine, Qmp, Result
+from .machine import NO_STATUS, PC, Machine, Qmp, Result
 from .product import document, site, text
 from .python import compile_tree
 from .region_module import INSTALLED, region_files
@@ -284,6 +284,7 @@ def installed(module: dict[str, Path]) -> Tree:
     compile_tree(tree)
     tree.write("/usr/bin/pykexec", PYKEXEC, 0o755)
     tree.write("/usr/bin/host", (GUEST / "host.sh").read_bytes(), 0o755)
+    tree.write("/etc/control", f"{PC.control_device}\n")
     units = "/etc/systemd/system"
     for path in UNITS.glob("pykexec-*"):
         tree.copy(path, f"{units}/{path.name}")

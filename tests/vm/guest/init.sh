@@ -10,7 +10,7 @@ mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=100% tmpfs /out
 for module in $(cat /etc/modules.list); do insmod "$module"; done
-stty -F /dev/ttyS1 raw -echo 2>/dev/null
+stty -F "$(cat /etc/control)" raw -echo 2>/dev/null
 echo 1 > /proc/sys/kernel/printk
 host mark "$(cat /etc/stage) kernel: payload starts"
 /payload
