@@ -57,21 +57,28 @@ def _write_log(dump: Dump) -> None:
     """Write every record as vmcore-dmesg does: with one timestamp, however many lines it has.
     Records before any damage are written too."""
     from pykexec.dump.log import records
-    from pykexec.dump.log_text import escaped_as_kexec_tools
 
-    waiting: list[bytes] = []
-    size = 0
+    lines: list[bytes] = []
+    size, plain = 0, False
     try:
         for record in records(dump):
+            line = record.stamp + record.text
+            lines.append(line)
+            size += len(line)
             plain = record.nanoseconds is None
-            text = record.text if plain else escaped_as_kexec_tools(record.text)
-            waiting.append(record.stamp + text + b"\n")
-            size += len(text)
             if size > BUFFER:
-                ready, waiting, size = waiting, [], 0
-                write(STDOUT, b"".join(ready))
+                ready, lines, size = lines, [], 0
+                _write_lines(ready, plain)
     finally:
-        write(STDOUT, b"".join(waiting))
+        _write_lines(lines, plain)
+
+
+def _write_lines(lines: list[bytes], plain: bool) -> None:
+    """Escape control characters, except in the plain buffer, which vmcore-dmesg copies."""
+    from pykexec.dump.log_text import escaped_as_kexec_tools
+
+    text = b"\n".join([*lines, b""])
+    write(STDOUT, text if plain else escaped_as_kexec_tools(text))
 
 
 def write(fd: int, data: bytes) -> None:

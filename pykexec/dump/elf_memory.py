@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from bisect import bisect_right
-
 from pykexec.dump.faults import DamagedDump, NotADump, NotInDump
 
 TYPE_CHECKING = False
@@ -13,9 +10,10 @@ if TYPE_CHECKING:
 
     from pykexec.dump.file import Bytes
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-PHDR = struct.Struct("<IIQQQQQQ")
-NHDR = struct.Struct("<III")
+EHDR_SIZE, PHDR_SIZE, NHDR_SIZE = 64, 56, 12
+TYPE, MACHINE, PHOFF, SHOFF, PHENTSIZE, PHNUM = 16, 18, 32, 40, 54, 56
+"""Offsets in an ELF header. There is neither struct nor bisect in this module: their import takes
+as long as reading a log."""
 MAGIC = b"\x7fELF"
 ET_CORE, EM_X86_64, PT_LOAD, PT_NOTE, PN_XNUM = 4, 62, 1, 4, 0xFFFF
 SHDR_SIZE, SH_INFO = 64, 44
@@ -24,6 +22,9 @@ NOTES_MAX = 16 << 20
 """Limit for the bytes of all PT_NOTEs: a CPU has less than a KiB."""
 ADDRESSES = 1 << 52
 CHUNK = 4 << 20
+
+Span = tuple[int, int, int, int]
+"""Start, end, end of what the file has, file offset."""
 
 
 class ElfMemory:
@@ -36,8 +37,9 @@ class ElfMemory:
         self.file = file
         headers = program_headers(file)
         self.spans = _disjoint(headers)
-        """(start, end, end of what the file has, file offset), sorted, without overlap."""
-        self.starts = [span[0] for span in self.spans]
+        """Sorted, without overlap."""
+        self.last: Span = (0, 0, 0, 0)
+        """The one that was read last."""
         self.notes = b"".join(_note_segments(file, headers))
         self.vmcoreinfo: bytes | None = None
         """Only in a note: nowhere else in this format."""
@@ -47,25 +49,33 @@ class ElfMemory:
         """Bytes of memory that the headers declare."""
         return sum(end - start for start, end, _, _ in self.spans)
 
+    def span(self, addr: int) -> Span:
+        """The PT_LOAD that holds an address. Raises NotInDump."""
+        low, high = 0, len(self.spans)
+        while low < high:
+            middle = (low + high) // 2
+            if self.spans[middle][0] <= addr:
+                low = middle + 1
+            else:
+                high = middle
+        if not low or addr >= self.spans[low - 1][1]:
+            raise NotInDump(f"physical address {addr:#x} is in no PT_LOAD")
+        return self.spans[low - 1]
+
     def read(self, addr: int, size: int) -> bytes:
         """Bytes by physical address. Raises NotInDump and UnreadableDump."""
-        number = bisect_right(self.starts, addr) - 1
-        if number >= 0:
-            start, _, filled, offset = self.spans[number]
-            if addr + size <= filled:
-                data = self.file.read(offset + addr - start, size)
-                if len(data) == size:
-                    return data
+        start, _, filled, offset = self.last
+        if start <= addr and addr + size <= filled:
+            data = self.file.read(offset + addr - start, size)
+            if len(data) == size:
+                return data
         return self.read_pieces(addr, size)
 
     def read_pieces(self, addr: int, size: int) -> bytes:
-        """The same across the ends of PT_LOADs, and with omitted pages."""
+        """The same from another PT_LOAD, across the ends of them, and with omitted pages."""
         parts, end = [], addr + size
         while addr < end:
-            number = bisect_right(self.starts, addr) - 1
-            if number < 0 or addr >= self.spans[number][1]:
-                raise NotInDump(f"physical address {addr:#x} is in no PT_LOAD")
-            start, last, filled, offset = self.spans[number]
+            start, last, filled, offset = self.last = self.span(addr)
             count = min(end, filled if addr < filled else last) - addr
             if addr < filled:
                 data = self.file.read(offset + addr - start, count)
@@ -98,43 +108,59 @@ class ElfMemory:
                 tail = chunk[-len(needle) + 1 :]
 
 
-Header = tuple[int, int, int, int, int, int, int, int]
+Header = tuple[int, int, int, int, int, int]
+"""p_type, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz."""
+
+
+def number(raw: bytes, at: int, size: int) -> int:
+    """A member of a structure."""
+    return int.from_bytes(raw[at : at + size], "little")
 
 
 def program_headers(file: Bytes) -> list[Header]:
-    """All of them; only their number is checked. Raises NotADump, DamagedDump."""
-    head = file.read(0, EHDR.size)
-    if len(head) < EHDR.size:
-        raise NotADump(f"{file.name}: {file.size} bytes, an ELF header has {EHDR.size}")
-    ident, kind, machine, _, _, phoff, shoff, _, _, entry, count = EHDR.unpack(head)[:11]
+    """The PT_LOADs and PT_NOTEs; only their number is checked. Raises NotADump, DamagedDump."""
+    head = file.read(0, EHDR_SIZE)
+    if len(head) < EHDR_SIZE:
+        raise NotADump(f"{file.name}: {file.size} bytes, an ELF header has {EHDR_SIZE}")
+    kind, machine, entry = (number(head, at, 2) for at in (TYPE, MACHINE, PHENTSIZE))
     expected = (
-        (ident[:4] == MAGIC, "no ELF magic"),
-        (ident[4] == 2 and ident[5] == 1, "not a 64-bit little-endian ELF file"),
+        (head[:4] == MAGIC, "no ELF magic"),
+        (head[4] == 2 and head[5] == 1, "not a 64-bit little-endian ELF file"),
         (kind == ET_CORE, f"e_type is {kind}, but a core has {ET_CORE}"),
         (machine == EM_X86_64, f"e_machine is {machine}, but x86_64 has {EM_X86_64}"),
-        (entry == PHDR.size, f"e_phentsize is {entry}, not {PHDR.size}"),
+        (entry == PHDR_SIZE, f"e_phentsize is {entry}, not {PHDR_SIZE}"),
     )
     for good, why in expected:
         if not good:
             raise NotADump(f"{file.name}: not an ELF core of x86_64: {why}")
+    count, shoff = number(head, PHNUM, 2), number(head, SHOFF, 8)
     if count == PN_XNUM and shoff:
         section = file.read(shoff, SHDR_SIZE)
         if len(section) == SHDR_SIZE:
-            count = int.from_bytes(section[SH_INFO : SH_INFO + 4], "little")
+            count = number(section, SH_INFO, 4)
     if count > HEADERS_MAX:
         raise DamagedDump(f"{file.name}: {count} program headers")
-    table = file.read(phoff, count * PHDR.size)
-    if not count or len(table) < count * PHDR.size:
+    table = file.read(number(head, PHOFF, 8), count * PHDR_SIZE)
+    if not count or len(table) < count * PHDR_SIZE:
         raise DamagedDump(f"{file.name}: the file ends before its {count} program headers do")
-    return [entry for entry in PHDR.iter_unpack(table) if entry[0] in (PT_LOAD, PT_NOTE)]
+    return list(_headers(table))
 
 
-def _disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
+def _headers(table: bytes) -> Iterator[Header]:
+    members = memoryview(table).cast("Q")
+    for at in range(0, len(members), PHDR_SIZE // 8):
+        kind = members[at] & 0xFFFFFFFF
+        if kind in (PT_LOAD, PT_NOTE):
+            offset, vaddr, paddr, filesz, memsz = members[at + 1 : at + 6]
+            yield kind, offset, vaddr, paddr, filesz, memsz
+
+
+def _disjoint(headers: list[Header]) -> list[Span]:
     """The PT_LOADs as spans. If two cover an address, the first one counts: the kernel's text is in
     /proc/vmcore twice, with the same bytes."""
     loads = sorted(
         (paddr, paddr + memsz, paddr + min(filesz, memsz), offset)
-        for kind, _, offset, _, paddr, filesz, memsz, _ in headers
+        for kind, offset, _, paddr, filesz, memsz in headers
         if kind == PT_LOAD and memsz and paddr + memsz <= ADDRESSES
     )
     spans, done = [], 0
@@ -149,7 +175,7 @@ def _disjoint(headers: list[Header]) -> list[tuple[int, int, int, int]]:
 def _note_segments(file: Bytes, headers: list[Header]) -> Iterator[bytes]:
     """The bytes of each PT_NOTE, as far as the file has them."""
     room = NOTES_MAX
-    for kind, _, offset, _, _, filesz, _, _ in headers:
+    for kind, offset, _, _, filesz, _ in headers:
         if kind == PT_NOTE and room > 0:
             data = file.read(offset, min(filesz, room))
             room -= len(data)
@@ -160,9 +186,9 @@ def parse_notes(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
     """(name, type, descriptor) of each note; stops at one that overruns. An empty header, as at the
     end of a CPU's area, is skipped."""
     at = 0
-    while at + NHDR.size <= len(data):
-        namesz, descsz, kind = NHDR.unpack_from(data, at)
-        start = at + NHDR.size
+    while at + NHDR_SIZE <= len(data):
+        namesz, descsz, kind = (number(data, at + n, 4) for n in (0, 4, 8))
+        start = at + NHDR_SIZE
         desc = start + (namesz + 3 & ~3)
         at = desc + (descsz + 3 & ~3)
         if at > len(data):

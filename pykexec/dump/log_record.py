@@ -30,8 +30,8 @@ class Record:
         """`[    1.234567] `, as on the kernel's console (printk.c: print_time)."""
         if self.nanoseconds is None:
             return b""
-        seconds, rest = divmod(self.nanoseconds, 1_000_000_000)
-        return b"[%5d.%06d] " % (seconds, rest // 1000)
+        microseconds = self.nanoseconds // 1000
+        return b"[%5d.%06d] " % (microseconds // 1_000_000, microseconds % 1_000_000)
 
     def lines(self) -> Iterator[bytes]:
         """Each line with the time before it, as dmesg and the kernel's console print it."""

@@ -25,7 +25,13 @@ def escaped_as_kexec_tools(text: bytes) -> bytes:
     \xNN."""
     if not text.translate(None, PRINTABLE + SPACES):
         return text
+    return b"\n".join(map(_escaped_line, text.split(b"\n")))
+
+
+def _escaped_line(line: bytes) -> bytes:
+    if not line.translate(None, PRINTABLE + SPACES):
+        return line
     return b"".join(
         bytes((byte,)) if byte in PRINTABLE or byte in SPACES else b"\\x%02x" % byte
-        for byte in text
+        for byte in line
     )

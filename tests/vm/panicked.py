@@ -85,13 +85,16 @@ def saver(folder: Path) -> Callable[[str, Qmp], object]:
 
 
 @cache
-def panicked(kernel: Kernel, *, cpu: str = "qemu64") -> Panicked:
-    """A panic by sysrq on the second of two CPUs, and everything logged on the console."""
+def panicked(
+    kernel: Kernel, *, cpu: str = "qemu64", mem_mib: int = MEMORY_MIB, before: str = ""
+) -> Panicked:
+    """A panic by sysrq on the second of two CPUs, and everything logged on the console. `before` is
+    a script that the guest runs first."""
     folder = Path(tempfile.mkdtemp(prefix="pykexec-panicked-"))
     result = VM(kernel, folder).run(
-        FIRST,
+        before + FIRST,
         append="panic=0 ignore_loglevel",
-        mem_mib=MEMORY_MIB,
+        mem_mib=mem_mib,
         smp=2,
         cpu=cpu,
         python=True,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.documents.log import Log, LogRecord
 from pykexec.dump.log import records
 from pykexec.dump.log_text import safe
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
+    from pykexec.documents.log import LogRecord
     from pykexec.dump.log_record import Record
     from pykexec.dump.reader import Dump
 
@@ -29,6 +29,7 @@ def print_document(dump: Dump) -> int:
     """Print pykexec.log/1 on stdout; returns the exit status, which reports damage that ended the
     log."""
     from pykexec.documents.codec import encode
+    from pykexec.documents.log import Log
 
     release, found, problem = dump.info.release, [], None
     try:
@@ -42,6 +43,8 @@ def print_document(dump: Dump) -> int:
 
 def document(record: Record) -> LogRecord:
     """The record in the document's form."""
+    from pykexec.documents.log import LogRecord
+
     return LogRecord(
         record.sequence,
         record.nanoseconds,

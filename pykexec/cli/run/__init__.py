@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pykexec.cli.run import (
+        crash_cause,
+        crash_log,
         diff,
         doctor,
         execute,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "crash_cause",
+    "crash_log",
     "diff",
     "doctor",
     "execute",

@@ -1,29 +1,24 @@
-"""What `vmcore info`, `verify`, `dmesg` and `report` do."""
+"""What `vmcore info` and `vmcore verify` do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.output import Output
-from pykexec.cli.report.crash_cause import CrashCauseReport
 from pykexec.cli.report.dump import DumpReport, DumpVerdictReport
-from pykexec.cli.report.log import print_document, print_lines
 from pykexec.cli.report.vmcore import VmcoreReport, VmcoreVerdictReport
 from pykexec.dump.core_file import open_core
 from pykexec.dump.dump_check import contents_of, verify_dump
 from pykexec.dump.reader import open_dump
-from pykexec.dump.report import make_report
 from pykexec.dump.vmcore_check import expected_of_plan
 from pykexec.dump.vmcore_check import verify as verify_core
 from pykexec.errors import CheckFailed, NotSupported, UsageError
-from pykexec.flows.rehearse.simulated import expected_of_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pykexec.dump.dump_check import DumpVerdict
-    from pykexec.dump.vmcore_check import VmcoreVerdict
+    from pykexec.dump.vmcore_check import Expected, VmcoreVerdict
 
 
 def info(file: Path, as_json: bool, verbose: int) -> None:
@@ -42,7 +37,7 @@ def verify(
         raise UsageError("--machine and --plan exclude each other")
     expected = expected_of_plan(plan) if plan else None
     if machine_dir:
-        expected = expected_of_machine(SimulatedBackend.open(machine_dir))
+        expected = _expected_of(machine_dir)
     output = Output(as_json, verbose)
     verdict: VmcoreVerdict | DumpVerdict
     try:
@@ -54,14 +49,9 @@ def verify(
     return 0 if verdict.whole else CheckFailed.exit_status
 
 
-def dmesg(file: Path, noescape: bool, as_json: bool) -> int:
-    """The exit status."""
-    dump = open_dump(str(file))
-    if as_json:
-        return print_document(dump)
-    print_lines(dump, noescape)
-    return 0
+def _expected_of(machine: Path) -> Expected:
+    """Imports the simulated machine, which takes longer than the check of a small dump."""
+    from pykexec.backends.simulated import SimulatedBackend
+    from pykexec.flows.rehearse.simulated import expected_of_machine
 
-
-def report(file: Path, as_json: bool, verbose: int) -> None:
-    Output(as_json, verbose).show(CrashCauseReport(make_report(open_dump(str(file)))))
+    return expected_of_machine(SimulatedBackend.open(machine))

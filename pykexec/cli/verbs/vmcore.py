@@ -50,7 +50,7 @@ def dmesg(**options: Any) -> int:
     FILE is an ELF core (/proc/vmcore, makedumpfile -E, QEMU), a kdump-compressed file, or a
     flattened one of these. No debug symbols are needed.
     """
-    return run.vmcore.dmesg(**options)
+    return run.crash_log.dmesg(**options)
 
 
 @command.command("report", cls=Verb, short_help="Report why the kernel crashed.")
@@ -63,4 +63,4 @@ def report(**options: Any) -> None:
     and the end of the log; with -v also the registers and all modules. A section that cannot
     be read is named with the reason.
     """
-    run.vmcore.report(**options)
+    run.crash_cause.report(**options)

@@ -1,0 +1,17 @@
+"""What `vmcore report` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykexec.cli.output import Output
+from pykexec.cli.report.crash_cause import CrashCauseReport
+from pykexec.dump.reader import open_dump
+from pykexec.dump.report import make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def report(file: Path, as_json: bool, verbose: int) -> None:
+    Output(as_json, verbose).show(CrashCauseReport(make_report(open_dump(str(file)))))
