@@ -340,11 +340,12 @@ def make_uimage(
 
 
 def make_arm64_image(
-    *, flags: int = 0xA, image_size: int = 0x200000, text_offset: int = 0
+    *, flags: int = 0xA, image_size: int = 0x200000, text_offset: int = 0, body: bytes = b""
 ) -> bytes:
     """A raw Image, little-endian with 4K pages, that may be placed anywhere."""
     words_ = (text_offset, image_size, flags, 0, 0, 0)
-    return struct.pack("<II6Q4sI", 0x91005A4D, 0x14000000, *words_, b"ARM\x64", 0) + bytes(0x1000)
+    head = struct.pack("<II6Q4sI", 0x91005A4D, 0x14000000, *words_, b"ARM\x64", 0)
+    return head + body.ljust(0x1000, b"\0")
 
 
 def make_riscv_image(image_size: int = 0x200000) -> bytes:

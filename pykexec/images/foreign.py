@@ -6,16 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pykexec.abi.arm64.image import (
-    ARM64_MAGIC,
-    ARM64_MAGIC_AT,
-    ARM64_PAGE_SIZES,
-    RISCV_MAGIC,
-    RISCV_MAGIC_AT,
-    Arm64Flag,
-    arm64_header,
-    riscv_header,
-)
+from pykexec.abi.arm64.image import RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header
 from pykexec.images.kernel_image import ForeignImage, ImageType, KernelImage, Refused
 
 if TYPE_CHECKING:
@@ -47,7 +38,7 @@ def _raw_image(
         if file.size < size or file.read(at, len(magic)) != magic:
             return Refused(f"no magic {magic!r} at {at:#x}")
         header = layout.parse(file.read(0, size))
-        why = f"it is a kernel for {architecture}, which x86 cannot run"
+        why = f"it is a kernel for {architecture}, which pykexec cannot load"
         if header.image_size and header.image_size < file.size // 2:
             return Refused(
                 f"image_size is {header.image_size:#x}, but the file has {file.size:#x} bytes",
@@ -56,22 +47,6 @@ def _raw_image(
         return described(file, name, architecture, why, facts(header))
 
     return parse
-
-
-def _arm64_facts(header: Any) -> Facts:
-    flags = header.flags
-    return (
-        ("text offset", f"{header.text_offset:#x}"),
-        ("image size", f"{header.image_size:#x}" if header.image_size else "not given"),
-        ("byte order", "big-endian" if flags & Arm64Flag.BIG_ENDIAN else "little-endian"),
-        ("page size", ARM64_PAGE_SIZES[flags >> 1 & 3]),
-        (
-            "placement",
-            "any 2 MiB aligned base"
-            if flags & Arm64Flag.ANYWHERE
-            else "near the start of RAM, at 2 MiB + text offset",
-        ),
-    )
 
 
 def _riscv_facts(header: Any) -> Facts:
@@ -100,10 +75,6 @@ def _parse_beoboot(file: OpenFile) -> KernelImage | Refused:
     return described(file, "beoboot", "i386", why, ())
 
 
-ARM64_IMAGE = ImageType(
-    "arm64-image",
-    _raw_image("arm64-image", "arm64", ARM64_MAGIC, ARM64_MAGIC_AT, arm64_header, _arm64_facts),
-)
 RISCV_IMAGE = ImageType(
     "riscv-image",
     _raw_image("riscv-image", "riscv", RISCV_MAGIC, RISCV_MAGIC_AT, riscv_header, _riscv_facts),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from pykexec.errors import UsageError
 from pykexec.images import elf, foreign, uimage, uki, zboot
+from pykexec.images.arm64 import image
 from pykexec.images.compression import MAX_KEPT, file_codec, unpack
 from pykexec.images.contents import OpenFile, UnreadableFile
 from pykexec.images.kernel_image import ImageType, Inside, KernelImage, NotAnImage
@@ -30,7 +31,7 @@ IMAGE_TYPES: tuple[ImageType, ...] = (
     uki.UKI,
     zboot.ZBOOT,
     uimage.UIMAGE,
-    foreign.ARM64_IMAGE,
+    image.ARM64_IMAGE,
     foreign.RISCV_IMAGE,
 )
 """In the order of kexec-tools: types with a stronger magic come first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.errors import KexecError, NotSupported
 from pykexec.frozen import dataclass
@@ -49,6 +50,35 @@ class LinuxX86Boot:
     """From the load address to the 64-bit entry."""
     lowest: bool = False
     """Whether it must be placed at the lowest free address from pref_address up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxArm64Boot:
+    """A Linux arm64 kernel, as its header requires (Documentation/arch/arm64/booting.rst). In bytes
+    and physical addresses."""
+
+    text_offset: int
+    """From a multiple of 2 MiB to its load address, which is its entry."""
+    image_size: int
+    """Memory that it needs from its load address up, with its bss."""
+    page_size: int | None
+    """Of its page tables; None if the header does not tell (before 4.6)."""
+    big_endian: bool
+    anywhere: bool
+    """Whether it may be at any multiple of 2 MiB; otherwise near the start of RAM (before 4.6)."""
+    cmdline_size: int = 2047
+    """Length limit of the command line in bytes, without its NUL (COMMAND_LINE_SIZE of
+    arch/arm64/include/uapi/asm/setup.h)."""
+
+    @property
+    def init_size(self) -> int:
+        """Bytes of memory from the multiple of 2 MiB up."""
+        return self.text_offset + self.image_size
+
+    @property
+    def lowest(self) -> bool:
+        """Never: it may be at any address."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +168,16 @@ class ForeignImage:
     facts: tuple[tuple[str, str], ...] = ()
 
 
-Boot = LinuxX86Boot | Linux32Boot | ElfBoot | MultibootBoot | ForeignImage
+LinuxBoot = LinuxX86Boot | LinuxArm64Boot
+"""The kernels that can capture a dump. They have in common `init_size`, `cmdline_size` and
+`lowest`."""
+Boot = LinuxBoot | Linux32Boot | ElfBoot | MultibootBoot | ForeignImage
 """How an image is started; placement has one module for each."""
+KindOfLinux = TypeVar("KindOfLinux", LinuxX86Boot, LinuxArm64Boot)
 
 
 class NoLinux64(NotSupported):
-    """Something that only a Linux x86_64 kernel can do was requested for another image."""
+    """Something that only a 64-bit Linux kernel can do was requested for another image."""
 
     code = "not-a-linux-x86-64-kernel"
 
@@ -196,10 +230,22 @@ class KernelImage:
     """The file that was parsed: the unpacked one, or the one inside a container."""
 
     @property
-    def linux(self) -> LinuxX86Boot:
-        """The boot of a Linux x86_64 kernel. Raises NoLinux64 for anything else."""
-        if isinstance(self.boot, LinuxX86Boot):
+    def linux(self) -> LinuxBoot:
+        """The boot of a 64-bit Linux kernel. Raises NoLinux64 for anything else."""
+        if isinstance(self.boot, LinuxArm64Boot):
             return self.boot
+        return self.linux_for(LinuxX86Boot)
+
+    def linux_for(self, kind: builtins.type[KindOfLinux]) -> KindOfLinux:
+        """The boot of a Linux kernel of this kind. Raises NoLinux64 for anything else."""
+        if isinstance(self.boot, kind):
+            return self.boot
+        if kind is LinuxArm64Boot:
+            raise NoLinux64(
+                f"{self.path} is of type {self.type}, but a Linux kernel for arm64 is needed",
+                hint="use an Image, as it is or compressed, a zboot file or a UKI for arm64",
+                type=self.type,
+            )
         raise NoLinux64(
             f"{self.path} is of type {self.type}, but a Linux kernel for x86_64 is needed",
             hint="use a bzImage or vmlinux for x86_64; nothing else can capture a dump",

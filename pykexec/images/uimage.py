@@ -1,7 +1,7 @@
 """uImage, U-Boot's legacy format: a header with two checksums, followed by a kernel.
 
 Both are checked before anything else is used. The kernel inside is recognized like any other file;
-the load address and entry are for U-Boot, and not used on x86.
+the load address and entry are for U-Boot, and not used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pykexec.images.kernel_image import (
     printable,
 )
 
-X86 = ("i386", "x86_64")
+LOADED = ("i386", "x86_64", "arm64")
 
 
 def _parse(file: OpenFile) -> Inside | KernelImage | Refused:
@@ -63,7 +63,7 @@ def _parse(file: OpenFile) -> Inside | KernelImage | Refused:
         return Refused(f"data checksum is {header.ih_dcrc:#010x}, expected {crc:#010x}", close=True)
     version = printable(header.ih_name)
     arch = IH_ARCHS.get(header.ih_arch, f"architecture {header.ih_arch}")
-    if arch not in X86:
+    if arch not in LOADED:
         return _foreign(file, inner, version, arch, header)
     if why := _wrong_compression(header.ih_comp, inner):
         return Refused(why, close=True)
@@ -91,7 +91,7 @@ def _wrong_compression(number: int, inner: OpenFile) -> str | None:
 def _foreign(
     file: OpenFile, inner: OpenFile, version: str | None, arch: str, header: Any
 ) -> KernelImage:
-    """Checked and described; not loaded on x86."""
+    """Checked and described; not loaded."""
     facts = (
         ("load address", f"{header.ih_load:#x}"),
         ("entry", f"{header.ih_ep:#x}"),
@@ -102,7 +102,7 @@ def _foreign(
         path=str(file.path),
         version=version,
         payload=inner.span(0, inner.size),
-        boot=ForeignImage(arch, f"it is a kernel for {arch}, which x86 cannot run", facts),
+        boot=ForeignImage(arch, f"it is a kernel for {arch}, which pykexec cannot load", facts),
     )
 
 

@@ -12,7 +12,8 @@ pages, see `stage`, and `settle` for how long the stub waits); they share `captu
 and `lent`: in movable memory), and the rest of it is `fill`.
 
 `boot_protocol` is the one interface to what an architecture needs around an image: its `limits`,
-and the code in front (`stub_job`, `console`), which `encryption` can forbid. In x86/, `protocol` is
+and the code in front (`stub_job`, `console`), which `encryption` can forbid; `foreign` refuses the
+images of other architectures. In x86/, `protocol` is
 the implementation for x86. A normal load has a planner for each kind of image there: `linux64`,
 `linux32`, `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into
 memory: `boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. The addresses:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from pykexec.errors import KexecError
 from pykexec.images.initrd_check import Examined, examine
-from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxX86Boot
+from pykexec.images.kernel_image import KernelImage, Linux32Boot, LinuxArm64Boot, LinuxX86Boot
 from pykexec.placement.plan import InitrdVerdict
 from pykexec.placement.request import ImageKind, LoadRequest
 from pykexec.remedies import Use, Wish, and_also
@@ -42,7 +42,7 @@ class InitrdOfAnotherKernel(KexecError):
 def check_initrd(image: KernelImage, request: LoadRequest) -> InitrdVerdict:
     """`request` is the completed one (with_implied). Raises UnusableInitrd,
     InitrdOfAnotherKernel, UnreadableFile."""
-    if not isinstance(image.boot, LinuxX86Boot | Linux32Boot):
+    if not isinstance(image.boot, LinuxX86Boot | LinuxArm64Boot | Linux32Boot):
         return InitrdVerdict()
     crash = request.kind is not ImageKind.NORMAL
     if request.initrd is None:

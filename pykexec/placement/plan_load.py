@@ -5,23 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pykexec.errors import NotSupported
-from pykexec.images.kernel_image import ForeignImage, KernelImage
 from pykexec.placement.boot_protocol import boot_protocol, refuse_confidential
 from pykexec.placement.capture import size_advised
+from pykexec.placement.foreign import refuse_foreign
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes
 from pykexec.placement.request import PANIC_MODES, ImageKind, LoadRequest
 
 if TYPE_CHECKING:
+    from pykexec.images.kernel_image import KernelImage
     from pykexec.machine import Machine
     from pykexec.placement.plan import Plan
-
-
-class ForeignArchitecture(NotSupported):
-    """An image that is recognized but cannot be loaded."""
-
-    code = "foreign-image"
 
 
 def plan_load(
@@ -36,14 +30,9 @@ def plan_load(
 
 def _planned(image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted) -> Plan:
     refuse_confidential(machine)
+    refuse_foreign(image)
     protocol = boot_protocol(machine)
     protocol.refuse(image, machine, request)
-    if isinstance(image.boot, ForeignImage):
-        raise ForeignArchitecture(
-            f"{image.path}: {image.boot.why}",
-            hint="use pykexec inspect to see what is in it",
-            type=image.type,
-        )
     if request.kind is ImageKind.NORMAL:
         return protocol.plan_normal(image, machine, request, granted)
     with size_advised(image, request):

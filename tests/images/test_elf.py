@@ -12,7 +12,7 @@ from elftools.construct import ArrayError
 from pykexec.abi.x86.bootparam import setup_header
 from pykexec.images.contents import OpenFile, contents_bytes
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import NotAnImage
+from pykexec.images.kernel_image import LinuxX86Boot, NotAnImage
 from tests.builders import BANNER, MIB, START_KERNEL_MAP, make_elf, make_vmlinux, pack, write
 
 
@@ -26,7 +26,7 @@ def test_the_version_is_looked_for_in_what_is_loaded(tmp_path: Path) -> None:
 
 def test_a_vmlinux_gets_the_linux_protocol(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "vmlinux", make_vmlinux(entry=0x1000200)))
-    boot = image.linux
+    boot = image.linux_for(LinuxX86Boot)
     assert (image.type, image.version) == ("vmlinux", "6.1.0-test (builder) #1")
     assert (boot.pref_address, boot.init_size) == (0x1000000, 0x500000)
     assert (boot.kernel_alignment, boot.entry_offset, boot.lowest) == (0x200000, 0x200, True)

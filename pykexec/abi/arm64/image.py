@@ -32,8 +32,8 @@ class Arm64Flag(IntFlag):
     """Any 2 MiB aligned base; without it, near the start of RAM."""
 
 
-ARM64_PAGE_SIZES = {0: "unspecified", 1: "4K", 2: "16K", 3: "64K"}
-"""Bits 1 and 2 of the flags."""
+PAGE_SIZES = (None, 4 << 10, 16 << 10, 64 << 10)
+"""In bytes, by bits 1 and 2 of the flags; None is "unspecified"."""
 
 RISCV_MAGIC = b"RSC\x05"
 RISCV_MAGIC_AT = 56

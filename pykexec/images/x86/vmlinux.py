@@ -7,12 +7,12 @@ window. startup_32 of i386 runs only where it was linked.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EM_386, EM_486, EM_X86_64
 from pykexec.abi.x86.bootparam import BOOT_FLAG, HDRS_MAGIC, LoadFlag, Xlf, setup_header
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
+from pykexec.images.banner import banner
 from pykexec.images.elf_file import ElfFile, read_elf
 from pykexec.images.elf_parts import flat, load_parts
 from pykexec.images.kernel_image import (
@@ -23,7 +23,6 @@ from pykexec.images.kernel_image import (
     LinuxX86Boot,
     LoadPart,
     Refused,
-    printable,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +43,6 @@ CMDLINE_SIZE = 2047
 INITRD_ADDR_MAX = 0x7FFFFFFF
 INITRD_ADDR_MAX_32 = 0x37FFFFFF
 """DEFAULT_INITRD_ADDR_MAX of kexec-tools: lowmem of an i386 kernel."""
-BANNER = re.compile(rb"Linux version (\d[^\0\n]{0,250})")
-BANNER_MAX = 300
 
 
 def _parse_64(file: OpenFile) -> KernelImage | Refused:
@@ -81,7 +78,9 @@ def _parse(
     return KernelImage(
         type=name,
         path=str(file.path),
-        version=next(filter(None, map(banner, parts)), None),
+        version=next(
+            filter(None, (banner(part.contents) for part in parts if part.contents)), None
+        ),
         payload=payload,
         boot=boot,
     )
@@ -156,15 +155,9 @@ def _made_header(start: int, size: int, xloadflags: int, initrd_addr_max: int) -
     return header
 
 
-def banner(part: LoadPart) -> str | None:
-    """linux_banner: "6.1.0 (...) ...", anywhere in .rodata."""
-    tail = b""
-    for chunk in part.contents.chunks() if part.contents else ():
-        window = tail + bytes(chunk)
-        if found := BANNER.search(window):
-            return printable(found[1])
-        tail = window[-BANNER_MAX:]
-    return None
+def _version(parts: tuple[LoadPart, ...]) -> str | None:
+    found = (banner(part.contents) for part in parts if part.contents)
+    return next(filter(None, found), None)
 
 
 VMLINUX = ImageType("vmlinux", _parse_64)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.images.contents import Built
+from pykexec.images.kernel_image import LinuxX86Boot
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
@@ -25,7 +26,7 @@ from pykexec.placement.x86.stub import X86StubJob
 from pykexec.remedies import Use, Wish
 
 if TYPE_CHECKING:
-    from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
+    from pykexec.images.kernel_image import KernelImage
     from pykexec.machine import Machine
     from pykexec.memory.ranges import PhysRange
     from pykexec.placement.boot_protocol import BootInformation
@@ -52,7 +53,7 @@ def place_boot(
     space: Space, image: KernelImage, request: LoadRequest, params_size: int
 ) -> BootPlaces:
     """From the top down: boot_params, kernel, initrd."""
-    boot = image.linux
+    boot = image.linux_for(LinuxX86Boot)
     params = space.take(labels.BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(
         Role.KERNEL,
@@ -73,7 +74,7 @@ def placed_boot(
     image: KernelImage, request: LoadRequest, boot: BootPlaces, params: BootInformation
 ) -> tuple[Placed, ...]:
     """The parts of a boot, with their bytes."""
-    initrd = request.initrd
+    initrd, linux = request.initrd, image.linux_for(LinuxX86Boot)
     encoded = params.encode(boot.information.start, boot.initrd, initrd.size if initrd else 0)
     why = "at the highest free address; RSI points here"
     placed = [
@@ -85,7 +86,7 @@ def placed_boot(
             Source.BUILT,
             label=labels.BOOT_PARAMS,
         ),
-        Placed(Role.KERNEL, boot.kernel, _why_kernel(image.linux), image.payload, Source.FILE),
+        Placed(Role.KERNEL, boot.kernel, _why_kernel(linux), image.payload, Source.FILE),
     ]
     if boot.initrd:
         why = "at the highest free address, at or above 16 MiB"

@@ -11,9 +11,11 @@ from pykexec.images.kernel_image import (
     ForeignImage,
     KernelImage,
     Linux32Boot,
+    LinuxArm64Boot,
     LinuxX86Boot,
     MultibootBoot,
 )
+from pykexec.placement.foreign import foreign
 from pykexec.placement.x86 import layout, reservation, stub
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
 from pykexec.placement.x86.encryption import memory_encryption
@@ -55,7 +57,9 @@ class X86Protocol:
         return memory_encryption(machine)
 
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
-        """Raises NotSupported, UsageError."""
+        """Raises ForeignArchitecture, NotSupported, UsageError."""
+        if isinstance(image.boot, LinuxArm64Boot):
+            raise foreign(image, "it is a kernel for arm64, which x86 cannot run")
         if self.arch.bits == 32 and _is_64_bit(image):
             raise NotSupported(
                 f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",
@@ -94,7 +98,7 @@ class X86Protocol:
                 from pykexec.placement.x86.multiboot import plan_multiboot
 
                 return plan_multiboot(image, boot, machine, request)
-            case ForeignImage():
+            case ForeignImage() | LinuxArm64Boot():
                 raise AssertionError("foreign images are refused before")
 
     def boot_information(
@@ -105,7 +109,7 @@ class X86Protocol:
         line: CommandLine,
         memory_map: MemoryMap,
     ) -> BootParams:
-        return boot_params_for(image.linux, machine, rng_seed, line, memory_map)
+        return boot_params_for(image.linux_for(LinuxX86Boot), machine, rng_seed, line, memory_map)
 
     def place(
         self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
@@ -122,7 +126,7 @@ class X86Protocol:
         return placed_boot(image, request, boot, information)
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
-        check_window(window, image.linux)
+        check_window(window, image.linux_for(LinuxX86Boot))
 
     def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
         return stub.stub_memsz(n_regions, n_exchanges)

@@ -10,7 +10,7 @@ import pytest
 from pykexec.cli.terms import PYKEXEC
 from pykexec.images.contents import UnreadableFile, contents_bytes, joined_initrd
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import NotAnImage
+from pykexec.images.kernel_image import LinuxX86Boot, NotAnImage
 from tests.builders import make_bzimage, write
 
 
@@ -19,13 +19,13 @@ def test_what_a_bzimage_asks_for(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "vmlinuz", make_bzimage(payload, setup_sects=3)))
     assert contents_bytes(image.payload, 1 << 20) == payload
     assert image.version == "6.1.0-test (builder) #1"
-    assert image.linux.init_size == 0x100000
-    assert image.linux.pref_address == 0x1000000
-    assert image.linux.kernel_alignment == 0x200000
-    assert image.linux.cmdline_size == 2047
-    assert image.linux.protocol == 0x20F
-    assert image.linux.entry_offset == 0x200
-    assert len(image.linux.setup_header) == 0x26C - 0x1F1
+    assert image.linux_for(LinuxX86Boot).init_size == 0x100000
+    assert image.linux_for(LinuxX86Boot).pref_address == 0x1000000
+    assert image.linux_for(LinuxX86Boot).kernel_alignment == 0x200000
+    assert image.linux_for(LinuxX86Boot).cmdline_size == 2047
+    assert image.linux_for(LinuxX86Boot).protocol == 0x20F
+    assert image.linux_for(LinuxX86Boot).entry_offset == 0x200
+    assert len(image.linux_for(LinuxX86Boot).setup_header) == 0x26C - 0x1F1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import DoesNotFit, NotSupported, UsageError
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
-from pykexec.images.kernel_image import KernelImage
+from pykexec.images.kernel_image import KernelImage, LinuxX86Boot
 from pykexec.machine import Unknown
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -215,10 +215,11 @@ def test_the_segment_of_the_headers_takes_no_gap_in() -> None:
 
 
 def test_a_window_of_just_the_kernels_size_has_room_for_it(kernel: KernelImage) -> None:
-    floor, size = kernel.linux.pref_address, kernel.linux.init_size
-    check_window(PhysRange(floor, floor + size), kernel.linux)
+    boot = kernel.linux_for(LinuxX86Boot)
+    floor, size = boot.pref_address, boot.init_size
+    check_window(PhysRange(floor, floor + size), boot)
     with pytest.raises(WindowRefused, match="has no room for this kernel"):
-        check_window(PhysRange(floor, floor + size - 1), kernel.linux)
+        check_window(PhysRange(floor, floor + size - 1), boot)
 
 
 def test_too_many_pieces_of_ram_are_refused(kernel: KernelImage) -> None:

@@ -1,0 +1,1 @@
+"""Image types of arm64."""
