@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from pykexec.flows.save import saved as flow
 from tests.builders import write
 from tests.cli.conftest import Run, RunJson
+from tests.cli.test_monitoring import samples
 from tests.dump.kernel import Kernel
 
 IDENTITY = "44444444-5555"
@@ -58,6 +61,28 @@ def test_a_dump_is_saved_and_listed(run: Run, run_json: RunJson, conf: Path) -> 
     listed = run_json("saved", "--config", str(conf))
     assert [item["name"] for item in listed["dumps"]] == [done["name"]]
     assert listed["dumps"][0]["status"]["reason"] == "built"
+
+
+def test_metrics_count_all_dumps_also_announced_ones(run: Run, conf: Path, state: Path) -> None:
+    words = ("saved", "--announce", "--config", str(conf), "--textfile", "saved.prom")
+    run(*words)
+    assert samples(Path("saved.prom").read_text())["pykexec_saved_dumps"] == 0
+    run("save", "--vmcore", "vmcore", "--config", str(conf))
+    for _ in range(2):
+        run(*words)
+        values = samples(Path("saved.prom").read_text())
+        assert (values["pykexec_saved_dumps"], values["pykexec_dump_lost"]) == (1, 0)
+        assert values["pykexec_last_saved_timestamp_seconds"] == pytest.approx(time.time(), abs=99)
+    write(state, "armed", b"another boot\n")
+    os.utime(state / "armed", (time.time() + 99,) * 2)
+    run(*words, status=3)
+    assert samples(Path("saved.prom").read_text())["pykexec_dump_lost"] == 1
+
+
+def test_metrics_that_cannot_be_written_do_not_hide_the_dumps(run: Run, conf: Path) -> None:
+    result = run("saved", "--config", str(conf), "--textfile", "gone/saved.prom", status=1)
+    assert "no saved dump" in result.stdout
+    assert "gone/saved.prom: no such file or directory" in result.stderr
 
 
 def test_what_is_not_complete_is_exit_status_3(run: Run, conf: Path) -> None:

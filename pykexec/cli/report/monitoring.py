@@ -1,20 +1,23 @@
-"""The result of `status` for monitoring systems: OpenMetrics text, and the line of a Nagios
-plugin."""
+"""The results of `status` and `saved` for monitoring systems: OpenMetrics text, and the line of a
+Nagios plugin."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.backend import LoadState, Slot
+from pykexec.cli.out.openmetrics import Gauge, exposition
 from pykexec.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pykexec.cli.report.status import StatusReport
+    from pykexec.documents.saved import ListedDump
 
 
 class Service(IntEnum):
@@ -66,22 +69,10 @@ def _held(report: StatusReport) -> int:
     return report.staged.huge_pages * HUGE_PAGE_SIZE if report.staged else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """One metric family with one sample; without a sample if `value` is None (unknown)."""
-
-    name: str
-    help: str
-    value: float | None
-    labels: tuple[tuple[str, str], ...] = ()
-    unit: str = ""
-
-
 def metrics_text(report: StatusReport, now: int) -> str:
     """OpenMetrics text (also valid Prometheus text format 0.0.4, for node_exporter's textfile
     collector); `now` in seconds since the epoch."""
-    lines = [line for gauge in _gauges(report, now) for line in _exposed(gauge)]
-    return "\n".join([*lines, "# EOF"]) + "\n"
+    return exposition(_gauges(report, now))
 
 
 def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
@@ -113,23 +104,31 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
     )  # fmt: skip
 
 
-def _exposed(gauge: Gauge) -> Iterator[str]:
-    """The lines of one family, according to the OpenMetrics specification 1.0."""
-    if gauge.value is None:
-        return
-    yield f"# HELP {gauge.name} {gauge.help}"
-    yield f"# TYPE {gauge.name} gauge"
-    if gauge.unit:
-        yield f"# UNIT {gauge.name} {gauge.unit}"
-    labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in gauge.labels)
-    yield (
-        f"{gauge.name}{{{labels}}} {gauge.value:.0f}"
-        if labels
-        else (f"{gauge.name} {gauge.value:.0f}")
-    )
+def saved_metrics(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> str:
+    """OpenMetrics text about all saved dumps, and whether the last crash left none; `now` in
+    seconds since the epoch."""
+    return exposition(_saved_gauges(dumps, lost, now))
 
 
-def _escaped(value: str) -> str:
-    """A label's value; a file name may contain any character except NUL."""
-    text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _saved_gauges(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> Iterator[Gauge]:
+    incomplete = sum(not dump.complete for dump in dumps)
+    yield Gauge("pykexec_saved_dumps", "Number of saved crash dumps.", len(dumps))
+    yield Gauge("pykexec_saved_incomplete_dumps", "Number of incomplete ones.", incomplete)
+    yield Gauge(
+        "pykexec_last_saved_timestamp_seconds", "When the last crash dump was saved.",
+        max((time for dump in dumps if (time := _saved_at(dump))), default=None), unit="seconds",
+    )  # fmt: skip
+    what = "Whether the boot before this one ended in a crash without a dump."
+    yield Gauge("pykexec_dump_lost", what, float(lost))
+    yield Gauge(
+        "pykexec_saved_last_check_timestamp_seconds", "When the dumps were listed.", float(now),
+        unit="seconds",
+    )  # fmt: skip
+
+
+def _saved_at(dump: ListedDump) -> float | None:
+    """Seconds since the epoch; None if its status does not tell."""
+    try:
+        return datetime.fromisoformat(dump.status.saved).timestamp() if dump.status else None
+    except (ValueError, OverflowError):
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from pykexec.backends.kernel.staged import StageChanged
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.store.machine_folder import STATE
 from pykexec.cli import run as later
+from pykexec.cli.out.openmetrics import write_textfile
 from pykexec.cli.output import Output
 from pykexec.cli.report.monitoring import judge, metrics_text, plugin_line
 from pykexec.cli.report.status import StagedReport, StatusReport
@@ -61,7 +61,7 @@ def run(
         click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
         return UNKNOWN_SERVICE
     text = metrics_text(report, int(time.time())) if metrics or textfile else ""
-    written = textfile is None or _wrote(textfile, text, output)
+    written = textfile is None or write_textfile(textfile, text, output.warn)
     if nagios:
         click.echo(plugin_line(report))
         return judge(report).service
@@ -72,32 +72,6 @@ def run(
     if not counted(report).anything or (report.staged and report.staged.problem):
         return CheckFailed.exit_status
     return 0 if written else KexecError.exit_status
-
-
-def _wrote(path: Path, text: str, output: Output) -> bool:
-    """Whether the file could be replaced. A full disk must not hide the result."""
-    try:
-        _replace_file(path, text)
-    except OSError as error:
-        output.warn([f"{path}: {(error.strerror or str(error)).lower()}"])
-        return False
-    return True
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Replace a file atomically, as the textfile collector of node_exporter requires, and make it
-    readable for all users. Raises OSError."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def beside_simulation(real: KernelBackend, folder: Path) -> StatusReport:

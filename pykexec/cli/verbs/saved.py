@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import Verb, config_option, output_options
+from pykexec.cli.verbs.params import PATH, Verb, config_option, output_options
 
 
 @click.command(cls=Verb)
@@ -15,6 +15,12 @@ from pykexec.cli.verbs.params import Verb, config_option, output_options
     "--announce",
     is_flag=True,
     help="Show only dumps that are new, and tell users and SAVE_HOOK about them.",
+)
+@click.option(
+    "--textfile",
+    type=PATH,
+    metavar="FILE",
+    help="Also replace FILE with OpenMetrics text for Prometheus.",
 )
 @config_option
 @output_options
