@@ -1,15 +1,16 @@
 """The machine code between two kernels, and the records that control it.
 
-`job` has the records, which are the same on every architecture. In `x86_64`, `stub.S` is the code,
-with comments; scripts/build-stub makes `stub.bin` from it. `real_mode.S` follows it if a kernel is
-entered in real mode, and `paging` builds the page tables that it needs if a 32-bit kernel enters
-it. This package is the other side: it converts values to bytes for the loader, and bytes to values
-for reading a loaded stub back (the simulated kernel does what the stub would do).
+`job` has the records, which are the same on every architecture. In `x86_64` and `arm64`, `stub.S`
+is the code, with comments; scripts/build-stub makes `stub.bin` from it, and `paging` builds the
+page tables that it needs: always on arm64, and on x86_64 if a 32-bit kernel enters it. On x86_64
+`real_mode.S` follows it if a kernel is entered in real mode. This package is the other side: it
+converts values to bytes for the loader, and bytes to values for reading a loaded stub back (the
+simulated kernel does what the stub would do).
 
-The layouts are declared once, in `job` and `x86_64/stub`, and a test compares them with the symbols
-of the built ELF file. They use `struct` instead of construct: a crash image can have thousands of
-exchanges, construct is some 70 times slower on arrays, and its import alone takes longer than all
-of this.
+The layouts are declared once, in `job` and in the `stub` of each architecture, and a test compares
+them with the symbols of the built ELF file. They use `struct` instead of construct: a crash image
+can have thousands of exchanges, construct is some 70 times slower on arrays, and its import alone
+takes longer than all of this.
 
 Addresses are physical, sizes are in bytes, everything is little-endian.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import struct
@@ -20,8 +21,14 @@ from pykexec.purgatory import (
     job,
     real_mode_code,
 )
+from pykexec.purgatory.arm64 import stub as arm64
 from pykexec.purgatory.x86_64 import stub
 
+ARM64_AS = "as" if platform.machine() == "aarch64" else "aarch64-linux-gnu-as"
+needs_arm64 = pytest.mark.skipif(
+    shutil.which(ARM64_AS) is None,
+    reason="no binutils-aarch64-linux-gnu: the stub for arm64 cannot be built",
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(
@@ -44,53 +51,88 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    elf = tmp_path_factory.mktemp("stub") / "kept.elf"
-    built = build(ROOT, "--check", "--elf", str(elf))
+def symbols_of(arch: str, nm: str, folder: Path) -> dict[str, int]:
+    elf = folder / "kept.elf"
+    built = build(ROOT, "--check", "--arch", arch, "--elf", str(elf))
     assert built.returncode == 0, built
-    listing = subprocess.run(["nm", str(elf)], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([nm, str(elf)], capture_output=True, text=True, check=True).stdout
     return {name: int(value, 16) for value, _, name in map(str.split, listing.splitlines())}
 
 
-def test_the_committed_blob_is_what_the_source_builds() -> None:
-    built = build(ROOT, "--check")
+@pytest.fixture(scope="module")
+def symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    return symbols_of("x86_64", "nm", tmp_path_factory.mktemp("stub"))
+
+
+@pytest.fixture(scope="module")
+def arm64_symbols(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    nm = ARM64_AS.removesuffix("as") + "nm"
+    return symbols_of("arm64", nm, tmp_path_factory.mktemp("arm64"))
+
+
+def test_the_committed_blobs_are_what_the_sources_build() -> None:
+    built = build(ROOT, "--check", "--arch", "x86_64")
+    assert (built.returncode, built.stderr) == (0, "")
+    real_mode = len(real_mode_code())
+    assert built.stdout == (
+        f"build-stub: x86_64/stub.bin is what x86_64/stub.S builds ({STUB_SIZE} bytes)\n"
+        "build-stub: x86_64/real_mode.bin is what x86_64/real_mode.S builds "
+        f"({real_mode} bytes)\n"
+    )
+
+
+@needs_arm64
+def test_the_committed_blob_for_arm64_is_what_the_source_builds() -> None:
+    built = build(ROOT, "--check", "--arch", "arm64")
     assert (built.returncode, built.stderr) == (0, "")
     assert built.stdout == (
-        f"build-stub: stub.bin is what stub.S builds ({STUB_SIZE} bytes)\n"
-        f"build-stub: real_mode.bin is what real_mode.S builds ({len(real_mode_code())} bytes)\n"
+        f"build-stub: arm64/stub.bin is what arm64/stub.S builds ({arm64.STUB_SIZE} bytes)\n"
     )
 
 
-@pytest.mark.parametrize("name", ["stub", "real_mode"])
+BLOBS = ["x86_64/stub", "x86_64/real_mode", pytest.param("arm64/stub", marks=needs_arm64)]
+
+
+def blob(root: Path, name: str) -> Path:
+    return root / "pykexec" / "purgatory" / f"{name}.bin"
+
+
+@pytest.mark.parametrize("name", BLOBS)
 def test_a_blob_does_not_depend_on_where_it_is_built(copy: Path, name: str) -> None:
-    blob = copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin"
-    blob.unlink()
-    assert build(copy).returncode == 0
-    assert (
-        blob.read_bytes()
-        == (ROOT / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin").read_bytes()
-    )
+    blob(copy, name).unlink()
+    assert build(copy, "--arch", name.partition("/")[0]).returncode == 0
+    assert blob(copy, name).read_bytes() == blob(ROOT, name).read_bytes()
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new"),
-    [("stub", "pykexec: starting", "pykexec: Starting"), ("real_mode", "0x3ff", "0x3fe")],
+    [
+        ("x86_64/stub", "pykexec: starting", "pykexec: Starting"),
+        ("x86_64/real_mode", "0x3ff", "0x3fe"),
+        pytest.param("arm64/stub", "pykexec: starting", "pykexec: Starting", marks=needs_arm64),
+    ],
 )
 def test_check_says_so_when_the_source_has_moved_on(
     copy: Path, name: str, old: str, new: str
 ) -> None:
-    source = copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.S"
+    source = blob(copy, name).with_suffix(".S")
     source.write_text(source.read_text().replace(old, new))
-    checked = build(copy, "--check")
+    checked = build(copy, "--check", "--arch", name.partition("/")[0])
     assert checked.returncode == 1
     assert f"{name}.bin is not what {name}.S builds" in checked.stdout
 
 
-@pytest.mark.parametrize("name", ["stub", "real_mode"])
+@pytest.mark.parametrize("name", BLOBS)
 def test_check_says_so_when_the_blob_is_missing(copy: Path, name: str) -> None:
-    (copy / "pykexec" / "purgatory" / "x86_64" / f"{name}.bin").unlink()
-    assert build(copy, "--check").returncode == 1
+    blob(copy, name).unlink()
+    assert build(copy, "--check", "--arch", name.partition("/")[0]).returncode == 1
+
+
+def test_a_missing_assembler_is_named_with_its_package() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "build-stub"), "--check", "--arch", "arm64"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": ""})
+    assert ran.returncode == 2
+    assert "not found (binutils-aarch64-linux-gnu)" in ran.stderr
 
 
 def test_it_fits_a_page_and_its_scratch_another(symbols: dict[str, int]) -> None:
@@ -132,3 +174,29 @@ def test_the_records_have_the_assemblers_offsets(
 def test_the_flags_are_the_assemblers(symbols: dict[str, int]) -> None:
     assert symbols["FLAG_NO_CHECKS"] == StubFlag.NO_CHECKS
     assert symbols["FLAG_ENTRY_32"] == StubFlag.ENTRY_32
+
+
+@needs_arm64
+def test_the_stub_for_arm64_fits_its_pages(arm64_symbols: dict[str, int]) -> None:
+    assert arm64.STUB_SIZE == arm64_symbols["stub_size"] <= 8192
+    assert arm64.STUB_MEMSZ == arm64_symbols["stub_memsz"] == 12288
+    assert arm64_symbols["scratch"] >= 8192, "what changes is on a page of its own"
+    assert arm64_symbols["vectors"] % 2048 == 0
+    assert arm64_symbols["stack_top"] - arm64_symbols["schedule"] >= 256 + 1024
+
+
+@needs_arm64
+def test_both_sides_agree_on_the_parameters_for_arm64(arm64_symbols: dict[str, int]) -> None:
+    names = ["p_magic", *(f"p_{item.name}" for item in fields(arm64.StubParams)), "params_end"]
+    ours = [arm64.PARAMS_OFFSET + at for at in offsets(arm64.PARAMS.format)]
+    assert dict(zip(names, ours, strict=True)) == {name: arm64_symbols[name] for name in names}
+    for flag in arm64.StubFlag:
+        assert arm64_symbols[f"FLAG_{flag.name}"] == flag
+    assert arm64_symbols["UART_PL011"] == arm64.UartKind.PL011
+    assert arm64_symbols["UART_8250"] == arm64.UartKind.UART_8250
+    assert offsets(job.REGION.format) == [
+        arm64_symbols[f"REGION_{name}"] for name in ("ADDR", "SIZE", "SHA256", "BYTES")
+    ]
+    assert offsets(job.EXCHANGE.format) == [
+        arm64_symbols[f"EXCHANGE_{name}"] for name in ("DEST", "SOURCE", "SIZE", "BYTES")
+    ]

@@ -1,0 +1,1 @@
+"""The stub for arm64."""
