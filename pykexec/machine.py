@@ -99,10 +99,25 @@ class Efi:
 
 
 @dataclass(frozen=True, slots=True)
-class PcFirmware:
-    """What the firmware and the boot loader of a PC passed to the running kernel.
+class DeviceTreeFirmware:
+    """What the firmware, the boot loader or the EFI stub passed to the running kernel."""
 
-    Firmware of another kind (a device tree) becomes a class beside this one."""
+    tree: bytes | Unknown = NOT_READ
+    """The flattened device tree (/sys/firmware/fdt), a nearly empty one if there is ACPI."""
+    acpi: bool | Unknown = NOT_READ
+    """Whether ACPI tables describe the hardware, and not the tree."""
+    psci: Literal["smc", "hvc"] | Unknown | None = NOT_READ
+    """The instruction that calls the firmware (PSCI); None if there is no such firmware."""
+    cpu_methods: frozenset[str] | Unknown = NOT_READ
+    """How CPUs are started, e.g. "psci", "spin-table"; a CPU that is started by a spin-table cannot
+    be switched off."""
+    efi: Efi | Unknown | None = NOT_READ
+    """None if the machine was not booted through EFI."""
+
+
+@dataclass(frozen=True, slots=True)
+class PcFirmware:
+    """What the firmware and the boot loader of a PC passed to the running kernel."""
 
     boot_params: bytes | Unknown = NOT_READ
     """struct boot_params, 4096 bytes."""
@@ -270,7 +285,7 @@ class Machine:
     """Virtual address of the direct map's first byte; KASLR moves it."""
     kernel_mapping: KernelMapping | Unknown = NOT_READ
     """Where the kernel's image is mapped, from _text to _end."""
-    firmware: PcFirmware = PcFirmware()
+    firmware: PcFirmware | DeviceTreeFirmware = PcFirmware()
     config: dict[str, str] | Unknown = field(default=NOT_READ, hash=False)
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
     architecture: str | Unknown = NOT_READ
@@ -342,6 +357,11 @@ class Machine:
         """The architecture of the running kernel; None if it is unknown or not supported."""
         return arch_named(self.architecture) if isinstance(self.architecture, str) else None
 
+    @property
+    def pc(self) -> PcFirmware:
+        """The firmware of a PC, of which nothing is known if the machine is none."""
+        return self.firmware if isinstance(self.firmware, PcFirmware) else PcFirmware()
+
     def without_efi(self) -> Machine:
         """As if it had not been booted through EFI: the next kernel does without."""
         return replace(self, firmware=replace(self.firmware, efi=None))
@@ -361,5 +381,5 @@ class Machine:
             self,
             memory_map=assumed_map(self.totalram),
             memory_map_source=f"assumed from MemTotal ({self.memory_map.why})",
-            firmware=replace(self.firmware, memory_map=NOT_READ),
+            firmware=replace(self.pc, memory_map=NOT_READ),
         )

@@ -13,7 +13,7 @@ from construct import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
 ELFMAG = b"\x7fELF"
 ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
 ET_CORE = 4
-EM_386, EM_486, EM_X86_64 = 3, 6, 62
+EM_386, EM_486, EM_X86_64, EM_AARCH64 = 3, 6, 62, 183
 EM_NAMES = {
     2: "sparc",
     3: "i386",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pykexec.arch import ARM64
 from pykexec.host import (
     console,
     devices,
@@ -16,10 +17,12 @@ from pykexec.host import (
     others,
     tsc,
 )
+from pykexec.host.arm64.firmware import device_tree_firmware
+from pykexec.host.firmware import secure_boot_variable
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.host.x86 import encryption
 from pykexec.host.x86.firmware import pc_firmware, secure_boot
-from pykexec.machine import NOT_READ, Machine, Unknown
+from pykexec.machine import NOT_READ, DeviceTreeFirmware, Machine, PcFirmware, Unknown
 
 
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
@@ -36,11 +39,12 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     cmdline = _command_line(root)
     config = kernel.config(root, release)
     lines = memory.iomem_lines(root)
-    maps = memory.memory_maps(root, lines, cmdline)
+    architecture = kernel.architecture(root)
+    maps = memory.memory_maps(root, lines, cmdline, held=architecture in ARM64.unames)
     meminfo = memory.meminfo(root)
     state = kexec.kexec_state(root)
     lockdown = kexec.lockdown(root, config)
-    pc = pc_firmware(root, maps.firmware, cmdline, lockdown)
+    given = _firmware(root, architecture, maps, cmdline, lockdown)
     table = kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
@@ -59,9 +63,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         vmcoreinfo=kernel.vmcoreinfo(root),
         page_offset_base=kernel_map.page_offset_base(loads),
         kernel_mapping=kernel_map.kernel_mapping(loads),
-        firmware=pc,
+        firmware=given,
         config=config,
-        architecture=kernel.architecture(root),
+        architecture=architecture,
         memfree=memory.memory_size(meminfo, "MemFree"),
         memavailable=memory.memory_size(meminfo, "MemAvailable"),
         memory_blocks=memory_blocks.memory_blocks(root) if symbols else NOT_READ,
@@ -70,7 +74,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         hugepages=memory.hugepage_pools(root),
         hugepage_users=memory.hugepage_users(root) if symbols else NOT_READ,
         hugetlbfs_mounts=memory.hugetlbfs_mounts(root),
-        secure_boot=secure_boot(root, pc),
+        secure_boot=_secure_boot(root, given),
         lockdown=lockdown,
         capabilities=kexec.capabilities(root),
         seccomp=kexec.seccomp(root),
@@ -82,7 +86,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         cpu_flags=devices.cpu_flags(root),
         tsc_khz=tsc.tsc_khz(root, table, loads),
         sme_mask=encryption.sme_mask(root),
-        snp_guest=encryption.snp_guest(root, pc.boot_params),
+        snp_guest=_snp_guest(root, given),
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),
         iommus=iommu.iommus(root, loads),
@@ -92,6 +96,31 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         reload_rules=others.reload_rules(root),
         kdump_units=others.kdump_units(root),
     )
+
+
+def _firmware(
+    root: Root,
+    architecture: str | Unknown,
+    maps: memory.Maps,
+    cmdline: str | Unknown,
+    lockdown: str | Unknown,
+) -> PcFirmware | DeviceTreeFirmware:
+    """Of the kind that this architecture has; of a PC if that is unknown."""
+    if architecture in ARM64.unames:
+        return device_tree_firmware(root)
+    return pc_firmware(root, maps.firmware, cmdline, lockdown)
+
+
+def _secure_boot(root: Root, given: PcFirmware | DeviceTreeFirmware) -> bool | Unknown:
+    if isinstance(given, DeviceTreeFirmware):
+        return secure_boot_variable(root, given.efi)
+    return secure_boot(root, given)
+
+
+def _snp_guest(root: Root, given: PcFirmware | DeviceTreeFirmware) -> bool | Unknown:
+    if isinstance(given, DeviceTreeFirmware):
+        return False
+    return encryption.snp_guest(root, given.boot_params)
 
 
 def _command_line(root: Root) -> str | Unknown:

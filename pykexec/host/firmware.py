@@ -10,6 +10,7 @@ from pykexec.machine import BootLoader, Efi, EfiRuntimeRange, Unknown
 
 EFI = "/sys/firmware/efi"
 RUNTIME_ENTRIES_MAX = 1024
+SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 BOOTLOADERS = (
     ("/etc/default/grub.d/kdump-tools.cfg", "update-grub"),
@@ -58,6 +59,16 @@ def _runtime_map(root: Root) -> tuple[EfiRuntimeRange, ...]:
             return ()
         found.append(EfiRuntimeRange(*values))
     return tuple(found)
+
+
+def secure_boot_variable(root: Root, found: Efi | Unknown | None) -> bool | Unknown:
+    """The EFI variable SecureBoot: a byte after four of attributes."""
+    if found is None:
+        return False
+    variable = root.read(SECURE_BOOT, 4096)
+    if isinstance(variable, Unknown):
+        return variable
+    return variable[4] == 1 if len(variable) == 5 else Unknown(f"{SECURE_BOOT}: not 5 bytes")
 
 
 def bootloader(root: Root) -> BootLoader | Unknown:

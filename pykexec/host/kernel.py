@@ -128,7 +128,8 @@ def vmcoreinfo(root: Root) -> NoteArea | Unknown:
 
 def architecture(root: Root) -> str | Unknown:
     """utsname.machine: in /proc since 6.1; before that, derived from facts that only x86 has, and
-    from the number of digits in addresses of kallsyms (the processor may have more bits)."""
+    from the number of digits in addresses of kallsyms (the processor may have more bits), or from
+    the line in /proc/cpuinfo that only arm64 has."""
     found = text(root, "/proc/sys/kernel/arch", 4096)
     if isinstance(found, Unknown) and not isinstance(
         root.read("/sys/kernel/boot_params/version", 4096), Unknown
@@ -137,4 +138,8 @@ def architecture(root: Root) -> str | Unknown:
         narrow = isinstance(symbol, bytes) and symbol.endswith(b" ")
         flags = text(root, "/proc/cpuinfo", 4 << 20)
         return "x86_64" if isinstance(flags, str) and " lm " in flags and not narrow else "i686"
+    if isinstance(found, Unknown):
+        processors = root.head("/proc/cpuinfo", 4096)
+        if isinstance(processors, bytes) and re.search(rb"CPU architecture\s*: 8", processors):
+            return "aarch64"
     return found

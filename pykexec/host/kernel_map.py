@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pykexec.abi.elf import EHDR, ELFMAG, PHDR, PT_LOAD
+from pykexec.abi.elf import EHDR, ELFMAG, EM_AARCH64, PHDR, PT_LOAD
 from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.frozen import dataclass
@@ -38,10 +38,7 @@ class KcoreLoad:
     paddr: int | None
     offset: int
     size: int
-
-    @property
-    def in_direct_map(self) -> bool:
-        return self.paddr is not None and self.vaddr < START_KERNEL_MAP
+    in_direct_map: bool
 
     def holds(self, addr: int, size: int) -> bool:
         """Whether `size` bytes at a virtual address are in it."""
@@ -50,24 +47,54 @@ class KcoreLoad:
 
 def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
     """The memory of /proc/kcore (fs/proc/kcore.c:read_kcore_iter)."""
-    headers = program_headers(root)
+    headers, fields = program_headers(root), _file_header(root)
     if isinstance(headers, Unknown):
         return headers
+    if isinstance(fields, Unknown):
+        return fields
+    loads = [entry for entry in headers if entry[0] == PT_LOAD]
+    end = _direct_map_end(fields[2], loads)
     return tuple(
-        KcoreLoad(entry[3], None if entry[4] == NO_PADDR else entry[4], entry[2], entry[5])
-        for entry in headers
-        if entry[0] == PT_LOAD
+        KcoreLoad(
+            vaddr=entry[3],
+            paddr=None if entry[4] == NO_PADDR else entry[4],
+            offset=entry[2],
+            size=entry[5],
+            in_direct_map=entry[4] != NO_PADDR and entry[3] < end,
+        )
+        for entry in loads
     )
 
 
-def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
-    """Every program header of /proc/kcore, with its fields in order."""
+def _direct_map_end(machine: int, loads: Iterable[tuple[int, ...]]) -> int:
+    """A virtual address above the direct map, and not above the kernel's image.
+
+    On arm64 the direct map is the lower half of the kernel's addresses (Documentation/arch/arm64/
+    memory.rst), whose number the configuration decides; the kernel's image is the highest entry
+    with a physical address, and is mapped at another distance than the direct map."""
+    if machine != EM_AARCH64:
+        return START_KERNEL_MAP
+    mapped = sorted((entry[3], entry[4]) for entry in loads if entry[4] != NO_PADDR)
+    if not mapped or mapped[-1][0] - mapped[-1][1] == mapped[0][0] - mapped[0][1]:
+        return 1 << 64
+    return mapped[-1][0]
+
+
+def _file_header(root: Root) -> tuple[int, ...] | Unknown:
+    """The ELF header of /proc/kcore, with its fields in order."""
     header = root.head(KCORE, EHDR.size)
     if isinstance(header, Unknown):
         return header
     if len(header) < EHDR.size or header[:5] != ELFMAG + b"\2":
         return Unknown(f"{KCORE}: not an ELF64 file")
-    fields = EHDR.unpack(header)
+    return EHDR.unpack(header)
+
+
+def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
+    """Every program header of /proc/kcore, with its fields in order."""
+    fields = _file_header(root)
+    if isinstance(fields, Unknown):
+        return fields
     phoff, phnum = fields[5], fields[10]
     if phoff != EHDR.size:
         return Unknown(
@@ -100,7 +127,7 @@ def kernel_mapping(loads: Iterable[KcoreLoad] | Unknown) -> KernelMapping | Unkn
     if isinstance(loads, Unknown):
         return loads
     for load in loads:
-        if load.vaddr < START_KERNEL_MAP or load.paddr is None or not load.size:
+        if load.in_direct_map or load.paddr is None or not load.size:
             continue
         if max(load.paddr, load.vaddr) + load.size <= 1 << 64:
             return KernelMapping(load.vaddr, PhysRange.sized(load.paddr, load.size))

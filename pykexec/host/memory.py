@@ -48,11 +48,14 @@ class Maps:
 
 
 def memory_maps(
-    root: Root, lines: tuple[iomem.IomemLine, ...] | Unknown, cmdline: str | Unknown
+    root: Root,
+    lines: tuple[iomem.IomemLine, ...] | Unknown,
+    cmdline: str | Unknown,
+    held: bool = False,
 ) -> Maps:
-    """Both maps, without what a processor cannot address."""
+    """Both maps, without what a processor cannot address; `held` as for `iomem.memory_map`."""
     firmware = _firmware_map(root)
-    running, source = memory_map(lines, firmware, cmdline)
+    running, source = memory_map(lines, firmware, cmdline, held)
     both = [found for found in (running, firmware) if not isinstance(found, Unknown)]
     beyond = RangeSet.of(span for found in both for span in found.out_of_reach)
     lost = beyond if both else Unknown("there is no memory map")
@@ -67,6 +70,7 @@ def memory_map(
     lines: tuple[iomem.IomemLine, ...] | Unknown,
     firmware: MemoryMap | Unknown,
     cmdline: str | Unknown,
+    held: bool = False,
 ) -> tuple[MemoryMap | Unknown, str]:
     """The running kernel's map, and the file that it comes from.
 
@@ -74,7 +78,7 @@ def memory_map(
     kernel uses RAM that is not in it (Documentation/admin-guide/kernel-parameters).
     """
     if not isinstance(lines, Unknown):
-        found = iomem.memory_map(lines)
+        found = iomem.memory_map(lines, held)
         if found.ram:
             return found, IOMEM
         lines = Unknown(f"{IOMEM}: has no System RAM")

@@ -43,15 +43,19 @@ def parse_iomem(text: str) -> tuple[IomemLine, ...]:
     return tuple(lines) if any(line.range.last for line in lines) else ()
 
 
-def memory_map(lines: tuple[IomemLine, ...]) -> MemoryMap:
-    """Lines whose label is a memory type, at any depth, as kexec-tools reads them."""
+def memory_map(lines: tuple[IomemLine, ...], held: bool = False) -> MemoryMap:
+    """Lines whose label is a memory type, at any depth, as kexec-tools reads them.
+
+    If `held`, "reserved" inside of System RAM is memory of the running kernel, as on arm64, where
+    the kernel shows what it reserved before its allocators started
+    (arch/arm64/kernel/setup.c:reserve_memblock_reserved_regions); elsewhere it is the firmware's.
+    """
+    typed = [(line, kind) for line in lines if (kind := RangeType.from_label(line.name))]
+    own = [item for item in typed if held and item[0].depth and item[1] is RangeType.RESERVED]
     return MemoryMap.of(
-        (
-            MemoryRange(line.range, kind)
-            for line in lines
-            if (kind := RangeType.from_label(line.name))
-        ),
+        (MemoryRange(line.range, kind) for line, kind in typed if (line, kind) not in own),
         RangeSet.of(line.range for line in lines if line.name.startswith(ADDED_RAM)),
+        RangeSet.of(line.range for line, _ in own),
     )
 
 

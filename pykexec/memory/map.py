@@ -54,13 +54,22 @@ class MemoryMap:
     `driver_ram` is RAM that a driver detected and added (virtio_mem, kmem). The next kernel must
     detect it again, so nothing is placed there, but a dump contains it. In the firmware's map it
     may have another type (mm/memory_hotplug.c:add_memory_driver_managed).
+
+    `held` is RAM that the running kernel reserved for itself: nothing is placed there either, and a
+    dump contains it.
     """
 
     ranges: tuple[MemoryRange, ...]
     driver_ram: RangeSet = NO_MEMORY
+    held: RangeSet = NO_MEMORY
 
     @classmethod
-    def of(cls, ranges: Iterable[MemoryRange], driver_ram: RangeSet = NO_MEMORY) -> MemoryMap:
+    def of(
+        cls,
+        ranges: Iterable[MemoryRange],
+        driver_ram: RangeSet = NO_MEMORY,
+        held: RangeSet = NO_MEMORY,
+    ) -> MemoryMap:
         """From ranges in any order. Where two overlap, the higher e820 type wins, as in
         e820__update_table: memory that any range reserves is not RAM."""
         by_type: dict[RangeType, list[PhysRange]] = {}
@@ -72,7 +81,7 @@ class MemoryMap:
             mine = RangeSet.of(by_type.get(kind, ())) - taken
             taken = taken | mine
             found.extend(MemoryRange(span, kind) for span in mine)
-        return cls(tuple(sorted(found, key=lambda item: item.range)), driver_ram)
+        return cls(tuple(sorted(found, key=lambda item: item.range)), driver_ram, held)
 
     def of_type(self, kind: RangeType) -> RangeSet:
         """The ranges of this type."""
@@ -85,8 +94,9 @@ class MemoryMap:
 
     @property
     def whole_page_ram(self) -> RangeSet:
-        """RAM in whole pages: a page that is partly something else is not used."""
-        return self.ram.inward(PAGE_SIZE)
+        """RAM in whole pages in which something can be placed: a page that is partly something else
+        is not used."""
+        return (self.ram - self.held).inward(PAGE_SIZE)
 
     @property
     def old_memory(self) -> RangeSet:
@@ -101,7 +111,7 @@ class MemoryMap:
             for item in self.ranges
             if (span := item.range.intersect(REACHABLE))
         )
-        return MemoryMap(tuple(inside), self.driver_ram.within(REACHABLE))
+        return MemoryMap(tuple(inside), self.driver_ram.within(REACHABLE), self.held)
 
     @property
     def out_of_reach(self) -> RangeSet:

@@ -42,8 +42,8 @@ def test_the_firmwares_map_is_captured_too(tree: MakeTree) -> None:
     captured = capture(root)
     assert set(paths) <= set(captured.files)
     again = read_machine(decode(encode(captured), "file"))
-    assert again.firmware.memory_map == read_machine(root).firmware.memory_map
-    assert not isinstance(again.firmware.memory_map, Unknown)
+    assert again.pc.memory_map == read_machine(root).pc.memory_map
+    assert not isinstance(again.pc.memory_map, Unknown)
 
 
 def nameless(machine: Machine) -> Machine:

@@ -59,7 +59,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     machine = read_machine(root)
     unknown = [name for name, fact in vars(machine).items() if isinstance(fact, Unknown)]
     assert unknown == ["swap_in_memory", "sme_mask", "iommus"]
-    of_firmware = facts_of(machine.firmware).items()
+    of_firmware = facts_of(machine.pc).items()
     unread = [name for name, fact in of_firmware if isinstance(fact, Unknown)]
     assert unread == ["acpi_rsdp", "acpi_rsdp_table"]
     assert machine.name == str(root.path)
@@ -101,7 +101,7 @@ def test_complete_machine(tree: MakeTree) -> None:
     assert machine.hugepages == (HugePagePool(2 << 20, 4, 0, 0, 0),)
     assert machine.hugepage_users == (HugePageUser(77, "qemu", 8 << 20),)
     assert machine.hugetlbfs_mounts == ("/dev/hugepages",)
-    assert machine.firmware.efi is None
+    assert machine.pc.efi is None
     assert machine.secure_boot is False
     assert machine.lockdown == "none"
     assert machine.capabilities == frozenset(
@@ -322,14 +322,14 @@ def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
     machine = read_machine(tree(cut))
     assert machine.memory_map_source == "/proc/iomem"
     assert machine.known_map.ram.ranges[-1].end == 0x20000000
-    assert not isinstance(machine.firmware.memory_map, Unknown)
-    assert machine.firmware.memory_map.ram.ranges[-1].end > 0x20000000
+    assert not isinstance(machine.pc.memory_map, Unknown)
+    assert machine.pc.memory_map.ram.ranges[-1].end > 0x20000000
     assert machine.out_of_reach == RangeSet()
 
 
 def test_a_firmware_map_of_too_many_entries_is_unknown(tree: MakeTree) -> None:
     names = [f"/sys/firmware/memmap/{number}/type" for number in range(4097)]
-    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).firmware.memory_map
+    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).pc.memory_map
     assert found == Unknown("/sys/firmware/memmap: more than 4096 entries")
 
 
@@ -367,7 +367,7 @@ def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:
     machine = read_machine(Folder(tmp_path))
     known = {
         name: fact
-        for name, fact in {**vars(machine), **facts_of(machine.firmware)}.items()
+        for name, fact in {**vars(machine), **facts_of(machine.pc)}.items()
         if name not in ("name", "memory_map_source", "firmware", "kexec", "modules", "sysctls")
         and not isinstance(fact, Unknown)
     }
@@ -437,7 +437,7 @@ EFI_FILES: dict[str, str | bytes | None] = {
 
 def test_efi(tree: MakeTree) -> None:
     machine = read_machine(tree({**EFI_FILES, SECURE_BOOT: b"\6\0\0\0\1"}))
-    assert machine.firmware.efi == Efi(
+    assert machine.pc.efi == Efi(
         systab={"ACPI20": RSDP, "ACPI": 0x7FB7E000, "SMBIOS": 0x7F9AB000},
         fw_vendor=0x7FE1C018,
         runtime=0xFFFFFFFEFFE25B18,
@@ -447,13 +447,13 @@ def test_efi(tree: MakeTree) -> None:
             for entry in (0, 2, 10)
         ),
     )
-    assert machine.firmware.acpi_rsdp == RSDP
+    assert machine.pc.acpi_rsdp == RSDP
     assert machine.secure_boot is True
 
 
 def test_half_a_runtime_map_is_none(tree: MakeTree) -> None:
     files = {**EFI_FILES, "/sys/firmware/efi/runtime-map/2/num_pages": None}
-    found = read_machine(tree(files)).firmware.efi
+    found = read_machine(tree(files)).pc.efi
     assert isinstance(found, Efi)
     assert found.runtime_map == ()
 
@@ -477,7 +477,7 @@ def test_rsdp(tree: MakeTree, cmdline: str, params: int, rsdp: int) -> None:
         "/proc/cmdline": cmdline,
         "/sys/kernel/boot_params/data": bytes(page),
     }
-    assert read_machine(tree(files)).firmware.acpi_rsdp == rsdp
+    assert read_machine(tree(files)).pc.acpi_rsdp == rsdp
 
 
 @pytest.mark.parametrize(("value", "found"), [(2, False), (3, True)])

@@ -117,7 +117,7 @@ def _crash_notes(machine: Machine) -> Row:
 
 def rsdp(machine: Machine) -> Row:
     """Not needed on a BIOS machine; on an EFI machine a capture kernel cannot find it otherwise."""
-    name, found = "ACPI RSDP", machine.firmware.acpi_rsdp
+    name, found = "ACPI RSDP", machine.pc.acpi_rsdp
     if not isinstance(found, Unknown):
         return ok(name, "was passed on by the previous kernel")
     if machine.firmware.efi is None:

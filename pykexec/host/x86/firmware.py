@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pykexec.abi.x86.bootparam import BootParamsField
-from pykexec.host.firmware import EFI, efi
+from pykexec.host.firmware import efi, secure_boot_variable
 from pykexec.host.x86.rsdp import rsdp_table
 from pykexec.machine import Efi, PcFirmware, Unknown
 
@@ -18,7 +18,6 @@ BOOT_PARAMS = "/sys/kernel/boot_params/data"
 BOOT_PARAMS_SIZE = 4096
 SECURE_BOOT_OFFSET = 0x1EC
 """boot_params.secure_boot: 0 unset, 1 unknown, 2 disabled, 3 enabled."""
-SECURE_BOOT = f"{EFI}/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 def pc_firmware(
@@ -71,13 +70,9 @@ def acpi_rsdp(
 
 def secure_boot(root: Root, firmware: PcFirmware) -> bool | Unknown:
     """The SecureBoot variable, or the boot stub's interpretation of it."""
-    params = firmware.boot_params
-    if firmware.efi is None:
-        return False
-    variable = root.read(SECURE_BOOT, 4096)
-    if isinstance(variable, bytes) and len(variable) == 5:
-        return variable[4] == 1
+    params, found = firmware.boot_params, secure_boot_variable(root, firmware.efi)
+    if isinstance(found, bool):
+        return found
     if isinstance(params, bytes) and params[SECURE_BOOT_OFFSET] in (2, 3):
         return params[SECURE_BOOT_OFFSET] == 3
-    why = variable.why if isinstance(variable, Unknown) else f"{SECURE_BOOT}: not 5 bytes"
-    return Unknown(why)
+    return found

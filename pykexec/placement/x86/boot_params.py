@@ -158,8 +158,8 @@ def boot_params_for(
         cmdline=line,
         memory_map=memory_map,
         setup_data=(seed,) if boot.protocol >= HAS_SETUP_DATA else (),
-        running=inheritable(machine.firmware.boot_params or b""),
-        acpi_rsdp=machine.firmware.acpi_rsdp or 0,
+        running=inheritable(machine.pc.boot_params or b""),
+        acpi_rsdp=machine.pc.acpi_rsdp or 0,
     )
 
 

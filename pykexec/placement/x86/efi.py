@@ -37,7 +37,7 @@ class EfiHandover:
 def efi_handover(machine: Machine, xloadflags: int) -> EfiHandover | None:
     """None if the machine did not boot through EFI, the image does not support this
     (XLF_EFI_KEXEC), or a fact is missing: then the next kernel does not use the services."""
-    efi, params = machine.firmware.efi, machine.firmware.boot_params
+    efi, params = machine.pc.efi, machine.pc.boot_params
     if not isinstance(efi, Efi) or isinstance(params, Unknown):
         return None
     if not xloadflags & Xlf.XLF_EFI_KEXEC or not efi.runtime_map:

@@ -56,7 +56,7 @@ def plan_multiboot(
         why = f"{WHY_LOW} below 4 GiB, at the start of a page"
         placed.append(Placed(Role.MODULE, span, why, module.contents, Source.FILE, label=name))
     screen, warnings = framebuffer(boot, machine)
-    rsdp = machine.firmware.acpi_rsdp_table
+    rsdp = machine.pc.acpi_rsdp_table
     _refuse_missing(image, boot, {InfoTag.FRAMEBUFFER: _missing_screen(warnings), **_no_rsdp(rsdp)})
     information = Information(
         cmdline=f"{image.path} {load.line}".strip(),
@@ -139,10 +139,10 @@ def framebuffer(
     """The screen as passed to the running kernel; no other mode is set."""
     if not boot.framebuffer:
         return None, ()
-    if isinstance(machine.firmware.boot_params, Unknown):
-        why = f"the image requests a framebuffer, but the screen is {machine.firmware.boot_params}"
+    if isinstance(machine.pc.boot_params, Unknown):
+        why = f"the image requests a framebuffer, but the screen is {machine.pc.boot_params}"
         return None, (why,)
-    found = _read_screen(machine.firmware.boot_params)
+    found = _read_screen(machine.pc.boot_params)
     if found is None:
         return None, ("the image requests a framebuffer, but this machine has none",)
     return found, ()

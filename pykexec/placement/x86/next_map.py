@@ -23,7 +23,7 @@ ALTERING = frozenset(("mem", "memmap"))
 def next_memory_map(machine: Machine) -> MemoryMap:
     """The firmware's map, with add_efi_memmap extended by what the running kernel has in addition;
     the running kernel's map if the firmware's is unknown. Raises NotSupported if both are."""
-    running, firmware = machine.known_map, machine.firmware.memory_map
+    running, firmware = machine.known_map, machine.pc.memory_map
     if isinstance(firmware, Unknown):
         return MemoryMap(running.ranges)
     if not _has_word(machine, EFI_MEMMAP):
@@ -39,7 +39,7 @@ def next_memory_map(machine: Machine) -> MemoryMap:
 
 def next_map_warnings(machine: Machine) -> Iterator[str]:
     """Warns if the map that is passed on is known to be incomplete."""
-    firmware = machine.firmware.memory_map
+    firmware = machine.pc.memory_map
     if isinstance(firmware, Unknown):
         words = _altering_words(machine)
         if words:

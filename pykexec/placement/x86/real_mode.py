@@ -152,7 +152,7 @@ def _boot_and_setup(
             "a capture kernel runs in the crash region, but real mode needs memory below 1 MiB",
             hint=LEAVE_OUT,
         )
-    if isinstance(machine.firmware.efi, Efi):
+    if isinstance(machine.pc.efi, Efi):
         raise NotSupported(
             "real mode needs a BIOS, but this machine was booted by EFI",
             hint=LEAVE_OUT,

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[bytes, bytes | str]] = {
 def test_what_lies_there(tree: MakeTree, name: str) -> None:
     memory, expected = CASES[name]
     root = tree(machine_files(bytes(AT) + memory))
-    found = read_machine(root).firmware.acpi_rsdp_table
+    found = read_machine(root).pc.acpi_rsdp_table
     if isinstance(expected, bytes):
         assert found == expected
     else:
@@ -58,17 +58,17 @@ def test_what_lies_there(tree: MakeTree, name: str) -> None:
         assert expected in found.why
     kept = capture.encode(capture.capture(root))
     assert len(kept) < 200_000, "the memory in front of it is not captured"
-    assert read_machine(capture.decode(kept, "k")).firmware.acpi_rsdp_table == found
+    assert read_machine(capture.decode(kept, "k")).pc.acpi_rsdp_table == found
 
 
 def test_what_keeps_it_from_being_read(tree: MakeTree) -> None:
-    table = read_machine(tree(machine_files(None))).firmware.acpi_rsdp_table
+    table = read_machine(tree(machine_files(None))).pc.acpi_rsdp_table
     assert table == Unknown("/dev/mem: no such file or directory")
     files = machine_files(bytes(AT) + pointer(2))
     locked: Files = {**files, "/sys/kernel/security/lockdown": "none [integrity] confidentiality"}
-    table = read_machine(tree(locked)).firmware.acpi_rsdp_table
+    table = read_machine(tree(locked)).pc.acpi_rsdp_table
     assert table == Unknown("/dev/mem is disabled by lockdown=integrity")
-    table = read_machine(tree({**files, "/proc/cmdline": "quiet"})).firmware.acpi_rsdp_table
+    table = read_machine(tree({**files, "/proc/cmdline": "quiet"})).pc.acpi_rsdp_table
     assert isinstance(table, Unknown)
 
 

@@ -1,0 +1,1 @@
+"""Facts that only an arm64 machine has."""
