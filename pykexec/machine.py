@@ -203,7 +203,7 @@ class HugePageUser:
 
 @dataclass(frozen=True, slots=True)
 class SerialConsole:
-    """An 8250-compatible UART."""
+    """A UART: compatible with the 8250, or a PL011."""
 
     name: str
     """The name of its tty, or "uart"."""
@@ -216,6 +216,9 @@ class SerialConsole:
     """Its registers are 1 << shift bytes apart."""
     source: str
     """What named it, e.g. "console=ttyS1,9600"."""
+    model: Literal["8250", "PL011"] = "8250"
+    width: int = 1
+    """Bytes of an access to a register in memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class Console:
     """where the stub writes"""
 
     port: Hex | None
-    """null if it is silent"""
+    """an I/O port, or the address of a memory-mapped UART; null if it is silent"""
     why: str
 
 

@@ -90,11 +90,11 @@ class BootProtocol(Protocol):
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Raise WindowRefused for a window in which this kernel cannot run."""
 
-    def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
+    def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         """Bytes of the stub's segment with this many records."""
 
-    def encode_stub(self, job: StubJob, at: int) -> bytes:
-        """The stub's bytes for the address `at`. Raises BadExchange."""
+    def encode_stub(self, job: StubJob, machine: Machine, at: int) -> bytes:
+        """The stub's bytes for the address `at` of this machine. Raises BadExchange."""
 
     def reservation_need(self, machine: Machine, stub_size: int) -> int:
         """Bytes of a crash region for the stub and the pages that the kernel itself takes."""

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, SerialConsole, Unknown
 from pykexec.purgatory import LAST_PORT
 
+if TYPE_CHECKING:
+    from pykexec.placement.limits import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class StubConsole:
-    """`port` is the I/O port of a UART that is already set up, or 0, with which the stub is silent
-    and does not access any port. `why` is for `load -v`."""
+    """`port` is the I/O port of a UART that is already set up, or the physical address of `uart` if
+    that is in memory; or 0, with which the stub is silent and does not access any. `why` is for
+    `load -v`."""
 
     port: int
     why: str
+    uart: SerialConsole | None = None
+    """The memory-mapped UART at `port`."""
 
     def __str__(self) -> str:
-        return f"port {self.port:#x} ({self.why})" if self.port else f"none: {self.why}"
+        if not self.port:
+            return f"none: {self.why}"
+        return f"{'address' if self.uart else 'port'} {self.port:#x} ({self.why})"
 
 
 SILENT = StubConsole(0, "no serial console is known")
 
 
-def stub_console(machine: Machine, asked: int | None = None) -> StubConsole:
+def stub_console(machine: Machine, limits: Limits, asked: int | None = None) -> StubConsole:
     """The requested port, or that of the running kernel's console at the speed that the kernel has
-    set.
-
-    A memory-mapped UART is not used: the kernel's identity map has only RAM, ACPI tables and NVS
-    (arch/x86/kernel/machine_kexec_64.c:init_pgtable), and a fault would cost the dump.
-    """
+    set."""
     if asked is not None:
         return StubConsole(asked, "requested by the user")
     found = machine.console
@@ -36,11 +42,28 @@ def stub_console(machine: Machine, asked: int | None = None) -> StubConsole:
         return StubConsole(0, "the running kernel has no serial console")
     if isinstance(found, Unknown):
         return StubConsole(0, f"the running kernel's serial console is {found}")
+    if limits.uart_in_memory:
+        return _in_memory(found)
+    return _at_port(found)
+
+
+def _at_port(found: SerialConsole) -> StubConsole:
+    """A memory-mapped UART is not used: the kernel's identity map has only RAM, ACPI tables and NVS
+    (arch/x86/kernel/machine_kexec_64.c:init_pgtable), and a fault would cost the dump."""
     if found.in_memory:
         return StubConsole(0, f"{name(found)} is memory-mapped, and the stub does not map it")
     if found.shift or not 0 < found.address <= LAST_PORT:
         return StubConsole(0, f"{name(found)} has ports that the stub does not support")
     return StubConsole(found.address, name(found))
+
+
+def _in_memory(found: SerialConsole) -> StubConsole:
+    """The stub maps it. An I/O port is somewhere in a window of a PCI host bridge."""
+    if not found.in_memory:
+        return StubConsole(0, f"{name(found)} has I/O ports, which the stub does not support")
+    if not found.address:
+        return StubConsole(0, f"the address of {name(found)} is hidden")
+    return StubConsole(found.address, name(found), found)
 
 
 def name(console: SerialConsole) -> str:

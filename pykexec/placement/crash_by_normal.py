@@ -20,7 +20,7 @@ from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
-from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
+from pykexec.placement.stub_job import MAX_REGIONS, StubJob, encoder, entry_of, with_purgatory
 from pykexec.placement.window import capture_window, requested_window
 from pykexec.purgatory import SEAL_SIZE
 
@@ -54,22 +54,22 @@ def plan_crash_by_normal(
     headers = inside or granted.headers_at or _assumed_headers(memory_map, ram | low, limits)
     information = capture_information(image, machine, request, granted.rng_seed, ram | low, headers)
     purgatory = space.take(
-        Role.PURGATORY, protocol.stub_size(MAX_REGIONS), lowest=limits.purgatory_min
+        Role.PURGATORY, protocol.stub_size(machine, MAX_REGIONS), lowest=limits.purgatory_min
     )
     boot = protocol.place(space, image, request, information)
     things = [*protocol.placed(image, request, boot, information)]
     if inside:
         things.append(Placed(Role.ELFCOREHDR, inside, WHY_HEADERS, None, Source.BUILT))
     seal = headers.end - SEAL_SIZE
-    console = stub_console(machine, request.serial_port)
+    console = stub_console(machine, limits, request.serial_port)
     job = StubJob(
         boot.information.start,
         boot.entry,
         seal=seal,
         checks=request.checks,
-        serial_port=console.port,
+        console=console,
     )
-    loaded = with_purgatory(things, purgatory, job, protocol.encode_stub)
+    loaded = with_purgatory(things, purgatory, job, encoder(protocol, machine))
     return SwitchPlan(
         image=image,
         request=request,

@@ -27,7 +27,7 @@ from pykexec.placement.reservation import NothingReserved, reserved_region
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
-from pykexec.placement.stub_job import MAX_REGIONS, StubJob, entry_of, with_purgatory
+from pykexec.placement.stub_job import MAX_REGIONS, StubJob, encoder, entry_of, with_purgatory
 from pykexec.placement.window import requested_window
 from pykexec.purgatory import Exchange
 from pykexec.remedies import WindowElsewhere
@@ -60,7 +60,7 @@ def plan_crash(
     information = capture_information(
         image, machine, request, granted.rng_seed, usable, headers, copies
     )
-    stub_size = protocol.stub_size(MAX_REGIONS, len(low))
+    stub_size = protocol.stub_size(machine, MAX_REGIONS, len(low))
     purgatory = space.take(Role.PURGATORY, stub_size, lowest=protocol.limits.purgatory_min)
     boot = protocol.place(space, image, request, information)
     raw = Built(dump.encode(headers.start))
@@ -72,13 +72,13 @@ def plan_crash(
         *([Placed(Role.BACKUP, backup, WHY_BACKUP)] if backup else []),
     ]
     exchanges = tuple(Exchange(run.dest, run.source, run.size) for run in exchanged)
-    console = stub_console(machine, request.serial_port)
+    console = stub_console(machine, protocol.limits, request.serial_port)
     job = StubJob(
         boot.information.start,
         boot.entry,
         exchanges=exchanges,
         checks=request.checks,
-        serial_port=console.port,
+        console=console,
     )
     guess = estimate.crash_size(image, request.initrd, request.append)
     flags = KexecFlag.KEXEC_ON_CRASH
@@ -88,7 +88,7 @@ def plan_crash(
         image=image,
         request=request,
         memory_map=memory_map,
-        placed=with_purgatory(placed, purgatory, job, protocol.encode_stub),
+        placed=with_purgatory(placed, purgatory, job, encoder(protocol, machine)),
         entry=entry_of(request, purgatory),
         boot=boot,
         headers=headers,

@@ -34,6 +34,9 @@ class Limits:
     headers_min: int
     """The lowest address of the ELF core headers, if they are in a segment."""
 
+    uart_in_memory: bool = False
+    """Whether the stub writes to memory-mapped UARTs; otherwise to those with I/O ports."""
+
     def low_ram(self, memory_map: MemoryMap) -> RangeSet:
         """Whole-page RAM of this machine in the low memory, without the firmware's pages."""
         low = self.low_memory

@@ -143,7 +143,7 @@ def plan_panic(
         headers=frames.headers,
         window=frames.window,
         estimate=guess,
-        console=stub_console(machine, request.serial_port),
+        console=stub_console(machine, protocol.limits, request.serial_port),
         stage=frames,
         settle=settle(machine, mode, request.settle),
         warnings=(
@@ -184,7 +184,8 @@ def typical_need(machine: Machine) -> int:
     if isinstance(machine.memory_map, Unknown):
         return RESERVATION_STEP
     protocol = boot_protocol(machine)
-    return protocol.reservation_need(machine, protocol.stub_size(TYPICAL_PAGES, TYPICAL_PAGES))
+    size = protocol.stub_size(machine, TYPICAL_PAGES, TYPICAL_PAGES)
+    return protocol.reservation_need(machine, size)
 
 
 def advised_boot(machine: Machine) -> str:
@@ -217,7 +218,7 @@ def _stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
     whatever the addresses of the huge pages.
     """
     protocol, region = boot_protocol(machine), reserved_region(machine)
-    size = protocol.stub_size(regions, exchanges)
+    size = protocol.stub_size(machine, regions, exchanges)
     need = protocol.reservation_need(machine, size)
     if need > region.size:
         raise ReservationTooSmall(
@@ -275,13 +276,14 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
         regions=regions if plan.request.checks else (),
         exchanges=tuple(Exchange(run.dest, run.source, run.size) for run in bound.backup_map),
         checks=plan.request.checks,
-        serial_port=plan.console.port,
+        console=plan.console,
         reset_seconds=reset_seconds(machine.sysctls.panic or 0),
         settle_seconds=plan.settle.seconds,
         clock_khz=plan.settle.clock_khz,
         keep=tuple(machine.crash_kernel or ()),
+        window=plan.window,
     )
-    contents = Built(boot_protocol(machine).encode_stub(job, stub.range.start))
+    contents = Built(boot_protocol(machine).encode_stub(job, machine, stub.range.start))
     placed = Placed(Role.PURGATORY, stub.range, stub.why, contents, Source.BUILT)
     return SegmentTable((placed.segment,), stub.range.start, plan.flags)
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.frozen import dataclass
 from pykexec.images.contents import Built
+from pykexec.placement.console import SILENT, StubConsole
 from pykexec.placement.plan import Placed
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
 from pykexec.purgatory import Exchange, Region
 
 if TYPE_CHECKING:
+    from pykexec.machine import Machine
     from pykexec.memory.ranges import PhysRange
+    from pykexec.placement.boot_protocol import BootProtocol
     from pykexec.placement.request import LoadRequest
 
 MAX_REGIONS = 4
@@ -32,8 +35,7 @@ class StubJob:
     exchanges: tuple[Exchange, ...] = ()
     seal: int = 0
     checks: bool = True
-    serial_port: int = 0
-    """From `StubConsole`."""
+    console: StubConsole = SILENT
     reset_seconds: int = 0
     settle_seconds: int = 0
     """Time to wait between the checks and the exchanges."""
@@ -41,6 +43,13 @@ class StubJob:
     """Frequency of the processor's counter, to measure that time; 0 for another clock."""
     keep: tuple[PhysRange, ...] = ()
     """What must not be exchanged besides the segment itself: the kernel's page tables."""
+    window: PhysRange | None = None
+    """The memory of a capture kernel."""
+
+
+def encoder(protocol: BootProtocol, machine: Machine) -> Callable[[StubJob, int], bytes]:
+    """What makes the bytes of a stub for an address of this machine. It raises BadExchange."""
+    return lambda job, at: protocol.encode_stub(job, machine, at)
 
 
 Job = TypeVar("Job", bound=StubJob)

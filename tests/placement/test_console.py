@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.arch import X86_64
 from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.console import stub_console
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.placement.x86.layout import limits_of
 from pykexec.purgatory import parse_params
 from tests.builders import make_bzimage, make_machine, write
 from tests.placement.names import PURGATORY
 
 TTY_S1 = SerialConsole("ttyS1", 0x2F8, False, 9600, 0, "console=ttyS1,9600")
 IN_MEMORY = replace(TTY_S1, address=0xFE032000, in_memory=True)
+PL011 = SerialConsole("ttyAMA0", 0x9000000, True, None, 0, "stdout-path", "PL011", 4)
+PORTS = limits_of(X86_64)
 RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
 
 
@@ -40,12 +44,32 @@ RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
 def test_where_the_stub_writes(
     console: SerialConsole | Unknown | None, port: int, why: str
 ) -> None:
-    found = stub_console(replace(RESERVED, console=console))
+    found = stub_console(replace(RESERVED, console=console), PORTS)
     assert (found.port, found.why) == (port, why)
 
 
 def test_what_was_asked_for_wins() -> None:
-    assert stub_console(replace(RESERVED, console=TTY_S1), 0x3E8).port == 0x3E8
+    assert stub_console(replace(RESERVED, console=TTY_S1), PORTS, 0x3E8).port == 0x3E8
+
+
+@pytest.mark.parametrize(
+    ("console", "port", "why"),
+    [
+        (PL011, 0x9000000, "ttyAMA0, stdout-path"),
+        (IN_MEMORY, 0xFE032000, "ttyS1 at 9600 baud, console=ttyS1,9600"),
+        (replace(PL011, address=0), 0, "the address of ttyAMA0, stdout-path is hidden"),
+        (TTY_S1, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 has I/O ports, "
+         "which the stub does not support"),
+        (None, 0, "the running kernel has no serial console"),
+    ],
+)  # fmt: skip
+def test_where_a_stub_writes_that_maps_its_uart(
+    console: SerialConsole | None, port: int, why: str
+) -> None:
+    found = stub_console(replace(RESERVED, console=console), replace(PORTS, uart_in_memory=True))
+    assert (found.port, found.why) == (port, why)
+    assert found.uart is (console if port else None)
+    assert str(found) == (f"address {port:#x} ({why})" if port else f"none: {why}")
 
 
 @pytest.mark.parametrize("kind", ImageKind)

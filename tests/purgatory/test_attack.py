@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykexec.memory.ranges import PhysRange
+from pykexec.placement.console import StubConsole
 from pykexec.placement.x86.stub import X86StubJob, stub_memsz, tables_offset
 from pykexec.purgatory import (
     EXCHANGE_SIZE,
@@ -75,7 +76,7 @@ def job_of(
     regions: list[tuple[int, bytes]], exchanges: list[tuple[int, int, int]], at: int = STUB
 ) -> Attack:
     job = X86StubJob(
-        serial_port=COM1,
+        console=StubConsole(COM1, "test"),
         argument=BOOT_PARAMS,
         entry=ENTRY,
         regions=tuple(Region.of(addr, data) for addr, data in regions),
@@ -209,7 +210,7 @@ def test_everything_above_4_gib() -> None:
     entry, boot_params = HIGH + 0x300200, HIGH + 0x310000
     image = noise(PAGE, 3)
     job = X86StubJob(
-        serial_port=COM1,
+        console=StubConsole(COM1, "test"),
         argument=boot_params,
         entry=entry,
         regions=(Region.of(HIGH_ARENA, image),),

@@ -128,12 +128,16 @@ class NormalLoad:
     ) -> NormalPlan:
         """The objects and the purgatory, whose place is explained by `why`; `starts` names what it
         starts. `map_given` is false for an image that does not get a memory map."""
-        console = stub_console(self.machine, self.request.serial_port)
+        console = stub_console(
+            self.machine,
+            layout.limits_of(layout.arch_of(self.machine)),
+            self.request.serial_port,
+        )
         job = replace(
             job,
             checks=self.request.checks,
             from_32=self.from_32,
-            serial_port=console.port,
+            console=console,
         )
         return NormalPlan(
             image=self.image,

@@ -128,10 +128,10 @@ class X86Protocol:
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         check_window(window, image.linux_for(LinuxX86Boot))
 
-    def stub_size(self, n_regions: int, n_exchanges: int = 0) -> int:
+    def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         return stub.stub_memsz(n_regions, n_exchanges)
 
-    def encode_stub(self, job: StubJob, at: int) -> bytes:
+    def encode_stub(self, job: StubJob, machine: Machine, at: int) -> bytes:
         return stub.encode_stub(job, at)
 
     def reservation_need(self, machine: Machine, stub_size: int) -> int:

@@ -59,7 +59,7 @@ class X86StubJob(StubJob):
             boot_params=self.argument,
             entry=self.entry,
             seal=self.seal,
-            serial_port=self.serial_port,
+            serial_port=self.console.port,
             flags=self.flags,
             reset_seconds=self.reset_seconds,
             rax=self.rax,
