@@ -278,6 +278,7 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
         checks=plan.request.checks,
         console=plan.console,
         reset_seconds=reset_seconds(machine.sysctls.panic or 0),
+        in_use=plan.mode is not Mode.IN_PLACE,
         settle_seconds=plan.settle.seconds,
         clock_khz=plan.settle.clock_khz,
         keep=tuple(machine.crash_kernel or ()),

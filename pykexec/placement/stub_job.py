@@ -39,6 +39,9 @@ class StubJob:
     reset_seconds: int = 0
     settle_seconds: int = 0
     """Time to wait between the checks and the exchanges."""
+    in_use: bool = False
+    """Whether the destinations are in use until the panic, so that devices may still write there:
+    they are stopped before the wait, and the digests are checked again after the exchanges."""
     clock_khz: int = 0
     """Frequency of the processor's counter, to measure that time; 0 for another clock."""
     keep: tuple[PhysRange, ...] = ()

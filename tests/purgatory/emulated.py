@@ -44,6 +44,7 @@ ENTRY = 0x300200
 NOT_MAPPED = 0x40000000
 
 COM1 = 0x3F8
+PCI_ADDRESS, PCI_DATA = 0xCF8, 0xCFC
 OUT_2 = 0x20
 """Port 0x61: the output of the timer's channel 2."""
 
@@ -78,6 +79,9 @@ class Pc:
     keyboard_status: int = 0
     cf9_works: bool = True
     keyboard_works: bool = True
+    pci: dict[int, bytearray] | None = None
+    """Configuration space of each function (bus << 8 | device << 3 | function), of 64 bytes; None
+    if the ports must not be used."""
 
     serial: bytearray = field(default_factory=bytearray)
     writes: list[tuple[int, int]] = field(default_factory=list)
@@ -99,6 +103,7 @@ class Pc:
         self._left: int | None = None
         self._at_character: tuple[int, Callable[[], int]] | None = None
         self._looked: list[int] = []
+        self._pci_address = 0
         self._page_tables()
         self._processor()
         self._hooks()
@@ -265,7 +270,15 @@ class Pc:
             return self._timer() if self.pit_port is None else self.pit_port
         if port == 0x64:
             return self.keyboard_status
+        if port == PCI_DATA and self.pci is not None:
+            return self._pci_read(self.pci)
         raise AssertionError(f"read of port {port:#x}")
+
+    def _pci_read(self, functions: dict[int, bytearray]) -> int:
+        assert self._pci_address >> 24 == 0x80, "not an address of mechanism 1"
+        found = functions.get(self._pci_address >> 8 & 0xFFFF)
+        at = self._pci_address & 0xFC
+        return int.from_bytes(found[at : at + 4], "little") if found else 0xFFFF_FFFF
 
     def _timer(self) -> int:
         if self._left is None or not self._gate & 1:
@@ -279,6 +292,9 @@ class Pc:
             if self._at_character and value == self._at_character[0]:
                 self._looked.append(self._at_character[1]())
             return
+        if self.pci is not None and port in (PCI_ADDRESS, PCI_DATA):
+            self._pci_write(self.pci, port, size, value)
+            return
         self.writes.append((port, value))
         if port == 0x61:
             self._gate = value & 3
@@ -290,6 +306,13 @@ class Pc:
             self._stop(End.RESET_CF9)
         elif (port, value) == (0x64, 0xFE) and self.keyboard_works:
             self._stop(End.RESET_KEYBOARD)
+
+    def _pci_write(self, functions: dict[int, bytearray], port: int, size: int, value: int) -> None:
+        if port == PCI_ADDRESS:
+            self._pci_address = value
+            return
+        at = self._pci_address & 0xFC
+        functions[self._pci_address >> 8 & 0xFFFF][at : at + size] = value.to_bytes(size, "little")
 
 
 GENERAL = ("RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", *(f"R{n}" for n in range(8, 16)))

@@ -14,6 +14,7 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unicorn import UC_HOOK_CODE
 
 from pykexec.purgatory import (
     PARAMS_OFFSET,
@@ -524,6 +525,108 @@ def test_an_nmi_in_the_wait_is_let_pass() -> None:
     pc.interrupt_at(pc.rdtsc + 2, NMI, times=3)
     assert pc.run() is End.STARTED
     assert looks[0] == 1001
+
+
+# -- devices that were not stopped
+
+AGAIN = "pykexec: checking again\r\n"
+COMMAND, BUS_MASTER = 4, 4
+
+
+def pci_function(header_type: int = 0, command: int = 0x0507) -> bytearray:
+    """Configuration space; the status register, which a write would clear, is all ones."""
+    space = bytearray(noise(64, 3))
+    space[:8] = struct.pack("<HHHH", 0x1AF4, 0x1001, command, 0xFFFF)
+    space[14] = header_type
+    return space
+
+
+def pci_machine() -> dict[int, bytearray]:
+    return {
+        0x0000: pci_function(),
+        0x0008: pci_function(0x80),  # device 1 with several functions
+        0x000B: pci_function(0x80),
+        0x000F: pci_function(),
+        0x0010: pci_function(0x01),  # a bridge
+        0x0018: pci_function(0x00),
+        0x0019: pci_function(0x00),  # not a function: device 3 has one, which answers for all
+        0x0100: pci_function(command=0x0003),
+        0xFFFF: pci_function(),
+        0xFFF8: pci_function(0x80),
+    }
+
+
+STOPPED = (0x0000, 0x0008, 0x000B, 0x000F, 0x0018, 0xFFFF, 0xFFF8)
+
+
+def test_endpoints_are_stopped_before_the_wait_and_nothing_else_is_changed() -> None:
+    before, pci = pci_machine(), pci_machine()
+    load = Load(exchanges=(), flags=StubFlag.IN_USE, settle_seconds=1, tsc_khz=SLOW_KHZ)
+    pc = load.into(Pc(pci=pci))
+    pc.tsc(lambda look: look)
+    stopped = pc.at_each(b".", lambda: sum(not pci[at][COMMAND] & BUS_MASTER for at in pci))
+    assert pc.run() is End.STARTED
+    assert pc.text == CHECKING + WAITING.format(1, ".") + AGAIN + STARTING
+    assert stopped == [len(STOPPED) + 1], "the one that was no bus master is none"
+    for at in STOPPED:
+        before[at][COMMAND] &= ~BUS_MASTER
+    assert pci == before
+
+
+@pytest.mark.parametrize("pci", [{}, None])
+def test_a_machine_without_pci(pci: dict[int, bytearray] | None) -> None:
+    """And one whose destinations are not in use: the ports are not touched."""
+    flags = StubFlag.NONE if pci is None else StubFlag.IN_USE
+    pc, end = run(Load(exchanges=(), flags=flags), Pc(pci=pci))
+    assert (end, pc.text) == (End.STARTED, CHECKING + (AGAIN if flags else "") + STARTING)
+
+
+def moved_load() -> Load:
+    """Three regions in a stage of two pages, which go to the kernel's place and elsewhere, and one
+    that stays where it is."""
+    dest, stage = ENTRY & ~0xFFF, HIGH + 0x4000
+    return Load(
+        regions={
+            stage: noise(4096, 1),
+            stage + 0x2000: noise(100, 2),
+            stage + 0x2064: noise(2000, 3),
+            LOW: noise(700, 4),
+        },
+        exchanges=((dest, stage, 0x1000), (dest + 0x8000, stage + 0x2000, 0x1000)),
+        flags=StubFlag.IN_USE,
+    )
+
+
+MOVED = (
+    ENTRY & ~0xFFF,
+    (ENTRY & ~0xFFF) + 0x8000,
+    (ENTRY & ~0xFFF) + 0x8064,
+    LOW,
+)
+"""Where each region is after the exchanges."""
+
+
+def test_regions_are_checked_again_where_the_exchanges_moved_them() -> None:
+    pc, end = run(moved_load(), Pc(pci={}))
+    assert (end, pc.text) == (End.STARTED, CHECKING + AGAIN + STARTING)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_a_device_writes_during_the_exchange_is_not_started(number: int) -> None:
+    pc = moved_load().into(Pc(pci={}))
+    code = pc.read(STUB, STUB_SIZE)
+    reload = STUB + code.rindex(b"\x0f\x22\xd8")  # mov %rax, %cr3: after the exchange
+    pc.uc.hook_add(UC_HOOK_CODE, lambda *_: pc.flip(MOVED[number] + 50), begin=reload, end=reload)
+    assert pc.run() is End.HALTED
+    wrong = f"pykexec: region {number} at {MOVED[number]:#x} does not match\r\n"
+    assert pc.text == CHECKING + AGAIN + wrong + HALTED
+
+
+def test_no_checks_means_no_second_ones() -> None:
+    load = moved_load()
+    load.flags |= StubFlag.NO_CHECKS
+    pc, end = run(load, Pc(pci={}))
+    assert (end, pc.text) == (End.STARTED, "\r\npykexec: not checking\r\n" + STARTING)
 
 
 # -- the reset

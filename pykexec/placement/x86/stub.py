@@ -45,7 +45,8 @@ class X86StubJob(StubJob):
     @property
     def flags(self) -> StubFlag:
         checks = StubFlag.NONE if self.checks else StubFlag.NO_CHECKS
-        return checks | (StubFlag.ENTRY_32 if self.entry_32 else StubFlag.NONE)
+        in_use = StubFlag.IN_USE if self.in_use else StubFlag.NONE
+        return checks | in_use | (StubFlag.ENTRY_32 if self.entry_32 else StubFlag.NONE)
 
     def encode(self, at: int) -> bytes:
         """The segment's bytes when it lies at `at`. Raises BadExchange."""

@@ -41,6 +41,7 @@
 
 	.equ	FLAG_NO_CHECKS,	1
 	.equ	FLAG_ENTRY_32,	2		/* leave long mode before the entry */
+	.equ	FLAG_IN_USE,	4		/* devices may write where the image goes */
 
 /* Selectors as Documentation/arch/x86/boot.rst demands them at the entry. */
 	.equ	BOOT_CS,	0x10
@@ -79,6 +80,22 @@
  * more than 3 s, and a TSC that counts slower than that is given up.
  */
 	.equ	TSC_POLLS,	0x2000000
+
+/*
+ * PCI configuration mechanism 1: an address with bus, device and function in
+ * bits 8 to 23, and the doubleword there.
+ */
+	.equ	PCI_ADDRESS,	0xcf8
+	.equ	PCI_DATA,	0xcfc
+	.equ	PCI_FIRST,	0x80000000
+	.equ	PCI_END,	0x81000000
+	.equ	PCI_FUNCTION,	0x100		/* from one function to the next */
+	.equ	PCI_DEVICE,	0x800		/* from one device to the next */
+	.equ	PCI_COMMAND,	0x04
+	.equ	BUS_MASTER,	0x04
+	.equ	PCI_HEADER,	0x0c		/* the header type is the third byte */
+	.equ	HEADER_TYPE,	0x7f0000	/* 0: an endpoint */
+	.equ	MULTIFUNCTION,	0x800000
 
 /* Between 32-bit and 64-bit mode. */
 	.equ	MSR_EFER,	0xc0000080
@@ -249,19 +266,8 @@ start_64:
 	lea	s_tables(%rip), %rsi
 	jne	mismatch
 
-	mov	p_tables(%rip), %rdi
-	xor	%eax, %eax
-1:	cmp	p_n_regions(%rip), %eax
-	jae	check_seal
-	push	%rax
-	push	%rdi
-	call	check_record
-	pop	%rdi			/* pop leaves the flags alone */
-	pop	%rax
-	jne	region_mismatch
-	add	$REGION_BYTES, %rdi
-	inc	%eax
-	jmp	1b
+	xor	%ebx, %ebx		/* nothing has been moved */
+	call	check_regions
 
 	/*
 	 * The ELF core headers come last into being, after the load, so the
@@ -286,14 +292,18 @@ unchecked:
 
 /* ------------------------------------------------------------------------
  * Wait, before anything is moved: devices may still write into the memory
- * that the exchange is about to use.  A dot for each second.
+ * that the exchange is about to use.  A dot for each second.  What they had
+ * begun ends in this time; they can begin nothing new.
  */
 settle:
-	mov	p_settle_seconds(%rip), %ebx
+	testb	$FLAG_IN_USE, p_flags(%rip)
+	jz	1f
+	call	stop_bus_masters
+1:	mov	p_settle_seconds(%rip), %ebx
 	test	%ebx, %ebx
 	jz	exchange
 	lea	s_waiting(%rip), %rsi
-	call	say
+	call	say_name
 	mov	%rbx, %rax
 	call	put_decimal
 	lea	s_for_devices(%rip), %rsi
@@ -363,8 +373,22 @@ exchanged:
 	mov	%cr3, %rax		/* the code ahead may be new: serialise */
 	mov	%rax, %cr3
 
+	/*
+	 * Where the image is now, a device may have written that was not
+	 * stopped and took longer than the wait.
+	 */
+	mov	p_flags(%rip), %al
+	and	$(FLAG_IN_USE | FLAG_NO_CHECKS), %al
+	cmp	$FLAG_IN_USE, %al
+	jne	starting
+	lea	s_again(%rip), %rsi
+	call	say_name
+	mov	p_n_exchanges(%rip), %ebx
+	call	check_regions
+
+starting:
 	lea	s_starting(%rip), %rsi
-	call	say
+	call	say_name
 	mov	$LSR_TEMT, %ah		/* the kernel will clear the FIFO */
 	call	uart_wait
 
@@ -436,11 +460,10 @@ leave_long_mode:
 /* ------------------------------------------------------------------------
  * Refusals.  All of them end in the reset or the halt, never in the kernel.
  */
-region_mismatch:			/* eax: index, rdi: record */
-	mov	%eax, %r12d
-	mov	REGION_ADDR(%rdi), %rbx
+region_mismatch:			/* r12d: index, rsi: address */
+	mov	%rsi, %rbx
 	lea	s_region(%rip), %rsi
-	call	say
+	call	say_name
 	mov	%r12, %rax
 	call	put_decimal
 	lea	s_at(%rip), %rsi
@@ -448,13 +471,15 @@ region_mismatch:			/* eax: index, rdi: record */
 	mov	%rbx, %rax
 	call	put_hex
 	lea	s_no_match(%rip), %rsi
+	call	say
+	jmp	refuse
 
 mismatch:				/* rsi: what to say */
-	call	say
+	call	say_name
 
 refuse:
 	lea	s_refused(%rip), %rsi
-	call	say
+	call	say_name
 	mov	p_reset_seconds(%rip), %ebx
 	test	%ebx, %ebx
 	jz	halt_aloud
@@ -541,7 +566,7 @@ exception:
 1:	mov	(%rsp), %rbx
 	lea	stack_top(%rip), %rsp
 	lea	s_exception(%rip), %rsi
-	call	say
+	call	say_name
 	mov	%r12, %rax
 	call	put_decimal
 	lea	s_at(%rip), %rsi
@@ -634,11 +659,56 @@ tick:
 	jnz	4b
 5:	ret
 
+/*
+ * stop_bus_masters: no endpoint may begin an access to memory, as the kernel
+ * does before a kexec (drivers/pci/pci-driver.c:pci_device_shutdown).  Devices
+ * of segment 0, and not bridges: those would take the serial port with them.
+ * A device that ignores it is left to the wait.  Changes rax, rcx, rdx, rsi.
+ */
+stop_bus_masters:
+	mov	$PCI_FIRST, %esi
+1:	lea	PCI_HEADER(%rsi), %eax
+	call	read_pci
+	mov	%eax, %ecx
+	inc	%eax
+	jnz	2f
+	xor	%ecx, %ecx		/* nobody there, so no further function */
+	jmp	3f
+2:	test	$HEADER_TYPE, %ecx
+	jnz	3f
+	lea	PCI_COMMAND(%rsi), %eax
+	call	read_pci
+	and	$~BUS_MASTER, %al
+	out	%ax, %dx		/* not the status: it clears what it gets */
+3:	test	$MULTIFUNCTION, %ecx
+	jnz	4f
+	test	$(PCI_DEVICE - PCI_FUNCTION), %esi
+	jnz	4f			/* only the first function knows */
+	add	$(PCI_DEVICE - PCI_FUNCTION), %esi
+4:	add	$PCI_FUNCTION, %esi
+	cmp	$PCI_END, %esi
+	jb	1b
+	ret
+
+/* read_pci: the doubleword at eax, into eax.  Leaves its port in edx. */
+read_pci:
+	mov	$PCI_ADDRESS, %edx
+	out	%eax, %dx
+	mov	$(PCI_DATA & 0xff), %dl
+	in	%dx, %eax
+	ret
+
 /* ------------------------------------------------------------------------
  * Serial port.  Polled, and given up for good at the first sign of death.
  *
- * say: the string at rsi.  Changes rax, rcx, rdx, rsi, r8.
+ * say_name: our name, then the string at rsi.  say: the string at rsi.  Both
+ * change rax, rcx, rdx, rsi, r8.
  */
+say_name:
+	push	%rsi
+	lea	s_name(%rip), %rsi
+	call	say
+	pop	%rsi
 say:
 	lodsb
 	test	%al, %al
@@ -705,12 +775,13 @@ put_number:
  * variables change their names instead of their registers.
  *
  * check_record: does what the record at rdi (region or seal) speaks of match
- * its digest?  compare: is the digest just made the one at rdi?  ZF says yes.
- * Both change every register but rsp.
+ * its digest?  check_at: the same, at rsi.  compare: is the digest just made
+ * the one at rdi?  ZF says yes.  All change every register but rsp.
  */
 check_record:
-	push	%rdi
 	mov	REGION_ADDR(%rdi), %rsi
+check_at:
+	push	%rdi
 	mov	REGION_SIZE(%rdi), %rdx
 	call	sha256
 	pop	%rdi
@@ -720,6 +791,45 @@ compare:
 	mov	$4, %ecx
 	repe cmpsq
 	ret
+
+/*
+ * check_regions: check every region, or refuse.  ebx is the number of
+ * exchanges that were done: a region in the source of one is at its
+ * destination since.
+ */
+check_regions:
+	mov	p_tables(%rip), %rdi
+	xor	%r12d, %r12d
+1:	cmp	p_n_regions(%rip), %r12d
+	jae	5f
+	mov	REGION_ADDR(%rdi), %rsi
+	imul	$REGION_BYTES, p_n_regions(%rip), %ecx
+	add	p_tables(%rip), %rcx
+	mov	%ebx, %edx
+2:	sub	$1, %edx
+	jb	4f
+	mov	%rsi, %rax
+	sub	EXCHANGE_SOURCE(%rcx), %rax
+	cmp	EXCHANGE_SIZE(%rcx), %rax
+	jb	3f
+	add	$EXCHANGE_BYTES, %rcx
+	jmp	2b
+3:	add	EXCHANGE_DEST(%rcx), %rax
+	mov	%rax, %rsi
+4:	push	%rbx
+	push	%r12
+	push	%rdi
+	push	%rsi
+	call	check_at
+	pop	%rsi			/* pop leaves the flags alone */
+	pop	%rdi
+	pop	%r12
+	pop	%rbx
+	jne	region_mismatch
+	add	$REGION_BYTES, %rdi
+	inc	%r12d
+	jmp	1b
+5:	ret
 
 /* sha256: of rdx bytes at rsi, into digest.  Changes every register but rsp. */
 sha256:
@@ -921,22 +1031,24 @@ sha256_k:
 	.long	0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
 sha256_k_end:
 
-/* The first one begins a line: the crashed kernel may have stopped within one. */
+s_name:		.asciz	"pykexec: "
+/* These begin a line: the crashed kernel may have stopped within one. */
 s_checking:	.asciz	"\r\npykexec: checking\r\n"
 s_unchecked:	.asciz	"\r\npykexec: not checking\r\n"
-s_waiting:	.asciz	"pykexec: waiting "
+s_again:	.asciz	"checking again\r\n"
+s_waiting:	.asciz	"waiting "
 s_for_devices:	.asciz	" s for devices "
-s_starting:	.asciz	"pykexec: starting\r\n"
-s_tables:	.asciz	"pykexec: tables do not match\r\n"
-s_region:	.asciz	"pykexec: region "
+s_starting:	.asciz	"starting\r\n"
+s_tables:	.asciz	"tables do not match\r\n"
+s_region:	.asciz	"region "
 s_at:		.asciz	" at 0x"
 s_no_match:	.asciz	" does not match\r\n"
-s_headers:	.asciz	"pykexec: headers do not match\r\n"
-s_unbound:	.asciz	"pykexec: headers were never bound\r\n"
-s_exception:	.asciz	"pykexec: exception "
+s_headers:	.asciz	"headers do not match\r\n"
+s_unbound:	.asciz	"headers were never bound\r\n"
+s_exception:	.asciz	"exception "
 s_stub_at:	.asciz	", stub at 0x"
 s_cr2:		.asciz	", cr2 0x"
-s_refused:	.asciz	"pykexec: kernel not started, "
+s_refused:	.asciz	"kernel not started, "
 s_reset:	.asciz	"reset in "
 s_seconds:	.ascii	" s"		/* and on with the end of the line */
 s_newline:	.asciz	"\r\n"

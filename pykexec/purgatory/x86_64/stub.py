@@ -41,6 +41,9 @@ class StubFlag(IntFlag):
     """Start without checking any digest."""
     ENTRY_32 = 2
     """The entry is in 32-bit protected mode, without paging."""
+    IN_USE = 4
+    """The destinations were in use until now, and devices may still write there: stop them first,
+    and check the digests again before the entry."""
 
 
 REGISTERS = ("boot_params", "entry", "rax", "rbx", "rdi")
@@ -100,7 +103,7 @@ class StubParams:
                 raise BadStubParams(f"stub: {name} is not set")
         if self.tables_size and not self.tables:
             raise BadStubParams("stub: tables is not set")
-        if int(self.flags) & ~int(StubFlag.NO_CHECKS | StubFlag.ENTRY_32):
+        if int(self.flags) & ~sum(StubFlag):
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
     def with_tables(self, records: bytes, *, at: int, n_regions: int) -> StubParams:
