@@ -1,0 +1,162 @@
+"""Panics in mode lent while the machine works: one on every change, and with --all-kernels ten, one
+in a region made at run time, and reads in flight on a slow disk, which are lost without a wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .lab import VM
+from .machine import NO_STATUS, TIMED_OUT, Result
+from .product import CAPTURE_APPEND, PYKEXEC, SETTLED, document, site, text
+from .region_module import region_files
+from .supplies import DEFAULT_SERIES
+
+PATTERN_MIB = 200
+PANICS = 10
+DISK_BYTES = 32 << 20
+SLOW = 4 << 20
+"""Bytes a second: what is in flight takes six seconds."""
+ARM = f"""
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
+        --keep kernel {{options}} --append "{CAPTURE_APPEND} no_timer_check" --json \\
+        > /out/plan.json 2> /out/plan.err
+    host mark "armed"
+"""
+PANIC = """
+    copyout /out
+    host mark "panic"
+    taskset 2 sh -c 'echo c > /proc/sysrq-trigger'
+    sleep 120
+"""
+UNDER_LOAD = f"""
+    ifconfig lo 127.0.0.1 up
+    python3 -m guest.lent_load churn /dev/vdc
+    {ARM.format(options="")}
+    python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
+    {SETTLED}
+    cat /proc/cmdline > /out/cmdline
+    {PANIC}
+"""
+READS = f"""
+    {ARM}
+    python3 -m guest.lent_load reads /dev/vdc /out/plan.json {{kind}} &
+    while [ ! -f /tmp/reads-ready ]; do sleep 1; done
+    {PANIC}
+"""
+SECOND = f"""
+    copyin /first
+    python3 -m guest.lent_frames /first/frames /first/plan.json /tmp/kept > /out/lent
+    python3 -m guest.check_pattern /tmp/kept /proc/vmcore > /out/verdict.json
+    {PYKEXEC} vmcore verify /proc/vmcore --plan /first/plan.json --json > /out/verified.json || true
+    makedumpfile -l -d 31 /proc/vmcore /out/dump > /out/makedumpfile 2>&1
+    copyout /out
+"""
+CAME_UP = """
+    head -c 1048576 /proc/vmcore > /dev/null
+    echo up > /out/up
+    copyout /out
+"""
+
+
+@pytest.fixture(autouse=True)
+def _not_on_every_change(request: pytest.FixtureRequest, vm: VM) -> None:
+    number, name = request.node.callspec.params.get("number"), request.node.originalname
+    if number != 0 and not request.config.getoption("--all-kernels"):
+        pytest.skip("with --all-kernels")
+    if (number or "reads" in name) and vm.kernel.series != DEFAULT_SERIES:
+        pytest.skip(f"on {DEFAULT_SERIES}")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Bytes that no kernel survives in its text."""
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(range(256)) * (DISK_BYTES // 256))
+    return path
+
+
+def assert_complete(result: Result) -> None:
+    lent, found = int(text(result, "second/lent")), document(result, "second/verdict.json")
+    assert document(result, "first/plan.json")["mode"] == "lent"
+    assert found["expected"] == PATTERN_MIB * 256 - lent
+    assert found["intact"] == found["expected"]
+    checks = document(result, "second/verified.json")["checks"]
+    assert [check["rule"] for check in checks if check["ok"] is False] == []
+    assert "The dumpfile is saved" in text(result, "second/makedumpfile")
+
+
+@pytest.mark.parametrize("number", range(PANICS))
+def test_a_panic_under_load(vm: VM, disk: Path, number: int) -> None:
+    result = vm.run(
+        UNDER_LOAD,
+        SECOND,
+        append="crashkernel=64K",
+        mem_mib=1536,
+        smp=2,
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile"],
+        disks=[disk],
+        timeout_s=500,
+    ).expect(0)
+    assert_complete(result)
+
+
+def test_in_a_region_of_the_module(vm: VM, disk: Path) -> None:
+    result = vm.run(
+        UNDER_LOAD,
+        SECOND,
+        mem_mib=1536,
+        smp=2,
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile"],
+        files=region_files(vm.kernel),
+        disks=[disk],
+        timeout_s=500,
+    ).expect(0)
+    assert_complete(result)
+    assert "crashkernel" not in text(result, "first/cmdline")
+
+
+def run_with_reads(vm: VM, disk: Path, options: str, kind: str = "lent") -> Result:
+    """The disk is the only one of this name for QEMU's throttle."""
+    return vm.run(
+        READS.format(options=options, kind=kind),
+        CAME_UP,
+        append="crashkernel=64K",
+        mem_mib=1536,
+        smp=2,
+        python=True,
+        site=site(),
+        arguments=(
+            "-drive",
+            f"if=virtio,format=raw,readonly=on,file={disk},throttling.bps-read={SLOW}",
+        ),
+        timeout_s=400,
+    )
+
+
+def test_reads_in_flight_destroy_a_capture_kernel_that_does_not_wait(vm: VM, disk: Path) -> None:
+    result = run_with_reads(vm, disk, "--settle 0")
+    assert result.status in (NO_STATUS, TIMED_OUT), "the reads did not hit it: no proof of the wait"
+
+
+def test_what_was_overwritten_after_the_checks_is_not_started(vm: VM, disk: Path) -> None:
+    """The reads go to the places of kernel and initrd, and end after the exchange."""
+    result = run_with_reads(vm, disk, "--settle 0", "loaded")
+    assert result.status == NO_STATUS
+    assert int(text(result, "first/reads")) > 100
+    _, _, again = result.console.partition("pykexec: checking again")
+    assert "does not match" in again
+    assert "pykexec: kernel not started, reset in 1 s" in again
+    assert "pykexec: starting" not in again
+
+
+def test_the_wait_is_long_enough_for_reads_in_flight(vm: VM, disk: Path) -> None:
+    result = run_with_reads(vm, disk, "").expect(0)
+    assert text(result, "second/up") == "up"
