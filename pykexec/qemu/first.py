@@ -21,6 +21,7 @@ from pykexec.errors import DoesNotFit, KexecError
 from pykexec.host.hugepages import page_frames
 from pykexec.host.memory import meminfo
 from pykexec.host.root import THIS_MACHINE
+from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES, Say, line_to_host
 
 LEFT = 64 << 20
@@ -41,9 +42,10 @@ def main() -> None:
         say(step="first kernel: memory in use")
         memory = in_use(wishes["fill"])
         say(step="first kernel: pykexec load")
-        if load(wishes["load"], say):
+        plan = load(wishes["load"], say)
+        if plan is not None:
             say(step="first kernel: filling memory")
-            filled = fill(memory)
+            filled = fill(memory, lent_of(plan))
             cpus = os.cpu_count() or 1
             say(step="panic, and the capture kernel", filled=filled, cpus=cpus)
             os.sched_setaffinity(0, {cpus - 1})
@@ -68,8 +70,8 @@ def in_use(size: int) -> mmap.mmap:
     return memory
 
 
-def load(options: list[str], say: Say) -> bool:
-    """Load as a user would. Sends the plan, or the error."""
+def load(options: list[str], say: Say) -> dict[str, Any] | None:
+    """Load as a user would. Sends the plan, or the error, and returns the plan."""
     words = [KERNEL, "--initrd", INITRD, *options, "--backend", "kernel", "--json"]
     command = [sys.executable, "-m", "pykexec", "load", "--crash-by-normal", *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -78,17 +80,25 @@ def load(options: list[str], say: Say) -> bool:
     document: dict[str, Any] = json.loads(done.stdout)
     if done.returncode:
         say(refused=document["error"], status=done.returncode)
-        return False
+        return None
     lines = done.stderr.splitlines()
     say(
         plan=document,
         warnings=[line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)],
     )
-    return True
+    return document
 
 
-def fill(memory: mmap.mmap) -> int:
-    """Write self-describing pages until none has moved meanwhile; returns their number."""
+def lent_of(plan: dict[str, Any]) -> RangeSet:
+    """Memory whose contents the dump does not have."""
+    return RangeSet.of(
+        PhysRange(int(span["start"], 16), int(span["end"], 16)) for span in plan.get("lent") or ()
+    )
+
+
+def fill(memory: mmap.mmap, lent: RangeSet) -> int:
+    """Write self-describing pages until none has moved meanwhile; returns the number of those
+    outside of the lent memory."""
     count = len(memory) // PAGE_SIZE
     addr = libc.address_of(memory)
     written = [-1] * count
@@ -97,4 +107,4 @@ def fill(memory: mmap.mmap) -> int:
             if frame != written[index]:
                 memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = pattern_page(frame)
         written = frames
-    return count
+    return sum(frame not in lent for frame in written)

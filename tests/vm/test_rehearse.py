@@ -70,6 +70,21 @@ def test_stub_swap_with_an_initrd_whose_init_would_end_it(kernel: Kernel, tmp_pa
     assert document["pattern_pages"]["right"] == document["filled_pages"]
 
 
+def test_mode_lent_without_what_was_in_the_window(
+    kernel: Kernel, request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--all-kernels"):
+        pytest.skip("mode lent is in test_lent and test_lent_load: --all-kernels")
+    document = rehearsed(kernel, "--mode", "lent", "--memory", "1536M")
+    assert document["mode"] == "lent"
+    in_use = (1536 << 20) * 40 // 100 // 4096
+    assert in_use - (200 << 20) // 4096 < document["filled_pages"] <= in_use
+    assert document["pattern_pages"]["right"] == document["filled_pages"]
+    checks = {item["rule"]: item for item in document["checks"]}
+    assert {item["ok"] for item in checks.values()} == {True}
+    assert "MiB lent" in checks["lent"]["detail"]
+
+
 def test_a_load_that_the_kernel_has_no_room_for(kernel: Kernel) -> None:
     status, document = rehearse(kernel, "--crash-size", "1G", "--used", "1")
     assert status == 6

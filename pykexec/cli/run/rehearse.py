@@ -83,8 +83,8 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
 
 def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
     """Raises UsageError for an option without effect."""
-    mode = {"lent": "simulated"}.get(options["mode"] or "", "qemu")
-    for name, only in {**ONLY_WITH, "mode": mode}.items():
+    modes = {} if options["mode"] == Mode.LENT else {"mode": "qemu"}
+    for name, only in {**ONLY_WITH, **modes}.items():
         if name in given and only != options["engine"]:
             value = f" {options[name]}" if name == "mode" else ""
             raise UsageError(

@@ -43,7 +43,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 @click.option(
     "--mode",
     type=choice("lent", "in-place", "stub-swap"),
-    help="Use this mode instead of the best one: lent when simulated, the others with qemu.",
+    help="Use this mode instead of the best one; only lent can be simulated.",
 )
 @click.option(
     "--least",

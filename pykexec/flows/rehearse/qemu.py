@@ -17,7 +17,7 @@ from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.documents.codec import decode
 from pykexec.documents.plan import backup_map_of
 from pykexec.dump.core_file import CoreFile, open_core
-from pykexec.dump.vmcore_check import Expected, expected_of_document, judge
+from pykexec.dump.vmcore_check import expected_of_document, judge
 from pykexec.errors import CheckFailed, KexecError, NotSupported
 from pykexec.flows.rehearse.simulated import (
     LoadFacts,
@@ -221,7 +221,7 @@ def verdict(image: KernelImage, stage: QemuMachine, said: Said) -> Rehearsal:
     assert plan.elfcorehdr, "a crash by normal that is loaded has ELF core headers"
     assert dump, "listen() gives it"
     expected = expected_of_document(plan)
-    wanted = Expected(expected.pages, expected.ram, said.cpus)
+    wanted = replace(expected, cpus=said.cpus)
     facts = LoadFacts(
         image,
         Mode(plan.mode) if plan.mode else None,
