@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from .guest.region_life import CYCLES, MIB, WHOLE
 from .guest.region_verbs import KILLS, LARGE, SIGNALS
@@ -19,12 +21,14 @@ from .product import document, site, text
 from .region_module import INSTALLED, built_modules, region_files
 
 BUILT = "built.ko"
+ZST = "pykexec_region.ko.zst"
 MOVABLE = "movablecore=512M nokaslr"
 """The upper half of memory is movable; the kernel is at the beginning of the lower half."""
 
 
 @pytest.fixture(scope="module")
 def result(vm: VM) -> Result:
+    modules = built_modules(vm.kernel)
     return vm.run(
         f"""
         module=/lib/modules/$(uname -r)/{INSTALLED}
@@ -32,7 +36,7 @@ def result(vm: VM) -> Result:
             copyout /out; cat /out/error; exit 1; }}
         cat /proc/sys/kernel/tainted > /out/tainted
         host mark "the verbs"
-        python3 -m guest.region_verbs $module /{BUILT} > /out/verbs.json 2> /out/error || {{
+        python3 -m guest.region_verbs $module /{BUILT} /{ZST} > /out/verbs.json 2> /out/error || {{
             copyout /out; cat /out/error; exit 1; }}
         copyout /out
         """,
@@ -40,8 +44,12 @@ def result(vm: VM) -> Result:
         mem_mib=1024,
         smp=2,
         python=True,
-        site=site(),
-        files={**region_files(vm.kernel), f"/{BUILT}": built_modules(vm.kernel).by_verb},
+        site=[*site(), Path(zstandard.__file__).parent],
+        files={
+            **region_files(vm.kernel),
+            f"/{BUILT}": modules.by_verb,
+            f"/{ZST}": zstandard.compress(modules.by_dkms.read_bytes()),
+        },
         timeout_s=500,
     ).expect(0)
 
@@ -191,7 +199,7 @@ def test_show_and_release_without_a_region(verbs: Any) -> None:
     assert verbs["refusals"]["released twice"] == 3
 
 
-@pytest.mark.parametrize("name", ["pykexec_region.ko.gz", "pykexec_region.ko.xz", BUILT])
+@pytest.mark.parametrize("name", ["pykexec_region.ko.gz", "pykexec_region.ko.xz", ZST, BUILT])
 def test_other_modules_make_a_region_too(verbs: Any, name: str) -> None:
     """Compressed ones, unpacked by the kernel if possible, otherwise by pykexec; and the one built
     by `region build`."""
