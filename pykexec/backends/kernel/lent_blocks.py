@@ -111,6 +111,14 @@ class LentBlocks:
         """The machine with the present blocks."""
         return replace(machine, memory_blocks=self.system.blocks())
 
+    @property
+    def movable(self) -> RangeSet:
+        """Memory that is movable at present, and may therefore go offline."""
+        found = self.system.blocks()
+        if isinstance(found, Unknown):
+            return RangeSet()
+        return RangeSet.of(block.range for block in found.blocks if block.is_movable)
+
     def prepare(self, place: Place) -> None:
         """Make all blocks of a place movable, with only movable contents. Raises BlockRefused with
         the number of a block for which that is impossible."""

@@ -14,16 +14,21 @@ NOTHING = RangeSet()
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """`run` adjacent pages inside the first of `windows` that has them, and `singles` more pages
-    anywhere. No page overlaps `avoid`."""
+    anywhere. No page overlaps `avoid`, and those that overlap `shun` are the last choice: memory
+    that may go offline, which moves its pages."""
 
     run: int = 0
     singles: int = 0
     windows: tuple[PhysRange, ...] = (ALL_MEMORY,)
     avoid: RangeSet = NOTHING
+    shun: RangeSet = NOTHING
 
     @property
     def pages(self) -> int:
         return self.run + self.singles
+
+    def shuns(self, frame: int) -> bool:
+        return self.shun.overlaps(page(frame))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,17 @@ class Shortage:
 def choose(frames: Iterable[int], wanted: Wanted) -> Choice | Shortage:
     """Choose among the physical addresses of huge pages."""
     usable = sorted(frame for frame in frames if not wanted.avoid.overlaps(page(frame)))
+    best = _choose([frame for frame in usable if not wanted.shuns(frame)], wanted)
+    return best if isinstance(best, Choice) or not wanted.shun else _choose(usable, wanted)
+
+
+def _choose(usable: list[int], wanted: Wanted) -> Choice | Shortage:
     candidates = [_adjacent(usable, window) for window in wanted.windows]
     run = None
     if wanted.run:
         run = next((place for runs in candidates if (place := _best_place(runs, wanted.run))), None)
     others = [frame for frame in usable if not run or frame not in run]
+    others.sort(key=lambda frame: (not wanted.shuns(frame), frame))
     if (wanted.run and not run) or len(others) < wanted.singles:
         longest = max((span.size for runs in candidates for span in runs), default=0)
         return Shortage(longest // HUGE_PAGE_SIZE, len(usable))

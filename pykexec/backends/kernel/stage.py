@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STEP_MIN = 16
 """The minimum number of pages by which a search grows."""
+SHUN_MAX = 512
+"""The maximum number of pages of shunned memory that a search takes to get to other memory."""
 LOST_MAX = 512
 LOST_PART = 4
 """Divisor: how many pages, of those that a search may take, others may take before it is given up.
@@ -186,9 +188,12 @@ def _search(
         if grown:
             frames += pages.frames(first, grown)
         found = choose(frames, wanted)
+        exhausted = len(frames) < asked or asked >= limit
         if isinstance(found, Choice):
-            return frames, found
-        if len(frames) < asked or asked >= limit:
+            if exhausted or not any(map(wanted.shuns, found.frames)):
+                return frames, found
+            limit = min(limit, wanted.pages + _shunned_pages(wanted))
+        elif exhausted:
             if compacted:
                 break
             pages.compact()
@@ -198,6 +203,12 @@ def _search(
     if scattered and limit >= GIB and (other := _search_a_gib(pages, journal, wanted, len(frames))):
         return other
     raise _no_room(wanted, found, len(frames), pages.users())
+
+
+def _shunned_pages(wanted: Wanted) -> int:
+    """How many pages to take at most before others come: the kernel allocates huge pages from
+    ZONE_MOVABLE first (mm/hugetlb.c:htlb_alloc_mask)."""
+    return min(SHUN_MAX, wanted.shun.size // HUGE_PAGE_SIZE)
 
 
 def _search_a_gib(

@@ -62,7 +62,8 @@ def granted_pages(
             slots = loaded_slots(image, machine, request, movable)
             low_end, count = shared_low_end(machine), len(slots) + 1
         off = reserved | low | RangeSet((movable,))
-        taken = stage.take(pages, journal, Wanted(singles=count, avoid=off), limit)
+        wanted = Wanted(singles=count, avoid=off, shun=blocks.movable)
+        taken = stage.take(pages, journal, wanted, limit)
         found = frames_in(movable, taken.singles, low_end=low_end, slots=slots, movable=True)
         return Granted(mode, stage=found)
     window = panic_window(image, machine, request, mode)
@@ -73,13 +74,14 @@ def granted_pages(
             singles=SINGLES,
             windows=places_in_place(request, machine),
             avoid=reserved | low,
+            shun=blocks.movable,
         )
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
             raise NoRoomForStage("no adjacent huge pages", hint=Use(Wish.MODE, "stub-swap"))
         return Granted(mode, stage=frames_in(taken.run, taken.singles))
     off = reserved | low | RangeSet((window,))
-    wanted = Wanted(singles=count + SINGLES, avoid=off)
+    wanted = Wanted(singles=count + SINGLES, avoid=off, shun=blocks.movable)
     taken = stage.take(pages, journal, wanted, limit)
     return Granted(mode, stage=frames_in(window, taken.singles))
 

@@ -35,6 +35,24 @@ CASES: list[tuple[str, tuple[int, ...], Wanted, Choice | Shortage]] = [
         Choice(span(10, 12), at(30)),
     ),
     (
+        "what is shunned comes last",
+        at(10, 11, 12, 13, 20, 21, 30),
+        Wanted(run=2, singles=1, shun=RangeSet((span(20, 30),))),
+        Choice(span(12, 13), at(11)),
+    ),
+    (
+        "of the singles as few as possible are shunned",
+        at(10, 20, 21),
+        Wanted(singles=2, shun=RangeSet((span(20, 30),))),
+        Choice(None, at(10, 21)),
+    ),
+    (
+        "a run that is only there is taken there",
+        at(10, 12, 20, 21),
+        Wanted(run=2, singles=1, shun=RangeSet((span(20, 30),))),
+        Choice(span(20, 21), at(12)),
+    ),
+    (
         "pages that do not touch are no run",
         at(10, 12, 14, 15),
         Wanted(run=3),

@@ -216,6 +216,30 @@ def test_take_and_release(journal: Journal) -> None:
     assert as_before(machine, journal)
 
 
+MOVABLE = RangeSet((PhysRange(40 * MIB2, 44 * MIB2),))
+"""The kernel takes its pages first."""
+
+
+@pytest.mark.parametrize(
+    ("order", "singles", "largest"),
+    [
+        ((40, 41, 42, 43, 10, 11, 12), (10, 11), 6),
+        ((40, 41, 42, 43, 10), (10, 43), 5),
+        ((40, 41, 60, 61, 10, 11, 12), (60, 61), 4),
+    ],
+)
+def test_pages_elsewhere_are_preferred_to_movable_memory(
+    journal: Journal, order: tuple[int, ...], singles: tuple[int, ...], largest: int
+) -> None:
+    """A search takes no more than it needs to get past the movable memory."""
+    machine = Machine(at(*order))
+    wanted = Wanted(singles=2, shun=MOVABLE)
+    assert take(machine, journal, wanted, limit=20).singles == tuple(at(*singles))
+    assert machine.largest <= largest + 1
+    release(machine, journal)
+    assert as_before(machine, journal)
+
+
 def test_write_over_the_end_of_a_page(journal: Journal) -> None:
     machine = Machine(ORDER)
     stage = take(machine, journal, WANTED, limit=8)
