@@ -109,11 +109,13 @@ def installed(machine: Machine) -> RegionModule:
     return module
 
 
-def with_region(backend: KernelBackend, mode: Mode | None, run: Callable[[], Done]) -> Done:
+def with_region(
+    backend: KernelBackend, machine: Machine, mode: Mode | None, run: Callable[[], Done]
+) -> Done:
     """Run a load, making a region for it if there is none and the module is available; if the load
     fails, release it. If a large image needs more, the region is made again. Raises what `make` and
     the load raise."""
-    if not is_wanted(backend.machine(), mode):
+    if not is_wanted(machine, mode):
         return run()
     size: int | None = None
     for last in (False, True):

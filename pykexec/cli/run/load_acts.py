@@ -35,19 +35,20 @@ def load(
         return flow.load(kernel, backend, asked.request, asked.given.image_type)
 
     if asked.given.may_make_region:
-        done = with_region(real.as_kernel(backend), asked.without_initrd.mode, run)
-        machine = _made_region(machine, backend.machine(), output)
+        done = with_region(real.as_kernel(backend), machine, asked.without_initrd.mode, run)
+        if not machine.crash_kernel:
+            machine = _made_region(backend.machine(), output)
     else:
         done = run()
     return LoadReport(where, done.planned, machine, done, done.granted, choice)
 
 
-def _made_region(before: Machine, after: Machine, output: Output) -> Machine:
-    """The machine with its region; prints a note if it is new."""
-    if after.crash_kernel and not before.crash_kernel:
-        size = after.crash_kernel.size >> 10
+def _made_region(machine: Machine, output: Output) -> Machine:
+    """The machine after a load that found no region; prints a note if it has one now."""
+    if machine.crash_kernel:
+        size = machine.crash_kernel.size >> 10
         output.note(f"made a crash region of {size} KiB; use pykexec region release to release it")
-    return after
+    return machine
 
 
 def expected_region(asked: LoadWishes, machine: Machine, output: Output) -> Machine:

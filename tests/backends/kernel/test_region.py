@@ -207,7 +207,9 @@ def life(root: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Life:
 
 
 def test_a_load_makes_the_region_that_it_needs(life: Life) -> None:
-    assert region.with_region(life.backend, None, lambda: "loaded") == "loaded"
+    assert (
+        region.with_region(life.backend, life.backend.machine(), None, lambda: "loaded") == "loaded"
+    )
     assert life.sizes() == ["size=65536"]
 
 
@@ -216,7 +218,7 @@ def test_a_load_that_fails_or_is_interrupted_gives_it_back(life: Life) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        region.with_region(life.backend, Mode.IN_PLACE, interrupted)
+        region.with_region(life.backend, life.backend.machine(), Mode.IN_PLACE, interrupted)
     assert life.sizes() == ["size=65536", "pykexec_region"]
 
 
@@ -228,7 +230,7 @@ def test_a_large_image_gets_a_larger_region(life: Life) -> None:
             raise error
         return "loaded"
 
-    assert region.with_region(life.backend, None, run) == "loaded"
+    assert region.with_region(life.backend, life.backend.machine(), None, run) == "loaded"
     assert life.sizes() == ["size=65536", "pykexec_region", "size=131072"]
 
 
@@ -243,7 +245,9 @@ def test_a_large_image_gets_a_larger_region(life: Life) -> None:
 def test_a_load_that_makes_none(tmp_path: Path, machine: Machine, mode: Mode | None) -> None:
     """It is not wanted, exists already, or there is no module."""
     life = Life(tmp_path, machine)
-    assert region.with_region(life.backend, mode, lambda: "loaded") == "loaded"
+    assert (
+        region.with_region(life.backend, life.backend.machine(), mode, lambda: "loaded") == "loaded"
+    )
     assert life.calls.others == []
     assert with_expected_region(machine, mode) is machine
 
