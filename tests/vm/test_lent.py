@@ -35,6 +35,11 @@ FIRST = f"""
     look once
     {PYKEXEC} unload --crash --backend kernel --json > /out/unload.json
     look after
+    head -c 1500000 /dev/urandom > /tmp/small
+    {PYKEXEC} load /boot/vmlinuz --initrd /tmp/small --no-initrd-check --backend kernel \
+        --crash-by-normal --keep kernel --json > /out/small.json
+    look small
+    {PYKEXEC} unload --crash --backend kernel > /dev/null
     host mark "begins in-place"
     $load --keep all --append "{APPEND}" --json > /out/in-place.json
     host mark "armed in-place"
@@ -88,8 +93,8 @@ def available(result: Result, when: str) -> int:
     return int(line.split()[1]) << 10
 
 
-def loaded_bytes(result: Result) -> int:
-    return sum(item["bufsz"] for item in document(result, "first/plan.json")["stage"])
+def loaded_bytes(result: Result, plan: str = "plan") -> int:
+    return sum(item["bufsz"] for item in document(result, f"first/{plan}.json")["stage"])
 
 
 def test_every_page_outside_of_the_lent_memory_is_in_the_dump(result: Result) -> None:
@@ -120,6 +125,15 @@ def test_only_what_is_loaded_is_held(result: Result) -> None:
     assert held <= loaded_bytes(result) + MORE_THAN_LOADED
     print(f"held {held >> 20} MiB, loaded {loaded_bytes(result) >> 20} MiB")
     assert sum(int(i["end"], 16) - int(i["start"], 16) for i in plan["lent"]) > 100 << 20
+
+
+def test_a_small_initrd_is_held_with_no_more_beside_it(result: Result) -> None:
+    held = int(text(result, "first/pool.small")) * HUGE_PAGE_SIZE
+    loaded = loaded_bytes(result, "small")
+    assert document(result, "first/small.json")["mode"] == "lent"
+    assert loaded < loaded_bytes(result) - (8 << 20)
+    assert held <= loaded + MORE_THAN_LOADED
+    print(f"held {held >> 20} MiB, loaded {loaded >> 20} MiB")
 
 
 def test_memory_before_while_and_after(result: Result) -> None:
