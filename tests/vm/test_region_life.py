@@ -176,6 +176,7 @@ REFUSALS = {
     "kptr_restrict": (4, "symbols-hidden"),
     "capability": (4, "modules-refused"),
     "exists": (1, "region-exists"),
+    "sig_enforce": (4, "modules-refused"),
     "lockdown": (4, "modules-refused"),
     "modules_disabled": (4, "modules-refused"),
 }
@@ -185,6 +186,10 @@ REFUSALS = {
 def test_a_refusal_has_its_exit_status_and_leaves_nothing_behind(verbs: Any, name: str) -> None:
     status, code = REFUSALS[name]
     assert verbs["refusals"][name] == {"status": status, "code": code, "hint": True, "same": True}
+
+
+def test_the_kernel_refuses_an_unsigned_module_too(verbs: Any) -> None:
+    assert verbs["refusals"]["sig_enforce, by the kernel"] in ("EKEYREJECTED", "ENOKEY")
 
 
 def test_an_untested_kernel_is_forced(verbs: Any, vm: VM) -> None:

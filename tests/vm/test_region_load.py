@@ -1,4 +1,4 @@
-"""Ten panics while memory and disk are busy, each with a region made at run time shortly before."""
+"""Ten panics in mode stub-swap with memory and disk busy, each in a region made at run time."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ FIRST = f"""
     sleep $WAIT
     {PYKEXEC} region make --backend kernel --force --json > /out/made.json
     {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
-        --settle 10 --append "{CAPTURE_APPEND}" --json > /out/plan.json 2> /out/plan.err || {{
-            cat /out/plan.json; exit 1; }}
+        --mode stub-swap --settle 10 --append "{CAPTURE_APPEND}" --json \\
+        > /out/plan.json 2> /out/plan.err || {{ cat /out/plan.json; exit 1; }}
     {SETTLED}
     copyout /out
     host mark "panic"

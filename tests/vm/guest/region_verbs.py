@@ -28,7 +28,7 @@ from click.testing import CliRunner
 
 from pykexec.cli.program import program
 
-from .region_life import IOMEM, MIB, state
+from .region_life import IOMEM, MIB, Module, state
 
 PR_CAPBSET_DROP, CAP_SYS_MODULE = 24, 16
 SIGNALS = (signal.SIGKILL, signal.SIGINT)
@@ -37,6 +37,7 @@ KILLS = 2
 LARGE = 96 * MIB
 """Making it takes a while."""
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
+SIG_ENFORCE = Path("/sys/module/module/parameters/sig_enforce")
 OSRELEASE, KALLSYMS = Path("/proc/sys/kernel/osrelease"), Path("/proc/kallsyms")
 MODULES = Path("/proc/modules")
 PYKEXEC = (sys.executable, "-m", "pykexec")
@@ -127,10 +128,13 @@ def swapped_symbols() -> str:
     return f"{second} D {one}\n{first} D {other}\n"
 
 
-def at_last() -> dict[str, Any]:
+def at_last(module: Path) -> dict[str, Any]:
     """Tests that cannot be undone before the next boot."""
     subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=True)
-    found = {}
+    found: dict[str, Any] = {}
+    SIG_ENFORCE.write_text("Y")  # as module.sig_enforce=1 on the kernel's command line
+    found["sig_enforce"] = make("--force")
+    found["sig_enforce, by the kernel"] = Module(str(module)).make(64 << 10)
     if LOCKDOWN.exists():
         LOCKDOWN.write_text("integrity")
         found["lockdown"] = make("--force")
@@ -199,7 +203,7 @@ def main(path: str, *more: str) -> None:
     found["refusals"] = refusals(module)
     found["others"] = others(module, more)
     found["kills"] = kills()
-    found["refusals"] |= at_last()
+    found["refusals"] |= at_last(module)
     print(json.dumps(found, indent=2))
 
 
