@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import struct
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from enum import IntEnum, IntFlag
 
@@ -15,6 +16,7 @@ from pykexec.purgatory.job import (
     SHA256_SIZE,
     BadStub,
     BadStubParams,
+    Region,
     check_digest,
     sha256,
 )
@@ -137,6 +139,13 @@ class StubParams:
 
 ADDRESSES = ("dtb", "entry", "tables", "seal", "page_tables", "window", "window_size", "uart")
 ALL_FLAGS = StubFlag.NO_CHECKS | StubFlag.RESET_SMC | StubFlag.RESET_HVC
+
+
+def check_regions(regions: Iterable[Region]) -> None:
+    """Raises BadStubParams for one that the stub could not read."""
+    for item in regions:
+        if item.addr % REGION_ALIGN:
+            raise BadStubParams(f"region at {item.addr:#x} is not at a multiple of {REGION_ALIGN}")
 
 
 def stub_image(params: StubParams) -> bytes:

@@ -12,11 +12,11 @@ AT = 0x48103000
 UART = RangeSet((PhysRange.sized(0x09000000, 0x1000),))
 
 
-def walk(tables: bytes, address: int) -> int | None:
+def walk(tables: bytes, address: int, at: int = AT) -> int | None:
     """The attributes of the block that maps this address; None if nothing does."""
-    table, entry = AT, 0
+    table, entry = at, 0
     for shift in (39, 30, 21):
-        slot = table - AT + 8 * (address >> shift & 511)
+        slot = table - at + 8 * (address >> shift & 511)
         entry = int.from_bytes(tables[slot : slot + 8], "little")
         if entry & 3 == 3 and shift > 21:
             table = entry & ~(TABLE - 1)
