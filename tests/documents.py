@@ -20,7 +20,7 @@ from pykexec.documents import by_hand, by_mashumaro, codec
 from pykexec.documents.base import Document
 
 SCHEMAS = Path(pykexec.__file__).parent / "schemas"
-STATE = frozenset({"loaded", "stage", "simulated"})
+STATE = frozenset({"loaded", "stage", "simulated", "setup-journal"})
 """Files that only pykexec itself reads, with separate types."""
 BEGINNING = '{\n  "schema": "pykexec.'
 

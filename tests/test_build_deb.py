@@ -66,7 +66,7 @@ def test_every_file_is_where_the_system_looks(built: dict[str, Path]) -> None:
     }
     assert python <= listed
     units = {path.name for path in (ROOT / "systemd").glob("*.*") if path.suffix not in (
-        ".rules", ".default", ".conf")}  # fmt: skip
+        ".rules", ".install", ".conf")}  # fmt: skip
     assert {f"./usr/lib/systemd/system/{name}" for name in units} <= listed
     assert {
         "./usr/bin/pykexec",
@@ -74,6 +74,7 @@ def test_every_file_is_where_the_system_looks(built: dict[str, Path]) -> None:
         "./usr/bin/pykexec-vmcore-dmesg",
         "./usr/lib/udev/rules.d/98-pykexec.rules",
         "./etc/kernel/postinst.d/zz-pykexec",
+        "./etc/kernel/postrm.d/zz-pykexec",
         "./usr/share/man/man8/pykexec.8.gz",
         "./usr/share/man/man5/pykexec.conf.5.gz",
         "./usr/share/pykexec/capture/make-initrd",
@@ -89,7 +90,8 @@ def test_every_file_is_where_the_system_looks(built: dict[str, Path]) -> None:
 def test_configuration_survives_an_upgrade(built: dict[str, Path], tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "--control", built["pykexec"], tmp_path / "c"], check=True)
     found = (tmp_path / "c/conffiles").read_text().split()
-    assert found == ["/etc/kernel/postinst.d/zz-pykexec", "/etc/pykexec.conf"]
+    hooks = [f"/etc/kernel/{folder}/zz-pykexec" for folder in ("postinst.d", "postrm.d")]
+    assert found == [*hooks, "/etc/pykexec.conf"]
 
 
 def test_the_version_is_the_packages(built: dict[str, Path]) -> None:

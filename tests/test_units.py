@@ -82,7 +82,8 @@ def test_variables_are_those_of_the_configuration() -> None:
     text = (UNITS / "pykexec-crash.service").read_text()
     preset = re.findall(r"(\w+)=", " ".join(settings(text, "Environment")))
     shown = re.findall(r"^#?(\w+)=", (UNITS / "pykexec.conf").read_text(), re.MULTILINE)
-    assert {name for name in shown if not name.startswith("SAVE_")} == set(preset)
+    armed = {name for name in shown if not name.startswith("SAVE_")}
+    assert armed == {*preset, "BACKEND"}
     used = re.findall(r"\$\{?([A-Z]+)", " ".join(settings(text, r"Exec\w+")))
     assert set(used) == set(preset)
 
@@ -184,7 +185,11 @@ def test_systemd_finds_the_services_confined(units: list[Path]) -> None:
 
 
 CAPTURE = ROOT / "capture"
-SCRIPTS = [UNITS / "zz-pykexec", *sorted(path for path in CAPTURE.rglob("*") if path.is_file())]
+SCRIPTS = [
+    UNITS / "zz-pykexec",
+    UNITS / "95-pykexec.install",
+    *sorted(path for path in CAPTURE.rglob("*") if path.is_file()),
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -41,6 +41,7 @@ VERBS = {
     ),
     "save": ("save", "Save the crash dump of this capture kernel, and reboot."),
     "saved": ("saved", "Show the dumps that capture kernels have saved, oldest first."),
+    "setup": ("setup", "Set this machine up to be armed at boot, or undo that."),
     "doctor": ("doctor", "Check whether this machine is ready, and how to make it so."),
     "explain": ("explain", "Explain an errno of the kernel or an error code."),
 }
@@ -241,5 +242,6 @@ def program() -> None:
     """Load kernels with kexec, and take crash dumps without reserved memory.
 
     Every load is planned and checked before anything happens. Commands act on a
-    simulated kernel unless --backend kernel (or PYKEXEC_BACKEND=kernel) is given.
+    simulated kernel unless --backend kernel (or PYKEXEC_BACKEND=kernel) is given, or
+    pykexec setup has selected the real one.
     """

@@ -69,3 +69,21 @@ def read_configuration(
     if len(text) > SIZE_MAX:
         return {}, [BadConfiguration(f"{name}: larger than {SIZE_MAX} bytes")]
     return parse(text.decode("utf-8", "replace"), name)
+
+
+BACKENDS = ("simulated", "kernel")
+DEFAULTS = PATH
+"""The file with the default of an option."""
+
+
+def configured_backend() -> str:
+    """BACKEND= of /etc/pykexec.conf, by default the simulated one. Raises BadConfiguration for
+    another word, because either guess would be a mistake."""
+    values, _ = read_configuration(DEFAULTS)
+    found = values.get("BACKEND") or BACKENDS[0]
+    if found not in BACKENDS:
+        raise BadConfiguration(
+            f"{DEFAULTS}: BACKEND={found[:60]}: expected {' or '.join(BACKENDS)}",
+            hint=f"set BACKEND= in {DEFAULTS} to one of them",
+        )
+    return found

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pykexec.cli.program import program
+from pykexec.host import configuration
 from tests.builders import make_bzimage, make_cpio
 from tests.documents import validate
 
@@ -35,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("PYKEXEC_BACKEND", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(configuration, "DEFAULTS", str(tmp_path / "pykexec.conf"))
     (tmp_path / "bzImage").write_bytes(make_bzimage())
     (tmp_path / "initrd").write_bytes(make_cpio(("init", bytes(4752))) + bytes(14))
     return tmp_path

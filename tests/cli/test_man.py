@@ -99,6 +99,7 @@ TITLES = {
     "vmcore report": [],
     "save": ["Options for save"],
     "saved": ["Options for saved"],
+    "setup": ["Options for setup"],
     "doctor": ["Options for machine capture and doctor"],
     "explain": ["Options for explain"],
     "fleet plan": ["Options for fleet plan"],
@@ -132,7 +133,7 @@ def test_every_key_of_the_configuration_is_in_the_page() -> None:
     text = re.sub(r"\\f[A-Z]", "", CONFIGURATION.read_text().replace("\\-", "-"))
     assert set(re.findall(r"\.TP\n\.BR? ([A-Z_]+)=", text)) == {
         *(set(KEYS) - {"SAVE_DUMP_TIME"}),
-        *("KERNEL", "INITRD", "APPEND", "OPTIONS"),
+        *("BACKEND", "KERNEL", "INITRD", "APPEND", "OPTIONS"),
     }
     assert "SAVE_DUMP_TIME=" in text
 

@@ -403,3 +403,29 @@ def test_what_the_kernel_answered_is_a_document_too() -> None:
 
     for errno in (*errorcode, 524):
         validate(plain(error_document(SyscallError("kexec_load(entry=0x1000)", errno, rule=None))))
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "backend"),
+    [
+        ("BACKEND=kernel\n", (), "kernel"),
+        ("BACKEND=\n", (), "simulated"),
+        ("", (), "simulated"),
+        ("BACKEND=kernel\n", ("--backend", "simulated"), "simulated"),
+        ("BACKEND=kernel\n", ("--machine", "m"), "simulated"),
+    ],
+)
+def test_the_configuration_has_the_default_backend(
+    folder: Path, text: str, words: tuple[str, ...], backend: str
+) -> None:
+    (folder / "pykexec.conf").write_text(text)
+    with click.Context(program) as context:
+        verb = program.get_command(context, "load")
+    assert verb
+    assert verb.make_context("load", ["bzImage", *words]).params["backend"] == backend
+
+
+def test_a_backend_that_does_not_exist_is_not_guessed(folder: Path, run: Run) -> None:
+    (folder / "pykexec.conf").write_text("BACKEND=kernl\n")
+    done = run("load", "bzImage", "--dry-run", status=2)
+    assert "BACKEND=kernl: expected simulated or kernel" in done.stderr

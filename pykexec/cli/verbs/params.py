@@ -86,7 +86,17 @@ SIZE = SizeType()
 
 class Verb(click.Command):
     """A command whose single-value options may be given only once: the last one does not silently
-    override others."""
+    override others. /etc/pykexec.conf has the default of --backend, except for a simulated
+    machine."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        default = ctx.get_parameter_source("backend") is click.core.ParameterSource.DEFAULT
+        if default and ctx.params["machine_dir"] is None and not ctx.resilient_parsing:
+            from pykexec.host.configuration import configured_backend
+
+            ctx.params["backend"] = configured_backend()
+        return rest
 
     def make_parser(self, ctx: click.Context) -> Any:
         parser = super().make_parser(ctx)
@@ -142,7 +152,8 @@ def target_options(command: F) -> F:
         show_default=True,
         envvar="PYKEXEC_BACKEND",
         show_envvar=True,
-        help="Act on the simulated or the real kernel.",
+        help="Act on the simulated or the real kernel; BACKEND= of /etc/pykexec.conf overrides "
+        "the default.",
     )(machine_option(command))
 
 

@@ -1,0 +1,70 @@
+"""Changes files so that a power failure leaves the old state or the new one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pykexec.host.file_state import NOTHING, PLAIN, FileState, locate
+
+if TYPE_CHECKING:
+    from pykexec.host.root import Folder
+
+
+def temporary_of(path: str) -> str:
+    """The name beside `path` under which its new state is prepared."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.pykexec-new"
+
+
+def put(root: Folder, path: str, state: FileState) -> None:
+    """Make `path` that state, durably. Its folder exists. Raises OSError."""
+    place, new = locate(root, path), locate(root, temporary_of(path))
+    with suppress(FileNotFoundError):
+        os.unlink(new)
+    if state == NOTHING:
+        with suppress(FileNotFoundError):
+            os.unlink(place)
+    else:
+        _prepare(new, state)
+        os.replace(new, place)
+    sync_folder(os.path.dirname(place))
+
+
+def _prepare(new: str, state: FileState) -> None:
+    if state.link is not None:
+        os.symlink(state.link, new)
+        return
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(state.contents or b"")
+        file.flush()
+        if os.geteuid() == 0:
+            os.fchown(fd, *state.owner)
+        os.fchmod(fd, state.mode or PLAIN)
+        os.fsync(fd)
+
+
+def make_folders(root: Folder, folders: tuple[str, ...]) -> None:
+    """Make those that do not exist. Raises OSError."""
+    for folder in folders:
+        with suppress(FileExistsError):
+            os.mkdir(root.locate(folder), 0o755)
+            sync_folder(os.path.dirname(root.locate(folder)))
+
+
+def remove_folders(root: Folder, folders: tuple[str, ...]) -> None:
+    """Remove those that are empty, innermost first."""
+    for folder in reversed(folders):
+        with suppress(OSError):
+            os.rmdir(root.locate(folder))
+
+
+def sync_folder(place: str) -> None:
+    """Raises OSError."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

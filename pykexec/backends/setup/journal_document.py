@@ -1,0 +1,52 @@
+"""pykexec.setup-journal/1: the contents of /var/lib/pykexec/setup.json, for pykexec itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """what there was at a path: text, bytes, a link, or nothing"""
+
+    text: str | None = None
+    base64: str | None = None
+    link: str | None = None
+    mode: int = 0
+    owner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalChange:
+    """a file that was changed"""
+
+    path: str
+    before: JournalState
+    after: JournalState
+    folders: tuple[str, ...]
+    """made for it, outermost first"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """a step that was begun"""
+
+    name: str
+    why: str
+    done: bool
+    changes: tuple[JournalChange, ...]
+    before: tuple[tuple[str, ...], ...]
+    after: tuple[tuple[str, ...], ...]
+    undo_before: tuple[tuple[str, ...], ...]
+    undo_after: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalDocument:
+    """what pykexec setup has changed, and how it was before"""
+
+    schema: ClassVar[str] = "pykexec.setup-journal/1"
+    folders: tuple[str, ...]
+    kept: tuple[str, ...]
+    steps: tuple[JournalEntry, ...]

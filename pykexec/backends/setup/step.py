@@ -1,0 +1,71 @@
+"""A step of `pykexec setup` as a value: what it changes, and how to take it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pykexec.frozen import dataclass
+
+if TYPE_CHECKING:
+    from pykexec.host.file_state import FileState
+
+Command = tuple[str, ...]
+"""A program and its arguments; no shell is involved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A file becomes `after`. `folders` do not exist yet, and are made for it, outermost first."""
+
+    path: str
+    before: FileState
+    after: FileState
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """First the commands in `before` are run, then the files are changed, then the commands in
+    `after` are run. To take it back, those in `undo_before` are run, the files are restored, and
+    those in `undo_after` are run. Each command can be repeated without harm."""
+
+    name: str
+    why: str
+    changes: tuple[Change, ...] = ()
+    before: tuple[Command, ...] = ()
+    after: tuple[Command, ...] = ()
+    undo_before: tuple[Command, ...] = ()
+    undo_after: tuple[Command, ...] = ()
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return (*self.before, *self.after)
+
+    def merged(self, earlier: Step) -> Step:
+        """This step after an earlier one of the same name, as one: it is taken back to the state
+        before the earlier one."""
+        old = {change.path: change for change in earlier.changes}
+        new = {change.path: change for change in self.changes}
+        changes = {
+            path: Change(
+                path,
+                old.get(path, new.get(path, change)).before,
+                change.after,
+                old.get(path, change).folders,
+            )
+            for path, change in (old | new).items()
+        }
+        return Step(
+            self.name,
+            self.why,
+            tuple(changes.values()),
+            self.before,
+            self.after,
+            _joined(earlier.undo_before, self.undo_before),
+            _joined(earlier.undo_after, self.undo_after),
+        )
+
+
+def _joined(earlier: tuple[Command, ...], later: tuple[Command, ...]) -> tuple[Command, ...]:
+    """The earlier ones last: they restore the older state."""
+    return (*(command for command in later if command not in earlier), *earlier)

@@ -1,0 +1,120 @@
+"""What `setup` does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pykexec.backends.setup.acting import Acting
+from pykexec.cli.output import Output
+from pykexec.cli.report.setup import SetupReport, UndoReport
+from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
+from pykexec.flows.setup.plan import SetupPlan, decide
+from pykexec.host.facts import read_machine
+from pykexec.host.root import THIS_MACHINE, BadRoot, Folder
+from pykexec.host.setup_facts import SetupFacts, read_facts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pykexec.machine import Machine
+
+CONSENT = "pykexec setup --check shows what would change; --yes consents to it"
+
+
+def run(
+    check: bool,
+    yes: bool,
+    undo: bool,
+    sysctls: bool,
+    root: Path | None,
+    as_json: bool,
+    verbose: int,
+) -> int:
+    """The exit status."""
+    if root and not check:
+        raise UsageError("--root is for a system that is not running", hint="add --check")
+    if check and yes:
+        raise UsageError("--check changes nothing, so there is nothing for --yes to consent to")
+    if undo and sysctls:
+        raise UsageError("--undo takes everything back, with or without --panic-sysctls")
+    output = Output(as_json, verbose)
+    acting = Acting(_folder(root), tell=lambda line: _tell(line, as_json))
+    return (
+        _undo(acting, output, check, yes) if undo else _setup(acting, output, check, yes, sysctls)
+    )
+
+
+def _folder(root: Path | None) -> Folder:
+    if root is None:
+        return THIS_MACHINE
+    if not root.is_dir():
+        raise BadRoot(f"{root}: not a folder")
+    return Folder(root)
+
+
+def _tell(line: str, as_json: bool) -> None:
+    """Progress, as each step begins; a document is alone."""
+    if not as_json:
+        click.echo(printable(line), err=True)
+
+
+def _setup(acting: Acting, output: Output, check: bool, yes: bool, sysctls: bool) -> int:
+    machine, facts, plan = _look(acting, sysctls)
+    report = SetupReport(machine, plan, _armed(machine, facts))
+    if check or not plan.steps:
+        output.show(report)
+        return CheckFailed.exit_status if plan.steps else 0
+    _consent(report, output, yes)
+    acting.perform(plan.steps)
+    done = plan.steps
+    machine, facts, plan = _look(acting, sysctls)
+    after = SetupReport(machine, plan, _armed(machine, facts), done)
+    output.show(after, done="the machine was set up")
+    return 0 if after.complete else CheckFailed.exit_status
+
+
+def _look(acting: Acting, sysctls: bool) -> tuple[Machine, SetupFacts, SetupPlan]:
+    """Facts are read twice: before, and to verify what was done."""
+    machine = read_machine(acting.root)
+    facts = read_facts(acting.root, machine)
+    return machine, facts, decide(machine, facts, acting.journal.read(), sysctls)
+
+
+def _armed(machine: Machine, facts: SetupFacts) -> bool | None:
+    loaded = machine.kexec.crash_loaded
+    return loaded and facts.armed if isinstance(loaded, bool) else None
+
+
+def _undo(acting: Acting, output: Output, check: bool, yes: bool) -> int:
+    record = acting.journal.read()
+    entries = record.entries if record else ()
+    steps = tuple(entry.step for entry in reversed(entries))
+    report = UndoReport(acting.root.name, steps)
+    if check or not record:
+        output.show(report)
+        return CheckFailed.exit_status if steps else 0
+    _consent(report, output, yes)
+    left = acting.undo()
+    output.show(UndoReport(acting.root.name, steps, left), done="the changes were taken back")
+    return CheckFailed.exit_status if left else 0
+
+
+def _consent(report: SetupReport | UndoReport, output: Output, yes: bool) -> None:
+    """Show what will happen, and ask. Raises NotPermitted, UsageError, and KexecError for no."""
+    if os.geteuid() != 0:
+        raise NotPermitted("changing this machine requires root", hint="sudo pykexec setup")
+    if output.as_json:
+        if not yes:
+            raise UsageError("--json does not ask", hint=CONSENT)
+        return
+    output.show(report)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("standard input is not a terminal, so nobody can be asked", hint=CONSENT)
+    if not click.confirm("Make these changes?", err=True):
+        raise KexecError("nothing was changed")

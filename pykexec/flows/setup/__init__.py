@@ -1,0 +1,1 @@
+"""Decides what `pykexec setup` changes. `plan` puts the steps of the other modules in order."""

@@ -1,0 +1,44 @@
+"""Changes of files, as far as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pykexec.backends.setup.step import Change, Command
+from pykexec.host.file_state import NOTHING, FileState, NotChangeable
+
+if TYPE_CHECKING:
+    from pykexec.host.setup_facts import SetupFacts
+
+DAEMON_RELOAD: Command = ("systemctl", "daemon-reload")
+RULES_RELOAD: Command = ("udevadm", "control", "--reload")
+BY = "# Made by pykexec setup; pykexec setup --undo takes it back.\n"
+
+
+def state(facts: SetupFacts, path: str) -> FileState:
+    """What there is. Raises NotChangeable."""
+    if path in facts.unchangeable:
+        raise NotChangeable(facts.unchangeable[path])
+    return facts.files.get(path, NOTHING)
+
+
+def changes(facts: SetupFacts, wanted: Mapping[str, FileState]) -> tuple[Change, ...]:
+    """One for each file that is different. Raises NotChangeable."""
+    return tuple(_changes(facts, wanted))
+
+
+def _changes(facts: SetupFacts, wanted: Mapping[str, FileState]) -> Iterator[Change]:
+    for path, after in wanted.items():
+        before = state(facts, path)
+        if before != after:
+            yield Change(path, before, after, facts.folders.get(path, ()))
+
+
+def with_systemd(facts: SetupFacts, *commands: Command) -> tuple[Command, ...]:
+    """The commands where systemd runs: a system that is not running needs none of them."""
+    return commands if facts.systemd else ()
+
+
+def with_udev(facts: SetupFacts) -> tuple[Command, ...]:
+    return (RULES_RELOAD,) if facts.udev else ()

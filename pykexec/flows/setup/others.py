@@ -1,0 +1,41 @@
+"""Services and udev rules of other packages that would unload the crash image of pykexec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pykexec.backends.setup.step import Step
+from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_systemd, with_udev
+from pykexec.host.file_state import link_to
+from pykexec.host.others import NULL
+from pykexec.host.setup_facts import RULES_FOLDER, UNIT_FOLDER, SetupFacts
+
+if TYPE_CHECKING:
+    from pykexec.machine import Machine
+
+
+def steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
+    """Both are masked, as systemctl mask does, and given back by an undo."""
+    units = machine.kdump_units or ()
+    if units:
+        yield Step(
+            "kdump-services",
+            f"masks {', '.join(units)}, which would replace the crash image of pykexec",
+            changes(facts, {f"{UNIT_FOLDER}/{name}": link_to(NULL) for name in units}),
+            before=with_systemd(facts, ("systemctl", "stop", *units)),
+            after=with_systemd(facts, DAEMON_RELOAD),
+            undo_after=with_systemd(
+                facts, DAEMON_RELOAD, ("systemctl", "start", "--no-block", *units)
+            ),
+        )
+    rules = machine.reload_rules or ()
+    if rules:
+        names = [path.rpartition("/")[2] for path in rules]
+        yield Step(
+            "kdump-rules",
+            f"masks {', '.join(rules)}, which would unload the crash image of pykexec",
+            changes(facts, {f"{RULES_FOLDER}/{name}": link_to(NULL) for name in names}),
+            after=with_udev(facts),
+            undo_after=with_udev(facts),
+        )

@@ -1,0 +1,86 @@
+"""How a machine gets the crash region that a panic needs."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from pykexec.backends.kernel.region_rules import refusal
+from pykexec.backends.region import Origin, default_size, origin
+from pykexec.frozen import dataclass
+from pykexec.machine import Machine, RegionModule
+
+SMALL = 1 << 20
+"""A reservation up to this size, in bytes, is not worth replacing."""
+
+
+class Way(StrEnum):
+    """How the crash region is made."""
+
+    BOOT = "boot"
+    NEXT_BOOT = "next-boot"
+    MODULE = "module"
+
+
+@dataclass(frozen=True, slots=True)
+class RegionChoice:
+    """`size` in bytes. `word` is what the kernel command line is to have: None to leave it as it
+    is, and "" to have no reservation."""
+
+    way: Way
+    size: int
+    word: str | None
+    now: bool
+    """Whether the machine can be armed without a reboot."""
+    why: str
+
+
+def choose_region(machine: Machine) -> RegionChoice:
+    """The region that is there, else one made by the module, else a reservation at the next
+    boot."""
+    size = default_size(machine)
+    kib = size >> 10
+    word = f"crashkernel={kib}K"
+    found = machine.kexec.crash_size or 0
+    made = origin(machine)
+    module = _has_module(machine, size)
+    if made is Origin.BOOT and found >= size:
+        if found <= SMALL or not is_foreign(machine):
+            return RegionChoice(
+                Way.BOOT, size, None, True, f"{found >> 10} KiB are reserved at boot"
+            )
+        freed = f"frees {(found - size) >> 20} MiB, which kdump of another package has reserved"
+        if module:
+            return RegionChoice(Way.MODULE, size, "", True, f"{freed}, at the next boot")
+        return RegionChoice(
+            Way.BOOT, size, word, True, f"keeps {kib} KiB, and {freed}, at the next boot"
+        )
+    if module or (made is Origin.RUN_TIME and found >= size):
+        return RegionChoice(Way.MODULE, size, None, True, "the kernel module makes it")
+    return RegionChoice(Way.NEXT_BOOT, size, word, False, f"reserves {kib} KiB at the next boot")
+
+
+def is_foreign(machine: Machine) -> bool:
+    """Whether the kdump service of another package loads into the reservation."""
+    return bool(machine.kdump_units)
+
+
+def _has_module(machine: Machine, size: int) -> bool:
+    """Only known facts count. A region that is there is no obstacle after a reboot."""
+    if not isinstance(machine.modules.region, RegionModule):
+        return False
+    why = refusal(machine, size)
+    return why is None or why.code == "region-exists"
+
+
+def reservations(line: str) -> list[str]:
+    """The crashkernel= words of a command line."""
+    return re.findall(r"(?:(?<=\s)|^)crashkernel=\S*", line)
+
+
+def with_reservation(line: str, word: str) -> str:
+    """A command line with this reservation alone; unchanged if it has just that."""
+    if reservations(line) == ([word] if word else []):
+        return line
+    rest = re.sub(r"(^|[ \t]+)crashkernel=\S*", "", line).rstrip()
+    return f"{rest} {word}".strip() if word else rest.strip()

@@ -1,0 +1,111 @@
+"""The units, udev rules and kernel hook of pykexec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pykexec.backends.setup.step import Command, Step
+from pykexec.errors import NotSupported
+from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_systemd, with_udev
+from pykexec.host.file_state import FileState, file_with, link_to
+from pykexec.host.setup_facts import (
+    ENABLED,
+    HOOK,
+    HOOKS,
+    PLUGIN,
+    PLUGINS,
+    RULES,
+    RULES_FOLDER,
+    UNIT_FOLDER,
+    UNIT_SUFFIXES,
+    SetupFacts,
+    enabling,
+)
+
+SERVICE = "pykexec-crash.service"
+STOP: Command = (
+    *("systemctl", "stop", "pykexec-check.timer", "pykexec-rearm.path", "pykexec-rearm.service"),
+    *(SERVICE, "pykexec-saved.service"),
+)
+PROGRAM = 0o755
+
+
+class NoUnits(NotSupported):
+    """The units are neither installed nor shipped with this installation."""
+
+    code = "no-units"
+
+
+def steps(facts: SetupFacts) -> Iterator[Step]:
+    """Raises NoUnits, NotChangeable."""
+    yield from _installed(facts)
+    yield from _enabled(facts)
+
+
+def _installed(facts: SetupFacts) -> Iterator[Step]:
+    """What a package puts in its place, and pip does not."""
+    wanted = dict(_missing(facts))
+    if needed := changes(facts, wanted):
+        yield Step(
+            "install",
+            "installs the units, the udev rules and the kernel hook",
+            needed,
+            after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
+            undo_after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
+        )
+
+
+def _missing(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
+    shipped = facts.shipped
+    if not all(name in facts.units for name, _ in ENABLED):
+        if not all(name in shipped for name, _ in ENABLED):
+            raise NoUnits(
+                "the systemd units of pykexec are not installed",
+                hint="install pykexec as a package, or with pip, instead of a single file",
+            )
+        for name, text in shipped.items():
+            if name.endswith(UNIT_SUFFIXES):
+                yield f"{UNIT_FOLDER}/{name}", file_with(text)
+    if not facts.rules and RULES in shipped:
+        yield f"{RULES_FOLDER}/{RULES}", file_with(shipped[RULES])
+    if not facts.hook:
+        yield from _hooks(facts)
+
+
+def _hooks(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
+    """Debian's kernel packages and kernel-install(8) have different folders and arguments."""
+    debian = [folder for folder in HOOKS if folder in facts.hook_folders]
+    if debian and HOOK in facts.shipped:
+        for folder in debian:
+            yield f"{folder}/{HOOK}", file_with(facts.shipped[HOOK], mode=PROGRAM)
+    elif PLUGINS[0] in facts.hook_folders and PLUGIN in facts.shipped:
+        yield f"{PLUGINS[0]}/{PLUGIN}", file_with(facts.shipped[PLUGIN], mode=PROGRAM)
+
+
+def _enabled(facts: SetupFacts) -> Iterator[Step]:
+    wanted = {
+        enabling(unit, wanted_by): link_to(facts.units.get(unit, f"{UNIT_FOLDER}/{unit}"))
+        for unit, wanted_by in ENABLED
+        if not facts.files[enabling(unit, wanted_by)].exists
+    }
+    if needed := changes(facts, wanted):
+        yield Step(
+            "units",
+            "arms the crash dump at boot, verifies it every ten minutes, and reports saved dumps",
+            needed,
+            after=with_systemd(facts, DAEMON_RELOAD),
+            undo_before=with_systemd(facts, STOP),
+            undo_after=with_systemd(facts, DAEMON_RELOAD),
+        )
+
+
+def arming(facts: SetupFacts, changed: bool) -> Iterator[Step]:
+    """For a machine that can be armed without a reboot. `changed` is whether something that is
+    loaded has changed."""
+    if facts.systemd and (changed or not facts.armed):
+        yield Step(
+            "arm",
+            "arms the crash dump now",
+            after=(("systemctl", "restart", SERVICE),),
+            undo_before=(STOP,),
+        )

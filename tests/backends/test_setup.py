@@ -1,0 +1,297 @@
+"""Steps of pykexec setup: killed at any point, completed by another run, taken back by --undo."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykexec.backends.setup.acting import Acting, ChangedMeanwhile, CommandFailed, run
+from pykexec.backends.setup.journal import PATH, SetupJournal
+from pykexec.backends.setup.step import Change, Command, Step
+from pykexec.errors import KexecError
+from pykexec.flows.setup.plan import SetupPlan, decide
+from pykexec.host.configuration import PATH as CONFIGURATION
+from pykexec.host.facts import read_machine
+from pykexec.host.file_state import NOTHING, FileState, link_to
+from pykexec.host.root import Folder
+from pykexec.host.setup_facts import read_facts
+from tests.setup_trees import DEBIAN, FEDORA, KDUMP_TOOLS, TREES, apply, build, snapshot
+
+MOMENTS = ("replace", "unlink", "symlink", "mkdir", "rmdir")
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Clock:
+    """Ends the process at a certain moment: before or after a system call or a command."""
+
+    def __init__(self, last: int | None) -> None:
+        self.left = last
+
+    def tick(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+
+@contextmanager
+def killed_at(moment: int | None) -> Iterator[Clock]:
+    """Nothing that would run later in the same process does."""
+    clock = Clock(moment)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in MOMENTS:
+            patch.setattr(os, name, ticking(getattr(os, name), clock))
+        patch.setattr(os, "fsync", ticking(lambda fd: None, clock))
+        yield clock
+
+
+def ticking(call: Callable[..., object], clock: Clock) -> Callable[..., object]:
+    def called(*words: object, **more: object) -> object:
+        clock.tick()
+        return call(*words, **more)
+
+    return called
+
+
+def plan(root: Folder, sysctls: bool = False) -> SetupPlan:
+    machine = read_machine(root)
+    return decide(machine, read_facts(root, machine), SetupJournal(root).read(), sysctls)
+
+
+def acting(root: Folder, clock: Clock | None = None) -> Acting:
+    """Whose commands have their effects on files."""
+
+    def command(words: Command) -> None:
+        if clock:
+            clock.tick()
+        apply(root, words)
+        if clock:
+            clock.tick()
+
+    return Acting(root, command)
+
+
+def set_up(root: Folder, moment: int | None = None) -> None:
+    steps = plan(root).steps
+    with killed_at(moment) as clock, suppress(Killed):
+        acting(root, clock).perform(steps)
+
+
+def undo(root: Folder, moment: int | None = None) -> None:
+    with killed_at(moment) as clock, suppress(Killed):
+        assert acting(root, clock).undo() == ()
+
+
+def files_of(root: Folder) -> dict[str, object]:
+    """Without the journal, and without empty folders: a process that is killed while it makes or
+    removes the journal leaves its folder."""
+    return {
+        path: found
+        for path, found in snapshot(root).items()
+        if found != "folder" and path != PATH and not path.endswith("pykexec-new")
+    }
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_setup_is_complete_and_undo_leaves_nothing(tmp_path: Path, name: str) -> None:
+    root = build(tmp_path, TREES[name])
+    before = snapshot(root)
+    set_up(root)
+    assert plan(root).steps == ()
+    assert snapshot(root) != before
+    undo(root)
+    if name == "fedora-grubby":  # the position of the argument is grubby's
+        before = {path: words_of(path, found) for path, found in before.items()}
+        after = {path: words_of(path, found) for path, found in snapshot(root).items()}
+        assert after == before
+    else:
+        assert snapshot(root) == before
+
+
+def words_of(path: str, found: object) -> object:
+    """An entry of the boot loader as the set of its words."""
+    if "/loader/entries/" in path and isinstance(found, tuple):
+        return sorted(found[1].split())
+    return found
+
+
+@pytest.mark.parametrize("name", ["debian-grub", "debian-kdump-tools", "systemd-boot"])
+@settings(max_examples=15)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["setup", "undo"]), st.none() | st.integers(0, 120)), max_size=4
+    )
+)
+def test_whatever_is_killed_undo_leaves_nothing(
+    name: str, runs: list[tuple[str, int | None]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = build(Path(folder), TREES[name])
+        before = files_of(root)
+        for what, moment in runs:
+            {"setup": set_up, "undo": undo}[what](root, moment)
+        undo(root)
+        assert files_of(root) == before
+        assert not list(root.path.rglob("*pykexec-new"))
+        assert not (root.path / PATH.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize("name", ["debian-grub", "debian-kdump-tools", "systemd-boot"])
+@settings(max_examples=15)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["setup", "undo"]), st.none() | st.integers(0, 120)), max_size=4
+    )
+)
+def test_whatever_is_killed_setup_completes(name: str, runs: list[tuple[str, int | None]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        whole, root = Path(folder) / "whole", build(Path(folder) / "root", TREES[name])
+        set_up(build(whole, TREES[name]))
+        for what, moment in runs:
+            {"setup": set_up, "undo": undo}[what](root, moment)
+        set_up(root)
+        assert plan(root).steps == ()
+        assert files_of(root) == files_of(Folder(whole))
+        entries = SetupJournal(root).read_or_new().entries
+        assert all(entry.done for entry in entries)
+
+
+def test_each_moment_of_a_first_run(tmp_path: Path) -> None:
+    """Every third, and not only those that hypothesis has drawn."""
+    for moment in range(0, 400, 3):
+        root = build(tmp_path / str(moment), KDUMP_TOOLS)
+        before = files_of(root)
+        set_up(root, moment)
+        done = files_of(root)
+        undo(root)
+        assert files_of(root) == before, moment
+        if "/var/lib/pykexec/armed" in done:  # the last thing that a run does is to arm
+            return
+    raise AssertionError("a run has fewer moments than this")
+
+
+def test_a_file_that_changed_meanwhile_is_left(tmp_path: Path) -> None:
+    root = build(tmp_path, DEBIAN)
+    before = snapshot(root)
+    set_up(root)
+    configuration = tmp_path / CONFIGURATION.lstrip("/")
+    mine = configuration.read_text() + "SAVE_KEEP=9\n"
+    configuration.write_text(mine)
+    (left,) = acting(root).undo()
+    assert (left.step.name, left.changed) == ("configuration", (CONFIGURATION,))
+    assert configuration.read_text() == mine
+    assert not (tmp_path / "etc/default/grub.d").exists()
+    configuration.unlink()  # as the message says
+    assert acting(root).undo() == ()
+    assert snapshot(root) == before
+
+
+def test_a_file_that_changed_since_it_was_shown_is_not_overwritten(tmp_path: Path) -> None:
+    root = build(tmp_path, DEBIAN)
+    steps = plan(root).steps
+    configuration = tmp_path / CONFIGURATION.lstrip("/")
+    configuration.write_text("mine\n")
+    with pytest.raises(ChangedMeanwhile, match="changed since it was shown"):
+        acting(root).perform(steps)
+    assert configuration.read_text() == "mine\n"
+
+
+def failing(root: Folder, program: str) -> Acting:
+    def command(words: Command) -> None:
+        if words[0] == program:
+            raise CommandFailed(f"{program}: exit status 1")
+        apply(root, words)
+
+    return Acting(root, command)
+
+
+def test_a_command_that_fails_can_be_repeated(tmp_path: Path) -> None:
+    root = build(tmp_path, DEBIAN)
+    before = snapshot(root)
+    with pytest.raises(CommandFailed):
+        failing(root, "update-grub").perform(plan(root).steps)
+    assert [step.name for step in plan(root).steps][:1] == ["boot"]
+    set_up(root)
+    assert plan(root).steps == ()
+    (left,) = failing(root, "update-grub").undo()
+    assert (left.step.name, left.changed, left.failure) == (
+        "boot",
+        (),
+        "update-grub: exit status 1",
+    )
+    assert acting(root).undo() == ()
+    assert snapshot(root) == before
+
+
+def test_a_second_change_is_taken_back_to_the_first_state(tmp_path: Path) -> None:
+    root = Folder(tmp_path)
+    (tmp_path / "f").write_text("old")
+    old = FileState(b"old", mode=(tmp_path / "f").stat().st_mode & 0o777)
+    one, two = link_to("/one"), link_to("/two")
+    doing = acting(root)
+    doing.perform((Step("boot", "", (Change("/f", old, one),), undo_after=(("first",),)),))
+    doing.perform((Step("boot", "", (Change("/f", one, two),), undo_after=(("second",),)),))
+    called: list[Command] = []
+    assert Acting(root, called.append).undo() == ()
+    assert (tmp_path / "f").read_text() == "old"
+    assert called == [("second",), ("first",)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": "pykexec.setup-journal/1", "folders": [], "kept": [], "steps": [1]}',
+        '{"schema": "pykexec.setup-journal/1", "folders": [], "kept": [], "steps": [{"name": "a",'
+        '"why": "", "done": true, "changes": [{"path": "../x", "before": {}, "after": {},'
+        '"folders": []}], "before": [], "after": [], "undo_before": [], "undo_after": []}]}',
+        '{"schema": "pykexec.setup-journal/1", "folders": [], "kept": [], "steps": [{"name": "a",'
+        '"why": "", "done": true, "changes": [], "before": [[]], "after": [], "undo_before": [],'
+        '"undo_after": []}]}',
+    ],
+)
+def test_a_foreign_journal_is_refused(tmp_path: Path, text: str) -> None:
+    root = build(tmp_path, {PATH: text})
+    with pytest.raises(KexecError, match="not a journal"):
+        acting(root).undo()
+    assert (tmp_path / PATH.lstrip("/")).read_text() == text
+
+
+def test_binary_contents_survive_the_journal(tmp_path: Path) -> None:
+    root = Folder(tmp_path)
+    (tmp_path / "f").write_bytes(b"\xff\x00old")
+    state = FileState(b"\xff\x00old", mode=(tmp_path / "f").stat().st_mode & 0o777)
+    acting(root).perform((Step("boot", "", (Change("/f", state, NOTHING),)),))
+    assert not (tmp_path / "f").exists()
+    assert acting(root).undo() == ()
+    assert (tmp_path / "f").read_bytes() == b"\xff\x00old"
+
+
+def test_a_command_of_the_system() -> None:
+    run(("true",))
+    with pytest.raises(CommandFailed, match="exit status 3: first / last"):
+        run(("sh", "-c", "echo first; echo; echo last >&2; exit 3"))
+    with pytest.raises(CommandFailed, match="no such file"):
+        run(("/nowhere/program",))
+
+
+def test_grubby_gets_the_old_word_back(tmp_path: Path) -> None:
+    root = build(tmp_path, FEDORA)
+    called: list[Command] = []
+    boot = plan(root).steps[0]
+    Acting(root, called.append).perform((boot,))
+    Acting(root, called.append).undo()
+    both = ("grubby", "--update-kernel=ALL", "--remove-args=crashkernel")
+    assert called == [(*both, "--args=crashkernel=64K"), (*both, "--args=crashkernel=1G-4G:192M")]
