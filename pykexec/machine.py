@@ -218,7 +218,7 @@ class SerialConsole:
     """What named it, e.g. "console=ttyS1,9600"."""
     model: Literal["8250", "PL011"] = "8250"
     width: int = 1
-    """Bytes of an access to a register in memory."""
+    """Bytes of an access to a register in memory: 1, 2 or 4; 0 for a form that is not supported."""
 
 
 @dataclass(frozen=True, slots=True)

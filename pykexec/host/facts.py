@@ -17,6 +17,7 @@ from pykexec.host import (
     others,
     tsc,
 )
+from pykexec.host.arm64.console import stdout_uart
 from pykexec.host.arm64.firmware import device_tree_firmware
 from pykexec.host.firmware import secure_boot_variable
 from pykexec.host.root import THIS_MACHINE, Root, text
@@ -90,7 +91,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         pci_devices=devices.pci_devices(root),
         iommu_groups=devices.iommu_groups(root),
         iommus=iommu.iommus(root, loads),
-        console=console.console(root, cmdline),
+        console=console.console(root, cmdline, stdout_uart(given)),
         bootloader=firmware.bootloader(root),
         kdump_service=firmware.kdump_service(root),
         reload_rules=others.reload_rules(root),

@@ -63,6 +63,8 @@ def _in_memory(found: SerialConsole) -> StubConsole:
         return StubConsole(0, f"{name(found)} has I/O ports, which the stub does not support")
     if not found.address:
         return StubConsole(0, f"the address of {name(found)} is hidden")
+    if not found.width:
+        return StubConsole(0, f"{name(found)} has registers that the stub does not support")
     return StubConsole(found.address, name(found), found)
 
 

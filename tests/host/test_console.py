@@ -17,12 +17,21 @@ def port(name: str, at: int, source: str, speed: int | None = None) -> SerialCon
     return SerialConsole(name, at, False, speed, 0, source)
 
 
-def memory(at: int, source: str, speed: int | None = None, shift: int = 0) -> SerialConsole:
-    return SerialConsole("uart", at, True, speed, shift, source)
+def memory(
+    at: int, source: str, speed: int | None = None, shift: int = 0, width: int = 1
+) -> SerialConsole:
+    return SerialConsole("uart", at, True, speed, shift, source, width=width)
 
 
-def tty(line: int, **files: str) -> dict[str, str]:
-    return {f"/sys/class/tty/ttyS{line}/{name}": f"{text}\n" for name, text in files.items()}
+def pl011(
+    name: str, at: int, source: str, width: int = 2, speed: int | None = None
+) -> SerialConsole:
+    return SerialConsole(name, at, True, speed, 0, source, "PL011", width)
+
+
+def tty(line: int | str, **files: str) -> dict[str, str]:
+    name = line if isinstance(line, str) else f"ttyS{line}"
+    return {f"/sys/class/tty/{name}/{file}": f"{text}\n" for file, text in files.items()}
 
 
 def spcr(kind: int = 0, space: int = 1, address: int = 0x2F8, baud: int = 7) -> bytes:
@@ -74,7 +83,47 @@ CASES: dict[str, tuple[str, dict[str, str | bytes], SerialConsole | None]] = {
     "a tty in memory": (
         "console=ttyS4",
         dict(TTY_S4),
-        SerialConsole("ttyS4", 0xFE032000, True, None, 2, "console=ttyS4"),
+        SerialConsole("ttyS4", 0xFE032000, True, None, 2, "console=ttyS4", width=4),
+    ),
+    "a tty in big-endian memory": (
+        "console=ttyS4",
+        dict(tty(4, type="4", io_type="6", port="0x0", iomem_base="0xFE032000")),
+        SerialConsole("ttyS4", 0xFE032000, True, None, 0, "console=ttyS4", width=0),
+    ),
+    "a PL011": (
+        "console=ttyAMA1,115200",
+        dict(tty("ttyAMA1", type="32", io_type="2", iomem_base="0x9000000")),
+        pl011("ttyAMA1", 0x9000000, "console=ttyAMA1,115200", speed=115200),
+    ),
+    "a PL011 of the SBSA": (
+        "console=ttyAMA0",
+        dict(tty("ttyAMA0", type="32", io_type="3", iomem_base="0x9000000")),
+        pl011("ttyAMA0", 0x9000000, "console=ttyAMA0", 4),
+    ),
+    "a PL011 whose address is hidden": (
+        "console=ttyAMA0",
+        dict(tty("ttyAMA0", type="32", io_type="3")),
+        pl011("ttyAMA0", 0, "console=ttyAMA0", 4),
+    ),
+    "earlycon of a PL011": (
+        "earlycon=pl011,0x9000000,9600",
+        {},
+        pl011("uart", 0x9000000, "earlycon=pl011,0x9000000,9600", speed=9600),
+    ),
+    "earlycon of a PL011 with wide registers": (
+        "earlycon=pl011,mmio32,0x9000000",
+        {},
+        pl011("uart", 0x9000000, "earlycon=pl011,mmio32,0x9000000", 4),
+    ),
+    "uart mmio16": (
+        "console=uart,mmio16,0xfe032000",
+        {},
+        memory(0xFE032000, "console=uart,mmio16,0xfe032000", shift=1, width=2),
+    ),
+    "uart mmio32be": (
+        "console=uart,mmio32be,0xfe032000",
+        {},
+        memory(0xFE032000, "console=uart,mmio32be,0xfe032000", shift=2, width=0),
     ),
     "beyond the legacy ports": ("console=ttyS7", {}, None),
     "uart io": (
@@ -90,7 +139,7 @@ CASES: dict[str, tuple[str, dict[str, str | bytes], SerialConsole | None]] = {
     "uart mmio32": (
         "console=uart,mmio32,0xfe032000,57600",
         {},
-        memory(0xFE032000, "console=uart,mmio32,0xfe032000,57600", 57600, 2),
+        memory(0xFE032000, "console=uart,mmio32,0xfe032000,57600", 57600, 2, 4),
     ),
     "uart without a word is memory": (
         "console=uart8250,0xfe032000",
@@ -130,7 +179,22 @@ CASES: dict[str, tuple[str, dict[str, str | bytes], SerialConsole | None]] = {
     ),
     "SPCR of another kind of UART": (
         "quiet",
-        {"/sys/firmware/acpi/tables/SPCR": spcr(kind=3)},
+        {"/sys/firmware/acpi/tables/SPCR": spcr(kind=5)},
+        None,
+    ),
+    "SPCR of a PL011": (
+        "quiet",
+        {"/sys/firmware/acpi/tables/SPCR": spcr(kind=3, space=0, address=0x9000000)},
+        pl011("uart", 0x9000000, "ACPI SPCR", 2, 115200),
+    ),
+    "SPCR of a UART of the SBSA": (
+        "quiet",
+        {"/sys/firmware/acpi/tables/SPCR": spcr(kind=0xE, space=0, address=0x9000000)},
+        pl011("uart", 0x9000000, "ACPI SPCR", 4, 115200),
+    ),
+    "SPCR of a PL011 with ports": (
+        "quiet",
+        {"/sys/firmware/acpi/tables/SPCR": spcr(kind=3, space=1)},
         None,
     ),
     "SPCR that is switched off": (
