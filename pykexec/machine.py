@@ -293,6 +293,8 @@ class Machine:
     """The kernel's build options, e.g. {"CONFIG_KEXEC": "y"}; "n" for "is not set"."""
     architecture: str | Unknown = NOT_READ
     """As printed by uname -m."""
+    page_size: int | Unknown = NOT_READ
+    """Bytes of a page of the running kernel; `arch` has it for an architecture with one size."""
     memfree: int | Unknown = NOT_READ
     memavailable: int | Unknown = NOT_READ
     memory_blocks: MemoryBlocks | Unknown = NOT_READ
@@ -357,8 +359,26 @@ class Machine:
 
     @property
     def arch(self) -> Arch | None:
-        """The architecture of the running kernel; None if it is unknown or not supported."""
-        return arch_named(self.architecture) if isinstance(self.architecture, str) else None
+        """The architecture of the running kernel, with its page size; None if either is unknown or
+        not supported. Compare its `name`: one with another page size is another value."""
+        found = arch_named(self.architecture) if isinstance(self.architecture, str) else None
+        return found.with_page_size(self.page_size or None) if found else None
+
+    @property
+    def known_arch(self) -> Arch:
+        """The same. Raises NotSupported if it is None."""
+        if found := self.arch:
+            return found
+        name = known(self.architecture, f"the architecture of {self.name}")
+        if arch_named(name) is None:
+            raise NotSupported(
+                f"{self.name} is of the architecture {name}",
+                hint="see pykexec doctor for what is supported",
+            )
+        size = known(self.page_size, f"the page size of {self.name}")
+        raise NotSupported(
+            f"{self.name} has pages of {size} bytes", hint=f"{name} has no pages of this size"
+        )
 
     @property
     def pc(self) -> PcFirmware:

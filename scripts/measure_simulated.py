@@ -73,11 +73,12 @@ def crash_by_normal(
 def worst_headers() -> float:
     """Seconds to build 65,535 program headers and to read them back."""
     from pykexec.abi.elf import EHDR, PHDR
+    from pykexec.arch import X86_64
     from pykexec.crash.elfcorehdr import OldMemory, ProgramHeader, build
 
     loads = [OldMemory(n * 8192, n * 8192 + 4096, 4096) for n in range(0xFFFF)]
     started = time.perf_counter()
-    raw = build(0, [], loads, page_offset_base=0xFFFF888000000000)
+    raw = build(0, [], loads, arch=X86_64, page_offset_base=0xFFFF888000000000)
     table = [ProgramHeader(*entry) for entry in PHDR.iter_unpack(raw[EHDR.size :])]
     seconds = time.perf_counter() - started
     assert len(table) == 0xFFFF

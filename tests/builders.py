@@ -104,6 +104,7 @@ def make_machine(
         crash_kernel=RangeSet.of(crash_kernel),
         kernel_image=RangeSet.of(kernel_image),
         cmdline=cmdline,
+        architecture="x86_64",
         cpus=(CpuNotes(0, 0x1100000, 368), CpuNotes(1, 0x1101000, 368)),
         vmcoreinfo=NoteArea(0x1200000, 4132),
         page_offset_base=0xFFFF888000000000,

@@ -43,6 +43,12 @@ ALLOWED = {
 """Module to the reason why it may name x86."""
 
 
+PAGE_NAMES = re.compile(r"PAGE_(SIZE|SHIFT|MASK)|pykexec\.abi\.x86\.page")
+ROUNDING = {"align_up", "align_down", "inward", "outward", "is_aligned", "locate_hole", "Space"}
+ALLOWED_PAGES = {"dump/paging.py": "walks the page tables of x86_64"}
+"""Module to the reason why it may have a page size of its own."""
+
+
 def own(path: Path) -> bool:
     return any(FOLDER.fullmatch(part) for part in path.relative_to(PACKAGE).parts)
 
@@ -95,6 +101,67 @@ def x86_in(source: str) -> list[str]:
     words = {text for text in names(tree) if WORD.search(text) or MODULE.match(text)}
     limits = {hex(found) for node in ast.walk(tree) if (found := number(node)) in LIMITS}
     return sorted(words | limits)
+
+
+def page_sizes_in(source: str) -> list[str]:
+    """The uses of a fixed page size: its name, and 4096 where something is counted or rounded.
+    As a limit, or as a named constant of a format, 4096 is just a number."""
+    tree = ast.parse(source)
+    found = [text for text in names(tree) if PAGE_NAMES.fullmatch(text)]
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp(op=ast.LShift() | ast.RShift(), right=ast.Constant(value=12)):
+                used = not isinstance(node.left, ast.Constant)
+            case ast.BinOp(op=ast.Mod() | ast.FloorDiv() | ast.Mult(), left=left, right=right):
+                used = 4096 in (number(left), number(right))
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in ROUNDING:
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                used = 4096 in map(number, values)
+            case _:
+                used = False
+        if used:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_a_page_size_comes_from_the_machine() -> None:
+    """From its `Arch`, from the plan, or from the dump: kernels of arm64 have 4, 16 or 64 KiB."""
+    paths = [
+        path
+        for path in modules()
+        if not own(path) and SIMULATED not in path.parents and layer(path) != "arch"
+    ]
+    found = {
+        path.relative_to(PACKAGE).as_posix(): uses
+        for path in paths
+        if (uses := page_sizes_in(path.read_text()))
+    }
+    assert {module: uses for module, uses in found.items() if module not in ALLOWED_PAGES} == {}
+    assert found.keys() == ALLOWED_PAGES.keys(), "what has no page size needs no exception"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pykexec.abi.x86.page import PAGE_SIZE",
+        "kexec.PAGE_SIZE",
+        "PAGE_SIZE = 4096",
+        "count = size // 4096",
+        "addr >> 12",
+        "span.inward(0x1000)",
+        "align_up(size, 1 << 12)",
+        "locate_hole(free, size, align=4096)",
+    ],
+)
+def test_a_page_size_is_found(source: str) -> None:
+    assert page_sizes_in(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["text(root, path, 4096)", "HUGE_PAGE_SIZE", "BLOCK = 4096", "1 << 12", "n % page"]
+)
+def test_other_numbers_are_no_page_size(source: str) -> None:
+    assert not page_sizes_in(source)
 
 
 def test_nothing_outside_of_its_folders_names_x86() -> None:

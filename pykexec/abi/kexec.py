@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-PAGE_SIZE = 4096
-"""Bytes of a page on x86 (PAGE_SIZE)."""
-
 KEXEC_SEGMENT_MAX = 16
 
 KEXEC_ARCH_MASK = 0xFFFF0000

@@ -6,6 +6,8 @@ architecture.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pykexec.frozen import dataclass
 
 
@@ -35,8 +37,8 @@ class Arch:
     """e_machine of its ELF files (include/uapi/linux/elf-em.h)."""
     syscalls: SyscallNumbers
     page_size: int
-    huge_page_size: int
-    """Memory mapped by one entry of the second-lowest level of page tables."""
+    """The one of `page_sizes` that the kernel was built with."""
+    page_sizes: tuple[int, ...]
     destination_limit: int
     """The highest value for the end of a segment (KEXEC_DESTINATION_MEMORY_LIMIT)."""
     prstatus_size: int
@@ -47,6 +49,13 @@ class Arch:
         """KEXEC_ARCH_*, the upper half of the flags of kexec_load(2)."""
         return self.elf_machine << 16
 
+    def with_page_size(self, size: int | None) -> Arch | None:
+        """For a kernel with pages of `size` bytes; None if it cannot have such pages, or if the
+        size is None, for unknown, and the architecture has several."""
+        if len(self.page_sizes) == 1:
+            return self
+        return replace(self, page_size=size) if size in self.page_sizes else None
+
 
 X86_64 = Arch(
     name="x86_64",
@@ -55,7 +64,7 @@ X86_64 = Arch(
     elf_machine=62,
     syscalls=SyscallNumbers(246, 320, 169, 175, 176, 313),
     page_size=4096,
-    huge_page_size=2 << 20,
+    page_sizes=(4096,),
     destination_limit=(1 << 46) - 1,
     prstatus_size=336,
 )
@@ -66,11 +75,11 @@ I386 = Arch(
     elf_machine=3,
     syscalls=SyscallNumbers(283, -1, 88, 128, 129, 350),
     page_size=4096,
-    huge_page_size=4 << 20,
+    page_sizes=(4096,),
     destination_limit=(1 << 32) - 1,
     prstatus_size=144,
 )
-"""A 32-bit host; with PAE its huge pages have 2 MiB. It does not support crash by normal."""
+"""A 32-bit host. It does not support crash by normal."""
 ARM64 = Arch(
     name="aarch64",
     unames=frozenset({"aarch64"}),
@@ -78,11 +87,12 @@ ARM64 = Arch(
     elf_machine=183,
     syscalls=SyscallNumbers(104, 294, 142, 105, 106, 273),
     page_size=4096,
-    huge_page_size=2 << 20,
+    page_sizes=(4096, 16384, 65536),
     destination_limit=(1 << 64) - 1,
     prstatus_size=392,
 )
-"""Only the numbers, for pages of 4 KiB: no image can be placed for it yet."""
+"""Only the numbers: no image can be placed for it yet. `Machine.arch` has the page size that the
+kernel was built with (CONFIG_ARM64_4K_PAGES and so on)."""
 
 ARCHITECTURES = (X86_64, I386, ARM64)
 

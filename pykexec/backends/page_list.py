@@ -9,20 +9,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE, Ind
+from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, Ind
 from pykexec.crash.backup_map import BackupMap
 from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
 
-WORDS_PER_PAGE = PAGE_SIZE // 8
-"""kimage_entry_t in a list page; the last one is the link to the next page, or DONE."""
-PAGE_WORDS = struct.Struct(f"<{WORDS_PER_PAGE}Q")
+WORD_SIZE = 8
+"""kimage_entry_t; the last one in a list page is the link to the next page, or DONE."""
 
 DESTINATION = int(Ind.IND_DESTINATION)
 INDIRECTION = int(Ind.IND_INDIRECTION)
 DONE = int(Ind.IND_DONE)
 SOURCE = int(Ind.IND_SOURCE)
-ADDRESS_MASK = ~(PAGE_SIZE - 1)
+FLAGS = 0xFFF
+"""An address of a page leaves these bits to flags (include/linux/kexec.h)."""
 
 ReadPhysical = Callable[[int, int], bytes]
 """Takes an address and a size, returns that physical memory."""
@@ -43,22 +43,24 @@ class PageList:
     """(destination, source) address of each page, in the order of the list."""
     list_pages: tuple[int, ...]
     """Addresses of the pages that hold the words."""
+    page_size: int
 
     @property
     def backup_map(self) -> BackupMap:
-        return BackupMap.from_pages(self.pairs)
+        return BackupMap.from_pages(self.pairs, self.page_size)
 
 
-def read_page_list(read: ReadPhysical, head: int, max_pages: int) -> PageList:
+def read_page_list(read: ReadPhysical, head: int, max_pages: int, page_size: int) -> PageList:
     """Walk from `head` to DONE.
 
-    `max_pages` (of data) limits the length. Raises BadPageList, and whatever `read` raises.
+    `max_pages` (of data, each of `page_size` bytes) limits the length. Raises BadPageList,
+    and whatever `read` raises.
     """
     pairs: list[tuple[int, int]] = []
     list_pages: list[int] = []
     dest: int | None = None
-    for word in words(read, head, max_pages, list_pages):
-        address = word & ADDRESS_MASK
+    for word in words(read, head, max_pages, list_pages, page_size):
+        address = word & ~FLAGS
         if word & DESTINATION:
             dest = address
         elif word & SOURCE:
@@ -67,23 +69,26 @@ def read_page_list(read: ReadPhysical, head: int, max_pages: int) -> PageList:
             if len(pairs) == max_pages:
                 raise BadPageList(f"page list: more than {max_pages} sources")
             pairs.append((dest, address))
-            dest += PAGE_SIZE
+            dest += page_size
         else:
             raise BadPageList(f"page list: {word:#x} is not an entry")
-    return PageList(tuple(pairs), tuple(list_pages))
+    return PageList(tuple(pairs), tuple(list_pages), page_size)
 
 
-def words(read: ReadPhysical, head: int, max_pages: int, list_pages: list[int]) -> Iterator[int]:
+def words(
+    read: ReadPhysical, head: int, max_pages: int, list_pages: list[int], page_size: int
+) -> Iterator[int]:
     """The DESTINATION and SOURCE words; each list page is appended to `list_pages` when it is
     reached."""
-    word = head
-    limit = (max_pages + KEXEC_SEGMENT_MAX) // (WORDS_PER_PAGE - 1) + 1
+    word, count = head, page_size // WORD_SIZE
+    limit = (max_pages + KEXEC_SEGMENT_MAX) // (count - 1) + 1
+    page_words = struct.Struct(f"<{count}Q")
     while word & INDIRECTION:
         if len(list_pages) == limit:
             raise BadPageList(f"page list: more than {limit} list pages, it has no end")
-        page = word & ADDRESS_MASK
+        page = word & ~FLAGS
         list_pages.append(page)
-        for word in PAGE_WORDS.unpack(read(page, PAGE_SIZE)):
+        for word in page_words.unpack(read(page, page_size)):
             if word & (DONE | INDIRECTION) or not word:
                 break
             yield word

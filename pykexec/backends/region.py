@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import NothingLoaded
 from pykexec.errors import DoesNotFit, KexecError, UsageError
 from pykexec.frozen import dataclass
 from pykexec.host.module import NAME
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import PhysRange, align_up
+from pykexec.placement.boot_protocol import page_size
 from pykexec.placement.panic_modes import typical_need
 from pykexec.remedies import Wish, saying
 
@@ -111,10 +111,11 @@ def present(machine: Machine, refusal: KexecError | None = None) -> CrashRegion:
 
 def size_refusal(machine: Machine, size: int) -> KexecError | None:
     """Why no region can have `size` bytes."""
-    if size <= 0 or size % PAGE_SIZE:
+    page = page_size(machine)
+    if size <= 0 or size % page:
         return BadRegionSize(
-            f"a crash region of {size} bytes: the size must be a multiple of {PAGE_SIZE}",
-            hint=f"pykexec region make {max(align_up(size, PAGE_SIZE), PAGE_SIZE) >> 10}K",
+            f"a crash region of {size} bytes: the size must be a multiple of {page}",
+            hint=f"pykexec region make {max(align_up(size, page), page) >> 10}K",
             size=size,
         )
     total = machine.totalram

@@ -10,7 +10,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
 
@@ -49,9 +48,9 @@ class BackupMap:
         return cls(_joined((run.dest, run.source, run.size) for run in runs))
 
     @classmethod
-    def from_pages(cls, pairs: Iterable[tuple[int, int]]) -> BackupMap:
-        """From (destination, source) addresses of whole pages, in any order."""
-        return cls(_joined((dest, source, PAGE_SIZE) for dest, source in pairs))
+    def from_pages(cls, pairs: Iterable[tuple[int, int]], page_size: int) -> BackupMap:
+        """From (destination, source) addresses of pages of `page_size` bytes, in any order."""
+        return cls(_joined((dest, source, page_size) for dest, source in pairs))
 
     def __iter__(self) -> Iterator[BackupRun]:
         return iter(self.runs)
@@ -70,9 +69,9 @@ class BackupMap:
         return tuple(run for run in self.runs if not run.in_place)
 
     @property
-    def backup_pages(self) -> int:
-        """Number of pages that were moved away."""
-        return sum(run.size for run in self.moved) // PAGE_SIZE
+    def moved_size(self) -> int:
+        """Bytes that were moved away."""
+        return sum(run.size for run in self.moved)
 
     def now(self, addr: int) -> int | None:
         """Address after the switch of the byte that was at `addr`; None for a page that was free

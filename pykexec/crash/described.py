@@ -14,6 +14,8 @@ def described(machine: Machine) -> str | Unknown:
         return machine.memory_map
     if isinstance(machine.cpus, Unknown):
         return machine.cpus
-    ram = [(span.start, span.end) for span in machine.memory_map.old_memory]
+    if machine.arch is None:
+        return Unknown("the architecture or its page size is unknown, or not supported")
+    ram = [(span.start, span.end) for span in machine.memory_map.old_memory(machine.arch.page_size)]
     notes = sorted((note.cpu, note.addr, note.size) for note in machine.cpus)
     return hashlib.sha256(repr((ram, notes)).encode()).hexdigest()

@@ -22,13 +22,13 @@ from pykexec.abi.elf import (
     PT_LOAD,
     PT_NOTE,
 )
-from pykexec.arch import X86_64, Arch
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
 from pykexec.machine import KernelMapping, NoteArea
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 if TYPE_CHECKING:
+    from pykexec.arch import Arch
     from pykexec.crash.backup_map import BackupMap
 
 MAX_PROGRAM_HEADERS = 0xFFFF
@@ -101,10 +101,10 @@ def build(
     notes: Iterable[NoteArea],
     loads: Iterable[OldMemory],
     *,
+    arch: Arch,
     page_offset_base: int,
     copied_note: bytes = b"",
     image: Iterable[tuple[int, OldMemory]] = (),
-    arch: Arch = X86_64,
 ) -> bytes:
     """Build the headers for the address `addr`, directly followed by `copied_note`.
 

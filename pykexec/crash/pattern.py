@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import struct
 
-from pykexec.abi.kexec import PAGE_SIZE
-
+PATTERN_SIZE = 4096
+"""Bytes; a larger page of a kernel contains several."""
 MAGIC = b"PYKEXEC-PATTERN\n"
 ADDRESS = struct.Struct("<Q")
-FILLER = b"crash by normal " * ((PAGE_SIZE - len(MAGIC) - 2 * ADDRESS.size) // 16)
+FILLER = b"crash by normal " * ((PATTERN_SIZE - len(MAGIC) - 2 * ADDRESS.size) // 16)
 ALL_BITS = (1 << 64) - 1
 
 
 def pattern_page(addr: int) -> bytes:
-    """The contents of the page at this physical address."""
+    """The PATTERN_SIZE bytes at this physical address."""
     return MAGIC + ADDRESS.pack(addr) + FILLER + ADDRESS.pack(~addr & ALL_BITS)
 
 

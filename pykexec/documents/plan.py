@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pykexec.crash.backup_map import BackupMap, BackupRun
-from pykexec.documents.base import BackendName, CheckResult, Count, Hex, ModeName, Sha256, Span
+from pykexec.documents.base import (
+    BackendName,
+    CheckResult,
+    Count,
+    Hex,
+    ModeName,
+    Number,
+    Sha256,
+    Span,
+)
 from pykexec.documents.load import Kernel, Syscall, Word
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
@@ -16,6 +25,7 @@ from pykexec.memory.ranges import PhysRange
 
 PLAN_MAX = 64 << 20
 """Bytes: a bound plan has a line for each of at most 65,535 runs of backup pages."""
+PAGE_BYTES = Number(4096, 65536)
 WRITTEN_BY = "use pykexec load --dry-run --json to write a plan"
 
 
@@ -159,6 +169,8 @@ class PlanDocument:
     settle: Settle | None = None
     lent: tuple[Span, ...] = ()
     """of the window; in use until the panic, and not in the dump"""
+    page_size: Annotated[int, PAGE_BYTES] = 4096
+    """bytes of a page of the running kernel"""
 
 
 def read_plan(path: str | os.PathLike[str]) -> PlanDocument:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.dump.flattened import Flattened
 from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
 from pykexec.dump.registers import cpu_registers
 from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected, lent
+from pykexec.dump.vmcoreinfo import page_size_of
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.kernel_rules import Check
 
@@ -34,6 +34,10 @@ class DumpContents:
     info: VmcoreInfo | None
     cpus: list[tuple[int, int]]
     """(PID, instruction pointer) of each CPU whose registers were saved."""
+
+    @property
+    def page_size(self) -> int:
+        return page_size_of(self.info.values if self.info else None)
 
     @property
     def level(self) -> int | None:
@@ -75,7 +79,7 @@ def verify_dump(dump: Dump, expected: Expected | None = None) -> DumpVerdict:
             _page_contents(dump),
             filtered(contents),
             coverage(contents, expected),
-            *lent(contents.memory, expected),
+            *lent(contents.memory, expected, contents.page_size),
         ),
     )
 
@@ -125,7 +129,7 @@ def _page_contents(dump: Dump) -> Check:
 
 
 def filtered(contents: DumpContents) -> Check:
-    pages = contents.left_out.size // PAGE_SIZE
+    pages = contents.left_out.size // contents.page_size
     if not pages:
         return Check("filtered", True, "all memory that is listed is in the file")
     level = "" if contents.level is None else f"dump level {contents.level}: "
@@ -135,7 +139,8 @@ def filtered(contents: DumpContents) -> Check:
 
 def coverage(contents: DumpContents, expected: Expected | None) -> Check:
     """All that must be there is listed; the file does not record why pages are left out."""
-    pages = contents.memory.size // PAGE_SIZE
+    page = contents.page_size
+    pages = contents.memory.size // page
     if expected is None:
         return Check(
             "coverage", None, f"{pages} pages; what should be there is unknown",
@@ -143,12 +148,10 @@ def coverage(contents: DumpContents, expected: Expected | None) -> Check:
         )  # fmt: skip
     lost = expected.pages - contents.memory - contents.left_out
     if lost:
-        detail = (
-            f"{lost.size // PAGE_SIZE} pages are not listed, the first at {lost.ranges[0].start:#x}"
-        )
+        detail = f"{lost.size // page} pages are not listed, the first at {lost.ranges[0].start:#x}"
         return Check("coverage", False, detail)
     gone = expected.pages - contents.memory
     if not gone:
         return Check("coverage", True, f"{pages} pages, all that must be there among them")
-    detail = f"{pages} pages; {gone.size // PAGE_SIZE} that must be there are left out"
+    detail = f"{pages} pages; {gone.size // page} that must be there are left out"
     return Check("coverage", False if contents.level == 0 else None, detail)

@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pykexec.dump.vmcoreinfo import page_size_of
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
     from pykexec.dump.linux import Linux
 
-PAGE = 4096
 ZONE, NODE = "vm_zone_stat", "vm_node_stat"
 PAGES = {
     "free": (ZONE, "zone_stat_item", "NR_FREE_PAGES"),
@@ -37,7 +37,8 @@ class Memory:
 
 def read_memory(linux: Linux) -> Memory:
     """Raises KexecError if not even the total is known."""
-    total = linux.memory.u64(linux.symbols.address("_totalram_pages")) * PAGE
+    page = page_size_of(linux.dump.info.values)
+    total = linux.memory.u64(linux.symbols.address("_totalram_pages")) * page
     counters = {}
     for name, (table, enum, item) in (PAGES | BYTES).items():
         try:
@@ -46,5 +47,5 @@ def read_memory(linux: Linux) -> Memory:
             raw = linux.memory.read(at, 8)
         except (KexecError, KeyError):
             continue
-        counters[name] = max(int.from_bytes(raw, "little", signed=True), 0) * PAGE
+        counters[name] = max(int.from_bytes(raw, "little", signed=True), 0) * page
     return Memory(total, counters)

@@ -82,7 +82,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """All tasks that were read; `largest` has the processes with most memory, in pages."""
+    """All tasks that were read; `largest` has the processes with most memory, in bytes."""
 
     processes: int
     threads: int

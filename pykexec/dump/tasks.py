@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump, NotInDump
+from pykexec.dump.vmcoreinfo import page_size_of
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class MemoryReader:
 
 
 def largest(linux: Linux, tasks: Iterable[Task], count: int) -> list[tuple[Task, int]]:
-    """(first thread, pages) of the processes with most memory, the largest first. Processes that
+    """(first thread, bytes) of the processes with most memory, the largest first. Processes that
     cannot be read are left out."""
     reader = MemoryReader(linux)
 
@@ -187,4 +188,6 @@ def largest(linux: Linux, tasks: Iterable[Task], count: int) -> list[tuple[Task,
         return sorted(found, key=lambda pair: (-pair[1], pair[0].pid))
 
     rough = sized(False, (task for task in tasks if task.mm))
-    return sized(True, (task for task, _ in rough[: 3 * count]))[:count]
+    exactly = sized(True, (task for task, _ in rough[: 3 * count]))[:count]
+    page = page_size_of(linux.dump.info.values)
+    return [(task, pages * page) for task, pages in exactly]

@@ -21,7 +21,6 @@ from pykexec.abi.elf import (
     PT_LOAD,
     PT_NOTE,
 )
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.notes import note_spans
 from pykexec.errors import KexecError
@@ -79,8 +78,9 @@ class Vmcore:
             self.memory.copy_to(fd, offset, span)
 
 
-def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
-    """As vmcore_init: raises VmcoreNotInitialized with the reason if the kernel would fail."""
+def open_vmcore(memory: PhysicalMemory, elfcorehdr: int, page_size: int) -> Vmcore:
+    """As vmcore_init of a capture kernel with this page size. Raises VmcoreNotInitialized, with the
+    reason, if the kernel would fail."""
     phdrs = _read_headers(memory, elfcorehdr)
     merged, note_count = _merge_notes(memory, phdrs)
     if not merged:
@@ -88,15 +88,15 @@ def open_vmcore(memory: PhysicalMemory, elfcorehdr: int) -> Vmcore:
     # The merged note replaces entry 0; the next note_count - 1 entries are dropped unchecked.
     kept = phdrs[note_count:]
     header_size = EHDR.size + PHDR.size * (len(kept) + 1)
-    note_offset = align_up(header_size, PAGE_SIZE)
-    notes = merged.ljust(align_up(len(merged), PAGE_SIZE), b"\0")
+    note_offset = align_up(header_size, page_size)
+    notes = merged.ljust(align_up(len(merged), page_size), b"\0")
     offset = note_offset + len(notes)
     table = [PHDR.pack(PT_NOTE, 0, note_offset, 0, 0, len(merged), len(merged), 0)]
     pages: list[tuple[int, PhysRange]] = []
     for phdr in kept:
         where = phdr.p_offset
         if phdr.p_type == PT_LOAD and phdr.p_memsz:
-            span = _old_pages(phdr)
+            span = _old_pages(phdr, page_size)
             pages.append((offset, span))
             where = offset + phdr.p_offset - span.start
             offset += span.size
@@ -120,14 +120,14 @@ EHDR_PHNUM = 10
 """Index of e_phnum among EHDR's fields."""
 
 
-def _old_pages(phdr: ProgramHeader) -> PhysRange:
+def _old_pages(phdr: ProgramHeader, page_size: int) -> PhysRange:
     """The whole pages that a PT_LOAD touches, at their present address."""
     end = phdr.p_offset + phdr.p_memsz
-    if end > ADDRESSES - PAGE_SIZE:
+    if end > ADDRESSES - page_size:
         raise VmcoreNotInitialized(
             f"vmcore not initialized: PT_LOAD at {phdr.p_offset:#x} wraps around"
         )
-    return PhysRange(align_down(phdr.p_offset, PAGE_SIZE), align_up(end, PAGE_SIZE))
+    return PhysRange(align_down(phdr.p_offset, page_size), align_up(end, page_size))
 
 
 def _read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:

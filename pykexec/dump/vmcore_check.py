@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import PT_NOTE
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.documents.plan import BadPlan, PlanDocument, backup_map_of, read_plan
 from pykexec.dump.core_file import CoreFile, open_core
 from pykexec.dump.vmcore_pages import (
@@ -19,6 +18,7 @@ from pykexec.dump.vmcore_pages import (
     direct_loads,
     is_kernel_text,
 )
+from pykexec.dump.vmcoreinfo import page_size_of
 from pykexec.images.contents import data_extents
 from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
@@ -81,7 +81,7 @@ def judge(
         *(() if counted else (_file_holes(core),)),
         _page_offset(core),
         coverage(core, expected),
-        *lent(covered(core), expected),
+        *lent(covered(core), expected, page_size_of(core.vmcoreinfo)),
     ]
     patterns = None
     if all(check.ok for check in sound):  # otherwise the same bytes may appear a thousand times
@@ -115,9 +115,9 @@ def without_contents(core: CoreFile) -> RangeSet:
     return RangeSet.of(listed) - covered(core)
 
 
-def page_count(spans: RangeSet) -> int:
-    """Number of pages with at least one byte in `spans`."""
-    return RangeSet.of(span.outward(PAGE_SIZE) for span in spans).size // PAGE_SIZE
+def page_count(spans: RangeSet, page_size: int) -> int:
+    """Number of pages, of `page_size` bytes, with at least one byte in `spans`."""
+    return RangeSet.of(span.outward(page_size) for span in spans).size // page_size
 
 
 def _cpu_notes(core: CoreFile, expected: Expected | None) -> Check:
@@ -215,15 +215,17 @@ def direct_offsets(core: CoreFile) -> list[int]:
 
 def coverage(core: CoreFile, expected: Expected | None) -> Check:
     """All that must be there is there, and nothing that is not RAM or only listed."""
-    found, hollow = covered(core), without_contents(core)
-    empty = f"{page_count(hollow)} pages are listed without contents (p_filesz below p_memsz)"
+    found, hollow, page = covered(core), without_contents(core), page_size_of(core.vmcoreinfo)
+    empty = f"{page_count(hollow, page)} pages are listed without contents (p_filesz below p_memsz)"
     lost = expected.pages - found if expected else RangeSet()
     if lost:
-        detail = f"{page_count(lost)} pages are missing, the first at {lost.ranges[0].start:#x}"
+        detail = (
+            f"{page_count(lost, page)} pages are missing, the first at {lost.ranges[0].start:#x}"
+        )
         return Check("coverage", False, f"{detail}; {empty}" if hollow else detail)
     if hollow:
         return Check("coverage", False, f"{empty}, the first at {hollow.ranges[0].start:#x}")
-    pages = found.size // PAGE_SIZE
+    pages = found.size // page
     if expected is None:
         return Check(
             "coverage", None, f"{pages} pages; what should be there is unknown",
@@ -235,14 +237,16 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
     return Check("coverage", True, f"{pages} pages, all that must be there among them")
 
 
-def lent(found: RangeSet, expected: Expected | None) -> tuple[Check, ...]:
+def lent(found: RangeSet, expected: Expected | None, page_size: int) -> tuple[Check, ...]:
     """What mode lent does without: told apart from what is missing. `found` is what a dump shows;
     nothing for a load that lends nothing."""
     if expected is None or not expected.lent:
         return ()
     shown = found & expected.lent
     if shown:
-        detail = f"{page_count(shown)} pages of lent memory are shown: they were overwritten"
+        detail = (
+            f"{page_count(shown, page_size)} pages of lent memory are shown: they were overwritten"
+        )
         return (Check("lent", False, detail),)
     detail = f"{expected.lent.size >> 20} MiB lent: user memory that is not in this dump"
     return (Check("lent", True, detail),)
@@ -285,7 +289,7 @@ def expected_of_document(plan: PlanDocument) -> Expected:
         for item in plan.memory_map
         if item.type != DRIVER_RAM
     ]
-    ram = MemoryMap.of(ranges, RangeSet.of(added)).old_memory
+    ram = MemoryMap.of(ranges, RangeSet.of(added)).old_memory(plan.page_size)
     ram = ram - RangeSet.of(item.range for item in plan.reservation or ())
     exchanged = backup_map_of(plan)
     in_place = RangeSet.of(run.dest_range for run in exchanged if run.in_place)

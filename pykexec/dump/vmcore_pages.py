@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
-from pykexec.crash.pattern import MAGIC, named_addr, pattern_page
+from pykexec.crash.pattern import MAGIC, PATTERN_SIZE, named_addr, pattern_page
 from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 
@@ -65,14 +64,14 @@ def count_patterns(core: CoreFile) -> PatternCount:
         elif named != addr:
             elsewhere.add(named)
         elif runs and runs[-1].end == addr:
-            runs[-1] = PhysRange(runs[-1].start, addr + PAGE_SIZE)
+            runs[-1] = PhysRange(runs[-1].start, addr + PATTERN_SIZE)
         else:
-            runs.append(PhysRange.sized(addr, PAGE_SIZE))
+            runs.append(PhysRange.sized(addr, PATTERN_SIZE))
     right = RangeSet.of(runs)
     lost = [named for named in elsewhere if named not in right]
     bad = min([*lost, *([] if first_broken is None else [first_broken])], default=None)
     copies = len(elsewhere) - len(lost)
-    return PatternCount(right.size // PAGE_SIZE, copies, len(lost), broken, bad)
+    return PatternCount(right.size // PATTERN_SIZE, copies, len(lost), broken, bad)
 
 
 def _self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
@@ -82,23 +81,23 @@ def _self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
         for start, data in _whole_pages(core, item):
             at = data.find(MAGIC)
             while at >= 0:
-                if at % PAGE_SIZE == 0:
-                    yield start + at, data[at : at + PAGE_SIZE]
-                at = data.find(MAGIC, at + 1 if at % PAGE_SIZE else at + PAGE_SIZE)
+                if at % PATTERN_SIZE == 0:
+                    yield start + at, data[at : at + PATTERN_SIZE]
+                at = data.find(MAGIC, at + 1 if at % PATTERN_SIZE else at + PATTERN_SIZE)
 
 
 def _whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:
     """(physical address, bytes) of the pages of a PT_LOAD that are not entirely in holes."""
     pages = (
-        PhysRange.sized(item.p_paddr, item.p_filesz).inward(PAGE_SIZE) if item.p_filesz else None
+        PhysRange.sized(item.p_paddr, item.p_filesz).inward(PATTERN_SIZE) if item.p_filesz else None
     )
     if pages is None:
         return
     shift = item.p_offset - item.p_paddr
     done = pages.start
     for start, end in data_extents(core.file.fd, pages.start + shift, pages.end + shift):
-        done = max(done, align_down(start - shift, PAGE_SIZE))
-        last = min(align_up(end - shift, PAGE_SIZE), pages.end)
+        done = max(done, align_down(start - shift, PATTERN_SIZE))
+        last = min(align_up(end - shift, PATTERN_SIZE), pages.end)
         while done < last:
             step = min(CHUNK, last - done)
             yield done, core.file.read(done + shift, step)

@@ -7,7 +7,7 @@ from pykexec.dump.faults import DamagedDump, UnknownKernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pykexec.dump.elf_memory import ElfMemory
     from pykexec.dump.kdump_memory import KdumpMemory
@@ -17,6 +17,16 @@ NEEDLE = b"VMCOREINFO\0\0OSRELEASE="
 TEXT_MAX = 1 << 16
 SIZE_MAX = 1 << 20
 """Limit for the size of a structure, or an offset in one."""
+
+PAGE_SIZES = ("4096", "8192", "16384", "32768", "65536")
+SMALLEST = 4096
+
+
+def page_size_of(values: Mapping[str, str] | None) -> int:
+    """PAGESIZE, in bytes, among the keys of a dump; without a valid one, the smallest page of any
+    kernel, in which memory can be counted all the same."""
+    found = (values or {}).get("PAGESIZE")
+    return int(found) if found in PAGE_SIZES else SMALLEST
 
 
 class VmcoreInfo:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.documents.plan import BadPlan, MapEntry, PlanDocument, PlannedSegment, read_plan
 from pykexec.memory.ranges import BadRange, PhysRange
 
@@ -146,8 +145,9 @@ def _bound_facts(plan: PlanDocument) -> dict[str, str | None]:
     """Facts that only a bound plan has."""
     if not plan.elfcorehdr:
         return {"backup pages": None, "ELF core headers": None}
-    moved = sum(run.size for run in plan.backup_map or () if run.dest != run.source) // PAGE_SIZE
-    return {"backup pages": str(moved), "ELF core headers": str(plan.elfcorehdr.range)}
+    moved = sum(run.size for run in plan.backup_map or () if run.dest != run.source)
+    pages = moved // plan.page_size
+    return {"backup pages": str(pages), "ELF core headers": str(plan.elfcorehdr.range)}
 
 
 def _spans(items: Iterable[Span]) -> list[str]:

@@ -20,6 +20,7 @@ from pykexec.host import (
 from pykexec.host.arm64.console import stdout_uart
 from pykexec.host.arm64.firmware import device_tree_firmware
 from pykexec.host.firmware import secure_boot_variable
+from pykexec.host.page_size import page_size
 from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.host.x86 import encryption
 from pykexec.host.x86.firmware import pc_firmware, secure_boot
@@ -49,13 +50,14 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     table = kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
+    page = page_size(root, architecture, config)
     return Machine(
         name=root.name,
         memory_map=maps.running,
         memory_map_source=maps.source,
         out_of_reach=maps.out_of_reach,
         kernel_image=memory.kernel_image(lines),
-        per_cpu=kernel_map.per_cpu_areas(root, table, cpus, loads),
+        per_cpu=kernel_map.per_cpu_areas(root, table, cpus, loads, page),
         crash_kernel=memory.crash_kernel(lines, state.crash_size),
         release=release,
         cmdline=cmdline,
@@ -67,6 +69,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         firmware=given,
         config=config,
         architecture=architecture,
+        page_size=page,
         memfree=memory.memory_size(meminfo, "MemFree"),
         memavailable=memory.memory_size(meminfo, "MemAvailable"),
         memory_blocks=memory_blocks.memory_blocks(root) if symbols else NOT_READ,

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from pykexec import libc
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE, PM_ENTRY_BYTES, PM_PFRAME_MASK, PM_PRESENT
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.host.lock import RUN_FOLDER
 from pykexec.host.memory import hugepage_mappers
@@ -49,7 +48,7 @@ def frame_address(entry: int) -> int:
         raise NoHugePages(f"{PAGEMAP}: a page is not present")
     if not entry & PM_PFRAME_MASK:
         raise FramesHidden(f"{PAGEMAP}: hides page frames", hint="run as root (CAP_SYS_ADMIN)")
-    return (entry & PM_PFRAME_MASK) * PAGE_SIZE
+    return (entry & PM_PFRAME_MASK) * mmap.PAGESIZE
 
 
 def page_frames(addr: int, count: int) -> list[int]:
@@ -57,7 +56,7 @@ def page_frames(addr: int, count: int) -> list[int]:
     virtual address `addr`."""
     entries = array("Q")
     with open(PAGEMAP, "rb", buffering=0) as pagemap:
-        pagemap.seek(addr // PAGE_SIZE * PM_ENTRY_BYTES)
+        pagemap.seek(addr // mmap.PAGESIZE * PM_ENTRY_BYTES)
         while len(entries) < count:
             entries.frombytes(pagemap.read((count - len(entries)) * PM_ENTRY_BYTES))
     return [frame_address(entry) for entry in entries]

@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.host.kernel_map import KcoreLoad, physical
 from pykexec.host.root import Root, text
 from pykexec.machine import Iommus, Unknown
@@ -19,6 +18,8 @@ REGSET = "/sys/kernel/debug/iommu/intel/iommu_regset"
 """With CONFIG_INTEL_IOMMU_DEBUGFS: the registers of every unit, read by the kernel itself. /dev/mem
 is not used: most kernels refuse that, and reading a device has risks."""
 TABLE_MAX = 1 << 20
+TABLE_SIZE = 4096
+"""Bytes of a table, a queue and their unit, whatever the kernel's page size (VT-d, AMD-Vi)."""
 BLOCKS_AT = 48
 """Bytes before the first block, in DMAR and in IVRS."""
 DMAR_BLOCK, RMRR = struct.Struct("<HH"), struct.Struct("<4x4xQQ")
@@ -29,7 +30,7 @@ RMRR_TYPE, IVMD_TYPES = 1, range(0x20, 0x23)
 REGISTER = re.compile(r"^(RTADDR|IRTA|IQA|PQA)\s+0x[0-9a-f]+\s+0x([0-9a-f]{1,16})$", re.MULTILINE)
 ROOT_ENTRY = struct.Struct("<QQ")
 PRESENT = 1
-ADDRESS = (1 << 52) - PAGE_SIZE
+ADDRESS = (1 << 52) - TABLE_SIZE
 UNITS_MAX = 64
 
 
@@ -79,7 +80,7 @@ def _spans(pairs: Iterable[tuple[int, int]]) -> Iterator[PhysRange]:
     """Whole pages; invalid ranges are left out."""
     for start, end in pairs:
         try:
-            yield PhysRange(start, end).outward(PAGE_SIZE)
+            yield PhysRange(start, end).outward(TABLE_SIZE)
         except BadRange:
             continue
 
@@ -110,10 +111,10 @@ def _size_of(name: str, value: int) -> tuple[int, int]:
     if not start:
         return 0, 0
     if name == "RTADDR":
-        return start, start + PAGE_SIZE
+        return start, start + TABLE_SIZE
     if name == "IRTA":
         return start, start + (16 << (value & 0xF) + 1)
-    return start, start + (PAGE_SIZE << (value & 7))
+    return start, start + (TABLE_SIZE << (value & 7))
 
 
 def _context_tables(
@@ -123,8 +124,8 @@ def _context_tables(
     mode."""
     if isinstance(loads, Unknown):
         return loads
-    table = physical(root, loads, at, PAGE_SIZE)
+    table = physical(root, loads, at, TABLE_SIZE)
     if isinstance(table, Unknown):
         return table
     words = (word for pair in ROOT_ENTRY.iter_unpack(table) for word in pair)
-    return [(word & ADDRESS, (word & ADDRESS) + PAGE_SIZE) for word in words if word & PRESENT]
+    return [(word & ADDRESS, (word & ADDRESS) + TABLE_SIZE) for word in words if word & PRESENT]

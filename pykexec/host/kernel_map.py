@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EHDR, ELFMAG, EM_AARCH64, PHDR, PT_LOAD
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.frozen import dataclass
 from pykexec.machine import CpuNotes, KernelMapping, Unknown
@@ -139,6 +138,7 @@ def per_cpu_areas(
     symbols: dict[str, int] | Unknown,
     cpus: tuple[CpuNotes, ...] | Unknown,
     loads: tuple[KcoreLoad, ...] | Unknown,
+    page_size: int | Unknown,
 ) -> RangeSet | Unknown:
     """The static data of every CPU, in pages (arch/x86/kernel/setup_percpu.c).
 
@@ -151,6 +151,8 @@ def per_cpu_areas(
         return cpus
     if isinstance(loads, Unknown):
         return loads
+    if isinstance(page_size, Unknown):
+        return page_size
     base = page_offset_base(loads)
     if isinstance(base, Unknown):
         return base
@@ -166,7 +168,7 @@ def per_cpu_areas(
         addr = (start + POINTER.unpack(offset)[0]) % (1 << 64)
         if not any(load.in_direct_map and load.holds(addr, size) for load in loads):
             return Unknown(f"{KCORE}: the data of CPU {cpu.cpu} is not in the direct map")
-        areas.append(PhysRange.sized(addr - base, size).outward(PAGE_SIZE))
+        areas.append(PhysRange.sized(addr - base, size).outward(page_size))
     return RangeSet.of(areas)
 
 

@@ -13,11 +13,11 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import PAGESIZE
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from pykexec.abi import kpageflags as kpf
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import KexecError
 from pykexec.host.root import THIS_MACHINE, Folder, Root, number, text
 from pykexec.machine import Unknown
@@ -111,11 +111,11 @@ def _block_nodes(root: Root) -> dict[int, int]:
     return found
 
 
-def page_kinds(span: PhysRange, root: Root = THIS_MACHINE) -> PageKinds | Unknown:
-    """The use of the pages in a range. Unknown without CAP_SYS_ADMIN."""
+def page_kinds(span: PhysRange, page_size: int, root: Root = THIS_MACHINE) -> PageKinds | Unknown:
+    """The use of the pages, of `page_size` bytes, in a range. Unknown without CAP_SYS_ADMIN."""
     counts: Counter[int] = Counter()
-    for first in range(span.start // PAGE_SIZE, span.end // PAGE_SIZE, CHUNK):
-        frames = min(CHUNK, span.end // PAGE_SIZE - first)
+    for first in range(span.start // page_size, span.end // page_size, CHUNK):
+        frames = min(CHUNK, span.end // page_size - first)
         found = root.part(KPAGEFLAGS, first * kpf.KPF_BYTES, frames * kpf.KPF_BYTES)
         if isinstance(found, Unknown):
             return found
@@ -144,7 +144,7 @@ class BlockSystem:
         return _memory_block(self.root, number, size)
 
     def kinds(self, span: PhysRange) -> PageKinds | Unknown:
-        return page_kinds(span, self.root)
+        return page_kinds(span, PAGESIZE, self.root)
 
     def set_state(self, number: int, state: str, seconds: float) -> None:
         """Write "offline", "online_movable" or "online_kernel". Raises BlockRefused.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
@@ -64,18 +63,17 @@ def locate_hole(
     free: RangeSet,
     size: int,
     *,
-    align: int = PAGE_SIZE,
+    align: int,
     window: PhysRange = ALL_MEMORY,
     from_top: bool = True,
     name: str = "",
 ) -> PhysRange:
     """`size` bytes of `free` inside `window`, at the highest (or lowest) address
-    that is a multiple of `align` (bytes, at least a page).
+    that is a multiple of `align` (bytes; the size of a page, for whole pages).
 
     As kexec.c:locate_hole in kexec-tools. Raises NoHole with the reason for each hole; `name` is
     what was to be placed.
     """
-    align = max(align, PAGE_SIZE)
     refused: list[RefusedHole] = []
     for hole in reversed(free.ranges) if from_top else free.ranges:
         found = _place_in(hole, size, align, window, from_top)

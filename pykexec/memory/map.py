@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
 
@@ -92,16 +91,14 @@ class MemoryMap:
         """All RAM, not rounded to pages."""
         return self.of_type(RangeType.RAM)
 
-    @property
-    def whole_page_ram(self) -> RangeSet:
-        """RAM in whole pages in which something can be placed: a page that is partly something else
-        is not used."""
-        return (self.ram - self.held).inward(PAGE_SIZE)
+    def whole_page_ram(self, page_size: int) -> RangeSet:
+        """RAM in whole pages, of `page_size` bytes, in which something can be placed: a page that
+        is partly something else is not used."""
+        return (self.ram - self.held).inward(page_size)
 
-    @property
-    def old_memory(self) -> RangeSet:
+    def old_memory(self, page_size: int) -> RangeSet:
         """What a dump of this machine contains, in whole pages."""
-        return (self.ram | self.driver_ram).inward(PAGE_SIZE)
+        return (self.ram | self.driver_ram).inward(page_size)
 
     @property
     def reachable(self) -> MemoryMap:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.described import described
 from pykexec.crash.notes import moved_note, parse_notes
@@ -69,7 +68,7 @@ def bind(
         raise NotSupported("only a capture kernel has ELF core headers")
     where = plan.headers
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
-    loads = elfcorehdr.old_memory(plan.memory_map.old_memory, backup_map, ours)
+    loads = elfcorehdr.old_memory(plan.memory_map.old_memory(plan.page_size), backup_map, ours)
     areas, copied, warnings = _notes_for(machine, backup_map, vmcoreinfo_note)
     base = known(
         machine.page_offset_base,
@@ -84,7 +83,7 @@ def bind(
         page_offset_base=base,
         copied_note=copied,
         image=image,
-        arch=machine.arch or X86_64,
+        arch=machine.known_arch,
     )
     room = where.size - SEAL_SIZE
     if len(headers) > room:

@@ -122,6 +122,17 @@ def refuse_confidential(machine: Machine) -> None:
         raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)
 
 
+def page_size(machine: Machine) -> int:
+    """Bytes of the pages in which a load on this machine is placed."""
+    return boot_protocol(machine).arch.page_size
+
+
+def whole_page_ram(machine: Machine) -> RangeSet:
+    """Its RAM in these pages. Raises NotSupported if its memory map is unknown."""
+    return machine.known_map.whole_page_ram(page_size(machine))
+
+
 def low_memory(machine: Machine) -> RangeSet:
     """RAM that a capture kernel needs wherever its window is; empty if it needs none."""
-    return boot_protocol(machine).limits.low_ram(machine.known_map)
+    protocol = boot_protocol(machine)
+    return protocol.limits.low_ram(machine.known_map, protocol.arch.page_size)

@@ -19,7 +19,7 @@ from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
 from pykexec.placement.bind import kernel_image
-from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
 from pykexec.placement.capture import capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.plan import CrashPlan, Placed
@@ -33,6 +33,7 @@ from pykexec.purgatory import Exchange
 from pykexec.remedies import WindowElsewhere
 
 if TYPE_CHECKING:
+    from pykexec.arch import Arch
     from pykexec.crash.elfcorehdr import OldMemory
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.map import MemoryMap
@@ -48,8 +49,9 @@ def plan_crash(
 ) -> CrashPlan:
     """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
+    page = protocol.arch.page_size
     region = _crash_region(machine, request)
-    space = Space(RangeSet((region,)))
+    space = Space(RangeSet((region,)), page)
     low = RangeSet() if request.hotplug else low_memory(machine)
     backup = space.take(Role.BACKUP, low.size) if low else None
     exchanged = _low_backup(low, backup)
@@ -88,6 +90,7 @@ def plan_crash(
         image=image,
         request=request,
         memory_map=memory_map,
+        page_size=page,
         placed=with_purgatory(placed, purgatory, job, encoder(protocol, machine)),
         entry=entry_of(request, purgatory),
         boot=boot,
@@ -105,7 +108,7 @@ def plan_crash(
 def _crash_region(machine: Machine, request: LoadRequest) -> PhysRange:
     """The reserved region, limited to --mem-min and --mem-max."""
     region = reserved_region(machine)
-    window = requested_window(request)
+    window = requested_window(request, page_size(machine))
     inside = region.intersect(window) if window else region
     if inside is None:
         raise NothingReserved(
@@ -139,6 +142,7 @@ class Dump:
     notes: tuple[NoteArea, ...]
     loads: tuple[OldMemory, ...]
     page_offset_base: int
+    arch: Arch
     image: tuple[tuple[int, OldMemory], ...] = ()
 
     @property
@@ -146,8 +150,14 @@ class Dump:
         return elfcorehdr.size_of(len(self.notes), len(self.loads) + len(self.image))
 
     def encode(self, at: int) -> bytes:
-        base = self.page_offset_base
-        return elfcorehdr.build(at, self.notes, self.loads, page_offset_base=base, image=self.image)
+        return elfcorehdr.build(
+            at,
+            self.notes,
+            self.loads,
+            page_offset_base=self.page_offset_base,
+            image=self.image,
+            arch=self.arch,
+        )
 
 
 def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
@@ -158,9 +168,11 @@ def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -
     base = known(machine.page_offset_base, "the start of the direct map", hint)
     areas = [NoteArea(cpu.addr, cpu.size) for cpu in cpus]
     moved = [moved_note(area, backup) for area in (*areas, vmcoreinfo)]
-    loads = elfcorehdr.old_memory(memory_map.old_memory, backup, machine.crash_kernel or RangeSet())
+    arch = machine.known_arch
+    ram = memory_map.old_memory(arch.page_size)
+    loads = elfcorehdr.old_memory(ram, backup, machine.crash_kernel or RangeSet())
     image = kernel_image(machine, loads, len(moved))
-    return Dump(tuple(area for area in moved if area), loads, base, image)
+    return Dump(tuple(area for area in moved if area), loads, base, arch, image)
 
 
 def _headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:

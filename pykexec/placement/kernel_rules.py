@@ -7,7 +7,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
+from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
@@ -89,16 +89,16 @@ def check_table(
     reservation: RangeSet | Unknown,
 ) -> tuple[Check, ...]:
     """The rules for a table alone; sizes in bytes, `reservation` has the Crash kernel ranges."""
-    segments = list(enumerate(table.segments))
+    segments, page = list(enumerate(table.segments)), protocol.arch.page_size
     held = [(number, item) for number, item in segments if item.memsz]
     checks = [
         _segment_count(table),
         _entry_in_reservation(table, kind, reservation),
-        alignment(segments),
+        alignment(segments, page),
         _destination_limit(segments, protocol.arch.destination_limit),
         overlap(segments),
         _buffer_size(segments),
-        _half_of_ram(segments, totalram),
+        _half_of_ram(segments, totalram, page),
         _in_reservation(held, kind, reservation),
         _in_ram(held, memory_map),
         _in_window(held, window, protocol.limits.low_end),
@@ -122,15 +122,15 @@ def _segment_count(table: SegmentTable) -> Check:
     return Check("segment-count", True, f"{count} of {KEXEC_SEGMENT_MAX} segments")
 
 
-def alignment(segments: Numbered) -> Check:
+def alignment(segments: Numbered, page_size: int) -> Check:
     """sanity_check_segment_list; the kernel would accept an empty segment."""
     for number, item in segments:
-        if item.mem % PAGE_SIZE or item.memsz % PAGE_SIZE or not item.memsz:
+        if item.mem % page_size or item.memsz % page_size or not item.memsz:
             return Check(
                 "alignment",
                 False,
                 f"{_label(number, item)} at {item.mem:#x}, {item.memsz:#x} bytes: not whole pages",
-                f"mem and memsz must be multiples of {PAGE_SIZE:#x} (EADDRNOTAVAIL)",
+                f"mem and memsz must be multiples of {page_size:#x} (EADDRNOTAVAIL)",
             )
     return Check("alignment", True, "every segment consists of whole pages")
 
@@ -177,16 +177,16 @@ def _buffer_size(segments: Numbered) -> Check:
     return Check("bufsz", True, "no bufsz exceeds memsz")
 
 
-def _half_of_ram(segments: Numbered, totalram: int | Unknown) -> Check:
+def _half_of_ram(segments: Numbered, totalram: int | Unknown, page_size: int) -> Check:
     """Neither a segment nor all together exceed half of totalram_pages (since 4.8)."""
-    total = sum(item.pages for _, item in segments)
+    total = sum(item.pages(page_size) for _, item in segments)
     if isinstance(totalram, Unknown):
         return Check("half-of-ram", None, f"{total} pages; totalram is {totalram}")
-    limit = totalram // PAGE_SIZE // 2
+    limit = totalram // page_size // 2
     hint = any_of(SmallerWindow(), "use a smaller initrd (EINVAL)")
     for number, item in segments:
-        if item.pages > limit:
-            detail = f"{_label(number, item)} has {item.pages} pages, half of RAM is {limit} pages"
+        if (pages := item.pages(page_size)) > limit:
+            detail = f"{_label(number, item)} has {pages} pages, half of RAM is {limit} pages"
             return Check("half-of-ram", False, detail, hint)
     if total > limit:
         detail = f"all segments together have {total} pages, half of RAM is {limit} pages"

@@ -17,7 +17,7 @@ from pykexec.errors import DoesNotFit
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, ONLINE, MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.placement.boot_protocol import boot_protocol, whole_page_ram
 from pykexec.remedies import Use, Wish, any_of
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _block_reasons(
     found: MemoryBlocks, machine: Machine, ours: RangeSet, refused: frozenset[int]
 ) -> Iterator[tuple[int, str]]:
     """(number, why) of each block that cannot be part of a window."""
-    ram, driver_ram = machine.known_map.whole_page_ram, machine.known_map.driver_ram
+    ram, driver_ram = whole_page_ram(machine), machine.known_map.driver_ram
     kernel = (machine.kernel_image or RangeSet()) | (machine.per_cpu or RangeSet())
     for block in found.blocks:
         if driver_ram.overlaps(block.range):

@@ -10,7 +10,7 @@ from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement import estimate
-from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
 from pykexec.placement.capture import capture_information
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
@@ -41,7 +41,7 @@ def movable_wish(
     --crash-size it is everything between two bounds, as in other modes. Raises WindowRefused."""
     guess = estimate.crash_size(image, request.initrd, request.append)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
-    asked = requested_window(request)
+    asked = requested_window(request, page_size(machine))
     inside = (asked or boot_protocol(machine).limits.window).inward(HUGE_PAGE_SIZE)
     if inside is None:
         raise WindowRefused(
@@ -124,6 +124,6 @@ def loaded_slots(
         information = capture_information(
             image, machine, request, seed, ram | low_memory(machine), headers
         )
-        boot = snug(protocol.place(Space(ram), image, request, information))
+        boot = snug(protocol.place(Space(ram, page_size(machine)), image, request, information))
         found |= _held_slots(image, window, protocol.placed(image, request, boot, information))
     return tuple(sorted(found))

@@ -37,7 +37,7 @@ class Limits:
     uart_in_memory: bool = False
     """Whether the stub writes to memory-mapped UARTs; otherwise to those with I/O ports."""
 
-    def low_ram(self, memory_map: MemoryMap) -> RangeSet:
+    def low_ram(self, memory_map: MemoryMap, page_size: int) -> RangeSet:
         """Whole-page RAM of this machine in the low memory, without the firmware's pages."""
         low = self.low_memory
-        return memory_map.whole_page_ram.within(low) if low else RangeSet()
+        return memory_map.whole_page_ram(page_size).within(low) if low else RangeSet()

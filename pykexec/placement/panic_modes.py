@@ -21,7 +21,7 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
-from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.boot_protocol import boot_protocol, low_memory, whole_page_ram
 from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
@@ -118,7 +118,8 @@ def plan_panic(
     information = capture_information(
         image, machine, request, granted.rng_seed, ram | low, frames.headers
     )
-    boot = protocol.place(Space(ram), image, request, information)
+    space = Space(ram, protocol.arch.page_size)
+    boot = protocol.place(space, image, request, information)
     boot = snug(boot) if mode is Mode.LENT else boot
     things = protocol.placed(image, request, boot, information)
     frames = with_slots(image, frames, things) if mode is Mode.LENT else frames
@@ -129,6 +130,7 @@ def plan_panic(
         image=image,
         request=request,
         memory_map=memory_map,
+        page_size=protocol.arch.page_size,
         placed=(
             *fill(things, ram, low, protocol.limits.why_low),
             Placed(Role.ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
@@ -236,7 +238,7 @@ def _assumed_stage(
     """For a dry run: assumed huge pages; the real ones are known only at the load."""
     window, movable = assumed_window(image, machine, request, mode)
     reserved = machine.crash_kernel or RangeSet()
-    free = machine.known_map.whole_page_ram - reserved - RangeSet((window,))
+    free = whole_page_ram(machine) - reserved - RangeSet((window,))
     pages = 0 if mode is Mode.IN_PLACE else window.size // HUGE_PAGE_SIZE
     where = locate_hole(
         free,

@@ -89,6 +89,8 @@ class PlacementPlan:
     image: KernelImage
     request: LoadRequest
     memory_map: MemoryMap
+    page_size: int
+    """Bytes; each place is in whole pages of the running kernel."""
     placed: tuple[Placed, ...]
     entry: int
     flags: KexecFlag

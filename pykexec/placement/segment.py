@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.abi.kexec import KexecFlag
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange
 
@@ -51,9 +51,9 @@ class Segment:
     def range(self) -> PhysRange:
         return PhysRange.sized(self.mem, self.memsz)
 
-    @property
-    def pages(self) -> int:
-        return -(-self.memsz // PAGE_SIZE)
+    def pages(self, page_size: int) -> int:
+        """The number of pages of `page_size` bytes that it needs."""
+        return -(-self.memsz // page_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,6 @@ class SegmentTable:
         """The first segment with this name."""
         return next((segment for segment in self.segments if segment.name == name), None)
 
-    @property
-    def pages(self) -> int:
-        return sum(segment.pages for segment in self.segments)
+    def pages(self, page_size: int) -> int:
+        """The number of pages of all segments."""
+        return sum(segment.pages(page_size) for segment in self.segments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
@@ -15,24 +14,26 @@ class PlaceTaken(DoesNotFit):
 
 
 class Space:
-    """Free memory, which shrinks with every `take`."""
+    """Free memory in pages of `page_size` bytes, which shrinks with every `take`."""
 
-    def __init__(self, free: RangeSet) -> None:
+    def __init__(self, free: RangeSet, page_size: int) -> None:
         self.free = free
+        self.page_size = page_size
 
     def take(
         self,
         name: str,
         size: int,
         *,
-        align: int = PAGE_SIZE,
+        align: int = 1,
         lowest: int = 0,
         below: int = 1 << 64,
         from_top: bool = True,
     ) -> PhysRange:
-        """`size` bytes in whole pages between `lowest` and `below`. Raises NoHole."""
+        """`size` bytes in whole pages between `lowest` and `below`, at a page that is a multiple of
+        `align`. Raises NoHole."""
         window = PhysRange(lowest, below)
-        whole = align_up(size, PAGE_SIZE)
+        whole, align = align_up(size, self.page_size), max(align, self.page_size)
         found = locate_hole(
             self.free, whole, align=align, window=window, from_top=from_top, name=name
         )
@@ -41,7 +42,7 @@ class Space:
 
     def take_at(self, name: str, span: PhysRange) -> PhysRange:
         """Take exactly the pages that `span` touches. Raises PlaceTaken."""
-        pages = span.outward(PAGE_SIZE)
+        pages = span.outward(self.page_size)
         if not self.free.covers(pages):
             inside = ", ".join(str(item) for item in self.free.within(pages).ranges[:3])
             raise PlaceTaken(

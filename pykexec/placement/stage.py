@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
+
+LOW_MIN = 64 << 10
+"""Bytes: a whole page of every kernel, where there is no low memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def frames_in(
     if low_end is None:
         low, headers = (PhysRange.sized(at, HUGE_PAGE_SIZE) for at in pages[:2])
         return StageFrames(window, low, headers, tuple(pages[2:]), slots, movable)
-    low = PhysRange.sized(pages[0], max(low_end, PAGE_SIZE))
+    low = PhysRange.sized(pages[0], max(low_end, LOW_MIN))
     headers = PhysRange(low.end, pages[0] + HUGE_PAGE_SIZE)
     return StageFrames(window, low, headers, tuple(pages[1:]), slots, movable)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import DoesNotFit, UsageError
 from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -23,8 +22,9 @@ class WindowRefused(DoesNotFit):
     code = "window"
 
 
-def requested_window(request: LoadRequest) -> PhysRange | None:
-    """--mem-min and --mem-max as a half-open range in whole pages; None without either."""
+def requested_window(request: LoadRequest, page_size: int) -> PhysRange | None:
+    """--mem-min and --mem-max as a half-open range in whole pages of `page_size` bytes; None if the
+    user gave neither."""
     if request.mem_min is None and request.mem_max is None:
         return None
     low = request.mem_min or 0
@@ -34,11 +34,11 @@ def requested_window(request: LoadRequest) -> PhysRange | None:
             f"the highest address {high:#x} is below the lowest, {low:#x}",
             hint=saying(Wish.MEM_MIN, " and ", Wish.MEM_MAX, " are inclusive"),
         )
-    window = PhysRange.from_inclusive(low, high).inward(PAGE_SIZE)
+    window = PhysRange.from_inclusive(low, high).inward(page_size)
     if window is None:
         raise UsageError(
             f"there is no whole page between {low:#x} and {high:#x}",
-            hint="give inclusive addresses: a page is 0x1000 to 0x1fff",
+            hint=f"give inclusive addresses: a page is {page_size:#x} to {2 * page_size - 1:#x}",
         )
     return window
 
@@ -58,7 +58,8 @@ def capture_window(
     may still need, if known: the running kernel's image, and its per-CPU data with the stacks on
     which they halt. Raises WindowRefused.
     """
-    asked = requested_window(request)
+    page_size = protocol.arch.page_size
+    asked = requested_window(request, page_size)
     if asked and request.mem_min is not None and request.mem_max is not None:
         protocol.refuse_window(asked, image)
         if not request.crash_size or request.crash_size >= asked.size:
@@ -67,7 +68,7 @@ def capture_window(
     inside = asked or limits.window
     ours = (machine.crash_kernel or RangeSet()) | RangeSet.of([headers_at] if headers_at else [])
     ours |= machine.hardware_memory
-    ram = machine.known_map.whole_page_ram.within(limits.destinations) - ours
+    ram = machine.known_map.whole_page_ram(page_size).within(limits.destinations) - ours
     spared = ram - (machine.kernel_image or RangeSet()) - (machine.per_cpu or RangeSet())
     for free, bounds in (
         (spared, inside.intersect(limits.preferred)),

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.errors import CheckFailed, UsageError
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import BadRange, PhysRange
@@ -16,6 +15,9 @@ REGION = struct.Struct("<QQ32s")
 
 EXCHANGE = struct.Struct("<QQQ")
 """struct exchange: dest, source, size."""
+
+EXCHANGE_UNIT = 4096
+"""Bytes that a stub exchanges at a time; a page of a kernel is a multiple of it."""
 
 REGION_SIZE = REGION.size
 EXCHANGE_SIZE = EXCHANGE.size
@@ -78,7 +80,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """`size` bytes at `dest` and at `source` are exchanged; whole pages."""
+    """`size` bytes at `dest` and at `source` are exchanged; multiples of EXCHANGE_UNIT."""
 
     dest: int
     source: int
@@ -86,10 +88,10 @@ class Exchange:
 
     def __post_init__(self) -> None:
         for name, value in (("dest", self.dest), ("source", self.source), ("size", self.size)):
-            if value % PAGE_SIZE:
+            if value % EXCHANGE_UNIT:
                 raise BadExchange(
                     f"{self} is not in whole pages: {name} {value:#x} is not a multiple of "
-                    f"{PAGE_SIZE:#x}"
+                    f"{EXCHANGE_UNIT:#x}"
                 )
         if self.size <= 0:
             raise BadExchange(f"{self} is empty")

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pykexec import libc
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.kernel.calls import ThisKernel
-from pykexec.crash.pattern import pattern_page
+from pykexec.crash.pattern import PATTERN_SIZE, pattern_page
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.host.hugepages import page_frames
 from pykexec.host.memory import meminfo
@@ -97,14 +96,21 @@ def lent_of(plan: dict[str, Any]) -> RangeSet:
 
 
 def fill(memory: mmap.mmap, lent: RangeSet) -> int:
-    """Write self-describing pages until none has moved meanwhile; returns the number of those
-    outside of the lent memory."""
-    count = len(memory) // PAGE_SIZE
+    """Fill whole pages with self-describing ones until none has moved meanwhile; returns the number
+    of those outside of the lent memory."""
+    count = len(memory) // mmap.PAGESIZE
     addr = libc.address_of(memory)
     written = [-1] * count
     while (frames := page_frames(addr, count)) != written:
         for index, frame in enumerate(frames):
             if frame != written[index]:
-                memory[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = pattern_page(frame)
+                at = index * mmap.PAGESIZE
+                memory[at : at + mmap.PAGESIZE] = _filled(frame)
         written = frames
-    return sum(frame not in lent for frame in written)
+    here = sum(frame not in lent for frame in written)
+    return here * mmap.PAGESIZE // PATTERN_SIZE
+
+
+def _filled(frame: int) -> bytes:
+    """The contents of a page of this kernel at a physical address."""
+    return b"".join(pattern_page(at) for at in range(frame, frame + mmap.PAGESIZE, PATTERN_SIZE))

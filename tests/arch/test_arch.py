@@ -7,6 +7,8 @@ import platform
 import pytest
 
 from pykexec.abi import elf, kexec
+from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.arch import ARCHITECTURES, ARM64, I386, X86_64, Arch, arch_named
 
 
@@ -29,8 +31,24 @@ def test_this_machine_is_known() -> None:
 def test_x86_64_has_the_numbers_of_the_declared_structures() -> None:
     assert X86_64.elf_machine == elf.EM_X86_64
     assert X86_64.prstatus_size == elf.ELF_PRSTATUS_SIZE == elf.elf_prstatus.sizeof()
-    assert X86_64.page_size == kexec.PAGE_SIZE
+    assert X86_64.page_size == PAGE_SIZE
     assert X86_64.kexec_arch == kexec.KEXEC_ARCH_X86_64
     assert I386.elf_machine == elf.EM_386
     assert I386.kexec_arch == kexec.KEXEC_ARCH_386
     assert ARM64.kexec_arch == 183 << 16
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda arch: arch.name)
+def test_a_kernel_has_one_of_the_page_sizes(arch: Arch) -> None:
+    assert arch.page_size in arch.page_sizes
+    for size in arch.page_sizes:
+        found = arch.with_page_size(size)
+        assert found is not None
+        assert found.page_size == size
+        assert HUGE_PAGE_SIZE % size == 0, "a slot of a window has whole pages"
+
+
+def test_an_unknown_page_size_matters_where_there_are_several() -> None:
+    assert X86_64.with_page_size(None) is X86_64
+    assert ARM64.with_page_size(None) is None
+    assert ARM64.with_page_size(2 << 20) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.pattern import pattern_page
@@ -254,6 +255,7 @@ def test_inspect_what_a_plan_builds(run: Run, run_json: RunJson, golden: Golden)
             0x6F000000,
             [NoteArea(0x1100000, 0x168)],
             [OldMemory(0x1000, 0x6F010000, 0x9E000), OldMemory(0x100000, 0x100000, 0x6EF00000)],
+            arch=X86_64,
             page_offset_base=0xFFFF888000000000,
         )
     )

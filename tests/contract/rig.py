@@ -75,7 +75,7 @@ class KernelRig:
         machine = self.with_region()
         assert not isinstance(machine.memory_map, Unknown)
         assert not isinstance(machine.crash_kernel, Unknown)
-        ram = max(machine.memory_map.whole_page_ram, key=lambda span: span.size)
+        ram = max(machine.memory_map.whole_page_ram(4096), key=lambda span: span.size)
         self.window = PhysRange.sized(ram.start + 64 * MIB, MIB)
         self.reservation = machine.crash_kernel.ranges[0] if machine.crash_kernel else None
 

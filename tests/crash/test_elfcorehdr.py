@@ -11,6 +11,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
 from pykexec.abi.elf import EHDR, PHDR, PT_LOAD, PT_NOTE
+from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.backup_map import BackupMap
 from pykexec.crash.elfcorehdr import OldMemory, TooManyHeaders, image_pieces, old_memory
@@ -44,7 +45,7 @@ class Bytes:
 
 def test_each_page_once_by_its_original_address() -> None:
     #  RAM      1-8, 0x20-0x2f; pages 2,3 moved to 0x25,0x24; page 4 in place
-    backup = BackupMap.from_pages([(2 * P, 0x25 * P), (3 * P, 0x24 * P), (4 * P, 4 * P)])
+    backup = BackupMap.from_pages([(2 * P, 0x25 * P), (3 * P, 0x24 * P), (4 * P, 4 * P)], P)
     left_out = RangeSet.of([PhysRange(0x28 * P, 0x2A * P)])
     assert old_memory(RAM, backup, left_out) == (
         OldMemory(P, P, P),
@@ -57,7 +58,7 @@ def test_each_page_once_by_its_original_address() -> None:
 
 
 def test_a_run_is_cut_to_ram() -> None:
-    backup = BackupMap.from_pages([(8 * P, 0x24 * P), (9 * P, 0x25 * P)])
+    backup = BackupMap.from_pages([(8 * P, 0x24 * P), (9 * P, 0x25 * P)], P)
     assert OldMemory(8 * P, 0x24 * P, P) in old_memory(RAM, backup)
     assert all(piece.paddr != 9 * P for piece in old_memory(RAM, backup))
 
@@ -68,6 +69,7 @@ def test_the_headers_as_another_reader_sees_them() -> None:
         HEADERS_AT,
         [NoteArea(0x30 * P, CPU_NOTE_SIZE)],
         loads,
+        arch=X86_64,
         page_offset_base=DIRECT_MAP,
         copied_note=NOTE.encoded,
     )
@@ -90,7 +92,7 @@ TEXT = 0xFFFFFFFF81000000
 
 def test_the_kernels_image_is_shown_by_its_own_addresses_too() -> None:
     """Pages 6 to 0x23 are the image: cut where memory ends, and where a page has moved."""
-    backup = BackupMap.from_pages([(0x21 * P, 0x2A * P)])
+    backup = BackupMap.from_pages([(0x21 * P, 0x2A * P)], P)
     loads = old_memory(RAM, backup, RangeSet.of([PhysRange(0x2A * P, 0x2B * P)]))
     image = image_pieces(loads, KernelMapping(TEXT, PhysRange(6 * P, 0x23 * P)))
     assert image == (
@@ -99,7 +101,9 @@ def test_the_kernels_image_is_shown_by_its_own_addresses_too() -> None:
         (TEXT + 0x1B * P, OldMemory(0x21 * P, 0x2A * P, P)),
         (TEXT + 0x1C * P, OldMemory(0x22 * P, 0x22 * P, P)),
     )
-    raw = elfcorehdr.build(HEADERS_AT, [], loads, page_offset_base=DIRECT_MAP, image=image)
+    raw = elfcorehdr.build(
+        HEADERS_AT, [], loads, arch=X86_64, page_offset_base=DIRECT_MAP, image=image
+    )
     found = [s.header for s in ELFFile(io.BytesIO(raw)).iter_segments()]
     assert [(s["p_vaddr"], s["p_paddr"], s["p_offset"]) for s in found[:4]] == [
         (vaddr, piece.paddr, piece.offset) for vaddr, piece in image
@@ -110,9 +114,9 @@ def test_the_kernels_image_is_shown_by_its_own_addresses_too() -> None:
 
 def test_more_than_65535_headers_are_refused_in_words() -> None:
     many = [OldMemory(n * 2 * P, n * 2 * P, P) for n in range(0xFFFF)]
-    assert elfcorehdr.build(0, [], many, page_offset_base=0)
+    assert elfcorehdr.build(0, [], many, arch=X86_64, page_offset_base=0)
     with pytest.raises(TooManyHeaders) as caught:
-        elfcorehdr.build(0, [NoteArea(0, 1)], many, page_offset_base=0)
+        elfcorehdr.build(0, [NoteArea(0, 1)], many, arch=X86_64, page_offset_base=0)
     assert caught.value.message == (
         "65536 program headers are needed, but ELF core headers can have at most 65535"
     )
@@ -142,7 +146,7 @@ def dump(tmp_path: Path, memory: Bytes, raw: bytes) -> bytes:
     path = tmp_path / "vmcore"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        open_vmcore(memory, HEADERS_AT).write(fd)
+        open_vmcore(memory, HEADERS_AT, P).write(fd)
     finally:
         os.close(fd)
     return path.read_bytes()
@@ -186,7 +190,7 @@ def test_e_phoff_is_ignored() -> None:
     memory = Bytes()
     memory.put(0x40 * P, NOTE.encoded)
     memory.put(HEADERS_AT, header(2, phoff=0xDEAD) + note(0x40 * P, P) + load(P, P, P))
-    assert open_vmcore(memory, HEADERS_AT).pages == ((2 * P, PhysRange(P, 2 * P)),)
+    assert open_vmcore(memory, HEADERS_AT, P).pages == ((2 * P, PhysRange(P, 2 * P)),)
 
 
 def test_empty_cpu_notes_beside_a_good_one_are_fine(tmp_path: Path) -> None:
@@ -222,10 +226,10 @@ def test_a_note_of_4_mib_is_the_largest() -> None:
     memory = Bytes(NOTE_MAX + 0x41 * P)
     memory.put(0x40 * P, NOTE.encoded)
     memory.put(HEADERS_AT - P, header(1) + note(0x40 * P, NOTE_MAX))
-    assert NOTE.encoded in open_vmcore(memory, HEADERS_AT - P).notes
+    assert NOTE.encoded in open_vmcore(memory, HEADERS_AT - P, P).notes
     memory.put(HEADERS_AT - P, header(1) + note(0x40 * P, NOTE_MAX + 1))
     with pytest.raises(VmcoreNotInitialized, match="a note of 0x400001 bytes at 0x40000"):
-        open_vmcore(memory, HEADERS_AT - P)
+        open_vmcore(memory, HEADERS_AT - P, P)
 
 
 @pytest.mark.parametrize(("end", "good"), [((1 << 64) - P, True), ((1 << 64) - P + 1, False)])
@@ -235,10 +239,10 @@ def test_a_load_ends_before_the_last_page_of_all(end: int, good: bool) -> None:
     memory.put(0x40 * P, NOTE.encoded)
     memory.put(HEADERS_AT, header(2) + note(0x40 * P, P) + load(end - 16, P, 16))
     if good:
-        assert open_vmcore(memory, HEADERS_AT).pages[0][1].end == end
+        assert open_vmcore(memory, HEADERS_AT, P).pages[0][1].end == end
         return
     with pytest.raises(VmcoreNotInitialized, match="wraps around"):
-        open_vmcore(memory, HEADERS_AT)
+        open_vmcore(memory, HEADERS_AT, P)
 
 
 def test_more_memory_than_there_are_addresses() -> None:
@@ -248,7 +252,7 @@ def test_more_memory_than_there_are_addresses() -> None:
     huge = load(P, P, 0x999 << 52)
     memory.put(HEADERS_AT, header(3) + note(0x40 * P, P) + huge + huge)
     with pytest.raises(VmcoreNotInitialized, match="vmcore not initialized: 0x1332"):
-        open_vmcore(memory, HEADERS_AT)
+        open_vmcore(memory, HEADERS_AT, P)
 
 
 def test_notes_are_parsed_as_they_were_encoded() -> None:
@@ -260,6 +264,6 @@ def test_notes_are_parsed_as_they_were_encoded() -> None:
 
 
 def test_a_note_moves_with_its_page_or_is_lost() -> None:
-    backup = BackupMap.from_pages([(P, 7 * P), (2 * P, 5 * P)])
+    backup = BackupMap.from_pages([(P, 7 * P), (2 * P, 5 * P)], P)
     assert moved_note(NoteArea(P + 0x100, 368), backup) == NoteArea(7 * P + 0x100, 368)
     assert moved_note(NoteArea(P + 0x100, P), backup) is None

@@ -10,6 +10,7 @@ import pytest
 
 from pykexec.abi.elf import PHDR, PT_LOAD
 from pykexec.abi.x86.bootparam import SETUP_HEADER_OFFSET, setup_header
+from pykexec.arch import X86_64
 from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.errors import KexecError, NotSupported
@@ -54,6 +55,7 @@ def core_headers() -> bytes:
         0x6F000000,
         [NoteArea(0x1100000, 0x168)],
         [OldMemory(0x1000, 0x6F010000, 0x9E000), OldMemory(0x100000, 0x100000, 0x6EF00000)],
+        arch=X86_64,
         page_offset_base=0xFFFF888000000000,
     )
 

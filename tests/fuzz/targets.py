@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.bootparam import BOOT_PARAMS_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.kernel.journal import Journal
 from pykexec.backends.kernel.record import RecordFile
 from pykexec.backends.page_list import read_page_list
@@ -212,14 +212,14 @@ def initrd(data: bytes) -> None:
 def iomem_text(data: bytes) -> None:
     lines = iomem.parse_iomem(data.decode("utf-8", "replace"))
     iomem.named(lines, "Crash kernel", "Kernel code")
-    _ = iomem.memory_map(lines).whole_page_ram
+    _ = iomem.memory_map(lines).whole_page_ram(4096)
 
 
 def memmap_texts(data: bytes) -> None:
     """Three lines for each entry: start, end, type."""
     texts = data.decode("utf-8", "replace").split("\n")
     entries = [(start, end, kind) for start, end, kind in zip(*[iter(texts)] * 3, strict=False)]
-    _ = firmware_memmap.memory_map(entries).whole_page_ram
+    _ = firmware_memmap.memory_map(entries).whole_page_ram(4096)
 
 
 def machine_file(data: bytes) -> None:
@@ -246,7 +246,7 @@ def page_list(data: bytes) -> None:
         at = 8 + addr // PAGE_SIZE % 4 * PAGE_SIZE
         return data[at : at + size].ljust(size, b"\0")
 
-    _ = read_page_list(read, int.from_bytes(data[:8], "little"), 2048).backup_map
+    _ = read_page_list(read, int.from_bytes(data[:8], "little"), 2048, PAGE_SIZE).backup_map
 
 
 def plan(data: bytes) -> None:
@@ -312,7 +312,7 @@ class Bytes:
 
 def elfcorehdr(data: bytes) -> None:
     """As read by a capture kernel."""
-    open_vmcore(Bytes(data), 0)
+    open_vmcore(Bytes(data), 0, PAGE_SIZE)
 
 
 RAM_SIZE, WHERE = 8 * MIB, 4 * MIB
@@ -362,7 +362,7 @@ def kcore(data: bytes) -> None:
     loads = kcore_loads(root)
     page_offset_base(loads)
     kernel_mapping(loads)
-    per_cpu_areas(root, PER_CPU, (CpuNotes(0, 0, 0), CpuNotes(3, 0, 0)), loads)
+    per_cpu_areas(root, PER_CPU, (CpuNotes(0, 0, 0), CpuNotes(3, 0, 0)), loads, 4096)
 
 
 def captured(data: bytes) -> None:

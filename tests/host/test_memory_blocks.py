@@ -118,10 +118,10 @@ def test_page_kinds(tmp_path: Path) -> None:
     place.parent.mkdir(parents=True)
     place.write_bytes(struct.pack(f"<{len(flags) + 1}Q", 1 << 7, *flags.values()))
     root = Folder(tmp_path)
-    assert page_kinds(PhysRange.sized(0x1000, len(flags) * 0x1000), root) == PageKinds(
+    assert page_kinds(PhysRange.sized(0x1000, len(flags) * 0x1000), 4096, root) == PageKinds(
         **dict.fromkeys(flags, 1)
     )
-    assert isinstance(page_kinds(PhysRange.sized(0x1000, 1 << 20), root), Unknown)
+    assert isinstance(page_kinds(PhysRange.sized(0x1000, 1 << 20), 4096, root), Unknown)
 
 
 def test_a_state_is_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.kernel.allocators import Policy

@@ -267,12 +267,12 @@ class KexecSequences(RuleBasedStateMachine):
     def ram_pages(self) -> int:
         """totalram."""
         reserved = self.region.size if self.region else 0
-        return (self.start.memory_map.whole_page_ram.size - reserved) // PAGE
+        return (self.start.memory_map.whole_page_ram(4096).size - reserved) // PAGE
 
     def is_short_of_memory(self, table: SegmentTable) -> bool:
         """Whether there are fewer free frames than the image has, plus some for lists and control
         pages."""
-        return self.backend.show().free.size // PAGE < table.pages + 64
+        return self.backend.show().free.size // PAGE < table.pages(PAGE) + 64
 
     @rule(slot=st.sampled_from(Slot))
     def unloads(self, slot: Slot) -> None:

@@ -87,7 +87,7 @@ def created(arguments: dict[str, object]) -> Iterator[SimulatedBackend]:
 
 def draw_image(data: st.DataObject, backend: SimulatedBackend) -> CaptureImage:
     """A window anywhere in RAM, with the low memory of this machine."""
-    ram = backend.show().memory_map.whole_page_ram
+    ram = backend.show().memory_map.whole_page_ram(4096)
     low = ram.within(PhysRange(0, MIB)).ranges
     homes = [
         span for span in ram - RangeSet((PhysRange(0, LOWEST_WINDOW),)) if span.size >= 40 * PAGE
@@ -141,7 +141,7 @@ def test_every_used_page_is_readable_once_and_only_once(
         found = core_pages(switched.vmcore)
         assert not first_difference(expected, found)
         check_kernel_frames(layout_of(backend), found)
-        strangers = set(found) - set(addresses(before.memory_map.whole_page_ram))
+        strangers = set(found) - set(addresses(before.memory_map.whole_page_ram(4096)))
         assert not sorted(strangers)[:3]
         assert max(len(places) for places in found.values()) == 1
 
@@ -240,7 +240,7 @@ def test_unload_gives_every_frame_back(data: st.DataObject, arguments: dict[str,
         assert while_loaded.in_use == before.in_use
         assert while_loaded.images | while_loaded.free == before.free
         assert not while_loaded.images & while_loaded.free
-        assert while_loaded.images.size > image.table.pages * PAGE
+        assert while_loaded.images.size > image.table.pages(PAGE) * PAGE
         backend.unload(Slot.CRASH)
         assert backend.show() == before
 
@@ -259,9 +259,9 @@ def test_the_frames_of_a_machine_are_each_somebodys(
         for part in parts:
             assert not everything & part
             everything = everything | part
-        assert everything == shown.memory_map.whole_page_ram
+        assert everything == shown.memory_map.whole_page_ram(4096)
         assert backend.machine().totalram == everything.size - reservation.size
-        low = shown.memory_map.whole_page_ram.within(PhysRange(0, MIB))
+        low = shown.memory_map.whole_page_ram(4096).within(PhysRange(0, MIB))
         assert not low - shown.in_use, "the running kernel keeps the low MiB"
 
 

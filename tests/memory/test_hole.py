@@ -43,7 +43,7 @@ def test_every_refusal_has_its_reason() -> None:
 
 def test_outside_the_window_is_a_reason() -> None:
     with pytest.raises(NoHole, match="no free range") as caught:
-        locate_hole(FREE, 0x1000, window=PhysRange(1 << 32, 1 << 33))
+        locate_hole(FREE, 0x1000, align=0x1000, window=PhysRange(1 << 32, 1 << 33))
     assert {item.why for item in caught.value.refused} == {"outside the window"}
     assert caught.value.hint == "none of it is free"
 
@@ -56,7 +56,7 @@ def test_the_hint_has_the_largest_holes_of_the_window() -> None:
     with pytest.raises(
         NoHole, match=r"of 0x5000 bytes aligned to 0x1000 at or above 0x10000$"
     ) as caught:
-        locate_hole(free, 0x5000, window=window)
+        locate_hole(free, 0x5000, align=0x1000, window=window)
     assert [text.split(":")[0] for text in (caught.value.hint or "").split("; ")] == [
         "0x20000..0x23000",
         "0x60000..0x64000",
@@ -66,7 +66,7 @@ def test_the_hint_has_the_largest_holes_of_the_window() -> None:
 
 def test_nothing_free_is_said() -> None:
     with pytest.raises(NoHole) as caught:
-        locate_hole(RangeSet(), 1)
+        locate_hole(RangeSet(), 1, align=0x1000)
     assert caught.value.hint == "there is no free memory at all"
 
 

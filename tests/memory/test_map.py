@@ -27,7 +27,7 @@ def test_iomem_becomes_a_map_with_half_open_ranges() -> None:
     assert found.ram == RangeSet.of(
         [PhysRange(0x1000, 0x9FC00), PhysRange(0x100000, 0x7FFE0000), PhysRange(1 << 32, 6 << 30)]
     )
-    assert found.whole_page_ram.ranges[0] == PhysRange(0x1000, 0x9F000)
+    assert found.whole_page_ram(4096).ranges[0] == PhysRange(0x1000, 0x9F000)
     assert [str(item.type) for item in found.firmware] == ["Reserved", "Reserved", "ACPI Tables"]
 
 
@@ -43,8 +43,8 @@ def test_ram_that_a_driver_added_is_for_the_dump_only() -> None:
     found = iomem.memory_map(iomem.parse_iomem(IOMEM + plugged))
     added = [PhysRange(0x210000000, 0x218000000), PhysRange(0x300000000, 0x340000000)]
     assert found.driver_ram == RangeSet.of(added)
-    assert found.whole_page_ram == before.whole_page_ram
-    assert found.old_memory == before.whole_page_ram | RangeSet.of(added)
+    assert found.whole_page_ram(4096) == before.whole_page_ram(4096)
+    assert found.old_memory(4096) == before.whole_page_ram(4096) | RangeSet.of(added)
     persistent = MemoryRange(added[1], RangeType.PMEM)
     assert found.firmware == (*before.firmware, persistent), "the next kernel is told"
 

@@ -180,7 +180,7 @@ def test_law_every_place_is_whole_online_ram(
     machine = replace(machine_of(memory, block), memory_blocks=MemoryBlocks(block, changed))
     for place in places(machine, size, ABOVE_16_MIB).places:
         assert place.window.size == size
-        assert machine.known_map.whole_page_ram.covers(place.window)
+        assert machine.known_map.whole_page_ram(4096).covers(place.window)
         assert not (machine.kernel_image or RangeSet()).overlaps(place.window)
         touched = [b for b in changed if b.range.overlaps(place.window)]
         assert tuple(touched) == place.blocks

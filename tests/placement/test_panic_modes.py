@@ -14,6 +14,7 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.arch import X86_64
 from pykexec.backends.kernel.stage_plan import places_in_place
 from pykexec.crash.notes import VMCOREINFO, Note
+from pykexec.errors import NotSupported
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
@@ -79,7 +80,7 @@ def panic_plan(
 
 def bound(kernel: KernelImage, stage: StageFrames, mode: Mode) -> BoundPlan:
     plan = planned(kernel, stage, mode)
-    exchanges = stage.exchanges(limits_of(X86_64).low_ram(pc_map()))
+    exchanges = stage.exchanges(limits_of(X86_64).low_ram(pc_map(), 4096))
     return bind(plan, machine(), exchanges, NOTE, stage.ours)
 
 
@@ -246,7 +247,7 @@ def test_the_dump_shows_the_window_and_not_the_stage(kernel: KernelImage) -> Non
     loads = list(ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD"))
     shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
     ours = RangeSet.of([*SWAP.ours, REGION])
-    assert shown == pc_map().whole_page_ram - ours
+    assert shown == pc_map().whole_page_ram(4096) - ours
     assert sum(s["p_memsz"] for s in loads) == shown.size, "each page once"
     where = {s["p_paddr"]: s["p_offset"] for s in loads}
     assert where[WINDOW.start] == SCATTERED[0]
@@ -264,7 +265,9 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     plan = panic_plan(kernel, on, request, stage)
     assert all(check.ok for check in check_plan(plan, on))
     assert plan.next_map.of_type(RangeType.RAM).ranges[-1] == WINDOW
-    armed = bind(plan, on, stage.exchanges(limits_of(X86_64).low_ram(pc_map())), NOTE, stage.ours)
+    armed = bind(
+        plan, on, stage.exchanges(limits_of(X86_64).low_ram(pc_map(), 4096)), NOTE, stage.ours
+    )
     loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
     shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
     assert shown.within(added) == RangeSet((added,)).without(stage.headers)
@@ -370,3 +373,14 @@ def test_pieces_follow_the_exchanges() -> None:
         StagedPiece(outside.start, outside.start, 0x1000),
         StagedPiece(WINDOW.start, SCATTERED[0], 0x1000),
     ]
+
+
+def test_headers_need_the_architecture(kernel: KernelImage) -> None:
+    """The ELF machine of another one would make a dump that no tool reads."""
+    on = machine()
+    request = LoadRequest(kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)
+    plan = panic_plan(kernel, on, request, IN_PLACE)
+    low = limits_of(X86_64).low_ram(pc_map(), 4096)
+    other = replace(on, architecture=Unknown("not read"))
+    with pytest.raises(NotSupported, match="the architecture of test is unknown"):
+        bind(plan, other, IN_PLACE.exchanges(low), NOTE, IN_PLACE.ours)

@@ -56,7 +56,10 @@ def seed_table() -> SegmentTable:
     ]
     limits = limits_of(X86_64)
     whole = fill(
-        placed, BIOS_2007.whole_page_ram.within(WINDOW), limits.low_ram(BIOS_2007), limits.why_low
+        placed,
+        BIOS_2007.whole_page_ram(4096).within(WINDOW),
+        limits.low_ram(BIOS_2007, 4096),
+        limits.why_low,
     )
     return SegmentTable(tuple(item.segment for item in whole), 0xFF1000)
 

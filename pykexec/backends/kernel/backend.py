@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -349,7 +350,7 @@ class KernelBackend:
         name = IMAGE_POINTERS[Slot.NORMAL]
         pointer = symbol_addresses((name,))[name]
         with Kcore() as kcore:
-            return read_kimage(kcore, pointer, given, entry).backup_map
+            return read_kimage(kcore, pointer, given, entry, mmap.PAGESIZE).backup_map
 
     def check(self) -> LoadRecord | None:
         """What pykexec loaded, after verifying its memory and the kernel's image; None if it loaded

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import Protocol
 
-from pykexec.abi.kexec import PAGE_SIZE, SEGMENT_SIZE
+from pykexec.abi.kexec import SEGMENT_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
 from pykexec.errors import CheckFailed
 from pykexec.frozen import dataclass
@@ -51,13 +51,13 @@ class LoadedSegment:
     mem: int
     memsz: int
 
-    @property
-    def pages(self) -> int:
-        return -(-self.memsz // PAGE_SIZE)
-
 
 def read_kimage(
-    memory: KernelMemory, pointer: int, segments: Sequence[LoadedSegment], entry: int
+    memory: KernelMemory,
+    pointer: int,
+    segments: Sequence[LoadedSegment],
+    entry: int,
+    page_size: int,
 ) -> PageList:
     """The page list, walked and checked, of the image that the pointer (the address of
     `kexec_image`) points to.
@@ -71,8 +71,8 @@ def read_kimage(
     raw = memory.virtual(addr, KIMAGE_READ)
     find_segments(raw, segments, entry)
     (head,) = WORD.unpack_from(raw)
-    pages = sum(segment.pages for segment in segments)
-    page_list = read_page_list(memory.physical, head, pages)
+    pages = sum(-(-segment.memsz // page_size) for segment in segments)
+    page_list = read_page_list(memory.physical, head, pages, page_size)
     _check_pages(page_list, segments)
     return page_list
 
@@ -116,7 +116,7 @@ def _check_pages(page_list: PageList, segments: Sequence[LoadedSegment]) -> None
     wanted = [
         segment.mem + offset
         for segment in segments
-        for offset in range(0, segment.pages * PAGE_SIZE, PAGE_SIZE)
+        for offset in range(0, segment.memsz, page_list.page_size)
     ]
     pairs = page_list.pairs
     if len(pairs) != len(wanted):

@@ -24,7 +24,6 @@ from errno import (
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import unloading
 from pykexec.backends.kernel.region_rules import ModulesRefused, NoModule, is_wanted, refusal
@@ -50,6 +49,7 @@ from pykexec.images.contents import OpenFile
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.placement.boot_protocol import page_size, whole_page_ram
 from pykexec.placement.panic_modes import ReservationTooSmall
 from pykexec.syscalls import NOT_PERMITTED, SyscallError
 
@@ -142,8 +142,8 @@ def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
     size = default_size(machine)
     if why := refusal(machine, size):
         raise why
-    room = machine.memory_map.whole_page_ram - (machine.kernel_image or RangeSet())
-    region = locate_hole(room, size, align=PAGE_SIZE, window=PhysRange(16 << 20, 4 << 30))
+    room = whole_page_ram(machine) - (machine.kernel_image or RangeSet())
+    region = locate_hole(room, size, align=page_size(machine), window=PhysRange(16 << 20, 4 << 30))
     return replace(machine, crash_kernel=RangeSet((region,)))
 
 

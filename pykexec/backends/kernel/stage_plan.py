@@ -12,7 +12,7 @@ from pykexec.backends.kernel.runs import Wanted, search_limit
 from pykexec.backends.kernel.stage import HugePageSystem, NoRoomForStage
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory
@@ -111,7 +111,8 @@ def places_in_place(request: LoadRequest, machine: Machine) -> tuple[PhysRange, 
     """First in the preferred part, which every device can reach. Not in memory that the capture
     kernel's drivers will detect again."""
     limits = boot_protocol(machine).limits
-    inside = (requested_window(request) or limits.window).intersect(limits.window)
+    asked = requested_window(request, page_size(machine))
+    inside = (asked or limits.window).intersect(limits.window)
     if inside is None:
         return ()
     first = inside.intersect(limits.preferred)

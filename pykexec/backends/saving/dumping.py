@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import subprocess
@@ -23,7 +24,6 @@ from pykexec.backends.saving.target import on_disk, sync_folder
 PERCENT = re.compile(rb"Copying data\s*: \[\s*([0-9.]{1,6}) %\]")
 CHUNK, HOLE = 1 << 20, 64 << 10
 """Bytes per read, and the size of zeros that become a hole."""
-PAGE = 4096
 PAUSE = 0.5
 """Seconds between two checks of a running makedumpfile."""
 TAIL = 4096
@@ -138,8 +138,8 @@ def _read_chunk(fd: int, offset: int, size: int) -> tuple[bytes, int]:
         return _exactly(fd, offset, size), 0
     except OSError:
         pages, lost = [], 0
-        for at in range(0, size, PAGE):
-            length = min(PAGE, size - at)
+        for at in range(0, size, mmap.PAGESIZE):
+            length = min(mmap.PAGESIZE, size - at)
             try:
                 pages.append(_exactly(fd, offset + at, length))
             except OSError:

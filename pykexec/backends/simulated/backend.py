@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.abi.kexec import KexecFlag
+from pykexec.arch import X86_64
 from pykexec.backends.backend import Loaded, LoadState, NothingLoaded, Slot
 from pykexec.backends.region import CrashRegion, default_size, existing, present, size_refusal
 from pykexec.backends.simulated.kernel.allocators import Order, Policy
@@ -138,6 +139,8 @@ class SimulatedBackend:
                 crash_kernel=layout.reserved,
                 release=layout.release,
                 cmdline=layout.cmdline,
+                architecture=X86_64.name,
+                page_size=X86_64.page_size,
                 totalram=layout.totalram,
                 cpus=layout.cpus,
                 vmcoreinfo=layout.vmcoreinfo,

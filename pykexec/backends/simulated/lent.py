@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.blocks import (
     BlockBusy,
     compact,
@@ -91,7 +92,9 @@ def huge_pages(kernel: SimulatedKernel, count: int, avoid: RangeSet) -> list[int
     free = kernel.frames.of(FREE) | kernel.frames.of(FREE_MOVABLE)
     found = _slots(free - avoid)[-count:]
     ours = RangeSet.of(PhysRange.sized(at, HUGE_PAGE_SIZE) for at in found)
-    ordinary = kernel.layout.memory_map.whole_page_ram - kernel.layout.movable - avoid - ours
+    ordinary = (
+        kernel.layout.memory_map.whole_page_ram(PAGE_SIZE) - kernel.layout.movable - avoid - ours
+    )
     for at in reversed(_slots(ordinary)):
         if len(found) >= count:
             break

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.kernel.record import unloading
 from pykexec.backends.region import NoContiguousMemory, NoRegion, RegionExists, RegionInUse

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE, IN_USE, KERNEL
 from pykexec.memory.ranges import PhysRange, RangeSet
 
@@ -33,6 +34,7 @@ class MachineShow:
     images: RangeSet
     """Held by loaded images, outside the reservation."""
     reservation: PhysRange | None
+    page_size: int = PAGE_SIZE
 
 
 def show(kernel: SimulatedKernel) -> MachineShow:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pykexec.dump.stacks import Frame
     from pykexec.dump.tasks import Task
 
-PAGE = 4096
 UNKNOWN = "unknown, see below"
 INDENT = "    "
 REGISTERS_A_LINE = 3
@@ -156,7 +155,7 @@ def _task_blocks(tasks: Tasks) -> Iterator[Block]:
         yield Lines([f"{counts}, {len(tasks.blocked)} blocked (D):"])
     for item in tasks.blocked:
         yield Lines([_task_name(item.task), *trace(item.frames)])
-    rows = [(str(task.pid), size(pages * PAGE), task.comm) for task, pages in tasks.largest]
+    rows = [(str(task.pid), size(resident), task.comm) for task, resident in tasks.largest]
     if rows:
         yield Table(("PID", "resident", "process"), rows)
 

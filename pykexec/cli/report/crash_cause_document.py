@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pykexec.dump.stacks import Frame
     from pykexec.dump.tasks import Task
 
-PAGE = 4096
-
 
 def crash_document(report: Report) -> CrashReport:
     """A section is None if it cannot be read, and `problems` has the reason."""
@@ -116,7 +114,7 @@ def tasks(found: Tasks) -> ReportedTasks:
         found.processes,
         found.threads,
         tuple(map(_blocked, found.blocked)),
-        tuple(large(item, pages) for item, pages in found.largest),
+        tuple(large(item, resident) for item, resident in found.largest),
     )
 
 
@@ -127,8 +125,8 @@ def _blocked(found: Blocked) -> BlockedTask:
     )
 
 
-def large(item: Task, pages: int) -> LargeTask:
-    return LargeTask(item.pid, item.tgid, item.parent, item.comm, item.state, pages * PAGE)
+def large(item: Task, resident: int) -> LargeTask:
+    return LargeTask(item.pid, item.tgid, item.parent, item.comm, item.state, resident)
 
 
 def armed(found: Armed) -> ReportedArmed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Block, Facts, Lines, Table
 from pykexec.cli.report import document_parts
 from pykexec.cli.report.page_parts import BAD, GOOD, Pairs, checks, many, size
@@ -72,8 +71,8 @@ def facts(contents: DumpContents) -> Pairs:
     info = contents.info
     found = [
         ("file", f"{contents.dump.format}, {size(contents.dump.file_size)}"),
-        ("memory", pages(contents.memory)),
-        ("left out", pages(contents.left_out)),
+        ("memory", pages(contents.memory, contents.page_size)),
+        ("left out", pages(contents.left_out, contents.page_size)),
     ]
     if contents.level is not None:
         found.append(("level", str(contents.level)))
@@ -83,5 +82,5 @@ def facts(contents: DumpContents) -> Pairs:
     return [*found, *(cpus or [("CPUs", "no registers of any")])]
 
 
-def pages(spans: RangeSet) -> str:
-    return f"{many(spans.size // PAGE_SIZE, 'page')} in {many(len(spans), 'range')}"
+def pages(spans: RangeSet, page_size: int) -> str:
+    return f"{many(spans.size // page_size, 'page')} in {many(len(spans), 'range')}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.report.page_parts import size
+
+ADDRESSES = 4096
+"""Numbers from here up are shown in hexadecimal too: many are addresses."""
 
 
 def in_words(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and value >= PAGE_SIZE:
+    if isinstance(value, int) and value >= ADDRESSES:
         return in_both(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(item)}" for name, item in value.items()) or "none"

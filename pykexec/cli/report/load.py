@@ -97,7 +97,7 @@ class LoadReport:
         heading = [Lines([self.target.notice], CAUTION)] if self.done and self.target.notice else []
         page: list[Block] = [*heading, *segments(plan, table), Facts(facts(self, verbose))]
         if self.done and self.done.bound:
-            page.append(Facts(bound_facts(self.done.bound)))
+            page.append(Facts(bound_facts(self.done.bound, plan.page_size)))
         if verbose:
             page += [Reasons(table), checks(self.planned.checks), words(plan.cmdline)]
             page.append(_next_memory(plan))

@@ -60,6 +60,7 @@ def plan_document(report: LoadReport) -> PlanDocument:
         stage=stage(plan),
         settle=settle(plan),
         lent=spans(plan.stage.lent) if isinstance(plan, PanicPlan) else (),
+        page_size=plan.page_size,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Block, Facts, Table
 from pykexec.cli.report.document_parts import map_entries
 from pykexec.cli.report.page_parts import many, size
@@ -45,7 +44,7 @@ class MachineReport:
         )
         facts = [("machine", self.folder)]
         for name, found in sets:
-            frames = many(found.size // PAGE_SIZE, "frame")
+            frames = many(found.size // shown.page_size, "frame")
             facts.append((name, f"{size(found.size)}, {frames} in {many(len(found), 'run')}"))
         reserved = shown.reservation
         facts.append(("reserved", f"{reserved} ({size(reserved.size)})" if reserved else "nothing"))

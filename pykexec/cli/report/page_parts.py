@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Table
 from pykexec.cli.report.cmdline import origin, why_dropped
 
@@ -58,14 +57,14 @@ def checks(found: Iterable[Check]) -> Table:
     return Table(("check", "", "found"), rows, styles=[VERDICT_STYLES[row[1]] for row in rows])
 
 
-def bound_facts(bound: BoundPlan | LoadFacts) -> Pairs:
+def bound_facts(bound: BoundPlan | LoadFacts, page_size: int) -> Pairs:
     """A summary of the backup map and the headers."""
-    moved = bound.backup_map.moved
-    held = sum(run.size for run in bound.backup_map) // PAGE_SIZE - bound.backup_map.backup_pages
+    moved, backup = bound.backup_map.moved, bound.backup_map.moved_size // page_size
+    held = sum(run.size for run in bound.backup_map) // page_size - backup
     return [
         (
             "backup map",
-            f"{many(bound.backup_map.backup_pages, 'page')} in {many(len(moved), 'run')}, "
+            f"{many(backup, 'page')} in {many(len(moved), 'run')}, "
             f"{many(held, 'page')} in place (free before, nothing to save)",
         ),
         (

@@ -33,7 +33,7 @@ class RehearsalReport:
             machine=_machine_of(done.stage),
             mode=str(load.mode),
             window=span(load.window) if load.window else None,
-            backup_pages=load.backup_map.backup_pages,
+            backup_pages=load.backup_map.moved_size // load.page_size,
             backup_runs=len(load.backup_map.moved),
             program_headers=load.program_headers,
             filled_pages=done.filled,
@@ -82,4 +82,4 @@ def facts(done: Rehearsal) -> Pairs:
     if load.window:
         found.append(("window", f"{load.window} ({size(load.window.size)})"))
     engine = ("engine", f"{done.engine}: this machine was not touched")
-    return [*found, *bound_facts(load), engine]
+    return [*found, *bound_facts(load, load.page_size), engine]

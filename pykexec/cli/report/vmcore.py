@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.cli.out.blocks import Block, Facts, Lines, Table
 from pykexec.cli.report import document_parts
 from pykexec.cli.report.page_parts import BAD, GOOD, Pairs, checks, many, size
@@ -13,6 +12,7 @@ from pykexec.cli.report.patterns import patterns
 from pykexec.documents.base import spans
 from pykexec.documents.vmcore import DumpCpu, Vmcore
 from pykexec.dump.vmcore_check import covered, direct_offsets, page_count, without_contents
+from pykexec.dump.vmcoreinfo import page_size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,12 +80,12 @@ class VmcoreVerdictReport:
 
 def facts(core: CoreFile) -> Pairs:
     memory, offsets, hollow = covered(core), direct_offsets(core), without_contents(core)
-    info = core.vmcoreinfo
-    empty = f"{many(page_count(hollow), 'page')} listed, and not in the file"
+    info, page = core.vmcoreinfo, page_size_of(core.vmcoreinfo)
+    empty = f"{many(page_count(hollow, page), 'page')} listed, and not in the file"
     release = "no VMCOREINFO" if info is None else info.get("OSRELEASE", "not in VMCOREINFO")
     found = [
         ("file", f"{size(core.size)}, {many(len(core.headers), 'program header')}"),
-        ("memory", f"{many(memory.size // PAGE_SIZE, 'page')} in {many(len(memory), 'range')}"),
+        ("memory", f"{many(memory.size // page, 'page')} in {many(len(memory), 'range')}"),
         *([("no contents", empty)] if hollow else []),
         ("release", release),
         ("vmcoreinfo", many(len(info or {}), "key")),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pykexec
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.crash.pattern import PATTERN_SIZE
 from pykexec.documents.codec import decode
 from pykexec.documents.plan import backup_map_of
 from pykexec.dump.core_file import CoreFile, open_core
@@ -102,7 +102,7 @@ def _first_computer(
     tree, variables = guest_tree("first", everything())
     append = f"{APPEND} {variables}"
     options = [f"--append={append}", *_load_options(request, image_type)]
-    fill = max(PAGE_SIZE, align_down(stage.memory * stage.used // 100, PAGE_SIZE))
+    fill = max(PATTERN_SIZE, align_down(stage.memory * stage.used // 100, PATTERN_SIZE))
     tree.write(KERNEL, Path(kernel).read_bytes())
     tree.write(INITRD, capture_initrd(request.initrd))
     tree.write(WISHES, json.dumps({"fill": fill, "load": options}))
@@ -229,6 +229,7 @@ def verdict(image: KernelImage, stage: QemuMachine, said: Said) -> Rehearsal:
         backup_map_of(plan),
         plan.elfcorehdr.range,
         plan.elfcorehdr.program_headers,
+        plan.page_size,
         said.warnings,
     )
     found = judge(_core_of(dump), wanted, dump.patterns)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.crash.pattern import pattern_page
+from pykexec.crash.pattern import PATTERN_SIZE, pattern_page
 from pykexec.dump.vmcore_check import Expected, VmcoreVerdict, verify
 from pykexec.dump.vmcore_pages import PatternCount
 from pykexec.errors import KexecError
@@ -70,6 +69,7 @@ class LoadFacts:
     backup_map: BackupMap
     headers_at: PhysRange
     program_headers: int
+    page_size: int
     warnings: tuple[str, ...] = ()
     table: SegmentTable | None = None
     """None on a real kernel, which only gets the stub."""
@@ -85,6 +85,7 @@ class LoadFacts:
             bound.backup_map,
             bound.headers_at,
             bound.program_headers,
+            plan.page_size,
             (*(plan.initrd.warnings if plan.request.initrd else ()), *plan.warnings),
             done.planned.table,
         )
@@ -155,7 +156,7 @@ def rehearse(
         backend.crash()
         tell.step("reading the dump")
         dump = verify(backend.folder.vmcore, expected)
-        filled = (frames - expected.lent).size // PAGE_SIZE
+        filled = (frames - expected.lent).size // PATTERN_SIZE
         return Rehearsal("simulated", chosen, facts, filled, dump)
 
 
@@ -171,7 +172,7 @@ def expected_of_machine(backend: SimulatedBackend) -> Expected:
     """What a dump of this machine must contain: the frames in use by its first kernel, and those it
     wrote, without what mode *lent* leaves out."""
     shown, cpus = backend.show(), backend.machine().cpus
-    ram = shown.memory_map.whole_page_ram
+    ram = shown.memory_map.whole_page_ram(shown.page_size)
     if shown.reservation:
         ram = ram.without(shown.reservation)
     return Expected(
@@ -186,8 +187,8 @@ def fill(backend: SimulatedBackend, frames: RangeSet) -> None:
     """Fill these frames with self-describing pages."""
     with backend.folder.session(write=True) as session:
         for span in frames:
-            for addr in range(span.start, span.end, FILL_PAGES * PAGE_SIZE):
-                end = min(span.end, addr + FILL_PAGES * PAGE_SIZE)
-                pages = (pattern_page(at) for at in range(addr, end, PAGE_SIZE))
+            for addr in range(span.start, span.end, FILL_PAGES * PATTERN_SIZE):
+                end = min(span.end, addr + FILL_PAGES * PATTERN_SIZE)
+                pages = (pattern_page(at) for at in range(addr, end, PATTERN_SIZE))
                 session.ram.write(addr, b"".join(pages))
         session.commit(session.state)

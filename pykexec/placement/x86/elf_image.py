@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pykexec import __version__
 from pykexec.abi.elf import NHDR
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.elf_boot import ELF_BOOT_MAGIC, BootNote, Elf_Bhdr
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.errors import UsageError
 from pykexec.images.contents import Built
 from pykexec.memory.hole import locate_hole

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.bootparam import VIDEO_CAPABILITY_64BIT_BASE, VideoType, screen_info
 from pykexec.abi.x86.multiboot import (
     MULTIBOOT2_BOOTLOADER_MAGIC,
@@ -15,6 +14,7 @@ from pykexec.abi.x86.multiboot import (
     FramebufferType,
     InfoTag,
 )
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, MultibootBoot, UnservedImage
 from pykexec.images.x86.multiboot_requests import name_of
@@ -122,7 +122,7 @@ def _distance(space: Space, boot: MultibootBoot) -> int:
     found = locate_hole(
         space.free,
         align_up(boot.parts[-1].end - start, PAGE_SIZE),
-        align=wish.align,
+        align=max(wish.align, PAGE_SIZE),
         window=allowed.intersect(layout.ABOVE_1_MIB) or allowed,
         from_top=wish.from_top,
         name="the multiboot image",

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE, KexecFlag
+from pykexec.abi.kexec import KexecFlag
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.arch import I386
 from pykexec.errors import DoesNotFit, NotSupported, UsageError
 from pykexec.frozen import dataclass
@@ -61,12 +62,12 @@ class NormalLoad:
     ) -> NormalLoad:
         """`cmdline_size` is the longest command line that the image accepts, in bytes without its
         NUL; None if there is no limit. Raises UsageError, DoesNotFit, NotSupported."""
-        memory_map, window = machine.known_map, requested_window(request)
+        memory_map, window = machine.known_map, requested_window(request, PAGE_SIZE)
         given = next_memory_map(machine)
-        free = (memory_map.whole_page_ram & given.whole_page_ram).within(
+        free = (memory_map.whole_page_ram(PAGE_SIZE) & given.whole_page_ram(PAGE_SIZE)).within(
             layout.limits_of(layout.arch_of(machine)).destinations
         )
-        space = Space(free.within(window) if window else free)
+        space = Space(free.within(window) if window else free, PAGE_SIZE)
         running = running_line(machine, request.reuse_cmdline)
         line = command_line(request.append, running, request.cmdline_remove)
         if cmdline_size is not None:
@@ -143,6 +144,7 @@ class NormalLoad:
             image=self.image,
             request=self.request,
             memory_map=self.memory_map,
+            page_size=PAGE_SIZE,
             placed=with_purgatory(placed, purgatory, job, X86StubJob.encode, why, starts),
             entry=entry_of(self.request, purgatory),
             flags=KexecFlag(0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.frozen import dataclass
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import GIB, RangeSet, align_up

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from pykexec import purgatory
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.stub_job import StubJob

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 
 PAGE_TABLES_SIZE = 6 * PAGE_SIZE
 PRESENT_WRITABLE, LARGE = 0x3, 0x80

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pykexec.abi.kexec import PAGE_SIZE, Ind
+from pykexec.abi.kexec import Ind
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.kernel.kimage import (
     KIMAGE_READ,
     KimageMismatch,
@@ -78,7 +79,7 @@ def make_memory(words: Words = GOOD, *, struct_bytes: bytes | None = None) -> By
 
 
 def test_read_back() -> None:
-    image = read_kimage(make_memory(), POINTER, SEGMENTS, ENTRY)
+    image = read_kimage(make_memory(), POINTER, SEGMENTS, ENTRY, PAGE_SIZE)
     assert image.backup_map.runs == (
         BackupRun(0x1000, 0x800000, 0x2000),
         BackupRun(0x100000, 0x803000, 0x1000),
@@ -101,7 +102,7 @@ def test_list_of_several_pages() -> None:
         last = no == len(blocks) - 1
         end = DONE if last else (0x900000 + (no + 1) * PAGE_SIZE) | INDIRECTION
         pieces[0x900000 + no * PAGE_SIZE] = page([*block, end])
-    image = read_kimage(Bytes(pieces), POINTER, segments, ENTRY)
+    image = read_kimage(Bytes(pieces), POINTER, segments, ENTRY, PAGE_SIZE)
     assert image.backup_map.runs == (BackupRun(0x1000000, 0x8000000, pages * PAGE_SIZE),)
     assert len(image.list_pages) == 3
 
@@ -186,19 +187,19 @@ MISMATCHES: list[tuple[str, Bytes, str]] = [
 )
 def test_mismatch(memory: Bytes, message: str) -> None:
     with pytest.raises(KimageMismatch) as caught:
-        read_kimage(memory, POINTER, SEGMENTS, ENTRY)
+        read_kimage(memory, POINTER, SEGMENTS, ENTRY, PAGE_SIZE)
     assert str(caught.value) == message
     assert caught.value.exit_status == 3
 
 
 def test_hidden_list_page_reads_as_zeros() -> None:
     with pytest.raises(BadPageList, match="page list: ends in 0x0 instead of IND_DONE"):
-        read_kimage(make_memory([0]), POINTER, SEGMENTS, ENTRY)
+        read_kimage(make_memory([0]), POINTER, SEGMENTS, ENTRY, PAGE_SIZE)
 
 
 def test_endless_list_ends() -> None:
     with pytest.raises(BadPageList):
-        read_kimage(make_memory([0x900000 | INDIRECTION]), POINTER, SEGMENTS, ENTRY)
+        read_kimage(make_memory([0x900000 | INDIRECTION]), POINTER, SEGMENTS, ENTRY, PAGE_SIZE)
 
 
 def test_the_address_of_the_struct() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pykexec.abi.kexec import KEXEC_ARCH_X86_64, KexecFlag
 from pykexec.abi.x86.bootparam import BootParamsField
+from pykexec.arch import X86_64
 from pykexec.backends.backend import Loaded
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.crash import elfcorehdr
@@ -97,7 +98,10 @@ def core_headers(machine: Machine, loaded: Loaded, addr: int) -> bytes:
     return elfcorehdr.build(
         addr,
         areas,
-        elfcorehdr.old_memory(machine.memory_map.whole_page_ram, backup, machine.crash_kernel),
+        elfcorehdr.old_memory(
+            machine.memory_map.whole_page_ram(4096), backup, machine.crash_kernel
+        ),
+        arch=X86_64,
         page_offset_base=machine.page_offset_base,
         copied_note=b"" if note else loaded.vmcoreinfo_note,
     )

@@ -189,7 +189,7 @@ def test_gaps_are_folded_to_sixteen_segments(kernel: KernelImage) -> None:
     plan = plan_load(kernel, make_machine(memory_map), request)
     assert len(segment_table(plan).segments) <= 16
     covered = RangeSet.of(item.range for item in plan)
-    window = memory_map.whole_page_ram.within(PhysRange(0x20000000, 0x28000000))
+    window = memory_map.whole_page_ram(4096).within(PhysRange(0x20000000, 0x28000000))
     assert covered.within(PhysRange(0x20000000, 0x28000000)) == window
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IN_USE
 from pykexec.backends.simulated.kernel.layout import BLOCK_SIZE, Layout
 from pykexec.errors import KexecError
@@ -33,7 +33,7 @@ def memory_blocks(layout: Layout) -> MemoryBlocks:
 
 
 def _blocks(layout: Layout) -> Iterator[MemoryBlock]:
-    ram = layout.memory_map.whole_page_ram
+    ram = layout.memory_map.whole_page_ram(PAGE_SIZE)
     for start in range(0, layout.size, BLOCK_SIZE):
         span = PhysRange.sized(start, BLOCK_SIZE)
         if not ram.overlaps(span):
@@ -51,7 +51,7 @@ def kinds(layout: Layout, span: PhysRange) -> PageKinds:
     inside = RangeSet((span,))
     user = (layout.user & inside).size // PAGE_SIZE
     used = ((layout.in_use | layout.kernel | layout.reserved) & inside).size // PAGE_SIZE
-    ram = (layout.memory_map.whole_page_ram & inside).size // PAGE_SIZE
+    ram = (layout.memory_map.whole_page_ram(PAGE_SIZE) & inside).size // PAGE_SIZE
     missing = span.size // PAGE_SIZE - ram
     return PageKinds(free=ram - used, user=user, slab=used - user, missing=missing)
 

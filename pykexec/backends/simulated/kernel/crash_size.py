@@ -9,7 +9,7 @@ from dataclasses import replace
 from errno import EBUSY, EINVAL, ENOENT
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.memory.ranges import PhysRange, align_up
 from pykexec.remedies import Unload

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Frames:
     def __init__(self, layout: Layout) -> None:
         pages = -(-layout.size // PAGE_SIZE)
         self.owners = bytearray(pages)
-        self.give(layout.memory_map.whole_page_ram, FREE)
+        self.give(layout.memory_map.whole_page_ram(PAGE_SIZE), FREE)
         self.give(layout.movable, FREE_MOVABLE)
         self.give(layout.in_use, IN_USE)
         self.give(layout.kernel, KERNEL)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.page_list import PageList, read_page_list
 from pykexec.errors import DoesNotFit, KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -68,7 +68,7 @@ class KImage:
 
     def page_list(self, ram: Ram) -> PageList:
         """Read from memory. Raises BadPageList if it was overwritten."""
-        return read_page_list(ram.read, self.head, self.pages)
+        return read_page_list(ram.read, self.head, self.pages, PAGE_SIZE)
 
     def frames(self, ram: Ram) -> RangeSet:
         """All frames that kimage_free frees; none for an image in the reservation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.page_list import DONE
 from pykexec.backends.simulated.kernel.kimage import KImage, LoadedSegment
 from pykexec.backends.simulated.kernel.kimage_normal import OutOfMemory, fill

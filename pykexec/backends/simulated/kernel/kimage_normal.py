@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.page_list import (
     DESTINATION,
     DONE,
     INDIRECTION,
     SOURCE,
-    WORDS_PER_PAGE,
+    WORD_SIZE,
 )
 from pykexec.backends.simulated.kernel.kimage import KImage, LoadedSegment, frames_of
 from pykexec.images.contents import Contents, copied
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SWAP_PAGE = "swap page"
 """The purpose of that control page."""
+WORDS_PER_PAGE = PAGE_SIZE // WORD_SIZE
 NOT_LOADED = 0
 """In place of an index in the list; no page has index 0, which is a destination word."""
 
@@ -61,8 +62,8 @@ class KImageBuilder:
         count = 0
         for segment in sorted(self.segments, key=lambda item: item.mem):
             first = segment.mem // PAGE_SIZE
-            self.dests.append((first, first + segment.pages, count))
-            count += segment.pages
+            self.dests.append((first, first + segment.pages(PAGE_SIZE), count))
+            count += segment.pages(PAGE_SIZE)
         self.firsts = [dest[0] for dest in self.dests]
         self.places = array("Q", bytes(8 * count))
         """For each destination page: index of its source word, or NOT_LOADED."""
@@ -128,7 +129,7 @@ class KImageBuilder:
         """The allocations of kimage_load_normal_segment."""
         self.add_entry(segment.mem | DESTINATION)
         first = segment.mem // PAGE_SIZE
-        for dest in range(first, first + segment.pages):
+        for dest in range(first, first + segment.pages(PAGE_SIZE)):
             try:
                 pfn = self.page(dest, "source page")
                 self.add_entry(pfn * PAGE_SIZE | SOURCE)
@@ -145,7 +146,7 @@ class KImageBuilder:
     def sources(self, segment: Segment) -> Iterator[int]:
         """Frame numbers of its source pages, in order."""
         start = self.place(segment.mem // PAGE_SIZE) or 0
-        for index in self.places[start : start + segment.pages]:
+        for index in self.places[start : start + segment.pages(PAGE_SIZE)]:
             yield self.words[index] // PAGE_SIZE
 
 

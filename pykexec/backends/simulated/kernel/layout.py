@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.crash.notes import CPU_NOTE_SIZE
 from pykexec.errors import KexecError
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -82,7 +82,7 @@ class Layout:
     """Whole memory blocks in ZONE_MOVABLE."""
 
     def __post_init__(self) -> None:
-        frames = self.memory_map.whole_page_ram
+        frames = self.memory_map.whole_page_ram(PAGE_SIZE)
         if not frames:
             raise BadLayout("the machine has no RAM")
         check_end(self.size)
@@ -140,4 +140,4 @@ class Layout:
     @property
     def totalram(self) -> int:
         """totalram_pages, in bytes."""
-        return self.memory_map.whole_page_ram.size - self.reserved.size
+        return self.memory_map.whole_page_ram(PAGE_SIZE).size - self.reserved.size

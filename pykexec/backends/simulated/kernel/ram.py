@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.store.files import (
     CHUNK,
     copy_all,

@@ -16,10 +16,10 @@ from pykexec.abi.kexec import (
     KEXEC_ARCH_MASK,
     KEXEC_ARCH_X86_64,
     KEXEC_SEGMENT_MAX,
-    PAGE_SIZE,
     KexecFlag,
     kexec_load_text,
 )
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.arch import X86_64
 from pykexec.backends.backend import Slot
 from pykexec.backends.simulated.kernel.gates import Lockdown
@@ -179,11 +179,11 @@ def _check_segments(kernel: SimulatedKernel, table: SegmentTable, refuse: Refusa
             raise refuse("F3", EINVAL, why, segment=segment)
     half = kernel.layout.totalram // PAGE_SIZE // 2
     for segment in segments:
-        if segment.pages > half:
+        if segment.pages(PAGE_SIZE) > half:
             why = f"{_place(segment)} is more than half of memory ({half} pages)"
             raise refuse("F4", EINVAL, why, exit_status=FITS_NOT, segment=segment)
-    if table.pages > half:
-        why = f"{table.pages} pages are more than half of memory ({half} pages)"
+    if table.pages(PAGE_SIZE) > half:
+        why = f"{table.pages(PAGE_SIZE)} pages are more than half of memory ({half} pages)"
         raise refuse("F5", EINVAL, why, exit_status=FITS_NOT)
     reservation = kernel.layout.reservation
     if table.flags & ON_CRASH and reservation:

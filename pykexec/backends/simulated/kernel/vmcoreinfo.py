@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.crash.notes import VMCOREINFO, Note
 

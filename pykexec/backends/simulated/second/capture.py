@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.abi.elf import EHDR, PHDR
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import LOW_MEMORY_END
 from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
 from pykexec.backends.simulated.second.relocate import SwitchFailed
@@ -112,7 +112,7 @@ def check_ram(ram: Ram, page: ZeroPage) -> RangeSet:
         raise SwitchFailed(
             f"the second kernel ignores an e820 with fewer than {FEWEST_E820_ENTRIES} entries"
         )
-    own = page.memory_map.whole_page_ram
+    own = page.memory_map.whole_page_ram(PAGE_SIZE)
     if not own.within(PhysRange(0, LOW_MEMORY_END)):
         raise SwitchFailed(
             "the second kernel panics: Real mode trampoline was not allocated",
@@ -129,7 +129,7 @@ def _old_kernel(ram: Ram, own: RangeSet, elfcorehdr: int) -> Vmcore:
     try:
         memory = OldMemory(ram, own)
         memory.read(elfcorehdr, EHDR.size + PHDR.size)
-        vmcore = open_vmcore(memory, elfcorehdr)
+        vmcore = open_vmcore(memory, elfcorehdr, PAGE_SIZE)
     except NotMemory as error:
         raise VmcoreNotInitialized(
             f"vmcore not initialized: {error.message}", elfcorehdr=elfcorehdr

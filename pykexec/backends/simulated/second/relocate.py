@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import RelocateKernel
 from pykexec.backends.simulated.kernel.ram import NotMemory, Ram
 from pykexec.crash.backup_map import BackupRun

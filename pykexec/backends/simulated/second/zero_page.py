@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.kexec import PAGE_SIZE
 from pykexec.abi.x86.bootparam import (
     BOOT_PARAMS_SIZE,
     E820_MAX_ENTRIES_ZEROPAGE,
@@ -20,6 +19,7 @@ from pykexec.abi.x86.bootparam import (
     SetupType,
     setup_header,
 )
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.second.relocate import SwitchFailed
 from pykexec.errors import UsageError
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from pykexec.abi.kexec import KEXEC_SEGMENT_MAX, PAGE_SIZE
+from pykexec.abi.kexec import KEXEC_SEGMENT_MAX
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.backend import Slot
 from pykexec.backends.page_list import DONE
 from pykexec.backends.simulated.kernel.allocators import Policy
@@ -167,7 +168,7 @@ def _decode_layout(top: Fields) -> Layout:
 
 
 def _decode_stage(row: Fields, layout: Layout) -> Staged:
-    frames = layout.memory_map.whole_page_ram
+    frames = layout.memory_map.whole_page_ram(PAGE_SIZE)
     found = Staged(*(row.spans(item.name) for item in fields(Staged)))
     if found.pages - frames or found.pages & (layout.in_use | layout.kernel | layout.reserved):
         raise row.wrong("pages", "frames of RAM that nobody else has")
@@ -190,7 +191,7 @@ def _decode_gates(row: Fields) -> Gates:
 
 def _decode_image(row: Fields, layout: Layout) -> KImage:
     in_reservation = "swap_page" not in row
-    frames = layout.memory_map.whole_page_ram
+    frames = layout.memory_map.whole_page_ram(PAGE_SIZE)
     control, parked = row.spans("control_pages"), row.spans("parked")
     if (control | parked) - frames:
         raise row.wrong("control_pages", "frames of RAM")

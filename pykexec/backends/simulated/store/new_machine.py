@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from pykexec.abi.kexec import PAGE_SIZE
+from pykexec.abi.x86.page import PAGE_SIZE
 from pykexec.backends.simulated.kernel.layout import (
     BLOCK_SIZE,
     LOW_MEMORY_END,
@@ -75,7 +75,7 @@ def new_layout(
     rng = Random(seed)
     known = from_machine or Machine(name="simulated")
     memory_map = _machine_map(known, memory)
-    frames = memory_map.whole_page_ram
+    frames = memory_map.whole_page_ram(PAGE_SIZE)
     low = frames.within(PhysRange(0, LOW_MEMORY_END))
     image = known.kernel_image
     if isinstance(image, Unknown) or not image:

@@ -232,10 +232,10 @@ def test_a_list_that_no_kernel_wrote(name: str) -> None:
     words, text = BAD_LISTS[name]
     page = struct.pack(f"<{len(words)}Q", *words).ljust(PAGE, b"\0")
     with pytest.raises(BadPageList, match=text):
-        read_page_list(lambda addr, size: page, 0x5000 | 2, 8)
+        read_page_list(lambda addr, size: page, 0x5000 | 2, 8, 4096)
 
 
 def test_a_list_that_bites_its_tail() -> None:
     page = struct.pack("<512Q", *[1] * 511, 0x5000 | 2)
     with pytest.raises(BadPageList, match="it has no end"):
-        read_page_list(lambda addr, size: page, 0x5000 | 2, 8)
+        read_page_list(lambda addr, size: page, 0x5000 | 2, 8, 4096)

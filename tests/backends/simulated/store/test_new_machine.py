@@ -50,7 +50,7 @@ def test_memory_above_the_pci_hole() -> None:
 @pytest.mark.parametrize("used", [0, 40, 100])
 def test_so_much_is_in_use(memory: int, used: int) -> None:
     layout = new_layout(memory, used=used, seed=2)
-    frames = layout.memory_map.whole_page_ram
+    frames = layout.memory_map.whole_page_ram(4096)
     low = frames.within(PhysRange(0, MIB))
     assert not low - layout.in_use
     assert not layout.kernel_image - layout.in_use
@@ -107,7 +107,7 @@ def test_crashkernel(size: int) -> None:
     assert span.end <= 4 * GIB, "top-down below 4 GiB"
     assert span.start >= 0xBE000000 - span.size
     assert not layout.in_use.within(span)
-    assert layout.totalram == layout.memory_map.whole_page_ram.size - span.size
+    assert layout.totalram == layout.memory_map.whole_page_ram(4096).size - span.size
     assert "crashkernel=" in layout.cmdline
 
 
