@@ -16,7 +16,9 @@
  * costs minutes.  So the loader leaves page tables: an identity map of what
  * the stub touches.  With them everything runs cached, and what the next
  * kernel will read with its MMU off is cleaned before the jump.  Without them
- * (or on a processor without 4 KiB pages) it works too, slowly.
+ * (or on a processor without 4 KiB pages) it works too, slowly.  Either way
+ * the loader needs to clean nothing: with the MMU on the caches are coherent,
+ * and with the MMU off the memory is cleaned before it is read.
  *
  * Rules kept throughout:
  *   - Nothing is used before it is checked, and on a mismatch the kernel is
@@ -192,7 +194,10 @@ start:
 	adr	x0, s_tables
 	b.ne	mismatch
 
-	ldr	x19, p_tables
+	/* Uncached, so the caches give up first what they still hold of it. */
+	cbnz	x22, 1f
+	bl	clean_everything
+1:	ldr	x19, p_tables
 	mov	w20, #0
 1:	ldr	w0, p_n_regions
 	cmp	w20, w0
@@ -223,6 +228,8 @@ check_seal:
 unchecked:
 	adr	x0, s_unchecked
 	bl	say
+	cbnz	x22, settle
+	bl	clean_everything
 
 /* ------------------------------------------------------------------------
  * Wait, before anything is moved: devices may still write into the memory
@@ -245,14 +252,9 @@ settle:
 	adr	x0, s_newline
 	bl	say
 
-/* ------------------------------------------------------------------------
- * Exchange: four words a turn, then what is left, word by word.  Uncached it
- * reads memory, so the caches give up first what they still hold of it.
- */
+/* Exchange: four words a turn, then what is left, word by word. */
 exchange:
-	cbnz	x22, 1f
-	bl	clean_everything
-1:	bl	exchanges
+	bl	exchanges
 2:	cbz	w20, exchanged
 	ldp	x0, x1, [x19], #16
 	ldr	x2, [x19], #8

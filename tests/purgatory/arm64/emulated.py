@@ -58,14 +58,20 @@ DC_CIVAC = 0xD50B7E20
 """dc civac, x0."""
 EXCHANGE_TURN = 0xA9401404
 """ldp x4, x5, [x0]: the first instruction of a turn of the exchange."""
+SHA256_START = 0xD346FC21
+"""lsr x1, x1, #6: the number of whole blocks."""
 POLL_LIMITS = (0x52A00207, 0x52A00022, 0x52A20003, 0x52A08003)
 """mov w7, #0x100000 (UART), mov w2, #0x10000 and w3, #0x10000000 and w3, #0x4000000 (counter)."""
 
 
 @dataclass
 class Cleaned:
-    after_exchange: set[int] = field(default_factory=set)
-    """Lines that were cleaned after the last word was exchanged."""
+    """The cache lines that were cleaned."""
+
+    at_first: set[int] = field(default_factory=set)
+    """Before anything but the tables was read."""
+    at_last: set[int] = field(default_factory=set)
+    """After the last word was exchanged."""
 
 
 class End(Enum):
@@ -181,20 +187,29 @@ class Board:
         return seen
 
     def cleaned(self) -> Cleaned:
-        """The cache lines that are cleaned."""
+        """What is cleaned in the run that follows."""
         code, cleaned = self.read(STUB, STUB_SIZE), Cleaned()
         at = STUB + code.index(struct.pack("<I", DC_CIVAC))
+        blocks: list[int] = []
 
         def clean(uc: Any, pc: int, size: int, _: object) -> None:
-            cleaned.after_exchange.add(self.register("X0"))
+            (cleaned.at_first if len(blocks) == 1 else cleaned.at_last).add(self.register("X0"))
 
         def exchange(uc: Any, pc: int, size: int, _: object) -> None:
-            cleaned.after_exchange.clear()
+            cleaned.at_last.clear()
+
+        self.sha256_calls(blocks)
 
         self.uc.hook_add(UC_HOOK_CODE, clean, begin=at, end=at)
         turn = STUB + code.index(struct.pack("<I", EXCHANGE_TURN))
         self.uc.hook_add(UC_HOOK_CODE, exchange, begin=turn, end=turn)
         return cleaned
+
+    def sha256_calls(self, seen: list[int]) -> None:
+        """Append to the list for each digest that is made."""
+        code = self.read(STUB, STUB_SIZE)
+        at = STUB + code.index(struct.pack("<I", SHA256_START))
+        self.uc.hook_add(UC_HOOK_CODE, lambda uc, pc, size, _: seen.append(pc), begin=at, end=at)
 
     @property
     def text(self) -> str:

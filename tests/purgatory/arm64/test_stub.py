@@ -322,8 +322,9 @@ def test_exchanges_do_what_the_model_does_and_twice_restores(
     assert {base: again.read(base, ARENA) for base in contents} == contents
 
 
-def test_regions_exchanges_and_the_window_are_cleaned_at_last() -> None:
-    """Every line of them, after the last exchange."""
+def test_regions_exchanges_and_the_window_are_cleaned_at_first_and_at_last() -> None:
+    """Every line of them: between the check of the tables and that of the regions, because the MMU
+    is off, and after the last exchange."""
     load = with_params(window=LOW + 0x100000, window_size=0x1000)
     board = load.into(Board())
     cleaned = board.cleaned()
@@ -332,7 +333,8 @@ def test_regions_exchanges_and_the_window_are_cleaned_at_last() -> None:
     spans += [(LOW, 0x2000), (HIGH + 0x10000, 0x2000), (LOW + 0x100000, 0x1000)]
     for addr, size in spans:
         lines = set(range(addr & ~63, addr + size, 64))
-        assert lines <= cleaned.after_exchange, hex(addr)
+        assert lines <= cleaned.at_first, hex(addr)
+        assert lines <= cleaned.at_last, hex(addr)
 
 
 # -- the serial port
