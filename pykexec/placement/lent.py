@@ -65,10 +65,13 @@ def assumed_movable(image: KernelImage, machine: Machine, request: LoadRequest) 
     return found.places[0].window
 
 
-def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ...]) -> StageFrames:
+def with_slots(
+    image: KernelImage, frames: StageFrames, things: tuple[Placed, ...], headers: PhysRange
+) -> StageFrames:
     """In a dry run, the first of the assumed pages for the slots with loaded bytes. Raises
     OtherSlots if the pages that were taken are not for these slots."""
-    wanted = _held_slots(image, frames.window, things)
+    inside = () if frames.headers else (headers,)
+    wanted = _held_slots(image, frames.window, things, inside)
     if frames.slots is None:
         return replace(frames, slots=tuple(sorted(wanted)), image=frames.image[: len(wanted)])
     if missing := wanted - frozenset(frames.slots):
@@ -77,28 +80,27 @@ def with_slots(image: KernelImage, frames: StageFrames, things: tuple[Placed, ..
 
 
 def _held_slots(
-    image: KernelImage, window: PhysRange, things: tuple[Placed, ...]
+    image: KernelImage,
+    window: PhysRange,
+    things: tuple[Placed, ...],
+    more: tuple[PhysRange, ...] = (),
 ) -> frozenset[int]:
-    """The slots with loaded bytes, and with the zeros after an ELF image. A bzImage needs no zeros:
-    its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
+    """The slots with loaded bytes, with the zeros after an ELF image, and with `more`. A bzImage
+    needs no zeros: its decompressor clears its own memory (arch/x86/boot/compressed/head_64.S)."""
     needs_zeros = Role.KERNEL if image.linux.lowest else None
-    return slots_of(
-        window,
-        (
-            item.range
-            if item.role is needs_zeros
-            else PhysRange.sized(item.range.start, item.contents.size)
-            for item in things
-            if item.contents and item.contents.size
-        ),
+    loaded = (
+        item.range
+        if item.role is needs_zeros
+        else PhysRange.sized(item.range.start, item.contents.size)
+        for item in things
+        if item.contents and item.contents.size
     )
+    return slots_of(window, (*loaded, *more))
 
 
-def shared_low_end(machine: Machine) -> int:
-    """The end of the low memory, which uses the beginning of a huge page: in this mode there are
-    few headers, which fit after it."""
-    low = boot_protocol(machine).limits.low_memory
-    return low.end if low else 0
+def headers_in_window(space: Space) -> PhysRange:
+    """The place of ELF core headers that are in the window. Raises NoHole."""
+    return space.take(Role.ELFCOREHDR, HUGE_PAGE_SIZE)
 
 
 def snug(boot: BootPlaces) -> BootPlaces:
@@ -117,13 +119,16 @@ def loaded_slots(
     """The slots of a window that need a huge page, wherever the headers will be: their address is
     in the command line, and its length can move other objects by a page."""
     protocol, ram = boot_protocol(machine), RangeSet((window,))
+    inside = protocol.limits.headers_inside
     highest = align_down(protocol.limits.destinations.end, HUGE_PAGE_SIZE) - HUGE_PAGE_SIZE
     found: frozenset[int] = frozenset()
-    for at in (HUGE_PAGE_SIZE, highest):
-        headers, seed = PhysRange.sized(at, HUGE_PAGE_SIZE), bytes(RNG_SEED_SIZE)
+    for at in (highest,) if inside else (HUGE_PAGE_SIZE, highest):
+        space, seed = Space(ram, page_size(machine)), bytes(RNG_SEED_SIZE)
+        headers = headers_in_window(space) if inside else PhysRange.sized(at, HUGE_PAGE_SIZE)
         information = capture_information(
             image, machine, request, seed, ram | low_memory(machine), headers
         )
-        boot = snug(protocol.place(Space(ram, page_size(machine)), image, request, information))
-        found |= _held_slots(image, window, protocol.placed(image, request, boot, information))
+        boot = snug(protocol.place(space, image, request, information))
+        things = protocol.placed(image, request, boot, information)
+        found |= _held_slots(image, window, things, (headers,) if inside else ())
     return tuple(sorted(found))

@@ -1,8 +1,9 @@
-"""The addresses that an architecture allows for the parts of a load."""
+"""What an architecture allows: the addresses of the parts of a load, and what its kernel and its
+stub do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -36,6 +37,15 @@ class Limits:
 
     uart_in_memory: bool = False
     """Whether the stub writes to memory-mapped UARTs; otherwise to those with I/O ports."""
+    headers_inside: bool = False
+    """Whether the ELF core headers must be in the memory of the capture kernel; otherwise they must
+    not be in its free RAM."""
+    cpus_sleep: bool = True
+    """Whether the other CPUs sleep in the first kernel's code after a panic; otherwise the firmware
+    has switched them off."""
+    clock: Literal["tsc", "counter"] = "tsc"
+    """By which the stub waits: the TSC if its frequency is known, or a counter that tells its own
+    frequency."""
 
     def low_ram(self, memory_map: MemoryMap, page_size: int) -> RangeSet:
         """Whole-page RAM of this machine in the low memory, without the firmware's pages."""

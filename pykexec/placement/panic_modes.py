@@ -10,7 +10,7 @@ in movable memory, and only its slots with loaded bytes have huge pages.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
@@ -26,7 +26,7 @@ from pykexec.placement.capture import ASSUMED, capture_information, capture_warn
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.lending import NoMovableMemory, lending_warnings
-from pykexec.placement.lent import assumed_movable, shared_low_end, snug, with_slots
+from pykexec.placement.lent import assumed_movable, headers_in_window, snug, with_slots
 from pykexec.placement.plan import PanicPlan, Placed
 from pykexec.placement.request import LoadRequest, Mode
 from pykexec.placement.reservation import boot_with, reserved_region
@@ -34,7 +34,7 @@ from pykexec.placement.role import Role
 from pykexec.placement.segment import SegmentTable, Source
 from pykexec.placement.settle import settle
 from pykexec.placement.space import Space
-from pykexec.placement.stage import StageFrames, frames_in, staged_pieces
+from pykexec.placement.stage import StageFrames, frames_of, pages_apart, staged_pieces
 from pykexec.placement.stub_job import StubJob
 from pykexec.placement.window import WindowRefused, capture_window
 from pykexec.purgatory import Exchange, Region
@@ -115,16 +115,15 @@ def plan_panic(
     frames = granted.stage or _assumed_stage(image, machine, request, mode)
     low = low_memory(machine)
     ram = RangeSet((frames.window,))
-    information = capture_information(
-        image, machine, request, granted.rng_seed, ram | low, frames.headers
-    )
     space = Space(ram, protocol.arch.page_size)
+    headers = frames.headers or headers_in_window(space)
+    information = capture_information(image, machine, request, granted.rng_seed, ram | low, headers)
     boot = protocol.place(space, image, request, information)
     boot = snug(boot) if mode is Mode.LENT else boot
     things = protocol.placed(image, request, boot, information)
-    frames = with_slots(image, frames, things) if mode is Mode.LENT else frames
+    frames = with_slots(image, frames, things, headers) if mode is Mode.LENT else frames
     scattered = len(low) + len(frames.image)
-    stub = _stub_place(machine, _region_count(things), scattered)
+    stub = _stub_place(machine, _region_count(things, frames.headers is not None), scattered)
     guess = estimate.crash_size(image, request.initrd, request.append)
     return PanicPlan(
         image=image,
@@ -132,8 +131,8 @@ def plan_panic(
         memory_map=memory_map,
         page_size=protocol.arch.page_size,
         placed=(
-            *fill(things, ram, low, protocol.limits.why_low),
-            Placed(Role.ELFCOREHDR, frames.headers, WHY_HEADERS, None, Source.BUILT),
+            *fill(things, ram.without(headers), low, protocol.limits.why_low),
+            Placed(Role.ELFCOREHDR, headers, WHY_HEADERS, None, Source.BUILT),
             Placed(Role.PURGATORY, stub, WHY_STUB, None, Source.BUILT),
         ),
         entry=stub.start,
@@ -142,7 +141,7 @@ def plan_panic(
         cmdline=information.cmdline,
         next_map=information.memory_map,
         mode=mode,
-        headers=frames.headers,
+        headers=headers,
         window=frames.window,
         estimate=guess,
         console=stub_console(machine, protocol.limits, request.serial_port),
@@ -162,7 +161,8 @@ def _sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tupl
     one that wakes (QEMU sometimes wakes them) continues with whatever is there then. Movable memory
     contains neither."""
     window = frames.window
-    if mode is not Mode.STUB_SWAP or frames.movable:
+    asleep = boot_protocol(machine).limits.cpus_sleep
+    if mode is not Mode.STUB_SWAP or frames.movable or not asleep:
         return ()
     warnings = []
     if (machine.kernel_image or RangeSet()).overlaps(window):
@@ -174,9 +174,9 @@ def _sleeper_warnings(mode: Mode, frames: StageFrames, machine: Machine) -> tupl
     return tuple(warnings)
 
 
-def _region_count(things: tuple[Placed, ...]) -> int:
-    """The largest number of digests: one for each piece of an object, and one for the headers."""
-    return 1 + sum(
+def _region_count(things: tuple[Placed, ...], headers_apart: bool) -> int:
+    """The largest number of digests: one for each piece of an object, and of the headers."""
+    return (1 if headers_apart else PIECES_PER_THING) + sum(
         item.contents.size // HUGE_PAGE_SIZE + PIECES_PER_THING for item in things if item.contents
     )
 
@@ -239,16 +239,15 @@ def _assumed_stage(
     window, movable = assumed_window(image, machine, request, mode)
     reserved = machine.crash_kernel or RangeSet()
     free = whole_page_ram(machine) - reserved - RangeSet((window,))
-    pages = 0 if mode is Mode.IN_PLACE else window.size // HUGE_PAGE_SIZE
-    where = locate_hole(
-        free,
-        (pages + 2) * HUGE_PAGE_SIZE,
-        align=HUGE_PAGE_SIZE,
-        window=boot_protocol(machine).limits.window,
-    )
-    found = range(where.start, where.end, HUGE_PAGE_SIZE)
-    low_end = shared_low_end(machine) if mode is Mode.LENT else None
-    return frames_in(window, found, low_end=low_end, movable=movable)
+    limits = boot_protocol(machine).limits
+    pages = pages_apart(limits, mode)
+    pages += 0 if mode is Mode.IN_PLACE else window.size // HUGE_PAGE_SIZE
+    found: Sequence[int] = ()
+    if pages:
+        size = pages * HUGE_PAGE_SIZE
+        where = locate_hole(free, size, align=HUGE_PAGE_SIZE, window=limits.window)
+        found = range(where.start, where.end, HUGE_PAGE_SIZE)
+    return frames_of(limits, mode, window, found, movable=movable)
 
 
 def assumed_window(
@@ -307,8 +306,7 @@ def staged_regions(bound: BoundPlan, put: Put) -> Iterator[Region]:
     for item in bound.plan.placed:
         if item.contents:
             yield from _piece_regions(item.range.start, item.contents, bound, put)
-    put(bound.headers_at.start, bound.headers)
-    yield Region.of(bound.headers_at.start, bound.headers)
+    yield from _piece_regions(bound.headers_at.start, Built(bound.headers), bound, put)
 
 
 def _piece_regions(at: int, contents: Contents, bound: BoundPlan, put: Put) -> Iterator[Region]:

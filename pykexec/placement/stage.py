@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.frozen import dataclass
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.request import Mode
+
+if TYPE_CHECKING:
+    from pykexec.placement.limits import Limits
 
 LOW_MIN = 64 << 10
 """Bytes: a whole page of every kernel, where there is no low memory."""
@@ -19,15 +24,15 @@ class StageFrames:
 
     `image` has the pages with the window's bytes, in the window's order; empty in mode in-place,
     where the window itself is held. `low` is for the old contents of the pages below 640 KiB,
-    `headers` for the ELF core headers.
+    `headers` for the ELF core headers; both are None where the headers are in the window.
 
     In mode lent `slots` has the numbers of the window's 2 MiB slots that have pages in `image`,
     ascending; the rest of the window is lent. None if there is a page for each.
     """
 
     window: PhysRange
-    low: PhysRange
-    headers: PhysRange
+    low: PhysRange | None
+    headers: PhysRange | None
     image: tuple[int, ...] = ()
     slots: tuple[int, ...] | None = None
     movable: bool = False
@@ -55,20 +60,45 @@ class StageFrames:
         """Memory that is held since the load, and is not data of the first kernel."""
         pages = (PhysRange.sized(addr, HUGE_PAGE_SIZE) for addr in self.image)
         window = () if self.image else (self.window,)
-        return RangeSet.of((self.low, self.headers, *pages, *window))
+        apart = (span for span in (self.low, self.headers) if span)
+        return RangeSet.of((*apart, *pages, *window))
 
     def exchanges(self, low_memory: RangeSet) -> BackupMap:
         """The stub's exchanges: the low pages, and each page of a scattered stage with its part of
         the window. After that the stage has the window's old contents."""
-        runs = [
-            BackupRun(span.start, self.low.start + span.start, span.size) for span in low_memory
-        ]
+        at = self.low.start if self.low else 0
+        runs = [BackupRun(span.start, at + span.start, span.size) for span in low_memory]
         numbers = range(len(self.image)) if self.slots is None else self.slots
         runs += [
             BackupRun(self.slot(number).start, addr, HUGE_PAGE_SIZE)
             for number, addr in zip(numbers, self.image, strict=True)
         ]
         return BackupMap.of(runs)
+
+
+def pages_apart(limits: Limits, mode: Mode) -> int:
+    """Huge pages besides those of the window: for low memory and headers, which share one in mode
+    lent."""
+    if limits.headers_inside:
+        return 0
+    return 1 if mode is Mode.LENT else 2
+
+
+def frames_of(
+    limits: Limits,
+    mode: Mode,
+    window: PhysRange,
+    pages: Sequence[int],
+    *,
+    slots: tuple[int, ...] | None = None,
+    movable: bool = False,
+) -> StageFrames:
+    """A stage of `pages_apart` pages and those of the window, in ascending order."""
+    if limits.headers_inside:
+        return StageFrames(window, None, None, tuple(pages), slots, movable)
+    low = limits.low_memory
+    low_end = (low.end if low else 0) if mode is Mode.LENT else None
+    return frames_in(window, pages, low_end=low_end, slots=slots, movable=movable)
 
 
 def frames_in(

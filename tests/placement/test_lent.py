@@ -79,6 +79,7 @@ def test_law_no_more_is_held_than_loaded_and_6_mib(
 
 def test_low_memory_and_headers_share_a_page(kernel: KernelImage) -> None:
     frames = plan(kernel, request()).stage
+    assert frames.low
     assert frames.low.size == LOW_END
     assert frames.headers == PhysRange(frames.low.end, frames.low.start + HUGE_PAGE_SIZE)
 

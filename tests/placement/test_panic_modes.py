@@ -270,6 +270,7 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
     )
     loads = ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_LOAD")
     shown = RangeSet.of(PhysRange.sized(s["p_paddr"], s["p_memsz"]) for s in loads)
+    assert stage.headers
     assert shown.within(added) == RangeSet((added,)).without(stage.headers)
     assert places_in_place(LoadRequest(mem_min=4 << 30), on) == (
         PhysRange(4 << 30, added.start),

@@ -16,10 +16,10 @@ from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
 from pykexec.placement.crash_by_normal import headers_room
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory
-from pykexec.placement.lent import loaded_slots, movable_wish, shared_low_end
+from pykexec.placement.lent import loaded_slots, movable_wish
 from pykexec.placement.panic_modes import panic_window
 from pykexec.placement.request import LoadRequest, Mode
-from pykexec.placement.stage import frames_in
+from pykexec.placement.stage import frames_of, pages_apart
 from pykexec.placement.window import requested_window
 from pykexec.remedies import Use, Wish
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from pykexec.backends.kernel.journal import Journal
     from pykexec.backends.kernel.lent_blocks import LentBlocks
     from pykexec.images.kernel_image import KernelImage
-
-SINGLES = 2
-"""Pages besides the image: one for the low memory, one for the headers."""
 
 
 def granted_pages(
@@ -53,25 +50,24 @@ def granted_pages(
         flags = relocation(machine).swap_flags or KexecFlag(0)
         return Granted(mode, headers_at=taken.run, flags=flags)
     reserved = machine.crash_kernel or RangeSet()
-    low = low_memory(machine)
+    low, limits = low_memory(machine), boot_protocol(machine).limits
+    apart = pages_apart(limits, mode)
     if mode is not Mode.IN_PLACE and (
         movable := _window_in_movable_memory(image, machine, request, mode, blocks, others)
     ):
-        slots, low_end, count = None, None, movable.size // HUGE_PAGE_SIZE + SINGLES
-        if mode is Mode.LENT:
-            slots = loaded_slots(image, machine, request, movable)
-            low_end, count = shared_low_end(machine), len(slots) + 1
+        slots = loaded_slots(image, machine, request, movable) if mode is Mode.LENT else None
+        count = apart + (movable.size // HUGE_PAGE_SIZE if slots is None else len(slots))
         off = reserved | low | RangeSet((movable,))
         wanted = Wanted(singles=count, avoid=off, shun=blocks.movable)
         taken = stage.take(pages, journal, wanted, limit)
-        found = frames_in(movable, taken.singles, low_end=low_end, slots=slots, movable=True)
+        found = frames_of(limits, mode, movable, taken.singles, slots=slots, movable=True)
         return Granted(mode, stage=found)
     window = panic_window(image, machine, request, mode)
     count = window.size // HUGE_PAGE_SIZE
     if mode is Mode.IN_PLACE:
         wanted = Wanted(
             run=count,
-            singles=SINGLES,
+            singles=apart,
             windows=places_in_place(request, machine),
             avoid=reserved | low,
             shun=blocks.movable,
@@ -79,11 +75,11 @@ def granted_pages(
         taken = stage.take(pages, journal, wanted, limit)
         if taken.run is None:
             raise NoRoomForStage("no adjacent huge pages", hint=Use(Wish.MODE, "stub-swap"))
-        return Granted(mode, stage=frames_in(taken.run, taken.singles))
+        return Granted(mode, stage=frames_of(limits, mode, taken.run, taken.singles))
     off = reserved | low | RangeSet((window,))
-    wanted = Wanted(singles=count + SINGLES, avoid=off, shun=blocks.movable)
+    wanted = Wanted(singles=count + apart, avoid=off, shun=blocks.movable)
     taken = stage.take(pages, journal, wanted, limit)
-    return Granted(mode, stage=frames_in(window, taken.singles))
+    return Granted(mode, stage=frames_of(limits, mode, window, taken.singles))
 
 
 def _window_in_movable_memory(

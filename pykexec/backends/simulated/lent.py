@@ -19,9 +19,11 @@ from pykexec.backends.simulated.kernel.frames import FREE, FREE_MOVABLE, IMAGE
 from pykexec.backends.simulated.store.machine_state import Staged
 from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.placement.lending import NoMovableMemory, Place, places
-from pykexec.placement.lent import loaded_slots, movable_wish, shared_low_end
-from pykexec.placement.stage import StageFrames, frames_in
+from pykexec.placement.lent import loaded_slots, movable_wish
+from pykexec.placement.request import Mode
+from pykexec.placement.stage import StageFrames, frames_of
 
 if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.running import SimulatedKernel
@@ -50,9 +52,8 @@ def lend(
     place, converted = _movable_place(kernel, machine, size, inside)
     slots = loaded_slots(image, machine, request, place.window)
     taken = huge_pages(kernel, len(slots) + 1, RangeSet((place.window,)))
-    found = frames_in(
-        place.window, taken, low_end=shared_low_end(machine), slots=slots, movable=True
-    )
+    limits = boot_protocol(machine).limits
+    found = frames_of(limits, Mode.LENT, place.window, taken, slots=slots, movable=True)
     kernel.stage = Staged(found.ours, found.lent, converted)
     kernel.frames.give(found.ours, IMAGE)
     for span in found.ours:

@@ -28,7 +28,11 @@ def arch_of(machine: Machine) -> Arch:
 
 def limits_of(arch: Arch) -> Limits:
     """The kernel accepts any page; the first one is not used, because an address of 0 means none in
-    too many places."""
+    too many places.
+
+    A capture kernel maps its ELF core headers as part of its memory
+    (arch/arm64/mm/init.c:arm64_memblock_init removes everything else before it is reserved). After
+    a panic the other CPUs are switched off (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
     reachable = PhysRange(arch.page_size, ADDRESS_LIMIT)
     return Limits(
         destinations=reachable,
@@ -42,4 +46,7 @@ def limits_of(arch: Arch) -> Limits:
         purgatory_min=0,
         headers_min=0,
         uart_in_memory=True,
+        headers_inside=True,
+        cpus_sleep=False,
+        clock="counter",
     )
