@@ -21,16 +21,21 @@ from rich.console import Console
 from rich.text import Text
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
-from pykexec.backends.kernel.stage_plan import SINGLES
+from pykexec.arch import X86_64
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import align_up
 from pykexec.placement.estimate import crash_size
+from pykexec.placement.request import Mode
+from pykexec.placement.stage import pages_apart
+from pykexec.placement.x86.layout import limits_of
 
 MIB = 1 << 20
 RAM = 1024 * MIB
 DEBIAN_RESERVES = 128 * MIB
 """What kdump-tools of Debian 12 reserves on machines with 384 MiB or more."""
 REGION = 64 << 10
+APART = pages_apart(limits_of(X86_64), Mode.IN_PLACE)
+"""Huge pages besides those of the window."""
 
 PAPER, INK, FAINT = "#ffffff", "#1f2933", "#9aa5b1"
 FREE, LOST, HELD, RUNS, OLD = "#dbeafe", "#b91c1c", "#f59e0b", "#15803d", "#93c5fd"
@@ -226,7 +231,7 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(exist_ok=True)
     window = crash_size(identify(args.kernel), None).size
-    loaded = align_up(args.kernel.stat().st_size, HUGE_PAGE_SIZE) + SINGLES * HUGE_PAGE_SIZE
+    loaded = align_up(args.kernel.stat().st_size, HUGE_PAGE_SIZE) + APART * HUGE_PAGE_SIZE
     pictures = {
         "memory.svg": memory_picture(window, loaded),
         "sequence.svg": sequence_picture(),

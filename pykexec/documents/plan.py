@@ -58,7 +58,7 @@ class Settle:
     """how long the stub waits between its checks and the exchange"""
 
     seconds: Count
-    clock: Literal["tsc", "timer"]
+    clock: Literal["tsc", "timer", "counter"]
     why: str
 
 

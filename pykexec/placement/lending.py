@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 KERNEL_PART = 2
 """The divisor of the part of memory that stays available to the kernel's own allocations."""
-KERNEL_ZONES = ("Normal", "DMA32")
-"""Zones whose blocks can be made movable; the memory of ZONE_DMA is too rare."""
 PLACES_MAX = 64
 """Limit for the number of places to try."""
 TOO_FEW = "usable, but the kernel would keep too little memory"
@@ -185,8 +183,9 @@ def unusable(block: MemoryBlock, machine: Machine, kernel: RangeSet, ours: Range
         return "with memory that an IOMMU uses"
     if block.is_movable:
         return ""
-    if block.zone not in KERNEL_ZONES:
-        return "in several zones, or in ZONE_DMA"
+    zones = boot_protocol(machine).limits.zones_to_lend
+    if block.zone not in zones:
+        return "in several zones, or in ZONE_DMA" if zones else "there since boot"
     if kernel.overlaps(span):
         return "with the running kernel or its per-CPU data"
     return "with huge pages of pykexec" if ours.overlaps(span) else ""

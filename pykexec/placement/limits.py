@@ -43,6 +43,8 @@ class Limits:
     cpus_sleep: bool = True
     """Whether the other CPUs sleep in the first kernel's code after a panic; otherwise the firmware
     has switched them off."""
+    zones_to_lend: tuple[str, ...] = ("Normal", "DMA32")
+    """Zones whose memory blocks can be made movable. That of ZONE_DMA is too rare."""
     clock: Literal["tsc", "counter"] = "tsc"
     """By which the stub waits: the TSC if its frequency is known, or a counter that tells its own
     frequency."""

@@ -9,7 +9,7 @@ from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import NotSupported
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, Unknown
-from pykexec.placement.boot_protocol import memory_encryption
+from pykexec.placement.boot_protocol import boot_protocol, memory_encryption
 from pykexec.placement.encryption import Encryption
 from pykexec.placement.lending import REMEDY, why_not_lend
 from pykexec.placement.panic_modes import advised_region
@@ -153,23 +153,24 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
     or page tables of halted CPUs, no buffers allocated for devices, and no tables of an IOMMU."""
     if movable:
         return () if mode is Mode.LENT else (IN_FLIGHT,)
+    asleep = (WARN_STUB_SWAP,) if boot_protocol(machine).limits.cpus_sleep else ()
     own = {
         Mode.KERNEL_SWAP: (
             WARN_REBOOT,
             f"only pykexec exec starts it, no panic does; {advised_region(machine)}",
         ),
-        Mode.STUB_SWAP: (WARN_STUB_SWAP, *_iommu_warnings(machine)),
+        Mode.STUB_SWAP: (*asleep, *_iommu_warnings(machine)),
     }
     return (*own.get(mode, ()), _dma_warning(mode, machine))
 
 
 def _dma_warning(mode: Mode, machine: Machine) -> str:
     """Which devices may still write at the switch, and whether an IOMMU translates for them."""
-    where = (
-        "only the pages below 640 KiB have been others' since the load"
-        if mode is Mode.IN_PLACE
-        else "the window was in use until the switch"
-    )
+    where = "the window was in use until the switch"
+    if mode is Mode.IN_PLACE:
+        low = boot_protocol(machine).limits.low_memory
+        pages = f"only the pages below {low.end >> 10} KiB have" if low else "no page of it has"
+        where = f"{pages} been others' since the load"
     return f"DMA: {_bus_masters(machine)}, {_iommu(mode, machine)}; {where}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.arch import ARM64, Arch
 from pykexec.memory.ranges import GIB, MIB, PhysRange
 from pykexec.placement.limits import Limits
 from pykexec.purgatory.arm64.stub import ADDRESS_LIMIT
 
 if TYPE_CHECKING:
+    from pykexec.arch import Arch
     from pykexec.machine import Machine
 
 BELOW_4G = PhysRange(0, 4 * GIB)
@@ -21,9 +21,9 @@ WINDOW_ALIGN = 2 * MIB
 
 
 def arch_of(machine: Machine) -> Arch:
-    """The machine's architecture, with the size of its pages."""
-    found = machine.arch
-    return found if found and found.name == ARM64.name else ARM64
+    """The machine's architecture, with the size of its pages. Raises NotSupported if that is
+    unknown."""
+    return machine.known_arch
 
 
 def limits_of(arch: Arch) -> Limits:
@@ -32,7 +32,9 @@ def limits_of(arch: Arch) -> Limits:
 
     A capture kernel maps its ELF core headers as part of its memory
     (arch/arm64/mm/init.c:arm64_memblock_init removes everything else before it is reserved). After
-    a panic the other CPUs are switched off (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
+    a panic the other CPUs are switched off (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop). Memory
+    that was there at boot cannot be taken offline, and so cannot be made movable
+    (arch/arm64/mm/mmu.c:prevent_bootmem_remove_notifier)."""
     reachable = PhysRange(arch.page_size, ADDRESS_LIMIT)
     return Limits(
         destinations=reachable,
@@ -48,5 +50,6 @@ def limits_of(arch: Arch) -> Limits:
         uart_in_memory=True,
         headers_inside=True,
         cpus_sleep=False,
+        zones_to_lend=(),
         clock="counter",
     )

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from pykexec.arch import ARM64
 from pykexec.machine import DeviceTreeFirmware, Machine, SerialConsole, Unknown
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, MIB, PhysRange
@@ -26,6 +25,7 @@ MACHINE = Machine(
     name="test",
     memory_map=MemoryMap.of(ram((GIB, 2 * GIB), (4 * GIB, 5 * GIB - 3 * MIB))),
     architecture="aarch64",
+    page_size=4096,
     console=PL011,
     firmware=DeviceTreeFirmware(psci="hvc"),
 )
@@ -108,16 +108,13 @@ def test_the_stub_is_not_exchanged() -> None:
         encode_stub(replace(JOB, exchanges=(Exchange(AT & -4096, HIGH, 4096),)), MACHINE, AT)
 
 
-def test_the_segment_has_whole_pages_and_room_for_everything() -> None:
-    size = stub_memsz(MACHINE, 1, 1)
-    assert size % 4096 == 0
-    assert len(encode_stub(JOB, MACHINE, AT)) <= size
-
-
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
-def test_the_kernel_takes_two_of_its_pages(page_size: int) -> None:
-    arch = replace(ARM64, page_size=page_size)
-    assert reservation_need(arch, 0x9000) == 2 * page_size + -(-0x9000 // page_size) * page_size
+def test_the_segment_has_whole_pages_and_room_for_everything(page_size: int) -> None:
+    machine = replace(MACHINE, page_size=page_size)
+    size = stub_memsz(machine, 1, 1)
+    assert size % page_size == 0
+    assert len(encode_stub(JOB, machine, AT)) <= size
+    assert reservation_need(arch_of(machine), size) == size + 2 * page_size
 
 
 def test_a_reservation_of_64_kib_is_enough_for_a_window_of_192_mib() -> None:
