@@ -20,6 +20,7 @@ class Wish(Enum):
     CRASH = "kind=crash"
     CRASH_SIZE = "crash_size"
     DIRECT = "direct"
+    DTB = "dtb"
     ENTRY = "entry"
     FORCE = "force"
     INITRD = "initrd"

@@ -42,4 +42,4 @@ complete --command pykexec-kexec --long-option elf32-core-headers --description 
 complete --command pykexec-kexec --long-option elf64-core-headers --description 'Use 64-bit ELF core headers.'
 complete --command pykexec-kexec --long-option pass-memmap-cmdline --description 'Pass the memory of a capture kernel in memmap=.'
 complete --command pykexec-kexec --long-option reuse-video-type --description 'Pass on the type of the screen.'
-complete --command pykexec-kexec --long-option dtb --require-parameter --force-files --description 'Pass FILE as the device tree.'
+complete --command pykexec-kexec --long-option dtb --require-parameter --force-files --description 'Pass FILE as the device tree (arm64).'

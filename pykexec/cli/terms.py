@@ -12,6 +12,7 @@ PYKEXEC: Terms = {
     Wish.CRASH_BY_NORMAL: "--crash-by-normal",
     Wish.CRASH_SIZE: "--crash-size",
     Wish.DIRECT: "pykexec-kexec --args-none",
+    Wish.DTB: "--dtb",
     Wish.ENTRY: "--entry",
     Wish.FORCE: "--force",
     Wish.INITRD: "--initrd",

@@ -7,7 +7,8 @@ overrides sections of the base, and profile 0 is the default. If a profile has t
 same name, the first counts.
 
 The user's options override the image: --initrd replaces .ucode and .initrd, --append or
---reuse-cmdline replaces .cmdline. .dtb and .dtbauto are ignored: x86 does not use device trees.
+--reuse-cmdline replaces .cmdline, --dtb replaces .dtb, which x86 does not use. .dtbauto is ignored:
+only systemd-stub knows which of several trees is for this machine.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def _contents_of(
     version = text(pe, sections, ".uname")
     if isinstance(cmdline, Refused) or isinstance(version, Refused):
         return cmdline if isinstance(cmdline, Refused) else Refused(".uname is too long", True)
-    dtb = pe.contents(sections.get(".dtb") or sections.get(".dtbauto"))
+    dtb = pe.contents(sections.get(".dtb"))
     return Inside(
         file=kernel,
         how="uki",

@@ -18,4 +18,7 @@ the implementation for x86. A normal load has a planner for each kind of image t
 `linux32`, `real_mode`, `elf_image`, `multiboot`; they share `normal_load`. What these put into
 memory: `boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. The addresses:
 `layout`; the names of these things: `labels`.
+
+In arm64/, `linux` is the planner, `device_tree` the boot information, and `completed` what a device
+tree from a file lacks.
 """

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pykexec.arch import ARM64
+from pykexec.frozen import dataclass
 from pykexec.placement.encryption import ConfidentialGuest, Encryption
 
 if TYPE_CHECKING:
@@ -43,6 +45,17 @@ class BootInformation(Protocol):
         """Its bytes for the address `at`, with the initrd's bytes at `initrd.start`."""
 
 
+@dataclass(frozen=True, slots=True)
+class CaptureMemory:
+    """The memory of a capture kernel: `ram`, in which the ELF core headers and `copies` of old
+    memory may lie, and `map`, with both of them reserved."""
+
+    ram: RangeSet
+    headers: PhysRange
+    copies: tuple[PhysRange, ...]
+    map: MemoryMap
+
+
 class BootProtocol(Protocol):
     """What one architecture needs. All errors are KexecErrors."""
 
@@ -63,13 +76,18 @@ class BootProtocol(Protocol):
     ) -> NormalPlan:
         """The complete plan of a normal load."""
 
+    def capture_words(self, headers_at: int | None) -> tuple[str, ...]:
+        """The words of every capture kernel's command line; the ELF core headers are at
+        `headers_at`, or the kernel itself says where."""
+
     def boot_information(
         self,
         image: KernelImage,
         machine: Machine,
+        request: LoadRequest,
         rng_seed: bytes,
         line: CommandLine,
-        memory_map: MemoryMap,
+        memory: CaptureMemory,
     ) -> BootInformation:
         """For a capture kernel. Raises NoLinux64 for an image that cannot be one."""
 
@@ -103,6 +121,10 @@ class BootProtocol(Protocol):
 def boot_protocol(machine: Machine) -> BootProtocol:
     """The protocol of the machine's architecture. If that is unknown or has none, the protocol of
     x86_64, whose images can be planned and rehearsed anywhere."""
+    if machine.architecture in ARM64.unames:
+        from pykexec.placement.arm64.protocol import Arm64Protocol
+
+        return Arm64Protocol(machine.arch or ARM64)
     from pykexec.placement.x86.layout import arch_of
     from pykexec.placement.x86.protocol import X86Protocol
 

@@ -12,7 +12,7 @@ from pykexec.errors import UsageError
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.boot_protocol import BootInformation, boot_protocol
+from pykexec.placement.boot_protocol import BootInformation, CaptureMemory, boot_protocol
 from pykexec.placement.capture_words import (
     NEVER_INHERITED,
     SAVE_TARGET,
@@ -43,8 +43,11 @@ def capture_information(
     """The boot information of a capture kernel: it may use `ram`, less the ELF core headers and
     other copies of old memory, which must not lie in its free RAM (contract 7.1)."""
     line = _capture_command_line(image, machine, request, headers.start)
-    given = _capture_map(machine.known_map, ram, RangeSet.of((headers, *copies)))
-    return boot_protocol(machine).boot_information(image, machine, rng_seed, line, given)
+    kept = tuple(copies)
+    given = _capture_map(machine.known_map, ram, RangeSet.of((headers, *kept)))
+    memory = CaptureMemory(ram, headers, kept, given)
+    protocol = boot_protocol(machine)
+    return protocol.boot_information(image, machine, request, rng_seed, line, memory)
 
 
 def _capture_command_line(
@@ -55,14 +58,17 @@ def _capture_command_line(
         raise UsageError(
             "elfcorehdr= is set by pykexec", hint=saying("remove it from ", Wish.APPEND)
         )
-    line = capture_line(machine, request, f"elfcorehdr={headers_at:#x}")
+    line = capture_line(machine, request, headers_at)
     check_length(line, image.linux.cmdline_size)
     return line
 
 
-def capture_line(machine: Machine, request: LoadRequest, *first: str) -> CommandLine:
-    """The command line of a capture kernel, for either system call; the words in `first` precede
-    those of the request."""
+def capture_line(
+    machine: Machine, request: LoadRequest, headers_at: int | None = None
+) -> CommandLine:
+    """The command line of a capture kernel, for either system call; with kexec_file_load(2) the
+    kernel adds the address of the ELF core headers."""
+    first = boot_protocol(machine).capture_words(headers_at)
     return command_line(
         request.append,
         running_line(machine, request.reuse_cmdline),

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pykexec.images.kernel_image import LinuxArm64Boot
+
 if TYPE_CHECKING:
     from pykexec.images.kernel_image import KernelImage
     from pykexec.placement.request import LoadRequest
@@ -17,7 +19,10 @@ def with_implied(image: KernelImage, request: LoadRequest) -> LoadRequest:
     initrd = request.initrd or implied.initrd
     own = request.append or request.reuse_cmdline or implied.cmdline is None
     append = request.append if own else (implied.cmdline or "",)
-    return replace(request, initrd=initrd, append=append)
+    dtb = request.dtb
+    if dtb is None and isinstance(image.boot, LinuxArm64Boot):
+        dtb = implied.dtb
+    return replace(request, initrd=initrd, append=append, dtb=dtb)
 
 
 def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
@@ -40,6 +45,13 @@ def implied_notes(image: KernelImage, request: LoadRequest) -> tuple[str, ...]:
             if inside
             else f"the command line inside the {image.type} is replaced: {implied.cmdline!r}"
         )
-    if implied.dtb:
+    if implied.dtb and not isinstance(image.boot, LinuxArm64Boot):
         notes.append(f"ignoring the .dtb inside the {image.type}: x86 does not use it")
+    elif implied.dtb:
+        inside = request.dtb is implied.dtb
+        notes.append(
+            f"using the device tree inside the {image.type}"
+            if inside
+            else f"the device tree inside the {image.type} is replaced"
+        )
     return tuple(notes)

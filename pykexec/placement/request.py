@@ -83,6 +83,8 @@ class LoadRequest:
     """I/O port for the stub's messages; None for the running kernel's console."""
     modules: tuple[Module, ...] = ()
     """For multiboot, in order."""
+    dtb: Contents | None = None
+    """A device tree instead of the running kernel's, for arm64."""
     real_mode: bool = False
     """Start a bzImage by its real-mode entry."""
     profile: int | None = None

@@ -131,6 +131,7 @@ def needing_load(request: LoadRequest, image_type: str | None) -> tuple[Wish, ..
         Wish.ENTRY: request.entry is not None,
         Wish.NO_CHECKS: not request.checks,
         Wish.MODULE: bool(request.modules),
+        Wish.DTB: request.dtb is not None,
         Wish.REAL_MODE: request.real_mode,
         Wish.TYPE: image_type is not None,
     }
@@ -144,6 +145,7 @@ NOUNS = {
     Wish.ENTRY: "an entry address",
     Wish.NO_CHECKS: "skipping the digest verification",
     Wish.MODULE: "a module",
+    Wish.DTB: "a device tree",
     Wish.REAL_MODE: "the real-mode entry",
     Wish.TYPE: "an image type",
 }

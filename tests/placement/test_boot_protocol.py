@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pykexec.arch import I386, X86_64, Arch
+from pykexec.arch import ARM64, I386, X86_64, Arch
 from pykexec.machine import NOT_READ, Machine, Unknown
 from pykexec.memory.ranges import PhysRange
 from pykexec.placement.boot_protocol import boot_protocol, low_memory
@@ -17,7 +17,7 @@ MACHINE = Machine("test", memory_map=pc_map())
 
 @pytest.mark.parametrize(
     ("uname", "arch"),
-    [("x86_64", X86_64), ("i686", I386), ("i486", I386), ("aarch64", X86_64), (NOT_READ, X86_64)],
+    [("x86_64", X86_64), ("i686", I386), ("i486", I386), ("aarch64", ARM64), (NOT_READ, X86_64)],
 )
 def test_the_architecture_selects(uname: str | Unknown, arch: Arch) -> None:
     """x86_64's images can be planned and rehearsed on any machine."""

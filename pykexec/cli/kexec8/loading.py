@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from errno import EINVAL, ENOEXEC, ENOSYS, ENOTSUP
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.flows.file_load import hand_over
 from pykexec.flows.plan import decide
-from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxX86Boot
+from pykexec.images.device_tree_file import device_tree_file
+from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxArm64Boot, LinuxX86Boot
 from pykexec.images.module_file import module_contents
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
@@ -45,6 +47,10 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
         say([f"{NAME}: note: --args-{asked.args} has no effect: {image.path} is a {image.type}"])
     machine = facts(asked, kernel)
     request = _request_of(asked, initrd)
+    if isinstance(image.boot, LinuxArm64Boot):
+        request = replace(request, dtb=device_tree_file(asked.dtb))
+    elif asked.dtb:
+        say([f"{NAME}: note: --dtb has no effect: x86 boots without a device tree"])
     _check_panic(asked, machine)
     why = _why_kexec_load(asked, image, machine, request)
     with kernel.session():

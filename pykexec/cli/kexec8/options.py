@@ -202,9 +202,7 @@ X86 = (
     Option(
         "dtb",
         argument="FILE",
-        help="Pass FILE as the device tree.",
-        kind=Kind.NOTED,
-        why="x86 boots without a device tree",
+        help="Pass FILE as the device tree (arm64).",
     ),
 )
 """Options for x86, from all its image types."""

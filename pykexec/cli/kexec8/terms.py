@@ -9,6 +9,7 @@ OWN: Terms = {
     Wish.APPEND: "--append",
     Wish.CRASH: "--load-panic",
     Wish.DIRECT: "--args-none",
+    Wish.DTB: "--dtb",
     Wish.ENTRY: "--entry",
     Wish.INITRD: "--initrd",
     Wish.MEM_MAX: "--mem-max",

@@ -69,6 +69,7 @@ class Wishes:
     reuse_cmdline: bool
     initrds: tuple[Path, ...]
     modules: tuple[str, ...]
+    dtb: Path | None
     mem_min: int | None
     mem_max: int | None
     entry: int | None
@@ -111,6 +112,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         reuse_cmdline=given.has("reuse_cmdline"),
         initrds=given.files("initrd"),
         modules=given.all("module"),
+        dtb=next(iter(given.files("dtb")), None),
         mem_min=given.address("mem_min"),
         mem_max=given.address("mem_max"),
         entry=given.address("entry"),
@@ -231,6 +233,7 @@ def _check_load(made: Wishes) -> None:
             "--mem-max": made.mem_max is not None,
             "--entry": made.entry is not None,
             "--module": bool(made.modules),
+            "--dtb": made.dtb is not None,
             "--real-mode": made.real_mode,
             "--type": made.type is not None,
             "--args-none": made.args == "none",

@@ -19,6 +19,7 @@ class LoadOptions:
 
     initrds: tuple[Path, ...]
     modules: tuple[str, ...]
+    dtb: Path | None
     append: tuple[str, ...]
     reuse_cmdline: bool
     cmdline_remove: tuple[str, ...]

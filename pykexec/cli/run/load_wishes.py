@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
+from pykexec.images.device_tree_file import device_tree_file
 from pykexec.images.module_file import module_contents
 from pykexec.placement.request import ImageKind, Keep, LoadRequest, Mode, Module
 from pykexec.placement.syscall_choice import Syscall, SyscallChoice, choose_syscall
@@ -40,6 +41,7 @@ class LoadWishes:
         return LoadRequest(
             kind=self.kind,
             modules=tuple(Module(module_contents(line), line) for line in given.modules),
+            dtb=device_tree_file(given.dtb),
             append=given.append,
             reuse_cmdline=given.reuse_cmdline,
             cmdline_remove=given.cmdline_remove,

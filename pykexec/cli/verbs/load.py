@@ -38,6 +38,12 @@ from pykexec.cli.verbs.params import (
     help="Pass a file and its arguments to a multiboot image. Repeatable.",
 )
 @click.option(
+    "--dtb",
+    type=PATH,
+    metavar="FILE",
+    help="Pass FILE as the device tree (arm64).  [default: that of the running kernel]",
+)
+@click.option(
     "--append", multiple=True, metavar="TEXT", help="Add TEXT to the command line. Repeatable."
 )
 @click.option(

@@ -25,14 +25,13 @@ from pykexec.placement.x86.linux64 import (
     placed_boot,
     plan_linux_x86_64,
 )
-from pykexec.remedies import Use, Wish
+from pykexec.remedies import Omit, Use, Wish
 
 if TYPE_CHECKING:
     from pykexec.arch import Arch
     from pykexec.machine import Machine, Unknown
-    from pykexec.memory.map import MemoryMap
     from pykexec.memory.ranges import PhysRange
-    from pykexec.placement.boot_protocol import BootInformation
+    from pykexec.placement.boot_protocol import BootInformation, CaptureMemory
     from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.encryption import Encryption
     from pykexec.placement.granted import Granted
@@ -70,6 +69,10 @@ class X86Protocol:
                 f"a module has no effect: {image.path} is of type {image.type}",
                 hint=Use(Wish.MODULE, rest=" only with multiboot images"),
             )
+        if request.dtb is not None:
+            raise UsageError(
+                "a device tree has no effect: x86 boots without one", hint=Omit(Wish.DTB)
+            )
         if request.real_mode:
             from pykexec.placement.x86.real_mode import refuse_real_mode
 
@@ -101,15 +104,19 @@ class X86Protocol:
             case ForeignImage() | LinuxArm64Boot():
                 raise AssertionError("foreign images are refused before")
 
+    def capture_words(self, headers_at: int | None) -> tuple[str, ...]:
+        return () if headers_at is None else (f"elfcorehdr={headers_at:#x}",)
+
     def boot_information(
         self,
         image: KernelImage,
         machine: Machine,
+        request: LoadRequest,
         rng_seed: bytes,
         line: CommandLine,
-        memory_map: MemoryMap,
+        memory: CaptureMemory,
     ) -> BootParams:
-        return boot_params_for(image.linux_for(LinuxX86Boot), machine, rng_seed, line, memory_map)
+        return boot_params_for(image.linux_for(LinuxX86Boot), machine, rng_seed, line, memory.map)
 
     def place(
         self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation

@@ -1,0 +1,90 @@
+"""A device tree with what the next kernel cannot do without, and without what is of another boot.
+
+A tree from a file has usually neither memory nor what EFI handed over: the boot loader adds both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pykexec.abi.devicetree import BadDeviceTree, DeviceTree, Node, cells
+
+EFI_PREFIX = "linux,uefi-"
+"""What the EFI stub adds to /chosen (Documentation/arch/arm/uefi.rst): the kernel reads its memory
+map and all tables through these."""
+CHOSEN = "chosen"
+CELLS = ("#address-cells", "#size-cells")
+
+
+def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceTree:
+    """`given`, with memory and EFI of `running` unless it is that tree itself; without EFI if not
+    `with_efi`."""
+    old = running.root.child(CHOSEN) or Node(CHOSEN)
+    chosen = given.root.child(CHOSEN) or Node(CHOSEN)
+    efi = {name: value for name, value in old.properties if name.startswith(EFI_PREFIX)}
+    gone = {name for name, _ in chosen.properties if name.startswith(EFI_PREFIX)}
+    chosen = chosen.changed(dict.fromkeys(gone) | (efi if with_efi else {}))
+    root = _with_cells(given.root).with_child(chosen)
+    root = _with_memory(root, running.root)
+    reserved = dict.fromkeys((*running.reserved, *given.reserved))
+    for item in (_initrd(old), *_ranges(old.get("linux,elfcorehdr"), running.root.cells)):
+        reserved.pop(item, None)
+    return replace(given, root=root, reserved=tuple(reserved))
+
+
+def _with_cells(root: Node) -> Node:
+    """With explicit numbers of cells: the kernel's defaults are other ones than those of the
+    specification (include/linux/of.h)."""
+    missing = [name for name in CELLS if root.get(name) is None]
+    return root.changed(dict.fromkeys(missing, cells(2, 1)))
+
+
+def _with_memory(root: Node, running: Node) -> Node:
+    """With the running tree's memory unless the tree has memory itself. Raises BadDeviceTree."""
+    if any(_is_memory(item) and any(item.get("reg") or b"") for item in root.children):
+        return root
+    kept = tuple(item for item in root.children if not _is_memory(item))
+    added = [item for item in running.children if _is_memory(item)]
+    return replace(root, children=(*kept, *(_moved(item, running, root) for item in added)))
+
+
+def _moved(memory: Node, old: Node, new: Node) -> Node:
+    """A memory node with the number of cells of another root."""
+    address_cells, size_cells = new.cells
+    try:
+        reg = b"".join(
+            cells(start, address_cells) + cells(size, size_cells)
+            for start, size in _ranges(memory.get("reg"), old.cells)
+        )
+    except OverflowError as error:
+        raise BadDeviceTree(
+            f"{memory.name} does not fit into the cells of this device tree",
+            hint="use a tree with two cells for addresses and sizes",
+        ) from error
+    return memory.changed({"reg": reg})
+
+
+def _is_memory(node: Node) -> bool:
+    """drivers/of/fdt.c:early_init_dt_scan_memory."""
+    return node.text("device_type") == "memory"
+
+
+def _ranges(value: bytes | None, widths: tuple[int, int]) -> list[tuple[int, int]]:
+    """Addresses and sizes; () for a value of another length."""
+    width, size_width = (4 * count for count in widths)
+    whole = width + size_width
+    if not value or not whole or len(value) % whole:
+        return []
+    return [
+        (
+            int.from_bytes(value[at : at + width], "big"),
+            int.from_bytes(value[at + width : at + whole], "big"),
+        )
+        for at in range(0, len(value), whole)
+    ]
+
+
+def _initrd(chosen: Node) -> tuple[int, int]:
+    """Where the running kernel's initrd was; boot loaders reserve it."""
+    start, end = chosen.number("linux,initrd-start") or 0, chosen.number("linux,initrd-end") or 0
+    return start, end - start

@@ -1,0 +1,141 @@
+"""The device tree for the next kernel: that of the running kernel, or the user's, with what this
+boot needs in /chosen (Documentation/arch/arm64/booting.rst; Documentation/devicetree/usage-model;
+drivers/of/kexec.c:of_kexec_alloc_and_setup_fdt)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pykexec.abi.devicetree import MAX_SIZE, DeviceTree, Node, cells, parse_device_tree
+from pykexec.errors import DoesNotFit, NotSupported
+from pykexec.frozen import dataclass
+from pykexec.images.contents import contents_bytes
+from pykexec.machine import DeviceTreeFirmware, Machine, known
+from pykexec.memory.ranges import PhysRange
+from pykexec.placement.arm64.completed import completed
+from pykexec.remedies import Another, Wish
+
+if TYPE_CHECKING:
+    from pykexec.memory.map import MemoryMap
+    from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.request import LoadRequest
+
+CHOSEN = "chosen"
+OF_ONE_BOOT = (
+    *("linux,initrd-start", "linux,initrd-end", "linux,elfcorehdr", "linux,usable-memory-range"),
+    *("linux,ima-kexec-buffer", "linux,kho-fdt", "linux,kho-scratch"),
+)
+"""Properties that would be wrong for the next kernel."""
+MAX_USABLE = 2
+"""drivers/of/fdt.c: MAX_USABLE_RANGES."""
+KASLR_SEED_SIZE = 8
+
+
+class TreeTooLarge(DoesNotFit):
+    """Larger than the kernel maps."""
+
+    code = "device-tree-too-large"
+
+
+class TooManyRanges(NotSupported):
+    """Memory of a capture kernel in more pieces than its device tree can name."""
+
+    code = "too-many-usable-ranges"
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What a capture kernel gets besides: the memory that it may use, and in it the ELF core
+    headers and `kept`, which it must not use."""
+
+    usable: tuple[PhysRange, ...]
+    headers: PhysRange
+    kept: tuple[PhysRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTreeInformation:
+    """The contents of the segment without its address, so that its size is known first."""
+
+    tree: DeviceTree
+    """Without anything of this boot."""
+    cmdline: CommandLine
+    memory_map: MemoryMap
+    rng_seed: bytes
+    capture: Capture | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the segment; an initrd makes no difference. Raises TreeTooLarge."""
+        return len(self.encode(0, PhysRange(0, 1)))
+
+    def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
+        """The tree, which is the same at every address. Raises TreeTooLarge."""
+        address_cells, size_cells = self.tree.root.cells
+        start = initrd.start if initrd else 0
+        values: dict[str, bytes | None] = {
+            **dict.fromkeys(OF_ONE_BOOT),
+            "bootargs": self.cmdline.encoded,
+            "kaslr-seed": hashlib.sha256(b"kaslr" + self.rng_seed).digest()[:KASLR_SEED_SIZE],
+            "rng-seed": self.rng_seed,
+        }
+        if initrd:
+            values["linux,initrd-start"] = cells(start, 2)
+            values["linux,initrd-end"] = cells(start + initrd_size, 2)
+        reserved = self.tree.reserved
+        if self.capture:
+
+            def pair(span: PhysRange) -> bytes:
+                return cells(span.start, address_cells) + cells(span.size, size_cells)
+
+            values["linux,usable-memory-range"] = b"".join(map(pair, self.capture.usable))
+            values["linux,elfcorehdr"] = pair(self.capture.headers)
+            reserved += tuple((span.start, span.size) for span in self.capture.kept)
+        chosen = self.tree.root.child(CHOSEN) or Node(CHOSEN)
+        root = self.tree.root.with_child(chosen.changed(values))
+        encoded = replace(self.tree, root=root, reserved=reserved).encode()
+        if len(encoded) > MAX_SIZE:
+            raise TreeTooLarge(
+                f"the device tree has {len(encoded):#x} bytes, and a kernel maps {MAX_SIZE:#x}",
+                hint=Another("a smaller", Wish.DTB),
+            )
+        return encoded
+
+
+def information_for(
+    machine: Machine,
+    request: LoadRequest,
+    line: CommandLine,
+    memory_map: MemoryMap,
+    rng_seed: bytes,
+    capture: Capture | None = None,
+) -> DeviceTreeInformation:
+    """For this machine. Raises NotSupported if its tree is unknown, BadDeviceTree,
+    TooManyRanges."""
+    if capture and len(capture.usable) > MAX_USABLE:
+        raise TooManyRanges(
+            f"the memory of the capture kernel is in {len(capture.usable)} ranges, and a device "
+            f"tree names at most {MAX_USABLE}",
+            hint="use another window, which is in one piece",
+        )
+    tree = base_tree(machine, request)
+    return DeviceTreeInformation(tree, line, memory_map, rng_seed, capture)
+
+
+def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
+    """The tree of the running kernel, or the user's with what only the running one has. Raises
+    NotSupported, BadDeviceTree."""
+    firmware = machine.firmware
+    if not isinstance(firmware, DeviceTreeFirmware):
+        raise NotSupported(
+            f"{machine.name} has no device tree", hint="use a machine of arm64 to plan for arm64"
+        )
+    raw = known(firmware.tree, f"the device tree of {machine.name}", "run as root")
+    running = parse_device_tree(raw)
+    if request.dtb is None:
+        given = running
+    else:
+        given = parse_device_tree(contents_bytes(request.dtb, MAX_SIZE))
+    return completed(given, running, with_efi=firmware.efi is not None)
