@@ -20,6 +20,8 @@ BITS = (1 << 64) - 1
 LOW_BITS = 12
 LOW = (1 << LOW_BITS) - 1
 """What ADRP leaves out of an address, whatever the size of a page is."""
+IMM9 = 12
+"""Place of a signed offset in a load or store."""
 CRASH_KERNEL = "Crash kernel"
 
 
@@ -69,7 +71,7 @@ def _offset(code: int) -> int | None:
     if code & 0xFF800000 == 0xA9000000:
         return _signed(code >> 15 & 0x7F, 7) * 8
     if code & 0xFFA00000 == 0xF8000000 and code >> 10 & 3 in (0, 3):
-        return _signed(code >> 12 & 0x1FF, 9)
+        return _signed(code >> IMM9 & 0x1FF, 9)
     return None
 
 
