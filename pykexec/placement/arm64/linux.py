@@ -137,6 +137,12 @@ def _why_kernel(image: KernelImage) -> str:
     return f"at the lowest free multiple of 2 MiB{offset}; image_size {boot.image_size:#x}"
 
 
+WHY_STUCK = {
+    ImageKind.NORMAL: "the kernel refuses normal images (EBUSY)",
+    ImageKind.CRASH_BY_NORMAL: "after a panic they stay in memory that is moved",
+}
+
+
 class WrongPageSize(NotSupported):
     """A capture kernel with pages of another size than the running kernel's."""
 
@@ -144,7 +150,8 @@ class WrongPageSize(NotSupported):
 
 
 class StuckProcessors(NotSupported):
-    """The kernel cannot switch the other processors off, and refuses normal images."""
+    """The kernel cannot switch the other processors off: it refuses normal images, and after a
+    panic they stay in memory that the stub would move."""
 
     code = "stuck-processors"
 
@@ -169,15 +176,16 @@ def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadReques
             "size, and kexec loads whole pages",
             hint="use a kernel of 5.8 or later, whose text_offset is 0",
         )
-    if request.kind is ImageKind.NORMAL:
-        _refuse_stuck(machine)
-    elif warnings := page_size_warnings(boot, arch):
+    if request.kind is not ImageKind.CRASH:
+        _refuse_stuck(machine, request.kind)
+    if request.kind is not ImageKind.NORMAL and (warnings := page_size_warnings(boot, arch)):
         raise WrongPageSize(warnings[0], hint="use a kernel with the running kernel's page size")
 
 
-def _refuse_stuck(machine: Machine) -> None:
+def _refuse_stuck(machine: Machine, kind: ImageKind) -> None:
     """arch/arm64/kernel/machine_kexec.c:machine_kexec_prepare: EBUSY if
-    cpus_are_stuck_in_kernel(), which is so with several CPUs that have no cpu_die()."""
+    cpus_are_stuck_in_kernel(), which is so with several CPUs that have no cpu_die(). After a panic
+    these stay in cpu_park_loop() (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
     firmware = machine.firmware
     if not isinstance(firmware, DeviceTreeFirmware) or isinstance(firmware.cpu_methods, Unknown):
         return
@@ -185,8 +193,8 @@ def _refuse_stuck(machine: Machine) -> None:
     several = isinstance(machine.cpus, Unknown) or len(machine.cpus) > 1
     if stuck and several:
         raise StuckProcessors(
-            f"the processors are started by {', '.join(stuck)} and cannot be switched off, so the "
-            "kernel refuses normal images (EBUSY)",
+            f"the processors are started by {', '.join(stuck)} and cannot be switched off, so "
+            + WHY_STUCK[kind],
             hint=Use(Wish.CRASH, rest=", which does not need that"),
         )
 

@@ -38,7 +38,7 @@ from pykexec.placement.implied import implied_notes, with_implied
 from pykexec.placement.kernel_rules import check_plan
 from pykexec.placement.plan import BootPlaces, Plan
 from pykexec.placement.plan_load import plan_load
-from pykexec.placement.request import ImageKind, LoadRequest, Module
+from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
 from pykexec.placement.role import Role
 from pykexec.placement.space import Space
 from pykexec.purgatory.arm64.stub import parse_params
@@ -371,6 +371,8 @@ def test_processors_that_cannot_be_switched_off(image: KernelImage, methods: set
     stuck = replace(found, firmware=replace(found.firmware, cpu_methods=frozenset(methods)))
     with pytest.raises(StuckProcessors, match="EBUSY"):
         plan_load(image, stuck, NORMAL)
+    with pytest.raises(StuckProcessors, match="after a panic they stay in memory that is moved"):
+        plan_load(image, stuck, LoadRequest(ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE))
     plan_load(image, stuck, CRASH)
     assert isinstance(stuck.cpus, tuple)
     plan_load(image, replace(stuck, cpus=stuck.cpus[:1]), NORMAL)
