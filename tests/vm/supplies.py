@@ -24,7 +24,6 @@ PROGRAM_PACKAGES = {
     "makedumpfile": "makedumpfile",
     "makedumpfile-R.pl": "makedumpfile",
     "crash": "crash",
-    "qemu-aarch64-static": "qemu-user-static",
 }
 
 

@@ -21,7 +21,11 @@ CHUNK = 2 << 20
 PT_LOAD = 1
 # The kernel's own mapping of its image. kexec-tools adds a PT_LOAD for it, which shows pages a
 # second time, including those of init code and gaps, which have long been freed and reused.
-KERNEL_IMAGE = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
+KERNEL_IMAGES = {
+    62: range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000),  # x86_64
+    183: range(0xFFFF800000000000, 1 << 64),  # arm64: above the direct map of 48 bits
+}
+"""By e_machine."""
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
 
@@ -55,14 +59,14 @@ def program_headers(core: BinaryIO) -> list[tuple[int, int, int]]:
     header = EHDR.unpack(core.read(EHDR.size))
     if header[0][:6] != b"\x7fELF\x02\x01":
         raise ValueError(f"no 64-bit ELF file: it starts with {header[0][:6].hex(' ')}")
-    offset, count = header[5], header[10]
+    image, offset, count = KERNEL_IMAGES[header[2]], header[5], header[10]
     core.seek(offset)
     table = b""
     while len(table) < count * PHDR.size and (got := core.read(count * PHDR.size - len(table))):
         table += got
     found = []
     for kind, _, offset, vaddr, addr, size, _, _ in PHDR.iter_unpack(table):
-        if kind == PT_LOAD and vaddr not in KERNEL_IMAGE:
+        if kind == PT_LOAD and vaddr not in image:
             found.append((addr, offset, size))
     return found
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from .background import in_background
 
 PAGE = 4096
+KERNEL_PAGE = mmap.PAGESIZE
 MAGIC = b"PYKEXEC-PATTERN\n"
 FILLER = b"crash by normal " * ((PAGE - len(MAGIC) - 16) // 16)
 PFN_MASK = (1 << 55) - 1  # Documentation/admin-guide/mm/pagemap.rst
@@ -41,13 +42,17 @@ def page(addr: int) -> bytes:
 
 
 def physical(pid: int | str, address: int, count: int) -> array[int]:
-    """The physical addresses of `count` pages of a process, 0 for a page that is not present."""
+    """The physical addresses of `count` pages of a process, 0 for a page that is not present. The
+    kernel's pages may be larger; the addresses start at one of those."""
+    wanted = -(-count * PAGE // KERNEL_PAGE)
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-        pagemap.seek(address // PAGE * 8)
+        pagemap.seek(address // KERNEL_PAGE * 8)
         entries = array("Q")
-        while len(entries) < count:
-            entries.frombytes(pagemap.read((count - len(entries)) * 8))
-    return array("Q", (e & PFN_MASK and (e & PFN_MASK) * PAGE for e in entries if e & PRESENT))
+        while len(entries) < wanted:
+            entries.frombytes(pagemap.read((wanted - len(entries)) * 8))
+    frames = ((e & PFN_MASK) * KERNEL_PAGE for e in entries if e & PRESENT)
+    parts = range(0, KERNEL_PAGE, PAGE)
+    return array("Q", (frame and frame + part for frame in frames for part in parts))[:count]
 
 
 class Pattern:
