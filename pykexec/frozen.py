@@ -2,10 +2,10 @@
 frozen.
 
 Python 3.11 compiles six functions for each frozen dataclass, which takes half a millisecond, and
-a load defines more than a hundred classes before it does anything. Here __init__ is compiled, and
-the other methods are shared. Fields, `replace` and everything else are the standard library's;
-InitVar and init=False are not supported, and a class and its bases use the same of the two
-decorators.
+a load defines more than a hundred classes before it does anything. Here __init__ is compiled when
+it is first used, which most classes never are, and the other methods are shared. Fields, `replace`
+and everything else are the standard library's; InitVar and init=False are not supported, and a
+class and its bases use the same of the two decorators.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ else:
         made = dataclasses.dataclass(cls, init=False, repr=False, eq=False, **options)
         fields = dataclasses.fields(made)
         methods = {
-            "__init__": _initializer(made, fields),
+            "__init__": _Initializer(made, fields),
             "__repr__": _representation,
             "__eq__": _comparison("__eq__", _key(f.name for f in fields if f.compare)),
             "__hash__": _hashing(_key(f.name for f in fields if _is_hashed(f))),
@@ -57,6 +57,16 @@ else:
             return "<factory>"
 
     _NEW = _Factory()
+
+    class _Initializer:
+        """Replaces itself by the compiled __init__ of a class when that is first asked for."""
+
+        def __init__(self, cls, fields):
+            self.cls, self.fields = cls, fields
+
+        def __get__(self, instance, owner=None):
+            self.cls.__init__ = made = _initializer(self.cls, self.fields)
+            return made.__get__(instance, owner)
 
     def _initializer(cls, fields):
         """One function that sets every field, then calls __post_init__ if there is one."""

@@ -24,7 +24,8 @@ SIMULATED = PACKAGE / "backends" / "simulated"
 ALLOWED = {
     "arch/__init__.py": "the numbers of each architecture",
     "machine.py": "PcFirmware: the facts of one kind of firmware",
-    "dump/vmcore_pages.py": "reads dumps of x86_64, where the kernel's text has an address",
+    "dump/architecture.py": "the registry of the architectures whose dumps are read",
+    "dump/unwinders.py": "the registry of the unwinders for stacks in dumps",
     "flows/inspect.py": "a zero page is one kind of file that can be inspected",
     "flows/rehearse/qemu.py": "its guests are x86_64",
     "host/facts.py": "the one that asks for the facts of each architecture",

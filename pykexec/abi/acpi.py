@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from construct import Bytes, Int8ul, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Bytes, Int8ul, Int32ul, Int64ul, Struct
 
 RSDP_MAGIC = b"RSD PTR "
 

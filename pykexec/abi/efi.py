@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from construct import Const, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Const, Int32ul, Int64ul, Struct
 
 EFI64_LOADER_SIGNATURE = b"EL64"
 EFI_MEMDESC_VERSION = 1

@@ -1,14 +1,8 @@
-"""ELF64 for core files of x86_64: include/uapi/linux/elf.h, elfcore.h.
-
-A big dump has many headers, and construct is some 70 times slower than struct: both are declared,
-and a test checks that they give the same bytes.
-"""
+"""ELF64 for core files of x86_64: include/uapi/linux/elf.h, elfcore.h."""
 
 from __future__ import annotations
 
-import struct
-
-from construct import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
 
 ELFMAG = b"\x7fELF"
 ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
@@ -44,10 +38,6 @@ PN_XNUM = 0xFFFF
 
 EI_IDENT = ELFMAG + bytes((ELFCLASS64, ELFDATA2LSB, EV_CURRENT)) + bytes(9)
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-PHDR = struct.Struct("<IIQQQQQQ")
-NHDR = struct.Struct("<III")
-
 Elf64_Ehdr = Struct(
     "e_ident" / Const(EI_IDENT),
     "e_type" / Int16ul,
@@ -77,6 +67,9 @@ Elf64_Phdr = Struct(
 )
 
 Elf64_Nhdr = Struct("n_namesz" / Int32ul, "n_descsz" / Int32ul, "n_type" / Int32ul)
+
+EHDR, PHDR, NHDR = Elf64_Ehdr.format, Elf64_Phdr.format, Elf64_Nhdr.format
+"""For the many headers of a large dump: their values by position."""
 
 ELF_PRSTATUS_SIZE = 336
 """struct elf_prstatus of x86_64, bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from construct import Bytes, Int16ul, Int32ul, Struct
+from pykexec.abi.record import Bytes, Int16ul, Int32ul, Struct
 
 MZ_MAGIC = b"MZ"
 PE_MAGIC = b"PE\0\0"

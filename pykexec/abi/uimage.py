@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from construct import Bytes, Int8ub, Int32ub, Struct
+from pykexec.abi.record import Bytes, Int8ub, Int32ub, Struct
 
 IH_MAGIC = 0x27051956
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import sys
 
+from pykexec.cli.collector import collect_rarely
 from pykexec.cli.streams import INTERRUPTED, guard_streams, interrupted
 
 
 def main() -> None:
     """Run the program `pykexec`, and end the process with the documented exit status."""
     try:
+        collect_rarely()
         guard_streams()
         from pykexec.cli.program import program
 

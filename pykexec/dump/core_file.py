@@ -12,24 +12,21 @@ from pykexec.abi.elf import (
     ELFCLASS64,
     ELFDATA2LSB,
     ELFMAG,
-    EM_X86_64,
     ET_CORE,
     NT_PRSTATUS,
     PHDR,
     PR_PID_OFFSET,
-    PR_REG_COUNT,
     PR_REG_OFFSET,
     PT_LOAD,
     PT_NOTE,
 )
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.notes import CORE, VMCOREINFO, Note, parse_notes, vmcoreinfo_values
+from pykexec.dump.architecture import MACHINES, X86_64, registers_of, text_start
 from pykexec.dump.vmcore import NOTE_MAX
 from pykexec.errors import KexecError, NotSupported
 from pykexec.images.contents import OpenFile
 
-RIP = PR_REG_OFFSET + 16 * 8
-"""rip in pr_reg of struct elf_prstatus (user_regs_struct, x86_64)."""
 FORMATS = {
     b"KDUMP   ": "a kdump-compressed file",
     b"DISKDUMP": "a diskdump file",
@@ -41,7 +38,7 @@ COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotACore(KexecError):
-    """Not an ELF core file of x86_64, or one whose own headers are truncated."""
+    """Not an ELF core file of a supported architecture, or one whose own headers are truncated."""
 
     code = "not-a-core"
     usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"
@@ -64,6 +61,8 @@ class CoreFile:
     notes: tuple[Note, ...]
     headers_size: int = 0
     """Bytes from the start of the file up to the end of its program headers."""
+    architecture: str = X86_64
+    """As uname -m prints it."""
 
     @property
     def size(self) -> int:
@@ -79,16 +78,24 @@ class CoreFile:
     @cached_property
     def cpus(self) -> tuple[CpuState, ...]:
         """In the order of the notes, which is the order of the CPUs."""
+        layout = registers_of(self.architecture)
+        ip = PR_REG_OFFSET + layout.names.index(layout.ip) * 8
         return tuple(
             CpuState(
                 int.from_bytes(note.desc[PR_PID_OFFSET : PR_PID_OFFSET + 4], "little"),
-                int.from_bytes(note.desc[RIP : RIP + 8], "little"),
+                int.from_bytes(note.desc[ip : ip + 8], "little"),
             )
             for note in self.notes
             if note.name == CORE
             and note.type == NT_PRSTATUS
-            and len(note.desc) >= PR_REG_OFFSET + PR_REG_COUNT * 8
+            and len(note.desc) >= PR_REG_OFFSET + layout.size
         )
+
+    @cached_property
+    def text_start(self) -> int:
+        """The virtual address from which on PT_LOADs show the kernel's image, not the direct
+        map."""
+        return text_start(self.architecture, self.vmcoreinfo or {})
 
     @cached_property
     def vmcoreinfo(self) -> dict[str, str] | None:
@@ -120,7 +127,7 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
                 f"{path}: {what}, but only ELF dumps are supported here",
                 hint="makedumpfile -E writes one; crash and drgn read the others",
             )
-    phoff, phnum = _check_header(path, head)
+    architecture, phoff, phnum = _check_header(path, head)
     if phoff + phnum * PHDR.size > file.size:
         raise NotACore(
             f"{path}: cut off: {phnum} program headers at {phoff:#x}, the file ends at "
@@ -129,25 +136,27 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
         )
     table = file.read(phoff, phnum * PHDR.size)
     headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
-    return CoreFile(file, headers, _read_notes(path, file, headers), phoff + len(table))
+    return CoreFile(
+        file, headers, _read_notes(path, file, headers), phoff + len(table), architecture
+    )
 
 
-def _check_header(path: str | os.PathLike[str], head: bytes) -> tuple[int, int]:
-    """e_phoff and e_phnum of a valid header."""
+def _check_header(path: str | os.PathLike[str], head: bytes) -> tuple[str, int, int]:
+    """The architecture, e_phoff and e_phnum of a valid header."""
     ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
     expected = (
         (ident[:4] == ELFMAG, f"expected the magic {ELFMAG!r}, found {ident[:4]!r}"),
         (ident[4] == ELFCLASS64, f"expected ELFCLASS64, found class {ident[4]}"),
         (ident[5] == ELFDATA2LSB, f"expected ELFDATA2LSB, found encoding {ident[5]}"),
         (e_type == ET_CORE, f"expected e_type ET_CORE, found {e_type}"),
-        (machine == EM_X86_64, f"expected e_machine EM_X86_64, found {machine}"),
+        (machine in MACHINES, f"e_machine {machine} is not supported"),
         (phentsize == PHDR.size, f"expected e_phentsize {PHDR.size}, found {phentsize}"),
         (phnum > 0, "there are no program headers"),
     )
     for good, why in expected:
         if not good:
-            raise NotACore(f"{path}: not an ELF core file of x86_64: {why}")
-    return phoff, phnum
+            raise NotACore(f"{path}: not an ELF core file of x86_64 or arm64: {why}")
+    return MACHINES[machine], phoff, phnum
 
 
 def _read_notes(

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pykexec.dump.cpu_notes import cpu_registers
 from pykexec.dump.flattened import Flattened
 from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
-from pykexec.dump.registers import cpu_registers
 from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected, lent
 from pykexec.dump.vmcoreinfo import page_size_of
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -62,7 +62,7 @@ def contents_of(dump: Dump) -> DumpContents:
     """Raises DamagedDump, UnreadableDump."""
     there = RangeSet.of(PhysRange(*run) for run in held(dump.memory))
     every = RangeSet.of(PhysRange(*run) for run in listed(dump.memory))
-    cpus = [(pid, found.values["rip"]) for pid, found in cpu_registers(dump)]
+    cpus = [(pid, found.ip) for pid, found in cpu_registers(dump)]
     return DumpContents(dump, there, every - there, dump.noted_info(), cpus)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pykexec.dump.architecture import MACHINES
 from pykexec.dump.faults import DamagedDump, NotADump, NotInDump
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ TYPE, MACHINE, PHOFF, SHOFF, PHENTSIZE, PHNUM = 16, 18, 32, 40, 54, 56
 """Offsets in an ELF header. There is neither struct nor bisect in this module: their import takes
 as long as reading a log."""
 MAGIC = b"\x7fELF"
-ET_CORE, EM_X86_64, PT_LOAD, PT_NOTE, PN_XNUM = 4, 62, 1, 4, 0xFFFF
+ET_CORE, PT_LOAD, PT_NOTE, PN_XNUM = 4, 1, 4, 0xFFFF
 SHDR_SIZE, SH_INFO = 64, 44
 HEADERS_MAX = 1 << 20
 NOTES_MAX = 16 << 20
@@ -35,7 +36,8 @@ class ElfMemory:
 
     def __init__(self, file: Bytes) -> None:
         self.file = file
-        headers = program_headers(file)
+        self.machine, headers = program_headers(file)
+        """The architecture, as uname -m prints it."""
         self.spans = _disjoint(headers)
         """Sorted, without overlap."""
         self.last: Span = (0, 0, 0, 0)
@@ -117,8 +119,9 @@ def number(raw: bytes, at: int, size: int) -> int:
     return int.from_bytes(raw[at : at + size], "little")
 
 
-def program_headers(file: Bytes) -> list[Header]:
-    """The PT_LOADs and PT_NOTEs; only their number is checked. Raises NotADump, DamagedDump."""
+def program_headers(file: Bytes) -> tuple[str, list[Header]]:
+    """The architecture, and the PT_LOADs and PT_NOTEs; only their number is checked. Raises
+    NotADump, DamagedDump."""
     head = file.read(0, EHDR_SIZE)
     if len(head) < EHDR_SIZE:
         raise NotADump(f"{file.name}: {file.size} bytes, an ELF header has {EHDR_SIZE}")
@@ -127,12 +130,12 @@ def program_headers(file: Bytes) -> list[Header]:
         (head[:4] == MAGIC, "no ELF magic"),
         (head[4] == 2 and head[5] == 1, "not a 64-bit little-endian ELF file"),
         (kind == ET_CORE, f"e_type is {kind}, but a core has {ET_CORE}"),
-        (machine == EM_X86_64, f"e_machine is {machine}, but x86_64 has {EM_X86_64}"),
+        (machine in MACHINES, f"e_machine is {machine}, which is not supported"),
         (entry == PHDR_SIZE, f"e_phentsize is {entry}, not {PHDR_SIZE}"),
     )
     for good, why in expected:
         if not good:
-            raise NotADump(f"{file.name}: not an ELF core of x86_64: {why}")
+            raise NotADump(f"{file.name}: not an ELF core of x86_64 or arm64: {why}")
     count, shoff = number(head, PHNUM, 2), number(head, SHOFF, 8)
     if count == PN_XNUM and shoff:
         section = file.read(shoff, SHDR_SIZE)
@@ -143,7 +146,7 @@ def program_headers(file: Bytes) -> list[Header]:
     table = file.read(number(head, PHOFF, 8), count * PHDR_SIZE)
     if not count or len(table) < count * PHDR_SIZE:
         raise DamagedDump(f"{file.name}: the file ends before its {count} program headers do")
-    return list(_headers(table))
+    return MACHINES[machine], list(_headers(table))
 
 
 def _headers(table: bytes) -> Iterator[Header]:

@@ -8,7 +8,7 @@ COPY_AGAIN = "the file is damaged or incomplete: copy it again"
 
 
 class NotADump(KexecError):
-    """Not a dump of x86_64 in a supported format."""
+    """Not a dump of a supported architecture and format."""
 
     code = "not-a-dump"
     usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile or QEMU wrote of one"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SIGNATURE = b"KDUMP   "
 HEADER = struct.Struct("<8si390s6x16xIiiII")
 """Up to max_mapnr: signature, version, utsname, status, block_size, sub_hdr_size, ..."""
+MACHINE = 4 * 65
+"""Offset of the machine in utsname."""
 SUB_HEADER = struct.Struct("<Qii11Q")
 """phys_base, dump_level, split, start_pfn, end_pfn, offset and size of vmcoreinfo, of the notes
 and of eraseinfo, then the page frame numbers again with 64 bits."""
@@ -50,7 +52,9 @@ class KdumpMemory:
         head = file.read(0, HEADER.size)
         if len(head) < HEADER.size:
             raise DamagedDump(f"{file.name}: the file ends in its header")
-        version, _, status, block, sub, blocks, mapnr = HEADER.unpack(head)[1:]
+        version, utsname, status, block, sub, blocks, mapnr = HEADER.unpack(head)[1:]
+        self.machine = utsname[MACHINE : MACHINE + 65].partition(b"\0")[0].decode("latin-1")
+        """The architecture as uname -m prints it; QEMU writes another word for some."""
         self.block: int = block
         if self.block not in BLOCKS:
             raise DamagedDump(f"{file.name}: blocks of {self.block} bytes")
@@ -179,13 +183,15 @@ class KdumpMemory:
         return b"".join(parts)
 
     def find(self, needle: bytes) -> Iterator[int]:
-        """Physical addresses of `needle` in the first bytes of a page. Raises UnknownKernel if that
-        takes too long."""
+        """Physical addresses of `needle` in the first bytes of a page, or anywhere in a larger
+        block, which may be several pages of the kernel. Raises UnknownKernel if that takes too
+        long."""
         until = time.monotonic() + SCAN_SECONDS
+        head = HEAD_BYTES if self.block == BLOCKS[0] else self.block
         for number, frame in enumerate(self.frames()):
             try:
                 data, flags = self.packed(number)
-                where = unpack_page(data, flags, self.block, HEAD_BYTES).find(needle)
+                where = unpack_page(data, flags, self.block, head).find(needle)
             except (NotInDump, DamagedDump):
                 where = -1
             if where >= 0:

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from pykexec.dump.faults import DamagedDump, NotInDump
+from pykexec.dump.architecture import data_address
+from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
+from pykexec.dump.image_data import ImageData
 from pykexec.dump.symbols import Symbols, read_symbols
 from pykexec.dump.types import Member, Types, read_types
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
-    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.kernel_memory import KernelMemory
     from pykexec.dump.reader import Dump
 
 CPUS_MAX = 8192
@@ -35,6 +37,8 @@ class Linux:
     def __init__(self, dump: Dump) -> None:
         self.dump = dump
         self.members: dict[str, Member] = {}
+        self.derived: dict[str, int] = {}
+        """Addresses of symbols that kallsyms does not have."""
         self.found_symbols: Symbols | KexecError | None = None
         self.found_types: Types | KexecError | None = None
 
@@ -57,10 +61,42 @@ class Linux:
         """Raises what reading them raised, each time."""
         if self.found_types is None:
             try:
-                self.found_types = read_types(self.memory, self.symbols)
+                self.found_types = read_types(self.memory, *self.types_span())
             except KexecError as error:
                 self.found_types = error
         return given(self.found_types)
+
+    def types_span(self) -> tuple[int, int]:
+        """[start, end) of the section .BTF, which CONFIG_DEBUG_INFO_BTF adds to the image. Raises
+        KexecError."""
+        start, end = self.symbols.find("__start_BTF"), self.symbols.find("__stop_BTF")
+        if start is not None and end is not None:
+            return start, end
+        return self.image_data.types()
+
+    @cached_property
+    def image_data(self) -> ImageData:
+        return ImageData(self.memory, self.symbols)
+
+    @cached_property
+    def exported(self) -> dict[str, int]:
+        return self.image_data.exported()
+
+    def address(self, name: str) -> int:
+        """The address of a symbol. A kernel that names its functions alone has it in the table of
+        what it exports, or in the instructions of a function. Raises UnknownKernel."""
+        found = self.symbols.find(name)
+        if found is None and name in self.derived:
+            found = self.derived[name]
+        if found is not None:
+            return found
+        if self.symbols.find("init_task") is not None:
+            raise UnknownKernel(f"the kernel has no symbol {name}")
+        found = self.exported.get(name)
+        if found is None:
+            found = data_address(self, name)
+        self.derived[name] = found
+        return found
 
     def member(self, path: str) -> Member:
         """Look up a path such as "task_struct.comm" in BTF, once."""
@@ -107,10 +143,10 @@ class Linux:
     @cached_property
     def per_cpu_offsets(self) -> list[int]:
         """The per-CPU offset of each possible CPU, by its number."""
-        count = self.memory.u32(self.symbols.address("nr_cpu_ids"))
+        count = self.memory.u32(self.address("nr_cpu_ids"))
         if not 0 < count <= CPUS_MAX:
             raise DamagedDump(f"the kernel has {count} CPUs")
-        raw = self.memory.read(self.symbols.address("__per_cpu_offset"), 8 * count)
+        raw = self.memory.read(self.address("__per_cpu_offset"), 8 * count)
         return [int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)]
 
     def per_cpu(self, cpu: int, addr: int) -> int:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.kernel_memory import KernelMemory
     from pykexec.dump.vmcoreinfo import VmcoreInfo
 
 FLAGS_SHIFT = 62

@@ -38,12 +38,12 @@ class Memory:
 def read_memory(linux: Linux) -> Memory:
     """Raises KexecError if not even the total is known."""
     page = page_size_of(linux.dump.info.values)
-    total = linux.memory.u64(linux.symbols.address("_totalram_pages")) * page
+    total = linux.memory.u64(linux.address("_totalram_pages")) * page
     counters = {}
     for name, (table, enum, item) in (PAGES | BYTES).items():
         try:
             number = linux.types.enumerators(enum)[item]
-            at = linux.symbols.address(table) + 8 * number
+            at = linux.address(table) + 8 * number
             raw = linux.memory.read(at, 8)
         except (KexecError, KeyError):
             continue

@@ -41,7 +41,7 @@ class Module:
 
 def modules(linux: Linux) -> Iterator[Module]:
     """The newest first, as /proc/modules has them."""
-    head = linux.symbols.address("modules")
+    head = linux.address("modules")
     for addr in linux.list_of(head, "module.list", MODULES_MAX):
         if linux.number(addr, "module.state") == UNFORMED:
             continue

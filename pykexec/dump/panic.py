@@ -23,6 +23,9 @@ CAUSE = re.compile(
     rb"mce: \[Hardware Error\]|Internal error: "
 )
 """What the kernel prints before a panic whose own message says little ("Fatal exception")."""
+CPU_LINE = re.compile(rb"CPU: (\d{1,5}) (?:UID: \d+ )?PID: \d+ Comm: ")
+HARDWARE = re.compile(rb"Hardware name: (.+)")
+"""dump_stack_print_info, for an oops or a panic."""
 CAUSE_SECONDS = 10
 """At most this long before the panic: older messages did not lead to it."""
 LINE_MAX = 1000
@@ -39,29 +42,54 @@ class LogEnd:
     records: int
     lines: tuple[bytes, ...]
     problem: str | None
+    cpu: int | None = None
+    """The CPU of the panic."""
+    hardware: str | None = None
+
+
+class _Reader:
+    """What the records so far show."""
+
+    def __init__(self) -> None:
+        self.message: str | None = None
+        self.cause: str | None = None
+        self.cpu: int | None = None
+        self.hardware: str | None = None
+        self.cause_at = 0
+        self.asked = True
+        """Whether the next CPU line is that of the cause or the panic."""
+
+    def add(self, text: bytes, now: int) -> None:
+        if found := HARDWARE.match(text):
+            self.hardware = _decoded(found[1])
+        elif (found := CPU_LINE.match(text)) and self.asked:
+            self.cpu, self.asked = int(found[1]), False
+        elif self.message is not None:
+            return
+        elif found := PANIC.match(text):
+            self.message, self.asked = _decoded(found[1]), True
+            if now - self.cause_at > CAUSE_SECONDS * 10**9:
+                self.cause = self.cpu = None
+        elif CAUSE.match(text):
+            self.cause, self.cause_at = _decoded(text.partition(b"\n")[0]), now
+            self.asked = True
 
 
 def read_end(records: Iterable[Record]) -> LogEnd:
     """Reads the complete log, and keeps its end."""
     lines: deque[bytes] = deque(maxlen=LAST_LINES)
-    message, cause, cause_at, now, count = None, None, 0, None, 0
-    problem = None
+    reader, now, count, problem = _Reader(), None, 0, None
     try:
         for record in records:
             count += 1
             now = record.nanoseconds if record.nanoseconds is not None else now
             lines.extend(line[:LINE_MAX] for line in record.lines())
-            if message is not None:
-                continue
-            if found := PANIC.match(record.text):
-                message = _decoded(found[1])
-                if (now or 0) - cause_at > CAUSE_SECONDS * 10**9:
-                    cause = None
-            elif CAUSE.match(record.text):
-                cause, cause_at = _decoded(record.text.partition(b"\n")[0]), now or 0
+            reader.add(record.text, now or 0)
     except KexecError as error:
         problem = error.message
-    return LogEnd(message, cause, now, count, tuple(lines), problem)
+    return LogEnd(
+        reader.message, reader.cause, now, count, tuple(lines), problem, reader.cpu, reader.hardware
+    )
 
 
 def _decoded(text: bytes) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from pykexec.dump.architecture import architecture, kernel_memory
 from pykexec.dump.elf_memory import MAGIC, ElfMemory, parse_notes
 from pykexec.dump.faults import NotADump, UnknownKernel
 from pykexec.dump.file import DumpFile
-from pykexec.dump.paging import START_KERNEL_MAP, KernelMemory
 from pykexec.dump.vmcoreinfo import VmcoreInfo, scanned
 
 TYPE_CHECKING = False
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pykexec.dump.file import Bytes
     from pykexec.dump.kdump_memory import KdumpMemory
+    from pykexec.dump.kernel_memory import KernelMemory
 
 OLDER = {b"DISKDUMP": "a diskdump file", b"\xd9\x1f\xa1\xed": "an LKCD dump"}
 
@@ -32,6 +33,14 @@ class Dump:
     def format(self) -> str:
         """For people."""
         return f"{self.memory.format}, flattened" if self.flattened else self.memory.format
+
+    @property
+    def architecture(self) -> str:
+        """As uname -m prints it."""
+        try:
+            return architecture(self.memory, self.info)
+        except UnknownKernel:
+            return architecture(self.memory, None)
 
     @property
     def notes(self) -> Iterator[tuple[bytes, int, bytes]]:
@@ -79,15 +88,8 @@ class Dump:
     def kernel(self) -> KernelMemory:
         """Raises UnknownKernel, DamagedDump."""
         if self.known_kernel is None:
-            self.known_kernel = _kernel_memory(self.memory, self.info)
+            self.known_kernel = kernel_memory(self.memory, self.info)
         return self.known_kernel
-
-
-def _kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> KernelMemory:
-    """Uses swapper_pg_dir, which is in the kernel's image at phys_base."""
-    root = info.symbol("swapper_pg_dir") - START_KERNEL_MAP + info.number("phys_base", 0)
-    levels = 5 if info.number("pgtable_l5_enabled", 0) else 4
-    return KernelMemory(memory, root & ~0xFFF, levels, info.number("sme_mask", 0))
 
 
 def _names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
@@ -95,7 +97,7 @@ def _names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
     from pykexec.errors import KexecError
 
     try:
-        found = uts_name(_kernel_memory(memory, info), info, 2)
+        found = uts_name(kernel_memory(memory, info), info, 2)
     except KexecError:
         return False
     return found == info.release.encode("latin-1")

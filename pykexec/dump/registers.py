@@ -1,25 +1,23 @@
-"""Registers of the CPUs, from the NT_PRSTATUS notes."""
+"""Registers of a CPU, by the names of its architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pykexec.dump.reader import Dump
 
-NT_PRSTATUS = 1
-PID_OFFSET, REGS_OFFSET = 32, 112
-NAMES = (
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx",
-    "rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss",
-)  # fmt: skip
-"""struct pt_regs of x86_64, the beginning of user_regs_struct; 8 bytes each."""
-OFFSETS = {name: number * 8 for number, name in enumerate(NAMES)}
-SIZE = len(NAMES) * 8
-IRET = OFFSETS["rip"]
-"""Start of the registers that the processor itself pushes."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """struct pt_regs at the beginning of pr_reg: registers of 8 bytes each, by name."""
+
+    names: tuple[str, ...]
+    ip: str
+    sp: str
+    in_user_mode: Callable[[dict[str, int]], bool]
+
+    @property
+    def size(self) -> int:
+        return len(self.names) * 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +25,29 @@ class Registers:
     """`values` by their names; registers that a partial frame did not save are missing."""
 
     values: dict[str, int]
+    layout: Layout
 
     @classmethod
-    def of(cls, raw: bytes, first: str = NAMES[0]) -> Registers:
+    def of(cls, layout: Layout, raw: bytes, first: str | None = None) -> Registers:
         """`raw` starts with the register `first`."""
-        names = NAMES[NAMES.index(first) :]
+        names = layout.names[layout.names.index(first) if first else 0 :]
         return cls(
-            {name: int.from_bytes(raw[n * 8 : n * 8 + 8], "little") for n, name in enumerate(names)}
+            {
+                name: int.from_bytes(raw[n * 8 : n * 8 + 8], "little")
+                for n, name in enumerate(names)
+            },
+            layout,
         )
+
+    @property
+    def ip(self) -> int:
+        return self.values[self.layout.ip]
+
+    @property
+    def sp(self) -> int:
+        return self.values[self.layout.sp]
 
     @property
     def from_user(self) -> bool:
         """The CPU was not in the kernel."""
-        return self.values["cs"] & 3 == 3
-
-
-def cpu_registers(dump: Dump) -> Iterator[tuple[int, Registers]]:
-    """(PID, registers) of each note, in the order of the CPUs that have one."""
-    for name, kind, desc in dump.notes:
-        if name == b"CORE" and kind == NT_PRSTATUS and len(desc) >= REGS_OFFSET + SIZE:
-            pid = int.from_bytes(desc[PID_OFFSET : PID_OFFSET + 4], "little")
-            yield pid, Registers.of(desc[REGS_OFFSET : REGS_OFFSET + SIZE])
+        return self.layout.in_user_mode(self.values)

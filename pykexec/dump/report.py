@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
+from pykexec.dump.cpu_notes import cpu_registers
 from pykexec.dump.faults import OutOfTime, UnknownKernel
 from pykexec.dump.linux import Linux
 from pykexec.dump.log import records
@@ -20,8 +21,6 @@ from pykexec.dump.memory import Memory, read_memory
 from pykexec.dump.modules import Module, modules
 from pykexec.dump.panic import LogEnd, read_end
 from pykexec.dump.reader import Dump, uts_name
-from pykexec.dump.registers import Registers, cpu_registers
-from pykexec.dump.stacks import Frame, Unwinder
 from pykexec.dump.tasks import (
     TASKS_MAX,
     Task,
@@ -31,10 +30,13 @@ from pykexec.dump.tasks import (
     processes,
     threads_of,
 )
+from pykexec.dump.unwinders import unwinder_of
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
-    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.kernel_memory import KernelMemory
+    from pykexec.dump.registers import Registers
+    from pykexec.dump.stacks import Frame, Unwinder
 
 SECTION_READS, ALL_READS = 400_000, 1_000_000
 """At some microseconds each, a report on any dump takes five seconds at most. A machine with 10,000
@@ -135,8 +137,8 @@ class Maker:
 
     def make(self) -> Report:
         report = self.report
-        report.system = self.section("system", self.system)
         report.log = self.section("log", self.log)
+        report.system = self.section("system", self.system)
         report.panic_cpu = self.section("panic", self.panic_cpu)
         report.taint = self.section("taint", self.taint)
         report.cpus = self.section("cpus", self.cpus)
@@ -174,7 +176,7 @@ class Maker:
     @property
     def unwinder(self) -> Unwinder:
         if self.known_unwinder is None:
-            self.known_unwinder = Unwinder(self.linux)
+            self.known_unwinder = unwinder_of(self.linux)
         return self.known_unwinder
 
     def optional(self, name: str, read: Callable[[], T]) -> T | None:
@@ -204,7 +206,9 @@ class Maker:
 
     def hardware(self) -> str | None:
         """What an oops calls the hardware's name (lib/dump_stack.c)."""
-        at = self.linux.symbols.address("dump_stack_arch_desc_str")
+        if self.report.log and self.report.log.hardware:
+            return self.report.log.hardware
+        at = self.linux.address("dump_stack_arch_desc_str")
         found = self.linux.memory.text(at, 128)
         return found.decode("utf-8", "backslashreplace") or None
 
@@ -216,11 +220,13 @@ class Maker:
 
     def panic_cpu(self) -> int | None:
         """None if no CPU has panicked."""
-        found = self.linux.memory.u32(self.linux.symbols.address("panic_cpu"))
+        if self.linux.symbols.find("panic_cpu") is None and self.report.log:
+            return self.report.log.cpu
+        found = self.linux.memory.u32(self.linux.address("panic_cpu"))
         return None if found == INVALID_CPU else found
 
     def taint(self) -> int:
-        return self.linux.memory.u64(self.linux.symbols.address("tainted_mask"))
+        return self.linux.memory.u64(self.linux.address("tainted_mask"))
 
     def cpus(self) -> list[Cpu]:
         """Notes are in the order of the CPUs; a CPU without one comes last or not at all."""
@@ -291,9 +297,9 @@ class Maker:
 
     def armed(self) -> Armed:
         linux = self.linux
-        at = linux.symbols.address("crashk_res")
+        at = linux.address("crashk_res")
         start, last = linux.number(at, "resource.start"), linux.number(at, "resource.end")
-        image = linux.memory.u64(linux.symbols.address("kexec_crash_image"))
+        image = linux.memory.u64(linux.address("kexec_crash_image"))
         return Armed(
             (start, last + 1) if last > start else None,
             linux.pointer(image, "kimage.start") if image else None,

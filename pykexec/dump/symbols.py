@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pykexec.dump.faults import DamagedDump, UnknownKernel
 
 if TYPE_CHECKING:
-    from pykexec.dump.paging import KernelMemory
+    from pykexec.dump.kernel_memory import KernelMemory
     from pykexec.dump.vmcoreinfo import VmcoreInfo
 
 COUNT_MAX = 1 << 19

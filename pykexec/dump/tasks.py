@@ -37,8 +37,6 @@ class Task:
     comm: str
     state: str
     mm: int
-    kernel_stack: int
-    """Its stack pointer when it last slept (thread.sp)."""
 
     @property
     def leads(self) -> bool:
@@ -66,7 +64,7 @@ class TaskReader:
 
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
-        names = ["pid", "tgid", "comm", "real_parent", "exit_state", "mm", "thread.sp"]
+        names = ["pid", "tgid", "comm", "real_parent", "exit_state", "mm"]
         names.append("__state" if linux.types.has("task_struct.__state") else "state")
         self.places = {
             name: (linux.offset(f"task_struct.{name}"), linux.size(f"task_struct.{name}"))
@@ -93,7 +91,6 @@ class TaskReader:
             comm,
             state_letter(number(self.state), number("exit_state")),
             number("mm"),
-            number("thread.sp"),
         )
 
     def process(self, addr: int) -> int:
@@ -107,7 +104,7 @@ class TaskReader:
 def processes(linux: Linux) -> Iterator[Task]:
     """The first thread of each process, without the idle tasks (PID 0)."""
     reader = TaskReader(linux)
-    start = linux.symbols.address("init_task")
+    start = linux.address("init_task")
     head = start + linux.offset("task_struct.tasks")
     for addr in linux.list_of(head, "task_struct.tasks", TASKS_MAX):
         yield reader.read(addr)
@@ -134,13 +131,23 @@ def threads(linux: Linux) -> Iterator[Task]:
 def current_tasks(linux: Linux) -> list[Task]:
     """The task that each CPU was running, by CPU number."""
     reader = TaskReader(linux)
-    found = linux.symbols.find("current_task")
-    if found is None:
-        found = linux.symbols.address("pcpu_hot") + linux.offset("pcpu_hot.current_task")
+    found = current_task(linux)
     return [
         reader.read(linux.memory.u64(linux.per_cpu(cpu, found)))
         for cpu in range(len(linux.per_cpu_offsets))
     ]
+
+
+def current_task(linux: Linux) -> int:
+    """The per-CPU pointer to the task that a CPU runs: a variable of its own, the first member of
+    pcpu_hot (x86, 6.2 to 6.14), or what arm64's entry code uses."""
+    found = linux.symbols.find("current_task")
+    if found is not None:
+        return found
+    hot = linux.symbols.find("pcpu_hot")
+    if hot is not None:
+        return hot + linux.offset("pcpu_hot.current_task")
+    return linux.address("__entry_task")
 
 
 class MemoryReader:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from pykexec.dump.faults import DamagedDump, UnknownKernel
 
 if TYPE_CHECKING:
-    from pykexec.dump.paging import KernelMemory
-    from pykexec.dump.symbols import Symbols
+    from pykexec.dump.kernel_memory import KernelMemory
 
 MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
@@ -200,9 +199,8 @@ class Types:
         return {self.text(at): low | high << 32 for at, low, high in ENUM64.iter_unpack(raw)}
 
 
-def read_types(kernel: KernelMemory, symbols: Symbols) -> Types:
-    """Types from the section .BTF, which CONFIG_DEBUG_INFO_BTF adds to the image."""
-    start, end = symbols.address("__start_BTF"), symbols.address("__stop_BTF")
+def read_types(kernel: KernelMemory, start: int, end: int) -> Types:
+    """The types in the section .BTF, [start, end). Raises DamagedDump, NotInDump."""
     if not 0 < end - start <= SIZE_MAX:
         raise DamagedDump(f"BTF has {end - start} bytes")
     return Types(kernel.read(start, end - start))

@@ -157,7 +157,7 @@ def _inside_file(core: CoreFile) -> Check:
 
 def _disjoint(core: CoreFile) -> Check:
     """Each address appears once: in order, without overlap."""
-    loads = [item for item in core.loads if not is_kernel_text(item)]
+    loads = [item for item in core.loads if not is_kernel_text(core, item)]
     for a, b in pairwise(loads):
         if b.p_paddr < a.p_paddr:
             detail = f"{b.p_paddr:#x} follows {a.p_paddr:#x}"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.crash.pattern import MAGIC, PATTERN_SIZE, named_addr, pattern_page
 from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
@@ -41,13 +40,13 @@ class PatternCount:
 
 def direct_loads(core: CoreFile) -> list[ProgramHeader]:
     """By physical address, without the second mapping of the kernel's text."""
-    loads = (item for item in core.loads if not is_kernel_text(item))
+    loads = (item for item in core.loads if not is_kernel_text(core, item))
     return sorted(loads, key=lambda item: item.p_paddr)
 
 
-def is_kernel_text(item: ProgramHeader) -> bool:
+def is_kernel_text(core: CoreFile, item: ProgramHeader) -> bool:
     """Text is shown a second time at its own virtual addresses; memory without one has -1."""
-    return item.p_vaddr >= START_KERNEL_MAP and item.p_vaddr != (1 << 64) - 1
+    return item.p_vaddr >= core.text_start and item.p_vaddr != (1 << 64) - 1
 
 
 def count_patterns(core: CoreFile) -> PatternCount:

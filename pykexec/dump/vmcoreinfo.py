@@ -61,10 +61,10 @@ class VmcoreInfo:
         return self.value(f"OFFSET({name})", 10, SIZE_MAX)
 
     def number(self, name: str, default: int | None = None) -> int:
-        """A signed number."""
+        """A signed number, decimal or hexadecimal with 0x."""
         if default is not None and f"NUMBER({name})" not in self.values:
             return default
-        return self.value(f"NUMBER({name})", 10, 1 << 64)
+        return self.value(f"NUMBER({name})", 0, 1 << 64)
 
     def value(self, key: str, base: int, limit: int) -> int:
         text = self.values.get(key)

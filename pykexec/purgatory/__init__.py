@@ -8,9 +8,8 @@ converts values to bytes for the loader, and bytes to values for reading a loade
 simulated kernel does what the stub would do).
 
 The layouts are declared once, in `job` and in the `stub` of each architecture, and a test compares
-them with the symbols of the built ELF file. They use `struct` instead of construct: a crash image
-can have thousands of exchanges, construct is some 70 times slower on arrays, and its import alone
-takes longer than all of this.
+them with the symbols of the built ELF file. They use `struct` instead of `abi/record.py`: a crash
+image can have thousands of exchanges, whose values are read by position.
 
 Addresses are physical, sizes are in bytes, everything is little-endian.
 """

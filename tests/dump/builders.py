@@ -14,6 +14,9 @@ PAGE = 4096
 TEXT = 0xFFFFFFFF80000000
 DIRECT = 0xFFFF888000000000
 RELEASE = "6.1.0-built"
+EM_X86_64, EM_AARCH64 = 62, 183
+BLOCKS = {EM_X86_64: 0x83, EM_AARCH64: 0x701}
+"""The low bits of an entry that maps 2 MiB."""
 PRSTATUS = Note(CORE, 1, struct.pack("<32xI", 42).ljust(336, b"\0")).encoded
 
 
@@ -33,6 +36,7 @@ class Memory:
     phys_base: int = 1 << 21
     levels: int = 4
     huge: bool = True
+    machine: int = EM_X86_64
     info: dict[str, str] = field(default_factory=dict)
     ram: bytearray = field(init=False)
     used: int = field(init=False)
@@ -52,12 +56,25 @@ class Memory:
             "OSRELEASE": RELEASE,
             "PAGESIZE": "4096",
             "SYMBOL(swapper_pg_dir)": f"{TEXT + root - self.phys_base & (1 << 64) - 1:x}",
-            "NUMBER(phys_base)": str(self.phys_base),
-            "NUMBER(pgtable_l5_enabled)": str(int(self.levels == 5)),
+            **self.numbers,
             "SYMBOL(init_uts_ns)": f"{name:x}",
             "OFFSET(uts_namespace.name)": "4",
             "KERNELOFFSET": "0",
         } | self.info
+
+    @property
+    def numbers(self) -> dict[str, str]:
+        """What VMCOREINFO has about addresses."""
+        if self.machine == EM_AARCH64:
+            return {
+                "NUMBER(VA_BITS)": "48",
+                "NUMBER(TCR_EL1_T1SZ)": "0x10",
+                "NUMBER(kimage_voffset)": f"{TEXT - self.phys_base:#x}",
+            }
+        return {
+            "NUMBER(phys_base)": str(self.phys_base),
+            "NUMBER(pgtable_l5_enabled)": str(int(self.levels == 5)),
+        }
 
     def take(self, size: int, align: int = 8) -> int:
         """Allocate bytes, and return their physical address."""
@@ -85,7 +102,7 @@ class Memory:
         for shift in (48, 39, 30)[0 if self.levels == 5 else 1 :]:
             table = self.next_table(table, virtual >> shift & 511)
         if huge:
-            self.entry(table, virtual >> 21 & 511, physical | 0x83)
+            self.entry(table, virtual >> 21 & 511, physical | BLOCKS[self.machine])
             return
         table = self.next_table(table, virtual >> 21 & 511)
         for number in range(512):
@@ -251,8 +268,9 @@ def elf(memory: Memory, *, notes: bytes | None = None, cut: int = 0) -> bytes:
     merged = PRSTATUS + memory.note if notes is None else notes
     at = 64 + 2 * 56
     head = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0
-    )
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01", 4, memory.machine, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0,
+    )  # fmt: skip
     note = struct.pack("<IIQQQQQQ", 4, 0, at, 0, 0, len(merged), len(merged), 0)
     start = at + len(merged)
     load = struct.pack("<IIQQQQQQ", 1, 7, start, 0, 0, memory.size, memory.size, 0)

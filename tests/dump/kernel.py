@@ -7,21 +7,21 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pykexec.crash.notes import CORE, Note
 from tests.dump.btf import Btf
-from tests.dump.builders import LINES, TEXT, Line, Memory, add_ring, elf
+from tests.dump.builders import EM_X86_64, LINES, TEXT, Line, Memory, add_ring, elf
 
 SIZE, PHYS_BASE = 256 << 10, 0x8000
 TEXT_SIZE = 0x1000
+TASK_SIZE = 128
 FUNCTIONS = {
     "_stext": 0x0, "schedule": 0x100, "vpanic": 0x200, "panic": 0x300, "do_wait": 0x400,
     "sys_wait": 0x500, "entry_SYSCALL_64": 0x600, "asm_exc_page_fault": 0x700, "_etext": 0xF00,
 }  # fmt: skip
 MODULE_TEXT = 0x1000
 """After the kernel's own, in the same image: any mapped memory will do."""
-STACK = 0x1000
 PAGE = 4096
 
 Rules = Literal["per-cpu", "base", "entry"]
@@ -56,17 +56,21 @@ TASKS = (
 class Kernel:
     """`at` has the image address of everything stored by name."""
 
+    current_task: ClassVar[str] = "current_task"
     tasks: tuple[Task, ...] = TASKS
     rules: Rules = "per-cpu"
     numbers: Numbers = "6.12"
     lines: Iterable[Line] = LINES
     interrupted_cs: int = 0x10
     panicked_at: int = 0x210
+    machine: int = EM_X86_64
     memory: Memory = field(init=False)
     symbols: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.memory = memory = Memory(size=SIZE, phys_base=PHYS_BASE, huge=False)
+        self.memory = memory = Memory(
+            size=SIZE, phys_base=PHYS_BASE, huge=False, machine=self.machine
+        )
         memory.used = PHYS_BASE + 2 * TEXT_SIZE
         self.symbols |= {name: TEXT + at for name, at in FUNCTIONS.items()}
         add_ring(memory, self.lines)
@@ -105,14 +109,15 @@ class Kernel:
         pointer = btf.pointer()
         heads = btf.struct("list_head", 16, [("next", 0, pointer), ("prev", 8, pointer)])
         name = btf.array(u8, 16)
-        thread = btf.struct("thread_struct", 8, [("sp", 0, u64)])
+        thread = self.thread_type(btf, u64)
         inside = btf.struct("", 16, [("exit_state", 0, btf.alias("int", u32)), ("mm", 8, pointer)])
         btf.struct(
-            "task_struct", 112,
+            "task_struct", TASK_SIZE,
             [
                 ("__state", 0, u32), ("tasks", 8, heads), ("pid", 24, u32), ("tgid", 28, u32),
                 ("real_parent", 32, pointer), ("comm", 40, name), ("", 56, inside),
                 ("signal", 72, pointer), ("thread_node", 80, heads), ("thread", 96, thread),
+                ("cpu", 120, u32),
             ],
         )  # fmt: skip
         btf.struct("signal_struct", 16, [("thread_head", 0, heads)])
@@ -150,27 +155,30 @@ class Kernel:
                 ("bp_reg", 36, 4, u8), ("type", 40, kind, u8), last,
             ],
         )  # fmt: skip
-        btf.struct("resource", 16, [("start", 0, u64), ("end", 8, u64)])
+        btf.struct("resource", 24, [("start", 0, u64), ("end", 8, u64), ("name", 16, pointer)])
         btf.struct("kimage", 16, [("start", 0, u64), ("nr_segments", 8, u64)])
         btf.enum("zone_stat_item", {"NR_FREE_PAGES": 0})
         btf.enum("node_stat_item", {"NR_SLAB_RECLAIMABLE_B": 0, "NR_ANON_MAPPED": 1})
         data = btf.data
         self.symbols["__stop_BTF"] = self.put(data, "__start_BTF") + len(data)
 
+    def thread_type(self, btf: Btf, u64: int) -> int:
+        return btf.struct("thread_struct", 8, [("sp", 0, u64)])
+
     # --- CPUs and tasks --------------------------------------------------------------------
 
     def add_cpus(self) -> None:
         """Per-CPU areas are in the image too; the offset of a symbol is its own address."""
         self.put(struct.pack("<I", 2), "nr_cpu_ids")
-        self.current = self.put(bytes(64), "current_task")
+        self.current = self.put(bytes(64), self.current_task)
         self.put(struct.pack("<QQ", 0, 32), "__per_cpu_offset")
         self.put(struct.pack("<I", 1), "panic_cpu")
         self.put(struct.pack("<Q", 1 << 9 | 1 << 12), "tainted_mask")
         self.put(b"Built Machine 1.0\0", "dump_stack_arch_desc_str")
 
     def add_tasks(self) -> None:
-        nodes = [self.put(bytes(112), align=16) for _ in self.tasks]
-        idle = self.put(bytes(112), "init_task", 16)
+        nodes = [self.put(bytes(TASK_SIZE), align=16) for _ in self.tasks]
+        idle = self.put(bytes(TASK_SIZE), "init_task", 16)
         self.fill_task(idle, Task(0, b"swapper/0", 0), idle)
         for addr, task in zip(nodes, self.tasks, strict=True):
             task.address = addr
@@ -186,6 +194,7 @@ class Kernel:
             self.link_to(signal, [addr + 80 for addr in mine])
         for cpu, current in enumerate((idle, nodes[0])):
             self.word(self.current + 32 * cpu, current)
+            self.poke(current + 120, struct.pack("<I", cpu))
 
     def fill_task(self, addr: int, task: Task, parent: int) -> None:
         self.poke(addr, struct.pack("<I", task.state))
@@ -194,7 +203,7 @@ class Kernel:
         self.poke(addr + 56, struct.pack("<I", task.exit_state))
         if task.resident:
             self.word(addr + 64, self.mm_of(task.resident))
-        self.word(addr + 96, self.stack_of(task.calls))
+        self.poke(addr + 96, self.thread_of(task.calls))
 
     def mm_of(self, counts: tuple[int, int, int, int]) -> int:
         if self.numbers == "6.1":
@@ -203,6 +212,10 @@ class Kernel:
         parts = self.put(struct.pack("<i28xi", 1, 1))
         rows = b"".join(struct.pack("<qQ", count - 2, parts) for count in counts)
         return self.put(bytes(8) + rows)
+
+    def thread_of(self, calls: tuple[int, ...]) -> bytes:
+        """struct thread_struct of a task that sleeps."""
+        return struct.pack("<Q", self.stack_of(calls))
 
     def stack_of(self, calls: tuple[int, ...]) -> int:
         """A stack with an inactive_task_frame that returns to the first of the calls."""
@@ -281,13 +294,20 @@ class Kernel:
         self.put(struct.pack("<Q", 1000), "_totalram_pages")
         self.put(struct.pack("<Q", 600), "vm_zone_stat")
         self.put(struct.pack("<qq", 20, -3), "vm_node_stat")
-        self.put(struct.pack("<QQ", 0x1000000, 0x100FFFF), "crashk_res")
+        self.put(
+            struct.pack("<QQQ", 0x1000000, 0x100FFFF, self.put(b"Crash kernel\0")), "crashk_res"
+        )
         self.put(struct.pack("<Q", self.put(struct.pack("<QQ", 0x5000, 5))), "kexec_crash_image")
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The symbols in kallsyms."""
+        return self.symbols
 
     def add_kallsyms(self) -> None:
         """Each byte is its own token, except for one that stands for more."""
         base = TEXT
-        names = sorted(self.symbols.items(), key=lambda pair: pair[1])
+        names = sorted(self.named.items(), key=lambda pair: pair[1])
         tokens = [bytes([number]) for number in range(256)]
         tokens[0], tokens[1] = b"", b"orc_unwind"
         index, table = [], b""

@@ -17,9 +17,11 @@ from pykexec.images.contents import contents_bytes
 from pykexec.memory.ranges import PhysRange
 from tests.backends.simulated.images import capture_image, core_headers, load_bound, zero_page
 from tests.builders import MIB, make_bzimage, make_cpio, pack, words
+from tests.dump.arm64_kernel import ArmKernel
 from tests.dump.builders import flattened, kdump
+from tests.dump.kernel import PHYS_BASE
 from tests.dump.test_vmcore_check import make_core
-from tests.fuzz.targets import KERNEL_DATA, WHERE, small_kernel
+from tests.fuzz.targets import KERNEL_DATA, WHERE, small_arm_kernel, small_kernel
 from tests.host.conftest import FILES, IOMEM, KALLSYMS
 from tests.images.fixtures import FIXTURES
 
@@ -66,7 +68,7 @@ def small_dumps() -> list[bytes]:
     kernel = small_kernel()
     return [
         kernel.elf(), kdump(kernel.memory), kdump(kernel.memory, with_info=False),
-        flattened(kdump(kernel.memory)),
+        flattened(kdump(kernel.memory)), ArmKernel().elf(), ArmKernel(names="all", meta=True).elf(),
     ]  # fmt: skip
 
 
@@ -125,7 +127,11 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "vmcore": lambda: [make_core()],
     "dump_file": small_dumps,
     "dump_memory": lambda: [bytes(small_kernel().memory.ram[KERNEL_DATA:])],
-    "vmcoreinfo": lambda: [small_kernel().memory.vmcoreinfo],
+    "dump_memory_arm64": lambda: [bytes(small_arm_kernel().memory.ram[PHYS_BASE:])],
+    "vmcoreinfo": lambda: [
+        small_kernel().memory.vmcoreinfo,
+        small_arm_kernel().memory.vmcoreinfo,
+    ],
     "elfcorehdr": lambda: [loaded_machine()[1]],
     "boot_params": lambda: [
         zero_page(WHERE + 4096, [(0, 0x9F000, 1), (MIB, 64 * MIB, 1)]) + b"elfcorehdr=64M\0"

@@ -77,6 +77,7 @@ from pykexec.memory import firmware_memmap, iomem
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import MIB, make_machine
+from tests.dump.arm64_kernel import ArmKernel
 from tests.dump.builders import PRSTATUS
 from tests.dump.builders import elf as elf_dump
 from tests.dump.kernel import PHYS_BASE, TEXT_SIZE, Kernel
@@ -291,10 +292,25 @@ def dump_memory(data: bytes) -> None:
     dump_file(whole[:start] + data[:room].ljust(room, b"\0"))
 
 
+@cache
+def small_arm_kernel() -> ArmKernel:
+    return ArmKernel()
+
+
+def dump_memory_arm64(data: bytes) -> None:
+    """The image of an arm64 kernel, its text included, whose instructions are read."""
+    kernel = small_arm_kernel()
+    whole, ram = kernel.elf(), kernel.memory.ram
+    start = len(whole) - len(ram) + PHYS_BASE
+    room = len(whole) - start
+    dump_file(whole[:start] + data[:room].ljust(room, b"\0"))
+
+
 def vmcoreinfo(data: bytes) -> None:
-    """Keys and values of VMCOREINFO, for a valid kernel."""
+    """Keys and values of VMCOREINFO, for a valid kernel of each architecture."""
     notes = PRSTATUS + Note(VMCOREINFO, 0, data).encoded
-    dump_file(elf_dump(small_kernel().memory, notes=notes))
+    for kernel in (small_kernel(), small_arm_kernel()):
+        dump_file(elf_dump(kernel.memory, notes=notes))
 
 
 class Bytes:
@@ -392,7 +408,7 @@ TARGETS: dict[str, Target] = {
     for function in (
         bzimage, elf, multiboot, uimage, pe, any_file, compression, initrd, iomem_text,
         memmap_texts, machine_file, ram_journal, page_list, plan, vmcore, dump_file, dump_memory,
-        vmcoreinfo, elfcorehdr, boot_params,
+        dump_memory_arm64, vmcoreinfo, elfcorehdr, boot_params,
         stub, kallsyms, kcore, captured, stage_journal, load_record, kexec8_words,
     )
 }  # fmt: skip

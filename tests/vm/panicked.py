@@ -86,7 +86,7 @@ def saver(folder: Path) -> Callable[[str, Qmp], object]:
 
 @cache
 def panicked(
-    kernel: Kernel, *, cpu: str = "qemu64", mem_mib: int = MEMORY_MIB, before: str = ""
+    kernel: Kernel, *, cpu: str = "", mem_mib: int = MEMORY_MIB, before: str = ""
 ) -> Panicked:
     """A panic by sysrq on the second of two CPUs, and everything logged on the console. `before` is
     a script that the guest runs first."""

@@ -24,6 +24,7 @@ PROGRAM_PACKAGES = {
     "makedumpfile": "makedumpfile",
     "makedumpfile-R.pl": "makedumpfile",
     "crash": "crash",
+    "qemu-aarch64-static": "qemu-user-static",
 }
 
 

@@ -21,7 +21,7 @@ from .debian import Unavailable, package_tree
 from .supplies import DEFAULT_SERIES, TOOLS_SUITE, kernel
 from .system import debian_system
 
-LIBRARIES = ("python3-click", "python3-construct", "python3-pyelftools", "python3-rich")
+LIBRARIES = ("python3-click", "python3-pyelftools", "python3-rich")
 BASE_PYTHON = ("python3-minimal", "python3-distutils", "python3-lib2to3")
 PAGES = (
     ("--help",),
@@ -73,8 +73,8 @@ def inside(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_libraries_are_the_oldest_supported(tree: Path) -> None:
     code = (
-        "import click, construct, elftools, importlib.metadata as m;"
-        "print(m.version('click'), construct.__version__, elftools.__version__, m.version('rich'))"
+        "import click, elftools, importlib.metadata as m;"
+        "print(m.version('click'), elftools.__version__, m.version('rich'))"
     )
     done = subprocess.run(
         ["chroot", str(tree), "python3", "-c", code], capture_output=True, text=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import IntFlag
 
-from construct import Bytes, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Bytes, Int32ul, Int64ul, Struct
 
 ARM64_MAGIC = b"ARM\x64"
 ARM64_MAGIC_AT = 56

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from construct import Int16ul, Int32ul, Struct
+from pykexec.abi.record import Int16ul, Int32ul, Struct
 
 ELF_BOOT_MAGIC = 0x0E1FB007
 

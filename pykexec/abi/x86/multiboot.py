@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from construct import Int16ul, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Int16ul, Int32ul, Int64ul, Struct
 
 MULTIBOOT_SEARCH = 8192
 MULTIBOOT_HEADER_ALIGN = 4

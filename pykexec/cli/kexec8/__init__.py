@@ -7,6 +7,7 @@ read while the rest is imported, and from here on an interrupt prints a message.
 
 import sys
 
+from pykexec.cli.collector import collect_rarely
 from pykexec.cli.kexec8.name import FAILED, NAME
 from pykexec.cli.streams import guard_streams, interrupted
 
@@ -14,6 +15,7 @@ from pykexec.cli.streams import guard_streams, interrupted
 def main() -> None:
     """Run the program `pykexec-kexec`, and end the process with 0, 1 or 255."""
     try:
+        collect_rarely()
         guard_streams()
         from pykexec.cli.kexec8.program import run, this_kernel
 

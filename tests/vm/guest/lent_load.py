@@ -23,7 +23,7 @@ from pathlib import Path
 from .background import in_background
 from .pattern import PAGE, physical
 
-READS = {"lent": (24, 256), "loaded": (96, 16)}
+READS = {"lent": (24, 256), "loaded": (240, 16)}
 """How many reads are in flight at once, and their pages: six seconds of a disk with 4 MiB/s, or
 many small ones of which some end in each tenth of a second."""
 BUFFERS = 220 << 20

@@ -1,5 +1,4 @@
-"""Virtual addresses of an x86_64 kernel, by its own page tables (Documentation/arch/x86/x86_64/
-mm.rst): four levels or five, pages of 4 KiB, 2 MiB and 1 GiB."""
+"""The crashed kernel's memory by virtual address. Each architecture has its own page tables."""
 
 from __future__ import annotations
 
@@ -12,13 +11,9 @@ if TYPE_CHECKING:
     from pykexec.dump.elf_memory import ElfMemory
     from pykexec.dump.kdump_memory import KdumpMemory
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
-PRESENT, HUGE = 1, 0x80
-FRAME = 0xFFFFFFFFFF000
-PAGE_SHIFT = 12
+SMALLEST_SHIFT = 12
 KEPT = 1 << 13
-"""Translations to cache, and four times fewer page tables of a page each; a full cache is
-cleared."""
+"""Translations to cache, and as many KiB of page tables; a full cache is cleared."""
 UNLIMITED = 1 << 62
 CLOCK_EVERY = 256
 """Reads between two looks at the clock."""
@@ -27,21 +22,22 @@ READ_MAX = 64 << 20
 
 
 class KernelMemory:
-    """Memory by virtual address. `root` is the physical address of swapper_pg_dir."""
+    """A subclass has the page tables. `root` is the physical address of the first one, `page_size`
+    that of the kernel in bytes."""
 
-    def __init__(
-        self, physical: ElfMemory | KdumpMemory, root: int, levels: int, encrypted: int = 0
-    ) -> None:
-        self.physical = physical
-        self.root = root
-        self.shifts = (48, 39, 30, 21, 12) if levels == 5 else (39, 30, 21, 12)
-        self.lowest = (1 << 64) - (1 << 56 if levels == 5 else 1 << 47)
-        self.frame = FRAME & ~encrypted
-        """`encrypted` is the C-bit of AMD's memory encryption (NUMBER(sme_mask))."""
+    def __init__(self, physical: ElfMemory | KdumpMemory, root: int, page_size: int) -> None:
+        self.physical, self.root, self.page_size = physical, root, page_size
         self.leaves: dict[int, tuple[int, int]] = {}
-        """Page number: (physical address of the page that contains it, shift of that page)."""
+        """Address in units of 4 KiB: (physical address of the page or block that contains it, its
+        shift)."""
         self.tables: dict[int, bytes] = {}
+        self.tables_kept = KEPT * 1024 // page_size
         self.left, self.until = UNLIMITED, 0.0
+
+    def walk(self, addr: int) -> tuple[int, int]:
+        """(physical address of the page or block that contains an address, its shift). Raises
+        NotInDump."""
+        raise NotImplementedError
 
     def limit(self, reads: int, until: float) -> None:
         """Allow `reads` more reads, and none after `until` (time.process_time): further ones raise
@@ -60,36 +56,22 @@ class KernelMemory:
 
     def translate(self, addr: int) -> tuple[int, int]:
         """(physical address, bytes from there to the end of its page). Raises NotInDump."""
-        found = self.leaves.get(addr >> PAGE_SHIFT)
+        found = self.leaves.get(addr >> SMALLEST_SHIFT)
         if found is None:
             found = self.walk(addr)
             if len(self.leaves) >= KEPT:
                 self.leaves.clear()
-            self.leaves[addr >> PAGE_SHIFT] = found
+            self.leaves[addr >> SMALLEST_SHIFT] = found
         base, shift = found
         at = addr & (1 << shift) - 1
         return base + at, (1 << shift) - at
 
-    def walk(self, addr: int) -> tuple[int, int]:
-        """The leaf entry: (physical address of its page, shift)."""
-        if not self.lowest <= addr < 1 << 64:
-            raise NotInDump(f"{addr:#x} is not a kernel address")
-        table = self.root
-        for shift in self.shifts:
-            at = (addr >> shift & 511) * 8
-            entry = int.from_bytes(self.table(table)[at : at + 8], "little")
-            if not entry & PRESENT:
-                raise NotInDump(f"{addr:#x} is not mapped")
-            table = entry & self.frame
-            if shift == PAGE_SHIFT or (entry & HUGE and shift in (21, 30)):
-                return table & -(1 << shift), shift
-        raise NotInDump(f"{addr:#x} is not mapped")
-
     def table(self, addr: int) -> bytes:
+        """One page of a page table, by physical address."""
         found = self.tables.get(addr)
         if found is None:
-            found = self.physical.read(addr, 4096)
-            if len(self.tables) >= KEPT // 4:
+            found = self.physical.read(addr, self.page_size)
+            if len(self.tables) >= self.tables_kept:
                 self.tables.clear()
             self.tables[addr] = found
         return found
