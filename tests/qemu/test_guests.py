@@ -14,6 +14,7 @@ import pytest
 from pykexec.flows.rehearse.qemu import capture_initrd, everything, guest_tree
 from pykexec.images.contents import Built, OpenFile
 from pykexec.images.initrd import read_initrd
+from pykexec.qemu.first import lent_of
 from pykexec.qemu.guest import MOUNTS, NotInAGuest, only_in_a_guest
 from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import NoPython, interpreter, loadable, python_tree
@@ -81,6 +82,18 @@ def test_the_python_of_a_guest_runs_from_its_tree(first: Tree, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
     library = Path(str(tmp_path) + os.path.dirname(os.__file__))
     assert [name for name in done.stdout.split() if not Path(name).is_relative_to(library)] == []
+
+
+def test_the_lent_memory_of_a_plan() -> None:
+    """Pages in it are not in the dump: the rehearsal does not expect them."""
+    plan = {
+        "lent": [{"start": "0x200000", "end": "0x400000"}, {"start": "0x800000", "end": "0x801000"}]
+    }
+    lent = lent_of(plan)
+    assert [at in lent for at in (0x1FF000, 0x200000, 0x3FF000, 0x400000, 0x800000)] == [
+        *(False, True, True, False, True)
+    ]
+    assert not lent_of({"mode": "in-place"})
 
 
 def test_an_initrd_of_the_user_comes_first(tmp_path: Path) -> None:
