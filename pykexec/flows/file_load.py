@@ -13,8 +13,10 @@ from pykexec.abi.kexec import KexecFileFlag
 from pykexec.backends.backend import Slot
 from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
-from pykexec.images.unwrapped import BY_TABLE, bzimage_file
+from pykexec.images.kernel_image import LinuxArm64Boot
+from pykexec.images.unwrapped import BY_TABLE, kernel_file
 from pykexec.machine import Machine, Unknown
+from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.placement.capture import capture_line, capture_warnings
 from pykexec.placement.cmdline import (
     CommandLine,
@@ -24,6 +26,7 @@ from pykexec.placement.cmdline import (
     running_line,
 )
 from pykexec.placement.estimate import crash_size
+from pykexec.placement.foreign import refuse_foreign
 from pykexec.placement.implied import implied_notes, with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest
@@ -57,7 +60,7 @@ class FilePlan:
 
     image: KernelImage
     file: OpenFile
-    """The bzImage itself, unpacked if the user's file is a container of one."""
+    """The kernel itself, unpacked if the user's file is a container of one."""
     initrd: Contents | None
     slot: Slot
     flags: KexecFileFlag
@@ -99,8 +102,10 @@ def plan_file_load(
     """Decides without effect, for a load or a dry run. Raises NotSupported for an image that no
     loader of the kernel accepts, NothingReserved, UsageError for a command line that does not fit,
     and what check_initrd raises."""
+    refuse_foreign(image)
+    boot_protocol(machine).refuse(image, machine, request)
     refused = why_load_is_refused(machine)
-    file = bzimage_file(image, f"use a bzImage: {refused}" if refused else BY_TABLE)
+    file = kernel_file(image, f"use a bzImage: {refused}" if refused else BY_TABLE)
     request = with_implied(image, request)
     crash = request.kind is ImageKind.CRASH
     if crash:
@@ -109,7 +114,7 @@ def plan_file_load(
     else:
         running = running_line(machine, request.reuse_cmdline)
         line = command_line(request.append, running, request.cmdline_remove)
-    check_length(line, file_load_limit(image.linux.cmdline_size), "kexec_file_load")
+    check_length(line, _longest_line(image), "kexec_file_load")
     flags = more_flags
     if crash:
         flags |= KexecFileFlag.KEXEC_FILE_ON_CRASH
@@ -128,6 +133,13 @@ def plan_file_load(
         warnings=(*implied_notes(image, request), *checked.warnings, *others),
         notes=checked.notes,
     )
+
+
+def _longest_line(image: KernelImage) -> int:
+    """In bytes without the NUL. On arm64 the headers are in the device tree, and nothing is
+    spared for elfcorehdr=."""
+    limit = image.linux.cmdline_size
+    return limit if isinstance(image.boot, LinuxArm64Boot) else file_load_limit(limit)
 
 
 def _refuse_without_region(machine: Machine) -> None:

@@ -10,5 +10,5 @@ images are only described. A file that none of them accepts is named by `what_is
 digest in the background; `initrd` looks into an initrd, by its `cpio` headers; `initrd_check` finds
 what is wrong with one, with `stream_end` for compressed ones, and `initrd_size` how large it will
 be; `zero_page` reads a captured one; `module_file` has the bytes of a multiboot module, and
-`device_tree_file` those of a device tree; `unwrapped` is a bzImage for kexec_file_load(2).
+`device_tree_file` those of a device tree; `unwrapped` is the kernel itself, for kexec_file_load(2).
 """

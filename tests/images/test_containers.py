@@ -14,7 +14,7 @@ from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import Contents, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import ForeignImage, NotAnImage
-from pykexec.images.unwrapped import bzimage_file
+from pykexec.images.unwrapped import kernel_file
 from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest
 from tests.builders import (
@@ -289,7 +289,7 @@ def test_the_bzimage_itself(tmp_path: Path) -> None:
         "uImage in xz": pack(make_uimage(), "xz"),
     }.items():
         image = identify(write(tmp_path, "k", data))
-        file = bzimage_file(image)
+        file = kernel_file(image)
         assert file.fd >= 0
         assert file.read(0, file.size) == KERNEL, name
         assert image.file is not None
@@ -299,7 +299,7 @@ def test_the_bzimage_itself(tmp_path: Path) -> None:
 def test_kexec_file_load_takes_nothing_else(tmp_path: Path) -> None:
     image = identify(write(tmp_path, "k", make_vmlinux()))
     with pytest.raises(NotSupported) as caught:
-        bzimage_file(image)
+        kernel_file(image)
     assert caught.value.message == (
         f"kexec_file_load needs a bzImage, but {image.path} is of type vmlinux"
     )

@@ -18,8 +18,9 @@ from pykexec.errors import NotPermitted, NotSupported
 from pykexec.flows.file_load import hand_over
 from pykexec.flows.plan import decide
 from pykexec.images.device_tree_file import device_tree_file
-from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxArm64Boot, LinuxX86Boot
+from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxArm64Boot
 from pykexec.images.module_file import module_contents
+from pykexec.images.unwrapped import has_kernel_loader
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted
@@ -131,7 +132,7 @@ def _why_kexec_load(
         if refused:
             raise NotPermitted(f"{refused}, and {needs[0]} needs it", hint=f"without {needs[0]}")
         return f"{needs[0]} needs it"
-    if not isinstance(image.boot, LinuxX86Boot) or image.boot.lowest:
+    if not has_kernel_loader(image):
         return f"kexec_file_load cannot load an image of type {image.type}"
     if machine.option("CONFIG_KEXEC_FILE") == "n":
         return "this kernel has no kexec_file_load: CONFIG_KEXEC_FILE is not set"

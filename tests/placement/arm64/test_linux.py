@@ -20,6 +20,7 @@ from pykexec.abi.devicetree import (
 )
 from pykexec.abi.elf import EHDR, PHDR, PT_LOAD
 from pykexec.errors import NotSupported, UsageError
+from pykexec.flows.file_load import plan_file_load
 from pykexec.host.capture import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.contents import Built, contents_bytes
@@ -42,7 +43,7 @@ from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
 from pykexec.placement.role import Role
 from pykexec.placement.space import Space
 from pykexec.purgatory.arm64.stub import parse_params
-from tests.builders import make_arm64_image, make_bzimage, make_machine, make_uki, write
+from tests.builders import make_arm64_image, make_bzimage, make_machine, make_uki, pack, write
 
 ROOTS = Path(__file__).parents[2] / "host" / "arm64"
 INITRD = Built(b"i" * 5000)
@@ -341,6 +342,31 @@ def test_a_kernel_for_x86_is_refused(tmp_path: Path, kind: ImageKind) -> None:
     image = identify(write(tmp_path, "k", make_bzimage()))
     with pytest.raises(ForeignArchitecture, match="which arm64 cannot run"):
         plan_load(image, machine(), LoadRequest(kind))
+
+
+@pytest.mark.parametrize("kind", [ImageKind.NORMAL, ImageKind.CRASH])
+def test_the_kernel_loads_an_image_itself(tmp_path: Path, kind: ImageKind) -> None:
+    """kexec_file_load(2); the headers are in the device tree, and the line may be longer."""
+    data = make_arm64_image()
+    image = identify(write(tmp_path, "k", pack(data, "gzip")))
+    line = f"{'x' * 1800} quiet"
+    plan = plan_file_load(image, machine(), LoadRequest(kind, initrd=INITRD, append=(line,)))
+    assert plan.file.read(0, plan.file.size) == data
+    assert ("cma=0" in str(plan.cmdline).split()) == (kind is ImageKind.CRASH)
+    assert len(str(plan.cmdline)) < 2047
+    longest = LoadRequest(append=("x" * 2047,))
+    assert len(plan_file_load(image, machine(), longest).cmdline.encoded) == 2048
+
+
+@pytest.mark.parametrize("kind", [ImageKind.NORMAL, ImageKind.CRASH])
+def test_the_kernel_does_not_load_an_image_for_another_machine(
+    tmp_path: Path, kind: ImageKind
+) -> None:
+    bzimage = identify(write(tmp_path, "b", make_bzimage()))
+    arm64 = identify(write(tmp_path, "i", make_arm64_image()))
+    for image, found in ((bzimage, machine()), (arm64, make_machine())):
+        with pytest.raises(ForeignArchitecture):
+            plan_file_load(image, found, LoadRequest(kind))
 
 
 @pytest.mark.parametrize("request_", [NORMAL, CRASH])
