@@ -59,7 +59,7 @@ print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=
     assert "pykexec.machine'" not in ours
 
 
-def test_help_imports_three_modules_of_ours() -> None:
+def test_help_imports_four_modules_of_ours() -> None:
     code = """
 import sys
 from pykexec.cli import main
@@ -71,7 +71,8 @@ except SystemExit:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr == (
-        "['pykexec.cli', 'pykexec.cli.program', 'pykexec.cli.streams', 'pykexec.errors']\n"
+        "['pykexec.cli', 'pykexec.cli.collector', 'pykexec.cli.program', 'pykexec.cli.streams', "
+        "'pykexec.errors']\n"
     )
 
 
