@@ -186,7 +186,10 @@ def typical_need(machine: Machine) -> int:
     if isinstance(machine.memory_map, Unknown):
         return RESERVATION_STEP
     protocol = boot_protocol(machine)
-    size = protocol.stub_size(machine, TYPICAL_PAGES, TYPICAL_PAGES)
+    try:
+        size = protocol.stub_size(machine, TYPICAL_PAGES, TYPICAL_PAGES)
+    except NotSupported:  # an unknown page size
+        return RESERVATION_STEP
     return protocol.reservation_need(machine, size)
 
 

@@ -11,6 +11,7 @@ from pykexec.flows.doctor.loaded import Ours
 from pykexec.machine import (
     BootLoader,
     CpuNotes,
+    DeviceTreeFirmware,
     Efi,
     HugePagePool,
     HugePageUser,
@@ -93,6 +94,10 @@ HEALTHY = Machine(
     reload_rules=(),
     kdump_units=(),
 )  # fmt: skip
+TREE = DeviceTreeFirmware(
+    tree=bytes(100), acpi=False, psci="hvc", cpu_methods=frozenset({"psci"}), efi=None
+)
+ARM = replace(HEALTHY, architecture="aarch64", page_size=16 << 10, firmware=TREE)
 
 
 WITHOUT = replace(
@@ -257,9 +262,51 @@ ROWS: list[tuple[str, Machine, Row]] = [
     ),
     (
         "another architecture",
-        replace(HEALTHY, architecture="aarch64"),
-        Row("architecture", Level.FAIL, "aarch64",
+        replace(HEALTHY, architecture="riscv64"),
+        Row("architecture", Level.FAIL, "riscv64",
             "images for x86_64 can be planned and rehearsed here, but not loaded"),
+    ),
+    (
+        "arm64",
+        ARM,
+        Row("architecture", Level.OK, "aarch64, pages of 16 KiB"),
+    ),
+    (
+        "arm64 with an unknown page size",
+        replace(ARM, page_size=Unknown("no auxv")),
+        Row("architecture", Level.UNKNOWN, "no auxv"),
+    ),
+    (
+        "a device tree",
+        ARM,
+        Row("device tree", Level.OK, "100 bytes"),
+    ),
+    (
+        "a device tree beside ACPI",
+        replace(ARM, firmware=replace(TREE, acpi=True)),
+        Row("device tree", Level.OK, "100 bytes; ACPI tables describe the hardware"),
+    ),
+    (
+        "a hidden device tree",
+        replace(ARM, firmware=replace(TREE, tree=Unknown("not permitted"))),
+        Row("device tree", Level.UNKNOWN, "not permitted", "run as root"),
+    ),
+    (
+        "processors that the firmware switches off",
+        ARM,
+        Row("processors", Level.OK, "the firmware switches them on and off (psci, hvc)"),
+    ),
+    (
+        "processors that stay on",
+        replace(ARM, firmware=replace(TREE, cpu_methods=frozenset({"spin-table"}))),
+        Row("processors", Level.WARN, "the kernel cannot switch them off (spin-table)",
+            "only a capture kernel in the crash region can be loaded, unless there is one "
+            "processor"),
+    ),
+    (
+        "no encryption on arm64",
+        ARM,
+        Row("memory encryption", Level.OK, "none is known; realms are not recognized"),
     ),
     (
         "a 32-bit kernel",

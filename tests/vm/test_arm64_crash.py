@@ -66,4 +66,6 @@ def test_other_tools_read_the_dump(result: Result) -> None:
 
 def test_pykexec_reads_the_dump(result: Result) -> None:
     info = document(result, "second/info.json")
-    assert info["schema"] == "pykexec.vmcore/1"
+    assert info["schema"] == "pykexec.vmcore/1", info
+    assert len(info["cpus"]) == 2
+    assert text(result, "second/own-dmesg") == text(result, "second/dmesg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.flows.doctor.row import Row, fail, ok, unknown, warn
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, PcFirmware, Unknown
 from pykexec.placement.boot_protocol import memory_encryption
 
 SHOWN = 6
@@ -15,7 +15,8 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield _bus_masters(machine)
     yield _iommu(machine)
     yield _encryption(machine)
-    yield paging(machine)
+    if isinstance(machine.firmware, PcFirmware):
+        yield paging(machine)
 
 
 def _bus_masters(machine: Machine) -> Row:
@@ -41,14 +42,15 @@ def _iommu(machine: Machine) -> Row:
     name, found = "IOMMU", machine.iommu_groups
     if isinstance(found, Unknown):
         return unknown(name, found)
+    on_a_pc = isinstance(machine.firmware, PcFirmware)
     if found:
         what = f"{found} groups in /sys/kernel/iommu_groups"
         return ok(name, f"{what}; mode in-place does not touch its tables, stub-swap may move them")
     return warn(
         name,
         "there is no active IOMMU: devices can write to the memory of the capture kernel",
-        "use mode in-place (its memory was never given to a device), or boot with "
-        "intel_iommu=on or amd_iommu=on",
+        "use mode in-place (its memory was never given to a device)"
+        + (", or boot with intel_iommu=on or amd_iommu=on" if on_a_pc else ""),
     )
 
 
@@ -57,8 +59,10 @@ def _encryption(machine: Machine) -> Row:
     name, found = "memory encryption", memory_encryption(machine)
     if isinstance(found, Unknown):
         return unknown(name, found)
-    if found is None:
+    if found is None and isinstance(machine.firmware, PcFirmware):
         return ok(name, "neither SME nor a confidential guest")
+    if found is None:
+        return ok(name, "none is known; realms are not recognized")
     return fail(name, found.why_no_dump, found.remedy)
 
 

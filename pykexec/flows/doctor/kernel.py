@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.arch import I386
+from pykexec.arch import ARM64, I386
 from pykexec.backends.kernel.relocation import Move, relocation
 from pykexec.errors import KexecError
 from pykexec.flows.doctor.row import Level, Row, fail, ok, unknown, warn
@@ -41,8 +41,9 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield kexec_file_load(machine)
     for name, level, without in OPTIONS:
         yield option(machine, name, level, without)
-    yield _moves(machine)
-    yield symbols(machine)
+    if machine.architecture not in ARM64.unames:  # which has no mode kernel-swap
+        yield _moves(machine)
+        yield symbols(machine)
     yield kcore(machine)
 
 
@@ -52,6 +53,11 @@ def architecture(machine: Machine) -> Row:
         return unknown(name, found)
     if found == "x86_64":
         return ok(name, found)
+    if found in ARM64.unames:
+        size = machine.page_size
+        if isinstance(size, Unknown):
+            return unknown(name, size)
+        return ok(name, f"{found}, pages of {size >> 10} KiB")
     if machine.arch is I386:
         return warn(
             name, found, "only images with a 32-bit entry can be loaded, and no crash images"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.flows.doctor.row import Row, fail, in_mib, ok, unknown, warn
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
 from pykexec.placement.boot_protocol import boot_protocol
 from pykexec.placement.lending import kernel_memory_left, places, why_not_lend
 
@@ -19,7 +19,11 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield _movable_memory(machine)
     yield vmcoreinfo(machine)
     yield _crash_notes(machine)
-    yield rsdp(machine)
+    if isinstance(machine.firmware, DeviceTreeFirmware):
+        yield device_tree(machine.firmware)
+        yield processors(machine.firmware)
+    else:
+        yield rsdp(machine)
 
 
 def memory_map(machine: Machine) -> Row:
@@ -113,6 +117,31 @@ def _crash_notes(machine: Machine) -> Row:
     if isinstance(found, Unknown):
         return unknown(name, found, "run as root; the kernel needs CONFIG_CRASH_DUMP=y")
     return ok(name, f"{len(found)} CPUs, {found[0].size} bytes each")
+
+
+def device_tree(firmware: DeviceTreeFirmware) -> Row:
+    """The next kernel gets it, also where ACPI tables describe the hardware."""
+    name, found = "device tree", firmware.tree
+    if isinstance(found, Unknown):
+        return unknown(name, found, "run as root")
+    if firmware.acpi:
+        return ok(name, f"{len(found)} bytes; ACPI tables describe the hardware")
+    return ok(name, f"{len(found)} bytes")
+
+
+def processors(firmware: DeviceTreeFirmware) -> Row:
+    """Whether the kernel can switch them off, before it starts another one and after a panic."""
+    name, found = "processors", firmware.cpu_methods
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    how = ", ".join(sorted(found))
+    if found == {"psci"}:
+        return ok(name, f"the firmware switches them on and off ({how}, {firmware.psci})")
+    return warn(
+        name,
+        f"the kernel cannot switch them off ({how})",
+        "only a capture kernel in the crash region can be loaded, unless there is one processor",
+    )
 
 
 def rsdp(machine: Machine) -> Row:
