@@ -1,0 +1,124 @@
+"""A real panic on arm64: crash by normal in every panic mode. Two CPUs, sysrq-c on the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from .lab import VM
+from .machine import Result
+from .product import (
+    ARM64_CAPTURE_APPEND,
+    CAPTURE,
+    PYKEXEC,
+    SETTLED,
+    assert_whole,
+    document,
+    site,
+    text,
+    verdict,
+)
+
+PATTERN_MIB = 128
+SETTLE_SECONDS = 2
+WINDOW_MIB = 256
+LOAD = (
+    f"{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel "
+    f"--crash-by-normal --crash-size {WINDOW_MIB}M"
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One kind of load, and the guest to try it in."""
+
+    options: str
+    append: str = ""
+    mem_mib: int = 2048
+
+
+WAYS = {
+    "in-place": Way("--mode in-place"),
+    "stub-swap": Way(f"--mode stub-swap --settle {SETTLE_SECONDS}"),
+    "lent": Way("--keep kernel --settle 1", "movablecore=512M"),
+}
+
+FIRST = """
+    python3 -m guest.pattern hold {mib} /out/frames
+    host mark "pattern laid out"
+    {load} {options} --append "{append}" --json > /out/plan.json 2> /out/plan.err
+    host mark "loaded"
+    {pykexec} status --backend kernel --json > /out/status.json
+    {settled}
+    copyout /out
+    host mark "panic"
+    taskset 2 sh -c 'echo c > /proc/sysrq-trigger'
+    sleep 60
+"""
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def panic(arm_vm: VM, way: str) -> Result:
+    """A panic with a region that is large enough for a kernel with pages of 16 KiB."""
+    chosen, region = WAYS[way], "128K" if arm_vm.kernel.series == "16k" else "64K"
+    first = FIRST.format(
+        mib=PATTERN_MIB,
+        load=LOAD,
+        pykexec=PYKEXEC,
+        options=chosen.options,
+        append=ARM64_CAPTURE_APPEND,
+        settled=SETTLED,
+    )
+    second = CAPTURE
+    if way == "lent":
+        kept = "python3 -m guest.lent_frames /first/frames /first/plan.json /tmp/kept > /out/lent"
+        second = CAPTURE.replace("/first/frames", "/tmp/kept").replace("ls -l /proc/vmcore", kept)
+    return arm_vm.run(
+        first,
+        second,
+        append=f"crashkernel={region} {chosen.append}",
+        mem_mib=chosen.mem_mib,
+        smp=2,
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile"],
+        timeout_s=600,
+    ).expect(0)
+
+
+@pytest.fixture(scope="module")
+def result(arm_vm: VM, way: str) -> Result:
+    return panic(arm_vm, way)
+
+
+def test_the_dump_is_whole(result: Result, way: str) -> None:
+    """Except for the memory that was lent."""
+    lent = int(text(result, "second/lent")) if way == "lent" else 0
+    assert_whole(verdict(result), PATTERN_MIB * 256 - lent)
+
+
+def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> None:
+    if way == "stub-swap":
+        said = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
+        assert said in result.console
+    assert "pykexec: checking" in result.console
+    assert "pykexec: starting" in result.console
+
+
+def test_the_headers_are_in_the_window(result: Result, way: str) -> None:
+    plan = document(result, "first/plan.json")
+    assert plan["mode"] == way
+    assert plan["console"]["port"] == "0x9000000"
+    window, headers = plan["window"], plan["elfcorehdr"]
+    assert int(window["start"], 16) <= int(headers["addr"], 16) < int(window["end"], 16)
+
+
+def test_makedumpfile_filters_it(result: Result) -> None:
+    assert "The dumpfile is saved" in text(result, "second/makedumpfile")
+    assert "Kernel panic - not syncing: sysrq triggered crash" in text(result, "second/dmesg")
