@@ -103,7 +103,8 @@ def timed(vm: VM, way: Way) -> Times:
     assert line > panic, "the capture kernel's first line was not seen"
     stub = None
     if way.has_stub:
-        stub = result.seconds_at_console(STARTING) - result.seconds_at_console(CHECKING)
+        checking = result.seconds_at_console(CHECKING, first=True)  # it checks again later
+        stub = result.seconds_at_console(STARTING) - checking
     command = result.seconds_at("second kernel") - panic if way.boots else None
     pages = int((result.files / "first/pages").read_text())
     return Times(line - panic, command, stub, way.reserved + pages * HUGE_PAGE_SIZE)

@@ -89,9 +89,10 @@ class Result:
                 return mark.seconds
         raise AssertionError(f"no mark {text!r} among {[mark.text for mark in self.marks]}")
 
-    def seconds_at_console(self, text: str) -> float:
-        """The time at which the last console line that contains `text` was complete, likewise."""
-        for line in reversed(self.console_lines):
+    def seconds_at_console(self, text: str, *, first: bool = False) -> float:
+        """The time at which the last console line that contains `text`, or the first one, was
+        complete, likewise."""
+        for line in self.console_lines if first else reversed(self.console_lines):
             if text in line.text:
                 return line.seconds
         raise AssertionError(f"no line {text!r} on the console")

@@ -112,7 +112,7 @@ def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> No
     assert plan["settle"]["seconds"] == status["staged"]["settle"] == SETTLE_SECONDS
     said = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
     assert said in result.console
-    before = result.seconds_at_console("pykexec: checking")
+    before = result.seconds_at_console("pykexec: checking", first=True)
     waited = result.seconds_at_console("pykexec: waiting") - before
     assert SETTLE_SECONDS <= waited < SETTLE_SECONDS + 20, plan["settle"]
 
