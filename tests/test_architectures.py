@@ -46,7 +46,7 @@ ALLOWED = {
 
 PAGE_NAMES = re.compile(r"PAGE_(SIZE|SHIFT|MASK)|pykexec\.abi\.x86\.page")
 ROUNDING = {"align_up", "align_down", "inward", "outward", "is_aligned", "locate_hole", "Space"}
-ALLOWED_PAGES = {"dump/paging.py": "walks the page tables of x86_64"}
+ALLOWED_PAGES: dict[str, str] = {}
 """Module to the reason why it may have a page size of its own."""
 
 
