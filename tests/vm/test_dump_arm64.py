@@ -18,7 +18,7 @@ from pykexec.dump.vmcore_check import verify
 from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import Panicked, panicked
-from .supplies import Kernel, program
+from .supplies import DEFAULT_SERIES, Kernel, program
 from .test_dump_log import (
     MAKEDUMPFILE,
     log,
@@ -140,6 +140,8 @@ def test_a_vmcore_is_complete(vmcore: Path) -> None:
 @pytest.mark.parametrize("kind", MAKEDUMPFILE)
 def test_files_of_makedumpfile(kind: str, crash: Panicked, vmcore: Path, tmp_path: Path) -> None:
     path = tmp_path / "dump"
+    if crash.kernel.series != DEFAULT_SERIES:
+        pytest.skip("Debian 12's makedumpfile for arm64 reads kernels of Debian 12 alone")
     tool("makedumpfile", *MAKEDUMPFILE[kind], vmcore, path)
     assert log(path) == log(crash.elf)
     report = make_report(open_dump(str(path)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pykexec.dump.reader import open_dump
 from .debian import sh
 from .initramfs import GUEST, Tree
 from .lab import VM, drives
-from .machine import NO_STATUS, PC, Machine, Result
+from .machine import NO_STATUS, PC, Machine, Qmp, Result
 from .product import PYKEXEC, site
 from .python import compile_tree
 from .supplies import Kernel, qemu
@@ -126,8 +127,14 @@ def crashed(vm: VM, folder: Path, tree: Tree) -> Saved:
     return Saved(result, next_boot, folder / "crash", folder / "lab")
 
 
-def panic(vm: VM, initrd: Path, disk: Path, append: str = CAPTURE_APPEND) -> Result:
-    """Load, panic, capture and reset."""
+def panic(
+    vm: VM,
+    initrd: Path,
+    disk: Path,
+    append: str = CAPTURE_APPEND,
+    on_console: Callable[[str, Qmp], object] | None = None,
+) -> Result:
+    """Load, panic, capture and reset; or until `on_console` ends the run."""
     files: dict[str, bytes | str | Path] = {
         "/boot/vmlinuz": vm.kernel.image,
         "/boot/initrd": initrd,
@@ -142,6 +149,7 @@ def panic(vm: VM, initrd: Path, disk: Path, append: str = CAPTURE_APPEND) -> Res
         files=files,
         disks=[disk],
         timeout_s=600,
+        on_console=on_console,
     ).expect(NO_STATUS)
 
 
@@ -211,6 +219,9 @@ def test_the_backtrace_leads_to_the_panic(saved: Saved) -> None:
     assert names[-1] == "entry_SYSCALL_64_after_hwframe"
     assert report["armed"]["reserved"]["size"] == 64 << 10
     assert (report["armed"]["loaded"], report["armed"]["segments"]) == (True, 1)
+    plan = json.loads((saved.result.files / "first/plan.json").read_text())
+    assert report["armed"]["mode"] == plan["mode"]
+    assert report["armed"]["window"]["size"] >= 64 << 20
 
 
 def test_log_and_report_come_before_the_dump(saved: Saved) -> None:
