@@ -149,7 +149,7 @@ class ReportedModule:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """the crash kernel's memory"""
+    """a range of memory"""
 
     start: Hex
     size: int
@@ -164,6 +164,14 @@ class ReportedArmed:
     loaded: bool
     entry: Hex | None
     segments: int | None
+    mode: str | None
+    """of a crash by normal; null for any other load, and in dumps of other programs' headers"""
+    window: Reserved | None
+    """the memory that the capture kernel moved into"""
+    wait: int | None
+    """seconds before anything was moved"""
+    lent: int | None
+    """bytes of user memory that the window overwrote"""
 
 
 @dataclass(frozen=True, slots=True)

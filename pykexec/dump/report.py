@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
+from pykexec.crash.armed_note import NAME, TYPE, ArmedNote, armed_note
 from pykexec.dump.cpu_notes import cpu_registers
 from pykexec.dump.faults import OutOfTime, UnknownKernel
 from pykexec.dump.linux import Linux
@@ -95,11 +96,13 @@ class Tasks:
 @dataclass(frozen=True, slots=True)
 class Armed:
     """The crash kernel that was loaded: `reserved` is [start, end) of its reserved memory, or None;
-    `entry` and `segments` of the image in the crash slot, or None."""
+    `entry` and `segments` of the image in the crash slot, or None. `note` is how a crash by normal
+    was armed, None for anything else."""
 
     reserved: tuple[int, int] | None
     entry: int | None
     segments: int | None
+    note: ArmedNote | None = None
 
 
 @dataclass
@@ -304,7 +307,14 @@ class Maker:
             (start, last + 1) if last > start else None,
             linux.pointer(image, "kimage.start") if image else None,
             linux.number(image, "kimage.nr_segments") if image else None,
+            self.armed_note(),
         )
+
+    def armed_note(self) -> ArmedNote | None:
+        for name, kind, desc in self.dump.notes:
+            if (name, kind) == (NAME, TYPE):
+                return armed_note(desc)
+        return None
 
 
 NODENAME, VERSION = 1, 3

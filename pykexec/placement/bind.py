@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pykexec.crash import elfcorehdr
+from pykexec.crash.armed_note import ArmedNote
 from pykexec.crash.described import described
 from pykexec.crash.notes import moved_note, parse_notes
 from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, NoteArea, Unknown, known
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.plan import CapturePlan, Plan
+from pykexec.placement.plan import CapturePlan, PanicPlan, Plan, SwitchPlan
 from pykexec.purgatory import SEAL_SIZE, Seal
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def bind(
     ours = (machine.crash_kernel or RangeSet()) | (left_out or RangeSet())
     loads = elfcorehdr.old_memory(plan.memory_map.old_memory(plan.page_size), backup_map, ours)
     areas, copied, warnings = _notes_for(machine, backup_map, vmcoreinfo_note)
+    copied += _armed(plan)
     base = known(
         machine.page_offset_base,
         "the start of the direct map",
@@ -93,6 +95,18 @@ def bind(
         )
     count = len(areas) + len(image) + len(loads) + bool(copied)
     return BoundPlan(plan, backup_map, where, headers, count, warnings, described(machine) or None)
+
+
+def _armed(plan: CapturePlan) -> bytes:
+    """The note about how this was armed; nothing for a load into a crash region."""
+    if isinstance(plan, PanicPlan):
+        wait, lent = plan.settle.seconds, plan.stage.lent.size
+    elif isinstance(plan, SwitchPlan):
+        wait, lent = 0, 0
+    else:
+        return b""
+    window = (plan.window.start, plan.window.end)
+    return ArmedNote(plan.mode.value, window, wait, lent).encoded
 
 
 def kernel_image(

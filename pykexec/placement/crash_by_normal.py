@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.abi.kexec import KexecFlag
+from pykexec.crash.armed_note import ROOM
 from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
@@ -116,10 +117,10 @@ def headers_room(
 
 def _worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
     """Bytes of the headers' memory for a window of `size` bytes in this many pieces of RAM: each
-    page of it in a separate place, split by every RAM range; two VMCOREINFO pages after them; the
-    kernel's image twice; and the seal at the end."""
+    page of it in a separate place, split by every RAM range; two VMCOREINFO pages and our own note
+    after them; the kernel's image twice; and the seal at the end."""
     low, page = low_memory(machine), page_size(machine)
-    notes = 1 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
+    notes = 2 + (0 if isinstance(machine.cpus, Unknown) else len(machine.cpus))
     pages = (size + low.size) // page
     cuts = len(machine.known_map.old_memory(page)) + pieces + len(low) + 1
     twice = 0  # the kernel's image, a second time by its virtual addresses
@@ -127,4 +128,4 @@ def _worst_case_headers(machine: Machine, size: int, pieces: int = 1) -> int:
         twice = min(pages, machine.kernel_mapping.range.size // page) + cuts
     program_headers = min(MAX_PROGRAM_HEADERS, pages + cuts + notes + twice)
     copied = 0 if isinstance(machine.vmcoreinfo, Unknown) else machine.vmcoreinfo.size
-    return align_up(size_of(0, program_headers, copied) + SEAL_SIZE, page)
+    return align_up(size_of(0, program_headers, copied + ROOM) + SEAL_SIZE, page)

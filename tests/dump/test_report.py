@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.cli.report.crash_cause import CrashCauseReport
 from pykexec.cli.report.crash_cause_document import crash_document
+from pykexec.crash.armed_note import ArmedNote
 from pykexec.documents.codec import encode
+from pykexec.documents.report import Reserved
 from pykexec.dump.log_record import Record
 from pykexec.dump.panic import read_end
 from pykexec.dump.reader import open_dump
@@ -75,6 +78,21 @@ def test_every_section(rules: Rules, numbers: Numbers, tmp_path: Path) -> None:
     ]
     assert report.armed
     assert (report.armed.reserved, report.armed.segments) == ((0x1000000, 0x1010000), 5)
+
+
+def test_how_it_was_armed(tmp_path: Path) -> None:
+    kernel = Kernel()
+    note = ArmedNote("lent", (0x4000000, 0x8000000), 10, 48 << 20).encoded
+    notes = kernel.notes + kernel.memory.note + note
+    report = report_of(tmp_path, kernel, elf(kernel.memory, notes=notes))
+    assert report.armed
+    assert report.armed.note == ArmedNote("lent", (0x4000000, 0x8000000), 10, 48 << 20)
+    page = "\n".join(str(block) for block in CrashCauseReport(report).page(0))
+    assert "lent, window 64 MiB at 0x4000000, wait 10 s, 48 MiB lent; crash kernel of" in page
+    document = crash_document(report).armed
+    assert document
+    assert (document.mode, document.wait, document.lent) == ("lent", 10, 48 << 20)
+    assert document.window == Reserved(0x4000000, 64 << 20)
 
 
 def test_states_are_those_of_ps(tmp_path: Path) -> None:

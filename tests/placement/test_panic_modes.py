@@ -13,12 +13,13 @@ from elftools.elf.elffile import ELFFile
 from pykexec.abi.kexec import KexecFlag
 from pykexec.arch import X86_64
 from pykexec.backends.kernel.stage_plan import places_in_place
-from pykexec.crash.notes import VMCOREINFO, Note
+from pykexec.crash.armed_note import ArmedNote, armed_note
+from pykexec.crash.notes import VMCOREINFO, Note, parse_notes
 from pykexec.errors import NotSupported
 from pykexec.images.contents import Built
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Iommus, Machine, Modules, Sysctls, Unknown
+from pykexec.machine import Iommus, Machine, Modules, Sysctls, Unknown, known
 from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.bind import BoundPlan, HeadersTooLong, bind
@@ -276,6 +277,22 @@ def test_ram_that_a_driver_added_is_in_the_dump_and_nowhere_else(
         PhysRange(4 << 30, added.start),
         PhysRange(added.end, 1 << 46),
     )
+
+
+@pytest.mark.parametrize(("stage", "mode"), [(IN_PLACE, Mode.IN_PLACE), (SWAP, Mode.STUB_SWAP)])
+def test_the_headers_have_a_note_of_how_it_was_armed(
+    kernel: KernelImage, stage: StageFrames, mode: Mode
+) -> None:
+    armed = bound(kernel, stage, mode)
+    segments = list(ELFFile(io.BytesIO(armed.headers)).iter_segments("PT_NOTE"))
+    assert len(segments) == 1 + sum(1 for _ in known(machine().cpus, "")) + 1
+    at = segments[-1]["p_offset"] - armed.headers_at.start
+    notes = list(parse_notes(armed.headers[at : at + segments[-1]["p_filesz"]]))
+    window = armed.plan.window
+    assert window
+    assert [armed_note(note.desc) for note in notes if note.name == b"PYKEXEC"] == [
+        ArmedNote(mode.value, (window.start, window.end), 0, 0)
+    ]
 
 
 def test_in_place_leaves_its_own_window_out(kernel: KernelImage) -> None:

@@ -93,7 +93,7 @@ def test_pages_inside_the_window_were_moved_and_found(result: Result) -> None:
     moved = sum(run["size"] for run in plan["backup_map"] if run["dest"] != run["source"])
     assert moved > 16 << 20
     # Those of memory, one for the kernel's image at its virtual addresses, and two notes.
-    assert plan["elfcorehdr"]["program_headers"] == verdict(result).loads + 3
+    assert plan["elfcorehdr"]["program_headers"] == verdict(result).loads + 4
 
 
 def test_it_says_what_a_reboot_may_do_now(result: Result) -> None:

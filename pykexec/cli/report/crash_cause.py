@@ -14,6 +14,7 @@ from pykexec.dump.taint import taint_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pykexec.crash.armed_note import ArmedNote
     from pykexec.documents.report import CrashReport
     from pykexec.dump.modules import Module
     from pykexec.dump.panic import LogEnd
@@ -103,7 +104,15 @@ def _armed_line(armed: Armed | None) -> str:
     if armed.entry is None:
         return f"no crash kernel was loaded; {room or 'no memory was reserved'}"
     image = f"crash kernel of {many(armed.segments or 0, 'segment')}, entry {armed.entry:#x}"
-    return f"{image}; {room or 'no memory was reserved'}"
+    how = _by_normal(armed.note) if armed.note else ""
+    return f"{how}{image}; {room or 'no memory was reserved'}"
+
+
+def _by_normal(note: ArmedNote) -> str:
+    start, end = note.window
+    wait = f", wait {note.wait} s" if note.wait else ""
+    lent = f", {size(note.lent)} lent" if note.lent else ""
+    return f"{note.mode}, window {size(end - start)} at {start:#x}{wait}{lent}; "
 
 
 def _duration(nanoseconds: int) -> str:

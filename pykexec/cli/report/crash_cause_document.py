@@ -130,13 +130,21 @@ def large(item: Task, resident: int) -> LargeTask:
 
 
 def armed(found: Armed) -> ReportedArmed:
-    reserved = found.reserved
+    note = found.note
     return ReportedArmed(
-        Reserved(reserved[0], reserved[1] - reserved[0]) if reserved else None,
+        _range(found.reserved),
         found.entry is not None,
         found.entry,
         found.segments,
+        note.mode if note else None,
+        _range(note.window if note else None),
+        note.wait if note else None,
+        note.lent if note else None,
     )
+
+
+def _range(span: tuple[int, int] | None) -> Reserved | None:
+    return Reserved(span[0], span[1] - span[0]) if span else None
 
 
 def text(line: bytes) -> str:
