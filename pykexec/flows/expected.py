@@ -21,14 +21,24 @@ from pykexec.placement.syscall_choice import choose_syscall
 if TYPE_CHECKING:
     from pykexec.images.kernel_image import KernelImage
     from pykexec.machine import Machine
+    from pykexec.placement.syscall_choice import Syscall, SyscallChoice
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a load settles before it reads an image: `machine` has the crash region that it would
+    make, if `makes_region`."""
+
+    machine: Machine
+    makes_region: bool
+    syscall: SyscallChoice
 
 
 @dataclass(frozen=True)
 class Expected:
-    """`machine` has the crash region that the load would make, if `makes_region`."""
+    """The load itself."""
 
-    machine: Machine
-    makes_region: bool
+    prospect: Prospect
     granted: Granted
     planned: Planned
 
@@ -45,7 +55,7 @@ class Expected:
         return plan.stage.ours.size if isinstance(plan, PanicPlan) else self.window_size
 
 
-def expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
+def _expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -> Granted:
     """The mode that a load would try first. It does not try to take huge pages, or to make memory
     movable. Raises NoMode, NoMovableMemory."""
     choice = choose_modes(machine, request.mode, request.keep)
@@ -61,12 +71,24 @@ def expected_grant(image: KernelImage, machine: Machine, request: LoadRequest) -
     return Granted(mode, choice.why(mode), lacking, mode_warnings(mode, machine, movable))
 
 
+def prospect(
+    found: Machine,
+    request: LoadRequest,
+    *,
+    region: bool = True,
+    syscall: Syscall | None = None,
+    image_type: str | None = None,
+) -> Prospect:
+    """The region, unless `region` is false, and the system call: `syscall` if the user chose it.
+    Raises the error with which a load would be refused."""
+    machine = with_expected_region(found, request.mode) if region else found
+    choice = choose_syscall(machine, request, syscall, image_type)
+    return Prospect(machine, machine is not found, choice)
+
+
 def expected_load(
-    image: KernelImage, found: Machine, request: LoadRequest, initrd: InitrdVerdict
+    image: KernelImage, before: Prospect, request: LoadRequest, initrd: InitrdVerdict
 ) -> Expected:
     """`request` is complete (with_implied). Raises the error with which a load would be refused."""
-    machine = with_expected_region(found, request.mode)
-    choose_syscall(machine, request, None, None)
-    granted = expected_grant(image, machine, request)
-    planned = decide(image, machine, request, granted, initrd)
-    return Expected(machine, machine is not found, granted, planned)
+    granted = _expected_grant(image, before.machine, request)
+    return Expected(before, granted, decide(image, before.machine, request, granted, initrd))

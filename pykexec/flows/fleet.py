@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, UsageError
-from pykexec.flows.expected import Expected, expected_load
+from pykexec.flows.expected import Expected, expected_load, prospect
 from pykexec.frozen import dataclass
 from pykexec.host.capture import open_root
 from pykexec.host.facts import read_machine
@@ -147,7 +147,8 @@ def _row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
     outcomes: list[Outcome] = []
     for candidate in candidates:
         try:
-            found = expected_load(candidate.image, machine, candidate.request, candidate.initrd)
+            before = prospect(machine, candidate.request)
+            found = expected_load(candidate.image, before, candidate.request, candidate.initrd)
             outcomes.append(armed(found))
         except KexecError as error:
             outcomes.append(refusal(error))
@@ -158,7 +159,7 @@ def armed(found: Expected) -> Armed:
     mode = mode_of(found.planned.plan)
     assert mode is not None, "the request is a crash by normal"
     warnings = tuple(text for text in found.planned.plan.warnings if text != ASSUMED)
-    return Armed(mode, found.makes_region, found.window_size, found.held, warnings)
+    return Armed(mode, found.prospect.makes_region, found.window_size, found.held, warnings)
 
 
 def refusal(error: KexecError) -> Refused:

@@ -1,13 +1,17 @@
-"""What `load` does besides planning: the load itself, and the crash region that it may need."""
+"""What `load` does besides planning: the load itself, and what it would find out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pykexec.backends.kernel.region import with_expected_region, with_region
+from pykexec.backends.kernel.region import with_region
 from pykexec.cli.report.load import LoadReport
 from pykexec.cli.run import real
 from pykexec.flows import load as flow
+from pykexec.flows.expected import expected_load, prospect
+from pykexec.images.identify import identify
+from pykexec.placement.implied import with_implied
+from pykexec.placement.initrd import check_initrd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +55,23 @@ def _made_region(machine: Machine, output: Output) -> Machine:
     return machine
 
 
-def expected_region(asked: LoadWishes, machine: Machine, output: Output) -> Machine:
-    """The machine with the region that the load would make."""
-    found = with_expected_region(machine, asked.without_initrd.mode)
-    if found is not machine:
+def expected(
+    kernel: Path, asked: LoadWishes, machine: Machine, where: Target, output: Output
+) -> LoadReport:
+    """The load of a crash by normal into the real kernel, for a dry run."""
+    given = asked.given
+    before = prospect(
+        machine,
+        asked.without_initrd,
+        region=given.may_make_region,
+        syscall=asked.chosen_syscall,
+        image_type=given.image_type,
+    )
+    if before.makes_region:
         output.note("the load would make a crash region first; its address is a guess")
-    return found
+    image = identify(kernel, given.image_type, given.profile)
+    request = with_implied(image, asked.request)
+    found = expected_load(image, before, request, check_initrd(image, request))
+    return LoadReport(
+        where, found.planned, before.machine, granted=found.granted, syscall=before.syscall
+    )

@@ -11,7 +11,6 @@ from pykexec.cli.run import target
 from pykexec.cli.run.load_wishes import LoadWishes
 from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
-from pykexec.placement.granted import DRY_RUN
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 
@@ -39,21 +38,15 @@ def _dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | Fi
     where, machine = target.dry_run(
         given.backend, given.machine_dir, given.root, output, symbols=given.crash_by_normal
     )
-    if given.may_make_region:
-        machine = later.load_acts.expected_region(asked, machine, output)
+    if given.backend == "kernel" and given.crash_by_normal:
+        return later.load_acts.expected(kernel, asked, machine, where, output)
     choice = asked.syscall(machine)
     if choice and choice.is_file:
         return later.load_by_file.plan(kernel, asked, machine, where, choice)
     image = identify(kernel, given.image_type, given.profile)
     request = with_implied(image, asked.request)
-    checked = check_initrd(image, request)
-    granted = None
-    if given.backend == "kernel" and given.crash_by_normal:
-        from pykexec.flows.expected import expected_grant
-
-        granted = expected_grant(image, machine, request)
-    planned = decide(image, machine, request, granted or DRY_RUN, checked)
-    return LoadReport(where, planned, machine, granted=granted, syscall=choice)
+    planned = decide(image, machine, request, initrd=check_initrd(image, request))
+    return LoadReport(where, planned, machine, syscall=choice)
 
 
 def load(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:

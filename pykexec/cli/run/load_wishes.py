@@ -59,10 +59,14 @@ class LoadWishes:
             profile=given.profile,
         )
 
+    @property
+    def chosen_syscall(self) -> Syscall | None:
+        """The one that the user wants; None for any."""
+        return None if self.given.syscall == "auto" else Syscall(self.given.syscall)
+
     def syscall(self, machine: Machine) -> SyscallChoice | None:
         """Which system call to use on the real kernel, and why; the simulated one has only one."""
         given = self.given
         if given.backend != "kernel":
             return None
-        asked = None if given.syscall == "auto" else Syscall(given.syscall)
-        return choose_syscall(machine, self.without_initrd, asked, given.image_type)
+        return choose_syscall(machine, self.without_initrd, self.chosen_syscall, given.image_type)
