@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MANUALS = sorted((ROOT / "man").glob("*.[58]"))
 NOT_RUN = {
+    "pykexec setup": "changes the machine: tests/cli/test_setup.py, tests/vm/test_setup.py",
     "--engine qemu": "boots guests: tests/vm/test_rehearse.py",
     "pykexec doctor": "its exit status is what it finds on the machine: tests/flows/test_doctor.py",
     "fleet plan": "needs a folder of captured machines: tests/cli/test_fleet.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def test_a_schema_is_that_of_its_type(name: str, request: pytest.FixtureRequest)
     if request.config.getoption("--update-golden"):
         path.write_text(generated)
     assert path.read_text() == generated
+
+
+def test_every_schema_is_in_the_page_about_json() -> None:
+    page = (SCHEMAS.parents[1] / "docs/json.md").read_text()
+    named = {
+        f"{item.replace('/', '-')}.json" for item in re.findall(r"pykexec\.([a-z-]+/\d)", page)
+    }
+    assert named == set(DOCUMENTS)
 
 
 def test_every_schema_has_a_type() -> None:

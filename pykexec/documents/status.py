@@ -46,6 +46,20 @@ class SimulatedStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LastDump:
+    """the dump that was saved last"""
+
+    folder: str
+    saved: str | None
+    """ISO 8601, UTC; null if its status cannot be read"""
+    reason: str | None
+    """the panic message"""
+    complete: bool
+    problem: str | None
+    """why it is not complete"""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """what is loaded"""
 
@@ -58,6 +72,8 @@ class Status:
     """why it is not known what is staged; null if it is known"""
     simulated: SimulatedStatus | None = None
     """without --backend and --machine, beside the real kernel"""
+    last_dump: LastDump | None = None
+    """of the real kernel, if one was saved"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,21 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pykexec.backends.backend import LoadState, Slot
+from pykexec.cli.report.status import StatusReport, last_document, last_line
+from pykexec.cli.report.target import Target
+from pykexec.documents.codec import plain
 from pykexec.flows.save import saved as flow
+from pykexec.flows.save.settings import read_settings
 from tests.builders import write
 from tests.cli.conftest import Run, RunJson
 from tests.cli.test_monitoring import samples
+from tests.documents import validate
 from tests.dump.kernel import Kernel
 
 IDENTITY = "44444444-5555"
@@ -130,3 +137,25 @@ def test_a_hook_that_fails_is_a_warning(run: Run, state: Path, conf: Path) -> No
     conf.write_text(conf.read_text() + "SAVE_HOOK=false\n")
     said = run("saved", "--announce", "--config", str(conf), status=3).stderr
     assert "warning: false failed with exit status 1" in said
+
+
+def test_status_names_the_dump_that_was_saved_last(
+    run: Run, run_json: RunJson, folder: Path, conf: Path
+) -> None:
+    settings, _ = read_settings(conf)
+    assert flow.newest_saved(settings) is None
+    (folder / "crash/pykexec-20200101T000000Z.incomplete").mkdir(parents=True)
+    found = flow.newest_saved(settings)
+    assert found
+    assert last_line(found).endswith(f"not complete: {flow.NO_STATUS}")
+    assert last_document(found).saved is None
+    done = run_json("save", "--vmcore", "vmcore", "--config", str(conf))
+    found = flow.newest_saved(settings)
+    assert found
+    assert last_line(found) == f"{done['folder']}, complete, built"
+    report = StatusReport(Target("kernel", "m"), dict.fromkeys(Slot, LoadState.NOT_LOADED))
+    document = plain(replace(report, last=found).document())
+    validate(document)
+    assert document["last_dump"]["folder"] == done["folder"]
+    assert "last_dump" not in plain(report.document())
+    assert flow.newest_saved(replace(settings, device="/dev/sdz")) is None

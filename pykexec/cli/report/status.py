@@ -10,12 +10,13 @@ from pykexec.backends.backend import LoadState, Slot
 from pykexec.cli.out.blocks import Block, Facts, Lines
 from pykexec.cli.report.page_parts import CAUTION, Pairs, many, size
 from pykexec.documents.base import span, spans
-from pykexec.documents.status import SimulatedStatus, Staged, Status
+from pykexec.documents.status import LastDump, SimulatedStatus, Staged, Status
 from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
     from pykexec.backends.kernel.record import LoadRecord
     from pykexec.cli.report.target import Target
+    from pykexec.documents.saved import ListedDump
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class StatusReport:
     """Why it is not known what pykexec staged."""
     simulated: StatusReport | None = None
     """Of the simulated machine, beside the real kernel's."""
+    last: ListedDump | None = None
+    """The dump that was saved last on this machine."""
 
     @property
     def anything(self) -> bool:
@@ -85,6 +88,7 @@ class StatusReport:
             self.staged.document() if self.staged else None,
             self.unseen,
             self.simulated.simulation() if self.simulated else None,
+            last_document(self.last) if self.last else None,
         )
 
     def simulation(self) -> SimulatedStatus:
@@ -99,10 +103,28 @@ class StatusReport:
         ours = self.staged.facts() if self.staged else []
         if self.unseen:
             ours = [("staged", f"unknown: {self.unseen}")]
-        page: list[Block] = [Facts([*slots, *ours, ("backend", str(self.target))])]
+        last = [("last dump", last_line(self.last))] if self.last else []
+        page: list[Block] = [Facts([*slots, *ours, *last, ("backend", str(self.target))])]
         if self.target.notice:
             page.insert(0, Lines([self.target.notice], CAUTION))
         return [*page, *self.simulated.page(verbose)] if self.simulated else page
+
+
+def last_document(dump: ListedDump) -> LastDump:
+    status = dump.status
+    return LastDump(
+        dump.folder,
+        status.saved if status else None,
+        status.reason if status else None,
+        dump.complete,
+        dump.problem,
+    )
+
+
+def last_line(dump: ListedDump) -> str:
+    state = "complete" if dump.complete else f"not complete: {dump.problem}"
+    reason = f", {dump.status.reason}" if dump.status and dump.status.reason else ""
+    return f"{dump.folder}, {state}{reason}"
 
 
 def _lent_facts(record: LoadRecord) -> Pairs:

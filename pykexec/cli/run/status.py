@@ -24,6 +24,8 @@ from pykexec.cli.report.target import Target
 from pykexec.cli.run import target
 from pykexec.cli.run.simulation import own_machine
 from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
+from pykexec.flows.save.saved import newest_saved
+from pykexec.flows.save.settings import read_settings
 from pykexec.host import configuration
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def run(
             raise
         click.echo(f"PYKEXEC UNKNOWN - {printable(error.message)}")
         return UNKNOWN_SERVICE
+    if report.target.backend == "kernel":
+        report = replace(report, last=newest_saved(read_settings()[0]))
     text = metrics_text(report, int(time.time())) if metrics or textfile else ""
     written = textfile is None or write_textfile(textfile, text, output.warn)
     if nagios:

@@ -113,6 +113,18 @@ def listed(folder: str) -> tuple[ListedDump, ...]:
     return tuple(_read_one(folder, name) for name in ours(names))
 
 
+def newest_saved(settings: SaveSettings) -> ListedDump | None:
+    """The last dump in the folder; None if there is none, or if it cannot be seen without
+    privilege or without mounting SAVE_DEVICE."""
+    if settings.device is not None:
+        return None
+    try:
+        names = ours(os.listdir(settings.folder))
+    except OSError:
+        return None
+    return _read_one(settings.folder, names[-1]) if names else None
+
+
 def _read_one(folder: str, name: str) -> ListedDump:
     """A folder without a readable status is listed with the reason."""
     from pykexec.documents.codec import decode

@@ -1,0 +1,273 @@
+"""From a bare Debian 12 to an armed machine by one command, and back, with the Debian package of
+pykexec: apt install, pykexec setup, a reboot with what is then in GRUB's menu, a panic, the dump
+after the next reboot, an update of the kernel, and setup --undo, after which every file is as it
+was before setup. And the same where kdump-tools have armed the machine (--all-kernels)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.test_build_deb import build
+
+from .debian import sh
+from .initramfs import GUEST
+from .installable import add_kdump_tools, installable
+from .lab import VM, drives
+from .machine import NO_STATUS, PC, Machine, Result
+from .supplies import qemu
+from .system import DISK_SIZE, LABEL
+
+LAB_UNIT = """
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/lab/run
+StandardOutput=journal+console
+StandardError=journal+console
+TimeoutStartSec=infinity
+"""
+SNAPSHOT = r"""
+snapshot() {
+    find / -xdev \( -path /lab -o -path /proc -o -path /sys -o -path /run -o -path /dev \
+        -o -path /tmp -o -path /var/log -o -path /var/crash -o -path /var/tmp \) -prune \
+        -o \( -type f -printf '%p file %m %U %G %s\n' \) \
+        -o -printf '%p %y %m %U %G %l\n' | sort > $1
+    find /etc /boot /usr/lib/systemd /usr/lib/udev /usr/lib/dracut /var/lib/pykexec -xdev -type f \
+        -exec sha256sum {} + 2> /dev/null | sort -k 2 > $1.sums
+    for name in panic panic_on_oops unknown_nmi_panic; do
+        echo "$name $(cat /proc/sys/kernel/$name)"
+    done > $1.sysctls
+}
+"""
+FIRST = r"""
+apt-get install -y /lab/pykexec.deb > /lab/apt.txt 2>&1; echo $? >> /lab/apt.txt
+host mark installed
+update-grub
+cat /sys/kernel/kexec_crash_loaded > /lab/loaded-before
+snapshot /lab/before
+host mark setup
+pykexec setup --check > /lab/check-before.txt 2>&1; echo $? >> /lab/check-before.txt
+pykexec setup --yes > /lab/setup.txt 2>&1; echo $? >> /lab/setup.txt
+host mark "set up"
+pykexec setup --check > /lab/check-after.txt 2>&1; echo $? >> /lab/check-after.txt
+cp /boot/grub/grub.cfg /lab/menu
+cat /sys/kernel/kexec_crash_loaded > /lab/loaded-after
+pykexec status --json > /lab/status-after.json
+"""
+PANIC = r"""
+systemctl is-active pykexec-crash.service pykexec-check.timer pykexec-rearm.path > /lab/at-boot
+pykexec status --json > /lab/armed.json
+journalctl --no-pager --output cat --unit pykexec-crash.service
+sync
+host mark panic
+echo c > /proc/sysrq-trigger
+sleep 600
+"""
+LAST = r"""
+pykexec status > /lab/status.txt
+pykexec saved --json > /lab/saved.json
+systemctl is-active pykexec-saved.service > /lab/reported
+initrd=/var/lib/pykexec/initrd.img-$(uname -r)
+armed() { cat /run/pykexec/loaded.json /run/pykexec/second/loaded.json 2> /dev/null | cksum; }
+before=$(armed)
+rm $initrd
+cp -a /lib/modules/$(uname -r) /lib/modules/9.9.9-later
+host mark update
+for version in 9.9.9-later $(uname -r); do
+    run-parts --exit-on-error --arg=$version --arg=/boot/vmlinuz-$version /etc/kernel/postinst.d
+done
+ls /var/lib/pykexec > /lab/initrds
+for second in $(seq 120); do
+    sleep 1
+    [ "$(armed)" = "$before" ] || [ -e /run/pykexec/changed ] || break
+done
+while systemctl --quiet is-active pykexec-rearm.service; do sleep 1; done
+[ "$(armed)" != "$before" ] && cat /sys/kernel/kexec_crash_loaded > /lab/armed-anew
+pykexec status --json > /lab/after-update.json
+run-parts --arg=9.9.9-later --arg=/boot/vmlinuz-9.9.9-later /etc/kernel/postrm.d
+ls /var/lib/pykexec > /lab/initrds-after-removal
+rm -r /lib/modules/9.9.9-later
+host mark undo
+pykexec setup --undo --yes > /lab/undo.txt 2>&1; echo $? >> /lab/undo.txt
+snapshot /lab/after
+cat /sys/kernel/kexec_crash_loaded > /lab/loaded-at-last
+systemctl is-enabled kdump-tools.service > /lab/kdump-tools
+pykexec setup --check > /lab/check-at-last.txt 2>&1; echo $? >> /lab/check-at-last.txt
+"""
+OFF = "\nsync\nsystemctl --no-block poweroff\n"
+HEAD = "#!/bin/sh -x\nstty -F /dev/ttyS1 raw -echo\n"
+MAY_CHANGE = re.compile(
+    r"/(var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
+    r"usr/lib/python3|usr/share/mime|var/lib/python)"
+)
+"""What other programs write while the system runs."""
+
+
+@dataclass(frozen=True)
+class Lived:
+    """The boots in order, and a copy of /lab and /var/crash after the last one."""
+
+    boots: tuple[Result, ...]
+    folder: Path
+
+    def lab(self, name: str) -> str:
+        return (self.folder / "lab" / name).read_text()
+
+    def status(self, name: str) -> tuple[str, int]:
+        """What a command printed, and its exit status."""
+        text, _, status = self.lab(name).rstrip("\n").rpartition("\n")
+        return text, int(status)
+
+
+def menu_line(menu: str) -> str:
+    """The kernel command line of GRUB's first entry."""
+    found = re.search(r"(?m)^\s*linux\s+\S+ (.*)$", menu)
+    assert found, menu
+    return found[1].strip()
+
+
+def disk_of(vm: VM, folder: Path, kdump: bool) -> Path:
+    """The system, the package, and the script for each boot."""
+    root, disk = folder / "root", folder / "disk.img"
+    sh("cp", "-a", installable(vm.kernel), root, why="no room for a disk")
+    if kdump:
+        add_kdump_tools(root, vm.kernel)
+    lab = root / "lab"
+    lab.mkdir()
+    shutil.copy(build(folder)["pykexec"], lab / "pykexec.deb")
+    stages = (FIRST + (PANIC if kdump else OFF), LAST + OFF if kdump else PANIC, LAST + OFF)
+    for number, text in enumerate(stages, 1):
+        (lab / f"run-{number}").write_text(HEAD + SNAPSHOT + text)
+    (lab / "run").write_text(
+        "#!/bin/sh\nnumber=$(cat /lab/number)\necho $((number + 1)) > /lab/number\nsync\n"
+        "exec sh -x /lab/run-$number\n"
+    )
+    (lab / "run").chmod(0o755)
+    (lab / "number").write_text("1\n")
+    (root / "usr/bin/host").write_bytes((GUEST / "host.sh").read_bytes())
+    (root / "usr/bin/host").chmod(0o755)
+    (root / "etc/control").write_text(f"{PC.control_device}\n")
+    units = root / "etc/systemd/system"
+    (units / "lab.service").write_text(LAB_UNIT)
+    (units / "graphical.target.wants").mkdir(exist_ok=True)
+    (units / "graphical.target.wants/lab.service").symlink_to("/etc/systemd/system/lab.service")
+    disk.touch()
+    with open(disk, "r+b") as file:
+        file.truncate(2 * DISK_SIZE)
+    sh("mke2fs", "-q", "-t", "ext4", "-L", LABEL, "-d", root, disk, why="no ext4 disk")
+    shutil.rmtree(root)
+    return disk
+
+
+def lived(vm: VM, folder: Path, kdump: bool) -> Lived:
+    """Each boot after the first has the command line that GRUB's menu has then. With kdump-tools
+    the panic follows setup at once, because there is a crash region already."""
+    disk = disk_of(vm, folder, kdump)
+    initrd = installable(vm.kernel) / f"boot/initrd.img-{vm.kernel.release}"
+    append = f"root=LABEL={LABEL} ro quiet" + (" crashkernel=384M-:128M" if kdump else "")
+    boots = []
+    for number in range(2 if kdump else 3):
+        machine = Machine(
+            qemu=qemu(),
+            kernel=vm.kernel.image,
+            initrd=initrd,
+            append=append,
+            mem_mib=1024,
+            arguments=tuple(drives([disk])),
+        )
+        boots.append(machine.run(folder / f"boot-{number}", timeout_s=900).expect(NO_STATUS))
+        shutil.rmtree(folder / "lab", ignore_errors=True)
+        sh("debugfs", "-R", f"rdump /lab {folder}", disk, why="the disk cannot be read")
+        append = menu_line((folder / "lab/menu").read_text())
+    sh("debugfs", "-R", f"rdump /var/crash {folder}", disk, why="the disk cannot be read")
+    disk.unlink()
+    return Lived(tuple(boots), folder)
+
+
+@pytest.fixture(scope="module", params=["bare", "kdump-tools"])
+def life(request: pytest.FixtureRequest, vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    if request.param != "bare" and not request.config.getoption("--all-kernels"):
+        pytest.skip("three more boots: with --all-kernels")
+    return lived(vm, tmp_path_factory.mktemp("setup"), request.param != "bare")
+
+
+@pytest.fixture
+def kdump(request: pytest.FixtureRequest) -> bool:
+    return "kdump-tools" in request.node.name
+
+
+def test_apt_installs_the_package(life: Lived) -> None:
+    said, status = life.status("apt.txt")
+    assert status == 0, said
+    assert "Setting up pykexec" in said
+
+
+def test_a_check_shows_what_setup_does(life: Lived, kdump: bool) -> None:
+    shown, status = life.status("check-before.txt")
+    assert status == 3, shown
+    done, status = life.status("setup.txt")
+    assert status == 0, done
+    assert shown in done
+    assert ("systemctl stop kdump-tools.service" in shown) == kdump
+    assert life.status("check-after.txt")[1] == 0
+    assert life.lab("loaded-before").strip() == ("1" if kdump else "0")
+
+
+def test_the_menu_of_grub_reserves_64_kib(life: Lived) -> None:
+    assert re.findall(r"crashkernel=\S+", menu_line(life.lab("menu"))) == ["crashkernel=64K"]
+
+
+def test_it_is_armed(life: Lived) -> None:
+    assert life.lab("at-boot").split() == ["active", "active", "active"]
+    staged = json.loads(life.lab("armed.json"))["staged"]
+    assert staged["problem"] is None
+
+
+def test_the_dump_is_there_after_the_reboot(life: Lived) -> None:
+    saved = json.loads(life.lab("saved.json"))
+    assert saved["lost"] is None
+    (dump,) = saved["dumps"]
+    assert dump["complete"], dump
+    assert dump["status"]["reason"] == "sysrq triggered crash"
+    assert dump["status"]["dump"]["writer"] == "makedumpfile"
+    assert (life.folder / "crash" / dump["name"] / "dump").stat().st_size > 8 << 20
+    assert life.lab("reported").strip() == "active"
+    assert dump["folder"] in life.lab("status.txt")
+
+
+def test_a_kernel_update_makes_the_initrd_and_arms_anew(life: Lived, vm: VM) -> None:
+    names = {f"initrd.img-{vm.kernel.release}", "initrd.img-9.9.9-later"}
+    assert names <= set(life.lab("initrds").split())
+    assert life.lab("armed-anew").strip() == "1"
+    staged = json.loads(life.lab("after-update.json"))["staged"]
+    assert staged["problem"] is None
+    assert "initrd.img-9.9.9-later" not in life.lab("initrds-after-removal")
+
+
+def lines(text: str) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in text.splitlines())
+
+
+def test_undo_leaves_no_file_and_no_setting_changed(life: Lived, kdump: bool) -> None:
+    said, status = life.status("undo.txt")
+    assert status == 0, said
+    before, after = lines(life.lab("before")), lines(life.lab("after"))
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert {path for path in changed if not MAY_CHANGE.match(path)} == set()
+    sums = [
+        {line for line in life.lab(name).splitlines() if not MAY_CHANGE.match(line.split()[1])}
+        for name in ("before.sums", "after.sums")
+    ]
+    assert sums[0] ^ sums[1] == set()
+    assert life.lab("before.sysctls") == life.lab("after.sysctls")
+    assert life.lab("loaded-at-last").strip() == "0"
+    if kdump:
+        assert life.lab("kdump-tools").strip() == "enabled"
+    assert life.status("check-at-last.txt")[1] == 3
