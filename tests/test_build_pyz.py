@@ -77,6 +77,25 @@ def test_a_whole_rehearsal(pyz: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["good"] is True
 
 
+def test_a_guest_gets_the_files_of_the_archive(pyz: Path, tmp_path: Path) -> None:
+    """For rehearse --engine qemu; tests/vm/test_rehearse.py boots one."""
+    code = (
+        "from pykexec.qemu.python import python_tree;"
+        "tree, _ = python_tree(['pykexec.cli.program', 'pykexec.qemu.first']);"
+        "print(*tree.entries)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(pyz)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("click/__init__.pyc", "pykexec/cli/program.pyc", "pykexec/qemu/first.pyc"):
+        assert f"/{name} " in done.stdout
+
+
 def test_every_error_is_explained(pyz: Path, tmp_path: Path) -> None:
     """Which imports every module."""
     done = run(pyz, tmp_path, "explain", "no-dump")

@@ -11,7 +11,10 @@ import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -51,31 +54,49 @@ def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
     library = sysconfig.get_path("stdlib")
     tree.folder(f"{library}/lib-dynload")  # getpath.py recognizes a library by it
     native = [interpreter()]
-    for name, file in _imported(modules).items():
-        place = f"{library}/{name.replace('.', '/')}"
-        if os.path.basename(file) == "__init__.py":
-            tree.write(f"{place}/__init__.pyc", code(name, file))
-            for path in Path(file).parent.glob("*.bin"):  # package data, such as the stub
-                tree.write(f"{place}/{path.name}", path.read_bytes())
-        elif file.endswith(".py"):
-            tree.write(f"{place}.pyc", code(name, file))
-        else:
-            native.append(Path(file))
-            tree.write(f"{place}.so", loadable(Path(file).read_bytes()))
+    with _unpacked(sys.path) as path:
+        for name, file in _imported(modules, path).items():
+            place = f"{library}/{name.replace('.', '/')}"
+            if os.path.basename(file) == "__init__.py":
+                tree.write(f"{place}/__init__.pyc", code(name, file))
+                for data in Path(file).parent.glob("*.bin"):  # package data, such as the stub
+                    tree.write(f"{place}/{data.name}", data.read_bytes())
+            elif file.endswith(".py"):
+                tree.write(f"{place}.pyc", code(name, file))
+            else:
+                native.append(Path(file))
+                tree.write(f"{place}.so", loadable(Path(file).read_bytes()))
     tree.write(str(interpreter()), loadable(interpreter().read_bytes()), 0o755)
     libraries, missing = shared_libraries(native)
     if missing:
         raise NoPython(f"this Python lacks libraries: {', '.join(missing)}")
-    for path in libraries:
-        tree.write(str(path), loadable(path.read_bytes()), 0o755)
+    for library_file in libraries:
+        tree.write(str(library_file), loadable(library_file.read_bytes()), 0o755)
     return tree, ":".join(sorted({str(path.parent) for path in libraries}))
 
 
-def _imported(modules: Sequence[str]) -> dict[str, str]:
+@contextmanager
+def _unpacked(path: Sequence[str]) -> Iterator[list[str]]:
+    """The search path with folders instead of archives, such as the single file that
+    scripts/build-pyz makes: a guest gets files."""
+    with tempfile.TemporaryDirectory(prefix="pykexec-") as folder:
+        found = []
+        for number, item in enumerate(map(os.path.abspath, path)):
+            if os.path.isfile(item) and zipfile.is_zipfile(item):
+                place = f"{folder}/{number}"
+                with zipfile.ZipFile(item) as archive:
+                    archive.extractall(place)
+                item = place  # noqa: PLW2901
+            found.append(item)
+        yield found
+
+
+def _imported(modules: Sequence[str], path: Sequence[str]) -> dict[str, str]:
     """The files of these modules and of everything that they import, by module name."""
-    path = json.dumps([os.path.abspath(folder) for folder in sys.path])
-    program = str(Path(__file__).with_name("imported.py"))
-    words = [sys.executable, "-I", "-B", program, path, *modules]
+    here = Path(__file__).with_name("imported.py")
+    places = (here, *(Path(folder) / "pykexec/qemu/imported.py" for folder in path))
+    program = str(next((place for place in places if place.is_file()), here))
+    words = [sys.executable, "-I", "-B", program, json.dumps(list(path)), *modules]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
@@ -85,7 +106,7 @@ def _imported(modules: Sequence[str]) -> dict[str, str]:
 
 
 def code(name: str, file: str) -> bytes:
-    """An unchecked .pyc of a module. Raises NoPython for a module inside an archive."""
+    """An unchecked .pyc of a module. Raises NoPython for a module that is not a file."""
     if not os.path.isfile(file):
         raise NoPython(f"{file}: not a separate file", hint="unpack pykexec and this Python")
     return MAGIC_NUMBER + UNCHECKED + marshal.dumps(CodeReader(name, file).get_code(name))

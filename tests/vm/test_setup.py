@@ -79,6 +79,7 @@ armed() { cat /run/pykexec/loaded.json /run/pykexec/second/loaded.json 2> /dev/n
 before=$(armed)
 rm $initrd
 cp -a /lib/modules/$(uname -r) /lib/modules/9.9.9-later
+for name in config vmlinuz; do cp /boot/$name-$(uname -r) /boot/$name-9.9.9-later; done
 host mark update
 for version in 9.9.9-later $(uname -r); do
     run-parts --exit-on-error --arg=$version --arg=/boot/vmlinuz-$version /etc/kernel/postinst.d
@@ -93,7 +94,7 @@ while systemctl --quiet is-active pykexec-rearm.service; do sleep 1; done
 pykexec status --json > /lab/after-update.json
 run-parts --arg=9.9.9-later --arg=/boot/vmlinuz-9.9.9-later /etc/kernel/postrm.d
 ls /var/lib/pykexec > /lab/initrds-after-removal
-rm -r /lib/modules/9.9.9-later
+rm -rf /lib/modules/9.9.9-later /boot/*-9.9.9-later
 host mark undo
 pykexec setup --undo --yes > /lab/undo.txt 2>&1; echo $? >> /lab/undo.txt
 snapshot /lab/after
@@ -104,7 +105,7 @@ pykexec setup --check > /lab/check-at-last.txt 2>&1; echo $? >> /lab/check-at-la
 OFF = "\nsync\nsystemctl --no-block poweroff\n"
 HEAD = "#!/bin/sh -x\nstty -F /dev/ttyS1 raw -echo\n"
 MAY_CHANGE = re.compile(
-    r"/(var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
+    r"/(boot/initrd|boot$|usr/lib/modules$|lib/modules$|var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
     r"usr/lib/python3|usr/share/mime|var/lib/python)"
 )
 """What other programs write while the system runs."""
@@ -139,6 +140,8 @@ def disk_of(vm: VM, folder: Path, kdump: bool) -> Path:
     sh("cp", "-a", installable(vm.kernel), root, why="no room for a disk")
     if kdump:
         add_kdump_tools(root, vm.kernel)
+    defaults = root / "etc/default/grub"
+    defaults.write_text(defaults.read_text().replace('"quiet"', '""'))  # the lab reads the console
     lab = root / "lab"
     lab.mkdir()
     shutil.copy(build(folder)["pykexec"], lab / "pykexec.deb")
@@ -171,7 +174,7 @@ def lived(vm: VM, folder: Path, kdump: bool) -> Lived:
     the panic follows setup at once, because there is a crash region already."""
     disk = disk_of(vm, folder, kdump)
     initrd = installable(vm.kernel) / f"boot/initrd.img-{vm.kernel.release}"
-    append = f"root=LABEL={LABEL} ro quiet" + (" crashkernel=384M-:128M" if kdump else "")
+    append = f"root=LABEL={LABEL} ro" + (" crashkernel=384M-:128M" if kdump else "")
     boots = []
     for number in range(2 if kdump else 3):
         machine = Machine(
