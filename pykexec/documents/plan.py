@@ -181,8 +181,16 @@ def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
     try:
         found = json.loads(file.read(0, file.size))
     except (ValueError, RecursionError) as error:
-        raise BadPlan(f"{path}: not a plan: {error}") from error
+        raise BadPlan(f"{path}: not a plan{_instead(file) or f': {error}'}") from error
     return plan_of(found, str(path))
+
+
+def _instead(file: OpenFile) -> str:
+    """For a kernel or an initrd, which a user may have given instead of its plan."""
+    from pykexec.images.what_is_it import Role, what_is_it
+
+    known = what_is_it(file)
+    return f", but {known.what}" if known and known.role is not Role.NEITHER else ""
 
 
 def plan_of(found: object, name: str) -> PlanDocument:

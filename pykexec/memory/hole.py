@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pykexec.errors import DoesNotFit
 from pykexec.frozen import dataclass
-from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up
+from pykexec.memory.ranges import ALL_MEMORY, PhysRange, RangeSet, align_down, align_up, sized
 
 SHOWN = 3
 """Number of rejected holes to show in a hint."""
@@ -42,7 +42,7 @@ class NoHole(DoesNotFit):
         if window.start and window.end == ALL_MEMORY.end:
             where = f" at or above {window.start:#x}"
         super().__init__(
-            f"{what}no free range of {size:#x} bytes aligned to {align:#x}{where}",
+            f"{what}no free range of {sized(size)} aligned to {align:#x}{where}",
             hint=_largest_of(refused),
             size=size,
             align=align,
@@ -93,10 +93,10 @@ def _place_in(
         return RefusedHole(hole, "outside the window")
     whose = "" if usable == hole else " inside the window"
     if usable.size < size:
-        why = f"{usable.size:#x} bytes{whose}, but {size:#x} are needed"
+        why = f"{sized(usable.size)}{whose}, but {sized(size)} are needed"
         return RefusedHole(hole, why, usable.size)
     start = align_down(usable.end - size, align) if from_top else align_up(usable.start, align)
     if start < usable.start or start + size > usable.end:
-        why = f"{usable.size:#x} bytes{whose}, not enough when aligned to {align:#x}"
+        why = f"{sized(usable.size)}{whose}, not enough when aligned to {align:#x}"
         return RefusedHole(hole, why, usable.size)
     return PhysRange.sized(start, size)

@@ -15,6 +15,14 @@ from pykexec.frozen import dataclass
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
+def sized(size: int) -> str:
+    """A size for a message: in hexadecimal, and from 1 MiB up also in MiB."""
+    if size < MIB:
+        return f"{size:#x} bytes"
+    mib = f"{size / MIB:.1f}".removesuffix(".0")
+    return f"{size:#x} bytes ({mib} MiB)"
+
+
 def align_up(value: int, align: int) -> int:
     """The lowest multiple of `align` (bytes) at or above `value`."""
     return -(-value // align) * align

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.errors import DoesNotFit, UsageError
 from pykexec.memory.hole import NoHole, locate_hole
-from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.memory.ranges import PhysRange, RangeSet, sized
 from pykexec.remedies import Another, Wish, and_also, saying
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def capture_window(
             protocol.refuse_window(found, image)
             return found
     raise WindowRefused(
-        f"no contiguous range of {size:#x} bytes ({size >> 20} MiB) of RAM for the capture kernel"
+        f"no contiguous range of {sized(size)} of RAM for the capture kernel"
         + (f" in {asked}" if asked else ""),
         hint=and_also(Another("a smaller", Wish.CRASH_SIZE), refusal.remedy or ""),
         size=size,

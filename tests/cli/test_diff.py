@@ -63,3 +63,9 @@ def test_drawn(run: Run) -> None:
     for word in text.split():
         if word.startswith("0x"):
             assert word in drawn, word
+
+
+def test_a_kernel_instead_of_its_plan_is_named(run: Run) -> None:
+    done = run("diff", "bzImage", "bzImage", status=1)
+    assert "bzImage: not a plan, but a Linux kernel (bzImage)" in done.stderr
+    assert "load --dry-run --json" in done.stderr

@@ -183,7 +183,7 @@ REFUSED = [
     ("--machine m --dry-run --append elfcorehdr=1 --crash-by-normal --crash-size 32M", 2,
      "elfcorehdr= is set by pykexec"),
     ("--machine m --dry-run --mem-max 8M", 6,
-     "kernel: no free range of 0x100000 bytes aligned to 0x200000 at or above 0x1000000"),
+     "kernel: no free range of 0x100000 bytes (1 MiB) aligned to 0x200000 at or above 0x1000000"),
     ("--machine m --crash", 6, None),
 ]  # fmt: skip
 

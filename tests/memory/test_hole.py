@@ -32,11 +32,11 @@ def test_every_refusal_has_its_reason() -> None:
     with pytest.raises(NoHole) as caught:
         locate_hole(FREE, 0x600000, align=0x400000, window=PhysRange(0x80000, 0x800000))
     assert caught.value.message == (
-        "no free range of 0x600000 bytes aligned to 0x400000 in 0x80000..0x800000"
+        "no free range of 0x600000 bytes (6 MiB) aligned to 0x400000 in 0x80000..0x800000"
     )
     assert [str(item) for item in caught.value.refused] == [
-        "0x1000..0x9f000: 0x1f000 bytes inside the window, but 0x600000 are needed",
-        "0x100000..0x800000: 0x700000 bytes, not enough when aligned to 0x400000",
+        "0x1000..0x9f000: 0x1f000 bytes inside the window, but 0x600000 bytes (6 MiB) are needed",
+        "0x100000..0x800000: 0x700000 bytes (7 MiB), not enough when aligned to 0x400000",
     ]
     assert caught.value.exit_status == 6
 

@@ -85,11 +85,12 @@ for version in 9.9.9-later $(uname -r); do
     run-parts --exit-on-error --arg=$version --arg=/boot/vmlinuz-$version /etc/kernel/postinst.d
 done
 ls /var/lib/pykexec > /lab/initrds
-for second in $(seq 120); do
+for second in $(seq 300); do
     sleep 1
-    [ "$(armed)" = "$before" ] || [ -e /run/pykexec/changed ] || break
+    [ "$(armed)" = "$before" ] || [ -e /run/pykexec/changed ] ||
+        systemctl --quiet is-active pykexec-rearm.service || break
 done
-while systemctl --quiet is-active pykexec-rearm.service; do sleep 1; done
+journalctl --no-pager --output cat --unit pykexec-crash.service > /lab/journal-after-update
 [ "$(armed)" != "$before" ] && cat /sys/kernel/kexec_crash_loaded > /lab/armed-anew
 pykexec status --json > /lab/after-update.json
 run-parts --arg=9.9.9-later --arg=/boot/vmlinuz-9.9.9-later /etc/kernel/postrm.d
@@ -103,7 +104,7 @@ systemctl is-enabled kdump-tools.service > /lab/kdump-tools
 pykexec setup --check > /lab/check-at-last.txt 2>&1; echo $? >> /lab/check-at-last.txt
 """
 OFF = "\nsync\nsystemctl --no-block poweroff\n"
-HEAD = "#!/bin/sh -x\nstty -F /dev/ttyS1 raw -echo\n"
+HEAD = "#!/bin/sh\nstty -F /dev/ttyS1 raw -echo\n"
 MAY_CHANGE = re.compile(
     r"/(boot/initrd|boot$|usr/lib/modules$|lib/modules$|var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
     r"usr/lib/python3|usr/share/mime|var/lib/python)"
@@ -150,7 +151,7 @@ def disk_of(vm: VM, folder: Path, kdump: bool) -> Path:
         (lab / f"run-{number}").write_text(HEAD + SNAPSHOT + text)
     (lab / "run").write_text(
         "#!/bin/sh\nnumber=$(cat /lab/number)\necho $((number + 1)) > /lab/number\nsync\n"
-        "exec sh -x /lab/run-$number\n"
+        "exec sh /lab/run-$number\n"
     )
     (lab / "run").chmod(0o755)
     (lab / "number").write_text("1\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pykexec.errors import DoesNotFit
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import KernelImage, Linux32Boot, UnservedImage
-from pykexec.memory.ranges import MIB, PhysRange
+from pykexec.memory.ranges import MIB, PhysRange, sized
 from pykexec.placement.plan import NormalPlan, Placed
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
@@ -119,5 +119,5 @@ def _why_kernel(boot: Linux32Boot) -> str:
         return f"it can only run at {boot.load_addr:#x}"
     return (
         f"at the lowest free address at or above {boot.load_addr:#x}, aligned to "
-        f"{boot.kernel_alignment:#x}; it needs {boot.memory:#x} bytes"
+        f"{boot.kernel_alignment:#x}; it needs {sized(boot.memory)}"
     )

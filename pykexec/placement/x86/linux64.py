@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import LinuxX86Boot
+from pykexec.memory.ranges import sized
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
 from pykexec.placement.role import Role
 from pykexec.placement.segment import Source
@@ -99,11 +100,11 @@ def _why_kernel(boot: LinuxX86Boot) -> str:
     if boot.lowest:
         return (
             f"at the lowest free address at or above {boot.pref_address:#x}, {aligned}; "
-            f"{boot.init_size:#x} bytes with its bss"
+            f"{sized(boot.init_size)} with its bss"
         )
     return (
         f"at the highest free address, {aligned}; it unpacks into init_size, "
-        f"{boot.init_size:#x} bytes"
+        f"{sized(boot.init_size)}"
     )
 
 
@@ -114,7 +115,7 @@ def check_window(window: PhysRange, boot: LinuxX86Boot) -> None:
     if window.end < floor + boot.init_size:
         raise WindowRefused(
             f"the window {window} has no room for this kernel: loaded below {floor >> 20} "
-            f"MiB, it moves itself to {floor:#x}, where it needs {boot.init_size:#x} bytes",
+            f"MiB, it moves itself to {floor:#x}, where it needs {sized(boot.init_size)}",
             hint=Use(Wish.MEM_MAX, f"{floor + boot.init_size - 1:#x}", " or above"),
             window=window,
         )

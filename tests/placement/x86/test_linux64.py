@@ -137,7 +137,7 @@ def test_the_seeds_window_is_refused_for_a_modern_kernel(kernel: KernelImage) ->
         crash_plan(kernel, mem_min=0x100000, mem_max=0xFFFFFF)
     assert caught.value.message == (
         "the window 0x100000..0x1000000 has no room for this kernel: loaded below 16 "
-        "MiB, it moves itself to 0x1000000, where it needs 0x3378000 bytes"
+        "MiB, it moves itself to 0x1000000, where it needs 0x3378000 bytes (51.5 MiB)"
     )
 
 

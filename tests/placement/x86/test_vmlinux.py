@@ -61,7 +61,7 @@ def test_a_normal_load_puts_it_where_it_was_linked(kernel: KernelImage) -> None:
     assert kernel_item is not None
     assert kernel_item.why == (
         "at the lowest free address at or above 0x1000000, aligned to 2 MiB; 0x500000 "
-        "bytes with its bss"
+        "bytes (5 MiB) with its bss"
     )
 
 
