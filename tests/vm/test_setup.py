@@ -1,7 +1,8 @@
 """From a bare Debian 12 to an armed machine by one command, and back, with the Debian package of
 pykexec: apt install, pykexec setup, a reboot with what is then in GRUB's menu, a panic, the dump
 after the next reboot, an update of the kernel, and setup --undo, after which every file is as it
-was before setup. And the same where kdump-tools have armed the machine (--all-kernels)."""
+was before setup. And the same where kdump-tools have armed the machine (--all-kernels); there the
+package is removed, which leaves every file as it was before its installation."""
 
 from __future__ import annotations
 
@@ -47,11 +48,7 @@ snapshot() {
 }
 """
 FIRST = r"""
-apt-get install -y /lab/pykexec.deb > /lab/apt.txt 2>&1; echo $? >> /lab/apt.txt
-host mark installed
-update-grub
 cat /sys/kernel/kexec_crash_loaded > /lab/loaded-before
-snapshot /lab/before
 host mark setup
 pykexec setup --check > /lab/check-before.txt 2>&1; echo $? >> /lab/check-before.txt
 pykexec setup --yes > /lab/setup.txt 2>&1; echo $? >> /lab/setup.txt
@@ -79,10 +76,11 @@ armed() { cat /run/pykexec/loaded.json /run/pykexec/second/loaded.json 2> /dev/n
 before=$(armed)
 rm $initrd
 cp -a /lib/modules/$(uname -r) /lib/modules/9.9.9-later
-for name in config vmlinuz; do cp /boot/$name-$(uname -r) /boot/$name-9.9.9-later; done
+cp /boot/config-$(uname -r) /boot/config-9.9.9-later
 host mark update
+export PYKEXEC_MODULES=list
 for version in 9.9.9-later $(uname -r); do
-    run-parts --exit-on-error --arg=$version --arg=/boot/vmlinuz-$version /etc/kernel/postinst.d
+    run-parts --regex '^zz-pykexec$' --arg=$version /etc/kernel/postinst.d
 done
 ls /var/lib/pykexec > /lab/initrds
 for second in $(seq 300); do
@@ -93,20 +91,21 @@ done
 journalctl --no-pager --output cat --unit pykexec-crash.service > /lab/journal-after-update
 [ "$(armed)" != "$before" ] && cat /sys/kernel/kexec_crash_loaded > /lab/armed-anew
 pykexec status --json > /lab/after-update.json
-run-parts --arg=9.9.9-later --arg=/boot/vmlinuz-9.9.9-later /etc/kernel/postrm.d
+run-parts --regex '^zz-pykexec$' --arg=9.9.9-later /etc/kernel/postrm.d
 ls /var/lib/pykexec > /lab/initrds-after-removal
 rm -rf /lib/modules/9.9.9-later /boot/*-9.9.9-later
 host mark undo
-pykexec setup --undo --yes > /lab/undo.txt 2>&1; echo $? >> /lab/undo.txt
+{undo} > /lab/undo.txt 2>&1; echo $? >> /lab/undo.txt
 snapshot /lab/after
 cat /sys/kernel/kexec_crash_loaded > /lab/loaded-at-last
 systemctl is-enabled kdump-tools.service > /lab/kdump-tools
-pykexec setup --check > /lab/check-at-last.txt 2>&1; echo $? >> /lab/check-at-last.txt
 """
+UNDO, PURGE = "pykexec setup --undo --yes", "apt-get purge -y pykexec"
+INSTALL = "apt-get install -y /lab/pykexec.deb > /lab/apt.txt 2>&1; echo $? >> /lab/apt.txt\n"
 OFF = "\nsync\nsystemctl --no-block poweroff\n"
 HEAD = "#!/bin/sh\nstty -F /dev/ttyS1 raw -echo\n"
 MAY_CHANGE = re.compile(
-    r"/(boot/initrd|boot$|usr/lib/modules$|lib/modules$|var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
+    r"/(var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
     r"usr/lib/python3|usr/share/mime|var/lib/python)"
 )
 """What other programs write while the system runs."""
@@ -146,7 +145,10 @@ def disk_of(vm: VM, folder: Path, kdump: bool) -> Path:
     lab = root / "lab"
     lab.mkdir()
     shutil.copy(build(folder)["pykexec"], lab / "pykexec.deb")
-    stages = (FIRST + (PANIC if kdump else OFF), LAST + OFF if kdump else PANIC, LAST + OFF)
+    before = "update-grub\nsnapshot /lab/before\n"
+    first = (before + INSTALL if kdump else INSTALL + before) + FIRST
+    last = LAST.replace("{undo}", PURGE if kdump else UNDO) + OFF
+    stages = (first + PANIC, last) if kdump else (first + OFF, PANIC, last)
     for number, text in enumerate(stages, 1):
         (lab / f"run-{number}").write_text(HEAD + SNAPSHOT + text)
     (lab / "run").write_text(
@@ -274,4 +276,3 @@ def test_undo_leaves_no_file_and_no_setting_changed(life: Lived, kdump: bool) ->
     assert life.lab("loaded-at-last").strip() == "0"
     if kdump:
         assert life.lab("kdump-tools").strip() == "enabled"
-    assert life.status("check-at-last.txt")[1] == 3
