@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,14 @@ KINDS: dict[str, Changes] = {
     "disabled": {"/proc/sys/kernel/kexec_load_disabled": "1\n"},
     "no-gbpages": {"/proc/cpuinfo": "processor\t: 0\nflags\t\t: fpu lm\n"},
     "armed": {"/sys/kernel/kexec_crash_loaded": "1\n"},
+    "snp": {"/sys/devices/system/cpu/sev/vmpl": "0\n"},
+    "numa": {"/sys/devices/system/node/node1/memory6/state": "online\n"},
+    "balloon": {"/sys/bus/virtio/drivers/virtio_balloon/virtio3/device": "0x0005\n"},
 }
 """Of each size: what differs from the machine of the tests of host/."""
-COUNT = len(SIZES) * len(KINDS)
+CAPTURED = sorted((Path(__file__).parent / "host/arm64").glob("*.json"))
+"""Captured in QEMU: arm64, with a device tree and with EFI."""
+COUNT = len(SIZES) * len(KINDS) + len(CAPTURED)
 HOLE = 3 * GIB
 
 
@@ -34,6 +40,9 @@ def write_fleet(folder: Path, work: Path) -> list[Path]:
     for name, captured in machines(work):
         paths.append(folder / f"{name}.json")
         write_capture(captured, paths[-1])
+    for path in CAPTURED:
+        paths.append(folder / f"arm64-{path.name}")
+        shutil.copy(path, paths[-1])
     return paths
 
 

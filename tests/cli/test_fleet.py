@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import MIB, make_bzimage
+from tests.builders import MIB, make_arm64_image, make_bzimage
 from tests.cli.conftest import Run
 from tests.documents import validate
 from tests.fleet import COUNT, SIZES, write_fleet
@@ -134,3 +134,14 @@ def test_what_no_machine_can_load_is_an_error(run: Run, captures: Path, folder: 
     assert "matches no file" in run(*PLAN, "none*", status=2).stderr
     (folder / "empty").mkdir()
     assert "no machine is named" in run(*PLAN, "empty", status=2).stderr
+
+
+def test_a_machine_of_another_architecture_cannot_run_the_kernel(run: Run, captures: Path) -> None:
+    names = ("4G-plain", "arm64-virt", "arm64-virt-efi")
+    files = [str(captures / f"{name}.json") for name in names]
+    rows, _ = documents(run(*PLAN, "--json", *files, status=3).stdout)
+    assert [bool(row["outcome"]["plan"]) for row in rows] == [True, False, False]
+    Path("Image").write_bytes(make_arm64_image())
+    words = ("fleet", "plan", "--kernel", "Image", "--json", *files)
+    rows, _ = documents(run(*words, status=3).stdout)
+    assert [bool(row["outcome"]["plan"]) for row in rows] == [False, True, True]

@@ -309,6 +309,17 @@ def package_tree(
     return target
 
 
+def unpack_resolved(suite: str, packages: Sequence[str], target: Path) -> dict[str, str]:
+    """Unpack packages and all their dependencies, as resolved for an empty system: name -> version.
+    Another process that fetches lists at the same time would take them away."""
+    with locked("packages"):
+        apt = Apt(suite)
+        apt.update()
+        found = apt.resolved(packages)
+        apt.unpack(found, target)
+    return found
+
+
 def install(package: str) -> None:
     """Install a package on this computer, which requires root."""
     if os.geteuid() != 0:

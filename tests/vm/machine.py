@@ -193,12 +193,22 @@ class Machine:
         warning.
         """
         with guest_place():
-            for _ in range(BOOTS - 1):
-                result = self.run_once(files, timeout_s, on_mark, on_console)
-                if result.booted:
-                    return result
-                warnings.warn(f"the first kernel did not boot: {result.story()}", stacklevel=2)
-            return self.run_once(files, timeout_s, on_mark, on_console)
+            return self.run_here(files, timeout_s, on_mark, on_console)
+
+    def run_here(
+        self,
+        files: Path,
+        timeout_s: float = 300,
+        on_mark: Callable[[str, Qmp], object] | None = None,
+        on_console: Callable[[str, Qmp], object] | None = None,
+    ) -> Result:
+        """The same, for a caller that has a place for all its machines."""
+        for _ in range(BOOTS - 1):
+            result = self.run_once(files, timeout_s, on_mark, on_console)
+            if result.booted:
+                return result
+            warnings.warn(f"the first kernel did not boot: {result.story()}", stacklevel=2)
+        return self.run_once(files, timeout_s, on_mark, on_console)
 
     def run_once(
         self,

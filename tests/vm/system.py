@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .debian import Apt, Unavailable, cache_folder, locked, sh
+from .debian import Unavailable, cache_folder, locked, sh, unpack_resolved
 from .initramfs import Tree
 from .supplies import TOOLS_SUITE, Kernel
 
@@ -107,9 +107,7 @@ def build(kernel: Kernel, root: Path) -> None:
 
 def unpack(packages: Sequence[str], root: Path) -> None:
     """Unpack packages and their dependencies, as resolved by apt for an empty system."""
-    apt = Apt(TOOLS_SUITE)
-    apt.update()
-    apt.unpack(apt.resolved(packages), root)
+    unpack_resolved(TOOLS_SUITE, packages, root)
 
 
 def settle(root: Path) -> None:
