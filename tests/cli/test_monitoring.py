@@ -100,6 +100,13 @@ def test_the_command(run: Run, machine: str, tmp_path: Path) -> None:
     assert gone.stdout.startswith("PYKEXEC UNKNOWN - ")
 
 
+def test_a_device_is_not_replaced_by_a_file(run: Run, machine: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    words = ("status", "--machine", machine, "--textfile", str(tmp_path / "fifo"))
+    assert "fifo: not a regular file" in run(*words, status=3).stderr
+    assert (tmp_path / "fifo").is_fifo()
+
+
 def test_a_file_that_cannot_be_written_does_not_hide_the_verdict(run: Run, machine: str) -> None:
     words = ("status", "--machine", machine, "--textfile", "gone/pykexec.prom")
     result = run(*words, status=3)

@@ -159,8 +159,8 @@ ERRORS = [
         "option '--seed' is given twice", "pykexec machine create --help",
     ),
     (["load", "k", "--dry-run"], 1, "k: cannot be opened: No such file or directory", None),
-    (["vmcore", "info", "bzImage"], 1, "bzImage: not an ELF core file of x86_64: expected the "
-     "magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'",
+    (["vmcore", "info", "bzImage"], 1, "bzImage: not an ELF core file of x86_64 or arm64: "
+     "expected the magic b'\\x7fELF', found b'\\x00\\x00\\x00\\x00'",
      "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"),
     (["status", "--machine", "nowhere"], 1,
      "nowhere: not a simulated machine, because it has no machine.json",

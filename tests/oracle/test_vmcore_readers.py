@@ -107,7 +107,7 @@ def test_pyelftools(crashed: Crashed) -> None:
         notes: Any
         (notes,) = (s for s in elf.iter_segments() if s["p_type"] == "PT_NOTE")
         owners = [note["n_name"] for note in notes.iter_notes()]
-        assert owners == ["CORE", "CORE", "VMCOREINFO"]
+        assert owners == ["CORE", "CORE", "VMCOREINFO", "PYKEXEC"]
         loads = [s.header for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
         found: dict[int, bytes] = {}
         for load in loads:

@@ -79,7 +79,7 @@ def test_the_libraries_are_the_oldest_supported(tree: Path) -> None:
     done = subprocess.run(
         ["chroot", str(tree), "python3", "-c", code], capture_output=True, text=True
     )
-    assert done.stdout.split() == ["8.1.3", "2.10.68", "0.29", "13.3.1"], done.stderr
+    assert done.stdout.split() == ["8.1.3", "0.29", "13.3.1"], done.stderr
     missing = subprocess.run(["chroot", str(tree), "python3", "-c", "import mashumaro"])
     assert missing.returncode != 0
 

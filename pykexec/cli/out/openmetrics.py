@@ -3,6 +3,7 @@ textfile collector of node_exporter reads it."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def write_textfile(path: Path, text: str, warn: Callable[[list[str]], None]) -> 
 def _replace(path: Path, text: str) -> None:
     """Replace a file atomically, as the textfile collector of node_exporter requires, and make it
     readable for all users. Raises OSError."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
     ) as file:
