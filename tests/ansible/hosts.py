@@ -19,6 +19,7 @@ from tests.vm.machine import PC, Machine
 from tests.vm.supplies import TOOLS_SUITE, Kernel, qemu
 from tests.vm.system import DISK_SIZE, LABEL, inside
 
+HOST_NAME = "machine-of-the-fleet"
 PACKAGES = ("openssh-server", "python3-apt", "sudo")
 BOOT_SECONDS, LIFE_SECONDS = 400, 1800
 NETWORK = "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n"
@@ -58,6 +59,7 @@ def make_disk(kernel: Kernel, folder: Path, key: Path) -> Path:
     shutil.copy(key.with_suffix(".pub"), ssh / "authorized_keys")
     (root / "etc/ssh").mkdir(exist_ok=True)
     (root / "etc/ssh/sshd_config").write_text(SSHD)
+    (root / "etc/hostname").write_text(f"{HOST_NAME}\n")
     inside(root, "/usr/bin/ssh-keygen", "-A")
     (root / "run/sshd").mkdir(exist_ok=True)
     inside(root, "/usr/sbin/sshd", "-t")

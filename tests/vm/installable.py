@@ -50,12 +50,13 @@ def installable(kernel: Kernel) -> Path:
 
 def _build(kernel: Kernel, root: Path) -> None:
     root.mkdir()
-    apt = Apt(TOOLS_SUITE)
-    apt.update()
-    packages = apt.resolved([name for name in (*PACKAGES, *OTHERS) if name not in KDUMP])
-    apt.unpack(packages, root)
-    settle_tools(root)
-    _register(apt, packages, root)
+    with locked("packages"):  # another process that fetches lists would take them away
+        apt = Apt(TOOLS_SUITE)
+        apt.update()
+        packages = apt.resolved([name for name in (*PACKAGES, *OTHERS) if name not in KDUMP])
+        apt.unpack(packages, root)
+        settle_tools(root)
+        _register(apt, packages, root)
     (root / "etc/fstab").write_text(f"LABEL={LABEL} / ext4 rw 0 1\n")
     (root / "etc/hostname").write_text("guest\n")
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
