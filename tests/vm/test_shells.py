@@ -78,7 +78,7 @@ def test_in_zsh(tmp_path: Path, line: str, expected: str) -> None:
     )
     setup = (
         f"module_path=({modules})\nfpath=({functions} {ROOT}/completions/zsh)\n"
-        "autoload -Uz compinit\ncompinit -u -d /dev/null\nPS1='ready> '\n"
+        "autoload -Uz compinit\ncompinit -u -D\nPS1='ready> '\n"
     )
     (tmp_path / ".zshrc").write_text(setup)
     ours, theirs = pty.openpty()

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 APPEND = "console=ttyS0 panic=1 quiet"
 """For both kernels, so that their last messages are on the console."""
+READERS = ("pykexec.dump.x86.paging", "pykexec.dump.x86.registers")
+"""What a dump of the guest's architecture makes its reader import."""
 CODECS = ("encodings.ascii", "encodings.latin_1")
 """Imported by name, for text in these encodings."""
 LIMIT_BASE, LIMIT_PER_GIB = 300, 180
@@ -160,7 +162,7 @@ def guest_tree(role: str, modules: list[str]) -> tuple[Tree, str]:
 def capture_initrd(before: Contents | None) -> bytes:
     """The rehearsal's own initrd, compressed, after an initrd of the user, whose /init it
     replaces."""
-    tree, _ = guest_tree("capture", [])
+    tree, _ = guest_tree("capture", [*READERS])
     theirs = b"".join(bytes(chunk) for chunk in before.chunks()) if before else b""
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
