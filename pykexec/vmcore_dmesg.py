@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from pykexec.dump.reader import Dump
 
 NAME = "pykexec-vmcore-dmesg"
+HELP = f"""\
+Usage: {NAME} FILE
+
+Print the log of the kernel that crashed, from /proc/vmcore or the dump FILE, in the format of
+vmcore-dmesg(8). pykexec vmcore dmesg has more options.
+"""
 USAGE, NOT_OPENED, NO_DUMP, NO_LOG, NOT_READ, NOT_WRITTEN = 1, 2, 4, 50, 65, 54
 """Exit statuses of vmcore-dmesg, which has more for NO_LOG (50 to 67) and NOT_READ."""
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -32,6 +38,8 @@ def main() -> None:
 
 def run(words: list[str]) -> int:
     """The exit status."""
+    if words in (["-h"], ["--help"]):
+        return _write_help()
     if len(words) != 1:
         _complain(f"usage: {NAME} <kernel core file>", named=False)
         return USAGE
@@ -49,6 +57,17 @@ def run(words: list[str]) -> int:
         return CLOSED_PIPE
     except OSError as error:
         _complain(f"cannot write the log: {error.strerror}")
+        return NOT_WRITTEN
+    return 0
+
+
+def _write_help() -> int:
+    try:
+        write(STDOUT, HELP.encode())
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except OSError as error:
+        _complain(f"cannot write the help: {error.strerror}")
         return NOT_WRITTEN
     return 0
 

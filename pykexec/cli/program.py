@@ -31,18 +31,18 @@ VERBS = {
     "region": ("region", "Make, show and release a crash region at run time."),
     "status": ("status", "Show what is loaded."),
     "inspect": ("inspect", "Show what a file is and what it needs."),
-    "rehearse": ("rehearse", "Try a crash dump from load to verification, on another machine."),
+    "rehearse": ("rehearse", "Try a crash dump from end to end, without touching this machine."),
     "machine": ("machine", "Manage simulated machines, and capture the facts of this one."),
     "fleet": ("fleet", "Plan for many machines, from facts that were captured on them."),
     "diff": ("diff", "Compare two plans."),
     "vmcore": (
         "vmcore",
-        "Read a dump: its log, the reason of the crash, its completeness.",
+        "Read a dump: its log, the cause of the crash, whether it is complete.",
     ),
     "save": ("save", "Save the crash dump of this capture kernel, and reboot."),
     "saved": ("saved", "Show the dumps that capture kernels have saved, oldest first."),
-    "setup": ("setup", "Set this machine up to be armed at boot, or undo that."),
-    "doctor": ("doctor", "Check whether this machine is ready, and how to make it so."),
+    "setup": ("setup", "Set this machine up to save crash dumps, or undo that."),
+    "doctor": ("doctor", "Check whether this machine is ready, and show how to fix it."),
     "explain": ("explain", "Explain an errno of the kernel or an error code."),
 }
 """Verb: its module in this package and its line in --help, so that --help does not need the
@@ -243,5 +243,5 @@ def program() -> None:
 
     Every load is planned and checked before anything happens. Commands act on a
     simulated kernel unless --backend kernel (or PYKEXEC_BACKEND=kernel) is given, or
-    pykexec setup has selected the real one.
+    pykexec setup has selected the real one. See pykexec(8) for the whole manual.
     """

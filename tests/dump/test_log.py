@@ -229,6 +229,10 @@ def test_vmcore_dmesg(dump: Path) -> None:
 def test_the_statuses_of_vmcore_dmesg(dump: Path, tmp_path: Path) -> None:
     assert program().returncode == 1
     assert program(dump, dump).stderr == b"usage: pykexec-vmcore-dmesg <kernel core file>\n"
+    for option in (Path("--help"), Path("-h")):
+        done = program(option)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(b"Usage: pykexec-vmcore-dmesg FILE\n")
     assert program(tmp_path / "missing").returncode == 2
     assert program(write(tmp_path, "text", b"text")).returncode == 4
     assert program(write(tmp_path, "empty", elf(Memory()))).returncode == 50

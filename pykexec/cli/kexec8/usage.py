@@ -20,7 +20,7 @@ def usage() -> Iterator[str]:
     yield ""
     yield from lines(GENERAL)
     yield ""
-    yield "Options of x86:"
+    yield "Architecture options:"
     yield from lines(X86)
 
 

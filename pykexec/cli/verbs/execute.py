@@ -17,8 +17,9 @@ from pykexec.cli.verbs.params import Verb, output_options, target_options
 def command(**options: Any) -> None:
     """Start the loaded image immediately.
 
-    On the real kernel everything is checked first, and nothing happens if it is unknown
-    whether an image is loaded. The network is not shut down. An image that a panic starts
-    is started by causing that panic. To stop services first, use `systemctl kexec`.
+    Services are not stopped, and file systems are not unmounted; to shut down first, use
+    systemctl kexec. On the real kernel everything is checked first, and nothing is started if it
+    is unknown whether an image is loaded. If the image is one that a panic starts, the kernel
+    is made to panic.
     """
     run.execute.run(**options)

@@ -16,10 +16,13 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options
     "--plan",
     type=PATH,
     metavar="FILE",
-    help="Show which rule the plan in FILE (load --json) would break.",
+    help="Show which rule the plan in FILE (from load --json) would break.",
 )
 @output_options
 def command(**options: Any) -> None:
-    """List the checks of the kernel that fail with an errno (EPERM, or its number), in their
-    order; or explain an error code of pykexec."""
+    """List the checks of the kernel that fail with an errno, in their order, or explain an error
+    code of pykexec.
+
+    Give the errno as a name (EPERM) or a number; error codes are in the JSON of an error.
+    """
     run.explain.run(**options)

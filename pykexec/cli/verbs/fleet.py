@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Verb, output_options
+from pykexec.cli.verbs.params import PATH, Verb, choice, output_options
 
 
 @click.group()
@@ -17,30 +17,39 @@ def command() -> None:
 
 @command.command("plan", cls=Verb, short_help="Plan a crash dump for each of many machines.")
 @click.argument("machines", nargs=-1, required=True, metavar="MACHINE...")
-@click.option("--kernel", type=PATH, required=True, metavar="FILE", help="Kernel to be loaded.")
-@click.option("--initrd", "initrds", multiple=True, type=PATH, metavar="FILE", help="As for load.")
-@click.option("--append", multiple=True, metavar="TEXT", help="As for load.")
+@click.option("--kernel", type=PATH, required=True, metavar="FILE", help="Plan with kernel FILE.")
+@click.option(
+    "--initrd",
+    "initrds",
+    multiple=True,
+    type=PATH,
+    metavar="FILE",
+    help="Plan with FILE as the initrd. Repeatable.",
+)
+@click.option(
+    "--append", multiple=True, metavar="TEXT", help="Add TEXT to the command line. Repeatable."
+)
 @click.option(
     "--mode",
-    type=click.Choice(["lent", "in-place", "stub-swap", "kernel-swap"]),
+    type=choice("lent", "in-place", "stub-swap", "kernel-swap"),
     help="Use this mode instead of the best one.",
 )
 @click.option(
     "--keep",
-    type=click.Choice(["all", "kernel"]),
+    type=choice("all", "kernel"),
     default="all",
     show_default=True,
-    help="Which memory the dump has to keep, as for load.",
+    help="Choose which memory a crash by normal must keep for the dump.",
 )
 @click.option(
     "--compare",
     type=PATH,
     metavar="FILE",
-    help="Plan with the kernel FILE as well, and show only the machines for which it differs.",
+    help="Plan with the kernel FILE too, and show only the machines whose plans differ.",
 )
 @output_options
 def plan(**options: Any) -> None:
-    """Plan a crash by normal for each MACHINE, and show how it would be armed, or why not.
+    """Plan a crash by normal for each MACHINE, and show how it would be armed, or why it cannot be.
 
     MACHINE is a file written by machine capture, a folder of such files, a folder that contains
     /proc and /sys, or - for a list of names on standard input. Nothing is loaded. The exit status

@@ -19,7 +19,7 @@ from pykexec.cli.verbs.params import PATH, Verb, choice, output_options, profile
     nargs=2,
     type=(choice("vmlinux"), PATH),
     metavar="vmlinux OUT",
-    help="Write the packed kernel to the new file OUT.",
+    help="Write the kernel that a bzImage contains to the new file OUT.",
 )
 @output_options
 def command(**options: Any) -> None:

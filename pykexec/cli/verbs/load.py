@@ -75,7 +75,7 @@ from pykexec.cli.verbs.params import (
 @click.option(
     "--keep",
     type=choice("all", "kernel"),
-    help="Which memory a crash by normal keeps for the dump.  [default: all]",
+    help="Choose which memory a crash by normal must keep for the dump.  [default: all]",
 )
 @click.option(
     "--replace",
@@ -87,12 +87,13 @@ from pykexec.cli.verbs.params import (
     "--settle",
     type=click.IntRange(0, 600),
     metavar="SECONDS",
-    help="After a panic, wait SECONDS before the stub moves anything.",
+    help="After a panic, let the stub wait SECONDS before it moves any page.",
 )
 @click.option(
     "--region",
     type=choice("auto", "never"),
-    help="Whether a crash by normal makes a crash region where there is none.  [default: auto]",
+    help="Make a crash region for a crash by normal if there is none, or never make one.  "
+    "[default: auto]",
 )
 @click.option(
     "--hotplug", is_flag=True, help="With --crash, let the kernel follow memory and CPU hotplug."
@@ -101,7 +102,9 @@ from pykexec.cli.verbs.params import (
 @profile_option
 @click.option("--entry", type=ADDR, metavar="ADDR", help="Start at ADDR instead of the purgatory.")
 @click.option(
-    "--no-initrd-check", is_flag=True, help="Only warn where a crash load's initrd cannot work."
+    "--no-initrd-check",
+    is_flag=True,
+    help="Only warn if the initrd of a crash load cannot work.",
 )
 @click.option("--no-checks", is_flag=True, help="Skip digest verification in purgatory.")
 @click.option(
@@ -125,6 +128,9 @@ from pykexec.cli.verbs.params import (
 def command(kernel: Path, **options: Any) -> None:
     """Load KERNEL, after deciding where everything goes and checking the plan.
 
-    Give addresses and sizes in decimal or 0x hexadecimal, with an optional suffix K, M or G.
+    By default the image is a normal one, which pykexec exec or systemctl kexec starts. With
+    --crash or --crash-by-normal it is a capture kernel, which a panic starts to save a dump.
+    Addresses (ADDR) and sizes (SIZE) are bytes, in decimal or 0x hexadecimal, with an optional
+    suffix K, M or G (powers of 1024).
     """
     run.load.run(kernel, options)

@@ -17,7 +17,9 @@ def command() -> None:
 
 @command.command("create", cls=Verb, short_help="Create a simulated machine.")
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--memory", type=SIZE, metavar="SIZE", help="RAM of the machine.  [default: 1G]")
+@click.option(
+    "--memory", type=SIZE, metavar="SIZE", help="RAM of the simulated machine.  [default: 1G]"
+)
 @frames_options
 @click.option(
     "--crashkernel", type=SIZE, metavar="SIZE", help="Size of the crash region reserved at boot."
@@ -32,11 +34,11 @@ def create(**options: Any) -> None:
     run.machine.create(**options)
 
 
-@command.command("show", cls=Verb, short_help="Show the owner of every frame.")
+@command.command("show", cls=Verb, short_help="Show who owns the memory of a simulated machine.")
 @click.argument("folder", type=PATH, metavar="DIR")
 @output_options
 def show(**options: Any) -> None:
-    """Show the owner of every frame of the simulated machine in DIR; with -v, list the runs."""
+    """Show who owns the memory of the simulated machine in DIR; with -v, range by range."""
     run.machine.show(**options)
 
 
@@ -54,7 +56,7 @@ def crash(**options: Any) -> None:
     "--root",
     type=PATH,
     metavar="PATH",
-    help="Read the /proc and /sys of this folder instead of the running machine's.",
+    help="Read proc and sys in the folder PATH instead of those of the running machine.",
 )
 @click.option("--redact", is_flag=True, help="Remove secrets, host names and serial numbers.")
 @click.option(
@@ -63,5 +65,8 @@ def crash(**options: Any) -> None:
 )  # fmt: skip
 @output_options
 def capture(**options: Any) -> None:
-    """Write the facts of this machine to the new file FILE, for --root on another machine."""
+    """Write the facts of this machine to the new file FILE.
+
+    On another machine, load --dry-run --root FILE, doctor --root FILE and fleet plan can read it.
+    """
     run.machine.capture(**options)

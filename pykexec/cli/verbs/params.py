@@ -177,21 +177,21 @@ def frames_options(command: F) -> F:
             default=40,
             show_default=True,
             metavar="PERCENT",
-            help="Share of the memory that is in use.",
+            help="Share of the machine's memory that is in use.",
         ),
         click.option(
             "--allocator",
             type=choice("random", "lowest", "highest", "fragmented"),
             default="random",
             show_default=True,
-            help="Which free frames the simulated kernel allocates.",
+            help="Choose which free pages the simulated kernel allocates.",
         ),
         click.option(
             "--relocate",
             type=choice("swap", "copy"),
             default="swap",
             show_default=True,
-            help="Whether the simulated kernel exchanges or copies pages.",
+            help="Let the simulated kernel exchange pages at a kexec, or copy them.",
         ),
     )
     for option in reversed(options):

@@ -22,9 +22,9 @@ def command() -> None:
     "file",
     type=PATH,
     metavar="FILE",
-    help="Kernel module to insert, instead of the installed one.",
+    help="Insert the kernel module FILE instead of the installed one.",
 )
-@click.option("--force", is_flag=True, help="Allow kernels with which the module was not tested.")
+@click.option("--force", is_flag=True, help="Allow a kernel with which the module was not tested.")
 @target_options
 @output_options
 def make(**options: Any) -> None:
@@ -40,9 +40,9 @@ def make(**options: Any) -> None:
 @target_options
 @output_options
 def show(**options: Any) -> int:
-    """Show the crash region, how it was made, and what a crash by normal needs.
+    """Show the crash region, how it was made, and the size that a crash by normal needs.
 
-    The exit status is 3 if there is none.
+    The exit status is 3 if there is no region.
     """
     return run.region.show(**options)
 
@@ -53,23 +53,25 @@ def show(**options: Any) -> int:
 def release(**options: Any) -> None:
     """Release a crash region that was made at run time, and free its memory.
 
-    A loaded crash image has to be unloaded first.
+    Unload a crash image first, with pykexec unload --crash.
     """
     run.region.release(**options)
 
 
-@command.command("build", cls=Verb, short_help="Build the kernel module.")
+@command.command(
+    "build", cls=Verb, short_help="Build and install the kernel module that makes a region."
+)
 @click.option(
     "--source",
     type=PATH,
     metavar="DIR",
-    help="Folder of the module's source, instead of the one installed with pykexec.",
+    help="Build the source in DIR instead of the one installed with pykexec.",
 )
 @click.option(
     "--headers",
     type=PATH,
     metavar="DIR",
-    help="Build against these kernel headers; needs --output.",
+    help="Build against the kernel headers in DIR. Needs --output.",
 )
 @click.option(
     "--output",
@@ -80,8 +82,8 @@ def release(**options: Any) -> None:
 )
 @output_options
 def build(**options: Any) -> None:
-    """Build the kernel module for the running kernel, and install it.
+    """Build the kernel module pykexec_region for the running kernel, and install it.
 
-    Needs make, the compiler of the kernel and its headers (Debian: linux-headers-$(uname -r)).
+    This needs make, the kernel's compiler and its headers (Debian: linux-headers-$(uname -r)).
     """
     run.region.build(**options)

@@ -23,7 +23,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @click.command(
-    cls=Verb, short_help="Try a crash dump from load to verification, on another machine."
+    cls=Verb, short_help="Try a crash dump from end to end, without touching this machine."
 )
 @click.argument("kernel", type=PATH)
 @click.option(
@@ -32,9 +32,11 @@ DEFAULT = click.core.ParameterSource.DEFAULT
     multiple=True,
     type=PATH,
     metavar="FILE",
-    help="As for load; with qemu, its /init is replaced.",
+    help="Load FILE as the initrd. Repeatable. With --engine qemu, its /init is replaced.",
 )
-@click.option("--append", multiple=True, metavar="TEXT", help="As for load.")
+@click.option(
+    "--append", multiple=True, metavar="TEXT", help="Add TEXT to the command line. Repeatable."
+)
 @click.option("--mem-min", type=ADDR, metavar="ADDR", help="Place nothing below ADDR.")
 @click.option("--mem-max", type=ADDR, metavar="ADDR", help="Place nothing above ADDR (inclusive).")
 @click.option(
@@ -48,15 +50,15 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 @click.option(
     "--least",
     is_flag=True,
-    help="With qemu, find the smallest --crash-size that works, in at most eight boots.",
+    help="With --engine qemu, find the smallest --crash-size that works, in at most eight boots.",
 )
 @click.option(
     "--margin",
     type=SIZE,
     metavar="SIZE",
-    help="Add SIZE to what --least finds.  [default: 16M]",
+    help="With --least, add SIZE to the smallest size that works.  [default: 16M]",
 )
-@click.option("--no-initrd-check", is_flag=True, help="As for load.")
+@click.option("--no-initrd-check", is_flag=True, help="Only warn if the initrd cannot work.")
 @click.option("--type", "image_type", metavar="TYPE", help="Treat the file as an image of TYPE.")
 @profile_option
 @click.option(
@@ -71,7 +73,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
     type=SIZE,
     default=1 << 30,
     metavar="SIZE",
-    help="RAM of the machine.  [default: 1G]",
+    help="RAM of the simulated or QEMU machine.  [default: 1G]",
 )
 @frames_options
 @output_options
@@ -79,9 +81,10 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 def command(ctx: click.Context, /, kernel: Path, **options: Any) -> int:
     """Rehearse a crash by normal of KERNEL from end to end, on a machine made for it.
 
-    Every frame in use is filled with a page that contains its own address. After the panic,
-    each must be in the dump at that address, exactly once; otherwise the exit status is 3.
-    --engine qemu reserves 64 KiB and needs qemu-system-x86_64, but neither KVM nor root.
+    This computer is not touched. Every page in use on the other machine is filled with its own
+    address. After the panic, each must be in the dump at that address, exactly once; otherwise
+    the exit status is 3. --engine qemu boots a bzImage with crashkernel=64K, and needs
+    qemu-system-x86_64, but neither KVM nor root.
     """
     given = [name for name in options if ctx.get_parameter_source(name) is not DEFAULT]
     return run.rehearse.run(kernel, given, options)

@@ -22,8 +22,8 @@ from pykexec.cli.verbs.params import PATH, Verb, config_option, output_options
 def command(**options: Any) -> int:
     """Save the crash dump of this capture kernel, and reboot.
 
-    Log and report are saved first, then the dump. It is verified, old dumps are removed, and
-    the machine reboots, as /etc/pykexec.conf says. Each step has a time limit. Where there is
-    no /proc/vmcore, which only a capture kernel has, nothing is done.
+    Save the kernel log and a report first, then the dump; verify it, remove old dumps, and
+    reboot, as configured in /etc/pykexec.conf. Each step has a time limit. Without /proc/vmcore,
+    which only a capture kernel has, nothing is done.
     """
     return run.save.run(**options)

@@ -14,7 +14,7 @@ from pykexec.cli.verbs.params import PATH, Verb, config_option, output_options
 @click.option(
     "--announce",
     is_flag=True,
-    help="Show only dumps that are new, and tell users and SAVE_HOOK about them.",
+    help="Show only new dumps, notify logged-in users, and run SAVE_HOOK.",
 )
 @click.option(
     "--textfile",

@@ -10,10 +10,10 @@ from pykexec.cli import run
 from pykexec.cli.verbs.params import PATH, Verb, output_options
 
 
-@click.command(cls=Verb, short_help="Set this machine up to be armed at boot, or undo that.")
+@click.command(cls=Verb, short_help="Set this machine up to save crash dumps, or undo that.")
 @click.option("--check", is_flag=True, help="Only show what would change.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--undo", is_flag=True, help="Take everything back that setup has changed.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--undo", is_flag=True, help="Undo everything that setup has changed.")
 @click.option(
     "--panic-sysctls",
     "sysctls",
@@ -24,15 +24,17 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options
     "--root",
     type=PATH,
     metavar="DIR",
-    help="With --check: examine the system in DIR, with its /proc and /sys.",
+    help="With --check, examine the system in DIR, with the proc and sys in it.",
 )
 @output_options
 def command(**options: Any) -> int:
-    """Show what has to change for this machine to save a dump after a panic, ask, and do it.
+    """Set this machine up to save a crash dump after a panic.
 
-    The steps are a crash region, the initrd of the capture kernel, /etc/pykexec.conf, units, and
-    other packages' kdump services, which are masked. A journal records each change before it is
-    made: a second run completes what was interrupted, and --undo restores every file.
+    Show every change, ask for confirmation, and make the changes: reserve a crash region if
+    needed, make the initrd of the capture kernel, write /etc/pykexec.conf, enable the systemd
+    units, and mask the kdump services of other packages. A journal records each change before it
+    is made: after an interruption, run setup again to complete it, or --undo to restore every
+    file.
 
     With --check, the exit status is 3 if something would change, and 0 if not.
     """

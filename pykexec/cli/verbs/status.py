@@ -25,13 +25,13 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> int:
-    """Show the normal image, the crash image, and what pykexec keeps in memory for them.
+    """Show the normal image, the crash image, and the memory that pykexec holds for them.
 
-    For a crash by normal, verify the addresses and digests of what waits in huge pages, that the
-    kernel still holds the image that starts it, and that memory and processors are those of the
-    load. The exit status is 3 if nothing is loaded or it is unknown, if a verification fails, or
-    if another program has replaced the image. Without privilege, only what the kernel shows to
-    everyone is reported.
+    For a crash by normal, verify the digests and addresses of the image in huge pages, that the
+    kernel still holds the image that starts it, and that memory and processors are the same as at
+    the load. The exit status is 3 if nothing is loaded or this is unknown, if a verification
+    fails, or if another program has replaced the image. Without privilege, only what the kernel
+    shows to everyone is reported.
 
     Without --backend and --machine, show the real kernel and, if there is one, the simulated
     machine that load uses by default.

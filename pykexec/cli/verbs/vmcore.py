@@ -12,7 +12,7 @@ from pykexec.cli.verbs.params import PATH, Verb, machine_option, output_options
 
 @click.group()
 def command() -> None:
-    """Read a dump: its log, the reason of the crash, its completeness."""
+    """Read a dump: its log, the cause of the crash, whether it is complete."""
 
 
 @command.command("info", cls=Verb, short_help="Show what is in a dump.")
@@ -27,14 +27,14 @@ def info(**options: Any) -> None:
 @click.argument("file", type=PATH)
 @machine_option
 @click.option(
-    "--plan", type=PATH, metavar="FILE", help="Compare with the plan in FILE (load --json)."
+    "--plan", type=PATH, metavar="FILE", help="Compare with the plan in FILE (from load --json)."
 )
 @output_options
 def verify(**options: Any) -> int:
-    """Check the notes, VMCOREINFO, the addresses and the length of the dump FILE.
+    """Check that the dump FILE is complete: its notes, VMCOREINFO, addresses and length.
 
     With --machine or --plan, also check that it contains all memory that it has to contain.
-    In a compressed dump the descriptors of all pages are checked, and some pages unpacked.
+    In a compressed dump, the descriptors of all pages are checked, and some pages are unpacked.
     The exit status is 3 if a check fails.
     """
     return run.vmcore.verify(**options)
