@@ -34,13 +34,15 @@ USER, KERNEL = 0x0, 0x5
 @dataclass
 class ArmKernel(Kernel):
     """`meta`: the entry code gives its frame records a type, as since 6.13. `signature`: bits that
-    pointer authentication leaves in return addresses, cleared here as a signature may do."""
+    pointer authentication leaves in return addresses, cleared here as a signature may do.
+    `returns_to`: x30 of the CPU that panicked."""
 
     current_task: ClassVar[str] = "__entry_task"
     machine: int = EM_AARCH64
     names: Literal["all", "text"] = "text"
     meta: bool = False
     signature: int = 0
+    returns_to: int = 0
 
     def __post_init__(self) -> None:
         self.symbols |= {name: TEXT + at for name, (at, _) in CODE.items()}
@@ -105,7 +107,12 @@ class ArmKernel(Kernel):
     def notes(self) -> bytes:
         """As the other kernel: CPU 0 in user mode, CPU 1 in vpanic, panic, a module, sys_wait."""
         return prstatus(0, 0x401000, 0x7FFF0000, 0, USER) + prstatus(
-            1, TEXT + self.panicked_at, self.stack_bp, self.stack_bp, KERNEL
+            1,
+            TEXT + self.panicked_at,
+            self.stack_bp,
+            self.stack_bp,
+            KERNEL,
+            self.signed(self.returns_to),
         )
 
     def add_counters(self) -> None:
@@ -122,16 +129,15 @@ class ArmKernel(Kernel):
         self.stack_bp = self.frames(callers, last=saved + FRAME_OFFSET)
 
 
-def pt_regs(pc: int, sp: int, fp: int, mode: int) -> bytes:
+def pt_regs(pc: int, sp: int, fp: int, mode: int, link: int = 0) -> bytes:
     """x0 to x30, sp, pc and pstate."""
-    regs = [number * 0x101 for number in range(31)]
-    regs[29] = fp
-    return struct.pack("<34Q", *regs, sp, pc, mode)
+    regs = [number * 0x101 for number in range(29)]
+    return struct.pack("<34Q", *regs, fp, link, sp, pc, mode)
 
 
-def prstatus(pid: int, pc: int, sp: int, fp: int, mode: int) -> bytes:
+def prstatus(pid: int, pc: int, sp: int, fp: int, mode: int, link: int = 0) -> bytes:
     """One note with these registers."""
-    desc = struct.pack("<32xI76x", pid) + pt_regs(pc, sp, fp, mode)
+    desc = struct.pack("<32xI76x", pid) + pt_regs(pc, sp, fp, mode, link)
     return Note(CORE, 1, desc.ljust(392, b"\0")).encoded
 
 

@@ -81,6 +81,27 @@ def test_a_fault_of_user_space_is_the_end(meta: bool, tmp_path: Path) -> None:
     assert [str(frame) for frame in report.cpus[1].frames] == PANICKED[:4]
 
 
+@pytest.mark.parametrize("signature", [0, SIGNATURE])
+@pytest.mark.parametrize(
+    ("link", "skipped"),
+    [
+        (0x610, ["entry_SYSCALL_64+0x10"]),
+        (0x310, []),  # panic, which the frame record returns to
+        (0x210, []),  # vpanic itself, after a call
+        (0x100000, []),
+        (-(1 << 40), []),
+    ],
+)
+def test_the_caller_of_a_leaf_is_in_the_link_register(
+    link: int, skipped: list[str], signature: int, tmp_path: Path
+) -> None:
+    report = report_of(tmp_path, ArmKernel(returns_to=TEXT + link, signature=signature))
+    assert report.cpus
+    assert [str(frame) for frame in report.cpus[1].frames] == [
+        PANICKED[0], *skipped, *PANICKED[1:]
+    ]  # fmt: skip
+
+
 def test_a_damaged_frame_record_is_followed_by_guesses(tmp_path: Path) -> None:
     kernel = ArmKernel()
     kernel.word(kernel.stack_bp, 0x1234568)

@@ -84,7 +84,19 @@ class FrameUnwinder(Unwinder):
             return LOST
         if registers and registers.ip == addr and registers.values["x29"] == saved:
             return State(addr, registers.sp, saved, True, registers)
-        return State(addr, record + RECORD_SIZE, saved, False)
+        return self.unrecorded(state, addr) or State(addr, record + RECORD_SIZE, saved, False)
+
+    def unrecorded(self, state: State, recorded: int) -> State | None:
+        """The caller of a function that has no frame record: a leaf, or one at its first or last
+        instructions. Only x30 has the address to return to, which `recorded` skips. x30 is out of
+        date if it points into the function itself, which has then called another one."""
+        if not state.exact or state.registers is None:
+            return None
+        link = self.returned(state.registers.values["x30"])
+        here, caller = self.place_of(state.ip, True), self.place_of(link, False)
+        if link == recorded or here is None or caller is None or here.name == caller.name:
+            return None
+        return State(link, state.sp, state.bp, False)
 
     def after_zeros(self, record: int) -> State | None:
         """The end, or the instruction that an exception interrupted. Raises KexecError."""
