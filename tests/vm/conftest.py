@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from . import supplies
+from . import panicked, supplies
 from .debian import Unavailable
 from .lab import VM
 
@@ -36,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("vm")
     # Files that take minutes come first, so that no process still has one when the others are done.
     items.sort(key=lambda item: HERE not in item.path.parents)
+
+
+def pytest_sessionfinish() -> None:
+    panicked.remove_all()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

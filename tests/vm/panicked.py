@@ -3,6 +3,7 @@ each kernel and kept for the whole test run."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from .machine import Qmp, Result
 from .supplies import Kernel
 
 MEMORY_MIB = 256
+KEPT: list[Path] = []
+"""Folders with dumps, for the end of the test run."""
 LAST_LINE = "---[ end Kernel panic"
 MODULES = ("qemu_fw_cfg", "loop")
 """The first one reports the address of VMCOREINFO to QEMU."""
@@ -91,6 +94,7 @@ def panicked(
     """A panic by sysrq on the second of two CPUs, and everything logged on the console. `before` is
     a script that the guest runs first."""
     folder = Path(tempfile.mkdtemp(prefix="pykexec-panicked-"))
+    KEPT.append(folder)
     result = VM(kernel, folder).run(
         before + FIRST,
         append="panic=0 ignore_loglevel",
@@ -105,3 +109,8 @@ def panicked(
     if not (folder / "kdump").exists():
         raise AssertionError(f"no dump: {result.story()}")
     return Panicked(kernel, result, folder / "elf", folder / "kdump")
+
+
+def remove_all() -> None:
+    for folder in KEPT:
+        shutil.rmtree(folder, ignore_errors=True)
