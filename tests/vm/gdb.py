@@ -1,5 +1,5 @@
-"""Writes to a guest's physical memory from outside, with QEMU's GDB stub, like a hardware fault:
-the guest's page tables are not involved."""
+"""A guest's physical memory from outside, written with QEMU's GDB stub, like a hardware fault: the
+guest's page tables are not involved."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ def write_physical(qmp: Qmp, addr: int, contents: bytes) -> None:
         qmp("cont")  # detaching is not enough
 
 
-def monitor(qmp: Qmp, line: str) -> None:
-    qmp("human-monitor-command", {"command-line": line})
+def flip_bit(qmp: Qmp, addr: int) -> None:
+    """Change one bit of the byte at a physical address."""
+    said = monitor(qmp, f"xp /1xb {addr:#x}")
+    (byte,) = re.findall(r": 0x([0-9a-f]{2})", said)
+    write_physical(qmp, addr, bytes((int(byte, 16) ^ 0x10,)))
+
+
+def monitor(qmp: Qmp, line: str) -> str:
+    return str(qmp("human-monitor-command", {"command-line": line}))
 
 
 def expect_ok(connection: socket.socket, packet: str) -> None:

@@ -63,9 +63,13 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def region(arm_vm: VM) -> str:
+    """Large enough for this kernel's pages."""
+    return "128K" if arm_vm.kernel.series == "16k" else "64K"
+
+
 def panic(arm_vm: VM, way: str) -> Result:
-    """A panic with a region that is large enough for a kernel with pages of 16 KiB."""
-    chosen, region = WAYS[way], "128K" if arm_vm.kernel.series == "16k" else "64K"
+    chosen = WAYS[way]
     first = FIRST.format(
         mib=PATTERN_MIB,
         load=LOAD,
@@ -81,7 +85,7 @@ def panic(arm_vm: VM, way: str) -> Result:
     return arm_vm.run(
         first,
         second,
-        append=f"crashkernel={region} {chosen.append}",
+        append=f"crashkernel={region(arm_vm)} {chosen.append}",
         mem_mib=chosen.mem_mib,
         smp=2,
         python=True,
