@@ -51,7 +51,7 @@ def test_the_same_sources_give_the_same_bytes(built: dict[str, Path], tmp_path: 
 
 def test_it_depends_on_what_debian_12_has(built: dict[str, Path]) -> None:
     assert dpkg_deb("--field", built["pykexec"], "Depends") == (
-        "python3:any (>= 3.11), python3-click (>= 8.1.3), "
+        "python3:any (>= 3.11), python3-click (>= 8.1.3), python3-construct (>= 2.10.68), "
         "python3-pyelftools (>= 0.29), python3-rich (>= 13.3.1)\n"
     )
     assert dpkg_deb("--field", built["pykexec-region-dkms"], "Depends").startswith("dkms")

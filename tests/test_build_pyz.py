@@ -18,7 +18,7 @@ from .builders import make_bzimage
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = (
-    *("click", "mashumaro", "markdown-it-py", "mdurl", "pyelftools", "pygments"),
+    *("click", "construct", "mashumaro", "markdown-it-py", "mdurl", "pyelftools", "pygments"),
     *("rich", "typing-extensions"),
 )
 

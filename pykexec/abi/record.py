@@ -1,8 +1,10 @@
 """Records of fixed size: declared once, with the names and types of their fields, and read and
 built by name.
 
-The declarations are those of construct, and a test compares every record with it. A load does not
-use construct itself, because its import takes as long as half of a plan: it brings the debugger.
+The declarations look like those of construct, and a test compares every record with it. This is for
+what a load reads or builds, or what the log of a dump takes: importing construct takes as long as
+half of a plan, because it brings the debugger. Formats that neither needs (`abi/kdump.py`) are
+declared with construct.
 """
 
 from __future__ import annotations

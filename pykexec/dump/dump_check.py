@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.dump.cpu_notes import cpu_registers
-from pykexec.dump.flattened import Flattened
-from pykexec.dump.kdump_memory import KdumpMemory
+from pykexec.dump.elf_memory import ElfMemory
 from pykexec.dump.page_map import first_missing, held, listed, unreadable_page
 from pykexec.dump.vmcore_check import NEEDED_KEYS, Expected, lent
 from pykexec.dump.vmcoreinfo import page_size_of
@@ -41,8 +40,7 @@ class DumpContents:
 
     @property
     def level(self) -> int | None:
-        memory = self.dump.memory
-        return memory.level if isinstance(memory, KdumpMemory) else None
+        return self.dump.memory.level
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,9 @@ def vmcoreinfo(contents: DumpContents) -> Check:
 
 def complete(dump: Dump) -> Check:
     """What the program that wrote the dump recorded about finishing."""
-    memory = dump.memory
-    if isinstance(memory.file, Flattened) and memory.file.cut:
+    if dump.memory.file.cut:
         return Check("complete", False, "cut off: the mark at the end of the stream is missing")
-    if isinstance(memory, KdumpMemory) and memory.incomplete:
+    if dump.memory.incomplete:
         return Check("complete", False, "makedumpfile marked it as incomplete: no space left")
     return Check("complete", True, "nothing says that it is incomplete")
 
@@ -120,7 +117,7 @@ def _file_size(dump: Dump) -> Check:
 
 
 def _page_contents(dump: Dump) -> Check:
-    if not isinstance(dump.memory, KdumpMemory):
+    if isinstance(dump.memory, ElfMemory):
         return Check("page-contents", None, "the pages are not compressed")
     done, wrong = unreadable_page(dump.memory, held(dump.memory), SAMPLES)
     if wrong:

@@ -33,6 +33,9 @@ class ElfMemory:
     of zeros that way (and the pages it filters, which nothing here asks for)."""
 
     format = "ELF core"
+    level: int | None = None
+    incomplete = False
+    """This format records neither makedumpfile's dump level nor that the disk was full."""
 
     def __init__(self, file: Bytes) -> None:
         self.file = file

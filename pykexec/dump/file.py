@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
         name: str
         size: int
+        cut: bool
+        """Whether its end mark is missing; False for a format without one."""
 
         def read(self, offset: int, size: int) -> bytes:
             """`size` bytes, fewer at the end of the file. Raises UnreadableDump."""
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 class DumpFile:
     """A regular file; closed with the last reference. `size` in bytes."""
+
+    cut = False
 
     def __init__(self, path: str) -> None:
         self.name = path

@@ -11,16 +11,17 @@ import struct
 from bisect import bisect_right
 from itertools import pairwise
 
+from pykexec.abi.kdump import TYPE_FLAT_HEADER, VERSION_FLAT_HEADER, makedumpfile_header
 from pykexec.dump.faults import DamagedDump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pykexec.dump.file import Bytes
 
-SIGNATURE = b"makedumpfile\0\0\0\0"
 HEADER_SIZE = 4096
-"""MAX_SIZE_MDF_HEADER: signature, type and version, padded."""
+"""MAX_SIZE_MDF_HEADER: struct makedumpfile_header, padded."""
 PIECE = struct.Struct(">qq")
+"""struct makedumpfile_data_header: offset and buf_size. There can be millions."""
 END = -1
 PIECES_MAX = 1 << 22
 """QEMU and makedumpfile write pieces of at least 16 KiB, so this allows a dump of 64 GiB."""
@@ -31,11 +32,24 @@ class Flattened:
 
     def __init__(self, outer: Bytes) -> None:
         self.name, self.outer = outer.name, outer
+        self.check_header()
         self.cut = True
         self.pieces: list[tuple[int, int, int]] = settled(self.walk())
         """(offset, end, offset in the outer file), sorted, without overlap."""
         self.starts = [piece[0] for piece in self.pieces]
         self.size = self.pieces[-1][1] if self.pieces else 0
+
+    def check_header(self) -> None:
+        """Type and version, of which makedumpfile has one each."""
+        raw = self.outer.read(0, makedumpfile_header.sizeof())
+        if len(raw) < makedumpfile_header.sizeof():
+            raise DamagedDump(f"{self.name}: the file ends in its header")
+        head = makedumpfile_header.parse(raw)
+        if (head.type, head.version) != (TYPE_FLAT_HEADER, VERSION_FLAT_HEADER):
+            raise DamagedDump(
+                f"{self.name}: a flattened file of type {head.type}, version {head.version}",
+                hint="reassemble it first: makedumpfile -R",
+            )
 
     def walk(self) -> list[tuple[int, int, int]]:
         """Every piece in file order."""

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from pykexec.dump.elf_memory import ElfMemory
 from pykexec.dump.faults import DamagedDump, NotInDump
-from pykexec.dump.kdump_memory import PAGE, RANK_BYTES, KdumpMemory
 
 if TYPE_CHECKING:
     from pykexec.dump.file import Bytes
+    from pykexec.dump.kdump_memory import KdumpMemory
 
 RUNS_MAX = 1 << 20
 """A filtered dump of 64 GiB has some hundred thousand at most."""
-BATCH = 4096
+BITMAP_BYTES = 4096
+"""Bytes of a bitmap that are read at a time."""
 
 Run = tuple[int, int]
 """[start, end) in bytes."""
@@ -48,8 +49,8 @@ def _in_bytes(memory: KdumpMemory, offset: int) -> list[Run]:
 def _bit_runs(file: Bytes, offset: int, size: int) -> list[Run]:
     """Runs of ones in a bitmap of `size` bytes; the lowest bit of a byte is first."""
     found: list[Run] = []
-    for at in range(0, size, RANK_BYTES):
-        raw = file.read(offset + at, min(RANK_BYTES, size - at))
+    for at in range(0, size, BITMAP_BYTES):
+        raw = file.read(offset + at, min(BITMAP_BYTES, size - at))
         for start, end in ones(int.from_bytes(raw, "little")):
             first = at * 8 + start
             if found and found[-1][1] == first:
@@ -80,21 +81,7 @@ def first_missing(memory: ElfMemory | KdumpMemory) -> str:
             if filled > start and end > memory.file.size:
                 return f"memory at {start:#x} ends at {end:#x}, the file at {memory.file.size:#x}"
         return ""
-    return _missing_page(memory)
-
-
-def _missing_page(memory: KdumpMemory) -> str:
-    """Checks every page descriptor."""
-    file, count = memory.file, memory.size // memory.block - memory.first
-    for at in range(0, count, BATCH):
-        size = min(BATCH, count - at) * PAGE.size
-        raw = file.read(memory.descriptors + at * PAGE.size, size)
-        if len(raw) < size:
-            return f"the descriptors of {count} pages end early"
-        for offset, length, _ in PAGE.iter_unpack(raw):
-            if length > memory.block or offset + length > file.size:
-                return f"a page of {length} bytes at {offset:#x}, the file ends at {file.size:#x}"
-    return ""
+    return memory.first_missing()
 
 
 def unreadable_page(memory: KdumpMemory, runs: list[Run], samples: int) -> tuple[int, str]:

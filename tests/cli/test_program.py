@@ -23,7 +23,6 @@ from tests.cli.conftest import Run, RunJson
 from tests.documents import validate
 
 PYKEXEC = [sys.executable, "-m", "pykexec"]
-HEAVY = ("rich", "construct", "elftools", "jsonschema", "mashumaro", "ctypes", "hashlib", "json")
 
 
 def process(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -34,77 +33,6 @@ def process(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the package importable from any current folder."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-
-
-@pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join
-)
-def test_help_imports_click_alone(words: list[str]) -> None:
-    code = f"""
-import sys
-from pykexec.cli.program import program
-try:
-    program.main({words!r})
-except SystemExit as end:
-    assert end.code == 0, end.code
-print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
-print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=sys.stderr)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    heavy, ours = result.stderr.splitlines()
-    assert heavy == "[]"
-    assert "pykexec.flows.load'" not in ours
-    assert "pykexec.machine'" not in ours
-
-
-def test_help_imports_four_modules_of_ours() -> None:
-    code = """
-import sys
-from pykexec.cli import main
-sys.argv = ["pykexec", "--help"]
-try:
-    main()
-except SystemExit:
-    print(sorted(name for name in sys.modules if name.startswith("pykexec.")), file=sys.stderr)
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.stderr == (
-        "['pykexec.cli', 'pykexec.cli.collector', 'pykexec.cli.program', 'pykexec.cli.streams', "
-        "'pykexec.errors']\n"
-    )
-
-
-@pytest.mark.parametrize("words", [[], ["--json"]])
-def test_only_a_document_imports_documents_and_mashumaro(folder: Path, words: list[str]) -> None:
-    code = f"""
-import sys
-from pykexec.cli.program import program
-try:
-    program.main(["load", "bzImage", "--dry-run", *{words!r}])
-except SystemExit as end:
-    assert not end.code, end.code
-names = ("mashumaro", "mashumaro.jsonschema", "pykexec.documents.plan")
-print(*(name in sys.modules for name in names), file=sys.stderr)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder
-    )
-    assert result.stderr.splitlines()[-1] == f"{bool(words)} False {bool(words)}"
-
-
-def test_completion_imports_click_alone() -> None:
-    code = "from pykexec.cli import main\nmain()"
-    env = os.environ | {
-        "_PYKEXEC_COMPLETE": "bash_complete", "COMP_WORDS": "pykexec lo", "COMP_CWORD": "1"
-    }  # fmt: skip
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], env=env, capture_output=True, text=True
-    )
-    assert result.stdout == "plain,load\n"
-    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    assert not imported & {"rich", "construct", "elftools", "pykexec.flows.load"}
 
 
 def test_the_help_lines_are_those_of_the_verbs() -> None:

@@ -223,6 +223,25 @@ def test_a_damaged_page_is_said(tmp_path: Path) -> None:
         opened(tmp_path, broken).memory.read(0, PAGE)
 
 
+@pytest.mark.parametrize(
+    ("at", "value"), [(16, 2), (24, 2), (24, -1)], ids=["type", "version", "negative"]
+)
+def test_a_flattened_file_of_another_version(at: int, value: int, tmp_path: Path) -> None:
+    data = bytearray(flattened(elf(Memory())))
+    struct.pack_into(">q", data, at, value)
+    with pytest.raises(DamagedDump, match="a flattened file of type"):
+        opened(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize("size", [16, 31, 463])
+@pytest.mark.parametrize("build", [kdump, lambda memory: flattened(kdump(memory))])
+def test_headers_that_are_cut_off(
+    size: int, build: Callable[[Memory], bytes], tmp_path: Path
+) -> None:
+    with pytest.raises((DamagedDump, NotADump)):
+        opened(tmp_path, build(Memory())[:size])
+
+
 @given(
     pieces=st.lists(
         st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda p: (p[0], p[0] + p[1])),

@@ -20,7 +20,7 @@ ARM64_CAPTURE_APPEND = "console=ttyAMA0 panic=1 quiet"
 def site() -> list[Path]:
     """The packages and modules that a guest needs; without a terminal pykexec does not need
     rich."""
-    names = ("pykexec", "click", "elftools", "mashumaro", "typing_extensions")
+    names = ("pykexec", "click", "construct", "elftools", "mashumaro", "typing_extensions")
     files = [Path(str(importlib.import_module(name).__file__)) for name in names]
     return [path.parent if path.name == "__init__.py" else path for path in files]
 

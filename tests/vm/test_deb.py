@@ -21,7 +21,7 @@ from .debian import Unavailable, package_tree
 from .supplies import DEFAULT_SERIES, TOOLS_SUITE, kernel
 from .system import debian_system
 
-LIBRARIES = ("python3-click", "python3-pyelftools", "python3-rich")
+LIBRARIES = ("python3-click", "python3-construct", "python3-pyelftools", "python3-rich")
 BASE_PYTHON = ("python3-minimal", "python3-distutils", "python3-lib2to3")
 PAGES = (
     ("--help",),
@@ -73,13 +73,13 @@ def inside(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_libraries_are_the_oldest_supported(tree: Path) -> None:
     code = (
-        "import click, elftools, importlib.metadata as m;"
-        "print(m.version('click'), elftools.__version__, m.version('rich'))"
+        "import click, construct, elftools, importlib.metadata as m;"
+        "print(m.version('click'), construct.__version__, elftools.__version__, m.version('rich'))"
     )
     done = subprocess.run(
         ["chroot", str(tree), "python3", "-c", code], capture_output=True, text=True
     )
-    assert done.stdout.split() == ["8.1.3", "0.29", "13.3.1"], done.stderr
+    assert done.stdout.split() == ["8.1.3", "2.10.68", "0.29", "13.3.1"], done.stderr
     missing = subprocess.run(["chroot", str(tree), "python3", "-c", "import mashumaro"])
     assert missing.returncode != 0
 
