@@ -150,7 +150,7 @@ class Unload(Remedy):
     def text(self, terms: Terms) -> str:
         crash = " --crash" if self.crash else ""
         backend = f" --backend {self.backend}" if self.backend else ""
-        return f"pykexec unload{crash}{backend}{self.rest}"
+        return f"run pykexec unload{crash}{backend}{self.rest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def size_refusal(machine: Machine, size: int) -> KexecError | None:
     if size <= 0 or size % page:
         return BadRegionSize(
             f"a crash region of {size} bytes: the size must be a multiple of {page}",
-            hint=f"pykexec region make {max(align_up(size, page), page) >> 10}K",
+            hint=f"use pykexec region make {max(align_up(size, page), page) >> 10}K",
             size=size,
         )
     total = machine.totalram
@@ -134,7 +134,7 @@ def existing(machine: Machine) -> KexecError | None:
     if made is None and machine.modules.region_inserted:
         return RegionExists(
             f"the module {NAME} is inserted, but its region is gone",
-            hint="pykexec region release removes it",
+            hint="run pykexec region release to remove it",
         )
     if made is None:
         return None

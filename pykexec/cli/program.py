@@ -169,7 +169,7 @@ def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     message = error.format_message().rstrip(".")
-    hint = _usage_hint(error, words) or f"{path} --help"
+    hint = _usage_hint(error, words) or f"see {path} --help"
     fault = KexecError(message[:1].lower() + message[1:], hint=hint)
     fault.code, fault.exit_status = "usage", error.exit_code
     return _refuse(fault, _wants_json(words))
@@ -179,7 +179,7 @@ def _usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None
     """The remedy for two frequent mistakes."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context and context.parent is None:
-        return "pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
+        return "see pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
     extra = isinstance(error, click.UsageError) and "unexpected extra argument" in error.message
     line = _split_append(options(words)) if extra else ""
     return f'put quotes around the words of --append: --append "{line}"' if line else None

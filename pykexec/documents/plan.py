@@ -181,7 +181,7 @@ def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
     try:
         found = json.loads(file.read(0, file.size))
     except (ValueError, RecursionError) as error:
-        raise BadPlan(f"{path}: not a plan{_instead(file) or f': {error}'}") from error
+        raise BadPlan(f"{path}: not a plan{_instead(file) or ': not valid JSON'}") from error
     return plan_of(found, str(path))
 
 

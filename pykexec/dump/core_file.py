@@ -145,12 +145,12 @@ def _check_header(path: str | os.PathLike[str], head: bytes) -> tuple[str, int, 
     """The architecture, e_phoff and e_phnum of a valid header."""
     ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
     expected = (
-        (ident[:4] == ELFMAG, f"expected the magic {ELFMAG!r}, found {ident[:4]!r}"),
-        (ident[4] == ELFCLASS64, f"expected ELFCLASS64, found class {ident[4]}"),
-        (ident[5] == ELFDATA2LSB, f"expected ELFDATA2LSB, found encoding {ident[5]}"),
-        (e_type == ET_CORE, f"expected e_type ET_CORE, found {e_type}"),
+        (ident[:4] == ELFMAG, "it has no ELF magic"),
+        (ident[4] == ELFCLASS64, f"its class is {ident[4]}, not {ELFCLASS64} (ELFCLASS64)"),
+        (ident[5] == ELFDATA2LSB, f"its encoding is {ident[5]}, not {ELFDATA2LSB} (ELFDATA2LSB)"),
+        (e_type == ET_CORE, f"e_type is {e_type}, not {ET_CORE} (ET_CORE)"),
         (machine in MACHINES, f"e_machine {machine} is not supported"),
-        (phentsize == PHDR.size, f"expected e_phentsize {PHDR.size}, found {phentsize}"),
+        (phentsize == PHDR.size, f"e_phentsize is {phentsize}, not {PHDR.size}"),
         (phnum > 0, "there are no program headers"),
     )
     for good, why in expected:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import os
 import stat
+from errno import ENOENT
 
 from pykexec.dump.faults import NotADump, UnreadableDump
+
+CHECK_NAME = "check the name of the file"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,9 +41,9 @@ class DumpFile:
             status = os.fstat(self.fd)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            fault = UnreadableDump(
-                f"{path}: cannot be opened: {reason}", errno=_error_number(error)
-            )
+            number = _error_number(error)
+            hint = CHECK_NAME if number == ENOENT else None
+            fault = UnreadableDump(f"{path}: cannot be opened: {reason}", hint=hint, errno=number)
             raise fault from error
         if not stat.S_ISREG(status.st_mode):
             raise NotADump(f"{path}: not a regular file")

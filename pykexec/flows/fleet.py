@@ -118,7 +118,7 @@ def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterato
                 yield from pool.map(_worker_row, piece, chunksize=CHUNK)
         except BrokenProcessPool as error:
             raise WorkerKilled(
-                "a process that plans was killed, and its machines are lost"
+                "a planning process was killed, and its machines were not planned"
             ) from error
 
 

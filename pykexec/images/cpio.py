@@ -95,7 +95,7 @@ def entries(read: Read, start: int, where: str) -> Iterator[tuple[Entry, int]]:
         if len(header) < NEWC_HEADER:
             raise NotAnInitrd(f"{where}: the archive at {start:#x} ends early, without TRAILER!!!")
         if not header.startswith(NEWC_MAGICS):
-            raise NotAnInitrd(f"{where}: no cpio header at {at:#x}, found {header[:6]!r}")
+            raise NotAnInitrd(f"{where}: no cpio header at {at:#x}, found {ascii(header[:6])[1:]}")
         try:
             fields = NEWC_FIELDS.unpack(unhexlify(header[6:]))
         except ValueError:

@@ -36,7 +36,7 @@ def _raw_image(
     def parse(file: OpenFile) -> KernelImage | Refused:
         size = layout.sizeof()
         if file.size < size or file.read(at, len(magic)) != magic:
-            return Refused(f"no magic {magic!r} at {at:#x}")
+            return Refused(f"no magic {ascii(magic)[1:]} at {at:#x}")
         header = layout.parse(file.read(0, size))
         why = f"it is a kernel for {architecture}, which pykexec cannot load"
         if header.image_size and header.image_size < file.size // 2:

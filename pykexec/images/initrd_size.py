@@ -72,20 +72,20 @@ def _stream_size(file: OpenFile, at: int, codec: Codec) -> int:
     one."""
     packed = file.size - at
     try:
-        said = _said_size(file, at, codec)
+        declared = _declared_size(file, at, codec)
     except CutOff:
-        said = None
-    if said is None:
+        declared = None
+    if declared is None:
         return round(packed * USUAL_RATIO.get(codec.name, OTHER_RATIO))
-    return min(said, packed * RATIO_MAX)
+    return min(declared, packed * RATIO_MAX)
 
 
-def _said_size(file: OpenFile, at: int, codec: Codec) -> int | None:
+def _declared_size(file: OpenFile, at: int, codec: Codec) -> int | None:
     """The size that the stream itself declares. Raises CutOff."""
     if codec.magic == GZIP_MAGIC:
         packed = file.size - at
-        said = Bytes(file).number(max(at, file.size - 4), 4)
-        return said if packed // 2 < said <= packed * RATIO_MAX else None
+        declared = Bytes(file).number(max(at, file.size - 4), 4)
+        return declared if packed // 2 < declared <= packed * RATIO_MAX else None
     if codec.magic == ZSTD_MAGIC:
         return zstd(Bytes(file), at)
     if codec.magic == LZ4_LEGACY_MAGIC:
@@ -115,7 +115,7 @@ def _zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
     field = (single, 2, 4, 8)[descriptor >> 6]
     size_at = data.skip(at + 1, (0 if single else 1) + ZSTD_DICTIONARY[descriptor & 3])
-    said = data.number(size_at, field) + (256 if field == 2 else 0) if field else None
+    declared = data.number(size_at, field) + (256 if field == 2 else 0) if field else None
     at, total, last = data.skip(size_at, field), 0, 0
     while not last:
         header = data.number(at, 3)
@@ -124,7 +124,7 @@ def _zstd_frame(data: Bytes, at: int) -> tuple[int, int]:
             raise CutOff  # not a block but something else
         total += ZSTD_BLOCK if kind == ZSTD_COMPRESSED else size
         at = data.skip(at + 3, 1 if kind == ZSTD_RLE else size)
-    return data.skip(at, 4 * checksum), total if said is None else said
+    return data.skip(at, 4 * checksum), total if declared is None else declared
 
 
 def _lz4_legacy(data: Bytes, at: int) -> int:

@@ -78,13 +78,13 @@ def _no_linux(kind: int, system: int) -> str | None:
 
 def _wrong_compression(number: int, inner: OpenFile) -> str | None:
     """Why not, unless the header agrees with the first bytes."""
-    said = IH_COMPS.get(number)
-    if said is None:
+    specified = IH_COMPS.get(number)
+    if specified is None:
         return f"unknown compression {number}"
     codec = file_codec(inner)
     found = codec.name.split(" ")[0] if codec else "none"
-    if said not in ("none", found):
-        return f"compression is {said} by the header, but {found} by the first bytes"
+    if specified not in ("none", found):
+        return f"the header specifies compression {specified}, but the data has {found}"
     return None
 
 

@@ -188,5 +188,5 @@ def dropped_warnings(dropped: Iterable[Dropped]) -> Iterator[str]:
     for why, words in texts.items():
         yield (
             f"dropped from the running kernel's command line: {' '.join(words)}, which "
-            f"{why}; append it to pass it all the same"
+            f"{why}; append it to pass it anyway"
         )

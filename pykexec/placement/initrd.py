@@ -21,7 +21,7 @@ from pykexec.remedies import Use, Wish, and_also
 RELEASE = re.compile(r"\d+\.\d+\S*")
 SHOWN = 3
 """Number of releases to name in a message."""
-OVERRIDE = Use(Wish.NO_INITRD_CHECK, rest=" to load it all the same")
+OVERRIDE = Use(Wish.NO_INITRD_CHECK, rest=" to load it anyway")
 NO_INITRD = "there is no initrd: the dump is lost unless the system at root= saves /proc/vmcore"
 NO_INITRD_NO_ROOT = "there is neither an initrd nor root=, so nothing can save the dump"
 NO_INIT = "the initrd has no /init: the kernel runs the system at root= and not the initrd"

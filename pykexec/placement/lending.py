@@ -162,7 +162,7 @@ def _block_reasons(
     kernel = (machine.kernel_image or RangeSet()) | (machine.per_cpu or RangeSet())
     for block in found.blocks:
         if driver_ram.overlaps(block.range):
-            yield block.number, "managed by a driver, whose host can take them back"
+            yield block.number, "managed by a driver whose host can reclaim them"
         elif not ram.covers(block.range):
             yield block.number, "with holes"
         elif why := unusable(block, machine, kernel, ours):

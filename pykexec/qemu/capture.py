@@ -15,10 +15,10 @@ VMCORE = "/proc/vmcore"
 
 def main() -> None:
     """Report the bytes before the memory of the dump, its size, and the pages of the pattern."""
-    with line_to_host() as say:
-        say(step="capture kernel: reading /proc/vmcore")
+    with line_to_host() as send:
+        send(step="capture kernel: reading /proc/vmcore")
         core = open_core(VMCORE)
         head = core.file.read(0, min((item.p_offset for item in core.loads), default=core.size))
         patterns = asdict(count_patterns(core))
-        say(dump={"size": core.size, "head": b64encode(head).decode(), "patterns": patterns})
+        send(dump={"size": core.size, "head": b64encode(head).decode(), "patterns": patterns})
     time.sleep(3600)  # the host ends this machine

@@ -21,7 +21,7 @@ from pykexec.host.hugepages import page_frames
 from pykexec.host.memory import meminfo
 from pykexec.host.root import THIS_MACHINE
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.qemu.guest import INITRD, KERNEL, WISHES, Say, line_to_host
+from pykexec.qemu.guest import INITRD, KERNEL, WISHES, Send, line_to_host
 
 LEFT = 64 << 20
 """Bytes that `pykexec load` itself needs."""
@@ -36,17 +36,17 @@ class TooMuchInUse(DoesNotFit):
 
 
 def main() -> None:
-    with line_to_host() as say:
+    with line_to_host() as send:
         wishes = json.loads(Path(WISHES).read_text())
-        say(step="first kernel: memory in use")
+        send(step="first kernel: memory in use")
         memory = in_use(wishes["fill"])
-        say(step="first kernel: pykexec load")
-        plan = load(wishes["load"], say)
+        send(step="first kernel: pykexec load")
+        plan = load(wishes["load"], send)
         if plan is not None:
-            say(step="first kernel: filling memory")
+            send(step="first kernel: filling memory")
             filled = fill(memory, lent_of(plan))
             cpus = os.cpu_count() or 1
-            say(step="panic, and the capture kernel", filled=filled, cpus=cpus)
+            send(step="panic, and the capture kernel", filled=filled, cpus=cpus)
             os.sched_setaffinity(0, {cpus - 1})
             ThisKernel().panic()
     time.sleep(3600)  # the host ends this machine
@@ -58,8 +58,9 @@ def in_use(size: int) -> mmap.mmap:
     available = values.get("MemAvailable", 0) if isinstance(values, dict) else 0
     if size + LEFT > available:
         raise TooMuchInUse(
-            f"{size >> 20} MiB in use of {available >> 20} MiB that the first kernel has left",
-            hint="a larger --memory, or a smaller --used",
+            f"{size >> 20} MiB were to be filled, but the first kernel has only "
+            f"{available >> 20} MiB left",
+            hint="use a larger --memory, or a smaller --used",
         )
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without transparent huge pages
@@ -69,7 +70,7 @@ def in_use(size: int) -> mmap.mmap:
     return memory
 
 
-def load(options: list[str], say: Say) -> dict[str, Any] | None:
+def load(options: list[str], send: Send) -> dict[str, Any] | None:
     """Load as a user would. Sends the plan, or the error, and returns the plan."""
     words = [KERNEL, "--initrd", INITRD, *options, "--backend", "kernel", "--json"]
     command = [sys.executable, "-m", "pykexec", "load", "--crash-by-normal", *words]
@@ -78,10 +79,10 @@ def load(options: list[str], say: Say) -> dict[str, Any] | None:
         raise KexecError(f"pykexec load: {done.stderr.strip().rpartition(chr(10))[2]}")
     document: dict[str, Any] = json.loads(done.stdout)
     if done.returncode:
-        say(refused=document["error"], status=done.returncode)
+        send(refused=document["error"], status=done.returncode)
         return None
     lines = done.stderr.splitlines()
-    say(
+    send(
         plan=document,
         warnings=[line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)],
     )

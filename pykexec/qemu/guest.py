@@ -23,7 +23,7 @@ class NotInAGuest(UsageError):
     code = "not-in-a-guest"
 
 
-class Say(Protocol):
+class Send(Protocol):
     """Sends one JSON object."""
 
     def __call__(self, **fields: object) -> None: ...
@@ -36,7 +36,7 @@ def only_in_a_guest() -> None:
 
 
 @contextmanager
-def line_to_host() -> Iterator[Say]:
+def line_to_host() -> Iterator[Send]:
     """Mounts what a guest needs; raises NotInAGuest before that. A KexecError is sent to the host
     and ends here; any other ends process 1 and the machine, with the traceback at the end of the
     console."""
@@ -45,11 +45,11 @@ def line_to_host() -> Iterator[Say]:
         libc.mount(kind, folder, kind, 0, "")
     with open(PORT, "w") as port:
 
-        def say(**fields: object) -> None:
+        def send(**fields: object) -> None:
             print(json.dumps(fields), file=port, flush=True)
 
         try:
-            yield say
+            yield send
         except KexecError as error:
             fault = {"code": error.code, "message": error.message, "hint": error.hint}
-            say(refused=fault, status=error.exit_status)
+            send(refused=fault, status=error.exit_status)

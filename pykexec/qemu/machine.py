@@ -35,7 +35,7 @@ DELAY_LOOP = "lpj=10000000"  # correct for 2.5 GHz and HZ=250, and close enough 
 CPU = "qemu64,+pdpe1gb" + NO_CMPXCHG16B
 """With pages of 1 GiB, like real CPUs: a reservation contains the page tables."""
 CONSOLE_KEPT = 16 << 10
-STUB_SAYS = "pykexec: "
+STUB_PREFIX = "pykexec: "
 
 
 class NoQemu(NotSupported):
@@ -93,19 +93,19 @@ def running(computer: Computer) -> Iterator[GuestSession]:
         command = computer.command(f"/proc/self/fd/{initramfs.fileno()}", channels)
         if setpriv := shutil.which("setpriv"):
             command = [setpriv, "--pdeathsig", "KILL", *command]
-        said = stack.enter_context(tempfile.TemporaryFile())
+        output = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             pass_fds=(initramfs.fileno(), *channels.values()),
             start_new_session=True,  # only this program handles an interrupt from the terminal
         )
         stack.callback(_end_process, process)
         for _, theirs in pairs.values():
             theirs.close()
-        yield GuestSession(pairs["console"][0], pairs["line"][0], said)
+        yield GuestSession(pairs["console"][0], pairs["line"][0], output)
 
 
 def _end_process(process: subprocess.Popen[bytes]) -> None:
@@ -119,7 +119,7 @@ class GuestSession:
 
     console: socket.socket
     line: socket.socket
-    said: IO[bytes]
+    output: IO[bytes]
     """QEMU's own output."""
     shown: bytes = b""
     """The end of the console."""
@@ -152,9 +152,11 @@ class GuestSession:
     def last_lines(self) -> list[str]:
         """The console after the stub's last message, if there is one; QEMU's output if the console
         is empty."""
-        self.said.seek(0)
-        text = (self.shown or self.said.read()).decode(errors="replace")
-        return [line.strip() for line in text.rpartition(STUB_SAYS)[2].splitlines() if line.strip()]
+        self.output.seek(0)
+        text = (self.shown or self.output.read()).decode(errors="replace")
+        return [
+            line.strip() for line in text.rpartition(STUB_PREFIX)[2].splitlines() if line.strip()
+        ]
 
     @property
     def last_words(self) -> str:

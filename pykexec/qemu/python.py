@@ -99,8 +99,8 @@ def _imported(modules: Sequence[str], path: Sequence[str]) -> dict[str, str]:
     words = [sys.executable, "-I", "-B", program, json.dumps(list(path)), *modules]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().rpartition("\n")[2]
-        raise NoPython(f"this Python does not import what a guest needs: {said}")
+        output = done.stderr.strip().rpartition("\n")[2]
+        raise NoPython(f"this Python does not import what a guest needs: {output}")
     found: dict[str, str] = json.loads(done.stdout)
     return found
 

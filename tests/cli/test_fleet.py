@@ -133,7 +133,7 @@ def test_what_no_machine_can_load_is_an_error(run: Run, captures: Path, folder: 
     assert run(*words, status=1).stdout == ""
     assert "matches no file" in run(*PLAN, "none*", status=2).stderr
     (folder / "empty").mkdir()
-    assert "no machine is named" in run(*PLAN, "empty", status=2).stderr
+    assert "no captured machine was found" in run(*PLAN, "empty", status=2).stderr
 
 
 def test_a_machine_of_another_architecture_cannot_run_the_kernel(run: Run, captures: Path) -> None:

@@ -166,7 +166,7 @@ REFUSED = [
     ("--hotplug", 2, "--hotplug is for --crash"),
     ("--replace", 2, "--replace is for --crash-by-normal"),
     ("--crash-by-normal --replace", 5, "--replace is for the real kernel"),
-    ("--cmdline-remove quiet", 2, "--cmdline-remove has nothing to remove from without "
+    ("--cmdline-remove quiet", 2, "--cmdline-remove requires "
      "--reuse-cmdline"),
     ("--root /", 2, "--root is for --dry-run"),
     ("--dry-run --root / --machine m", 2, "--root and --machine exclude each other"),

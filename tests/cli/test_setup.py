@@ -94,9 +94,9 @@ def test_a_machine_that_cannot_be_set_up(
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (("--root", "."), 2, "add --check"),
-        (("--check", "--yes"), 2, "--check changes nothing"),
-        (("--undo", "--panic-sysctls"), 2, "--undo takes everything back"),
+        (("--root", "."), 2, "--root requires --check"),
+        (("--check", "--yes"), 2, "--yes has no effect with --check"),
+        (("--undo", "--panic-sysctls"), 2, "--panic-sysctls has no effect with --undo"),
         (("--check", "--root", "nowhere"), 1, "nowhere: not a folder"),
     ],
 )
@@ -107,7 +107,7 @@ def test_words_that_contradict(run: Run, words: tuple[str, ...], status: int, me
 def test_nothing_to_take_back(tmp_path: Path, run: Run) -> None:
     root = build(tmp_path / "root", DEBIAN)
     done = run("setup", "--undo", "--check", "--root", str(root.path))
-    assert "nothing to take back" in done.stdout
+    assert "nothing to undo" in done.stdout
 
 
 def test_without_a_terminal_nothing_is_changed(

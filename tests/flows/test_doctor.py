@@ -418,7 +418,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         WITH_MODULE,
         Row("crash region", Level.WARN,
             "there is no crash region, so a panic cannot start an image",
-            "pykexec region make"),
+            "run pykexec region make"),
     ),
     (
         "the module is at hand",

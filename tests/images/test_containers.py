@@ -208,7 +208,7 @@ def changed(data: bytes, at: int, byte: int) -> bytes:
             "truncated: the header specifies 0x10000 bytes, but 0x3400 follow",
         ),
         (make_uimage(size=0), "truncated: the header specifies 0x0 bytes"),
-        (make_uimage(comp=1), "compression is gzip by the header, but none by the first bytes"),
+        (make_uimage(comp=1), "the header specifies compression gzip, but the data has none"),
         (make_uimage(comp=77), "unknown compression 77"),
     ],
 )

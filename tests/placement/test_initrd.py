@@ -68,7 +68,7 @@ def test_modules_of_another_kernel_are_refused_for_a_crash(
         f"5.10.1, 5.10.2, but the kernel is {OURS}"
     )
     assert raised.value.hint_in(PYKEXEC) == (
-        f"use the initrd of {OURS}; use --no-initrd-check to load it all the same"
+        f"use the initrd of {OURS}; use --no-initrd-check to load it anyway"
     )
 
 

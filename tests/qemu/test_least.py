@@ -98,7 +98,7 @@ def test_the_option_to_use(run: Run, speaker: Path) -> None:
     result = run(*LEAST)
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["window", "result"]
-    assert "96 MiB   the capture kernel ended the machine" in lines
+    assert "96 MiB   the capture kernel crashed, or ended the guest" in lines
     assert "100 MiB  enough" in lines
     assert " 100 MiB; 96 MiB is too small\n" in result.stdout
     assert lines[-1] == "use --crash-size 116M"
@@ -120,7 +120,9 @@ def test_a_kernel_for_which_nothing_is_enough(run_json: RunJson, speaker: Path) 
     (speaker / "needs").write_text(str(1 << 40))
     error = run_json(*LEAST, status=3)["error"]
     assert error["code"] == "no-window"
-    assert error["message"].endswith("MiB was enough: the capture kernel ended the machine")
+    assert error["message"].endswith(
+        "MiB was enough: the capture kernel crashed, or ended the guest"
+    )
 
 
 def test_a_larger_window_than_the_machine_has_room_for(run_json: RunJson, speaker: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_machine_that_is_too_small_is_no_answer(run_json: RunJson, speaker: Pa
         (["--engine", "qemu", "--margin", "4M"], "--margin is for --least"),
         (
             ["--engine", "qemu", "--least", "--crash-size", "64M"],
-            "--least looks for the --crash-size: leave one of them out",
+            "--least and --crash-size exclude each other",
         ),
     ],
 )

@@ -22,8 +22,8 @@ from pykexec.errors import KexecError
 from pykexec.flows.rehearse.qemu import QemuMachine, listen, verdict
 from pykexec.flows.rehearse.simulated import NoProgress
 from pykexec.images.identify import identify
-from pykexec.qemu.machine import PROGRAM, STUB_SAYS, GuestSession
-from pykexec.qemu.said import Said
+from pykexec.qemu.machine import PROGRAM, STUB_PREFIX, GuestSession
+from pykexec.qemu.messages import GuestMessages
 from tests.builders import make_bzimage, pack
 from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
 
@@ -37,7 +37,7 @@ import os, sys, time
 chardevs = [word.split(",") for word in sys.argv if word.startswith("socket,")]
 fds = {{name[3:]: int(fd[3:]) for _, name, fd in chardevs}}
 assert open(sys.argv[sys.argv.index("-initrd") + 1], "rb").read(6) == b"070701"
-os.write(fds["line"], open("said", "rb").read())
+os.write(fds["line"], open("messages", "rb").read())
 def here(fd):
     try:
         return os.stat(fd).st_ino in ours
@@ -54,7 +54,7 @@ time.sleep(float(open("stays").read()))
 
 @pytest.fixture
 def speaker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in place of QEMU, first on PATH; it prints the file `said`."""
+    """A program in place of QEMU, first on PATH; it prints the file `messages`."""
     (folder / "bin").mkdir()
     (folder / "bin" / PROGRAM).write_text(SPEAKER)
     (folder / "bin" / PROGRAM).chmod(0o755)
@@ -64,7 +64,7 @@ def speaker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def say(*messages: dict[str, Any]) -> None:
-    Path("said").write_text("".join(json.dumps(message) + "\r\n" for message in messages))
+    Path("messages").write_text("".join(json.dumps(message) + "\r\n" for message in messages))
 
 
 @pytest.fixture
@@ -108,8 +108,8 @@ def test_a_whole_dump(
 def test_a_dump_that_is_not_whole(
     story: list[dict[str, Any]], wrong: dict[str, int], rule: str
 ) -> None:
-    said = {name: value for message in story for name, value in message.items()} | wrong
-    report = verdict(identify("bzImage"), QemuMachine(), decode(Said, said))
+    messages = {name: value for message in story for name, value in message.items()} | wrong
+    report = verdict(identify("bzImage"), QemuMachine(), decode(GuestMessages, messages))
     assert [check.rule for check in report.checks if not check.ok] == [rule]
     assert not report.good
 
@@ -132,7 +132,10 @@ def test_a_machine_that_ends(run_json: RunJson, speaker: Path) -> None:
     say({"filled": 7, "cpus": 2})
     Path("stays").write_text("0")
     error = run_json(*QEMU, status=3)["error"]
-    assert (error["code"], error["message"]) == ("no-dump", "the capture kernel ended the machine")
+    assert (error["code"], error["message"]) == (
+        "no-dump",
+        CAPTURE_ENDED,
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -163,43 +166,45 @@ def wait_for_pid(path: Path) -> int:
     return int(path.read_text())
 
 
+FIRST_ENDED = "the first kernel crashed, or ended the guest"
+CAPTURE_ENDED = "the capture kernel crashed, or ended the guest"
 DUMP = {"dump": {"size": 1, "head": "", "patterns": {}}}
 FILLED = {"filled": 1, "cpus": 2}
-SAYS_NO = {"refused": {"message": "no vmcore", "hint": None, "code": "x"}, "status": 1}
+NO_VMCORE = {"refused": {"message": "no vmcore", "hint": None, "code": "x"}, "status": 1}
 SYSRQ = "Kernel panic - not syncing: sysrq triggered crash\n"
 ENDS: list[tuple[str, list[dict[str, Any]], str, float, str, int, str, str]] = [
-    ("no word", [], "", 60, "", 1, "the first kernel ended the machine", "nothing"),
-    ("QEMU refuses", [], "", 60, "qemu: no memory\n", 1, "the first kernel ended the machine",
+    ("no word", [], "", 60, "", 1, FIRST_ENDED, "nothing"),
+    ("QEMU refuses", [], "", 60, "qemu: no memory\n", 1, FIRST_ENDED,
      "qemu: no memory"),
     ("QEMU warns", [], "booting\n", 60, "qemu: warning\n", 1,
-     "the first kernel ended the machine", "booting"),
+     FIRST_ENDED, "booting"),
     ("panics early", [], "Kernel panic - not syncing: VFS\ntrace\n", 60, "", 1,
-     "the first kernel ended the machine", "Kernel panic - not syncing: VFS"),
-    ("a dump too early", [DUMP], "x\n", 60, "", 1, "the first kernel ended the machine", "x"),
+     FIRST_ENDED, "Kernel panic - not syncing: VFS"),
+    ("a dump too early", [DUMP], "x\n", 60, "", 1, FIRST_ENDED, "x"),
     ("another program", [FILLED, {"dump": 3}], "x\n", 60, "", 1,
-     "the guest cannot be understood: dump: expected Optional[SaidDump], found 3", "x"),
-    ("no plan", [FILLED, DUMP], "x\n", 60, "", 3, "the capture kernel ended the machine", "x"),
-    ("hangs", [FILLED], SYSRQ + f"{STUB_SAYS}starting\n", 0, "", 3,
+     "the output of the guest cannot be read: dump: expected Optional[GuestDump], found 3", "x"),
+    ("no plan", [FILLED, DUMP], "x\n", 60, "", 3, CAPTURE_ENDED, "x"),
+    ("hangs", [FILLED], SYSRQ + f"{STUB_PREFIX}starting\n", 0, "", 3,
      "the capture kernel did not finish within 1 seconds", "starting"),
-    ("the stub refuses", [FILLED], SYSRQ + f"{STUB_SAYS}digest differs\n", 60, "", 3,
-     "the capture kernel ended the machine", "digest differs"),
-    ("no vmcore", [FILLED, SAYS_NO], SYSRQ, 60, "", 3, "the capture kernel says: no vmcore",
+    ("the stub refuses", [FILLED], SYSRQ + f"{STUB_PREFIX}digest differs\n", 60, "", 3,
+     CAPTURE_ENDED, "digest differs"),
+    ("no vmcore", [FILLED, NO_VMCORE], SYSRQ, 60, "", 3, "the capture kernel failed: no vmcore",
      SYSRQ.strip()),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("said", "console", "limit", "qemu", "status", "message", "last"),
+    ("messages", "console", "limit", "qemu", "status", "message", "last"),
     [case[1:] for case in ENDS],
     ids=[case[0] for case in ENDS],
 )
 def test_a_machine_without_a_dump(
-    said: list[dict[str, Any]], console: str, limit: float, qemu: str, status: int, message: str,
-    last: str,
+    messages: list[dict[str, Any]], console: str, limit: float, qemu: str, status: int,
+    message: str, last: str,
 ) -> None:  # fmt: skip
     pairs = [socket.socketpair() for _ in range(2)]
     pairs[0][1].sendall(console.encode())
-    pairs[1][1].sendall(b"".join(json.dumps(item).encode() + b"\n" for item in said) + b"{no\n")
+    pairs[1][1].sendall(b"".join(json.dumps(item).encode() + b"\n" for item in messages) + b"{no\n")
     for _, theirs in pairs:
         if limit:
             theirs.close()

@@ -62,7 +62,7 @@ def test_too_little_room(vm: VM, tmp_path: Path) -> None:
     assert saved.folder.name.endswith(".incomplete")
     names = {path.name for path in saved.folder.iterdir()}
     assert names == {"dmesg.txt", "report.txt", "report.json", "status.json"}
-    assert "MiB are free of the 102400 MiB to be left" in failed(saved)["dump by makedumpfile"]
+    assert "MiB are free, but 102400 MiB are required" in failed(saved)["dump by makedumpfile"]
     assert "not complete: " in (saved.lab / "journal").read_text()
 
 

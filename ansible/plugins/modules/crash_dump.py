@@ -40,7 +40,7 @@ EXAMPLES = r"""
 - name: Arm the machine
   pykexec.pykexec.crash_dump:
 
-- name: Take everything back
+- name: Undo everything
   pykexec.pykexec.crash_dump:
     state: absent
 """

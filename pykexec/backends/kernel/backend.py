@@ -429,7 +429,7 @@ class KernelBackend:
         if state[Slot.NORMAL] is not LoadState.LOADED:
             raise NothingLoaded(
                 f"nothing to start: the normal image is {state[Slot.NORMAL]}",
-                hint="pykexec load first",
+                hint="load an image first, with pykexec load",
             )
         return Start.KEXEC
 

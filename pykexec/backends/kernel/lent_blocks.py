@@ -143,7 +143,7 @@ class LentBlocks:
         kinds = self.system.kinds(block.range)
         if isinstance(kinds, PageKinds) and kinds.huge:
             raise BlockRefused(
-                f"{block.name}: {kinds.huge} pages of huge pages", block=block.number
+                f"{block.name}: {kinds.huge} pages belong to huge pages", block=block.number
             )
 
     def check(self, block: MemoryBlock, window: PhysRange) -> None:

@@ -137,13 +137,13 @@ MOVED_TABLES = (
     "the window may hold tables of an IOMMU, and after the exchange devices would write anywhere"
 )
 WARN_STUB_SWAP = (
-    "after a panic the other CPUs sleep in the first kernel's text: an NMI, SMI or machine "
-    "check there meets page tables that the window may hold by then"
+    "after a panic the other CPUs halt in the first kernel's text: an NMI, SMI or machine check "
+    "may reset the machine, because their page tables may be in the window"
 )
 
 
 IN_FLIGHT = (
-    "reads that are in flight at the panic may still write to the window: its memory was in use "
+    "device reads in progress at a panic may still write to the window, whose memory is in use "
     "until then"
 )
 
@@ -157,7 +157,7 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
     own = {
         Mode.KERNEL_SWAP: (
             WARN_REBOOT,
-            f"only pykexec exec starts it, no panic does; {advised_region(machine)}",
+            f"no panic starts it, only pykexec exec does; {advised_region(machine)}",
         ),
         Mode.STUB_SWAP: (*asleep, *_iommu_warnings(machine)),
     }
@@ -166,11 +166,11 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
 
 def _dma_warning(mode: Mode, machine: Machine) -> str:
     """Which devices may still write at the switch, and whether an IOMMU translates for them."""
-    where = "the window was in use until the switch"
+    where = "the memory of the window is in use until the switch"
     if mode is Mode.IN_PLACE:
         low = boot_protocol(machine).limits.low_memory
-        pages = f"only the pages below {low.end >> 10} KiB have" if low else "no page of it has"
-        where = f"{pages} been others' since the load"
+        pages = f"only the pages below {low.end >> 10} KiB are" if low else "no page is"
+        where = f"{pages} used by anything else after the load"
     return f"DMA: {_bus_masters(machine)}, {_iommu(mode, machine)}; {where}"
 
 
@@ -181,12 +181,12 @@ def _iommu_warnings(machine: Machine) -> tuple[str, ...]:
     if isinstance(found, Unknown):
         if machine.iommu_groups == 0:
             return ()
-        return (f"{MOVED_TABLES}: which IOMMUs there are is {found}",)
+        return (f"{MOVED_TABLES}: the list of IOMMUs is {found}",)
     if not found.names and not machine.iommu_groups:
         return ()
     if found.why_unknown is not None:
-        return (f"{MOVED_TABLES}: where they lie is unknown: {found.why_unknown}",)
-    return (f"{MOVED_TABLES}: its root tables are avoided, page tables can lie anywhere",)
+        return (f"{MOVED_TABLES}: their addresses are unknown: {found.why_unknown}",)
+    return (f"{MOVED_TABLES}: its root tables are avoided, but its page tables may be anywhere",)
 
 
 def _bus_masters(machine: Machine) -> str:
@@ -197,12 +197,16 @@ def _bus_masters(machine: Machine) -> str:
         for device in machine.pci_devices
         if device.bus_master and not device.is_bridge
     ]
-    return f"{len(found)} bus-mastering devices: {', '.join(found)}" if found else "no bus master"
+    return (
+        f"{len(found)} bus-mastering devices: {', '.join(found)}"
+        if found
+        else "no bus-mastering devices"
+    )
 
 
 def _iommu(mode: Mode, machine: Machine) -> str:
     if isinstance(machine.iommu_groups, Unknown):
         return f"IOMMU {machine.iommu_groups}"
     if machine.iommu_groups and mode is Mode.STUB_SWAP:
-        return "an IOMMU translates, but by tables that the window may hold"
+        return "an IOMMU translates, but its tables may be in the window"
     return "an IOMMU translates" if machine.iommu_groups else "no IOMMU"

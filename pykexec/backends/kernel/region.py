@@ -147,14 +147,18 @@ def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
     return replace(machine, crash_kernel=RangeSet((region,)))
 
 
-LOG = "dmesg | grep pykexec_region has the reason"
+LOG = "run dmesg | grep pykexec_region to see the reason"
 
 
 def _explained(error: SyscallError, size: int) -> KexecError:
     """An errno of the module, or of the module loader (kernel/module/main.c)."""
     kinds: dict[int, tuple[type[KexecError], str, str]] = {
-        EBUSY: (RegionExists, "there is a crash region already", "pykexec region show"),
-        EEXIST: (RegionExists, f"the module {NAME} is inserted already", "pykexec region release"),
+        EBUSY: (RegionExists, "there is a crash region already", "see pykexec region show"),
+        EEXIST: (
+            RegionExists,
+            f"the module {NAME} is inserted already",
+            "run pykexec region release",
+        ),
         ENOMEM: (
             NoContiguousMemory,
             f"no {size >> 10} KiB of contiguous memory outside of the movable zone",
@@ -170,7 +174,11 @@ def _explained(error: SyscallError, size: int) -> KexecError:
         ),
         **dict.fromkeys(
             (ENOEXEC, ENOENT, EINVAL),
-            (WrongKernel, "the kernel refuses the module", "pykexec region build; dmesg says why"),
+            (
+                WrongKernel,
+                "the kernel refuses the module",
+                "run pykexec region build, or see dmesg for the reason",
+            ),
         ),
     }
     if error.errno in kinds:
@@ -189,7 +197,7 @@ def release(backend: KernelBackend) -> CrashRegion:
     machine = backend.machine()
     made = origin(machine)
     if made is None and not machine.modules.region_inserted:
-        raise NoRegion("there is no crash region", hint="pykexec region make")
+        raise NoRegion("there is no crash region", hint="run pykexec region make")
     if made is Origin.BOOT:
         raise RegionExists(
             "the crash region was reserved at boot by crashkernel=",
@@ -205,6 +213,6 @@ def release(backend: KernelBackend) -> CrashRegion:
     after = backend.machine()
     if origin(after):
         raise RegionInUse(
-            "an image was loaded meanwhile, and the region stayed", hint=unloading(Slot.CRASH)
+            "an image was loaded meanwhile, so the region was kept", hint=unloading(Slot.CRASH)
         )
     return replace(before, refusal=None)

@@ -97,7 +97,7 @@ def untested(machine: Machine) -> KexecError | None:
         hint=and_also(
             f"tested: {', '.join(TESTED)} on x86_64",
             any_of(
-                Use(Wish.FORCE, rest=" with pykexec region make to insert it all the same"),
+                Use(Wish.FORCE, rest=" with pykexec region make to insert it anyway"),
                 advised_boot(machine),
             ),
         ),
@@ -132,7 +132,7 @@ def symbols(machine: Machine) -> KexecError | None:
         return SymbolsHidden(
             "/proc/kallsyms hides the addresses that the module needs "
             f"(kernel.kptr_restrict is {machine.sysctls.kptr_restrict})",
-            hint="sysctl kernel.kptr_restrict=1 as root, and put it back afterwards",
+            hint="run sysctl kernel.kptr_restrict=1 as root, and restore it afterwards",
         )
     missing = set(REGION_SYMBOLS) - (machine.symbols or set(REGION_SYMBOLS))
     if missing:

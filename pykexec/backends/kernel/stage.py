@@ -153,7 +153,9 @@ def take(pages: HugePageSystem, journal: Journal, wanted: Wanted, limit: int) ->
     """
     left = journal.read()
     if left and left.kept:
-        raise AlreadyStaged("huge pages are staged already", hint="pykexec unload releases them")
+        raise AlreadyStaged(
+            "huge pages are staged already", hint="run pykexec unload to release them"
+        )
     if left:
         release(pages, journal)
     if wanted.pages > limit:
@@ -323,7 +325,7 @@ def _no_room(
     if found.longest_run < wanted.run:
         return NoRoomForStage(
             f"no {wanted.run} adjacent huge pages: the longest run has {found.longest_run}, "
-            f"of {taken} pages looked at",
+            f"of {taken} pages examined",
             hint=any_of(
                 "load right after boot, free memory (drop_caches)",
                 Use(Wish.MODE, "stub-swap", holders),

@@ -85,7 +85,7 @@ class StagedImage:
         if not record.sums:
             raise StageChanged(
                 "a load was interrupted, and its stage is not complete",
-                hint="pykexec unload releases its memory",
+                hint="run pykexec unload to release its memory",
             )
         self.compare(self.unmoved(), record.sums)
         return record

@@ -54,9 +54,9 @@ def by_makedumpfile(
             umask=0o777 & ~MODE,
         )
         try:
-            said = _followed(program, path, watch)
+            output = _followed(program, path, watch)
             if status := program.wait():
-                reason = f": {said}" if said else ""
+                reason = f": {output}" if output else ""
                 raise StepFailed(f"{named(command)} {how_ended(status)}{reason}")
         finally:
             program.kill()
@@ -87,9 +87,9 @@ def _followed(program: subprocess.Popen[bytes], path: str | None, watch: Watch) 
     return lines[-1].decode("utf-8", "backslashreplace")[:200] if lines else ""
 
 
-def _part_done(said: bytes) -> float | None:
+def _part_done(output: bytes) -> float | None:
     """The finished part of the copying, which takes nearly all of the time; 1 is all."""
-    found = PERCENT.findall(said)
+    found = PERCENT.findall(output)
     return float(found[-1]) / 100 if found else None
 
 

@@ -45,15 +45,15 @@ def limited(work: Callable[[], Any], seconds: float) -> Any:
     with suppress(OSError):
         os.setpgid(child, child)  # in both processes, because either may run first
     try:
-        said = _read_all(reader, time.monotonic() + seconds)
+        answer = _read_all(reader, time.monotonic() + seconds)
     finally:
         os.close(reader)
         with suppress(OSError):
             os.killpg(child, signal.SIGKILL)
         status = _waited(child)
-    if said is None:
+    if answer is None:
         raise StepFailed(f"not finished after {seconds:g} s", timed_out=True)
-    return _result_of(said, status)
+    return _result_of(answer, status)
 
 
 def _run_child(work: Callable[[], Any], writer: int) -> None:
@@ -66,15 +66,15 @@ def _run_child(work: Callable[[], Any], writer: int) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         try:
-            said = {"result": work()}
+            answer = {"result": work()}
         except KexecError as error:
-            said = {"error": error.message}
+            answer = {"error": error.message}
         except OSError as error:
             what = f"{error.filename}: " if error.filename else ""
-            said = {"error": f"{what}{(error.strerror or str(error)).lower()}"}
+            answer = {"error": f"{what}{(error.strerror or str(error)).lower()}"}
         except MemoryError:
-            said = {"error": "not enough memory"}
-        _write_all(writer, json.dumps(said).encode())
+            answer = {"error": "not enough memory"}
+        _write_all(writer, json.dumps(answer).encode())
         status = 0
     finally:
         if status:
@@ -114,10 +114,10 @@ def _waited(child: int) -> int | None:
     return None
 
 
-def _result_of(said: bytes, status: int | None) -> Any:
+def _result_of(answer: bytes, status: int | None) -> Any:
     """Raises StepFailed."""
     try:
-        found = json.loads(said)
+        found = json.loads(answer)
     except ValueError:
         how = "does not end" if status is None else how_ended(status)
         raise StepFailed(f"its process {how}") from None

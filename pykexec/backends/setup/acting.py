@@ -1,7 +1,7 @@
-"""Carries out the steps of `pykexec setup`, and takes them back.
+"""Carries out the steps of `pykexec setup`, and undoes them.
 
 Every step is in the journal before it begins. What was killed half way is completed by carrying it
-out again, or taken back: both look at what there is, and each command can be repeated.
+out again, or undone: both look at what there is, and each command can be repeated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CommandFailed(KexecError):
     """A command of a step cannot be run, or failed."""
 
     code = "command-failed"
-    usual_hint = "mend this, and run pykexec setup again, which continues where it stopped"
+    usual_hint = "fix this, and run pykexec setup again, which continues where it stopped"
 
 
 class ChangedMeanwhile(KexecError):
@@ -50,7 +50,7 @@ class ChangedMeanwhile(KexecError):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What could not be taken back of a step: files that somebody has changed since, and the
+    """What could not be undone of a step: files that somebody has changed since, and the
     message of the first command that failed."""
 
     step: Step

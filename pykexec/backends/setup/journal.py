@@ -72,7 +72,7 @@ class SetupJournal(StateFile[Record, JournalDocument]):
 
     name, kind, what = NAME, JournalDocument, "journal"
     bad = BadSetupJournal
-    remedy = "restore it from a backup; without it, nothing can be taken back automatically"
+    remedy = "restore it from a backup; without it, nothing can be undone automatically"
 
     def __init__(self, root: Folder) -> None:
         self.root = root

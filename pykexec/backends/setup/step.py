@@ -1,4 +1,4 @@
-"""A step of `pykexec setup` as a value: what it changes, and how to take it back."""
+"""A step of `pykexec setup` as a value: what it changes, and how to undo it."""
 
 from __future__ import annotations
 

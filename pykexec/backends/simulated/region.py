@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.running import SimulatedKernel
 
 FOUR_GIB = 1 << 32
-RELEASE = "pykexec region release"
+RELEASE = "run pykexec region release"
 
 
 def make(kernel: SimulatedKernel, size: int) -> PhysRange:
@@ -60,7 +60,7 @@ def release(kernel: SimulatedKernel) -> None:
     _refuse_busy(kernel)
     layout = kernel.layout
     if layout.reservation is None:
-        raise NoRegion("there is no crash region", hint="pykexec region make")
+        raise NoRegion("there is no crash region", hint="run pykexec region make")
     if not layout.region_made:
         raise RegionExists(
             "the crash region was reserved at boot",

@@ -95,5 +95,5 @@ def _find_shutdown(folders: Sequence[Path]) -> Path:
             return found
     raise NotSupported(
         f"no shutdown program found in {', '.join(map(str, folders))}",
-        hint="load with -l, then reboot in the way of this system",
+        hint="load with -l, then reboot as usual on this system",
     )

@@ -120,7 +120,7 @@ class Summary:
         modes = ", ".join(f"{count} {mode}" for mode, count in sorted(self.modes.items()))
         lines = [
             f"{self.modes.total()} of {self.machines} machines can be armed"
-            + (f": {modes}; {size(self.held)} held in all" if modes else "")
+            + (f": {modes}; {size(self.held)} held in total" if modes else "")
         ]
         if self.compares:
             lines.append(f"the other kernel changes {self.changed} of them")

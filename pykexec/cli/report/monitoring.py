@@ -99,7 +99,7 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
             float(record.since), unit="seconds",
         )  # fmt: skip
     yield Gauge(
-        "pykexec_last_check_timestamp_seconds", "When this was verified.", float(now),
+        "pykexec_last_check_timestamp_seconds", "When the images were verified.", float(now),
         unit="seconds",
     )  # fmt: skip
 
@@ -113,7 +113,11 @@ def saved_metrics(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> str:
 def _saved_gauges(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> Iterator[Gauge]:
     incomplete = sum(not dump.complete for dump in dumps)
     yield Gauge("pykexec_saved_dumps", "Number of saved crash dumps.", len(dumps))
-    yield Gauge("pykexec_saved_incomplete_dumps", "Number of incomplete ones.", incomplete)
+    yield Gauge(
+        "pykexec_saved_incomplete_dumps",
+        "Number of saved crash dumps that are not complete.",
+        incomplete,
+    )
     yield Gauge(
         "pykexec_last_saved_timestamp_seconds", "When the last crash dump was saved.",
         max((time for dump in dumps if (time := _saved_at(dump))), default=None), unit="seconds",
@@ -121,8 +125,8 @@ def _saved_gauges(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> Iterat
     what = "Whether the boot before this one ended in a crash without a dump."
     yield Gauge("pykexec_dump_lost", what, float(lost))
     yield Gauge(
-        "pykexec_saved_last_check_timestamp_seconds", "When the dumps were listed.", float(now),
-        unit="seconds",
+        "pykexec_saved_last_check_timestamp_seconds", "When the saved dumps were listed.",
+        float(now), unit="seconds",
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COST = "130 to 230 MiB of ordinary memory while armed; see --keep in pykexec(8) for less"
 REHEARSE = "pykexec rehearse /boot/vmlinuz-RELEASE --engine qemu tries a crash in a virtual machine"
-NO_UNDO = "nothing to take back: pykexec setup has changed nothing here"
+NO_UNDO = "nothing to undo: pykexec setup has changed nothing here"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class SetupReport:
         region = self.plan.region
         return [
             ("machine", f"{self.machine.name}, {self.machine.release or 'unknown release'}"),
-            ("region", f"{region.size >> 10} KiB: {region.why}"),
+            ("region", region.why),
             ("cost", COST),
             (
                 "armed",
@@ -81,14 +81,14 @@ class SetupReport:
         elif self.armed:
             yield "set up and armed: a panic now starts the capture kernel"
         else:
-            yield "set up, but not armed: systemctl status pykexec-crash.service has the reason"
+            yield "set up, but not armed: systemctl status pykexec-crash.service shows the reason"
         if self.done:
             yield REHEARSE.replace("RELEASE", self.machine.release or "RELEASE")
 
 
 @dataclass(frozen=True)
 class UndoReport:
-    """The steps to take back, the last one first. After that, `left` is what could not be."""
+    """The steps to undo, the last one first; afterwards `left` has those that could not be."""
 
     machine: str
     steps: tuple[Step, ...]
@@ -120,7 +120,7 @@ class UndoReport:
 
 
 def reason(left: Left) -> str:
-    """Why a step could not be taken back."""
+    """Why a step could not be undone."""
     if left.changed:
         return f"{', '.join(left.changed)}: changed after pykexec setup, and left as it is"
     return f"{left.step.name}: {left.failure}"
@@ -129,10 +129,10 @@ def reason(left: Left) -> str:
 def remedy(left: Left) -> str:
     if left.changed:
         return (
-            f"remove {' '.join(left.changed)} and run pykexec setup --undo again to get back what "
+            f"remove {' '.join(left.changed)} and run pykexec setup --undo again to restore what "
             "was there before"
         )
-    return "mend this, and run pykexec setup --undo again"
+    return "fix this, and run pykexec setup --undo again"
 
 
 def _document(step: Step, state: str) -> SetupStep:

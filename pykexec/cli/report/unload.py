@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from pykexec.backends.backend import LoadState, Slot
     from pykexec.cli.report.target import Target
 
+RESULTS = {
+    "loaded": "unloaded",
+    "not loaded": "nothing was loaded",
+    "unknown": "not loaded; whether it was is unknown",
+}
+"""What is printed, by the old state."""
+
 
 @dataclass(frozen=True)
 class UnloadReport:
@@ -28,13 +35,13 @@ class UnloadReport:
         if not self.busy_blocks:
             return ()
         return (
-            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: it stays "
-            "available to applications but not to the kernel, and the next unload tries again",
+            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: these blocks "
+            "stay available to applications but not to the kernel; the next unload tries again",
         )
 
     def document(self) -> Unload:
         return Unload(self.target.backend, self.slot.value, self.was.value, self.busy_blocks)
 
     def page(self, verbose: int) -> list[Block]:
-        now = (str(self.slot), f"not loaded (was {self.was})")
+        now = (str(self.slot), RESULTS[self.was.value])
         return [Facts([now, ("backend", str(self.target))])]

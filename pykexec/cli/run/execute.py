@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pykexec.backends.kernel.backend import KernelBackend
 
-QUESTION = "Start it now? Nothing is unmounted, no service is stopped, and this does not return"
+QUESTION = "Start it now, without stopping services or unmounting file systems?"
 
 
 def run(yes: bool, backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> None:
@@ -49,8 +49,9 @@ def _confirm(yes: bool, what: object) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError(
-            "exec asks before it starts anything", hint="--yes where nobody can answer"
+            "standard input is not a terminal, so exec cannot ask for confirmation",
+            hint="use --yes",
         )
     click.echo(f"{what}", err=True)
     if not click.confirm(QUESTION, err=True):
-        raise KexecError("nothing was started, as you wished")
+        raise KexecError("nothing was started")

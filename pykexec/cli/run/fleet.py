@@ -56,7 +56,10 @@ def plan(
             continue
         show([row_document(row)] if as_json else row_lines(row, verbose))
     if not summary.machines:
-        raise UsageError("no machine is named", hint="pykexec machine capture writes one")
+        raise UsageError(
+            "no captured machine was found",
+            hint="use pykexec machine capture to capture one",
+        )
     show([summary.document()] if as_json else ["", *summary.lines()])
     if summary.cannot_be_armed:
         raise click.exceptions.Exit(CheckFailed.exit_status)

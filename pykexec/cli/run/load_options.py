@@ -83,7 +83,7 @@ class LoadOptions:
             ),
             (
                 self.keep is not None and self.mode is not None,
-                "--keep chooses the mode; omit it or --mode",
+                "--keep and --mode exclude each other: --keep chooses the mode",
             ),
             (
                 self.crash_size is not None and not self.crash_by_normal,
@@ -104,12 +104,12 @@ class LoadOptions:
             ),
             (
                 self.no_initrd_check and not (self.crash or self.crash_by_normal),
-                "--no-initrd-check is for --crash and --crash-by-normal: others are only warned",
+                "--no-initrd-check is for --crash and --crash-by-normal: other loads only warn",
             ),
             (self.hotplug and not self.crash, "--hotplug is for --crash"),
             (
                 bool(self.cmdline_remove) and not self.reuse_cmdline,
-                "--cmdline-remove has nothing to remove from without --reuse-cmdline",
+                "--cmdline-remove requires --reuse-cmdline",
             ),
             (self.root is not None and not self.dry_run, "--root is for --dry-run"),
             (
@@ -119,7 +119,7 @@ class LoadOptions:
         )
         for broken, message in rules:
             if broken:
-                raise UsageError(message, hint="pykexec load --help")
+                raise UsageError(message, hint="see pykexec load --help")
 
     def check_mode(self) -> None:
         """The simulated kernel has the flag of the proposal; stock kernels do not."""
@@ -128,12 +128,12 @@ class LoadOptions:
         if self.backend == "kernel" and self.mode == "flag":
             raise NotSupported(
                 "mode flag: no stock kernel supports KEXEC_CRASH_BY_NORMAL",
-                hint="--backend simulated",
+                hint="use --backend simulated",
             )
         if self.backend == "simulated" and self.replaces:
             raise NotSupported(
                 "--replace is for the real kernel",
-                hint="--backend kernel; in the simulated one a load replaces what is loaded",
+                hint="use --backend kernel; on a simulated machine every load replaces the old one",
             )
         if self.backend == "simulated" and self.mode not in (None, "flag"):
             raise NotSupported(

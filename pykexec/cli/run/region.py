@@ -80,8 +80,8 @@ def build(
 ) -> None:
     if headers and not target_file:
         raise UsageError(
-            "--headers may be of another kernel, for which nothing is installed",
-            hint="--output FILE",
+            "--headers requires --output: a module for other headers is not installed",
+            hint="use --output FILE",
         )
     built = module_build.build(source, headers, target_file)
     Output(as_json, verbose).show(BuiltReport(built))

@@ -88,16 +88,16 @@ def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
         if name in given and only != options["engine"]:
             value = f" {options[name]}" if name == "mode" else ""
             raise UsageError(
-                f"--{name}{value} is for --engine {only}", hint="pykexec rehearse --help"
+                f"--{name}{value} is for --engine {only}", hint="see pykexec rehearse --help"
             )
 
 
 def _check_least(given: Collection[str], least: bool) -> None:
     """Raises UsageError likewise."""
     if "margin" in given and not least:
-        raise UsageError("--margin is for --least", hint="pykexec rehearse --help")
+        raise UsageError("--margin is for --least", hint="see pykexec rehearse --help")
     if "crash_size" in given and least:
         raise UsageError(
-            "--least looks for the --crash-size: leave one of them out",
-            hint="pykexec rehearse --help",
+            "--least and --crash-size exclude each other: --least searches for the size",
+            hint="see pykexec rehearse --help",
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pykexec.machine import Machine
 
-CONSENT = "pykexec setup --check shows what would change; --yes consents to it"
+CONSENT = "use --check to see what would change, and --yes to change it"
 
 
 def run(
@@ -36,11 +36,11 @@ def run(
 ) -> int:
     """The exit status."""
     if root and not check:
-        raise UsageError("--root is for a system that is not running", hint="add --check")
+        raise UsageError("--root requires --check: only the running system can be set up")
     if check and yes:
-        raise UsageError("--check changes nothing, so there is nothing for --yes to consent to")
+        raise UsageError("--yes has no effect with --check, which changes nothing")
     if undo and sysctls:
-        raise UsageError("--undo takes everything back, with or without --panic-sysctls")
+        raise UsageError("--panic-sysctls has no effect with --undo, which undoes everything")
     output = Output(as_json, verbose)
     acting = Acting(_folder(root), tell=lambda line: _tell(line, as_json))
     return (
@@ -99,22 +99,24 @@ def _undo(acting: Acting, output: Output, check: bool, yes: bool) -> int:
         return CheckFailed.exit_status if steps else 0
     _consent(report, output, yes)
     left = acting.undo()
-    output.show(UndoReport(acting.root.name, steps, left), done="the changes were taken back")
+    output.show(UndoReport(acting.root.name, steps, left), done="the changes were undone")
     return CheckFailed.exit_status if left else 0
 
 
 def _consent(report: SetupReport | UndoReport, output: Output, yes: bool) -> None:
     """Show what will happen, and ask. Raises NotPermitted, UsageError, and KexecError for no."""
     if os.geteuid() != 0:
-        raise NotPermitted("changing this machine requires root", hint="sudo pykexec setup")
+        raise NotPermitted("changing this machine requires root", hint="run sudo pykexec setup")
     if output.as_json:
         if not yes:
-            raise UsageError("--json does not ask", hint=CONSENT)
+            raise UsageError("with --json, setup does not ask for confirmation", hint=CONSENT)
         return
     output.show(report)
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("standard input is not a terminal, so nobody can be asked", hint=CONSENT)
+        raise UsageError(
+            "standard input is not a terminal, so setup cannot ask for confirmation", hint=CONSENT
+        )
     if not click.confirm("Make these changes?", err=True):
         raise KexecError("nothing was changed")

@@ -23,7 +23,7 @@ def check_machine_option(backend: str, folder: Path | None) -> None:
     if backend == "kernel" and folder is not None:
         raise UsageError(
             "--machine would be ignored: it is for the simulated backend",
-            hint="leave one of --machine and --backend kernel out",
+            hint="omit --machine or --backend kernel",
         )
 
 

@@ -52,13 +52,13 @@ def image(loaded: bool | Unknown, slot: Slot, ours: Ours, *, fix: str, owner: st
             name,
             Level.OK,
             f"loaded by pykexec: {_noted(record)}",
-            f"to replace it, run {unloading(slot)}",
+            f"to replace it, {unloading(slot)}",
         )
     if record:
         return warn(
             name,
             f"none is loaded{owner}, but pykexec had loaded one: {_noted(record)}",
-            f"another program has unloaded it; run {unloading(slot)} to free its memory",
+            f"another program has unloaded it; {unloading(slot)} to free its memory",
         )
     if not loaded:
         return ok(name, f"none is loaded{owner}")

@@ -36,7 +36,7 @@ def region(machine: Machine) -> Row:
             "a crash by normal",
             advised_boot(machine),
         )
-    fix = "pykexec region make" if _can_be_made(machine) else advised_region(machine)
+    fix = "run pykexec region make" if _can_be_made(machine) else advised_region(machine)
     return warn(name, "there is no crash region, so a panic cannot start an image", fix)
 
 

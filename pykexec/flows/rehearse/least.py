@@ -90,7 +90,7 @@ def least_window(
         enough = min((item.size for item in tries if item.good), default=0)
         try:
             done = rehearse_in_qemu(kernel, asked, image_type, stage, tell)
-            why = "" if done.good else "the dump is not whole"
+            why = "" if done.good else "the dump is not complete"
         except NoDump as error:
             why = error.message
         except KexecError as error:

@@ -33,8 +33,8 @@ from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, GuestSession, qemu, running
+from pykexec.qemu.messages import GuestDump, GuestMessages, Refused
 from pykexec.qemu.python import interpreter, python_tree
-from pykexec.qemu.said import Refused, Said, SaidDump
 
 if TYPE_CHECKING:
     from pykexec.images.contents import Contents
@@ -90,11 +90,11 @@ def rehearse_in_qemu(
     computer = _first_computer(os.fspath(kernel), request, image_type, chosen)
     try:
         with running(computer) as session:
-            said = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
+            messages = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
     except KexecError as error:
         blame_memory(error, request, chosen.memory)
         raise
-    return verdict(image, chosen, said)
+    return verdict(image, chosen, messages)
 
 
 def _first_computer(
@@ -167,30 +167,30 @@ def capture_initrd(before: Contents | None) -> bytes:
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
 
-def listen(session: GuestSession, limit: float, tell: Progress) -> Said:
+def listen(session: GuestSession, limit: float, tell: Progress) -> GuestMessages:
     """Receive everything that the guests report, up to the dump."""
-    messages: dict[str, Any] = {}
+    received: dict[str, Any] = {}
     for message in session.messages(limit):
         if "step" in message:
             tell.step(str(message["step"]))
-        messages |= message
-        if "refused" in messages or ("dump" in messages and "filled" in messages):
+        received |= message
+        if "refused" in received or ("dump" in received and "filled" in received):
             break
-    said = _understood(messages, session)
-    if said.refused and said.filled is None:
-        raise refusal(said.refused, said.status)
-    if said.refused or not said.plan or not said.dump or said.filled is None:
-        raise _no_answer(said, session, limit)
-    return said
+    messages = _decoded(received, session)
+    if messages.refused and messages.filled is None:
+        raise refusal(messages.refused, messages.status)
+    if messages.refused or not messages.plan or not messages.dump or messages.filled is None:
+        raise _no_answer(messages, session, limit)
+    return messages
 
 
-def _understood(messages: dict[str, Any], session: GuestSession) -> Said:
+def _decoded(found: dict[str, Any], session: GuestSession) -> GuestMessages:
     """Raises NoFirstKernel for messages that pykexec does not send."""
     try:
-        return decode(Said, messages)
+        return decode(GuestMessages, found)
     except ValueError as error:
         raise NoFirstKernel(
-            f"the guest cannot be understood: {error}"[:300],
+            f"the output of the guest cannot be read: {error}"[:300],
             hint=f"last line on its console: {session.last_words}",
             console=session.last_lines,
         ) from error
@@ -203,27 +203,27 @@ def refusal(fault: Refused, status: int) -> KexecError:
     return error
 
 
-def _no_answer(said: Said, session: GuestSession, limit: float) -> KexecError:
+def _no_answer(messages: GuestMessages, session: GuestSession, limit: float) -> KexecError:
     """Which kernel failed, and how."""
-    kind, who = (NoDump, "capture") if said.filled is not None else (NoFirstKernel, "first")
-    if said.refused:
-        how = f"says: {said.refused.message}"
+    kind, who = (NoDump, "capture") if messages.filled is not None else (NoFirstKernel, "first")
+    if messages.refused:
+        how = f"failed: {messages.refused.message}"
     elif session.timed_out:
         how = f"did not finish within {limit:.0f} seconds"
     else:
-        how = "ended the machine"
+        how = "crashed, or ended the guest"
     hint = f"last line on its console: {session.last_words}"
     return kind(f"the {who} kernel {how}", hint=hint, console=session.last_lines)
 
 
-def verdict(image: KernelImage, stage: QemuMachine, said: Said) -> Rehearsal:
+def verdict(image: KernelImage, stage: QemuMachine, messages: GuestMessages) -> Rehearsal:
     """Check every rule, with the contents that the plan requires in the dump."""
-    plan, dump = said.plan, said.dump
+    plan, dump = messages.plan, messages.dump
     assert plan, "listen() gives it"
     assert plan.elfcorehdr, "a crash by normal that is loaded has ELF core headers"
     assert dump, "listen() gives it"
     expected = expected_of_document(plan)
-    wanted = replace(expected, cpus=said.cpus)
+    wanted = replace(expected, cpus=messages.cpus)
     facts = LoadFacts(
         image,
         Mode(plan.mode) if plan.mode else None,
@@ -232,13 +232,13 @@ def verdict(image: KernelImage, stage: QemuMachine, said: Said) -> Rehearsal:
         plan.elfcorehdr.range,
         plan.elfcorehdr.program_headers,
         plan.page_size,
-        said.warnings,
+        messages.warnings,
     )
     found = judge(_core_of(dump), wanted, dump.patterns)
-    return Rehearsal("qemu", stage, facts, said.filled or 0, found)
+    return Rehearsal("qemu", stage, facts, messages.filled or 0, found)
 
 
-def _core_of(dump: SaidDump) -> CoreFile:
+def _core_of(dump: GuestDump) -> CoreFile:
     """The dump without its memory: a file with the same headers and size."""
     fd = os.memfd_create("vmcore")
     try:

@@ -9,7 +9,7 @@ from pykexec.backends.saving.target import free_space, names, remove_folder
 from pykexec.flows.save.folders import removable, room, surplus
 
 
-def make_room(parent: str, name: str, floor: int, say: Callable[[str], None]) -> None:
+def make_room(parent: str, name: str, floor: int, tell: Callable[[str], None]) -> None:
     """Remove old dumps until `floor` bytes are free for the dump `name`. Raises NoRoom, OSError."""
     while True:
         free, old = free_space(parent), removable(names(parent), name)
@@ -17,8 +17,8 @@ def make_room(parent: str, name: str, floor: int, say: Callable[[str], None]) ->
             case "enough":
                 return
             case "none":
-                raise NoRoom(f"only {free >> 20} MiB are free of the {floor >> 20} MiB to be left")
-        say(f"removing {old[0]} to make room")
+                raise NoRoom(f"only {free >> 20} MiB are free, but {floor >> 20} MiB are required")
+        tell(f"removing {old[0]} to make room")
         remove_folder(parent, old[0])
 
 

@@ -54,7 +54,7 @@ def _step(machine: Machine, facts: SetupFacts, word: str, why: str) -> Step | No
             wanted = {GRUB_DEFAULT: _with_block(state(facts, GRUB_DEFAULT), word)}
             return _by_grub(facts, wanted, word, why, (program, "-o", facts.menu))
     raise UnknownBootLoader(
-        f"no boot loader was found whose configuration can be changed to {why.partition(',')[0]}",
+        f"no boot loader was found whose configuration can be changed to {why}",
         hint=f"{advised_region(machine)}; then run pykexec setup again",
     )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DAEMON_RELOAD: Command = ("systemctl", "daemon-reload")
 RULES_RELOAD: Command = ("udevadm", "control", "--reload")
-BY = "# Made by pykexec setup; pykexec setup --undo takes it back.\n"
+BY = "# Made by pykexec setup; pykexec setup --undo removes it.\n"
 
 
 def state(facts: SetupFacts, path: str) -> FileState:

@@ -53,7 +53,7 @@ def steps(facts: SetupFacts) -> Iterator[Step]:
         files[OLD_CONFIGURATION] = NOTHING
     if needed := changes(facts, files):
         moved = f", with the values of {OLD_CONFIGURATION}" if old.exists else ""
-        yield Step("configuration", f"selects what is armed and saved, in {PATH}{moved}", needed)
+        yield Step("configuration", f"select what is armed and saved, in {PATH}{moved}", needed)
 
 
 def wishes(values: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +96,7 @@ def sysctl_steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
         return
     yield Step(
         "sysctls",
-        "makes oopses and unknown NMIs panic, and the machine reboot if no capture kernel starts",
+        "make oopses and unknown NMIs panic, and the machine reboot if no capture kernel starts",
         needed,
         after=(("sysctl", "-q", "-p", SYSCTLS),),
         undo_after=tuple(
@@ -123,5 +123,5 @@ def panic_note(machine: Machine) -> str | None:
         return None
     return (
         f"{', '.join(wrong)}: some faults make no dump, or halt the machine; "
-        "--panic-sysctls changes that"
+        "use --panic-sysctls to change that"
     )

@@ -46,7 +46,7 @@ def steps(machine: Machine, facts: SetupFacts, values: Mapping[str, str]) -> Ite
         return
     yield Step(
         "initrd",
-        f"makes the initrd of the capture kernel, {STATE}/initrd.img-VERSION",
+        f"make the initrd of the capture kernel, {STATE}/initrd.img-VERSION",
         drop_in,
         before=tuple(("sh", _script(facts), item) for item in missing),
         after=with_systemd(facts, DAEMON_RELOAD),
@@ -62,8 +62,8 @@ def _script(facts: SetupFacts) -> str:
         )
     if not facts.programs & {"mkinitramfs", "dracut"}:
         raise NoInitrdGenerator(
-            "neither initramfs-tools nor dracut is installed, to make the initrd of the capture "
-            "kernel",
+            "neither initramfs-tools nor dracut, which make the initrd of a capture kernel, is "
+            "installed",
             hint="install one of them, or set INITRD= in /etc/pykexec.conf",
         )
     return facts.make_initrd

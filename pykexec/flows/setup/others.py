@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
-    """Both are masked, as systemctl mask does, and given back by an undo."""
+    """Mask both, as systemctl mask does. An undo unmasks them."""
     units = machine.kdump_units or ()
     if units:
         yield Step(
             "kdump-services",
-            f"masks {', '.join(units)}, which would replace the crash image of pykexec",
+            f"mask {', '.join(units)}, which would replace the crash image of pykexec",
             changes(facts, {f"{UNIT_FOLDER}/{name}": link_to(NULL) for name in units}),
             before=with_systemd(facts, ("systemctl", "stop", *units)),
             after=with_systemd(facts, DAEMON_RELOAD),
@@ -34,7 +34,7 @@ def steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
         names = [path.rpartition("/")[2] for path in rules]
         yield Step(
             "kdump-rules",
-            f"masks {', '.join(rules)}, which would unload the crash image of pykexec",
+            f"mask {', '.join(rules)}, which would unload the crash image of pykexec",
             changes(facts, {f"{RULES_FOLDER}/{name}": link_to(NULL) for name in names}),
             after=with_udev(facts),
             undo_after=with_udev(facts),

@@ -26,7 +26,7 @@ ORDER = (
 )
 """The names of all steps."""
 LOADED = frozenset({"install", "initrd", "configuration", "kdump-services", ARM})
-"""Steps after which the machine has to be armed anew; the last one was begun and not completed."""
+"""Steps after which the machine has to be re-armed; the last one was begun and not completed."""
 
 
 class CannotArm(NotSupported):
@@ -75,7 +75,7 @@ def decide(
 
 
 def _unfinished(found: Iterable[Step], record: Record | None) -> list[Step]:
-    """The commands of steps that were begun and not completed. Their files are judged anew."""
+    """The commands of steps that were begun and not completed. Their files are compared again."""
     names = {step.name for step in found}
     entries = record.entries if record else ()
     return [

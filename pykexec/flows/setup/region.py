@@ -33,6 +33,7 @@ class RegionChoice:
     now: bool
     """Whether the machine can be armed without a reboot."""
     why: str
+    """In the imperative if the command line has to change."""
 
 
 def choose_region(machine: Machine) -> RegionChoice:
@@ -46,18 +47,17 @@ def choose_region(machine: Machine) -> RegionChoice:
     module = _has_module(machine, size)
     if made is Origin.BOOT and found >= size:
         if found <= SMALL or not is_foreign(machine):
-            return RegionChoice(
-                Way.BOOT, size, None, True, f"{found >> 10} KiB are reserved at boot"
-            )
-        freed = f"frees {(found - size) >> 20} MiB, which kdump of another package has reserved"
+            return RegionChoice(Way.BOOT, size, None, True, f"{found >> 10} KiB, reserved at boot")
+        kdump = f"the {found >> 20} MiB that another package's kdump has reserved"
         if module:
-            return RegionChoice(Way.MODULE, size, "", True, f"{freed}, at the next boot")
+            return RegionChoice(Way.MODULE, size, "", True, f"free {kdump}, at the next boot")
         return RegionChoice(
-            Way.BOOT, size, word, True, f"keeps {kib} KiB, and {freed}, at the next boot"
+            Way.BOOT, size, word, True, f"reserve {kib} KiB instead of {kdump}, at the next boot"
         )
     if module or (made is Origin.RUN_TIME and found >= size):
-        return RegionChoice(Way.MODULE, size, None, True, "the kernel module makes it")
-    return RegionChoice(Way.NEXT_BOOT, size, word, False, f"reserves {kib} KiB at the next boot")
+        why = f"{kib} KiB, made at run time by the kernel module"
+        return RegionChoice(Way.MODULE, size, None, True, why)
+    return RegionChoice(Way.NEXT_BOOT, size, word, False, f"reserve {kib} KiB at the next boot")
 
 
 def is_foreign(machine: Machine) -> bool:

@@ -48,7 +48,7 @@ def _installed(facts: SetupFacts) -> Iterator[Step]:
     if needed := changes(facts, wanted):
         yield Step(
             "install",
-            "installs the units, the udev rules and the kernel hook",
+            "install the units, the udev rules and the kernel hook",
             needed,
             after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
             undo_after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
@@ -91,7 +91,7 @@ def _enabled(facts: SetupFacts) -> Iterator[Step]:
     if needed := changes(facts, wanted):
         yield Step(
             "units",
-            "arms the crash dump at boot, verifies it every ten minutes, and reports saved dumps",
+            "arm the crash dump at boot, verify it every ten minutes, and report saved dumps",
             needed,
             after=with_systemd(facts, DAEMON_RELOAD),
             undo_before=with_systemd(facts, STOP),
@@ -105,7 +105,7 @@ def arming(facts: SetupFacts, changed: bool) -> Iterator[Step]:
     if facts.systemd and (changed or not facts.armed):
         yield Step(
             "arm",
-            "arms the crash dump now",
+            "arm the crash dump now",
             after=(("systemctl", "restart", SERVICE),),
             undo_before=(STOP,),
         )

@@ -25,7 +25,7 @@ OLD = "image_size is 0: it is a kernel from before 3.17, which does not tell how
 def _parse(file: OpenFile) -> KernelImage | Refused:
     size = arm64_header.sizeof()
     if file.size < size or file.read(ARM64_MAGIC_AT, len(ARM64_MAGIC)) != ARM64_MAGIC:
-        return Refused(f"no magic {ARM64_MAGIC!r} at {ARM64_MAGIC_AT:#x}")
+        return Refused(f"no magic {ascii(ARM64_MAGIC)[1:]} at {ARM64_MAGIC_AT:#x}")
     header = arm64_header.parse(file.read(0, size))
     if not header.image_size:
         return Refused(OLD, unserved=True, hint="use a later kernel")

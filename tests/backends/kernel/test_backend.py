@@ -52,7 +52,7 @@ def test_a_crash_load_does_not_replace_what_is_armed(backend: KernelBackend) -> 
     assert caught.value.message == (
         "this would replace the crash by normal (mode in-place) in the crash slot"
     )
-    assert caught.value.hint_in(PYKEXEC) == "pykexec unload --crash --backend kernel"
+    assert caught.value.hint_in(PYKEXEC) == "run pykexec unload --crash --backend kernel"
     assert backend.records.read() == RECORD
 
 
@@ -66,7 +66,7 @@ def test_a_normal_load_minds_its_own_slot(backend: KernelBackend) -> None:
     backend.records.write(replace(RECORD, slot=Slot.NORMAL))
     with pytest.raises(AlreadyStaged, match="in the normal slot") as caught:
         backend.load(table())
-    assert caught.value.hint_in(PYKEXEC) == "pykexec unload --backend kernel"
+    assert caught.value.hint_in(PYKEXEC) == "run pykexec unload --backend kernel"
 
 
 def test_a_failed_load_of_another_kind_leaves_the_stage_alone(

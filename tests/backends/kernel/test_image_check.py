@@ -69,7 +69,8 @@ def test_another_programs(tmp_path: Path, slot: Slot) -> None:
         f"the {slot} image is not the one that pykexec loaded: another program has replaced it"
     )
     assert caught.value.hint_in(PYKEXEC) == (
-        f"pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel, and load again"
+        f"run pykexec unload{' --crash' if slot is Slot.CRASH else ''} --backend kernel, "
+        "and load again"
     )
 
 

@@ -159,12 +159,12 @@ SHOWN = Iommus(("dmar0",), RangeSet(), RangeSet((PhysRange(0x1000, 0x2000),)), N
     [
         (NO_IOMMU, 0, None),
         (Unknown("not there"), 0, None),
-        (HIDDEN, 12, "where they lie is unknown: regset: no such file"),
-        (HIDDEN, 0, "where they lie is unknown: regset: no such file"),
-        (SHOWN, 12, "its root tables are avoided, page tables can lie anywhere"),
-        (Unknown("not there"), Unknown("nor this"), "which IOMMUs there are is unknown: not there"),
-        (Unknown("not there"), 12, "which IOMMUs there are is unknown: not there"),
-        (NO_IOMMU, 12, "where they lie is unknown: no such file"),
+        (HIDDEN, 12, "their addresses are unknown: regset: no such file"),
+        (HIDDEN, 0, "their addresses are unknown: regset: no such file"),
+        (SHOWN, 12, "its root tables are avoided, but its page tables may be anywhere"),
+        (Unknown("not there"), Unknown("nor this"), "the list of IOMMUs is unknown: not there"),
+        (Unknown("not there"), 12, "the list of IOMMUs is unknown: not there"),
+        (NO_IOMMU, 12, "their addresses are unknown: no such file"),
     ],
 )
 def test_an_iommu_does_not_reassure_for_stub_swap(
@@ -180,4 +180,4 @@ def test_an_iommu_does_not_reassure_for_stub_swap(
         assert not any("tables of an IOMMU" in text for text in mode_warnings(other, machine))
     if groups == 12:
         assert "an IOMMU translates; " in mode_warnings(Mode.IN_PLACE, machine)[-1]
-        assert "but by tables that the window may hold" in said[-1]
+        assert "but its tables may be in the window" in said[-1]

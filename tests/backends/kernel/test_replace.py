@@ -114,7 +114,8 @@ def test_without_the_option_what_is_armed_stays(rig: Rig) -> None:
     with pytest.raises(AlreadyStaged) as caught:
         arm(rig, "two", replaces=False)
     assert (
-        caught.value.hint_in(PYKEXEC) == "use --replace, or pykexec unload --crash --backend kernel"
+        caught.value.hint_in(PYKEXEC)
+        == "use --replace, or run pykexec unload --crash --backend kernel"
     )
     assert is_armed(rig, "one")
     check(rig)
@@ -126,7 +127,7 @@ def test_without_memory_for_both_the_old_one_goes_first(rig: Rig) -> None:
     done = arm(rig, "two")
     assert done.replaced is not None
     assert done.replaced.gap == (
-        "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
+        "no 32 adjacent huge pages: the longest run has 16, of 16 pages examined"
     )
     assert (len(rig.calls.loads), len(rig.calls.unloads)) == (2, 1)
     assert is_armed(rig, "two")
@@ -192,7 +193,7 @@ def test_what_became_of_the_old_one_is_reported(rig: Rig, frames: int) -> None:
         assert document.replaced == Replaced(stayed_armed=True, why=None)
         assert (shown["replaced"], gap) == ("armed until this one was loaded", [])
     else:
-        why = "no 32 adjacent huge pages: the longest run has 16, of 16 pages looked at"
+        why = "no 32 adjacent huge pages: the longest run has 16, of 16 pages examined"
         assert document.replaced == Replaced(stayed_armed=False, why=why)
         assert shown["replaced"] == f"unloaded first: {why}"
         assert gap == [f"nothing was armed while this was prepared: {why}"]

@@ -279,7 +279,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Machine(at(10, 12, 14, 16, 18, 19)),
         Wanted(run=3),
         5,
-        "no 3 adjacent huge pages: the longest run has 1, of 5 pages looked at",
+        "no 3 adjacent huge pages: the longest run has 1, of 5 pages examined",
         "load right after boot, free memory (drop_caches), or use --mode stub-swap",
     ),
     (
@@ -287,7 +287,7 @@ REFUSALS: list[tuple[str, Machine, Wanted, int, str, str]] = [
         Machine(at(10, 12, 14, 15)),
         Wanted(run=3),
         100,
-        "no 3 adjacent huge pages: the longest run has 2, of 4 pages looked at",
+        "no 3 adjacent huge pages: the longest run has 2, of 4 pages examined",
         "load right after boot, free memory (drop_caches), or use --mode stub-swap",
     ),
     (

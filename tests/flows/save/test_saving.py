@@ -197,7 +197,7 @@ def test_too_little_room(guest: Guest) -> None:
     done = guest.save(free=1 << 60)
     assert not done.complete
     assert guest.files(done) == [name for name in FILES if name != "dump"]
-    assert "MiB are free of the 1099511627776 MiB to be left" in str(failed(done))
+    assert "MiB are free, but 1099511627776 MiB are required" in str(failed(done))
     left = [dump.name for dump in listed(str(guest.crash))]
     assert left == [second.name, done.name], "the newest that is complete stays"
     assert first.name not in left

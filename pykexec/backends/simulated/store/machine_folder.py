@@ -134,7 +134,7 @@ class MachineFolder:
             if not (self.path / STATE).is_file():
                 raise NotAMachine(
                     f"{self.path}: not a simulated machine, because it has no {STATE}",
-                    hint=f"pykexec machine create {self.path}",
+                    hint=f"use pykexec machine create {self.path}",
                 )
             alone = write
             while True:

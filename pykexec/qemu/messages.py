@@ -1,4 +1,4 @@
-"""The messages of a rehearsal's guests, combined: the keys of `say` in first and capture."""
+"""The messages that the guests of a rehearsal send: the fields of `send` in first and capture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidDump:
+class GuestDump:
     """/proc/vmcore: its size in bytes, the bytes before the memory (base64), and the pages of the
     pattern in it."""
 
@@ -29,7 +29,7 @@ class SaidDump:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class GuestMessages:
     """None for what no guest has sent. `filled` is in pages; `status` is the exit status of a
     refused load."""
 
@@ -37,6 +37,6 @@ class Said:
     warnings: tuple[str, ...] = ()
     filled: Count | None = None
     cpus: Count | None = None
-    dump: SaidDump | None = None
+    dump: GuestDump | None = None
     refused: Refused | None = None
     status: int = 1
