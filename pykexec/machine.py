@@ -375,7 +375,11 @@ class Machine:
                 f"{self.name} is of the architecture {name}",
                 hint="see pykexec doctor for what is supported",
             )
-        size = known(self.page_size, f"the page size of {self.name}")
+        size = known(
+            self.page_size,
+            f"the page size of {self.name}",
+            "capture it again with /proc/self/auxv, or with the configuration of its kernel",
+        )
         raise NotSupported(
             f"{self.name} has pages of {size} bytes", hint=f"{name} has no pages of this size"
         )

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pykexec.arch import ARM64
+from pykexec.errors import NotSupported
 from pykexec.frozen import dataclass
+from pykexec.machine import Unknown
 from pykexec.placement.encryption import ConfidentialGuest, Encryption
 
 if TYPE_CHECKING:
     from pykexec.arch import Arch
     from pykexec.images.kernel_image import KernelImage
-    from pykexec.machine import Machine, Unknown
+    from pykexec.machine import Machine
     from pykexec.memory.map import MemoryMap
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.cmdline import CommandLine
@@ -120,21 +122,31 @@ class BootProtocol(Protocol):
 
 def boot_protocol(machine: Machine) -> BootProtocol:
     """The protocol of the machine's architecture. If that is unknown or has none, the protocol of
-    x86_64, whose images can be planned and rehearsed anywhere."""
+    x86_64, whose images can be planned and rehearsed anywhere. Raises NotSupported if it has
+    several page sizes, and this machine's is unknown."""
     if machine.architecture in ARM64.unames:
         from pykexec.placement.arm64.protocol import Arm64Protocol
 
-        return Arm64Protocol(machine.arch or ARM64)
+        return Arm64Protocol(machine.known_arch)
     from pykexec.placement.x86.layout import arch_of
     from pykexec.placement.x86.protocol import X86Protocol
 
     return X86Protocol(arch_of(machine))
 
 
+def known_protocol(machine: Machine) -> BootProtocol | Unknown:
+    """The same for a diagnosis, which goes on where a load ends."""
+    try:
+        return boot_protocol(machine)
+    except NotSupported as error:
+        return Unknown(error.message)
+
+
 def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
     """What encrypts the memory of this kernel; None if nothing does. Unknown if facts are missing
     and no other shows encryption."""
-    return boot_protocol(machine).encryption(machine)
+    protocol = known_protocol(machine)
+    return protocol if isinstance(protocol, Unknown) else protocol.encryption(machine)
 
 
 def refuse_confidential(machine: Machine) -> None:

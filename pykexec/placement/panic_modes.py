@@ -21,7 +21,12 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
-from pykexec.placement.boot_protocol import boot_protocol, low_memory, whole_page_ram
+from pykexec.placement.boot_protocol import (
+    boot_protocol,
+    known_protocol,
+    low_memory,
+    whole_page_ram,
+)
 from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
@@ -185,11 +190,10 @@ def typical_need(machine: Machine) -> int:
     """Bytes to reserve for a window in scattered pages, before a plan is made."""
     if isinstance(machine.memory_map, Unknown):
         return RESERVATION_STEP
-    protocol = boot_protocol(machine)
-    try:
-        size = protocol.stub_size(machine, TYPICAL_PAGES, TYPICAL_PAGES)
-    except NotSupported:  # an unknown page size
+    protocol = known_protocol(machine)
+    if isinstance(protocol, Unknown):
         return RESERVATION_STEP
+    size = protocol.stub_size(machine, TYPICAL_PAGES, TYPICAL_PAGES)
     return protocol.reservation_need(machine, size)
 
 

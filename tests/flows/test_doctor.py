@@ -125,6 +125,14 @@ def test_every_row_of_an_unread_machine_is_unknown() -> None:
     assert all("not read" in row.evidence for row in rows)
 
 
+@pytest.mark.parametrize("size", [Unknown("no auxv"), 12345])
+def test_a_diagnosis_goes_on_without_a_page_size(size: int | Unknown) -> None:
+    found = {row.name: row for row in diagnose(replace(ARM, page_size=size))}
+    assert set(found) == {row.name for row in diagnose(ARM)}
+    assert found["movable memory"].level is Level.UNKNOWN
+    assert found["memory encryption"].level is Level.UNKNOWN
+
+
 def test_row_as_issue_text() -> None:
     assert str(Row("lockdown", Level.FAIL, "integrity", "boot without")) == (
         "fail    lockdown: integrity -> boot without"
@@ -275,6 +283,12 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "arm64 with an unknown page size",
         replace(ARM, page_size=Unknown("no auxv")),
         Row("architecture", Level.UNKNOWN, "no auxv"),
+    ),
+    (
+        "arm64 with a page size that it cannot have",
+        replace(ARM, page_size=12345),
+        Row("architecture", Level.FAIL, "aarch64, pages of 12345 bytes",
+            "capture the machine again"),
     ),
     (
         "a device tree",

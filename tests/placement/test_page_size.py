@@ -14,6 +14,7 @@ from pykexec.machine import Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.placement.boot_protocol import boot_protocol, memory_encryption
 from pykexec.placement.kernel_rules import check_table
 from pykexec.placement.request import LoadRequest
 from pykexec.placement.segment import SegmentTable
@@ -118,3 +119,15 @@ def test_an_unknown_architecture_is_an_error(
 def test_the_arch_of_a_machine_has_its_page_size(size: int) -> None:
     found = replace(make_machine(), architecture="aarch64", page_size=size).known_arch
     assert found == replace(ARM64, page_size=size)
+
+
+def test_no_page_size_is_assumed() -> None:
+    """Not even for a machine that has several of them."""
+    unknown = replace(make_machine(), architecture="aarch64", page_size=Unknown("no auxv"))
+    with pytest.raises(NotSupported, match="the page size of test is unknown: no auxv") as caught:
+        boot_protocol(unknown)
+    assert "auxv" in str(caught.value.hint)
+    assert isinstance(memory_encryption(unknown), Unknown)
+    known = replace(unknown, page_size=64 << 10)
+    assert boot_protocol(known).arch.page_size == 64 << 10
+    assert memory_encryption(known) is None

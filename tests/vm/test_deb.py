@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import make_bzimage
+from tests.dump.builders import Memory, kdump
 from tests.test_build_deb import build
 
 from .debian import Unavailable, package_tree
@@ -28,6 +29,7 @@ PAGES = (
     ("load", "--help"),
     ("inspect", "/tmp/vmlinuz"),
     ("rehearse", "/tmp/vmlinuz", "--memory", "128M", "--crash-size", "32M"),
+    ("vmcore", "info", "/tmp/dump"),
     ("explain", "no-dump"),
 )
 """Commands whose page must be the same with the oldest and the newest packages."""
@@ -53,6 +55,7 @@ def tree() -> Iterator[Path]:
             subprocess.run(["cp", "-a", library(name) / "usr", root], check=True)
         (root / "var/lib/dpkg/status").touch()
         (root / "tmp/vmlinuz").write_bytes(make_bzimage())
+        (root / "tmp/dump").write_bytes(kdump(Memory()))
         deb = build(Path(folder))["pykexec"]
         done = dpkg(root, "--install", str(deb))
         assert done.returncode == 0, done.stderr
@@ -89,6 +92,7 @@ def test_what_is_printed_is_the_same(tree: Path, tmp_path: Path, words: tuple[st
     theirs = inside(tree, *words)
     assert theirs.returncode == 0, theirs.stderr
     (tmp_path / "vmlinuz").write_bytes(make_bzimage())
+    (tmp_path / "dump").write_bytes(kdump(Memory()))
     ours = subprocess.run(
         ["pykexec", *(word.replace("/tmp/", f"{tmp_path}/") for word in words)],
         capture_output=True,

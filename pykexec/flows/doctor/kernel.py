@@ -57,6 +57,8 @@ def architecture(machine: Machine) -> Row:
         size = machine.page_size
         if isinstance(size, Unknown):
             return unknown(name, size)
+        if machine.arch is None:
+            return fail(name, f"{found}, pages of {size} bytes", "capture the machine again")
         return ok(name, f"{found}, pages of {size >> 10} KiB")
     if machine.arch is I386:
         return warn(

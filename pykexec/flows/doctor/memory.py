@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.flows.doctor.row import Row, fail, in_mib, ok, unknown, warn
 from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
-from pykexec.placement.boot_protocol import boot_protocol
+from pykexec.placement.boot_protocol import known_protocol
 from pykexec.placement.lending import kernel_memory_left, places, why_not_lend
 
 
@@ -90,7 +90,10 @@ def _movable_memory(machine: Machine) -> Row:
         return unknown(name, machine.memory_map)
     if why := why_not_lend(machine):
         return warn(name, f"mode lent is not possible: {why}", "use mode in-place")
-    found = places(machine, TYPICAL_WINDOW, boot_protocol(machine).limits.window)
+    protocol = known_protocol(machine)
+    if isinstance(protocol, Unknown):
+        return unknown(name, protocol)
+    found = places(machine, TYPICAL_WINDOW, protocol.limits.window)
     if not found.places:
         what = f"mode lent is not possible: {found.why_none(TYPICAL_WINDOW)}"
         return warn(name, what, "use mode in-place")
