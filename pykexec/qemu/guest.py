@@ -10,9 +10,9 @@ from typing import Protocol
 
 from pykexec import libc
 from pykexec.errors import KexecError, UsageError
+from pykexec.qemu.board import board_for
 
 MOUNTS = (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"))
-PORT = "/dev/ttyS1"
 KERNEL, INITRD, WISHES = "/boot/kernel", "/boot/initrd", "/boot/wishes.json"
 """Files of the first kernel."""
 
@@ -43,7 +43,9 @@ def line_to_host() -> Iterator[Send]:
     only_in_a_guest()
     for kind, folder in MOUNTS:
         libc.mount(kind, folder, kind, 0, "")
-    with open(PORT, "w") as port:
+    board = board_for(os.uname().machine)
+    assert board, "the host chose it"
+    with open(board.port, "w") as port:
 
         def send(**fields: object) -> None:
             print(json.dumps(fields), file=port, flush=True)

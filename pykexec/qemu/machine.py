@@ -1,7 +1,7 @@
 """One QEMU process from start to end, which leaves nothing behind: no process, no file.
 
-ttyS0   the console of both kernels, of which the end is kept ttyS1   JSON objects from the guest,
-one per line
+console  that of both kernels, of which the end is kept
+line     JSON objects from the guest, one per line
 """
 
 from __future__ import annotations
@@ -20,35 +20,24 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from pykexec.errors import NotSupported
+from pykexec.qemu.board import ONE_THREAD, PC, Board
 
-PROGRAM = "qemu-system-x86_64"
-# Two bugs of QEMU 7.2 (Debian 12), which make kernels crash in early boot at random places.
-# CMPXCHG16B leaves wrong flags, including TF: 6.12 crashed in 2 of 10 boots, and in none of 60
-# without the instruction. A kernel that rewrites its code while another virtual CPU runs it in a
-# separate thread gets a stray int3 (1 of 15 boots of 6.12 with two CPUs).
-NO_CMPXCHG16B = ",-cx16"
-ONE_THREAD = "tcg,thread=single"
-# With one thread the second CPU measures its delay loop while the first is stopped: 2 BogoMIPS
-# instead of 5000. A panic there with panic=3 rebooted after 5 ms, and does not wait long enough for
-# the other CPU to take its NMI.
-DELAY_LOOP = "lpj=10000000"  # correct for 2.5 GHz and HZ=250, and close enough for others
-CPU = "qemu64,+pdpe1gb" + NO_CMPXCHG16B
-"""With pages of 1 GiB, like real CPUs: a reservation contains the page tables."""
 CONSOLE_KEPT = 16 << 10
 STUB_PREFIX = "pykexec: "
 
 
 class NoQemu(NotSupported):
-    """QEMU for x86_64 is not installed."""
+    """QEMU for the architecture of the guest is not installed."""
 
     code = "no-qemu"
 
 
 @dataclass(frozen=True)
 class Computer:
-    """What QEMU starts: the file of a kernel, an initramfs, command line words, and memory in
-    bytes."""
+    """What QEMU starts: a machine, the file of a kernel, an initramfs, command line words, and
+    memory in bytes."""
 
+    board: Board
     kernel: str
     initramfs: bytes
     append: str
@@ -58,22 +47,23 @@ class Computer:
     def command(self, initramfs: str, channels: dict[str, int]) -> list[str]:
         """QEMU's command line; a channel is a connected socket that it inherits."""
         # -no-reboot: a guest that resets itself ends QEMU. A kexec is not a reset.
-        words = [qemu(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        words += ["-accel", ONE_THREAD, "-cpu", CPU, "-smp", str(self.cpus)]
+        words = [qemu(self.board), "-nodefaults", "-no-user-config", "-display", "none"]
+        words += ["-no-reboot", "-accel", ONE_THREAD, *self.board.words, "-smp", str(self.cpus)]
         words += ["-m", f"{self.memory}B", "-kernel", self.kernel, "-initrd", initramfs]
-        words += ["-append", f"{DELAY_LOOP} {self.append}"]
+        words += ["-append", f"{self.board.append} {self.append}".strip()]
         for name, fd in channels.items():
-            words += ["-chardev", f"socket,id={name},fd={fd}", "-serial", f"chardev:{name}"]
-        return words
+            words += ["-chardev", f"socket,id={name},fd={fd}"]
+        return [*words, "-serial", "chardev:console", *self.board.line]
 
 
-def qemu() -> str:
+def qemu(board: Board) -> str:
     """Its path. Raises NoQemu."""
-    found = shutil.which(PROGRAM)
+    found = shutil.which(board.program)
     if found is None:
         raise NoQemu(
-            f"{PROGRAM} is not on PATH",
-            hint="install it (package qemu-system-x86), or use --engine simulated",
+            f"{board.program} is not on PATH",
+            hint=f"install it (package {board.package})"
+            + (", or use --engine simulated" if board is PC else ""),
         )
     return found
 

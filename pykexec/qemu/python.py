@@ -1,6 +1,6 @@
-"""This Python as a file tree for a guest: the interpreter, the requested modules and their imports,
+"""A Python as a file tree for a guest: the interpreter, the requested modules and their imports,
 as byte code that is never checked against its source (PEP 552), and the shared libraries of all of
-these."""
+these. It is this Python, or that of an unpacked system."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+from typing import Protocol
 
 from pykexec.abi.elf import EHDR, ELFCLASS64, ELFMAG, PHDR
 from pykexec.errors import NotSupported
@@ -41,38 +42,83 @@ class CodeReader(SourceFileLoader):
         """Not here."""
 
 
-def interpreter() -> Path:
-    """The program itself, not the link of a virtual environment."""
-    path = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
-    return path if path.exists() else Path(os.path.realpath(sys.executable))
+class Python(Protocol):
+    """Where the parts of a guest's Python are."""
+
+    @property
+    def program(self) -> Path:
+        """The interpreter's place in the guest, without links."""
+
+    @property
+    def library(self) -> str:
+        """The folder of the standard library in the guest."""
+
+    def file_of(self, name: str, file: str) -> Path | None:
+        """The file on this computer of a module, which this Python imports from `file`, "" for one
+        that is built in; None if the guest's Python has it built in or does without it."""
+
+    def here(self, place: Path) -> Path:
+        """The file on this computer for a place in the guest."""
+
+    def libraries(self, natives: Sequence[Path]) -> tuple[list[Path], list[str]]:
+        """Places in the guest of the shared libraries that these files need, and the names of those
+        that were not found."""
 
 
-def python_tree(modules: Sequence[str]) -> tuple[Tree, str]:
+class OwnPython:
+    """The Python that runs this program."""
+
+    def __str__(self) -> str:
+        return "this Python"
+
+    @property
+    def program(self) -> Path:
+        path = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
+        return path if path.exists() else Path(os.path.realpath(sys.executable))
+
+    @property
+    def library(self) -> str:
+        return sysconfig.get_path("stdlib")
+
+    def file_of(self, name: str, file: str) -> Path | None:
+        return Path(file) if file else None
+
+    def here(self, place: Path) -> Path:
+        return place
+
+    def libraries(self, natives: Sequence[Path]) -> tuple[list[Path], list[str]]:
+        return shared_libraries(natives)
+
+
+def python_tree(modules: Sequence[str], python: Python | None = None) -> tuple[Tree, str]:
     """Everything in the folder of the standard library, and its $LD_LIBRARY_PATH. Raises
     NoPython."""
-    tree = Tree()
-    library = sysconfig.get_path("stdlib")
+    tree, chosen = Tree(), python or OwnPython()
+    library, program = chosen.library, chosen.program
     tree.folder(f"{library}/lib-dynload")  # getpath.py recognizes a library by it
-    native = [interpreter()]
+    native = [chosen.here(program)]
     with _unpacked(sys.path) as path:
-        for name, file in _imported(modules, path).items():
+        for name, imported in _imported(modules, path).items():
+            file = chosen.file_of(name, imported)
             place = f"{library}/{name.replace('.', '/')}"
-            if os.path.basename(file) == "__init__.py":
-                tree.write(f"{place}/__init__.pyc", code(name, file))
-                for data in Path(file).parent.glob("*.bin"):  # package data, such as the stub
+            if file is None:
+                continue
+            if file.name == "__init__.py":
+                tree.write(f"{place}/__init__.pyc", code(name, str(file)))
+                for data in file.parent.glob("*.bin"):  # package data, such as the stub
                     tree.write(f"{place}/{data.name}", data.read_bytes())
-            elif file.endswith(".py"):
-                tree.write(f"{place}.pyc", code(name, file))
+            elif file.suffix == ".py":
+                tree.write(f"{place}.pyc", code(name, str(file)))
             else:
-                native.append(Path(file))
-                tree.write(f"{place}.so", loadable(Path(file).read_bytes()))
-    tree.write(str(interpreter()), loadable(interpreter().read_bytes()), 0o755)
-    libraries, missing = shared_libraries(native)
+                native.append(file)
+                tree.write(f"{place}.so", loadable(file.read_bytes()))
+    tree.write(str(program), loadable(chosen.here(program).read_bytes()), 0o755)
+    libraries, missing = chosen.libraries(native)
     if missing:
-        raise NoPython(f"this Python lacks libraries: {', '.join(missing)}")
-    for library_file in libraries:
-        tree.write(str(library_file), loadable(library_file.read_bytes()), 0o755)
-    return tree, ":".join(sorted({str(path.parent) for path in libraries}))
+        raise NoPython(f"{chosen} lacks libraries: {', '.join(missing)}")
+    for item in libraries:
+        tree.write(str(item), loadable(chosen.here(item).read_bytes()), 0o755)
+    return tree, ":".join(sorted({str(item.parent) for item in libraries}))
 
 
 @contextmanager
@@ -92,7 +138,8 @@ def _unpacked(path: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _imported(modules: Sequence[str], path: Sequence[str]) -> dict[str, str]:
-    """The files of these modules and of everything that they import, by module name."""
+    """The files of these modules and of everything that they import, by module name; "" for one
+    that is built in."""
     here = Path(__file__).with_name("imported.py")
     places = (here, *(Path(folder) / "pykexec/qemu/imported.py" for folder in path))
     program = str(next((place for place in places if place.is_file()), here))

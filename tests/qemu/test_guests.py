@@ -14,16 +14,17 @@ import pytest
 from pykexec.flows.rehearse.qemu import capture_initrd, everything, guest_tree
 from pykexec.images.contents import Built, OpenFile
 from pykexec.images.initrd import read_initrd
+from pykexec.qemu.board import PC
 from pykexec.qemu.first import lent_of
 from pykexec.qemu.guest import MOUNTS, NotInAGuest, only_in_a_guest
 from pykexec.qemu.newc import Tree
-from pykexec.qemu.python import NoPython, interpreter, loadable, python_tree
+from pykexec.qemu.python import NoPython, OwnPython, loadable, python_tree
 from tests.builders import make_cpio
 
 
 @pytest.fixture(scope="module")
 def first() -> Tree:
-    return guest_tree("first", everything())[0]
+    return guest_tree("first", everything(), OwnPython())[0]
 
 
 def unpack(tree: Tree, folder: Path) -> None:
@@ -51,7 +52,7 @@ def test_cpio_lists_the_archive(first: Tree) -> None:
 
 def test_the_first_kernel_finds_all_that_it_starts(first: Tree) -> None:
     assert {folder.strip("/") for _, folder in MOUNTS} <= set(first.entries)
-    assert first.entries["init"].contents.startswith(f"#!{interpreter()}\n".encode())
+    assert first.entries["init"].contents.startswith(f"#!{OwnPython().program}\n".encode())
     assert first.entries["init"].mode == stat.S_IFREG | 0o755
     assert not [name for name in first.entries if name.endswith(".py")]
 
@@ -73,7 +74,7 @@ def test_the_python_of_a_guest_runs_from_its_tree(first: Tree, tmp_path: Path) -
     """Everything it imports is in the tree."""
     unpack(first, tmp_path)
     done = subprocess.run(
-        [f"{tmp_path}{interpreter()}", "-S", "-c", SHOW],
+        [f"{tmp_path}{OwnPython().program}", "-S", "-c", SHOW],
         cwd=tmp_path,
         env={"PYTHONHASHSEED": "0"},
         capture_output=True,
@@ -98,7 +99,7 @@ def test_the_lent_memory_of_a_plan() -> None:
 
 def test_an_initrd_of_the_user_comes_first(tmp_path: Path) -> None:
     theirs = make_cpio(("init", b"theirs")) + b"\0"
-    (tmp_path / "initrd").write_bytes(capture_initrd(Built(theirs)))
+    (tmp_path / "initrd").write_bytes(capture_initrd(PC, OwnPython(), Built(theirs)))
     found = read_initrd(OpenFile(tmp_path / "initrd"))
     assert [item.codec for item in found.archives] == [None, "gzip"]
     assert found.archives[1].offset == len(theirs) + 3

@@ -17,7 +17,7 @@ from pykexec.documents.codec import encode
 from pykexec.flows.rehearse.least import BOOTS, STEP, Least, Try, search
 from pykexec.flows.rehearse.qemu import QemuMachine
 from pykexec.images.identify import identify
-from pykexec.qemu.machine import PROGRAM
+from pykexec.qemu.board import PC
 from tests.cli.conftest import Run, RunJson, folder, run, run_json
 from tests.documents import validate
 
@@ -84,8 +84,8 @@ for message in story:
 @pytest.fixture
 def speaker(folder: Path, story: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "bin").mkdir()
-    (folder / "bin" / PROGRAM).write_text(SPEAKER)
-    (folder / "bin" / PROGRAM).chmod(0o755)
+    (folder / "bin" / PC.program).write_text(SPEAKER)
+    (folder / "bin" / PC.program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     (folder / "story").write_text(json.dumps(story))
     (folder / "room").write_text(str(1 << 40))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -22,9 +23,10 @@ from pykexec.errors import KexecError
 from pykexec.flows.rehearse.qemu import QemuMachine, listen, verdict
 from pykexec.flows.rehearse.simulated import NoProgress
 from pykexec.images.identify import identify
-from pykexec.qemu.machine import PROGRAM, STUB_PREFIX, GuestSession
+from pykexec.qemu.board import PC, VIRT
+from pykexec.qemu.machine import STUB_PREFIX, GuestSession
 from pykexec.qemu.messages import GuestMessages
-from tests.builders import make_bzimage, pack
+from tests.builders import make_arm64_image, make_bzimage, pack, write
 from tests.cli.conftest import INTERRUPTIBLE, Run, RunJson, folder, run, run_json
 
 __all__ = ["folder", "run", "run_json"]
@@ -56,8 +58,8 @@ time.sleep(float(open("stays").read()))
 def speaker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program in place of QEMU, first on PATH; it prints the file `messages`."""
     (folder / "bin").mkdir()
-    (folder / "bin" / PROGRAM).write_text(SPEAKER)
-    (folder / "bin" / PROGRAM).chmod(0o755)
+    (folder / "bin" / PC.program).write_text(SPEAKER)
+    (folder / "bin" / PC.program).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     (folder / "stays").write_text("60")
     return folder
@@ -234,7 +236,7 @@ REFUSED: list[tuple[list[str], int, str]] = [
     (["--seed", "0"], 2, "--seed is for --engine simulated"),
     (["--allocator", "random"], 2, "--allocator is for --engine simulated"),
     (["--relocate", "copy"], 2, "--relocate is for --engine simulated"),
-    (["--type", "bzImage64"], 5, f"{PROGRAM} is not on PATH"),
+    (["--type", "bzImage64"], 5, f"{PC.program} is not on PATH"),
 ]
 
 
@@ -246,7 +248,43 @@ def test_what_is_refused(
     assert run(*QEMU, *words, status=status).stderr.startswith(f"pykexec: {message}\n  hint: ")
 
 
+def test_the_simulated_kernel_needs_no_python(run: Run) -> None:
+    result = run("rehearse", "bzImage", "--guest-root", "x", status=2)
+    assert "--guest-root is for --engine qemu" in result.stderr
+
+
+def test_a_kernel_for_another_machine(
+    run_json: RunJson, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is named first, then that the guests need a Python of their architecture."""
+    other = VIRT if platform.machine() in PC.arch.unames else PC
+    write(folder, "other", make_arm64_image() if other is VIRT else make_bzimage())
+    words = ["rehearse", "other", "--engine", "qemu"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    error = run_json(*words, status=5)["error"]
+    assert (error["code"], error["message"]) == ("no-qemu", f"{other.program} is not on PATH")
+    assert other.package in error["hint"]
+    (folder / "bin").mkdir()
+    (folder / "bin" / other.program).write_text(SPEAKER)
+    (folder / "bin" / other.program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    error = run_json(*words, status=5)["error"]
+    assert error["code"] == "no-guest-python"
+    assert "--guest-root" in error["hint"]
+    error = run_json(*words, "--guest-root", str(folder), status=5)["error"]
+    assert f"{folder}: no usr/bin/python" in error["message"]
+
+
+@pytest.mark.parametrize(("page_bits", "reserved"), [(0, 64), (2, 64), (4, 128), (6, 512)])
+def test_larger_pages_need_a_larger_region(tmp_path: Path, page_bits: int, reserved: int) -> None:
+    image = identify(write(tmp_path, "Image", make_arm64_image(flags=8 | page_bits)))
+    assert QemuMachine().for_kernel(image).reserved == reserved << 10
+
+
 def test_a_kernel_that_qemu_does_not_start(run: Run, speaker: Path) -> None:
     Path("bzImage").write_bytes(pack(make_bzimage(), "gzip"))
     result = run(*QEMU, status=5)
-    assert "needs a bzImage64, but this is a bzImage64 in gzip" in result.stderr
+    assert (
+        "needs a bzImage64 or an arm64-image, but this is of type bzImage64 in gzip"
+        in result.stderr
+    )

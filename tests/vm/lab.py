@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykexec.qemu.machine import ONE_THREAD
+from pykexec.qemu.board import ONE_THREAD
 
 from .initramfs import GUEST, Contents, Tree, base_part
 from .machine import PC, VIRT, Board, Machine, Qmp, Result

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pykexec.qemu.machine import DELAY_LOOP, NO_CMPXCHG16B, ONE_THREAD
+from pykexec.qemu.board import DELAY_LOOP, NO_CMPXCHG16B, ONE_THREAD
 from tests.documents import check_files
 
 from .debian import guest_place

@@ -16,7 +16,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from pykexec.qemu.python import interpreter, loadable
+from pykexec.qemu.python import OwnPython, loadable
 
 from .initramfs import Tree, cached_part, files_below
 from .supplies import debian_python
@@ -43,7 +43,7 @@ def python_part(architecture: str = "amd64") -> bytes:
     architecture."""
     if architecture != "amd64":
         return debian_python_part(architecture)
-    program = interpreter()
+    program = OwnPython().program
     library = Path(sysconfig.get_path("stdlib"))
 
     def build() -> Tree:

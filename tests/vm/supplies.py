@@ -151,6 +151,11 @@ def debian_python(architecture: str) -> Path:
     return package_tree(TOOLS_SUITE, "python3", _is_python_part, architecture)
 
 
+def python_system(version: str, architecture: str) -> Path:
+    """The folder with Python and everything that it depends on, unpacked as `rehearse` needs it."""
+    return package_tree(TOOLS_SUITE, f"python{version}", lambda _: True, architecture)
+
+
 def _is_python_part(package: str) -> bool:
     libraries = (
         "libbz2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tests.builders import make_cpio
 from tests.documents import validate
 
 from .debian import guest_place
-from .supplies import Kernel, qemu
+from .lab import board_of
+from .supplies import Kernel, python_system, qemu
 
 pytestmark = pytest.mark.vm
 MIB = 1 << 20
@@ -22,7 +24,8 @@ MIB = 1 << 20
 
 def rehearse(kernel: Kernel, *words: str) -> tuple[int, Any]:
     """Exit status and document; holds a place for a guest."""
-    qemu()
+    board = board_of(kernel)
+    qemu(board.program, board.package)
     command = [sys.executable, "-m", "pykexec", "rehearse", str(kernel.image), "--engine", "qemu"]
     with guest_place():
         done = subprocess.run([*command, *words, "--json"], capture_output=True, text=True)
@@ -57,6 +60,19 @@ def test_a_whole_dump(kernel: Kernel, words: tuple[str, ...], used: int, modes: 
     assert {item["ok"] for item in checks.values()} == {True}
     assert checks["cpu-notes"]["detail"] == "registers of 2 CPUs of 2"
     assert checks["vmcoreinfo"]["detail"].endswith(f"release {kernel.release}")
+
+
+def test_a_kernel_for_arm64(arm_kernel: Kernel) -> None:
+    """On this computer, with Debian's Python for arm64."""
+    system = python_system(sysconfig.get_python_version(), "arm64")
+    document = rehearsed(arm_kernel, "--guest-root", str(system), "--used", "10")
+    assert document["machine"]["reserved"] == (131072 if arm_kernel.series == "16k" else 65536)
+    assert document["kernel"]["type"] == "arm64-image"
+    assert document["pattern_pages"]["right"] == document["filled_pages"]
+    checks = {item["rule"]: item for item in document["checks"]}
+    assert {item["ok"] for item in checks.values()} == {True}
+    assert checks["cpu-notes"]["detail"] == "registers of 2 CPUs of 2"
+    assert checks["vmcoreinfo"]["detail"].endswith(f"release {arm_kernel.release}")
 
 
 def test_stub_swap_with_an_initrd_whose_init_would_end_it(kernel: Kernel, tmp_path: Path) -> None:

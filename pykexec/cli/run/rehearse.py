@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ONLY_WITH = {
+    "guest_root": "qemu",
     "least": "qemu",
     "seed": "simulated",
     "allocator": "simulated",
@@ -63,14 +65,15 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
     output = Output(options["as_json"], options["verbose"])
     progress = NoProgress() if output.as_json else Steps()
     memory, used, image_type = options["memory"], options["used"], options["image_type"]
+    system = os.fspath(options["guest_root"]) if options["guest_root"] else None
+    real = QemuMachine(memory, used, system=system)
     if options["least"]:
         margin = MARGIN if options["margin"] is None else options["margin"]
         told = NoProgress() if output.as_json else Steps(quiet=0)
-        stages = QemuMachine(memory, used)
-        output.show(LeastReport(least_window(kernel, request, image_type, stages, margin, told)))
+        output.show(LeastReport(least_window(kernel, request, image_type, real, margin, told)))
         return 0
     if options["engine"] == "qemu":
-        report = rehearse_in_qemu(kernel, request, image_type, QemuMachine(memory, used), progress)
+        report = rehearse_in_qemu(kernel, request, image_type, real, progress)
     else:
         stage = RehearsalMachine(
             memory, used, *(options[key] for key in ("allocator", "relocate", "seed"))
@@ -88,7 +91,8 @@ def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
         if name in given and only != options["engine"]:
             value = f" {options[name]}" if name == "mode" else ""
             raise UsageError(
-                f"--{name}{value} is for --engine {only}", hint="see pykexec rehearse --help"
+                f"--{name.replace('_', '-')}{value} is for --engine {only}",
+                hint="see pykexec rehearse --help",
             )
 
 

@@ -69,6 +69,12 @@ DEFAULT = click.core.ParameterSource.DEFAULT
     help="Use the simulated kernel (seconds) or boot KERNEL in QEMU (a minute or two).",
 )
 @click.option(
+    "--guest-root",
+    type=PATH,
+    metavar="DIR",
+    help="With qemu, take the guests' Python from DIR, an unpacked system.",
+)
+@click.option(
     "--memory",
     type=SIZE,
     default=1 << 30,
@@ -83,8 +89,9 @@ def command(ctx: click.Context, /, kernel: Path, **options: Any) -> int:
 
     This computer is not touched. Every page in use on the other machine is filled with its own
     address. After the panic, each must be in the dump at that address, exactly once; otherwise
-    the exit status is 3. --engine qemu boots a bzImage with crashkernel=64K, and needs
-    qemu-system-x86_64, but neither KVM nor root.
+    the exit status is 3. --engine qemu boots a bzImage, or an Image of arm64, with
+    crashkernel=64K, and needs qemu-system-x86_64 or qemu-system-aarch64, but neither KVM nor
+    root.
     """
     given = [name for name in options if ctx.get_parameter_source(name) is not DEFAULT]
     return run.rehearse.run(kernel, given, options)

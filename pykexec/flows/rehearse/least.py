@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import CheckFailed, DoesNotFit, KexecError
-from pykexec.flows.rehearse.qemu import NoDump, QemuMachine, capture_initrd, rehearse_in_qemu
+from pykexec.flows.rehearse.qemu import (
+    NoDump,
+    QemuMachine,
+    board_of,
+    capture_initrd,
+    python_for,
+    rehearse_in_qemu,
+)
 from pykexec.images.compression import spooled
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import align_down, align_up
@@ -79,7 +86,9 @@ def least_window(
     """Find it with at most BOOTS rehearsals. Raises NoWindow, and the error of a load that is
     refused before any window was enough."""
     image = identify(kernel, image_type, request.profile)
-    file = spooled("initrd", iter([capture_initrd(request.initrd)]))
+    board = board_of(image)
+    python = python_for(board, stage.system)
+    file = spooled("initrd", iter([capture_initrd(board, python, request.initrd)]))
     initrd = file.span(0, file.size)
     guess = crash_size(image, initrd, request.append).size
     tries: list[Try] = []

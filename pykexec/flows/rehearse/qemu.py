@@ -26,27 +26,32 @@ from pykexec.flows.rehearse.simulated import (
     Rehearsal,
     blame_memory,
 )
+from pykexec.images.arm64.image import ARM64_IMAGE
 from pykexec.images.identify import identify
+from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.images.x86.bzimage import BZIMAGE64
 from pykexec.memory.ranges import align_down
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
+from pykexec.qemu.board import PC, VIRT
 from pykexec.qemu.guest import INITRD, KERNEL, WISHES
 from pykexec.qemu.machine import Computer, GuestSession, qemu, running
 from pykexec.qemu.messages import GuestDump, GuestMessages, Refused
-from pykexec.qemu.python import interpreter, python_tree
+from pykexec.qemu.python import NoPython, OwnPython, python_tree
+from pykexec.qemu.unpacked_python import UnpackedPython
 
 if TYPE_CHECKING:
     from pykexec.images.contents import Contents
     from pykexec.images.kernel_image import KernelImage
+    from pykexec.qemu.board import Board
     from pykexec.qemu.newc import Tree
+    from pykexec.qemu.python import Python
 
-APPEND = "console=ttyS0 panic=1 quiet"
-"""For both kernels, so that their last messages are on the console."""
-READERS = ("pykexec.dump.x86.paging", "pykexec.dump.x86.registers")
-"""What a dump of the guest's architecture makes its reader import."""
+APPEND = "panic=1 quiet"
+"""For both kernels, with the console, so that their last messages are there."""
 CODECS = ("encodings.ascii", "encodings.latin_1")
 """Imported by name, for text in these encodings."""
+PAGES_RESERVED = 8
 LIMIT_BASE, LIMIT_PER_GIB = 300, 180
 """Limit in seconds for everything; about five times what an idle machine needs."""
 
@@ -71,7 +76,14 @@ class QemuMachine:
     used: int = 40
     cpus: int = 2
     reserved: int = 64 << 10
-    """crashkernel="""
+    """crashkernel=, for a kernel with pages of 4 KiB"""
+    system: str | None = None
+    """A folder with an unpacked system, whose Python the guests run; None for this Python."""
+
+    def for_kernel(self, image: KernelImage) -> QemuMachine:
+        """The stub is as large with larger pages, but the kernel takes some of them as well."""
+        page = image.boot.page_size if isinstance(image.boot, LinuxArm64Boot) else None
+        return replace(self, reserved=max(self.reserved, PAGES_RESERVED * (page or 0)))
 
 
 def rehearse_in_qemu(
@@ -82,12 +94,15 @@ def rehearse_in_qemu(
     progress: Progress | None = None,
 ) -> Rehearsal:
     """Raises NoQemu, NoPython, NoFirstKernel, NoDump, and the error of a refused load."""
-    chosen, tell = stage or QemuMachine(), progress or NoProgress()
-    qemu()
-    image = _startable(identify(kernel, image_type, request.profile))
+    tell = progress or NoProgress()
+    image = identify(kernel, image_type, request.profile)
+    board = board_of(image)
+    qemu(board)
+    chosen = (stage or QemuMachine()).for_kernel(image)
+    python = python_for(board, chosen.system)
     check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
-    computer = _first_computer(os.fspath(kernel), request, image_type, chosen)
+    computer = _first_computer(board, python, os.fspath(kernel), request, image_type, chosen)
     try:
         with running(computer) as session:
             messages = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
@@ -98,34 +113,53 @@ def rehearse_in_qemu(
 
 
 def _first_computer(
-    kernel: str, request: LoadRequest, image_type: str | None, stage: QemuMachine
+    board: Board,
+    python: Python,
+    kernel: str,
+    request: LoadRequest,
+    image_type: str | None,
+    stage: QemuMachine,
 ) -> Computer:
     """The machine, with everything that both kernels need in its initramfs."""
-    tree, variables = guest_tree("first", everything())
-    append = f"{APPEND} {variables}"
+    tree, variables = guest_tree("first", everything(), python)
+    append = f"console={board.console} {APPEND} {variables}"
     options = [f"--append={append}", *_load_options(request, image_type)]
     fill = max(PATTERN_SIZE, align_down(stage.memory * stage.used // 100, PATTERN_SIZE))
     tree.write(KERNEL, Path(kernel).read_bytes())
-    tree.write(INITRD, capture_initrd(request.initrd))
+    tree.write(INITRD, capture_initrd(board, python, request.initrd))
     tree.write(WISHES, json.dumps({"fill": fill, "load": options}))
     words = f"{append} crashkernel={stage.reserved}"
-    return Computer(kernel, tree.archive(), words, stage.memory, stage.cpus)
+    return Computer(board, kernel, tree.archive(), words, stage.memory, stage.cpus)
 
 
-def _startable(image: KernelImage) -> KernelImage:
-    """Checks that QEMU's -kernel can start the image, and that this machine's Python runs in it."""
-    if platform.machine() != "x86_64":
+def board_of(image: KernelImage) -> Board:
+    """The machine for an image that QEMU's -kernel can start. Raises NotSupported."""
+    found = BOARDS_OF.get(image.type)
+    if found is None or image.wrapped:
+        name = " in ".join((image.type, *image.wrapped))
         raise NotSupported(
-            "--engine qemu runs the Python of this machine in x86_64 guests",
-            hint="use an x86_64 machine, or --engine simulated",
+            f"--engine qemu needs a {' or an '.join(BOARDS_OF)}, but this is of type {name}",
+            hint="use the kernel as it is in /boot, not a container or an archive of it",
         )
-    if image.type != BZIMAGE64.name or image.wrapped:
-        found = " in ".join((image.type, *image.wrapped))
-        raise NotSupported(
-            f"--engine qemu needs a {BZIMAGE64.name}, but this is a {found}",
-            hint="use the bzImage of the kernel, as in /boot",
+    return found
+
+
+BOARDS_OF = {BZIMAGE64.name: PC, ARM64_IMAGE.name: VIRT}
+"""By the type of an image."""
+
+
+def python_for(board: Board, system: str | None) -> Python:
+    """The Python of the guests on a machine. Raises NoPython."""
+    if system is not None:
+        return UnpackedPython(system, board.arch)
+    if platform.machine() not in board.arch.unames:
+        raise NoPython(
+            f"the guests need a Python for {board.arch.name}, and this one is for "
+            f"{platform.machine()}",
+            hint=f"give an unpacked system of {board.arch.name} with --guest-root, or use a "
+            f"machine of {board.arch.name}",
         )
-    return image
+    return OwnPython()
 
 
 def _load_options(request: LoadRequest, image_type: str | None) -> list[str]:
@@ -148,21 +182,21 @@ def everything() -> list[str]:
     return [*(item.name for item in found), "runpy"]
 
 
-def guest_tree(role: str, modules: list[str]) -> tuple[Tree, str]:
+def guest_tree(role: str, modules: list[str], python: Python) -> tuple[Tree, str]:
     """The files of a guest with pykexec.qemu.ROLE as process 1, and its environment variables,
     which the kernel takes from its command line: without /dev, Python has no random seed."""
-    tree, library_path = python_tree([f"pykexec.qemu.{role}", *CODECS, *modules])
+    tree, library_path = python_tree([f"pykexec.qemu.{role}", *CODECS, *modules], python)
     for folder in ("proc", "sys", "dev", "run", "tmp"):
         tree.folder(folder)
     start = f"from pykexec.qemu.{role} import main\nmain()\n"
-    tree.write("/init", f"#!{interpreter()}\n{start}", 0o755)
+    tree.write("/init", f"#!{python.program}\n{start}", 0o755)
     return tree, f"LD_LIBRARY_PATH={library_path} PYTHONHASHSEED=0"
 
 
-def capture_initrd(before: Contents | None) -> bytes:
+def capture_initrd(board: Board, python: Python, before: Contents | None) -> bytes:
     """The rehearsal's own initrd, compressed, after an initrd of the user, whose /init it
     replaces."""
-    tree, _ = guest_tree("capture", [*READERS])
+    tree, _ = guest_tree("capture", [*board.readers], python)
     theirs = b"".join(bytes(chunk) for chunk in before.chunks()) if before else b""
     return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
 
