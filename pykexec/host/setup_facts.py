@@ -47,6 +47,8 @@ PLUGIN = "95-pykexec.install"
 PLUGINS = ("/etc/kernel/install.d", "/usr/lib/kernel/install.d")
 """Folders of programs that kernel-install(8) runs."""
 STATE = "/var/lib/pykexec"
+CONTAINER = "/run/systemd/container"
+"""Written by systemd in a container."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 PROGRAMS = (
@@ -93,6 +95,8 @@ class SetupFacts:
     """Files of boot loader entries."""
     systemd: bool
     """Whether systemd runs, so that units can be started."""
+    container: str | None
+    """The kind of the container in which systemd runs, such as lxc."""
     udev: bool
     armed: bool
     """Whether pykexec-crash.service has armed this boot."""
@@ -125,6 +129,7 @@ def read_facts(root: Folder, machine: Machine) -> SetupFacts:
         menu_words=frozenset(_menu_words(root, menu)) if menu else frozenset(),
         entries=entries,
         systemd=_is_folder(root, "/run/systemd/system"),
+        container=text(root, CONTAINER, 4096) or None,
         udev=_is_folder(root, "/run/udev"),
         armed=_armed(root),
     )

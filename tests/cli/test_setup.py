@@ -18,6 +18,7 @@ from pykexec.cli.report.setup import SetupReport, UndoReport
 from pykexec.cli.run import setup
 from pykexec.documents import codec
 from pykexec.errors import NotPermitted, UsageError
+from pykexec.host.lock import Busy
 from tests.conftest import Golden
 from tests.setup_trees import DEBIAN, KDUMP_TOOLS, TREES, apply, build
 
@@ -48,7 +49,7 @@ REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
         "no boot loader",
         {**DEBIAN, "/boot/grub/grub.cfg": None},
         5,
-        "no boot loader was found",
+        "whose configuration can be changed to reserve 64 KiB",
     ),
     ("no generator", {**DEBIAN, "/usr/sbin/mkinitramfs": None}, 5, "neither initramfs-tools"),
     ("no image", {**DEBIAN, "/boot/vmlinuz-6.1.0-40-amd64": None}, 5, "not found"),
@@ -69,6 +70,24 @@ REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
         {**DEBIAN, "/etc/pykexec.conf": bytes(2 << 20)},
         1,
         "larger than",
+    ),
+    (
+        "in a container",
+        {**DEBIAN, "/run/systemd/container": "lxc\n"},
+        5,
+        "runs in a container (lxc)",
+    ),
+    (
+        "another init",
+        {**DEBIAN, "/run/systemd/system/x": None},
+        5,
+        "systemd does not run on this machine",
+    ),
+    (
+        "root without CAP_SYS_BOOT",
+        {**DEBIAN, "/proc/self/status": "CapEff:\t0000000000200000\n"},
+        5,
+        "CAP_SYS_BOOT",
     ),
     (
         "a foreign journal",
@@ -128,6 +147,20 @@ def test_without_a_terminal_nothing_is_changed(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NotPermitted):
         setup._consent(report, Output(), yes=True)
+
+
+def test_two_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one waits for a while, and then changes nothing; a check needs no lock."""
+    acting = Acting(build(tmp_path / "root", DEBIAN))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("pykexec.host.lock.WAIT", 0.0)
+    with setup._alone(acting, check=False):
+        with pytest.raises(Busy), setup._alone(acting, check=False):
+            raise AssertionError("two have the lock")
+        with setup._alone(acting, check=True):
+            pass
+    with setup._alone(acting, check=False):
+        pass
 
 
 def shown(report: SetupReport | UndoReport) -> tuple[Any, str]:

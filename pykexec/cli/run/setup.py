@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from pykexec.cli.report.setup import SetupReport, UndoReport
 from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
 from pykexec.flows.setup.plan import SetupPlan, decide
 from pykexec.host.facts import read_machine
+from pykexec.host.lock import exclusive
 from pykexec.host.root import THIS_MACHINE, BadRoot, Folder
 from pykexec.host.setup_facts import SetupFacts, read_facts
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from pykexec.machine import Machine
 
+LOCK_FOLDER = "run/pykexec-setup"
 CONSENT = "use --check to see what would change, and --yes to change it"
 
 
@@ -43,9 +46,18 @@ def run(
         raise UsageError("--panic-sysctls has no effect with --undo, which undoes everything")
     output = Output(as_json, verbose)
     acting = Acting(_folder(root), tell=lambda line: _tell(line, as_json))
-    return (
-        _undo(acting, output, check, yes) if undo else _setup(acting, output, check, yes, sysctls)
-    )
+    with _alone(acting, check):
+        if undo:
+            return _undo(acting, output, check, yes)
+        return _setup(acting, output, check, yes, sysctls)
+
+
+def _alone(acting: Acting, check: bool) -> AbstractContextManager[None]:
+    """Two runs at once would each record only its own steps. Whoever may change nothing needs no
+    lock. The lock is not that of loads, which a step makes. Raises Busy."""
+    if check or os.geteuid() != 0:
+        return nullcontext()
+    return exclusive(acting.root.path / LOCK_FOLDER)
 
 
 def _folder(root: Path | None) -> Folder:

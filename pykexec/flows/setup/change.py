@@ -35,10 +35,5 @@ def _changes(facts: SetupFacts, wanted: Mapping[str, FileState]) -> Iterator[Cha
             yield Change(path, before, after, facts.folders.get(path, ()))
 
 
-def with_systemd(facts: SetupFacts, *commands: Command) -> tuple[Command, ...]:
-    """The commands where systemd runs: a system that is not running needs none of them."""
-    return commands if facts.systemd else ()
-
-
 def with_udev(facts: SetupFacts) -> tuple[Command, ...]:
     return (RULES_RELOAD,) if facts.udev else ()

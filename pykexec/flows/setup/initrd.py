@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from pykexec.backends.setup.step import Step
 from pykexec.errors import NotSupported
-from pykexec.flows.setup.change import BY, DAEMON_RELOAD, changes, with_systemd
+from pykexec.flows.setup.change import BY, DAEMON_RELOAD, changes
 from pykexec.host.file_state import file_with
 from pykexec.host.setup_facts import INITRD_DROP_IN, STATE, SetupFacts
 from pykexec.machine import NEEDS_ROOT, Machine, known
@@ -49,8 +49,8 @@ def steps(machine: Machine, facts: SetupFacts, values: Mapping[str, str]) -> Ite
         f"make the initrd of the capture kernel, {STATE}/initrd.img-VERSION",
         drop_in,
         before=tuple(("sh", _script(facts), item) for item in missing),
-        after=with_systemd(facts, DAEMON_RELOAD),
-        undo_after=with_systemd(facts, DAEMON_RELOAD),
+        after=(DAEMON_RELOAD,),
+        undo_after=(DAEMON_RELOAD,),
     )
 
 

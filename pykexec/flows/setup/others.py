@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.step import Step
-from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_systemd, with_udev
+from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_udev
 from pykexec.host.file_state import link_to
 from pykexec.host.others import NULL
 from pykexec.host.setup_facts import RULES_FOLDER, UNIT_FOLDER, SetupFacts
@@ -23,11 +23,9 @@ def steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
             "kdump-services",
             f"mask {', '.join(units)}, which would replace the crash image of pykexec",
             changes(facts, {f"{UNIT_FOLDER}/{name}": link_to(NULL) for name in units}),
-            before=with_systemd(facts, ("systemctl", "stop", *units)),
-            after=with_systemd(facts, DAEMON_RELOAD),
-            undo_after=with_systemd(
-                facts, DAEMON_RELOAD, ("systemctl", "start", "--no-block", *units)
-            ),
+            before=(("systemctl", "stop", *units),),
+            after=(DAEMON_RELOAD,),
+            undo_after=(DAEMON_RELOAD, ("systemctl", "start", "--no-block", *units)),
         )
     rules = machine.reload_rules or ()
     if rules:

@@ -54,7 +54,7 @@ def decide(
 ) -> SetupPlan:
     """`record` is what earlier runs have begun: their unfinished steps are completed. Raises
     KexecError where the machine cannot be set up."""
-    check(machine)
+    check(machine, facts)
     choice = choose_region(machine)
     values = configuration.values_of(facts)
     found = [
@@ -85,10 +85,22 @@ def _unfinished(found: Iterable[Step], record: Record | None) -> list[Step]:
     ]
 
 
-def check(machine: Machine) -> None:
-    """Raises CannotArm for a machine on which doctor finds that every load fails."""
+def check(machine: Machine, facts: SetupFacts) -> None:
+    """Raises CannotArm for a machine on which the units cannot run, or doctor finds that every load
+    fails. A missing CAP_SYS_BOOT counts if there are other capabilities: a check without privilege
+    is allowed, but root of a container can never arm."""
+    if facts.container:
+        raise CannotArm(
+            f"this system runs in a container ({facts.container}), with the kernel of its host",
+            hint="run pykexec setup on the host",
+        )
+    if not facts.systemd:
+        raise CannotArm(
+            "systemd does not run on this machine, and nothing else arms the crash dump at boot",
+            hint="run pykexec load --crash-by-normal --backend kernel from an init script",
+        )
     for row in diagnose(machine):
-        if row.level is Level.FAIL and row.name != "CAP_SYS_BOOT":
+        if row.level is Level.FAIL and (row.name != "CAP_SYS_BOOT" or machine.capabilities):
             raise CannotArm(
                 f"{row.name}: {row.evidence}", hint=row.fix or "pykexec doctor has the details"
             )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pykexec.backends.setup.step import Command, Step
 from pykexec.errors import NotSupported
-from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_systemd, with_udev
+from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_udev
 from pykexec.host.file_state import FileState, file_with, link_to
 from pykexec.host.setup_facts import (
     ENABLED,
@@ -50,8 +50,8 @@ def _installed(facts: SetupFacts) -> Iterator[Step]:
             "install",
             "install the units, the udev rules and the kernel hook",
             needed,
-            after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
-            undo_after=(*with_systemd(facts, DAEMON_RELOAD), *with_udev(facts)),
+            after=(DAEMON_RELOAD, *with_udev(facts)),
+            undo_after=(DAEMON_RELOAD, *with_udev(facts)),
         )
 
 
@@ -93,16 +93,16 @@ def _enabled(facts: SetupFacts) -> Iterator[Step]:
             "units",
             "arm the crash dump at boot, verify it every ten minutes, and report saved dumps",
             needed,
-            after=with_systemd(facts, DAEMON_RELOAD),
-            undo_before=with_systemd(facts, STOP),
-            undo_after=with_systemd(facts, DAEMON_RELOAD),
+            after=(DAEMON_RELOAD,),
+            undo_before=(STOP,),
+            undo_after=(DAEMON_RELOAD,),
         )
 
 
 def arming(facts: SetupFacts, changed: bool) -> Iterator[Step]:
     """For a machine that can be armed without a reboot. `changed` is whether something that is
     loaded has changed."""
-    if facts.systemd and (changed or not facts.armed):
+    if changed or not facts.armed:
         yield Step(
             "arm",
             "arm the crash dump now",
