@@ -53,7 +53,7 @@ class FleetRow:
 
 @dataclass(frozen=True, slots=True)
 class FleetReason:
-    """machines that have the same refusal"""
+    """machines that have the same refusal, and would be helped by the same; the code may repeat"""
 
     code: Annotated[str, CODE]
     machines: Count

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,32 +168,38 @@ def refusal(error: KexecError) -> Refused:
 
 
 def members(words: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
-    """The captured machines that the command line names: a file, a folder of files, a folder with
-    /proc in it, a pattern that the shell did not expand, or "-" for the names in `listed`, one per
-    line. Raises UsageError for a pattern that matches nothing."""
+    """The captured machines that the command line names: a file, a folder with /proc in it, a
+    folder of both, a pattern that the shell did not expand, or "-" for the names in `listed`, one
+    per line. Raises UsageError for a pattern that matches nothing."""
     for word in words:
         if word == "-":
             yield from (Path(name) for line in listed if (name := line.rstrip("\n")))
-            continue
-        path = Path(word)
-        if path.is_dir() and not (path / "proc").is_dir():
-            yield from _files_in(path)
-        elif "*" in word and not path.exists():
-            yield from _matching(path)
+        elif has_magic(word) and not os.path.lexists(word):
+            for name in _matching(word):
+                yield from _at(Path(name))
         else:
-            yield path
+            yield from _at(Path(word))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """Its files, sorted by name; hidden ones are left out."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_file()]
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
+def _at(path: Path) -> Iterator[Path]:
+    """A machine, or the machines in a folder, sorted by name; hidden ones are left out."""
+    if not path.is_dir() or _is_machine(path):
+        yield path
+        return
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    for name in names:
+        if not (path / name).is_dir() or _is_machine(path / name):
+            yield path / name
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """Files that match the last part of a path."""
-    found = sorted(pattern.parent.glob(pattern.name))
+def _is_machine(folder: Path) -> bool:
+    return (folder / "proc").is_dir()
+
+
+def _matching(pattern: str) -> list[str]:
+    """Raises UsageError."""
+    found = sorted(glob(pattern))
     if not found:
         raise UsageError(f"{pattern}: matches no file", hint="name captured machines")
     return found

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pykexec.cli.report.fleet import REASONS_MAX, Summary
+from pykexec.flows.fleet import Refused, Row
 from tests.builders import MIB, make_arm64_image, make_bzimage
 from tests.cli.conftest import Run
 from tests.documents import validate
@@ -69,7 +74,7 @@ def test_each_row_is_what_a_dry_run_answers(run: Run, captures: Path) -> None:
 def test_the_fleet_has_both(run: Run, captures: Path) -> None:
     page = run(*PLAN, str(captures), "-v", status=3).stdout
     assert f"of {COUNT} machines can be armed" in page
-    assert "16 refused (not-permitted), such as " in page
+    assert page.count(f"{len(SIZES)} refused (not-permitted), such as ") == 2
     assert "  hint: turn Secure Boot off, and boot without lockdown=" in page
     assert page.count("refused: ") + page.count("in-place  ") >= COUNT
 
@@ -113,6 +118,48 @@ def test_a_killed_process_is_an_error(
 
     monkeypatch.setattr("pykexec.flows.fleet.read_machine", die)
     assert "was killed" in run(*PLAN, str(captures), status=1).stderr
+
+
+def test_progress_on_a_terminal(captures: Path, folder: Path) -> None:
+    """Where the rows do not show it; the line is gone at the end."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "pykexec", *PLAN, "--json", str(captures)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, check=False)
+    os.close(terminal)
+    assert done.returncode == 3
+    shown = os.read(controller, 4096)
+    os.close(controller)
+    assert shown.startswith(b"\r50 machines\r\x1b[K")
+
+
+def test_what_names_machines(run: Run, captures: Path, folder: Path) -> None:
+    """Folders of captured files and folders, and patterns in each part of a path."""
+    for name in ("east", "west"):
+        (folder / "sites" / name).mkdir(parents=True)
+        shutil.copy(captures / "1G-plain.json", folder / "sites" / name / f"{name}1.json")
+    (folder / "sites/east/.hidden").touch()
+    (folder / "sites/east/root/proc").mkdir(parents=True)
+    (folder / "sites/east/notes").mkdir()
+    every = ["sites/east/east1.json", "sites/east/root", "sites/west/west1.json"]
+    for words in (["sites/*"], ["sites/east", "sites/west/west?.json"], ["sites/[ew]*"]):
+        rows, _ = documents(run(*PLAN, "--json", *words, status=3).stdout)
+        assert [row["machine"] for row in rows] == every, words
+    (folder / "[1].json").write_bytes((captures / "1G-plain.json").read_bytes())
+    rows, _ = documents(run(*PLAN, "--json", "[1].json").stdout)
+    assert [row["machine"] for row in rows] == ["[1].json"]
+
+
+def test_reasons_are_bounded() -> None:
+    """Captures choose their texts, but not how much memory the summary takes."""
+    summary = Summary(compares=False)
+    for number in range(1000):
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        summary.add(Row(f"m{number}", Refused("code", f"message {number}", f"hint {word}")))
+        summary.add(Row(f"n{number}", Refused("same", f"message {number}", f"hint {number}")))
+    reasons = summary.reasons()
+    assert len(reasons) <= REASONS_MAX + 1
+    assert sum(reason.machines for reason in reasons) == 2000
+    assert [reason.machines for reason in reasons if reason.code == "same"] == [1000]
 
 
 def test_a_second_kernel_shows_what_changes(run: Run, captures: Path, folder: Path) -> None:

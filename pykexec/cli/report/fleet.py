@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -19,6 +20,11 @@ from pykexec.flows.fleet import Outcome, Refused, Row
 from pykexec.remedies import Advice, advised
 
 NAME_WIDTH = 32
+Reason = tuple[str, str]
+"""The code of a refusal, and its hint without the numbers of the machine."""
+NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
+REASONS_MAX = 64
+"""Beyond this number of different reasons, those with the same code are one."""
 HEADING = f"{'machine':<{NAME_WIDTH}}  {'mode':<11}  {'region':<8}  {'window':>8}  {'held':>8}"
 
 
@@ -79,19 +85,27 @@ class Summary:
     changed: int = 0
     held: int = 0
     modes: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, tuple[str, Refused]] = field(default_factory=dict)
+    refused: Counter[Reason] = field(default_factory=Counter)
+    examples: dict[Reason, tuple[str, Refused]] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         self.machines += 1
         self.changed += row.changed
         found = row.outcome
         if isinstance(found, Refused):
-            self.refused[found.code] += 1
-            self.examples.setdefault(found.code, (row.machine, found))
+            reason = self._reason(found)
+            self.refused[reason] += 1
+            self.examples.setdefault(reason, (row.machine, found))
         else:
             self.modes[found.mode.value] += 1
             self.held += found.held
+
+    def _reason(self, found: Refused) -> Reason:
+        """The same code can have several causes, which the remedies tell apart."""
+        reason = (found.code, NUMBER.sub("0", _worded(found.hint) or ""))
+        if reason in self.refused or len(self.refused) < REASONS_MAX:
+            return reason
+        return (found.code, "")
 
     @property
     def cannot_be_armed(self) -> int:
@@ -111,9 +125,10 @@ class Summary:
     def reasons(self) -> list[FleetReason]:
         """The most frequent first."""
         found = []
-        for code, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
-            machine, first = self.examples[code]
-            found.append(FleetReason(code, count, machine, first.message, _worded(first.hint)))
+        for reason, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
+            machine, first = self.examples[reason]
+            hint = _worded(first.hint)
+            found.append(FleetReason(first.code, count, machine, first.message, hint))
         return found
 
     def lines(self) -> list[str]:

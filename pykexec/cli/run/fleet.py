@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -17,13 +19,13 @@ from pykexec.images.contents import joined_initrd
 from pykexec.placement.request import ImageKind, Keep, LoadRequest, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from pykexec.documents.base import Document
 
 EVERY = 50
-"""Rows between two lines of progress."""
+"""Machines between two updates of the counter."""
 
 
 def plan(
@@ -47,14 +49,17 @@ def plan(
     kernels = (kernel, compare) if compare else (kernel,)
     candidates = tuple(Candidate.of(path, request) for path in kernels)
     summary = Summary(compares=compare is not None)
-    for row in rows(members(machines, map(os.fsdecode, sys.stdin.buffer)), candidates):
-        if not as_json and not summary.machines:
-            click.echo(HEADING)
-        summary.add(row)
-        _progress(summary.machines)
-        if compare and not row.changed:
-            continue
-        show([row_document(row)] if as_json else row_lines(row, verbose))
+    named = members(machines, map(os.fsdecode, sys.stdin.buffer))
+    with counter(shown=compare is not None or not sys.stdout.isatty()) as progress:
+        for row in rows(named, candidates):
+            if not as_json and not summary.machines:
+                click.echo(HEADING)
+            summary.add(row)
+            progress.show(summary.machines)
+            if compare and not row.changed:
+                continue
+            progress.clear()
+            show([row_document(row)] if as_json else row_lines(row, verbose))
     if not summary.machines:
         raise UsageError(
             "no captured machine was found",
@@ -72,7 +77,31 @@ def show(lines: Iterable[str | Document]) -> None:
         click.echo(text)
 
 
-def _progress(count: int) -> None:
-    """Show progress on a terminal, while the result goes elsewhere."""
-    if sys.stderr.isatty() and not sys.stdout.isatty() and count % EVERY == 0:
-        click.echo(f"\r{count} machines", err=True, nl=False)
+@dataclass
+class Counter:
+    """A line on a terminal with the number of machines until now, where the rows do not show it:
+    they go elsewhere, or only those are shown that change."""
+
+    shown: bool
+    visible: bool = False
+
+    def show(self, count: int) -> None:
+        if self.shown and count % EVERY == 0:
+            click.echo(f"\r{count} machines", err=True, nl=False)
+            self.visible = True
+
+    def clear(self) -> None:
+        """Make room for other text."""
+        if self.visible:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self.visible = False
+
+
+@contextmanager
+def counter(shown: bool) -> Iterator[Counter]:
+    """A counter that is cleared at the end, also by an error."""
+    progress = Counter(shown and sys.stderr.isatty())
+    try:
+        yield progress
+    finally:
+        progress.clear()
