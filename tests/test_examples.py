@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import click
 import pytest
 
 from pykexec.cli.program import program
-from tests.builders import make_bzimage, make_cpio, write
+from tests.builders import MIB, make_bzimage, make_cpio, write
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,12 +25,27 @@ NOT_RUN = {
     "pykexec setup": "changes the machine: tests/cli/test_setup.py, tests/vm/test_setup.py",
     "--engine qemu": "boots guests: tests/vm/test_rehearse.py",
     "pykexec doctor": "its exit status is what it finds on the machine: tests/flows/test_doctor.py",
-    "fleet plan": "needs a folder of captured machines: tests/cli/test_fleet.py",
     "--backend kernel": "acts on the kernel of the machine that runs it",
     "pykexec-kexec": "acts on the kernel of the machine that runs it",
     "pykexec-vmcore-dmesg": "reads the dump of a real kernel: tests/vm/test_dump_log.py",
 }
 """A part of a command, and why it is not run here."""
+OTHER_BLOCKS = {
+    "scripts/build-deb": "installs packages: tests/test_build_deb.py, tests/vm/test_setup.py",
+    "scripts/quickstart": "sets up an environment, and downloads a kernel",
+    "pip install .": "installs a package: tests/test_packaging.py",
+    "apt install kdump-tools": "changes the machine: tests/vm/test_service.py",
+    "sh /usr/local/share/pykexec/capture/make-initrd": "the same: tests/vm/test_save.py",
+    "# systemctl edit": "changes the machine",
+    "/sys/kernel/kexec_crash_size": "changes the machine: tests/vm/test_region_life.py",
+    "systemctl kexec": "starts a kernel: tests/vm/test_service.py",
+    "ansible-": "tests/ansible/test_collection.py, tests/vm/test_fleet.py",
+    "- command: pykexec setup": "a part of a playbook",
+    "No.  buf ": "output",
+    "bytes -identify-> ": "a drawing",
+}
+"""A part of a block, or of a line in a man page, without a command of pykexec that could be run
+here, and why."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +58,35 @@ class Example:
 
     @property
     def not_run(self) -> str | None:
-        return next((why for part, why in NOT_RUN.items() if part in self.command), None)
+        table = NOT_RUN if self.command.startswith("pykexec") else OTHER_BLOCKS
+        return next((part for part in table if part in self.command), None)
 
 
 def of_markdown(path: Path) -> list[Example]:
-    """Lines after "$ " or "# " in a block of code."""
+    """In a block of code: lines after "$ " or "# ", or the whole block. The blocks in Python of
+    docs/python.md are run by test_api.py."""
     found = []
-    for block in re.findall(r"^```\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
-        for piece in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE):
-            if re.match(r"[$#] pykexec", piece):
-                command, _, output = piece[2:].partition("\n")
-                found.append(Example(path.name, command, output.startswith("pykexec: ")))
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(), re.M | re.S):
+        if language:
+            continue
+        pieces = [
+            piece
+            for piece in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE)
+            if re.match(r"[$#] pykexec", piece)
+        ]
+        for piece in pieces:
+            command, _, output = piece[2:].partition("\n")
+            found.append(Example(path.name, command, output.startswith("pykexec: ")))
+        if not pieces:
+            found.append(Example(path.name, block))
     return found
 
 
 def of_manual(path: Path) -> list[Example]:
-    """Lines between .RS and .RE in EXAMPLES."""
-    _, _, section = path.read_text().partition("\n.SH EXAMPLES\n")
-    blocks = re.findall(r"^\.RS\n(.*?)^\.RE", section.partition("\n.SH ")[0], re.M | re.S)
+    """Lines between .RS and .RE."""
+    blocks = re.findall(r"^\.nf\n\.RS\n(.*?)^\.RE", path.read_text(), re.M | re.S)
     lines = "".join(blocks).replace("\\e\n", " ").replace("\\-", "-").splitlines()
-    return [Example(path.name, line) for line in lines if line.startswith("pykexec")]
+    return [Example(path.name, line) for line in lines]
 
 
 EXAMPLES = [
@@ -74,7 +99,9 @@ PAGES_THAT_RUN = sorted({example.page for example in EXAMPLES if not example.not
 def test_examples_are_found() -> None:
     pages = {example.page for example in EXAMPLES}
     assert {"README.md", "pykexec.8", "pykexec-kexec.8", "pykexec-vmcore-dmesg.8"} <= pages
-    assert {"README.md", "pykexec.8"} <= set(PAGES_THAT_RUN)
+    assert {"README.md", "fleet.md", "pykexec.8"} <= set(PAGES_THAT_RUN)
+    parts = {example.not_run for example in EXAMPLES}
+    assert parts - {None} == {*NOT_RUN, *OTHER_BLOCKS}
 
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN)
@@ -83,6 +110,10 @@ def test_the_examples_of_a_page_run_in_their_order(page: str, tmp_path: Path) ->
     for folder in (tmp_path, tmp_path / "boot"):
         write(folder, "vmlinuz", make_bzimage())
         write(folder, "initrd.img", make_cpio(("init", b"#!/bin/sh\n")))
+    write(tmp_path, "vmlinuz-new", make_bzimage(init_size=600 * MIB))
+    (tmp_path / "captures").mkdir()
+    for captured in (ROOT / "tests/host/x86").glob("*.json"):
+        shutil.copy(captured, tmp_path / "captures")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYKEXEC")},
         "XDG_STATE_HOME": str(tmp_path / "state"),

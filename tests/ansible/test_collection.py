@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.builders import make_bzimage, write
+from tests.builders import make_bzimage, make_cpio, write
 from tests.fleet import write_fleet
 from tests.setup_trees import DEBIAN, build
 from tests.vm.debian import Unavailable
@@ -71,6 +74,39 @@ def test_a_machine_is_captured_and_planned(ansible: Controller) -> None:
     done = ansible.playbook("plan", *words)
     assert done.status == 0, done.text
     assert "4G-plain" in done.text
+
+
+PAGE = COLLECTION.parent / "docs/fleet.md"
+COMMANDS = re.findall(r"^ansible-.*$", PAGE.read_text(), re.MULTILINE) if PAGE.exists() else []
+IN_GUESTS = ("arm", "verify", "collect", "undo")
+"""Playbooks that act on machines, which tests/vm/test_fleet.py runs."""
+
+
+def test_the_commands_of_the_page(ansible: Controller) -> None:
+    """As they stand there: the collection is installed, and this machine captured and planned."""
+    shutil.rmtree(ansible.folder / "collections")
+    shutil.copytree(COLLECTION, ansible.folder / "ansible")
+    (ansible.folder / "inventory").write_text(
+        "here ansible_connection=local ansible_become=false "
+        f"ansible_python_interpreter={sys.executable}\n"
+    )
+    for name in ("vmlinuz", "initrd.img"):
+        contents = make_bzimage() if name == "vmlinuz" else make_cpio(("init", b"#!/bin/sh\n"))
+        write(ansible.folder, name, contents)
+    run = []
+    for command in COMMANDS:
+        program, *words = shlex.split(command.replace("/boot/", f"{ansible.folder}/"))
+        play = next((word for word in words if word.startswith("pykexec.pykexec.")), "")
+        name = play.rpartition(".")[2]
+        run.append(name)
+        assert not play or (COLLECTION / "playbooks" / f"{name}.yml").exists(), command
+        if name in IN_GUESTS:
+            continue
+        done = ansible.run(program, *words)
+        # This machine may be one that cannot be armed.
+        assert done.status == 0 or (name == "plan" and "cannot be armed" in done.text), done.text
+    assert run == ["", "capture", "plan", "arm", "arm", "verify", "collect", "undo"]
+    assert (ansible.folder / "captures/here.json").exists()
 
 
 def test_facts_of_a_machine_without_pykexec(ansible: Controller, tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def command() -> None:
 def plan(**options: Any) -> None:
     """Plan a crash by normal for each MACHINE, and show how it would be armed, or why it cannot be.
 
-    MACHINE is a file written by machine capture, a folder of such files, a folder that contains
-    /proc and /sys, or - for a list of names on standard input. Nothing is loaded. The exit status
-    is 3 if a machine cannot be armed. With --json, each row and the summary is a line of its own.
+    MACHINE is a file written by machine capture, a folder that contains /proc and /sys, a folder of
+    both, a pattern in quotes, or - for a list of names on standard input. Nothing is loaded. The
+    exit status is 3 if a machine cannot be armed. With --json, each row and the summary is a line
+    of its own.
     """
     run.fleet.plan(**options)
