@@ -74,6 +74,8 @@ class FleetSummary:
     cannot_be_armed: Count
     changed: Count | None
     """null without --compare"""
+    compared_cannot_be_armed: Count | None
+    """machines on which the compared kernel cannot be armed; null without --compare"""
     held: Count
     """bytes, in all machines that can be armed"""
     modes: dict[str, Count]

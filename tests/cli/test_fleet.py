@@ -166,11 +166,12 @@ def test_a_second_kernel_shows_what_changes(run: Run, captures: Path, folder: Pa
     (folder / "large").write_bytes(make_bzimage(init_size=600 * MIB))
     words = (*PLAN, "--compare", "large", str(captures / "512M-plain.json"))
     assert (
-        "the other kernel changes 0 of them"
+        "the other kernel changes 0 machines, and cannot be armed on 0 of 1"
         in run(*PLAN, "--compare", "bzImage", str(captures / "512M-plain.json")).stdout
     )
-    rows, summary = documents(run(*words, "--json").stdout)
-    assert summary["changed"] == len(rows) == 1
+    rows, summary = documents(run(*words, "--json", status=3).stdout)
+    assert summary["changed"] == summary["compared_cannot_be_armed"] == len(rows) == 1
+    assert summary["cannot_be_armed"] == 0
     assert rows[0]["compared"] != rows[0]["outcome"]
 
 

@@ -83,6 +83,8 @@ class Summary:
     compares: bool
     machines: int = 0
     changed: int = 0
+    broken: int = 0
+    """Machines that the compared kernel cannot arm, whatever the first one can do."""
     held: int = 0
     modes: Counter[str] = field(default_factory=Counter)
     refused: Counter[Reason] = field(default_factory=Counter)
@@ -91,6 +93,7 @@ class Summary:
     def add(self, row: Row) -> None:
         self.machines += 1
         self.changed += row.changed
+        self.broken += isinstance(row.compared, Refused)
         found = row.outcome
         if isinstance(found, Refused):
             reason = self._reason(found)
@@ -117,6 +120,7 @@ class Summary:
             can_be_armed=self.modes.total(),
             cannot_be_armed=self.cannot_be_armed,
             changed=self.changed if self.compares else None,
+            compared_cannot_be_armed=self.broken if self.compares else None,
             held=self.held,
             modes=dict(sorted(self.modes.items())),
             reasons=tuple(self.reasons()),
@@ -138,7 +142,10 @@ class Summary:
             + (f": {modes}; {size(self.held)} held in total" if modes else "")
         ]
         if self.compares:
-            lines.append(f"the other kernel changes {self.changed} of them")
+            lines.append(
+                f"the other kernel changes {self.changed} machines, and cannot be armed on "
+                f"{self.broken} of {self.machines}"
+            )
         for reason in self.reasons():
             lines.append(f"{reason.machines} refused ({reason.code}), such as {reason.example}:")
             lines.append(f"  {reason.message}")

@@ -66,7 +66,7 @@ def plan(
             hint="use pykexec machine capture to capture one",
         )
     show([summary.document()] if as_json else ["", *summary.lines()])
-    if summary.cannot_be_armed:
+    if summary.cannot_be_armed or summary.broken:
         raise click.exceptions.Exit(CheckFailed.exit_status)
 
 

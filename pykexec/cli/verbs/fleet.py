@@ -53,7 +53,7 @@ def plan(**options: Any) -> None:
 
     MACHINE is a file written by machine capture, a folder that contains /proc and /sys, a folder of
     both, a pattern in quotes, or - for a list of names on standard input. Nothing is loaded. The
-    exit status is 3 if a machine cannot be armed. With --json, each row and the summary is a line
-    of its own.
+    exit status is 3 if a machine cannot be armed with one of the kernels. With --json, each row and
+    the summary is a line of its own.
     """
     run.fleet.plan(**options)
