@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError
@@ -27,12 +30,15 @@ class NotChangeable(KexecError):
 @dataclass(frozen=True, slots=True)
 class FileState:
     """A file with `contents`, a symbolic link to `link`, or nothing. `mode` has the permissions of
-    a file, and `owner` its user and group; both are 0 for others."""
+    a file, and `owner` its user and group; both are 0 for others. `attributes` are the extended
+    ones, such as SELinux's label and an ACL; they do not count in comparisons, because a new file
+    gets some from the kernel."""
 
     contents: bytes | None = None
     link: str | None = None
     mode: int = 0
     owner: tuple[int, int] = (0, 0)
+    attributes: tuple[tuple[str, bytes], ...] = field(default=(), compare=False)
 
     @property
     def exists(self) -> bool:
@@ -52,11 +58,12 @@ def link_to(target: str) -> FileState:
 
 
 def file_with(text: str, like: FileState = NOTHING, mode: int = PLAIN) -> FileState:
-    """A file with this text, and with the permissions and owner of the file that it replaces."""
+    """A file with this text, and with the permissions, owner and extended attributes of the file
+    that it replaces."""
     contents = text.encode("utf-8", "surrogateescape")
     if like.contents is None:
         return FileState(contents, mode=mode)
-    return FileState(contents, mode=like.mode, owner=like.owner)
+    return replace(like, contents=contents)
 
 
 def read_state(root: Folder, path: str) -> FileState:
@@ -72,12 +79,28 @@ def read_state(root: Folder, path: str) -> FileState:
             raise NotChangeable(f"{path}: larger than {FILE_MAX} bytes")
         with open(place, "rb") as file:
             contents = file.read(FILE_MAX + 1)
+            attributes = _attributes(file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return NOTHING
     except OSError as error:
         raise NotChangeable(f"{path}: {(error.strerror or str(error)).lower()}") from error
     mode = stat.S_IMODE(status.st_mode)
-    return FileState(contents, mode=mode, owner=(status.st_uid, status.st_gid))
+    return FileState(contents, None, mode, (status.st_uid, status.st_gid), attributes)
+
+
+def _attributes(fd: int) -> tuple[tuple[str, bytes], ...]:
+    """None on a file system without them, and no others than a process may read."""
+    try:
+        names = sorted(os.listxattr(fd))
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    found = []
+    for name in names:
+        with suppress(OSError):
+            found.append((name, os.getxattr(fd, name)))
+    return tuple(found)
 
 
 def locate(root: Folder, path: str) -> str:

@@ -56,7 +56,10 @@ def _largest_of(refused: tuple[RefusedHole, ...]) -> str:
     """The largest holes in the window, in address order."""
     inside = sorted((item for item in refused if item.usable), key=lambda item: item.usable)
     shown = "; ".join(map(str, sorted(inside[-SHOWN:], key=lambda item: item.hole)))
-    return shown or ("none of it is free" if refused else "there is no free memory at all")
+    if shown or not refused:
+        return shown or "there is no free memory at all"
+    largest = max(refused, key=lambda item: item.hole.size).hole
+    return f"all free memory is elsewhere: {largest} is the largest range"
 
 
 def locate_hole(

@@ -22,7 +22,7 @@ from pykexec.host.facts import read_machine
 from pykexec.host.file_state import NOTHING, FileState, link_to
 from pykexec.host.root import Folder
 from pykexec.host.setup_facts import read_facts
-from tests.setup_trees import DEBIAN, FEDORA, KDUMP_TOOLS, TREES, apply, build, snapshot
+from tests.setup_trees import ARCH, DEBIAN, FEDORA, KDUMP_TOOLS, TREES, apply, build, snapshot
 
 MOMENTS = ("replace", "unlink", "symlink", "mkdir", "rmdir")
 
@@ -277,6 +277,24 @@ def test_binary_contents_survive_the_journal(tmp_path: Path) -> None:
     assert not (tmp_path / "f").exists()
     assert acting(root).undo() == ()
     assert (tmp_path / "f").read_bytes() == b"\xff\x00old"
+
+
+def test_extended_attributes_are_kept(tmp_path: Path) -> None:
+    """SELinux has its labels there, of which the tests have none: user.* are the same calls."""
+    root = build(tmp_path, ARCH | {"/etc/default/pykexec": "APPEND=quiet\n"})
+    files = [tmp_path / "etc/default/grub", tmp_path / "etc/default/pykexec"]
+    try:
+        for file in files:
+            os.setxattr(file, "user.label", b"bootloader_etc_t\0")
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error.strerror}")
+    set_up(root)
+    assert "crashkernel=64K" in files[0].read_text()
+    assert os.getxattr(files[0], "user.label") == b"bootloader_etc_t\0"
+    assert not files[1].exists()
+    undo(root)
+    for file in files:
+        assert os.getxattr(file, "user.label") == b"bootloader_etc_t\0"
 
 
 def test_a_command_of_the_system() -> None:

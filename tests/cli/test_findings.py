@@ -99,6 +99,13 @@ def test_explain_refuses_other_words(run: Run) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"), [("no-hle", "no-hole"), ("EBUZY", "EBUSY"), ("enomen", "ENOMEM")]
+)
+def test_explain_suggests_the_nearest_word(run: Run, word: str, meant: str) -> None:
+    assert f"; did you mean {meant!r}?" in run("explain", word, status=2).stderr
+
+
 def test_explain_a_plan(run: Run, run_json: RunJson, machine: str) -> None:
     words = ["load", "bzImage", "--machine", machine, "--crash-by-normal", "--crash-size", "32M"]
     Path("plan.json").write_text(run(*words, "--json").stdout)

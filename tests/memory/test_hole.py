@@ -45,7 +45,9 @@ def test_outside_the_window_is_a_reason() -> None:
     with pytest.raises(NoHole, match="no free range") as caught:
         locate_hole(FREE, 0x1000, align=0x1000, window=PhysRange(1 << 32, 1 << 33))
     assert {item.why for item in caught.value.refused} == {"outside the window"}
-    assert caught.value.hint == "none of it is free"
+    assert caught.value.hint == (
+        "all free memory is elsewhere: 0x100000..0x800000 is the largest range"
+    )
 
 
 def test_the_hint_has_the_largest_holes_of_the_window() -> None:

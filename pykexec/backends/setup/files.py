@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -43,7 +44,18 @@ def _prepare(new: str, state: FileState) -> None:
         if os.geteuid() == 0:
             os.fchown(fd, *state.owner)
         os.fchmod(fd, state.mode or PLAIN)
+        for name, value in state.attributes:
+            _set_attribute(fd, name, value)
         os.fsync(fd)
+
+
+def _set_attribute(fd: int, name: str, value: bytes) -> None:
+    """Those that the kernel manages itself cannot be set; that loses nothing."""
+    try:
+        os.setxattr(fd, name, value)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
 
 
 def make_folders(root: Folder, folders: tuple[str, ...]) -> None:

@@ -158,23 +158,29 @@ def _encode_state(state: FileState) -> JournalState:
         return JournalState(link=state.link)
     if state.contents is None:
         return JournalState()
-    owner = state.owner
+    more = {name: _packed(value) for name, value in state.attributes}
     try:
-        return JournalState(text=state.contents.decode(), mode=state.mode, owner=owner)
+        text = state.contents.decode()
+        return JournalState(text=text, mode=state.mode, owner=state.owner, attributes=more)
     except UnicodeDecodeError:
-        packed = base64.b64encode(state.contents).decode("ascii")
-        return JournalState(base64=packed, mode=state.mode, owner=owner)
+        packed = _packed(state.contents)
+        return JournalState(base64=packed, mode=state.mode, owner=state.owner, attributes=more)
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _decode_state(found: JournalState) -> FileState:
     """Raises ValueError."""
     if found.link is not None:
         return FileState(link=found.link)
-    owner = found.owner or (0, 0)
     if found.text is not None:
-        return FileState(found.text.encode(), mode=found.mode, owner=owner)
-    if found.base64 is not None:
-        return FileState(
-            base64.b64decode(found.base64, validate=True), mode=found.mode, owner=owner
-        )
-    return NOTHING
+        contents = found.text.encode()
+    elif found.base64 is not None:
+        contents = base64.b64decode(found.base64, validate=True)
+    else:
+        return NOTHING
+    attributes = found.attributes.items()
+    more = tuple((name, base64.b64decode(value, validate=True)) for name, value in attributes)
+    return FileState(contents, None, found.mode, found.owner or (0, 0), more)

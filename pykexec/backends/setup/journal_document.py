@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -15,6 +15,8 @@ class JournalState:
     link: str | None = None
     mode: int = 0
     owner: tuple[int, int] | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    """extended attributes, their values in base64"""
 
 
 @dataclass(frozen=True, slots=True)

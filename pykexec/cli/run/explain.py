@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pykexec.cli.nearest import did_you_mean
 from pykexec.cli.output import Output
 from pykexec.cli.report.explanation import ExplainReport
 from pykexec.documents.plan import read_plan
 from pykexec.errors import UsageError
-from pykexec.flows.explain import explain_code, explain_errno, verdicts
+from pykexec.flows.explain import error_kinds, explain_code, explain_errno, verdicts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,8 +31,10 @@ def explain(word: str) -> ExplainReport:
     except UsageError:
         kind = explain_code(word.lower())
     if kind is None:
+        known = (*errno.errorcode.values(), *error_kinds())
+        nearest = did_you_mean(word, known) or did_you_mean(word.upper(), known)
         raise UsageError(
-            f"{word[:40]!r} is neither an errno nor an error code of pykexec",
+            f"{word[:40]!r} is neither an errno nor an error code of pykexec{nearest}",
             hint="use an errno such as EADDRNOTAVAIL, or the code of a JSON error document",
         )
     return ExplainReport(word.lower(), kind_of_error=kind)
