@@ -1,4 +1,4 @@
-"""What a crash by normal would do on a machine with a stock kernel, from its facts only.
+"""What a crash by normal would do on a machine with an unmodified kernel, from facts only.
 
 Only the load itself finds out whether it gets the memory for a mode.
 """
@@ -36,7 +36,7 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Expected:
-    """The load itself."""
+    """The expected decisions of a load."""
 
     prospect: Prospect
     granted: Granted

@@ -51,7 +51,7 @@ class Armed:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why it cannot be."""
+    """Why a machine cannot be armed."""
 
     code: str
     message: str
@@ -71,7 +71,7 @@ class Row:
 
     @property
     def changed(self) -> bool:
-        """Whether the second kernel changes more than the texts."""
+        """Whether the second kernel changes more than explanatory texts."""
         return self.compared is not None and self.gist(self.outcome) != self.gist(self.compared)
 
     @staticmethod
@@ -105,7 +105,7 @@ class WorkerKilled(KexecError):
 
 
 def rows(machines: Iterable[Path], candidates: tuple[Candidate, ...]) -> Iterator[Row]:
-    """One for each machine, in their order; a capture that cannot be read is a row, too.
+    """Yield a row for each machine, in order, also for a capture that cannot be read.
     `candidates` are the kernel and, to compare, a second one. Raises WorkerKilled."""
     several = iter(machines)
     with ProcessPoolExecutor(

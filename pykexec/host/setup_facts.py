@@ -180,14 +180,14 @@ def _states(
 
 
 def _named(root: Root, folders: Iterable[str], prefix: str) -> Iterator[str]:
-    """Names in the folders that begin so."""
+    """The names in these folders that begin with a prefix."""
     for folder in folders:
         names = root.entries(folder)
         yield from (name for name in names or () if name.startswith(prefix))
 
 
 def _units(root: Root) -> Iterator[tuple[str, str]]:
-    """In the order of increasing precedence."""
+    """The files of pykexec's units by name, from folders of increasing precedence."""
     for folder in reversed(UNIT_FOLDERS):
         for name in _named(root, (folder,), "pykexec-"):
             if name.endswith(UNIT_SUFFIXES):
@@ -220,7 +220,7 @@ def _kernels(root: Root) -> Iterator[str]:
 
 
 def _menu_words(root: Root, menu: str) -> Iterator[str]:
-    """Of each entry that starts Linux."""
+    """The crashkernel= words in the menu of GRUB, of each entry that starts Linux."""
     for line in root.matching_lines(menu, r"^\s*linux\w*\s") or ():
         yield " ".join(re.findall(r"(?<=\s)crashkernel=\S+", line))
 
@@ -231,8 +231,8 @@ def _armed(root: Root) -> bool:
 
 
 def _share(root: Folder) -> Path | None:
-    """share/pykexec of the installation that runs; in a checkout the checkout; for another root,
-    the one of a package there."""
+    """The folder share/pykexec of this installation, or the checkout; for another root, the folder
+    of a package in it."""
     package = Path(__file__).resolve().parents[2]
     places = [Path(sys.prefix) / SHARE, Path("/usr/local") / SHARE, Path("/usr") / SHARE, package]
     if not root.is_whole:
@@ -241,7 +241,8 @@ def _share(root: Folder) -> Path | None:
 
 
 def _shipped(share: Path | None) -> dict[str, str]:
-    """The Debian package has its files in their places instead."""
+    """The text of each unit file in it by name; none with the Debian package, which installs
+    them."""
     folder = share / "systemd" if share else None
     if folder is None or not folder.is_dir():
         return {}

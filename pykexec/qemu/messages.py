@@ -30,8 +30,8 @@ class GuestDump:
 
 @dataclass(frozen=True, slots=True)
 class GuestMessages:
-    """None for what no guest has sent. `filled` is in pages; `status` is the exit status of a
-    refused load."""
+    """Everything that the guests have sent; None for what is missing. `filled` is in pages;
+    `status` is the exit status of a refused load."""
 
     plan: PlanDocument | None = None
     warnings: tuple[str, ...] = ()

@@ -42,5 +42,5 @@ def remember(path: str, names: Iterable[str]) -> None:
 
 
 def forget(path: str) -> None:
-    """Raises OSError."""
+    """Remove the file, if it exists. Raises OSError."""
     Path(path).unlink(missing_ok=True)

@@ -77,25 +77,25 @@ def opened(where: Destination, name: str) -> Iterator[int]:
 
 
 def replaced(word: str, folder: str, file: str) -> str:
-    """With %d and %f replaced; %% is a percent sign."""
+    """The words with %d and %f replaced; %% is a percent sign."""
     parts = word.split("%%")
     return "%".join(part.replace("%d", folder).replace("%f", file) for part in parts)
 
 
 def start(words: Sequence[str], stdout: int | None) -> subprocess.Popen[bytes]:
-    """Raises OSError if there is no such program."""
+    """Start a program. Raises OSError if it does not exist."""
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=stdout)
 
 
 def _input_of(program: subprocess.Popen[bytes]) -> int:
-    """Its standard input, which now belongs to the caller."""
+    """The standard input of a program, which the caller has to close."""
     assert program.stdin
     with program.stdin as pipe:
         return os.dup(pipe.fileno())
 
 
 def _ended(program: subprocess.Popen[bytes]) -> None:
-    """Wait for it. Raises StepFailed."""
+    """Wait until a program ends. Raises StepFailed if it fails."""
     if status := program.wait():
         raise StepFailed(f"{named(program.args)} {how_ended(status)}")
 

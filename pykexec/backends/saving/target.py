@@ -12,7 +12,7 @@ from pykexec.backends.saving.limited import StepFailed
 
 
 def sync_folder(path: str) -> None:
-    """A name in it then survives a reset."""
+    """Sync a folder, so that a new name in it survives a reset."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -21,7 +21,7 @@ def sync_folder(path: str) -> None:
 
 
 def make_folder(parent: str, name: str) -> str:
-    """A new folder for one dump, and its path."""
+    """Make a new folder for one dump; returns its path."""
     Path(parent).mkdir(mode=0o700, parents=True, exist_ok=True)
     path = f"{parent}/{name}"
     os.mkdir(path, 0o700)
@@ -30,7 +30,7 @@ def make_folder(parent: str, name: str) -> str:
 
 
 def mount_device(device: str, at: str) -> None:
-    """With mount(8), which supports LABEL= and UUID=. Raises StepFailed, OSError."""
+    """Mount a device with mount(8), which supports LABEL= and UUID=. Raises StepFailed, OSError."""
     Path(at).mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.path.ismount(at):
         return
@@ -53,17 +53,17 @@ def free_space(parent: str) -> int:
 
 
 def remove_folder(parent: str, name: str) -> None:
-    """With everything in it."""
+    """Remove a folder with everything in it."""
     shutil.rmtree(f"{parent}/{name}")
 
 
 def remove_file(path: str) -> None:
-    """It may be missing."""
+    """Remove a file, which may be missing."""
     Path(path).unlink(missing_ok=True)
 
 
 def rename_folder(path: str, final: str) -> None:
-    """The new name then survives a reset."""
+    """Rename a folder so that its new name survives a reset."""
     os.rename(path, final)
     sync_folder(os.path.dirname(final))
 

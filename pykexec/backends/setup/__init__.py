@@ -1,3 +1,3 @@
-"""Carries out and takes back the steps of pykexec setup: `step` has the values, `journal` records
+"""Carries out and undoes the steps of pykexec setup: `step` has the values, `journal` records
 them as a `journal_document` before anything changes, `files` changes a file durably, and `acting`
 does it all."""

@@ -121,7 +121,7 @@ class Acting:
         put(self.root, change.path, change.after)
 
     def undo(self) -> tuple[Left, ...]:
-        """Take everything in the journal back, the last step first, and return what is left. Raises
+        """Undo everything in the journal, the last step first, and return what is left. Raises
         NotPermitted, BadSetupJournal."""
         record = self.journal.read()
         if record is None:
@@ -164,7 +164,7 @@ class Acting:
         return Left(rest, tuple(change.path for change in rest.changes), failure)
 
     def _try(self, commands: tuple[Command, ...]) -> str | None:
-        """Run all of them; the message of the first that failed."""
+        """Run all commands; returns the message of the first that failed, or None."""
         failure = None
         for command in commands:
             try:
@@ -174,7 +174,8 @@ class Acting:
         return failure
 
     def _restore(self, change: Change) -> bool:
-        """Whether the file is as it was. A file that is gone is not one that somebody changed."""
+        """Restore a file; returns whether it is as it was. A missing file does not count as
+        changed."""
         with suppress(FileNotFoundError):
             os.unlink(locate(self.root, temporary_of(change.path)))
         try:

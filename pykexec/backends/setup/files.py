@@ -20,7 +20,7 @@ def temporary_of(path: str) -> str:
 
 
 def put(root: Folder, path: str, state: FileState) -> None:
-    """Make `path` that state, durably. Its folder exists. Raises OSError."""
+    """Bring `path` to this state, durably. Its folder must exist. Raises OSError."""
     place, new = locate(root, path), locate(root, temporary_of(path))
     with suppress(FileNotFoundError):
         os.unlink(new)
@@ -59,7 +59,7 @@ def _set_attribute(fd: int, name: str, value: bytes) -> None:
 
 
 def make_folders(root: Folder, folders: tuple[str, ...]) -> None:
-    """Make those that do not exist. Raises OSError."""
+    """Make the folders that do not exist. Raises OSError."""
     for folder in folders:
         with suppress(FileExistsError):
             os.mkdir(root.locate(folder), 0o755)
@@ -67,14 +67,14 @@ def make_folders(root: Folder, folders: tuple[str, ...]) -> None:
 
 
 def remove_folders(root: Folder, folders: tuple[str, ...]) -> None:
-    """Remove those that are empty, innermost first."""
+    """Remove the folders that are empty, innermost first."""
     for folder in reversed(folders):
         with suppress(OSError):
             os.rmdir(root.locate(folder))
 
 
 def sync_folder(place: str) -> None:
-    """Raises OSError."""
+    """Sync a folder, so that its names survive a power failure. Raises OSError."""
     fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -26,7 +26,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Step:
     """First the commands in `before` are run, then the files are changed, then the commands in
-    `after` are run. To take it back, those in `undo_before` are run, the files are restored, and
+    `after` are run. To undo it, those in `undo_before` are run, the files are restored, and
     those in `undo_after` are run. Each command can be repeated without harm."""
 
     name: str
@@ -42,7 +42,7 @@ class Step:
         return (*self.before, *self.after)
 
     def merged(self, earlier: Step) -> Step:
-        """This step after an earlier one of the same name, as one: it is taken back to the state
+        """This step and an earlier one of the same name as one step: an undo restores the state
         before the earlier one."""
         old = {change.path: change for change in earlier.changes}
         new = {change.path: change for change in self.changes}

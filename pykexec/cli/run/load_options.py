@@ -144,4 +144,6 @@ class LoadOptions:
     def check_syscall(self) -> None:
         """The simulated kernel has only kexec_load."""
         if self.backend == "simulated" and self.syscall == "file":
-            raise NotSupported("the simulated kernel has no kexec_file_load", hint="use --syscall load")
+            raise NotSupported(
+                "the simulated kernel has no kexec_file_load", hint="use --syscall load"
+            )

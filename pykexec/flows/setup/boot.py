@@ -32,7 +32,7 @@ class UnknownBootLoader(NotSupported):
 
 
 def steps(machine: Machine, facts: SetupFacts, choice: RegionChoice) -> Iterator[Step]:
-    """One, if the command line of the next boot has to change. Raises UnknownBootLoader,
+    """Yield a step if the command line of the next boot has to change. Raises UnknownBootLoader,
     NotChangeable."""
     if choice.word is None:
         return
@@ -60,7 +60,7 @@ def _step(machine: Machine, facts: SetupFacts, word: str, why: str) -> Step | No
 
 
 def _filter(word: str) -> str:
-    """For the shell that reads GRUB's configuration: other reservations are removed."""
+    """Lines for the shell that reads GRUB's configuration, which replace other reservations."""
     added = f" {word}" if word else ""
     return "".join(
         f"{name}=\"$(printf '%s' \"${name}\" | sed -E 's/(^| )crashkernel=[^ ]*//g'){tail}\"\n"
@@ -77,7 +77,7 @@ def _with_block(default: FileState, word: str) -> FileState:
 def _by_grub(
     facts: SetupFacts, wanted: dict[str, FileState], word: str, why: str, apply: Command
 ) -> Step | None:
-    """Only the entries of normal boots get the word."""
+    """Add the word to the entries of normal boots only, not to those of the recovery mode."""
     needed = changes(facts, wanted)
     applied = word in facts.menu_words if word else facts.menu_words <= {""}
     if not needed and applied:
@@ -86,7 +86,7 @@ def _by_grub(
 
 
 def _by_grubby(facts: SetupFacts, word: str, why: str) -> Step | None:
-    """It also changes the defaults for later kernels. An undo gives back the old words."""
+    """grubby also changes the defaults for later kernels. An undo restores the old words."""
     found = [reservations(_options(state(facts, path).text)) for path in facts.entries]
     if all(words == ([word] if word else []) for words in found):
         return None
@@ -104,7 +104,7 @@ def _options(text: str) -> str:
 
 
 def _by_entries(machine: Machine, facts: SetupFacts, word: str, why: str) -> Step | None:
-    """systemd-boot: the entries of installed kernels, and the command line of later ones."""
+    """Change the entries of systemd-boot, and the command line for later kernels."""
     wanted = {path: _entry(state(facts, path), word) for path in facts.entries}
     wanted[KERNEL_CMDLINE] = _later(machine, state(facts, KERNEL_CMDLINE), word)
     needed = changes(facts, wanted)
@@ -112,7 +112,8 @@ def _by_entries(machine: Machine, facts: SetupFacts, word: str, why: str) -> Ste
 
 
 def _entry(entry: FileState, word: str) -> FileState:
-    """An entry of Linux with this reservation alone, in its last line of options."""
+    """An entry with this reservation only, in its last line of options; others than Linux
+    unchanged."""
     text = entry.text
     lines = list(OPTIONS.finditer(text))
     if not re.search(r"^linux[ \t]", text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Changes of files, as far as they are needed."""
+"""The changes of files that are needed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BY = "# Made by pykexec setup; pykexec setup --undo removes it.\n"
 
 
 def state(facts: SetupFacts, path: str) -> FileState:
-    """What there is. Raises NotChangeable."""
+    """The present state of a path. Raises NotChangeable."""
     if path in facts.unchangeable:
         raise NotChangeable(facts.unchangeable[path])
     return facts.files.get(path, NOTHING)
 
 
 def changes(facts: SetupFacts, wanted: Mapping[str, FileState]) -> tuple[Change, ...]:
-    """One for each file that is different. Raises NotChangeable."""
+    """The changes of the files that are different. Raises NotChangeable."""
     return tuple(_changes(facts, wanted))
 
 

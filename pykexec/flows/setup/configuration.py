@@ -39,7 +39,7 @@ def values_of(facts: SetupFacts) -> dict[str, str]:
 
 
 def steps(facts: SetupFacts) -> Iterator[Step]:
-    """One, if anything is missing. The old file is merged into the new one. Raises
+    """Yield a step if anything is missing, which merges the old file into the new one. Raises
     NotChangeable."""
     found, old = state(facts, PATH), state(facts, OLD_CONFIGURATION)
     values = values_of(facts)
@@ -57,7 +57,8 @@ def steps(facts: SetupFacts) -> Iterator[Step]:
 
 
 def wishes(values: Mapping[str, str]) -> dict[str, str]:
-    """What setup requires. An initrd that somebody has chosen saves in its own way."""
+    """The values that setup requires. An initrd that somebody has chosen keeps its way of
+    saving."""
     required = {"BACKEND": "kernel"}
     append, options = values.get("APPEND", "").split(), values.get("OPTIONS", "").split()
     if not values.get("INITRD"):
@@ -88,7 +89,7 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
 
 
 def sysctl_steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
-    """Only on request: they decide when the machine goes down. Raises NotChangeable."""
+    """Yield a step for the sysctls, which is only taken on request. Raises NotChangeable."""
     text = SYSCTL_TEXT + "".join(f"{name} = {value}\n" for name, value in PANIC_SYSCTLS.items())
     needed = changes(facts, {SYSCTLS: file_with(text)})
     present = _present(machine)

@@ -30,8 +30,8 @@ class NoKernelImage(NotSupported):
 
 
 def steps(machine: Machine, facts: SetupFacts, values: Mapping[str, str]) -> Iterator[Step]:
-    """None if the configuration names another initrd. Raises NoInitrdGenerator, NoKernelImage,
-    NotChangeable, NotSupported."""
+    """Yield a step, unless the configuration names another initrd. Raises NoInitrdGenerator,
+    NoKernelImage, NotChangeable, NotSupported."""
     release = known(machine.release, "the release of the running kernel", NEEDS_ROOT)
     if release not in facts.kernels and not values.get("KERNEL"):
         raise NoKernelImage(

@@ -37,7 +37,7 @@ class CannotArm(NotSupported):
 
 @dataclass(frozen=True, slots=True)
 class SetupPlan:
-    """What is to be done; no steps if the machine is set up."""
+    """The steps to take; none if the machine is set up."""
 
     region: RegionChoice
     steps: tuple[Step, ...]

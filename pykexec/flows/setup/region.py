@@ -24,8 +24,8 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegionChoice:
-    """`size` in bytes. `word` is what the kernel command line is to have: None to leave it as it
-    is, and "" to have no reservation."""
+    """How the region is made, with `size` in bytes. `word` is the reservation that the kernel
+    command line must have: None to leave it unchanged, "" for no reservation."""
 
     way: Way
     size: int
@@ -37,7 +37,7 @@ class RegionChoice:
 
 
 def choose_region(machine: Machine) -> RegionChoice:
-    """The region that is there, else one made by the module, else a reservation at the next
+    """Choose the existing region, else one that the module makes, else a reservation at the next
     boot."""
     size = default_size(machine)
     kib = size >> 10
@@ -66,7 +66,7 @@ def is_foreign(machine: Machine) -> bool:
 
 
 def _has_module(machine: Machine, size: int) -> bool:
-    """Only known facts count. A region that is there is no obstacle after a reboot."""
+    """Whether the module can make a region. An existing one is no obstacle after a reboot."""
     if not isinstance(machine.modules.region, RegionModule):
         return False
     why = refusal(machine, size)
@@ -79,7 +79,7 @@ def reservations(line: str) -> list[str]:
 
 
 def with_reservation(line: str, word: str) -> str:
-    """A command line with this reservation alone; unchanged if it has just that."""
+    """A command line with this reservation only; unchanged if it has just that."""
     if reservations(line) == ([word] if word else []):
         return line
     rest = re.sub(r"(^|[ \t]+)crashkernel=\S*", "", line).rstrip()

@@ -37,13 +37,13 @@ class NoUnits(NotSupported):
 
 
 def steps(facts: SetupFacts) -> Iterator[Step]:
-    """Raises NoUnits, NotChangeable."""
+    """The steps that install and enable the units. Raises NoUnits, NotChangeable."""
     yield from _installed(facts)
     yield from _enabled(facts)
 
 
 def _installed(facts: SetupFacts) -> Iterator[Step]:
-    """What a package puts in its place, and pip does not."""
+    """The step for the files that a package installs in their places, and pip does not."""
     wanted = dict(_missing(facts))
     if needed := changes(facts, wanted):
         yield Step(
@@ -73,7 +73,7 @@ def _missing(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
 
 
 def _hooks(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
-    """Debian's kernel packages and kernel-install(8) have different folders and arguments."""
+    """The hooks for Debian's kernel packages and for kernel-install(8), which differ."""
     debian = [folder for folder in HOOKS if folder in facts.hook_folders]
     if debian and HOOK in facts.shipped:
         for folder in debian:
@@ -100,8 +100,8 @@ def _enabled(facts: SetupFacts) -> Iterator[Step]:
 
 
 def arming(facts: SetupFacts, changed: bool) -> Iterator[Step]:
-    """For a machine that can be armed without a reboot. `changed` is whether something that is
-    loaded has changed."""
+    """The step that arms a machine which needs no reboot for it. `changed` is whether something
+    that is loaded has changed."""
     if changed or not facts.armed:
         yield Step(
             "arm",
