@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import random
 import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pykexec.flows.rehearse.qemu import capture_initrd, everything, guest_tree
-from pykexec.images.contents import Built, OpenFile
+from pykexec.flows.rehearse.qemu import capture_initrd, everything, guest_tree, sized
+from pykexec.images.contents import Built, Contents, OpenFile, contents_bytes
+from pykexec.images.identify import identify
 from pykexec.images.initrd import read_initrd
+from pykexec.placement.request import LoadRequest
 from pykexec.qemu.board import PC
 from pykexec.qemu.first import lent_of
 from pykexec.qemu.guest import MOUNTS, NotInAGuest, only_in_a_guest
 from pykexec.qemu.newc import Tree
 from pykexec.qemu.python import NoPython, OwnPython, loadable, python_tree
-from tests.builders import make_cpio
+from tests.builders import make_bzimage, make_cpio, write
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +104,30 @@ def test_the_lent_memory_of_a_plan() -> None:
 
 def test_an_initrd_of_the_user_comes_first(tmp_path: Path) -> None:
     theirs = make_cpio(("init", b"theirs")) + b"\0"
-    (tmp_path / "initrd").write_bytes(capture_initrd(PC, OwnPython(), Built(theirs)))
+    both = capture_initrd(PC, OwnPython(), Built(theirs))
+    (tmp_path / "initrd").write_bytes(contents_bytes(both, 16 << 20))
     found = read_initrd(OpenFile(tmp_path / "initrd"))
     assert [item.codec for item in found.archives] == [None, "gzip"]
     assert found.archives[1].offset == len(theirs) + 3
     assert found.size < 12 << 20
+
+
+def test_the_window_of_a_rehearsal_has_room_for_both_initrds(tmp_path: Path) -> None:
+    """Of two gzip streams in one file, only the last declares its size where it can be read."""
+    image = identify(write(tmp_path, "bzImage", make_bzimage()))
+    theirs = gzip.compress(make_cpio(("text", random.Random(1).randbytes(8 << 20).hex().encode())))
+    file = OpenFile(write(tmp_path, "initrd", theirs))
+
+    def size(before: Contents | None, request: LoadRequest | None = None) -> int | None:
+        initrd = capture_initrd(PC, OwnPython(), before)
+        return sized(image, replace(request or LoadRequest(), initrd=initrd)).crash_size
+
+    alone, both = size(None), size(file.span(0, file.size))
+    assert alone
+    assert both
+    assert both - alone >= len(theirs) + (8 << 20)
+    assert size(None, LoadRequest(crash_size=1 << 28)) == 1 << 28
+    assert size(None, LoadRequest(mem_min=1 << 28, mem_max=1 << 29)) is None
 
 
 def test_a_library_keeps_what_is_loaded_of_it(tmp_path: Path) -> None:

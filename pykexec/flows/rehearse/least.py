@@ -17,7 +17,6 @@ from pykexec.flows.rehearse.qemu import (
     python_for,
     rehearse_in_qemu,
 )
-from pykexec.images.compression import spooled
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import align_down, align_up
 from pykexec.placement.estimate import crash_size
@@ -88,8 +87,7 @@ def least_window(
     image = identify(kernel, image_type, request.profile)
     board = board_of(image)
     python = python_for(board, stage.system)
-    file = spooled("initrd", iter([capture_initrd(board, python, request.initrd)]))
-    initrd = file.span(0, file.size)
+    initrd = capture_initrd(board, python, request.initrd)
     guess = crash_size(image, initrd, request.append).size
     tries: list[Try] = []
 

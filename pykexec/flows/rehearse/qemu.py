@@ -27,10 +27,13 @@ from pykexec.flows.rehearse.simulated import (
     blame_memory,
 )
 from pykexec.images.arm64.image import ARM64_IMAGE
+from pykexec.images.compression import spooled
+from pykexec.images.contents import joined_archives
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.images.x86.bzimage import BZIMAGE64
 from pykexec.memory.ranges import align_down
+from pykexec.placement.estimate import crash_size
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.qemu.board import PC, VIRT
@@ -102,7 +105,8 @@ def rehearse_in_qemu(
     python = python_for(board, chosen.system)
     check_initrd(image, replace(request, kind=ImageKind.CRASH_BY_NORMAL))
     tell.step("making the guests")
-    computer = _first_computer(board, python, os.fspath(kernel), request, image_type, chosen)
+    asked = sized(image, replace(request, initrd=capture_initrd(board, python, request.initrd)))
+    computer = _first_computer(board, python, os.fspath(kernel), asked, image_type, chosen)
     try:
         with running(computer) as session:
             messages = listen(session, LIMIT_BASE + LIMIT_PER_GIB * chosen.memory / (1 << 30), tell)
@@ -120,13 +124,15 @@ def _first_computer(
     image_type: str | None,
     stage: QemuMachine,
 ) -> Computer:
-    """The machine, with everything that both kernels need in its initramfs."""
+    """The machine, with everything that both kernels need in its initramfs. The initrd of `request`
+    is that of the capture kernel."""
+    assert request.initrd, "capture_initrd() gives it"
     tree, variables = guest_tree("first", everything(), python)
     append = f"console={board.console} {APPEND} {variables}"
     options = [f"--append={append}", *_load_options(request, image_type)]
     fill = max(PATTERN_SIZE, align_down(stage.memory * stage.used // 100, PATTERN_SIZE))
     tree.write(KERNEL, Path(kernel).read_bytes())
-    tree.write(INITRD, capture_initrd(board, python, request.initrd))
+    tree.write(INITRD, b"".join(bytes(chunk) for chunk in request.initrd.chunks()))
     tree.write(WISHES, json.dumps({"fill": fill, "load": options}))
     words = f"{append} crashkernel={stage.reserved}"
     return Computer(board, kernel, tree.archive(), words, stage.memory, stage.cpus)
@@ -193,12 +199,23 @@ def guest_tree(role: str, modules: list[str], python: Python) -> tuple[Tree, str
     return tree, f"LD_LIBRARY_PATH={library_path} PYTHONHASHSEED=0"
 
 
-def capture_initrd(board: Board, python: Python, before: Contents | None) -> bytes:
+def capture_initrd(board: Board, python: Python, before: Contents | None) -> Contents:
     """The rehearsal's own initrd, compressed, after an initrd of the user, whose /init it
     replaces."""
     tree, _ = guest_tree("capture", [*board.readers], python)
-    theirs = b"".join(bytes(chunk) for chunk in before.chunks()) if before else b""
-    return theirs + bytes(-len(theirs) % 4) + gzip.compress(tree.archive(), 3, mtime=0)
+    own = spooled("initrd", iter([gzip.compress(tree.archive(), 3, mtime=0)]))
+    parts = [own.span(0, own.size)]
+    found = joined_archives([before, *parts] if before else parts)
+    assert found, "its own"
+    return found
+
+
+def sized(image: KernelImage, request: LoadRequest) -> LoadRequest:
+    """With the estimate for all parts of its initrd, unless the user gave a size or both bounds: in
+    the guest they are one file, in which the end of the first compressed archive cannot be seen."""
+    if request.crash_size or (request.mem_min is not None and request.mem_max is not None):
+        return request
+    return replace(request, crash_size=crash_size(image, request.initrd, request.append).size)
 
 
 def listen(session: GuestSession, limit: float, tell: Progress) -> GuestMessages:
