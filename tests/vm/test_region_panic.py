@@ -3,10 +3,19 @@ and the dump is complete. Two CPUs."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from .guest.check_pattern import check
 from .lab import VM
 from .machine import Qmp, Result
 from .product import (
@@ -32,7 +41,18 @@ LOAD = f"""{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel 
         --append "{CAPTURE_APPEND}" --json"""
 BY_NORMAL = f"{LOAD} --crash-by-normal --crash-size 208M"
 MAKE = f"{PYKEXEC} region make {{size}} --backend kernel --json {{force}}"
+MAKE_WHOLE = f"{MAKE} > /out/made.json".replace("{size}", "192M")
+"""Debian's own reservation. The capture kernel has no Python in it: the host judges the dump."""
 RELEASE = f"{PYKEXEC} region release --backend kernel --json"
+DISK_MIB = 2048
+TO_DISK = """
+    host mark "capture kernel up"
+    cat /proc/iomem > /out/iomem
+    dd if=/proc/vmcore of=/dev/vdc bs=1M 2> /out/dd
+    host mark "dump on the disk"
+    makedumpfile -F -l -d 31 /proc/vmcore 2> /out/makedumpfile > /dev/vdd
+    copyout /out
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class Way:
     make: str
     load: str
     panic: str = BY_SYSRQ
+    capture: str = CAPTURE
 
 
 REMOVE = """
@@ -62,26 +83,27 @@ WAYS = {
         f"{BY_NORMAL} --mode stub-swap > /out/plan.json 2> /out/plan.err",
     ),
     "kexec -p": Way(
-        f"{MAKE} > /out/made.json".replace("{size}", "{whole}"),
+        MAKE_WHOLE,
         f"""kexec -c -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
         > /out/kexec-tools.txt 2>&1""",
+        capture=TO_DISK,
     ),
     "kexec -s -p": Way(
-        f"{MAKE} > /out/made.json".replace("{size}", "{whole}"),
+        MAKE_WHOLE,
         f"""kexec -s -p /boot/vmlinuz --initrd=/boot/initrd2 --append="{CAPTURE_APPEND}" \\
         > /out/kexec-tools.txt 2>&1""",
+        capture=TO_DISK,
     ),
     "load --crash": Way(
-        f"{MAKE} > /out/made.json".replace("{size}", "{whole}"),
+        MAKE_WHOLE,
         f"{LOAD} --crash > /out/plan.json 2> /out/plan.err",
+        capture=TO_DISK,
     ),
     "in-place, the module removed, by sysrq": Way(
         f"{MAKE} > /out/made.json",
         f"{BY_NORMAL} --mode in-place > /out/plan.json 2> /out/plan.err{REMOVE}",
     ),
 }
-WHOLE = "256M"
-"""The initrd of these tests has Python: 192 MiB are not enough to unpack it."""
 ON_EVERY_CHANGE = tuple(WAYS)[:3]
 
 FIRST = """
@@ -113,31 +135,53 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def result(vm: VM, way: str, request: pytest.FixtureRequest) -> Result:
+def result(vm: VM, way: str, request: pytest.FixtureRequest) -> Iterator[Result]:
     if way not in ON_EVERY_CHANGE and not request.config.getoption("--all-kernels"):
         pytest.skip("with --all-kernels")
     chosen = WAYS[way]
     force = "--force"  # the series of Debian's newest kernel may not have been tested yet
     first = FIRST.format(
         mib=PATTERN_MIB,
-        make=chosen.make.format(size="", whole=WHOLE, force=force),
+        make=chosen.make.format(size="", force=force),
         load=chosen.load,
         settled=SETTLED,
         panic=chosen.panic,
     )
-    return vm.run(
-        first,
-        CAPTURE,
-        mem_mib=1536,
-        smp=2,
-        python=True,
-        second_python=True,
-        site=site(),
-        programs=["makedumpfile", "kexec"],
-        files=region_files(vm.kernel),
-        on_mark=by_nmi,
-        timeout_s=400,
-    ).expect(0)
+    with ExitStack() as stack:
+        disks = []
+        if chosen.capture == TO_DISK:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pykexec-dump-")))
+            disks = [folder / "vmcore", folder / "filtered"]
+            for disk in disks:
+                with open(disk, "wb") as file:
+                    file.truncate(DISK_MIB << 20)
+        found = vm.run(
+            first,
+            chosen.capture,
+            mem_mib=1536,
+            smp=2,
+            python=True,
+            second_python=chosen.capture == CAPTURE,
+            site=site(),
+            programs=["makedumpfile", "kexec"],
+            files=region_files(vm.kernel),
+            disks=disks,
+            on_mark=by_nmi,
+            timeout_s=400,
+        ).expect(0)
+        if disks:
+            judge(disks[0], found.files)
+        yield found
+
+
+def judge(vmcore: Path, files: Path) -> None:
+    """What CAPTURE does in the guest, on the host."""
+    with open(vmcore, "rb") as core:
+        pages = check((files / "first/frames").read_bytes(), core)
+    (files / "second/verdict.json").write_text(json.dumps(dataclasses.asdict(pages)))
+    info = [sys.executable, "-m", "pykexec", "vmcore", "info", str(vmcore), "--json"]
+    with open(files / "second/info.json", "w") as file:
+        subprocess.run(info, stdout=file, check=True)
 
 
 def test_the_dump_is_whole(result: Result) -> None:
