@@ -116,13 +116,3 @@ def test_a_capture_kernel_that_has_too_little_memory(kernel: Kernel) -> None:
         document["error"]["hint"].removeprefix("last line on its console: ")
         in (document["error"]["console"])
     )
-
-
-def test_the_smallest_window(kernel: Kernel, request: pytest.FixtureRequest) -> None:
-    """What was found is enough once more, and well below what the estimate takes."""
-    if not request.config.getoption("--all-kernels"):
-        pytest.skip("up to eight boots: --all-kernels")
-    status, found = rehearse(kernel, "--least", "--used", "5")
-    assert status == 0, found
-    assert found["too_small"] < found["least"] <= found["crash_size"] - 16 * MIB
-    assert rehearsed(kernel, found["option"].replace(" ", "="), "--used", "5")["good"]
