@@ -52,6 +52,7 @@ UNDER_LOAD = f"""
     python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
     {SETTLED}
     cat /proc/cmdline > /out/cmdline
+    {PYKEXEC} status --backend kernel --json > /out/status.json
     {PANIC}
 """
 READS = f"""
@@ -96,6 +97,8 @@ def disk(tmp_path: Path) -> Path:
 def assert_complete(result: Result) -> None:
     lent, found = int(text(result, "second/lent")), document(result, "second/verdict.json")
     assert document(result, "first/plan.json")["mode"] == "lent"
+    staged = document(result, "first/status.json")["staged"]
+    assert staged["problem"] is None, "kernel pages in the lent memory, among others"
     assert found["expected"] == PATTERN_MIB * 256 - lent
     assert found["intact"] == found["expected"]
     checks = document(result, "second/verified.json")["checks"]

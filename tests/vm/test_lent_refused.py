@@ -1,4 +1,5 @@
-"""Mode lent where memory cannot be made movable, or does not stay so; one boot without a panic."""
+"""Mode lent where memory cannot be made movable, or does not stay so, and where the load is killed;
+one boot without a panic."""
 
 from __future__ import annotations
 
@@ -61,6 +62,14 @@ def test_a_block_with_a_pinned_page_is_given_up_in_time(life: Any) -> None:
         assert loaded["blocks"] != found["pinned"]
         assert found["unload"] == 0
     assert found["same"]
+
+
+def test_a_load_that_is_killed_leaves_nothing_that_its_journal_does_not_name(life: Any) -> None:
+    for found in life["killed"]:
+        assert found["killed"], found
+        assert set(found["changed"]) <= set(found["journal"]), found
+        assert found["same"], found
+    assert any(found["changed"] for found in life["killed"])
 
 
 def test_a_balloon_driver_rules_it_out(life: Any) -> None:

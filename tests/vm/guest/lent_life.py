@@ -1,5 +1,6 @@
-"""In the guest: mode lent where a block cannot be made movable, or changes after the load, and
-where a balloon driver is active. Prints a JSON document.
+"""In the guest: mode lent where a block cannot be made movable, or changes after the load, where
+the load is killed while it changes blocks, and where a balloon driver is active. Prints a JSON
+document.
 
     python3 -m guest.lent_life BALLOON    BALLOON is the module of virtio_balloon
 """
@@ -10,18 +11,22 @@ import ctypes
 import json
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .pattern import PAGE, physical
-from .region_verbs import run
+from .region_verbs import KERNEL, PYKEXEC, run
 
 MEMORY = Path("/sys/devices/system/memory")
 INITRD = Path("/tmp/initrd")
 LOAD = ("load", "/boot/vmlinuz", "--initrd", str(INITRD), "--no-initrd-check", "--crash-by-normal")
+JOURNAL = Path("/run/pykexec/blocks.json")
+POOL = Path("/proc/sys/vm/nr_hugepages")
 CHUNK = 4 << 20
 
 
@@ -129,6 +134,38 @@ def pin(address: int) -> int:
     return reader
 
 
+def killed() -> list[dict[str, Any]]:
+    """Loads that get SIGKILL as soon as a block is in the journal, offline, or movable. The next
+    unload finds nothing loaded, and restores what is left."""
+    before, pool, found = zones(), POOL.read_text(), []
+    moments: dict[str, Callable[[], bool]] = {
+        "in the journal": JOURNAL.exists,
+        "offline": lambda: any(now.startswith("offline") for now in zones().values()),
+        "movable": lambda: any(now.startswith("online Movable") for now in zones().values()),
+    }
+    for moment, is_there in moments.items():
+        process = subprocess.Popen(
+            [*PYKEXEC, *LOAD, "--mode", "lent", *KERNEL], stdout=subprocess.DEVNULL
+        )
+        while process.poll() is None and not is_there():
+            pass
+        process.kill()
+        status = process.wait()
+        changed = sorted(int(name[6:]) for name, now in zones().items() if before[name] != now)
+        journal = json.loads(JOURNAL.read_text())["blocks"] if JOURNAL.exists() else []
+        unload()
+        found.append(
+            {
+                "moment": moment,
+                "killed": status == -signal.SIGKILL,
+                "changed": changed,
+                "journal": sorted(number for number, _ in journal),
+                "same": (zones(), POOL.read_text(), JOURNAL.exists()) == (before, pool, False),
+            }
+        )
+    return found
+
+
 def a_balloon(module: str) -> dict[str, Any]:
     subprocess.run(["insmod", module], check=True)
     before, refused = zones(), load("--mode", "lent")
@@ -145,6 +182,7 @@ def main(balloon: str) -> None:
     found = {
         "offline": a_block_taken_offline(),
         "pinned": a_pinned_page(),
+        "killed": killed(),
         "balloon": a_balloon(balloon),
     }
     print(json.dumps(found, indent=2))
