@@ -1,9 +1,9 @@
 """The units under a real systemd, with the shipped configuration file and without crashkernel=:
 armed at boot, in a crash region that the kernel module makes; re-armed after the stage was damaged,
 a processor was added, a kernel was installed, another program unloaded the image, or a load had
-failed; disarmed on stop and then left alone; not armed where there is neither a region nor the
-module. Hostile values in the configuration reach pykexec unchanged, and the following panic leaves
-a dump. The second boot has crashkernel=."""
+failed; armed once in mode lent, whose own changes cause events; disarmed on stop and then left
+alone; not armed where there is neither a region nor the module. Hostile values in the configuration
+reach pykexec unchanged, and the following panic leaves a dump. The second boot has crashkernel=."""
 
 from __future__ import annotations
 
@@ -205,6 +205,28 @@ again after-failure
 pykexec doctor --json > /lab/doctor.json
 systemctl stop $unit
 nothing > /lab/stopped
+echo 'OPTIONS="--reuse-cmdline --keep kernel"' >> /etc/pykexec.conf
+zones() { grep -H . /sys/devices/system/memory/memory*/valid_zones; }
+for zone in $(grep -lx Movable /sys/devices/system/memory/memory*/valid_zones); do
+    echo offline > ${zone%/*}/state
+    echo online_kernel > ${zone%/*}/state
+done
+udevadm settle
+quiet
+checks() { journalctl --output cat --unit pykexec-rearm.service | grep -c '^Started '; }
+zones > /lab/zones-before-lent
+checks > /lab/checks-before-lent
+systemctl start $unit
+before=$(armed)
+was=$(loads)
+udevadm settle
+kept lent-once
+checks > /lab/checks-after-lent
+zones > /lab/zones-while-lent
+pykexec status --backend kernel --json > /lab/lent.json
+systemctl stop $unit
+zones > /lab/zones-after-lent
+nothing > /lab/stopped-lent
 [ -e /var/lib/pykexec/armed ] || echo gone > /lab/armed-while-stopped
 systemctl start --no-block $unit
 for moment in $(seq 600); do
@@ -234,6 +256,7 @@ if [ -d $modules ]; then
 fi
 systemctl start $unit
 region show > /lab/region-at-last.json
+quiet
 pykexec status --backend kernel --json > /lab/last.json
 cp /var/lib/pykexec/armed /proc/sys/kernel/random/boot_id /lab
 mv /lab/second-boot /lab/run
@@ -491,7 +514,18 @@ NOTHING = ["inactive", "0", "0"]
 """The unit's state, huge pages, crash images."""
 
 
-@pytest.mark.parametrize("when", ["stopped", "stopped-half-way"])
+def test_mode_lent_arms_once(lived: Result) -> None:
+    """Its own changes to memory blocks cause a check, which finds nothing."""
+    staged = document(lived, "lab/lent.json")["staged"]
+    assert (staged["mode"], staged["problem"]) == ("lent", None)
+    assert int(text(lived, "lab/checks-after-lent")) > int(text(lived, "lab/checks-before-lent"))
+    assert text(lived, "lab/lent-once") == "unchanged"
+    assert ":Movable\n" in text(lived, "lab/zones-while-lent")
+    assert ":Movable\n" not in text(lived, "lab/zones-before-lent")
+    assert text(lived, "lab/zones-after-lent") == text(lived, "lab/zones-before-lent")
+
+
+@pytest.mark.parametrize("when", ["stopped", "stopped-lent", "stopped-half-way"])
 def test_stop_disarms_and_gives_everything_back(lived: Result, when: str) -> None:
     assert text(lived, f"lab/{when}").split() == NOTHING
 
@@ -514,6 +548,7 @@ def test_the_next_boot_knows_that_this_one_was_armed(lived: Result) -> None:
 
 
 def test_the_panic_leaves_a_dump(lived: Result) -> None:
-    assert document(lived, "lab/last.json")["staged"]["problem"] is None
+    staged = document(lived, "lab/last.json")["staged"]
+    assert (staged["mode"], staged["problem"]) == ("lent", None)
     (dump,) = lived.files.glob("crash/*/dump.*")
     assert dump.stat().st_size > 8 << 20
