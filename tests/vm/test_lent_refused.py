@@ -65,11 +65,12 @@ def test_a_block_with_a_pinned_page_is_given_up_in_time(life: Any) -> None:
 
 
 def test_a_load_that_is_killed_leaves_nothing_that_its_journal_does_not_name(life: Any) -> None:
+    """On one processor the moment in which a block is offline may pass unseen."""
     for found in life["killed"]:
-        assert found["killed"], found
+        assert found["killed"] or found["moment"] == "offline", found
         assert set(found["changed"]) <= set(found["journal"]), found
         assert found["same"], found
-    assert any(found["changed"] for found in life["killed"])
+    assert any(found["killed"] and found["changed"] for found in life["killed"])
 
 
 def test_a_balloon_driver_rules_it_out(life: Any) -> None:
