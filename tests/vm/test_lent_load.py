@@ -29,13 +29,18 @@ TIMED = f"""
     ifconfig lo 127.0.0.1 up
     python3 -m guest.lent_load churn /dev/vdc
     load="{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal"
-    host mark "begins in-place"
-    $load --keep all --json > /out/in-place.json
-    host mark "armed in-place"
-    {PYKEXEC} unload --crash --backend kernel > /dev/null
+    in_place() {{
+        host mark "begins $1"
+        $load --keep all --json > /out/in-place.json
+        host mark "armed $1"
+        {PYKEXEC} unload --crash --backend kernel > /dev/null
+    }}
+    in_place in-place
     host mark "begins lent"
     $load --keep kernel --json > /out/plan.json
     host mark "armed lent"
+    {PYKEXEC} unload --crash --backend kernel > /dev/null
+    in_place again
     copyout /out
     host exit 0
 """
@@ -147,7 +152,8 @@ def test_in_a_region_of_the_module(vm: VM, disk: Path) -> None:
 
 @pytest.mark.parametrize("memory", [1024, 2048, 4096])
 def test_it_is_armed_in_time_under_load(vm: VM, disk: Path, memory: int) -> None:
-    """A busy host takes its time for everything: what counts is what it takes for another mode."""
+    """A busy host takes its time for everything: what counts is what it takes for another mode,
+    right before and after."""
     result = vm.run(
         TIMED,
         "true",
@@ -159,10 +165,15 @@ def test_it_is_armed_in_time_under_load(vm: VM, disk: Path, memory: int) -> None
         disks=[disk],
         timeout_s=400,
     ).expect(0)
-    seconds = result.seconds_at("armed lent") - result.seconds_at("begins lent")
-    other = result.seconds_at("armed in-place") - result.seconds_at("begins in-place")
+    seconds, *others = (
+        result.seconds_at(f"armed {which}") - result.seconds_at(f"begins {which}")
+        for which in ("lent", "in-place", "again")
+    )
+    other = max(others)
     mode = document(result, "first/in-place.json")["mode"]
-    print(f"{memory} MiB: armed lent in {seconds:.1f} s, {mode} in {other:.1f} s")
+    print(
+        f"{memory} MiB: armed lent in {seconds:.1f} s, {mode} in {others[0]:.1f} and {others[1]:.1f} s"
+    )
     assert document(result, "first/plan.json")["mode"] == "lent"
     assert seconds < max(ARMED_SECONDS, 1.5 * other)
 
