@@ -171,9 +171,8 @@ def test_it_is_armed_in_time_under_load(vm: VM, disk: Path, memory: int) -> None
     )
     other = max(others)
     mode = document(result, "first/in-place.json")["mode"]
-    print(
-        f"{memory} MiB: armed lent in {seconds:.1f} s, {mode} in {others[0]:.1f} and {others[1]:.1f} s"
-    )
+    beside = " and ".join(f"{value:.1f}" for value in others)
+    print(f"{memory} MiB: armed lent in {seconds:.1f} s, {mode} in {beside} s")
     assert document(result, "first/plan.json")["mode"] == "lent"
     assert seconds < max(ARMED_SECONDS, 1.5 * other)
 
