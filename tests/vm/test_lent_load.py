@@ -17,6 +17,7 @@ PATTERN_MIB = 200
 PANICS = 10
 DISK_BYTES = 32 << 20
 ARMED_SECONDS = 30
+HUNG_SECONDS = 90
 SLOW = 4 << 20
 """Bytes a second: what is in flight takes six seconds."""
 ARM = f"""
@@ -200,13 +201,18 @@ def run_with_reads(vm: VM, disk: Path, options: str, kind: str = "lent") -> Resu
             *("-device", "nvme,drive=slow,serial=slow"),
         ),
         on_console=end_after_an_early_panic,
-        timeout_s=200,
+        timeout_s=300,
     )
 
 
 def test_reads_in_flight_destroy_a_capture_kernel_that_does_not_wait(vm: VM, disk: Path) -> None:
     result = run_with_reads(vm, disk, "--settle 0")
+    assert int(text(result, "first/reads")) > 100
+    assert "pykexec: starting" in result.console, "it was not started: no proof of the wait"
     assert result.status in (NO_STATUS, TIMED_OUT), "the reads did not hit it: no proof of the wait"
+    if result.status == TIMED_OUT:
+        started = result.seconds_at_console("pykexec: starting")
+        assert result.seconds - started > HUNG_SECONDS, "it had no time to come up"
 
 
 def test_what_was_overwritten_after_the_checks_is_not_started(vm: VM, disk: Path) -> None:
