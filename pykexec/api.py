@@ -13,22 +13,22 @@ from pykexec.dump.log import records as log_records
 from pykexec.dump.reader import Dump, open_dump
 from pykexec.dump.report import Report, make_report
 from pykexec.errors import KexecError
+from pykexec.flows.checked_plan import CheckedPlan, plan
 from pykexec.flows.inspect import inspect_file
-from pykexec.flows.plan import Planned, plan
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.contents import joined_initrd
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 
 __all__ = [
+    "CheckedPlan",
     "Dump",
     "ImageKind",
     "KexecError",
     "LoadRequest",
     "Machine",
     "Mode",
-    "Planned",
     "Report",
     "Unknown",
     "captured_machine",

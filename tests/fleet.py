@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pykexec.host.capture import Captured, capture, write_capture
+from pykexec.host.captured import Captured, capture, write_capture
 from pykexec.host.root import Folder
 from tests.host.conftest import FILES, kcore_headers
 

@@ -20,8 +20,8 @@ from pykexec.backends.simulated.kernel.layout import BadLayout, RelocateKernel
 from pykexec.backends.simulated.store.new_machine import new_layout
 from pykexec.crash.backup_map import BackupMap, BackupRun
 from pykexec.errors import KexecError
+from pykexec.flows.checked_plan import decide
 from pykexec.flows.doctor import diagnose
-from pykexec.flows.plan import decide
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.images.identify import identify

@@ -29,7 +29,7 @@ ALLOWED = {
     "flows/inspect.py": "a zero page is one kind of file that can be inspected",
     "flows/rehearse/qemu.py": "its guests are x86_64",
     "host/facts.py": "the one that asks for the facts of each architecture",
-    "host/kernel.py": "recognises a captured x86 machine by a file that only x86 has",
+    "host/running_kernel.py": "recognises a captured x86 machine by a file that only x86 has",
     "host/kernel_map.py": "/proc/kcore is read for x86_64, where the kernel's text has an address",
     "host/redact.py": "takes the monitor's serial number out of a captured PC",
     "images/foreign.py": "says why an image is for other firmware",

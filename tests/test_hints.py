@@ -21,7 +21,7 @@ WITHOUT = {
     ("images/contents.py", "OpenFile.__init__"): SYSTEM,
     ("images/contents.py", "OpenFile.read_into"): SYSTEM,
     ("flows/inspect.py", "extract_vmlinux"): SYSTEM,
-    ("host/capture.py", "write_capture"): SYSTEM,
+    ("host/captured.py", "write_capture"): SYSTEM,
     ("host/kcore.py", "refusal"): SYSTEM,
     ("memory/ranges.py", "PhysRange.__post_init__"): OURS,
     ("placement/bind.py", "bind"): OURS,

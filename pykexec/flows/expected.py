@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.backends.kernel.modes import choose_modes, mode_warnings
 from pykexec.backends.kernel.region import with_expected_region
-from pykexec.flows.plan import Planned, decide
+from pykexec.flows.checked_plan import CheckedPlan, decide
 from pykexec.frozen import dataclass
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory
@@ -40,7 +40,7 @@ class Expected:
 
     prospect: Prospect
     granted: Granted
-    planned: Planned
+    planned: CheckedPlan
 
     @property
     def window_size(self) -> int:

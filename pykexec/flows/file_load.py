@@ -17,7 +17,7 @@ from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.images.unwrapped import BY_TABLE, kernel_file
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.boot_protocol import boot_protocol
-from pykexec.placement.capture import capture_line, capture_warnings
+from pykexec.placement.capture_kernel import capture_line, capture_warnings
 from pykexec.placement.cmdline import (
     CommandLine,
     check_length,

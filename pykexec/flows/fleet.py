@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 from pykexec.errors import KexecError, UsageError
 from pykexec.flows.expected import Expected, expected_load, prospect
 from pykexec.frozen import dataclass
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.identify import identify
-from pykexec.placement.capture import ASSUMED
+from pykexec.placement.capture_kernel import ASSUMED
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import InitrdVerdict, mode_of

@@ -1,6 +1,6 @@
 """The complete flow of a load, on one page:
 
-bytes -> KernelImage -> Plan -> SegmentTable -> checks (up to here: flows/plan.py)
+bytes -> KernelImage -> Plan -> SegmentTable -> checks (up to here: flows/checked_plan.py)
       -> Backend.load -> Loaded -> BackupMap -> ELF core headers -> Backend.bind_headers
 
 For a panic mode the backup map is known first: the headers are bound, the image is put into the
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.backends.backend import Backend, Loaded, StagingBackend
 from pykexec.errors import NotSupported
-from pykexec.flows.plan import Planned, decide
+from pykexec.flows.checked_plan import CheckedPlan, decide
 from pykexec.frozen import dataclass
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import RangeSet
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class LoadedPlan:
     """The result of a load; `bound` for a crash by normal."""
 
-    planned: Planned
+    planned: CheckedPlan
     loaded: Loaded
     granted: Granted
     bound: BoundPlan | None = None
@@ -64,7 +64,7 @@ def load(
 
 
 def _bind_loaded(
-    backend: Backend, machine: Machine, planned: Planned, loaded: Loaded
+    backend: Backend, machine: Machine, planned: CheckedPlan, loaded: Loaded
 ) -> BoundPlan | None:
     """Write the finished headers to their place, if the load has backup pages; unload the image
     again if that fails."""
@@ -82,7 +82,7 @@ def _bind_loaded(
 
 
 def arm(
-    backend: Backend, machine: Machine, planned: Planned, plan: PanicPlan, granted: Granted
+    backend: Backend, machine: Machine, planned: CheckedPlan, plan: PanicPlan, granted: Granted
 ) -> LoadedPlan:
     """Put everything that the stub has a digest of in place, then load the stub."""
     if not isinstance(backend, StagingBackend):

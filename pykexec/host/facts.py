@@ -8,13 +8,13 @@ from pykexec.host import (
     devices,
     firmware,
     iommu,
-    kernel,
     kernel_map,
     kexec,
     memory,
     memory_blocks,
     module,
     others,
+    running_kernel,
     tsc,
 )
 from pykexec.host.arm64.console import stdout_uart
@@ -39,15 +39,15 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     """
     release = text(root, "/proc/sys/kernel/osrelease", 4096)
     cmdline = _command_line(root)
-    config = kernel.config(root, release)
+    config = running_kernel.config(root, release)
     lines = memory.iomem_lines(root)
-    architecture = kernel.architecture(root)
+    architecture = running_kernel.architecture(root)
     maps = memory.memory_maps(root, lines, cmdline, held=architecture in ARM64.unames)
     meminfo = memory.meminfo(root)
     state = kexec.kexec_state(root)
     lockdown = kexec.lockdown(root, config)
     given = _firmware(root, architecture, maps, cmdline, lockdown)
-    table = kernel.symbol_table(root) if symbols else NOT_READ
+    table = running_kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
     page = page_size(root, architecture, config)
@@ -63,7 +63,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         cmdline=cmdline,
         totalram=memory.memory_size(meminfo, "MemTotal"),
         cpus=cpus,
-        vmcoreinfo=kernel.vmcoreinfo(root),
+        vmcoreinfo=running_kernel.vmcoreinfo(root),
         page_offset_base=kernel_map.page_offset_base(loads),
         kernel_mapping=kernel_map.kernel_mapping(loads),
         firmware=given,
@@ -84,9 +84,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
         seccomp=kexec.seccomp(root),
         kexec=state,
         modules=module.modules(root, release),
-        sysctls=kernel.sysctls(root),
-        symbols=kernel.telling_symbols(table),
-        symbols_hidden=kernel.symbols_hidden(table),
+        sysctls=running_kernel.sysctls(root),
+        symbols=running_kernel.telling_symbols(table),
+        symbols_hidden=running_kernel.symbols_hidden(table),
         cpu_flags=devices.cpu_flags(root),
         tsc_khz=tsc.tsc_khz(root, table, loads),
         sme_mask=encryption.sme_mask(root),

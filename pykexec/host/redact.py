@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pykexec.placement.cmdline import WORD, key_of
 
 if TYPE_CHECKING:
-    from pykexec.host.capture import Captured, Record
+    from pykexec.host.captured import Captured, Record
 
 SECRET_KEYS = frozenset(
     {

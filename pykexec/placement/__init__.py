@@ -7,9 +7,9 @@ supplies for it, `granted`. Its result: `plan` (each thing with its `role`), `se
 
 A capture kernel has a planner for each place that holds it until a crash: `crash_load` (reserved
 memory, see `reservation`), `crash_by_normal` (source pages of the kernel), `panic_modes` (huge
-pages, see `stage`, and `settle` for how long the stub waits); they share `capture` (with `cmdline`,
-`capture_words` and `estimate`). Objects are placed in a `window` of free memory (`space`; `lending`
-and `lent`: in movable memory), and the rest of it is `fill`.
+pages, see `stage`, and `settle` for how long the stub waits); they share `capture_kernel` (with
+`cmdline`, `capture_words` and `estimate`). Objects are placed in a `window` of free
+memory (`space`; `lending` and `lent`: in movable memory), and the rest of it is `fill`.
 
 `boot_protocol` is the one interface to what an architecture needs around an image: its `limits`,
 and the code in front (`stub_job`, `console`), which `encryption` can forbid; `foreign` refuses the

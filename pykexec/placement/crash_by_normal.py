@@ -13,7 +13,7 @@ from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size, whole_page_ram
-from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
+from pykexec.placement.capture_kernel import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.plan import Placed, SwitchPlan

@@ -20,7 +20,7 @@ from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement import estimate
 from pykexec.placement.bind import kernel_image
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
-from pykexec.placement.capture import capture_information, capture_warnings
+from pykexec.placement.capture_kernel import capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.plan import CrashPlan, Placed
 from pykexec.placement.reservation import NothingReserved, reserved_region

@@ -11,7 +11,7 @@ from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
-from pykexec.placement.capture import capture_information
+from pykexec.placement.capture_kernel import capture_information
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
 from pykexec.placement.role import Role

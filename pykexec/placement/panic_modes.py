@@ -27,7 +27,7 @@ from pykexec.placement.boot_protocol import (
     low_memory,
     whole_page_ram,
 )
-from pykexec.placement.capture import ASSUMED, capture_information, capture_warnings
+from pykexec.placement.capture_kernel import ASSUMED, capture_information, capture_warnings
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.lending import NoMovableMemory, lending_warnings

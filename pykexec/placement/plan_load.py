@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.placement.boot_protocol import boot_protocol, refuse_confidential
-from pykexec.placement.capture import size_advised
+from pykexec.placement.capture_kernel import size_advised
 from pykexec.placement.foreign import refuse_foreign
 from pykexec.placement.granted import DRY_RUN, Granted
 from pykexec.placement.implied import implied_notes

@@ -16,7 +16,7 @@ from pykexec.backends.setup.acting import Acting, ChangedMeanwhile, CommandFaile
 from pykexec.backends.setup.journal import PATH, SetupJournal
 from pykexec.backends.setup.step import Change, Command, Step
 from pykexec.errors import KexecError
-from pykexec.flows.setup.plan import SetupPlan, decide
+from pykexec.flows.setup.steps import SetupSteps, decide
 from pykexec.host.configuration import PATH as CONFIGURATION
 from pykexec.host.facts import read_machine
 from pykexec.host.file_state import NOTHING, FileState, link_to
@@ -63,7 +63,7 @@ def ticking(call: Callable[..., object], clock: Clock) -> Callable[..., object]:
     return called
 
 
-def plan(root: Folder, sysctls: bool = False) -> SetupPlan:
+def plan(root: Folder, sysctls: bool = False) -> SetupSteps:
     machine = read_machine(root)
     return decide(machine, read_facts(root, machine), SetupJournal(root).read(), sysctls)
 

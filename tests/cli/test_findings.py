@@ -15,7 +15,7 @@ from pykexec.crash import elfcorehdr
 from pykexec.crash.elfcorehdr import OldMemory
 from pykexec.crash.pattern import pattern_page
 from pykexec.flows.doctor import diagnose, problems
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.contents import contents_bytes
 from pykexec.images.identify import identify

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pykexec.backends.simulated import SimulatedBackend
-from pykexec.host import capture
+from pykexec.host import captured as host_captured
 from pykexec.host.root import Folder
 from pykexec.images.codecs import CODECS
 from pykexec.images.contents import contents_bytes
@@ -78,7 +78,7 @@ def captured() -> bytes:
             place = Path(folder, name.lstrip("/"))
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content.encode() if isinstance(content, str) else content)
-        return capture.encode(capture.capture(Folder(Path(folder))))
+        return host_captured.encode(host_captured.capture(Folder(Path(folder))))
 
 
 def stage_journal() -> dict[str, object]:

@@ -49,15 +49,14 @@ from pykexec.dump.report import make_report
 from pykexec.dump.vmcore import open_vmcore
 from pykexec.dump.vmcore_check import expected_of_plan, verify
 from pykexec.errors import KexecError, printable
+from pykexec.flows.checked_plan import decide
 from pykexec.flows.diff import diff
 from pykexec.flows.doctor import diagnose
 from pykexec.flows.explain import verdicts
 from pykexec.flows.inspect import Found, inspect_file
-from pykexec.flows.plan import decide
-from pykexec.host import capture
+from pykexec.host import captured as host_captured
 from pykexec.host.facts import read_machine
 from pykexec.host.kallsyms import symbol_addresses
-from pykexec.host.kernel import symbol_table
 from pykexec.host.kernel_map import (
     kcore_loads,
     kernel_mapping,
@@ -65,6 +64,7 @@ from pykexec.host.kernel_map import (
     per_cpu_areas,
 )
 from pykexec.host.root import Folder
+from pykexec.host.running_kernel import symbol_table
 from pykexec.images.codecs import codec_of
 from pykexec.images.compression import unpacked
 from pykexec.images.contents import CHUNK, Built, OpenFile
@@ -383,7 +383,7 @@ def kcore(data: bytes) -> None:
 
 def captured(data: bytes) -> None:
     """All of its facts, and what `doctor` reports about them."""
-    facts = read_machine(capture.decode(data, "input"))
+    facts = read_machine(host_captured.decode(data, "input"))
     show(DoctorReport(facts.name, diagnose(facts)))
 
 

@@ -11,10 +11,10 @@ from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
 from pykexec.arch import I386
 from pykexec.crash.notes import Note
 from pykexec.flows.doctor import diagnose
-from pykexec.host.capture import Recorder, capture
+from pykexec.host.captured import Recorder, capture
 from pykexec.host.facts import read_machine
-from pykexec.host.kernel import gunzip
 from pykexec.host.root import Folder
+from pykexec.host.running_kernel import gunzip
 from pykexec.machine import (
     BootLoader,
     CpuNotes,

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pykexec.host.capture import capture
+from pykexec.host.captured import capture
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.machine import Iommus, Unknown

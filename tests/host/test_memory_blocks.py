@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.host.capture import capture, decode, encode
+from pykexec.host.captured import capture, decode, encode
 from pykexec.host.memory_blocks import (
     KPAGEFLAGS,
     MEMORY,

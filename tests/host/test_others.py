@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.host.capture import capture, decode, encode
+from pykexec.host.captured import capture, decode, encode
 from pykexec.host.others import kdump_units, reload_rules
 from pykexec.host.root import Folder
 from pykexec.machine import Unknown

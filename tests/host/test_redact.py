@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.flows.plan import Planned, plan
-from pykexec.host.capture import Captured, capture
+from pykexec.flows.checked_plan import CheckedPlan, plan
+from pykexec.host.captured import Captured, capture
 from pykexec.host.facts import read_machine
 from pykexec.host.redact import redact_line, redacted
 from pykexec.placement.cmdline import key_of, split_words
@@ -91,7 +91,7 @@ def test_the_plan_is_the_same(tree: MakeTree, tmp_path: Path) -> None:
         assert places(plan(kernel, before, request)) == places(plan(kernel, after, request))
 
 
-def places(planned: Planned) -> list[tuple[object, ...]]:
+def places(planned: CheckedPlan) -> list[tuple[object, ...]]:
     """Everything that a segment is given, and where."""
     return [
         (item.name, item.mem, item.memsz, item.buf.sha256 if item.buf else None)

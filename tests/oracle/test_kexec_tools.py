@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.flows.plan import Planned, plan
+from pykexec.flows.checked_plan import CheckedPlan, plan
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.images.contents import Contents, joined_initrd
@@ -94,7 +94,7 @@ class Both:
 
     case: Case
     theirs: OracleLoad
-    ours: Planned
+    ours: CheckedPlan
     their_params: OracleSegment = field(init=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pykexec.errors import NotSupported
 from pykexec.machine import Machine
-from pykexec.placement.capture import (
+from pykexec.placement.capture_kernel import (
     NO_REBOOT,
     NO_ROOT,
     capture_line,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.arch import X86_64
-from pykexec.flows.plan import decide
+from pykexec.flows.checked_plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange

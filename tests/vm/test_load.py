@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.machine import SerialConsole
 

@@ -12,7 +12,7 @@ from pykexec.backends.backend import Slot
 from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.errors import CheckFailed
-from pykexec.placement.capture import saving_warnings
+from pykexec.placement.capture_kernel import saving_warnings
 from pykexec.placement.plan import ByNormalPlan, PanicPlan
 
 if TYPE_CHECKING:

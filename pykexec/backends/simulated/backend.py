@@ -42,7 +42,7 @@ from pykexec.remedies import Unload, Use, Wish
 
 if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.gates import Gates
-    from pykexec.backends.simulated.second.capture import SecondKernel
+    from pykexec.backends.simulated.second.second_kernel import SecondKernel
     from pykexec.images.kernel_image import KernelImage
     from pykexec.memory.ranges import PhysRange
     from pykexec.placement.bind import BoundPlan

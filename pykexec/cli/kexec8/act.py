@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pykexec.cli.kexec8.kernel import DropInKernel
+    from pykexec.cli.kexec8.drop_in import DropInKernel
     from pykexec.cli.kexec8.wishes import Wishes
     from pykexec.images.contents import Contents
 

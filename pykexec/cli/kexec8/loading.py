@@ -15,8 +15,8 @@ from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.terms import KEXEC8
 from pykexec.cli.kexec8.wishes import Call, Wishes
 from pykexec.errors import NotPermitted, NotSupported
+from pykexec.flows.checked_plan import decide
 from pykexec.flows.file_load import hand_over
-from pykexec.flows.plan import decide
 from pykexec.images.device_tree_file import device_tree_file
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxArm64Boot
 from pykexec.images.module_file import module_contents
@@ -32,7 +32,7 @@ from pykexec.placement.syscall_choice import needing_load, why_load_is_refused
 from pykexec.syscalls import SyscallError
 
 if TYPE_CHECKING:
-    from pykexec.cli.kexec8.kernel import DropInKernel
+    from pykexec.cli.kexec8.drop_in import DropInKernel
     from pykexec.images.contents import Contents
 
 FALLS_BACK = frozenset((ENOSYS, EINVAL, ENOEXEC, ENOTSUP))

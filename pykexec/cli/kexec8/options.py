@@ -8,7 +8,7 @@ from enum import Enum
 from pykexec.frozen import dataclass
 
 
-class Kind(Enum):
+class Handling(Enum):
     """How an option is handled."""
 
     SERVED = "has its effect"
@@ -27,7 +27,7 @@ class Option:
     argument: str = ""
     field: str = ""
     help: str = ""
-    kind: Kind = Kind.SERVED
+    handling: Handling = Handling.SERVED
     why: str = ""
     repeatable: bool = False
     since: str = ""
@@ -60,7 +60,7 @@ GENERAL = (
         "no-ifdown",
         "x",
         help="Do not bring down network interfaces.",
-        kind=Kind.ALREADY,
+        handling=Handling.ALREADY,
         why="the network is never touched",
     ),
     Option("no-sync", "y", help="Do not sync file systems before starting the kernel."),
@@ -71,7 +71,7 @@ GENERAL = (
     Option(
         "exec-live-update",
         help="Start a loaded Xen hypervisor.",
-        kind=Kind.REFUSED,
+        handling=Handling.REFUSED,
         why=NO_XEN,
         since="2.0.21",
     ),
@@ -81,26 +81,26 @@ GENERAL = (
     Option(
         "reuseinitrd",
         help="Reuse the initrd of the first boot.",
-        kind=Kind.REFUSED,
+        handling=Handling.REFUSED,
         why="not implemented on this architecture: x86 kernels free the memory of their initrd",
     ),
     Option("print-ckr-size", help="Print the size of the crash region.", since="2.0.12"),
     Option(
         "load-preserve-context",
         help="Load a kernel that can jump back to this one.",
-        kind=Kind.REFUSED,
+        handling=Handling.REFUSED,
         why=NO_WAY_BACK,
     ),
     Option(
         "load-jump-back-helper",
         help="Load a helper that jumps back.",
-        kind=Kind.REFUSED,
+        handling=Handling.REFUSED,
         why=NOTHING_TO_RETURN_TO,
     ),
     Option(
         "load-live-update",
         help="Load a Xen hypervisor to replace the running one.",
-        kind=Kind.REFUSED,
+        handling=Handling.REFUSED,
         why=NO_XEN,
         since="2.0.21",
     ),
@@ -155,12 +155,14 @@ X86 = (
     Option("args-elf", help="Pass ELF boot notes to an ELF file."),
     Option("args-none", help="Start an ELF file directly, without the purgatory."),
     Option("noefi", help="Do not pass on EFI services to the new kernel."),
-    Option("reset-vga", help="Reset a VGA device.", kind=Kind.NOTED, why=NO_SCREEN),
-    Option("console-vga", help="Write messages to the VGA.", kind=Kind.NOTED, why=NO_SCREEN),
+    Option("reset-vga", help="Reset a VGA device.", handling=Handling.NOTED, why=NO_SCREEN),
+    Option(
+        "console-vga", help="Write messages to the VGA.", handling=Handling.NOTED, why=NO_SCREEN
+    ),
     Option(
         "console-serial",
         help="Write messages to the serial port.",
-        kind=Kind.ALREADY,
+        handling=Handling.ALREADY,
         why=OWN_SERIAL,
     ),
     Option(
@@ -172,31 +174,31 @@ X86 = (
         "serial-baud",
         argument="RATE",
         help="Set the speed of the serial port.",
-        kind=Kind.NOTED,
+        handling=Handling.NOTED,
         why="the speed of the serial port is not changed",
     ),
     Option(
         "elf32-core-headers",
         help="Use 32-bit ELF core headers.",
-        kind=Kind.NOTED,
+        handling=Handling.NOTED,
         why="on x86_64 the headers are 64-bit, as in kexec-tools",
     ),
     Option(
         "elf64-core-headers",
         help="Use 64-bit ELF core headers.",
-        kind=Kind.ALREADY,
+        handling=Handling.ALREADY,
         why="the headers are always 64-bit",
     ),
     Option(
         "pass-memmap-cmdline",
         help="Pass the memory of a capture kernel in memmap=.",
-        kind=Kind.NOTED,
+        handling=Handling.NOTED,
         why="the memory map is in boot_params, which every kernel with a 64-bit entry reads",
     ),
     Option(
         "reuse-video-type",
         help="Pass on the type of the screen.",
-        kind=Kind.ALREADY,
+        handling=Handling.ALREADY,
         why="the whole screen_info is always passed on",
     ),
     Option(

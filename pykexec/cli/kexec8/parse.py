@@ -7,7 +7,7 @@ import getopt
 from collections.abc import Sequence
 from pathlib import Path
 
-from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Kind, Option
+from pykexec.cli.kexec8.options import ADDRESSES, BY_LONG, BY_SHORT, OPTIONS, Handling, Option
 from pykexec.errors import UsageError
 from pykexec.frozen import dataclass
 
@@ -73,7 +73,7 @@ def parse(words: Sequence[str]) -> Words:
     seen = set()
     for name, argument in pairs:
         option = BY_LONG[name[2:]] if name.startswith("--") else BY_SHORT[name[1:]]
-        if not argument and option.kind is Kind.SERVED and option.argument in NEVER_EMPTY:
+        if not argument and option.handling is Handling.SERVED and option.argument in NEVER_EMPTY:
             raise BadCommandLine(
                 f"--{option.long}: empty {NEVER_EMPTY[option.argument]}", hint=HELP
             )

@@ -21,13 +21,13 @@ from pykexec.images.digest_ahead import digest_ahead
 
 if TYPE_CHECKING:
     # Not at run time: a large initrd is read while all this is imported.
-    from pykexec.cli.kexec8.kernel import DropInKernel
+    from pykexec.cli.kexec8.drop_in import DropInKernel
 
 
 def this_kernel(debug: bool) -> DropInKernel:
     """The real kernel."""
     from pykexec.backends.kernel.calls import ThisKernel
-    from pykexec.cli.kexec8.kernel import DropInKernel
+    from pykexec.cli.kexec8.drop_in import DropInKernel
 
     return DropInKernel(ThisKernel(), debug=debug)
 

@@ -10,7 +10,7 @@ from pykexec.memory.map import MemoryMap, RangeType
 from pykexec.placement.x86.boot_params import E820_TYPES
 
 if TYPE_CHECKING:
-    from pykexec.flows.plan import Planned
+    from pykexec.flows.checked_plan import CheckedPlan
 
 RANGE_TYPES = {
     RangeType.RAM: 0,
@@ -57,7 +57,7 @@ def _pointer(address: int) -> str:
     return f"{address:#x}" if address else "(nil)"
 
 
-def planned(plan: Planned) -> Iterator[str]:
+def planned(plan: CheckedPlan) -> Iterator[str]:
     """With -d: the memory, what goes where and why, and what the next kernel is passed."""
     decision = plan.plan
     image = decision.image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pykexec import __version__
-from pykexec.cli.kexec8.options import GENERAL, X86, Kind, Option
+from pykexec.cli.kexec8.options import GENERAL, X86, Handling, Option
 
 SPEAKS = "2.0.32"
 """The kexec-tools whose options these are."""
@@ -29,5 +29,7 @@ def lines(options: Iterable[Option]) -> Iterator[str]:
         short = f"-{option.short}," if option.short else "   "
         argument = f"={option.argument}" if option.argument else ""
         left = f" {short} --{option.long}{argument}"
-        ending = {Kind.NOTED: " (no effect)", Kind.REFUSED: " (refused)"}.get(option.kind, "")
+        ending = {Handling.NOTED: " (no effect)", Handling.REFUSED: " (refused)"}.get(
+            option.handling, ""
+        )
         yield f"{left:{COLUMN}} {option.help}{ending}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
-from pykexec.cli.kexec8.options import Kind
+from pykexec.cli.kexec8.options import Handling
 from pykexec.cli.kexec8.parse import BadCommandLine, Words, parse
 from pykexec.frozen import dataclass
 from pykexec.host.console import LEGACY_PORTS
@@ -168,7 +168,7 @@ def _exclude(given: Words, contradicted: bool, option: str) -> None:
 
 def _refuse(given: Words) -> None:
     for option in given.given:
-        if option.kind is Kind.REFUSED:
+        if option.handling is Handling.REFUSED:
             raise RefusedOption(f"--{option.long}: {option.why}", hint=hint(option.long))
 
 
@@ -216,7 +216,7 @@ def style(given: Words) -> str | None:
 def notes(given: Words) -> Iterator[str]:
     """Options without effect are never ignored silently, but named."""
     for option in given.given:
-        if option.kind is Kind.NOTED:
+        if option.handling is Handling.NOTED:
             yield f"--{option.long} has no effect: {option.why}"
     if len(given.all("append")) > 1:
         yield "all command lines are joined in their order"

@@ -32,8 +32,8 @@ from pykexec.placement.segment import SegmentTable
 if TYPE_CHECKING:
     from pykexec.cli.report.target import Target
     from pykexec.documents.plan import PlanDocument
+    from pykexec.flows.checked_plan import CheckedPlan
     from pykexec.flows.load import LoadedPlan
-    from pykexec.flows.plan import Planned
     from pykexec.machine import Machine
     from pykexec.placement.estimate import Estimate
     from pykexec.placement.granted import Granted
@@ -50,7 +50,7 @@ class LoadReport:
     run on the simulated kernel."""
 
     target: Target
-    planned: Planned
+    planned: CheckedPlan
     machine: Machine
     done: LoadedPlan | None = None
     granted: Granted | None = None

@@ -15,7 +15,7 @@ from pykexec.flows.setup.region import Way
 if TYPE_CHECKING:
     from pykexec.backends.setup.acting import Left
     from pykexec.backends.setup.step import Change, Step
-    from pykexec.flows.setup.plan import SetupPlan
+    from pykexec.flows.setup.steps import SetupSteps
     from pykexec.host.file_state import FileState
     from pykexec.machine import Machine
 
@@ -29,7 +29,7 @@ class SetupReport:
     """A plan. After it was carried out, `done` has its steps, and `plan` is what is left to do."""
 
     machine: Machine
-    plan: SetupPlan
+    plan: SetupSteps
     armed: bool | None
     done: tuple[Step, ...] | None = None
 

@@ -10,7 +10,7 @@ from pykexec.cli.output import Output
 from pykexec.cli.report.doctor import DoctorReport
 from pykexec.errors import CheckFailed, NotPermitted
 from pykexec.flows.doctor import diagnose
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.host.lock import RUN_FOLDER
 from pykexec.host.root import THIS_MACHINE

@@ -9,7 +9,7 @@ from pykexec.cli.output import Output
 from pykexec.cli.report.load import LoadReport
 from pykexec.cli.run import target
 from pykexec.cli.run.load_wishes import LoadWishes
-from pykexec.flows.plan import decide
+from pykexec.flows.checked_plan import decide
 from pykexec.images.identify import identify
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd

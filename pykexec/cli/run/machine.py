@@ -11,7 +11,7 @@ from pykexec.cli.report.machine import MachineReport
 from pykexec.cli.report.started import StartedReport
 from pykexec.cli.report.target import Target
 from pykexec.errors import UsageError
-from pykexec.host import capture as host_capture
+from pykexec.host import captured as host_captured
 from pykexec.host.facts import read_machine
 from pykexec.host.redact import redacted
 from pykexec.host.root import THIS_MACHINE
@@ -47,7 +47,7 @@ def create(
 
 def _facts_of(captured: Path) -> Machine:
     """The machine that a file or folder of /proc and /sys describes."""
-    return read_machine(host_capture.open_root(captured))
+    return read_machine(host_captured.open_root(captured))
 
 
 def show(folder: Path, as_json: bool, verbose: int, done: str = "") -> None:
@@ -69,10 +69,10 @@ def capture(
     as_json: bool,
     verbose: int,
 ) -> None:
-    captured = host_capture.capture(host_capture.open_root(root) if root else THIS_MACHINE)
+    captured = host_captured.capture(host_captured.open_root(root) if root else THIS_MACHINE)
     if redact or redact_keys:
         captured = redacted(captured, redact_keys)
-    host_capture.write_capture(captured, file)
+    host_captured.write_capture(captured, file)
     unreadable = tuple(
         found.why for _, found in sorted(captured.files.items()) if isinstance(found, Unknown)
     )

@@ -13,7 +13,7 @@ from pykexec.backends.setup.acting import Acting
 from pykexec.cli.output import Output
 from pykexec.cli.report.setup import SetupReport, UndoReport
 from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
-from pykexec.flows.setup.plan import SetupPlan, decide
+from pykexec.flows.setup.steps import SetupSteps, decide
 from pykexec.host.facts import read_machine
 from pykexec.host.lock import exclusive
 from pykexec.host.root import THIS_MACHINE, BadRoot, Folder
@@ -89,7 +89,7 @@ def _setup(acting: Acting, output: Output, check: bool, yes: bool, sysctls: bool
     return 0 if after.complete else CheckFailed.exit_status
 
 
-def _look(acting: Acting, sysctls: bool) -> tuple[Machine, SetupFacts, SetupPlan]:
+def _look(acting: Acting, sysctls: bool) -> tuple[Machine, SetupFacts, SetupSteps]:
     """Facts are read twice: before, and to verify what was done."""
     machine = read_machine(acting.root)
     facts = read_facts(acting.root, machine)

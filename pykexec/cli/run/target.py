@@ -49,7 +49,7 @@ def dry_run(
         found, opened = later.simulation.machine(folder, output)
         return found, opened.machine()
     if root:
-        from pykexec.host.capture import open_root
+        from pykexec.host.captured import open_root
 
         facts = read_machine(open_root(root), symbols)
     else:

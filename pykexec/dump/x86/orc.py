@@ -46,7 +46,7 @@ first instruction of a function does: its caller's frame is above the return add
 PLAIN_FUNCTION = "schedule"
 
 
-class Kind(Enum):
+class OrcType(Enum):
     """What the rule's base and offset point at."""
 
     UNDEFINED = auto()
@@ -56,9 +56,9 @@ class Kind(Enum):
     REGS_PARTIAL = auto()
 
 
-OLD_KINDS = (Kind.CALL, Kind.REGS, Kind.REGS_PARTIAL)
+OLD_KINDS = (OrcType.CALL, OrcType.REGS, OrcType.REGS_PARTIAL)
 """Up to 6.3, with a separate bit for the end."""
-NEW_KINDS = (Kind.UNDEFINED, Kind.END, Kind.CALL, Kind.REGS, Kind.REGS_PARTIAL)
+NEW_KINDS = (OrcType.UNDEFINED, OrcType.END, OrcType.CALL, OrcType.REGS, OrcType.REGS_PARTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Rule:
     sp_offset: int
     bp_base: Base
     bp_offset: int
-    kind: Kind
+    kind: OrcType
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +173,5 @@ class Fields:
             self.offset(raw, "sp_offset"),
             bases[bp],
             self.offset(raw, "bp_offset"),
-            Kind.END if ends else self.kinds[kind],
+            OrcType.END if ends else self.kinds[kind],
         )

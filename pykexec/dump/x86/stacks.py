@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pykexec.dump.linux import BITS
 from pykexec.dump.registers import Registers
 from pykexec.dump.stacks import FRAMES_MAX, LOST, State, Unwinder
-from pykexec.dump.x86.orc import Base, Kind, Orc, Rule
+from pykexec.dump.x86.orc import Base, Orc, OrcType, Rule
 from pykexec.dump.x86.registers import IRET, LAYOUT
 from pykexec.errors import KexecError
 
@@ -76,9 +76,9 @@ class OrcUnwinder(Unwinder):
         addr = state.ip if state.exact else state.ip - 1
         try:
             rule = self.orc.rule(addr, self.module_of(addr)) if self.orc else None
-            if rule is None or rule.kind is Kind.UNDEFINED:
+            if rule is None or rule.kind is OrcType.UNDEFINED:
                 return LOST
-            if rule.kind is Kind.END:
+            if rule.kind is OrcType.END:
                 return None
             return self.applied(rule, state) or LOST
         except KexecError:
@@ -90,9 +90,9 @@ class OrcUnwinder(Unwinder):
         if sp is None:
             return None
         memory = self.linux.memory
-        if rule.kind is Kind.CALL:
+        if rule.kind is OrcType.CALL:
             found = State(memory.u64(sp - 8), sp, state.bp, False)
-        elif rule.kind is Kind.REGS:
+        elif rule.kind is OrcType.REGS:
             registers = Registers.of(LAYOUT, memory.read(sp, LAYOUT.size))
             found = _of_saved(registers, state.bp)
         else:

@@ -9,7 +9,16 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pykexec.flows.doctor import devices, kernel, loaded, memory, others, panic, permission, region
+from pykexec.flows.doctor import (
+    build_options,
+    devices,
+    loaded,
+    memory,
+    others,
+    panic,
+    permission,
+    region,
+)
 from pykexec.flows.doctor.row import Level as Level
 from pykexec.flows.doctor.row import Row as Row
 
@@ -22,7 +31,7 @@ def diagnose(machine: Machine, ours: Ours = None) -> tuple[Row, ...]:
     """All rows, always the same ones, in the order in which a load would encounter them."""
     areas = (
         permission.rows(machine),
-        kernel.rows(machine),
+        build_options.rows(machine),
         loaded.rows(machine, ours),
         others.rows(machine),
         memory.rows(machine),

@@ -202,7 +202,7 @@ def guest_tree(role: str, modules: list[str], python: Python) -> tuple[Tree, str
 def capture_initrd(board: Board, python: Python, before: Contents | None) -> Contents:
     """The rehearsal's own initrd, compressed, after an initrd of the user, whose /init it
     replaces."""
-    tree, _ = guest_tree("capture", [*board.readers], python)
+    tree, _ = guest_tree("second", [*board.readers], python)
     own = spooled("initrd", iter([gzip.compress(tree.archive(), 3, mtime=0)]))
     parts = [own.span(0, own.size)]
     found = joined_archives([before, *parts] if before else parts)

@@ -11,7 +11,7 @@ import pytest
 
 from pykexec.backends.backend import LoadState, Slot
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
-from pykexec.cli.kexec8.kernel import DropInKernel
+from pykexec.cli.kexec8.drop_in import DropInKernel
 from pykexec.cli.kexec8.program import run
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.memory.ranges import PhysRange

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pykexec.cli.kexec8.image import TYPES
-from pykexec.cli.kexec8.options import OPTIONS, Kind, Option
+from pykexec.cli.kexec8.options import OPTIONS, Handling, Option
 
 ROOT = Path(__file__).resolve().parents[3]
-OFFERED = [option for option in OPTIONS if option.kind is not Kind.REFUSED]
+OFFERED = [option for option in OPTIONS if option.handling is not Handling.REFUSED]
 FILE_ARGUMENTS = ("FILE", '"FILE ARGS"')
 KNOWN_TYPES = " ".join(sorted(TYPES))
 

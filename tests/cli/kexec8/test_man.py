@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pykexec
-from pykexec.cli.kexec8.options import OPTIONS, Kind
+from pykexec.cli.kexec8.options import OPTIONS, Handling
 from pykexec.cli.kexec8.usage import SPEAKS, usage
 
 PAGE = Path(pykexec.__file__).parents[1] / "man" / "pykexec-kexec.8"
@@ -40,9 +40,9 @@ def test_the_same_options() -> None:
 def test_each_under_its_title() -> None:
     body = page().partition(".SS Options without effect")[2].partition(".SH ")[0]
     without, _, refused = body.partition(".SS Options that are refused")
-    named = {kind: {f"--{o.long}" for o in OPTIONS if o.kind is kind} for kind in Kind}
-    assert options(refused) - OF_PYKEXEC == named[Kind.REFUSED]
-    assert options(without) == (named[Kind.NOTED] | named[Kind.ALREADY]) - {"--no-ifdown"}
+    named = {kind: {f"--{o.long}" for o in OPTIONS if o.handling is kind} for kind in Handling}
+    assert options(refused) - OF_PYKEXEC == named[Handling.REFUSED]
+    assert options(without) == (named[Handling.NOTED] | named[Handling.ALREADY]) - {"--no-ifdown"}
 
 
 def test_help_has_them_too() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.cli.kexec8.options import BY_LONG, OPTIONS, Kind
+from pykexec.cli.kexec8.options import BY_LONG, OPTIONS, Handling
 from pykexec.cli.kexec8.parse import address
 from pykexec.cli.kexec8.wishes import Call, Do, wishes
 from pykexec.errors import UsageError
@@ -153,13 +153,15 @@ def test_the_table() -> None:
     """Every option that is not supported has a reason, and synonyms agree."""
     assert len(BY_LONG) == len(OPTIONS)
     for option in OPTIONS:
-        assert bool(option.why) == (option.kind is not Kind.SERVED), option.long
+        assert bool(option.why) == (option.handling is not Handling.SERVED), option.long
         twins = {(o.repeatable, bool(o.argument)) for o in OPTIONS if o.key == option.key}
         assert len(twins) == 1
 
 
 @pytest.mark.parametrize(
-    "option", [o for o in OPTIONS if o.kind in (Kind.NOTED, Kind.ALREADY)], ids=lambda o: o.long
+    "option",
+    [o for o in OPTIONS if o.handling in (Handling.NOTED, Handling.ALREADY)],
+    ids=lambda o: o.long,
 )
 def test_no_option_is_ignored_in_silence(option: object) -> None:
     from pykexec.cli.kexec8.options import Option
@@ -168,10 +170,10 @@ def test_no_option_is_ignored_in_silence(option: object) -> None:
     word = f"--{option.long}" + ("=1" if option.argument else "")
     found = wishes(["-l", "K", word])
     noted = [note for note in found.notes if note.startswith(f"--{option.long} has no effect")]
-    assert bool(noted) == (option.kind is Kind.NOTED)
+    assert bool(noted) == (option.handling is Handling.NOTED)
 
 
-@pytest.mark.parametrize("option", [o.long for o in OPTIONS if o.kind is Kind.REFUSED])
+@pytest.mark.parametrize("option", [o.long for o in OPTIONS if o.handling is Handling.REFUSED])
 def test_refused_in_words(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}: "):
         wishes(["-l", "K", f"--{option}"])

@@ -14,7 +14,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from pykexec.cli.streams import guard_streams
-from pykexec.cli.kexec8.kernel import DropInKernel
+from pykexec.cli.kexec8.drop_in import DropInKernel
 from pykexec.cli.kexec8.program import run
 from tests.backends.kernel.calls import Calls
 from tests.builders import make_machine

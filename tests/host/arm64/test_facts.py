@@ -10,7 +10,7 @@ import pytest
 
 from pykexec.abi.devicetree import DeviceTree, Node, parse_device_tree
 from pykexec.host.arm64.firmware import FADT, FDT, device_tree_firmware
-from pykexec.host.capture import Captured, open_root
+from pykexec.host.captured import Captured, open_root
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel_map import kcore_loads
 from pykexec.machine import DeviceTreeFirmware, Efi, Machine, Unknown

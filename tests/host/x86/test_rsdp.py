@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.host import capture
+from pykexec.host import captured
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.machine import Unknown
@@ -56,9 +56,9 @@ def test_what_lies_there(tree: MakeTree, name: str) -> None:
     else:
         assert isinstance(found, Unknown)
         assert expected in found.why
-    kept = capture.encode(capture.capture(root))
+    kept = captured.encode(captured.capture(root))
     assert len(kept) < 200_000, "the memory in front of it is not captured"
-    assert read_machine(capture.decode(kept, "k")).pc.acpi_rsdp_table == found
+    assert read_machine(captured.decode(kept, "k")).pc.acpi_rsdp_table == found
 
 
 def test_what_keeps_it_from_being_read(tree: MakeTree) -> None:

@@ -21,7 +21,7 @@ from pykexec.abi.devicetree import (
 from pykexec.abi.elf import EHDR, PHDR, PT_LOAD
 from pykexec.errors import NotSupported, UsageError
 from pykexec.flows.file_load import plan_file_load
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify

@@ -10,8 +10,8 @@ import pytest
 
 from pykexec.backends.kernel.modes import NoMode, choose_modes
 from pykexec.cli.terms import PYKEXEC
+from pykexec.flows.checked_plan import decide
 from pykexec.flows.doctor import Level, diagnose
-from pykexec.flows.plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.ranges import PhysRange

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pykexec.backends.backend import NothingLoaded, Slot
 from pykexec.backends.simulated.kernel import first_kernel
-from pykexec.backends.simulated.second.capture import SecondKernel, start_kernel
 from pykexec.backends.simulated.second.relocate import SwitchFailed, relocate_kernel
+from pykexec.backends.simulated.second.second_kernel import SecondKernel, start_kernel
 from pykexec.backends.simulated.second.stub_run import run_stub
 from pykexec.backends.simulated.store.machine_state import Phase
 from pykexec.remedies import Wish, saying

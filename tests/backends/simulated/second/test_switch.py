@@ -11,8 +11,8 @@ import pytest
 from pykexec.backends.backend import LoadState, NothingLoaded, Slot
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.backends.simulated.kernel.gates import Gates, Lockdown
-from pykexec.backends.simulated.second.capture import check_ram
 from pykexec.backends.simulated.second.relocate import SwitchFailed
+from pykexec.backends.simulated.second.second_kernel import check_ram
 from pykexec.backends.simulated.second.zero_page import ZeroPage
 from pykexec.memory.map import MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import PhysRange

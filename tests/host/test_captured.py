@@ -11,7 +11,7 @@ import pytest
 
 from pykexec.documents.machine import Capture
 from pykexec.errors import KexecError, UsageError
-from pykexec.host.capture import (
+from pykexec.host.captured import (
     capture,
     decode,
     encode,
@@ -180,7 +180,7 @@ def test_lone_surrogate_is_no_crash() -> None:
 def test_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "big.json"
     file.write_bytes(document())
-    monkeypatch.setattr("pykexec.host.capture.FILE_MAX", 10)
+    monkeypatch.setattr("pykexec.host.captured.FILE_MAX", 10)
     with pytest.raises(BadRoot, match=r"big\.json: larger than 10 bytes"):
         open_root(file)
 

@@ -36,7 +36,7 @@ class CannotArm(NotSupported):
 
 
 @dataclass(frozen=True, slots=True)
-class SetupPlan:
+class SetupSteps:
     """The steps to take; none if the machine is set up."""
 
     region: RegionChoice
@@ -51,7 +51,7 @@ class SetupPlan:
 
 def decide(
     machine: Machine, facts: SetupFacts, record: Record | None = None, sysctls: bool = False
-) -> SetupPlan:
+) -> SetupSteps:
     """`record` is what earlier runs have begun: their unfinished steps are completed. Raises
     KexecError where the machine cannot be set up."""
     check(machine, facts)
@@ -71,7 +71,7 @@ def decide(
         found = [step for step in found if step.name != ARM]
         found += units.arming(facts, changed)
     ordered = sorted(found, key=lambda step: ORDER.index(step.name))
-    return SetupPlan(choice, tuple(ordered), tuple(_notes(machine, facts, values, sysctls)))
+    return SetupSteps(choice, tuple(ordered), tuple(_notes(machine, facts, values, sysctls)))
 
 
 def _unfinished(found: Iterable[Step], record: Record | None) -> list[Step]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Planned:
+class CheckedPlan:
     """Everything that is known before anything is loaded."""
 
     plan: Plan
@@ -39,7 +39,7 @@ def plan(
     machine: Machine,
     request: LoadRequest,
     image_type: str | None = None,
-) -> Planned:
+) -> CheckedPlan:
     """Decide and check, without any effect. Raises KexecError for the first rule that is broken."""
     image = identify(kernel, image_type, request.profile)
     complete = with_implied(image, request)
@@ -52,10 +52,10 @@ def decide(
     request: LoadRequest,
     granted: Granted = DRY_RUN,
     initrd: InitrdVerdict = NOT_CHECKED,
-) -> Planned:
+) -> CheckedPlan:
     """The plan for a parsed image and a complete request, with every rule of the kernel checked;
     `initrd` is the verdict of check_initrd, which reads files and is called once."""
     decided = replace(plan_load(image, machine, request, granted), initrd=initrd)
     checks = check_plan(decided, machine)
     refuse_broken(checks)
-    return Planned(decided, segment_table(decided), checks)
+    return CheckedPlan(decided, segment_table(decided), checks)
