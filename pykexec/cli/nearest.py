@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The most similar known word, as the end of a message; "" if none is similar."""
-    found = get_close_matches(word, list(known), 1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    """The most similar known word, as the end of a message; "" if none is similar. The case of
+    letters does not count."""
+    words = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), words, 1)
+    return f"; did you mean {words[found[0]]!r}?" if found else ""

@@ -32,9 +32,9 @@ def explain(word: str) -> ExplainReport:
         kind = explain_code(word.lower())
     if kind is None:
         known = (*errno.errorcode.values(), *error_kinds())
-        nearest = did_you_mean(word, known) or did_you_mean(word.upper(), known)
         raise UsageError(
-            f"{word[:40]!r} is neither an errno nor an error code of pykexec{nearest}",
+            f"{word[:40]!r} is neither an errno nor an error code of pykexec"
+            f"{did_you_mean(word, known)}",
             hint="use an errno such as EADDRNOTAVAIL, or the code of a JSON error document",
         )
     return ExplainReport(word.lower(), kind_of_error=kind)
