@@ -366,7 +366,7 @@ class Machine:
 
     @property
     def known_arch(self) -> Arch:
-        """The same. Raises NotSupported if it is None."""
+        """The same as `arch`. Raises NotSupported if that is None."""
         if found := self.arch:
             return found
         name = known(self.architecture, f"the architecture of {self.name}")
@@ -390,7 +390,8 @@ class Machine:
         return self.firmware if isinstance(self.firmware, PcFirmware) else PcFirmware()
 
     def without_efi(self) -> Machine:
-        """As if it had not been booted through EFI: the next kernel does without."""
+        """The machine as if it had not been booted through EFI, so that the next kernel does not
+        use EFI."""
         return replace(self, firmware=replace(self.firmware, efi=None))
 
     def option(self, name: str) -> str | Unknown:
@@ -400,8 +401,8 @@ class Machine:
         return self.config.get(name, "n")
 
     def with_assumed_map(self) -> Machine:
-        """For a dry run without a memory map: the machine with a map that is assumed from MemTotal,
-        and marked so. The machine itself if its map is known."""
+        """The machine for a dry run without a memory map: the machine with a map that is assumed
+        from MemTotal, and marked so. The machine itself if its map is known."""
         if not isinstance(self.memory_map, Unknown) or isinstance(self.totalram, Unknown):
             return self
         return replace(

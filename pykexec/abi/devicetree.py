@@ -64,13 +64,13 @@ class Node:
         return None if found is None else found.split(b"\0")[0].decode("latin-1")
 
     def number(self, name: str) -> int | None:
-        """A property of one or two cells."""
+        """The number in a property of one or two cells."""
         found = self.get(name)
         return int.from_bytes(found, "big") if found and len(found) in (4, 8) else None
 
     @property
     def cells(self) -> tuple[int, int]:
-        """How many cells an address and a size have in its children's `reg`."""
+        """The numbers of cells of an address and of a size in the `reg` of its children."""
         address, size = self.number("#address-cells"), self.number("#size-cells")
         return (
             DEFAULT_ADDRESS_CELLS if address is None else address,
@@ -78,14 +78,15 @@ class Node:
         )
 
     def child(self, name: str) -> Node | None:
-        """By the complete name, or by the name without the unit address."""
+        """The child with this complete name, or this name without the unit address; None if there
+        is none."""
         whole = next((item for item in self.children if item.name == name), None)
         if whole is not None:
             return whole
         return next((item for item in self.children if item.name.split("@")[0] == name), None)
 
     def changed(self, values: Mapping[str, bytes | None]) -> Node:
-        """With these properties; None removes one. New ones come last."""
+        """The node with these properties changed; None removes one, and new ones come last."""
         kept = [(name, values.get(name, old)) for name, old in _once(self.properties)]
         had = {name for name, _ in kept}
         kept += [(name, value) for name, value in values.items() if name not in had]
@@ -93,7 +94,8 @@ class Node:
         return replace(self, properties=present)
 
     def with_child(self, child: Node) -> Node:
-        """With this child in the place of the one with its name, or as the last."""
+        """The node with this child, in the place of the child with the same name or as the last
+        one."""
         others = [child if item.name == child.name else item for item in self.children]
         if not any(item.name == child.name for item in self.children):
             others.append(child)
@@ -101,7 +103,7 @@ class Node:
 
 
 def _once(properties: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Each property once: the kernel and libfdt use the first."""
+    """Each property once: of several with a name, the kernel and libfdt use the first."""
     seen: set[str] = set()
     for name, value in properties:
         if name not in seen:
@@ -127,7 +129,7 @@ class DeviceTree:
         return found
 
     def encode(self) -> bytes:
-        """Version 17, without space for additions."""
+        """The bytes of the tree in version 17, without space for additions."""
         strings = bytearray()
         offsets: dict[str, int] = {}
         body = bytearray()
@@ -168,7 +170,7 @@ def _padded(value: bytes) -> bytes:
 
 
 def parse_device_tree(raw: bytes) -> DeviceTree:
-    """Raises BadDeviceTree. Bytes after the tree are ignored."""
+    """Parse a tree; bytes after it are ignored. Raises BadDeviceTree."""
     blob, body, strings, reserved_at, boot_cpu = _blocks(raw)
     return DeviceTree(_Reader(body, strings).tree(), tuple(_reserved(blob, reserved_at)), boot_cpu)
 

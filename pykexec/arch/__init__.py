@@ -26,7 +26,7 @@ class SyscallNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """Sizes in bytes."""
+    """The numbers of one architecture; sizes in bytes."""
 
     name: str
     """As printed by uname -m, and used by QEMU and Debian's cross toolchains."""
@@ -50,8 +50,8 @@ class Arch:
         return self.elf_machine << 16
 
     def with_page_size(self, size: int | None) -> Arch | None:
-        """For a kernel with pages of `size` bytes; None if it cannot have such pages, or if the
-        size is None, for unknown, and the architecture has several."""
+        """The value for a kernel with pages of `size` bytes; None if it cannot have such pages, or
+        if the size is None, for unknown, and the architecture has several."""
         if len(self.page_sizes) == 1:
             return self
         return replace(self, page_size=size) if size in self.page_sizes else None

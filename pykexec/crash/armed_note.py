@@ -31,7 +31,7 @@ class ArmedNote:
 
     @property
     def encoded(self) -> bytes:
-        """With the empty header that ends the notes of a PT_NOTE."""
+        """The bytes of the note, with the empty header that ends the notes of a PT_NOTE."""
         start, end = self.window
         lines = (
             f"MODE={self.mode}", f"WINDOW_START={start:x}", f"WINDOW_SIZE={end - start:x}",
@@ -42,7 +42,7 @@ class ArmedNote:
 
 
 def armed_note(desc: bytes) -> ArmedNote | None:
-    """What a note in a dump says; None if a value is missing or damaged."""
+    """The values of a note in a dump; None if one is missing or damaged."""
     values = vmcoreinfo_values(desc[:ROOM])
     mode = values.get("MODE", "")
     start, size = _number(values, "WINDOW_START", 16), _number(values, "WINDOW_SIZE", 16)

@@ -44,12 +44,13 @@ class BackupMap:
 
     @classmethod
     def of(cls, runs: Iterable[BackupRun]) -> BackupMap:
-        """From runs in any order."""
+        """Build a map from runs in any order."""
         return cls(_joined((run.dest, run.source, run.size) for run in runs))
 
     @classmethod
     def from_pages(cls, pairs: Iterable[tuple[int, int]], page_size: int) -> BackupMap:
-        """From (destination, source) addresses of pages of `page_size` bytes, in any order."""
+        """Build a map from the (destination, source) addresses of pages of `page_size` bytes, in
+        any order."""
         return cls(_joined((dest, source, page_size) for dest, source in pairs))
 
     def __iter__(self) -> Iterator[BackupRun]:

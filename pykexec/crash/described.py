@@ -1,4 +1,5 @@
-"""What a crash image knows of the first kernel, in a form that can be compared later."""
+"""What the headers of a crash image describe of the first kernel, in a form that can be compared
+later."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ ARM64_KEY = "NUMBER(kimage_voffset)"
 
 
 def architecture(memory: ElfMemory | KdumpMemory, info: VmcoreInfo | None) -> str:
-    """By the file's header; QEMU's kdump-compressed files name none, but VMCOREINFO shows it."""
+    """The architecture of a dump by the header of its file, or by VMCOREINFO for the
+    kdump-compressed files of QEMU, which name none."""
     if memory.machine in MACHINES.values():
         return memory.machine
     return ARM64 if info and info.has(ARM64_KEY) else X86_64

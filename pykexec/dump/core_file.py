@@ -77,7 +77,7 @@ class CoreFile:
 
     @cached_property
     def cpus(self) -> tuple[CpuState, ...]:
-        """In the order of the notes, which is the order of the CPUs."""
+        """The state of each CPU, in the order of the notes, which is that of the CPUs."""
         layout = registers_of(self.architecture)
         ip = PR_REG_OFFSET + layout.names.index(layout.ip) * 8
         return tuple(
@@ -116,7 +116,8 @@ def is_core(path: str | os.PathLike[str]) -> bool:
 
 
 def open_core(path: str | os.PathLike[str]) -> CoreFile:
-    """Raises UnreadableFile, NotACore, or NotSupported for another dump format."""
+    """Open an ELF core, and check its headers. Raises UnreadableFile, NotACore, or NotSupported for
+    another dump format."""
     file = OpenFile(path)
     if file.size < EHDR.size:
         raise NotACore(f"{path}: {file.size} bytes, an ELF header has {EHDR.size}")

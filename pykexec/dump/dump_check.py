@@ -57,7 +57,7 @@ class DumpVerdict:
 
 
 def contents_of(dump: Dump) -> DumpContents:
-    """Raises DamagedDump, UnreadableDump."""
+    """The contents of a dump, unchecked. Raises DamagedDump, UnreadableDump."""
     there = RangeSet.of(PhysRange(*run) for run in held(dump.memory))
     every = RangeSet.of(PhysRange(*run) for run in listed(dump.memory))
     cpus = [(pid, found.ip) for pid, found in cpu_registers(dump)]
@@ -135,7 +135,7 @@ def filtered(contents: DumpContents) -> Check:
 
 
 def coverage(contents: DumpContents, expected: Expected | None) -> Check:
-    """All that must be there is listed; the file does not record why pages are left out."""
+    """Check that all required memory is listed; the file does not record why pages are left out."""
     page = contents.page_size
     pages = contents.memory.size // page
     if expected is None:

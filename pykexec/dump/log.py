@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def records(dump: Dump) -> Iterator[Record]:
-    """The oldest first. Raises UnknownKernel, DamagedDump, NotInDump, also between two records."""
+    """Yield the records, the oldest first. Raises UnknownKernel, DamagedDump, NotInDump, also
+    between two records."""
     info = dump.info
     if info.has("SYMBOL(prb)"):
         from pykexec.dump.log_ring import ring_records

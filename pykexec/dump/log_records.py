@@ -41,8 +41,8 @@ class Buffer:
 
 
 def records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
-    """From log_first_idx to log_next_idx. A record of length 0 sends the reader to the start, once;
-    any other record moves it forward, so the walk ends."""
+    """Yield the records from log_first_idx to log_next_idx. A record of length 0 sends the reader
+    to the start, once; any other record moves it forward, so the walk ends."""
     name = "printk_log" if info.has("SIZE(printk_log)") else "log"
     head = info.size_of(name)
     time_at, length_at = info.offset(f"{name}.ts_nsec"), info.offset(f"{name}.len")

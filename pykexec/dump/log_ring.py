@@ -134,8 +134,8 @@ def arrays_of(raw: bytes) -> tuple[memoryview[int], memoryview[int], memoryview[
 
 
 def ring_records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
-    """From the oldest descriptor to the newest, without unfinished ones. At most as many as the
-    ring has descriptors."""
+    """Yield the records from the oldest descriptor to the newest, without unfinished ones; at most
+    as many as the ring has descriptors."""
     layout = Layout(info)
     ring = Ring(kernel, info)
     text = Text(kernel, ring.text, ring.text_size)

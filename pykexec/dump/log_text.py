@@ -7,8 +7,8 @@ SPACES = b"\t\n\v\f\r"
 
 
 def safe(line: bytes) -> str:
-    r"""As dmesg(1) shows it: UTF-8 stays; control characters except the tab, and bytes that are not
-    UTF-8, become \\xNN."""
+    r"""A line as dmesg(1) shows it: UTF-8 stays; control characters except the tab, and bytes that
+    are not UTF-8, become \\xNN."""
     text = line.decode("utf-8", "backslashreplace")
     if line.isascii() and not line.translate(None, PRINTABLE + b"\t"):
         return text
@@ -21,8 +21,8 @@ def _escaped(char: str) -> str:
 
 
 def escaped_as_kexec_tools(text: bytes) -> bytes:
-    r"""As util_lib/elf_info.c: what is neither isprint() nor isspace() in the C locale becomes
-    \xNN."""
+    r"""Text as util_lib/elf_info.c of kexec-tools writes it: what is neither isprint() nor
+    isspace() in the C locale becomes \xNN."""
     if not text.translate(None, PRINTABLE + SPACES):
         return text
     return b"\n".join(map(_escaped_line, text.split(b"\n")))

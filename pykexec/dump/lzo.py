@@ -5,7 +5,8 @@ from __future__ import annotations
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """At most `size` bytes of the block. Raises ValueError or IndexError for a damaged one."""
+    """Unpack at most `size` bytes of the block. Raises ValueError or IndexError for a damaged
+    one."""
     out = bytearray()
     at = 0
     literals = 0

@@ -36,7 +36,7 @@ class Memory:
 
 
 def read_memory(linux: Linux) -> Memory:
-    """Raises KexecError if not even the total is known."""
+    """Read the counters. Raises KexecError if not even the total is known."""
     page = page_size_of(linux.dump.info.values)
     total = linux.memory.u64(linux.address("_totalram_pages")) * page
     counters = {}

@@ -40,7 +40,7 @@ class Module:
 
 
 def modules(linux: Linux) -> Iterator[Module]:
-    """The newest first, as /proc/modules has them."""
+    """The loaded modules, the newest first, as in /proc/modules."""
     head = linux.address("modules")
     for addr in linux.list_of(head, "module.list", MODULES_MAX):
         if linux.number(addr, "module.state") == UNFORMED:

@@ -23,7 +23,7 @@ Run = tuple[int, int]
 
 
 def held(memory: ElfMemory | KdumpMemory) -> list[Run]:
-    """What can be read, in order."""
+    """The memory that can be read, as [start, end) in bytes, in order."""
     if isinstance(memory, ElfMemory):
         there = (
             (start, min(filled, start + max(0, memory.file.size - offset)))

@@ -31,12 +31,12 @@ class Dump:
 
     @property
     def format(self) -> str:
-        """For people."""
+        """The name of the format for people."""
         return f"{self.memory.format}, flattened" if self.flattened else self.memory.format
 
     @property
     def architecture(self) -> str:
-        """As uname -m prints it."""
+        """The architecture as uname -m prints it."""
         try:
             return architecture(self.memory, self.info)
         except UnknownKernel:
@@ -86,7 +86,7 @@ class Dump:
 
     @property
     def kernel(self) -> KernelMemory:
-        """Raises UnknownKernel, DamagedDump."""
+        """The virtual memory of the crashed kernel. Raises UnknownKernel, DamagedDump."""
         if self.known_kernel is None:
             self.known_kernel = kernel_memory(self.memory, self.info)
         return self.known_kernel
@@ -113,7 +113,7 @@ def uts_name(kernel: KernelMemory, info: VmcoreInfo, field: int) -> bytes:
 
 
 def open_dump(path: str) -> Dump:
-    """Any of the formats. Raises NotADump, DamagedDump, UnreadableDump."""
+    """Open a dump of any format. Raises NotADump, DamagedDump, UnreadableDump."""
     outer = DumpFile(path)
     file: Bytes = outer
     head = outer.read(0, 16)

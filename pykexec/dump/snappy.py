@@ -6,7 +6,8 @@ from pykexec.dump.lzo import copy_match
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """At most `size` bytes of the block. Raises ValueError or IndexError for a damaged one."""
+    """Unpack at most `size` bytes of the block. Raises ValueError or IndexError for a damaged
+    one."""
     length, at = _preamble(data)
     if length > size:
         raise ValueError("it unpacks to more than a page")

@@ -99,7 +99,7 @@ class Unwinder:
         return replace(found, offset=found.offset + 1) if found else None
 
     def place(self, ip: int) -> Place | None:
-        """None for an address outside of text."""
+        """The symbol at an address; None outside of text."""
         if self.is_text(ip):
             return self.linux.symbols.place(ip)
         module = self.module_of(ip)
@@ -116,7 +116,7 @@ class Unwinder:
         return list(self.frames(self.asleep(task)))
 
     def frames(self, state: State) -> Iterator[Frame]:
-        """Innermost first."""
+        """The frames of a backtrace, innermost first."""
         seen: set[tuple[int, int]] = set()
         saved = None
         while len(seen) < FRAMES_MAX and (state.ip, state.sp) not in seen:

@@ -44,7 +44,7 @@ class Place:
 
 
 class Symbols:
-    """In the order of the tables, which is the order of the addresses."""
+    """The symbols in the order of the tables, which is the order of the addresses."""
 
     def __init__(self, names: list[bytes], addresses: array[int]) -> None:
         self.names, self.addresses = names, addresses
@@ -60,7 +60,7 @@ class Symbols:
         return None if at is None else self.addresses[at]
 
     def address(self, name: str) -> int:
-        """Raises UnknownKernel."""
+        """The address of a symbol. Raises UnknownKernel if there is none."""
         found = self.find(name)
         if found is None:
             raise UnknownKernel(f"the kernel has no symbol {name}")

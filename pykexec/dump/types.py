@@ -42,7 +42,7 @@ class Member:
 
     @property
     def offset(self) -> int:
-        """In bytes."""
+        """The offset of the member in bytes."""
         return self.bit // 8
 
 

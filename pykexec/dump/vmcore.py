@@ -79,8 +79,8 @@ class Vmcore:
 
 
 def open_vmcore(memory: PhysicalMemory, elfcorehdr: int, page_size: int) -> Vmcore:
-    """As vmcore_init of a capture kernel with this page size. Raises VmcoreNotInitialized, with the
-    reason, if the kernel would fail."""
+    """Build the file as vmcore_init of a capture kernel with this page size does. Raises
+    VmcoreNotInitialized, with the reason, if the kernel would fail."""
     phdrs = _read_headers(memory, elfcorehdr)
     merged, note_count = _merge_notes(memory, phdrs)
     if not merged:
@@ -131,7 +131,7 @@ def _old_pages(phdr: ProgramHeader, page_size: int) -> PhysRange:
 
 
 def _read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
-    """As parse_crash_elf64_headers: the kernel's checks, in its order."""
+    """Read the headers with the checks of parse_crash_elf64_headers, in its order."""
     raw = memory.read(elfcorehdr, EHDR.size)
     fields = EHDR.unpack(raw)
     ident, e_type, machine, version = fields[:4]

@@ -62,8 +62,8 @@ class VmcoreVerdict:
 
 
 def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
-    """Check every rule. Raises NotACore, NotSupported or UnreadableFile if it is not a readable
-    dump."""
+    """Open the file and check every rule. Raises NotACore, NotSupported or UnreadableFile if it is
+    not a readable dump."""
     return judge(open_core(path), expected)
 
 
@@ -214,7 +214,8 @@ def direct_offsets(core: CoreFile) -> list[int]:
 
 
 def coverage(core: CoreFile, expected: Expected | None) -> Check:
-    """All that must be there is there, and nothing that is not RAM or only listed."""
+    """Check that the dump contains all required memory, and nothing that is not RAM or only
+    listed."""
     found, hollow, page = covered(core), without_contents(core), page_size_of(core.vmcoreinfo)
     empty = f"{page_count(hollow, page)} pages are listed without contents (p_filesz below p_memsz)"
     lost = expected.pages - found if expected else RangeSet()
@@ -238,8 +239,8 @@ def coverage(core: CoreFile, expected: Expected | None) -> Check:
 
 
 def lent(found: RangeSet, expected: Expected | None, page_size: int) -> tuple[Check, ...]:
-    """What mode lent does without: told apart from what is missing. `found` is what a dump shows;
-    nothing for a load that lends nothing."""
+    """Check that lent memory is not in the dump; it is not counted as missing. `found` is what a
+    dump shows; nothing for a load that lends nothing."""
     if expected is None or not expected.lent:
         return ()
     shown = found & expected.lent
@@ -266,9 +267,9 @@ BOUND = "use the document of a load, not of a dry run"
 
 
 def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
-    """From the document of `load --json`: all whole-page RAM but the reservation, the frames
-    that were free before the load and hold the image in place, and the huge pages of a
-    stage. Raises BadPlan."""
+    """What must be in the dump, from the document of `load --json`: all whole-page RAM but the
+    reservation, the frames that were free before the load and hold the image in place, and the huge
+    pages of a stage. Raises BadPlan."""
     plan = read_plan(path)
     if plan.state != "bound":
         raise BadPlan(
@@ -282,7 +283,8 @@ def expected_of_plan(path: str | os.PathLike[str]) -> Expected:
 
 
 def expected_of_document(plan: PlanDocument) -> Expected:
-    """As `expected_of_plan`. Raises BadRange, and ValueError for an unknown type of memory."""
+    """As `expected_of_plan`, for a parsed document. Raises BadRange, and ValueError for an unknown
+    type of memory."""
     added = [item.range for item in plan.memory_map if item.type == DRIVER_RAM]
     ranges = [
         MemoryRange(item.range, RangeType(item.type))

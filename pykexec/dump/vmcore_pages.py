@@ -39,7 +39,7 @@ class PatternCount:
 
 
 def direct_loads(core: CoreFile) -> list[ProgramHeader]:
-    """By physical address, without the second mapping of the kernel's text."""
+    """The PT_LOADs by physical address, without the second mapping of the kernel's text."""
     loads = (item for item in core.loads if not is_kernel_text(core, item))
     return sorted(loads, key=lambda item: item.p_paddr)
 

@@ -46,7 +46,7 @@ class VmcoreInfo:
         return key in self.values
 
     def symbol(self, name: str) -> int:
-        """A virtual address. Raises UnknownKernel, DamagedDump."""
+        """The virtual address of a symbol. Raises UnknownKernel, DamagedDump."""
         return self.value(f"SYMBOL({name})", 16, 1 << 64)
 
     def size_of(self, name: str) -> int:
@@ -80,8 +80,8 @@ class VmcoreInfo:
 
 
 def scanned(memory: ElfMemory | KdumpMemory) -> Iterator[VmcoreInfo]:
-    """Copies of the kernel's own note found in memory: for dumps whose writer did not know about
-    it."""
+    """Yield the copies of the kernel's note that are found in memory, for dumps whose writer did
+    not know about it."""
     for at in memory.find(NEEDLE):
         size = int.from_bytes(memory.read(at - 8, 4), "little") if at >= 12 else 0
         if len(NEEDLE) < size <= TEXT_MAX:

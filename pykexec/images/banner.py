@@ -15,7 +15,7 @@ BANNER_MAX = 300
 
 
 def banner(contents: Contents) -> str | None:
-    """E.g. "6.1.0 (...) ..."; None if there is none."""
+    """The banner of a kernel, e.g. "6.1.0 (...) ..."; None if there is none."""
     tail = b""
     for chunk in contents.chunks():
         window = tail + bytes(chunk)

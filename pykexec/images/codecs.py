@@ -296,5 +296,5 @@ CODECS = (
 
 
 def codec_of(head: bytes) -> Codec | None:
-    """By the first HEAD_SIZE bytes."""
+    """The codec of a file by its first HEAD_SIZE bytes; None if it is not compressed."""
     return next((codec for codec in CODECS if codec.matches(head)), None)

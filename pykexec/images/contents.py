@@ -258,7 +258,7 @@ class Joined(Digested):
 
 
 def joined(parts: Sequence[Contents]) -> Contents:
-    """One or more parts, as one."""
+    """Parts one after the other, as one; a single part is returned unchanged."""
     return parts[0] if len(parts) == 1 else Joined(tuple(parts))
 
 

@@ -25,11 +25,11 @@ class MemoryBlock:
     """valid_zones: the zone of an online block, ("none",) if it spans several; the possible zones
     of an offline one."""
     node: int | None = None
-    """None if unknown."""
+    """The NUMA node; None if unknown."""
 
     @property
     def range(self) -> PhysRange:
-        """Physical."""
+        """The physical addresses of the block."""
         return PhysRange.sized(self.number * self.size, self.size)
 
     @property
@@ -50,7 +50,7 @@ class MemoryBlock:
 
 @dataclass(frozen=True, slots=True)
 class MemoryBlocks:
-    """In address order, at most the first BLOCKS_MAX of a machine."""
+    """The memory blocks of a machine in address order, at most the first BLOCKS_MAX."""
 
     size: int
     """Size of each block, in bytes."""
@@ -61,13 +61,13 @@ class MemoryBlocks:
 
 
 def names(blocks: Iterable[MemoryBlock]) -> str:
-    """ "memory4, memory5"."""
+    """The names of blocks for a message, e.g. "memory4, memory5"."""
     return ", ".join(block.name for block in blocks)
 
 
 @dataclass(frozen=True, slots=True)
 class PageKinds:
-    """Pages of a range by their flags in /proc/kpageflags
+    """Numbers of pages of a range by kind, from their flags in /proc/kpageflags
     (Documentation/admin-guide/mm/pagemap.rst)."""
 
     free: int = 0

@@ -24,5 +24,6 @@ def _parse_entry(start: str, last: str, kind: str) -> MemoryRange | None:
 
 
 def memory_map(entries: Iterable[tuple[str, str, str]]) -> MemoryMap:
-    """From (start, end, type) texts; `end` is inclusive, as the kernel prints it."""
+    """The map from (start, end, type) as text in hexadecimal; `end` is inclusive, as the kernel
+    prints it."""
     return MemoryMap.of(found for entry in entries if (found := _parse_entry(*entry)))

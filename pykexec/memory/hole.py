@@ -71,8 +71,8 @@ def locate_hole(
     from_top: bool = True,
     name: str = "",
 ) -> PhysRange:
-    """`size` bytes of `free` inside `window`, at the highest (or lowest) address
-    that is a multiple of `align` (bytes; the size of a page, for whole pages).
+    """Find `size` bytes of `free` inside `window`, at the highest (or lowest) address that is a
+    multiple of `align` (bytes; the size of a page, for whole pages).
 
     As kexec.c:locate_hole in kexec-tools. Raises NoHole with the reason for each hole; `name` is
     what was to be placed.

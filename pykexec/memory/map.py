@@ -23,7 +23,7 @@ class RangeType(StrEnum):
 
     @classmethod
     def from_label(cls, label: str) -> RangeType | None:
-        """By the kernel's label, ignoring case: old kernels write "reserved"."""
+        """The type with this label of the kernel, ignoring case: old kernels write "reserved"."""
         return LABELS.get(label.strip().lower())
 
 
@@ -69,7 +69,7 @@ class MemoryMap:
         driver_ram: RangeSet = NO_MEMORY,
         held: RangeSet = NO_MEMORY,
     ) -> MemoryMap:
-        """From ranges in any order. Where two overlap, the higher e820 type wins, as in
+        """Build a map from ranges in any order. Where two overlap, the higher e820 type wins, as in
         e820__update_table: memory that any range reserves is not RAM."""
         by_type: dict[RangeType, list[PhysRange]] = {}
         for item in ranges:
@@ -97,12 +97,12 @@ class MemoryMap:
         return (self.ram - self.held).inward(page_size)
 
     def old_memory(self, page_size: int) -> RangeSet:
-        """What a dump of this machine contains, in whole pages."""
+        """The memory that a dump of this machine contains, in whole pages of `page_size` bytes."""
         return (self.ram | self.driver_ram).inward(page_size)
 
     @property
     def reachable(self) -> MemoryMap:
-        """Without ranges that no processor can address, which only a damaged map has."""
+        """The map without ranges that no processor can address, which only a damaged map has."""
         inside = (
             MemoryRange(span, item.type)
             for item in self.ranges
@@ -117,5 +117,5 @@ class MemoryMap:
 
     @property
     def firmware(self) -> tuple[MemoryRange, ...]:
-        """All that is not RAM."""
+        """All ranges that are not RAM."""
         return tuple(item for item in self.ranges if item.type is not RangeType.RAM)

@@ -52,12 +52,13 @@ class PhysRange:
 
     @classmethod
     def from_inclusive(cls, start: int, last: int) -> PhysRange:
-        """As in text from the kernel and in --mem-max: `last` belongs to the range."""
+        """A range as in text from the kernel and in --mem-max: `last` belongs to it. Raises
+        BadRange."""
         return cls(start, last + 1)
 
     @classmethod
     def sized(cls, start: int, size: int) -> PhysRange:
-        """`size` bytes from `start`. Raises BadRange if `size` is 0."""
+        """The range of `size` bytes from `start`. Raises BadRange if `size` is 0."""
         return cls(start, start + size)
 
     @property
@@ -84,17 +85,17 @@ class PhysRange:
         return self.start < other.end and other.start < self.end
 
     def intersect(self, other: PhysRange) -> PhysRange | None:
-        """The bytes in both, or None."""
+        """The range of the bytes in both, or None."""
         start, end = max(self.start, other.start), min(self.end, other.end)
         return PhysRange(start, end) if start < end else None
 
     def inward(self, align: int) -> PhysRange | None:
-        """The complete aligned blocks inside."""
+        """The aligned blocks of `align` bytes that are completely inside, or None."""
         start, end = align_up(self.start, align), align_down(self.end, align)
         return PhysRange(start, end) if start < end else None
 
     def outward(self, align: int) -> PhysRange:
-        """The aligned blocks touched."""
+        """The aligned blocks of `align` bytes that it touches."""
         return PhysRange(align_down(self.start, align), align_up(self.end, align))
 
     def is_aligned(self, align: int) -> bool:
@@ -199,13 +200,13 @@ class RangeSet:
         return RangeSet(tuple(left))
 
     def within(self, window: PhysRange) -> RangeSet:
-        """The parts inside `window`."""
+        """The parts of the ranges inside `window`."""
         return self & RangeSet((window,))
 
     def without(self, hole: PhysRange) -> RangeSet:
-        """The parts outside of `hole`."""
+        """The parts of the ranges outside of `hole`."""
         return self - RangeSet((hole,))
 
     def inward(self, align: int) -> RangeSet:
-        """The complete aligned blocks inside each range."""
+        """The aligned blocks of `align` bytes that are completely inside a range."""
         return RangeSet(tuple(whole for item in self.ranges if (whole := item.inward(align))))

@@ -98,7 +98,7 @@ def bind(
 
 
 def _armed(plan: CapturePlan) -> bytes:
-    """The note about how this was armed; nothing for a load into a crash region."""
+    """The note about how this was armed; b"" for a load into a crash region."""
     if isinstance(plan, PanicPlan):
         wait, lent = plan.settle.seconds, plan.stage.lent.size
     elif isinstance(plan, SwitchPlan):

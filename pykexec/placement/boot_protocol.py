@@ -35,7 +35,7 @@ class BootInformation(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes of its segment."""
+        """Size of its segment in bytes."""
 
     @property
     def cmdline(self) -> CommandLine: ...
@@ -44,7 +44,7 @@ class BootInformation(Protocol):
     def memory_map(self) -> MemoryMap: ...
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
-        """Its bytes for the address `at`, with the initrd's bytes at `initrd.start`."""
+        """The bytes for the address `at`, with the initrd at `initrd.start`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ class BootProtocol(Protocol):
         line: CommandLine,
         memory: CaptureMemory,
     ) -> BootInformation:
-        """For a capture kernel. Raises NoLinux64 for an image that cannot be one."""
+        """The boot information for a capture kernel. Raises NoLinux64 for an image that cannot be
+        one."""
 
     def place(
         self, space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
@@ -150,7 +151,7 @@ def memory_encryption(machine: Machine) -> Encryption | Unknown | None:
 
 
 def refuse_confidential(machine: Machine) -> None:
-    """Check for every load that uses the stub. Raises ConfidentialGuest."""
+    """Refuse a load that uses the stub in a confidential guest. Raises ConfidentialGuest."""
     found = memory_encryption(machine)
     if isinstance(found, Encryption) and found.guest:
         raise ConfidentialGuest(found.why_no_dump, hint=found.remedy, technology=found.technology)
@@ -162,7 +163,8 @@ def page_size(machine: Machine) -> int:
 
 
 def whole_page_ram(machine: Machine) -> RangeSet:
-    """Its RAM in these pages. Raises NotSupported if its memory map is unknown."""
+    """The RAM of a machine in whole pages of `page_size`. Raises NotSupported if its memory map is
+    unknown."""
     return machine.known_map.whole_page_ram(page_size(machine))
 
 

@@ -130,7 +130,7 @@ def saving_warnings(line: CommandLine) -> tuple[str, ...]:
 def capture_warnings(
     size: int, guess: Estimate, line: CommandLine, append: Iterable[str]
 ) -> tuple[str, ...]:
-    """For a window of `size` bytes. An estimate only causes warnings, never errors."""
+    """Warnings about a window of `size` bytes: an estimate causes no errors."""
     words = (*dropped_warnings(line.dropped), *append_warnings(append), *saving_warnings(line))
     if size >= guess.size:
         return words

@@ -84,7 +84,8 @@ NOTHING_DROPPED: Mapping[str, str] = {}
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """As lib/cmdline.c:next_arg: white space ends a word, unless inside double quotes."""
+    """Split a line as lib/cmdline.c:next_arg does: white space ends a word, unless inside double
+    quotes."""
     return tuple(match[2] for match in WORD.finditer(text))
 
 
@@ -124,7 +125,8 @@ class CommandLine:
 
     @property
     def encoded(self) -> bytes:
-        """With the terminating NUL; bytes that are not UTF-8 are preserved."""
+        """The bytes of the line with the terminating NUL; bytes that are not UTF-8 are
+        preserved."""
         return str(self).encode(errors="surrogateescape") + b"\0"
 
 
@@ -224,7 +226,7 @@ def running_line(machine: Machine, wanted: bool) -> str | None:
 
 
 class CommandLineTooLong(DoesNotFit):
-    """Longer than the image's cmdline_size."""
+    """A command line that is longer than the image accepts."""
 
     code = "cmdline-too-long"
 

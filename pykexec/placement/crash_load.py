@@ -47,7 +47,8 @@ WHY_BACKUP = "the stub exchanges it with the low pages that the trampoline needs
 def plan_crash(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> CrashPlan:
-    """Raises NothingReserved, NotSupported for an unknown fact, DoesNotFit."""
+    """Plan a load into the crash region. Raises NothingReserved, NotSupported for an unknown fact,
+    DoesNotFit."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
     page = protocol.arch.page_size
     region = _crash_region(machine, request)
@@ -161,7 +162,8 @@ class Dump:
 
 
 def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
-    """Describes everything except the reserved regions. Raises NotSupported for an unknown fact."""
+    """The dump of everything except the reserved regions. Raises NotSupported for an unknown
+    fact."""
     hint = "run as root, on a kernel with CONFIG_CRASH_DUMP"
     cpus = known(machine.cpus, "the address of the CPUs' crash notes", hint)
     vmcoreinfo = known(machine.vmcoreinfo, "the address of VMCOREINFO", hint)
@@ -176,7 +178,7 @@ def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -
 
 
 def _headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
-    """Bytes; with --hotplug as many as the kernel needs to rewrite the headers."""
+    """Size of the headers in bytes; with --hotplug as much as the kernel needs to rewrite them."""
     if not request.hotplug:
         return dump.size
     wanted = known(

@@ -1,4 +1,4 @@
-"""Images for another architecture."""
+"""Refuses images for another architecture."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ def headers_in_window(space: Space) -> PhysRange:
 
 
 def snug(boot: BootPlaces) -> BootPlaces:
-    """With its boot information in the slot that the initrd begins in, where there is room: in
-    one of its own it would cost a huge page."""
+    """The places with the boot information in the slot in which the initrd begins, if there is
+    room: in a slot of its own it would cost a huge page."""
     initrd, size = boot.initrd, boot.information.size
     if initrd is None or initrd.start % HUGE_PAGE_SIZE < size:
         return boot

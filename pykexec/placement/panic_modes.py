@@ -114,7 +114,8 @@ def panic_window(
 def plan_panic(
     image: KernelImage, machine: Machine, request: LoadRequest, granted: Granted
 ) -> PanicPlan:
-    """Raises NothingReserved, ReservationTooSmall, DoesNotFit, NotSupported."""
+    """Plan a crash by normal that a panic starts. Raises NothingReserved, ReservationTooSmall,
+    DoesNotFit, NotSupported."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
     mode = granted.mode or request.mode or Mode.IN_PLACE
     frames = granted.stage or _assumed_stage(image, machine, request, mode)
@@ -221,11 +222,10 @@ def _larger_region(machine: Machine, need: int) -> str:
 
 
 def _stub_place(machine: Machine, regions: int, exchanges: int) -> PhysRange:
-    """At the end of the reserved region: the kernel allocates its control pages from the start.
-
-    Has space for the largest number of records: a reservation is enough for every load or for none,
-    whatever the addresses of the huge pages.
-    """
+    """Place the stub at the end of the reserved region, because the kernel allocates its control
+    pages from the start. It has space for the largest number of records: a reservation is enough
+    for every load or for none, whatever the addresses of the huge pages. Raises
+    ReservationTooSmall."""
     protocol, region = boot_protocol(machine), reserved_region(machine)
     size = protocol.stub_size(machine, regions, exchanges)
     need = protocol.reservation_need(machine, size)
@@ -298,8 +298,8 @@ def armed_table(bound: BoundPlan, machine: Machine, regions: tuple[Region, ...])
 
 
 def reset_seconds(panic: int) -> int:
-    """From kernel.panic: 0 halts; with a negative value the kernel would reset immediately
-    (kernel/panic.c), and the stub counts whole seconds."""
+    """Seconds until the stub resets the machine, from kernel.panic: 0 halts; with a negative value
+    the kernel would reset immediately (kernel/panic.c), and the stub counts whole seconds."""
     return panic if panic >= 0 else 1
 
 

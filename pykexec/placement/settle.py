@@ -31,7 +31,7 @@ class Settle:
 
 
 def settle(machine: Machine, mode: Mode, asked: int | None) -> Settle:
-    """`asked` in seconds, or the default of the mode."""
+    """The wait of `asked` seconds, or of the mode's default, and the clock for it."""
     seconds = DEFAULT_SECONDS[mode] if asked is None else asked
     if boot_protocol(machine).limits.clock == "counter":
         return Settle(seconds, 0, "counter of the processor", "counter")

@@ -52,7 +52,7 @@ class StageFrames:
 
     @property
     def left_out(self) -> RangeSet:
-        """What is not in the dump."""
+        """Memory that is not in the dump."""
         return self.ours | self.lent
 
     @property

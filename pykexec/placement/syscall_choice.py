@@ -118,7 +118,8 @@ def _load_limit(machine: Machine, request: LoadRequest) -> tuple[str, object]:
 
 
 def _goes_into_the_crash_slot(request: LoadRequest) -> bool:
-    """Every crash image except that of kernel-swap, which is never chosen by default."""
+    """Whether the image goes into the crash slot: every crash image except that of kernel-swap
+    does."""
     return request.kind is not ImageKind.NORMAL and request.mode is not Mode.KERNEL_SWAP
 
 

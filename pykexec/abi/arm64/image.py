@@ -25,7 +25,7 @@ arm64_header = Struct(
 
 
 class Arm64Flag(IntFlag):
-    """Of arm64_header.flags."""
+    """Bits of arm64_header.flags."""
 
     BIG_ENDIAN = 0x1
     ANYWHERE = 0x8

@@ -67,7 +67,7 @@ def unload(asked: Wishes, kernel: DropInKernel) -> None:
 
 
 def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
-    """Load, and do what follows, whose own checks come before the load."""
+    """Load, and then do what follows; the checks of the latter come before the load."""
     reboots = asked.do is Do.LOAD_AND_REBOOT
     shutdown = _find_shutdown(kernel.calls.shutdown_folders) if reboots else None
     loading.load(asked, kernel, initrd)
@@ -81,14 +81,14 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
 
 
 def start(asked: Wishes, kernel: DropInKernel) -> None:
-    """Does not return. This never starts the image of a panic mode."""
+    """Start the image; does not return. This never starts the image of a panic mode."""
     with kernel.session():
         kernel.require_loaded()
         kernel.start(Start.KEXEC, asked.sync)
 
 
 def _find_shutdown(folders: Sequence[Path]) -> Path:
-    """Raises NotSupported."""
+    """The path of shutdown(8). Raises NotSupported if there is none."""
     for folder in folders:
         found = folder / "shutdown"
         if os.access(found, os.X_OK) and found.is_file():

@@ -64,7 +64,7 @@ class Words:
 
 
 def parse(words: Sequence[str]) -> Words:
-    """Raises BadCommandLine."""
+    """Parse the words of a command line. Raises BadCommandLine."""
     try:
         pairs, operands = getopt.gnu_getopt(list(words), SHORT, LONG)
     except getopt.GetoptError as error:
@@ -89,8 +89,8 @@ def parse(words: Sequence[str]) -> Words:
 
 
 def address(key: str, text: str) -> int:
-    """As strtoul(3) with base 0, for the complete text and below 2^64: decimal, 0x hexadecimal, 0
-    octal."""
+    """A number as strtoul(3) reads it with base 0, for the complete text and below 2^64: decimal,
+    0x hexadecimal, 0 octal."""
     digits = text.strip().removeprefix("+")
     octal = len(digits) > 1 and digits[0] == "0" and set(digits) <= DECIMAL_ONLY
     try:

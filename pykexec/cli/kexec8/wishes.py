@@ -91,7 +91,7 @@ class Wishes:
 
 
 def wishes(words: Sequence[str]) -> Wishes:
-    """Raises BadCommandLine."""
+    """What the command line asks for. Raises BadCommandLine."""
     given = parse(words)
     do = verb(given)
     if do not in (Do.HELP, Do.VERSION, Do.REGION_SIZE):
@@ -214,7 +214,7 @@ def style(given: Words) -> str | None:
 
 
 def notes(given: Words) -> Iterator[str]:
-    """Options without effect are never ignored silently, but named."""
+    """A note for each option without effect: none is ignored silently."""
     for option in given.given:
         if option.handling is Handling.NOTED:
             yield f"--{option.long} has no effect: {option.why}"

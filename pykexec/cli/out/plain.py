@@ -74,7 +74,7 @@ def segment_row(number: int, item: Segment) -> tuple[str, ...]:
 
 
 def _hexa(value: int) -> str:
-    """With 0x before the number, but 0 for 0."""
+    """A number in hexadecimal with the prefix 0x; "0" for 0."""
     return f"{value:#x}" if value else "0"
 
 

@@ -1,4 +1,5 @@
-"""How documents and pages call what a word of the command line is from, and why one is dropped."""
+"""The names, in documents and pages, of the origin of a word of the command line, and of the reason
+why one is dropped."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def origin(found: Origin) -> Literal["--append", "running kernel", "capture kernel"]:
-    """What documents and pages call it."""
+    """The name of the origin in documents and pages."""
     match found:
         case Origin.APPEND:
             return "--append"
@@ -24,5 +25,5 @@ def origin(found: Origin) -> Literal["--append", "running kernel", "capture kern
 
 
 def why_dropped(word: Dropped) -> str:
-    """The reason, and the option where the user asked for it."""
+    """The reason why a word is dropped, and the option if the user asked for it."""
     return PYKEXEC[Wish.CMDLINE_REMOVE] if word.why == WHY_REMOVED else word.why

@@ -78,7 +78,8 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 @dataclass
 class Summary:
-    """Grows row by row; its size depends on the kinds of refusals, not on the rows."""
+    """Counts of all rows, added one by one; its size depends on the kinds of refusals, not on the
+    rows."""
 
     compares: bool
     machines: int = 0
@@ -127,7 +128,7 @@ class Summary:
         )
 
     def reasons(self) -> list[FleetReason]:
-        """The most frequent first."""
+        """The reasons of refusals, the most frequent first."""
         found = []
         for reason, count in sorted(self.refused.items(), key=lambda item: (-item[1], item[0])):
             machine, first = self.examples[reason]

@@ -1,4 +1,4 @@
-"""The results of `setup`: what it changes, has changed, and takes back."""
+"""The results of `setup`: what it changes, has changed, and undoes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _action(change: Change) -> str:
 
 
 def _diff(change: Change) -> Iterator[str]:
-    """Of the texts, without the names."""
+    """The difference of the texts in the unified format, without file names."""
     before, after = change.before.text, change.after.text
     if change.after.link is not None or before == after:
         return

@@ -77,7 +77,7 @@ class StatusReport:
 
     @property
     def anything(self) -> bool:
-        """Unknown counts as not loaded."""
+        """Whether anything is loaded; unknown counts as not loaded."""
         return LoadState.LOADED in self.slots.values()
 
     def document(self) -> Status:

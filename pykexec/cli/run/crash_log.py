@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def dmesg(file: Path, noescape: bool, as_json: bool) -> int:
-    """The exit status."""
+    """Print the log; returns the exit status."""
     dump = open_dump(str(file))
     if as_json:
         return print_document(dump)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(a: Path, b: Path, as_json: bool, verbose: int) -> int:
-    """The exit status."""
+    """Compare two plans; returns the exit status."""
     found = diff(a, b)
     Output(as_json, verbose).show(DiffReport(found))
     return 0 if found.same else CheckFailed.exit_status

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run(root: Path | None, as_json: bool, verbose: int) -> int:
-    """The exit status."""
+    """Diagnose the machine; returns the exit status."""
     machine = read_machine(open_root(root) if root else THIS_MACHINE)
     report = DoctorReport(machine.name, diagnose(machine, None if root else _noted_here()))
     Output(as_json, verbose).show(report)

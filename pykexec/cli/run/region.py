@@ -45,7 +45,7 @@ def make(
 
 
 def show(backend: str, machine_dir: Path | None, as_json: bool, verbose: int) -> int:
-    """The exit status."""
+    """Show the region; returns the exit status."""
     output = Output(as_json, verbose)
     where, acting = target.chosen(backend, machine_dir, output)
     found = _look(acting)

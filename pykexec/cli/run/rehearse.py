@@ -49,7 +49,8 @@ class Steps:
 
 
 def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
-    """The exit status. `given` has the names of the options that the user gave."""
+    """Rehearse; returns the exit status. `given` has the names of the options that the user
+    gave."""
     _check_engine(given, options)
     _check_least(given, options["least"])
     request = LoadRequest(
@@ -85,7 +86,7 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
 
 
 def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
-    """Raises UsageError for an option without effect."""
+    """Check the options of the engine. Raises UsageError for one without effect."""
     modes = {} if options["mode"] == Mode.LENT else {"mode": "qemu"}
     for name, only in {**ONLY_WITH, **modes}.items():
         if name in given and only != options["engine"]:
@@ -97,7 +98,7 @@ def _check_engine(given: Collection[str], options: dict[str, Any]) -> None:
 
 
 def _check_least(given: Collection[str], least: bool) -> None:
-    """Raises UsageError likewise."""
+    """Check the options of --least. Raises UsageError for one without effect."""
     if "margin" in given and not least:
         raise UsageError("--margin is for --least", hint="see pykexec rehearse --help")
     if "crash_size" in given and least:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(vmcore: Path | None, config: Path | None, as_json: bool, verbose: int) -> int:
-    """The exit status."""
+    """Save the dump; returns the exit status."""
     if vmcore is None and not Path(VMCORE).exists():
         raise UsageError(
             f"there is no {VMCORE}: this is not a capture kernel",
@@ -50,7 +50,7 @@ def say(line: str) -> None:
 
 
 def makedumpfile() -> str | None:
-    """Its path, if it is installed."""
+    """The path of makedumpfile, if it is installed."""
     return shutil.which("makedumpfile")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def run(
     announce: bool, textfile: Path | None, config: Path | None, as_json: bool, verbose: int
 ) -> int:
-    """The exit status."""
+    """List or announce the saved dumps; returns the exit status."""
     output = Output(as_json, verbose)
     settings, faults = read_settings(config)
     output.warn(fault.message for fault in faults)

@@ -37,7 +37,7 @@ def run(
     as_json: bool,
     verbose: int,
 ) -> int:
-    """The exit status."""
+    """Set the machine up, or undo that; returns the exit status."""
     if root and not check:
         raise UsageError("--root requires --check: only the running system can be set up")
     if check and yes:

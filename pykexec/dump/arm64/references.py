@@ -26,7 +26,7 @@ CRASH_KERNEL = "Crash kernel"
 
 
 def address(linux: Linux, name: str) -> int:
-    """Raises UnknownKernel."""
+    """The address of this data. Raises UnknownKernel if no function shows it."""
     function, fits = KNOWN.get(name, ("", _any))
     if not function:
         raise UnknownKernel(f"the kernel has no symbol {name}")
@@ -95,7 +95,7 @@ def _any(linux: Linux, addr: int) -> bool:
 
 
 def _is_list(linux: Linux, addr: int) -> bool:
-    """A list_head whose neighbours point back."""
+    """Whether there is a list_head whose neighbours point back."""
     memory = linux.memory
     after, before = memory.u64(addr), memory.u64(addr + 8)
     return memory.u64(after + 8) == addr == memory.u64(before)
@@ -107,7 +107,8 @@ def _is_crash_kernel(linux: Linux, addr: int) -> bool:
 
 
 def _is_current(linux: Linux, addr: int) -> bool:
-    """A per-CPU pointer to a task of the same CPU, on the first CPU and each other that has one."""
+    """Whether a per-CPU pointer points to a task of the same CPU, on the first CPU and on each
+    other CPU that has one."""
     found = [linux.memory.u64(linux.per_cpu(0, addr))]
     for cpu in range(1, len(linux.per_cpu_offsets)):
         try:

@@ -27,11 +27,11 @@ KERNEL_BIT = 1 << 55
 
 
 class FrameUnwinder(Unwinder):
-    """By frame records."""
+    """Unwinds by frame records."""
 
     @cached_property
     def signature(self) -> int:
-        """The bits of a return address that pointer authentication uses."""
+        """A mask of the bits of a return address that pointer authentication uses."""
         return self.linux.dump.info.number("KERNELPACMASK", 0) & BITS
 
     @cached_property
@@ -53,7 +53,7 @@ class FrameUnwinder(Unwinder):
         return State(registers.ip, registers.sp, registers.values["x29"], True, registers)
 
     def asleep(self, task: Task) -> State:
-        """By what cpu_switch_to saved."""
+        """The state that cpu_switch_to saved."""
         linux, saved = self.linux, "task_struct.thread.cpu_context"
         sp = linux.pointer(task.address, f"{saved}.sp")
         return State(

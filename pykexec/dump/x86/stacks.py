@@ -23,7 +23,7 @@ FRAME_DEFAULT = 56
 
 
 class OrcUnwinder(Unwinder):
-    """By the kernel's ORC tables."""
+    """Unwinds by the kernel's ORC tables."""
 
     @cached_property
     def orc(self) -> Orc | None:
@@ -36,7 +36,7 @@ class OrcUnwinder(Unwinder):
         return State(registers.ip, registers.sp, registers.values["rbp"], True, registers)
 
     def asleep(self, task: Task) -> State:
-        """By its struct inactive_task_frame."""
+        """The state in the struct inactive_task_frame of a task."""
         linux = self.linux
         sp = linux.pointer(task.address, "task_struct.thread.sp")
         size = FRAME_DEFAULT
@@ -85,7 +85,7 @@ class OrcUnwinder(Unwinder):
             return LOST
 
     def applied(self, rule: Rule, state: State) -> State | None:
-        """unwind_next_frame."""
+        """The state of the caller by a rule, as in unwind_next_frame."""
         sp = self.stack_pointer(rule, state)
         if sp is None:
             return None

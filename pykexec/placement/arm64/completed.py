@@ -17,8 +17,8 @@ CELLS = ("#address-cells", "#size-cells")
 
 
 def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceTree:
-    """`given`, with memory and EFI of `running` unless it is that tree itself; without EFI if not
-    `with_efi`."""
+    """`given` with the memory and the EFI properties of `running`, unless it is that tree itself;
+    without EFI if `with_efi` is false. Raises BadDeviceTree."""
     old = running.root.child(CHOSEN) or Node(CHOSEN)
     chosen = given.root.child(CHOSEN) or Node(CHOSEN)
     efi = {name: value for name, value in old.properties if name.startswith(EFI_PREFIX)}
@@ -33,14 +33,15 @@ def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceT
 
 
 def _with_cells(root: Node) -> Node:
-    """With explicit numbers of cells: the kernel's defaults are other ones than those of the
-    specification (include/linux/of.h)."""
+    """The root with explicit numbers of cells, because the defaults of the kernel differ from those
+    of the specification (include/linux/of.h)."""
     missing = [name for name in CELLS if root.get(name) is None]
     return root.changed(dict.fromkeys(missing, cells(2, 1)))
 
 
 def _with_memory(root: Node, running: Node) -> Node:
-    """With the running tree's memory unless the tree has memory itself. Raises BadDeviceTree."""
+    """The tree with the memory of the running one, unless it has memory itself. Raises
+    BadDeviceTree."""
     if any(_is_memory(item) and any(item.get("reg") or b"") for item in root.children):
         return root
     kept = tuple(item for item in root.children if not _is_memory(item))
@@ -49,7 +50,7 @@ def _with_memory(root: Node, running: Node) -> Node:
 
 
 def _moved(memory: Node, old: Node, new: Node) -> Node:
-    """A memory node with the number of cells of another root."""
+    """A memory node converted to the numbers of cells of another root. Raises BadDeviceTree."""
     address_cells, size_cells = new.cells
     try:
         reg = b"".join(
@@ -65,12 +66,12 @@ def _moved(memory: Node, old: Node, new: Node) -> Node:
 
 
 def _is_memory(node: Node) -> bool:
-    """drivers/of/fdt.c:early_init_dt_scan_memory."""
+    """Whether a node is memory, as in drivers/of/fdt.c:early_init_dt_scan_memory."""
     return node.text("device_type") == "memory"
 
 
 def _ranges(value: bytes | None, widths: tuple[int, int]) -> list[tuple[int, int]]:
-    """Addresses and sizes; () for a value of another length."""
+    """The (address, size) pairs of a `reg`, in bytes; none for a value of another length."""
     width, size_width = (4 * count for count in widths)
     whole = width + size_width
     if not value or not whole or len(value) % whole:
@@ -85,6 +86,7 @@ def _ranges(value: bytes | None, widths: tuple[int, int]) -> list[tuple[int, int
 
 
 def _initrd(chosen: Node) -> tuple[int, int]:
-    """Where the running kernel's initrd was; boot loaders reserve it."""
+    """Address and size in bytes of the running kernel's initrd, which boot loaders reserve; size 0
+    without one."""
     start, end = chosen.number("linux,initrd-start") or 0, chosen.number("linux,initrd-end") or 0
     return start, end - start

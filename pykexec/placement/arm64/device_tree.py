@@ -34,20 +34,20 @@ KASLR_SEED_SIZE = 8
 
 
 class TreeTooLarge(DoesNotFit):
-    """Larger than the kernel maps."""
+    """A device tree that is larger than the kernel maps."""
 
     code = "device-tree-too-large"
 
 
 class TooManyRanges(NotSupported):
-    """Memory of a capture kernel in more pieces than its device tree can name."""
+    """The memory of a capture kernel is in more pieces than its device tree can list."""
 
     code = "too-many-usable-ranges"
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What a capture kernel gets besides: the memory that it may use, and in it the ELF core
+    """What a capture kernel gets in addition: the memory that it may use, and in it the ELF core
     headers and `kept`, which it must not use."""
 
     usable: tuple[PhysRange, ...]
@@ -68,7 +68,7 @@ class DeviceTreeInformation:
 
     @property
     def size(self) -> int:
-        """Bytes of the segment; an initrd makes no difference. Raises TreeTooLarge."""
+        """Bytes of the segment, with or without an initrd. Raises TreeTooLarge."""
         return len(self.encode(0, PhysRange(0, 1)))
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
@@ -112,7 +112,7 @@ def information_for(
     rng_seed: bytes,
     capture: Capture | None = None,
 ) -> DeviceTreeInformation:
-    """For this machine. Raises NotSupported if its tree is unknown, BadDeviceTree,
+    """The device tree for this machine. Raises NotSupported if its tree is unknown, BadDeviceTree,
     TooManyRanges."""
     if capture and len(capture.usable) > MAX_USABLE:
         raise TooManyRanges(

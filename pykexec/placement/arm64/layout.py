@@ -17,7 +17,8 @@ BELOW_4G = PhysRange(0, 4 * GIB)
 have none."""
 
 WINDOW_ALIGN = 2 * MIB
-"""Whole huge pages, and the base of an Image (Documentation/arch/arm64/booting.rst)."""
+"""Alignment of a window in bytes: whole huge pages, and the base of an Image
+(Documentation/arch/arm64/booting.rst)."""
 
 
 def arch_of(machine: Machine) -> Arch:
@@ -27,14 +28,15 @@ def arch_of(machine: Machine) -> Arch:
 
 
 def limits_of(arch: Arch) -> Limits:
-    """The kernel accepts any page; the first one is not used, because an address of 0 means none in
-    too many places.
+    """The limits of a load. The kernel accepts any page; the first one is not used, because an
+    address of 0 means "none" in too many places.
 
     A capture kernel maps its ELF core headers as part of its memory
     (arch/arm64/mm/init.c:arm64_memblock_init removes everything else before it is reserved). After
     a panic the other CPUs are switched off (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop). Memory
     that was there at boot cannot be taken offline, and so cannot be made movable
-    (arch/arm64/mm/mmu.c:prevent_bootmem_remove_notifier)."""
+    (arch/arm64/mm/mmu.c:prevent_bootmem_remove_notifier).
+    """
     reachable = PhysRange(arch.page_size, ADDRESS_LIMIT)
     return Limits(
         destinations=reachable,

@@ -41,7 +41,8 @@ REACH = 32 * GIB
 REACH_ALIGN = GIB
 """Kernel and initrd must be in one range of this size that starts at a multiple of that size."""
 DEVICE_TREE_ALIGN = 2 * MIB
-"""So that a device tree is never in two blocks of 2 MiB, which the kernel maps it by."""
+"""Alignment of the device tree in bytes, so that it is never in two of the blocks of 2 MiB by which
+the kernel maps it."""
 
 
 def plan_linux(
@@ -51,7 +52,7 @@ def plan_linux(
     request: LoadRequest,
     granted: Granted,
 ) -> NormalPlan:
-    """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown fact."""
+    """Plan a normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown fact."""
     boot = image.linux_for(LinuxArm64Boot)
     memory_map, page_size = machine.known_map, protocol.arch.page_size
     window = requested_window(request, page_size)
@@ -90,7 +91,7 @@ def plan_linux(
 def place(
     space: Space, image: KernelImage, request: LoadRequest, information: BootInformation
 ) -> BootPlaces:
-    """From the lowest address up: kernel, initrd, device tree. Raises NoHole."""
+    """Place kernel, initrd and device tree, from the lowest address up. Raises NoHole."""
     boot = image.linux_for(LinuxArm64Boot)
     taken = space.take(Role.KERNEL, boot.init_size, align=KERNEL_ALIGN, from_top=False)
     kernel = PhysRange(taken.start + boot.text_offset, taken.end)
@@ -100,8 +101,8 @@ def place(
 
 
 def _place_initrd(space: Space, kernel: PhysRange, size: int) -> PhysRange:
-    """At the lowest free address above the kernel's GiB, or below it at the highest, so that one
-    range reaches both. Raises NoHole."""
+    """Place the initrd at the lowest free address above the kernel's GiB, or below it at the
+    highest one, so that one range contains both. Raises NoHole."""
     start = align_down(kernel.start, REACH_ALIGN)
     lowest = align_up(max(kernel.end - REACH, 0), REACH_ALIGN)
     try:
@@ -144,7 +145,7 @@ WHY_STUCK = {
 
 
 class WrongPageSize(NotSupported):
-    """A capture kernel with pages of another size than the running kernel's."""
+    """The page size of the capture kernel is not that of the running kernel."""
 
     code = "wrong-page-size"
 
@@ -157,7 +158,8 @@ class StuckProcessors(NotSupported):
 
 
 def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
-    """Raises NotSupported for a kernel or a machine that cannot do this, UsageError."""
+    """Check whether this image can be loaded here. Raises NotSupported for a kernel or a machine
+    that does not support it, UsageError."""
     if request.modules:
         raise UsageError(
             f"a module has no effect: {image.path} is of type {image.type}",
@@ -183,9 +185,10 @@ def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadReques
 
 
 def _refuse_stuck(machine: Machine, kind: ImageKind) -> None:
-    """arch/arm64/kernel/machine_kexec.c:machine_kexec_prepare: EBUSY if
-    cpus_are_stuck_in_kernel(), which is so with several CPUs that have no cpu_die(). After a panic
-    these stay in cpu_park_loop() (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
+    """Refuse a machine whose CPUs cannot be switched off.
+    arch/arm64/kernel/machine_kexec.c:machine_kexec_prepare: EBUSY if cpus_are_stuck_in_kernel(),
+    which is so with several CPUs that have no cpu_die(). After a panic these stay in
+    cpu_park_loop() (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
     firmware = machine.firmware
     if not isinstance(firmware, DeviceTreeFirmware) or isinstance(firmware.cpu_methods, Unknown):
         return
@@ -200,8 +203,9 @@ def _refuse_stuck(machine: Machine, kind: ImageKind) -> None:
 
 
 def page_size_warnings(boot: LinuxArm64Boot, arch: Arch) -> tuple[str, ...]:
-    """Not every processor supports every page size, and a kernel with another one stops at its
-    first instructions, without a message (head.S: __no_granule_support)."""
+    """Warn about a kernel with another page size: not every processor supports every size, and a
+    kernel with another one stops at its first instructions, without a message (head.S:
+    __no_granule_support)."""
     if boot.page_size is None or boot.page_size == arch.page_size:
         return ()
     return (

@@ -42,7 +42,7 @@ class Arm64Protocol:
         return layout.limits_of(self.arch)
 
     def encryption(self, machine: Machine) -> Encryption | Unknown | None:
-        """Realms (Arm CCA) are not recognized."""
+        """None: realms (Arm CCA) are not recognized."""
         return None
 
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
@@ -90,7 +90,7 @@ class Arm64Protocol:
         return linux.placed(image, request, boot, information)
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
-        """Every window will do."""
+        """Every window is suitable."""
 
     def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         return stub.stub_memsz(machine, n_regions, n_exchanges)

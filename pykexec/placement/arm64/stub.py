@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pykexec.placement.stub_job import StubJob
 
 UART_SIZE = 4096
-"""Bytes of its registers."""
+"""Bytes of the registers of a UART."""
 KINDS = {"8250": UartKind.UART_8250, "PL011": UartKind.PL011}
 RESETS = {"smc": StubFlag.RESET_SMC, "hvc": StubFlag.RESET_HVC}
 
@@ -51,7 +51,7 @@ def encode_stub(job: StubJob, machine: Machine, at: int) -> bytes:
 
 
 def _page_tables(job: StubJob, machine: Machine, own: PhysRange) -> bytes:
-    """For what the stub touches, behind its scratch page."""
+    """The page tables for what the stub touches, at the address behind its scratch page."""
     touched = RangeSet.of(
         (
             own,
@@ -92,7 +92,7 @@ def _params(job: StubJob, machine: Machine, page_tables: int) -> StubParams:
 
 
 def _reset(machine: Machine) -> StubFlag:
-    """How to call the firmware; without that, the stub halts."""
+    """The instruction that calls the firmware for a reset; without one the stub halts."""
     firmware = machine.firmware
     psci = firmware.psci if isinstance(firmware, DeviceTreeFirmware) else None
     return RESETS.get(psci, StubFlag.NONE) if isinstance(psci, str) else StubFlag.NONE

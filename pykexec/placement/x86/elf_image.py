@@ -36,7 +36,8 @@ MOVE_ALIGN = layout.WINDOW_ALIGN
 def plan_elf(
     image: KernelImage, boot: ElfBoot, machine: Machine, request: LoadRequest
 ) -> NormalPlan:
-    """Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    """Plan a normal load. Raises PlaceTaken, DoesNotFit, UsageError, NotSupported for an unknown
+    memory map."""
     refuse_initrd(image, request)
     load = NormalLoad.begin(image, machine, request)
     mode = 32 if load.from_32 else 64

@@ -91,7 +91,8 @@ def kernel_and_initrd(
 
 
 def _kernel_place(space: Space, boot: Linux32Boot) -> PhysRange:
-    """At or above its link address, or exactly there. Raises DoesNotFit, PlaceTaken."""
+    """Place the kernel at or above its link address, or exactly there. Raises DoesNotFit,
+    PlaceTaken."""
     if boot.relocatable:
         end = min(layout.KERNEL_END_32, boot.initrd_addr_max + 1)
         if boot.load_addr >= end:

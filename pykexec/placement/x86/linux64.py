@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def plan_linux_x86_64(
     image: KernelImage, boot: LinuxX86Boot, machine: Machine, request: LoadRequest, granted: Granted
 ) -> NormalPlan:
-    """A normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
+    """Plan a normal load. Raises DoesNotFit, UsageError, NotSupported for an unknown memory map."""
     load = NormalLoad.begin(image, machine, request, boot.cmdline_size)
     information = boot_params_for(boot, machine, granted.rng_seed, load.line, load.next_map)
     params = replace(information, efi=efi_handover(machine, boot.xloadflags))
@@ -53,7 +53,7 @@ def plan_linux_x86_64(
 def place_boot(
     space: Space, image: KernelImage, request: LoadRequest, params_size: int
 ) -> BootPlaces:
-    """From the top down: boot_params, kernel, initrd."""
+    """Place boot_params, kernel and initrd, from the top down. Raises NoHole."""
     boot = image.linux_for(LinuxX86Boot)
     params = space.take(labels.BOOT_PARAMS, params_size, lowest=layout.BOOT_PARAMS_MIN)
     kernel = space.take(

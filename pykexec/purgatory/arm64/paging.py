@@ -57,7 +57,7 @@ def identity_map(at: int, normal: RangeSet, device: RangeSet, ram: RangeSet) -> 
 
 
 class _Tables:
-    """Tables that are added as entries need them."""
+    """The tables made so far; a new one is added when an entry needs it."""
 
     def __init__(self, at: int) -> None:
         self._at = at

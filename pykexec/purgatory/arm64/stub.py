@@ -115,7 +115,7 @@ class StubParams:
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
     def with_tables(self, records: bytes, *, at: int, n_regions: int) -> StubParams:
-        """The same with finished `job.tables()`, for the address `at`."""
+        """The parameters for finished tables (`job.tables()`) at the address `at`."""
         n_exchanges, rest = divmod(len(records) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
         if n_exchanges < 0 or rest:
             raise BadStubParams(f"tables of {len(records)} bytes cannot hold {n_regions} regions")
@@ -142,7 +142,7 @@ ALL_FLAGS = StubFlag.NO_CHECKS | StubFlag.RESET_SMC | StubFlag.RESET_HVC
 
 
 def check_regions(regions: Iterable[Region]) -> None:
-    """Raises BadStubParams for one that the stub could not read."""
+    """Check the regions. Raises BadStubParams for one that the stub could not read."""
     for item in regions:
         if item.addr % REGION_ALIGN:
             raise BadStubParams(f"region at {item.addr:#x} is not at a multiple of {REGION_ALIGN}")

@@ -107,7 +107,7 @@ class StubParams:
             raise BadStubParams(f"stub: unknown flags {int(self.flags):#x}")
 
     def with_tables(self, records: bytes, *, at: int, n_regions: int) -> StubParams:
-        """The same with finished `tables()`, for the address `at`."""
+        """The parameters for finished tables (`job.tables()`) at the address `at`."""
         n_exchanges, rest = divmod(len(records) - n_regions * REGION_SIZE, EXCHANGE_SIZE)
         if n_exchanges < 0 or rest:
             raise BadStubParams(f"tables of {len(records)} bytes cannot hold {n_regions} regions")
