@@ -58,7 +58,10 @@ class Captured:
         return found[:size] if isinstance(found, bytes) else found
 
     def part(self, path: str, offset: int, size: int) -> bytes | Unknown:
-        return self.read(_part_name(path, offset, size))
+        found = self.read(_part_name(path, offset, size))
+        if isinstance(found, bytes) and len(found) != size:
+            return Unknown(f"{path}: {len(found)} of {size} bytes at {offset:#x} were captured")
+        return found
 
     def entries(self, path: str) -> Names:
         return self.folders.get(path, Unknown(f"{path}: not captured"))

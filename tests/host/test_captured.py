@@ -12,6 +12,7 @@ import pytest
 from pykexec.documents.machine import Capture
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.captured import (
+    Captured,
     capture,
     decode,
     encode,
@@ -170,6 +171,13 @@ def test_hostile_file(tmp_path: Path, data: bytes, message: str) -> None:
         open_root(file)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_a_part_that_is_shorter_than_its_name_says() -> None:
+    machine = Captured("m", {"/proc/kcore@0x10+0x8": b"1234567"}, {})
+    assert machine.part("/proc/kcore", 0x10, 8) == Unknown(
+        "/proc/kcore: 7 of 8 bytes at 0x10 were captured"
+    )
 
 
 def test_lone_surrogate_is_no_crash() -> None:
