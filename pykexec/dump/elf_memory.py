@@ -18,11 +18,15 @@ as long as reading a log."""
 MAGIC = b"\x7fELF"
 ET_CORE, PT_LOAD, PT_NOTE, PN_XNUM = 4, 1, 4, 0xFFFF
 SHDR_SIZE, SH_INFO = 64, 44
-HEADERS_MAX = 1 << 20
+HEADERS_MAX = 1 << 17
+"""/proc/vmcore has at most 65,535; what makedumpfile -E writes may have more."""
 NOTES_MAX = 16 << 20
 """Limit for the bytes of all PT_NOTEs: a CPU has less than a KiB."""
+NOTES_COUNT_MAX = 1 << 16
+"""Limit for the number of notes, empty ones included: a CPU has two."""
 ADDRESSES = 1 << 52
-CHUNK = 4 << 20
+CHUNK = 128 << 10
+"""Bytes to search at a time: larger ones would be mapped and unmapped by each read."""
 
 Span = tuple[int, int, int, int]
 """Start, end, end of what the file has, file offset."""
@@ -48,6 +52,10 @@ class ElfMemory:
         self.notes = b"".join(_note_segments(file, headers))
         self.vmcoreinfo: bytes | None = None
         """Only in a note: nowhere else in this format."""
+
+    @property
+    def work(self) -> int:
+        return self.file.work
 
     @property
     def size(self) -> int:
@@ -96,11 +104,14 @@ class ElfMemory:
         return b"".join(parts)
 
     def find(self, needle: bytes) -> Iterator[int]:
-        """Physical addresses of `needle`, in order; reads the whole file up to it."""
+        """Physical addresses of `needle`, in order; reads the file up to it, and not more in all
+        than its size: in a damaged one, many PT_LOADs may share their bytes."""
+        left = self.file.size
         for start, _, filled, offset in self.spans:
             at, tail = start, b""
             while at < filled:
-                data = self.file.read(offset + at - start, min(CHUNK, filled - at))
+                data = self.file.read(offset + at - start, min(CHUNK, filled - at, left))
+                left -= len(data)
                 if not data:
                     break
                 chunk = tail + data
@@ -191,8 +202,9 @@ def _note_segments(file: Bytes, headers: list[Header]) -> Iterator[bytes]:
 def parse_notes(data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
     """(name, type, descriptor) of each note; stops at one that overruns. An empty header, as at the
     end of a CPU's area, is skipped."""
-    at = 0
-    while at + NHDR_SIZE <= len(data):
+    at, left = 0, NOTES_COUNT_MAX
+    while left and at + NHDR_SIZE <= len(data):
+        left -= 1
         namesz, descsz, kind = (number(data, at + n, 4) for n in (0, 4, 8))
         start = at + NHDR_SIZE
         desc = start + (namesz + 3 & ~3)

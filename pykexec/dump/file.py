@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         size: int
         cut: bool
         """Whether its end mark is missing; False for a format without one."""
+        work: int
+        """What reading has cost so far, besides a system call for each read: one stands for as much
+        time as a read takes."""
 
         def read(self, offset: int, size: int) -> bytes:
             """`size` bytes, fewer at the end of the file. Raises UnreadableDump."""
@@ -32,6 +35,7 @@ class DumpFile:
     """A regular file; closed with the last reference. `size` in bytes."""
 
     cut = False
+    work = 0
 
     def __init__(self, path: str) -> None:
         self.name = path

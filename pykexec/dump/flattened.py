@@ -8,14 +8,16 @@ pieces overlap the last one counts, as it would in a reassembled file.
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_right
-from itertools import pairwise
 
 from pykexec.abi.kdump import TYPE_FLAT_HEADER, VERSION_FLAT_HEADER, makedumpfile_header
 from pykexec.dump.faults import DamagedDump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pykexec.dump.file import Bytes
 
 HEADER_SIZE = 4096
@@ -23,8 +25,10 @@ HEADER_SIZE = 4096
 PIECE = struct.Struct(">qq")
 """struct makedumpfile_data_header: offset and buf_size. There can be millions."""
 END = -1
-PIECES_MAX = 1 << 22
-"""QEMU and makedumpfile write pieces of at least 16 KiB, so this allows a dump of 64 GiB."""
+OFFSET_MAX = (1 << 63) - 1
+PIECE_BYTES, FEW_PIECES = 8 << 10, 1 << 12
+"""Limit for the number of pieces: one for each PIECE_BYTES of the file, and a few. QEMU writes 16
+KiB at a time, makedumpfile more."""
 
 
 class Flattened:
@@ -34,10 +38,9 @@ class Flattened:
         self.name, self.outer = outer.name, outer
         self.check_header()
         self.cut = True
-        self.pieces: list[tuple[int, int, int]] = settled(self.walk())
-        """(offset, end, offset in the outer file), sorted, without overlap."""
-        self.starts = [piece[0] for piece in self.pieces]
-        self.size = self.pieces[-1][1] if self.pieces else 0
+        self.pieces = settled(self.walk())
+        self.size = self.pieces.ends[-1] if self.pieces else 0
+        self.work = 0
 
     def check_header(self) -> None:
         """Type and version, of which makedumpfile has one each."""
@@ -51,10 +54,10 @@ class Flattened:
                 hint="reassemble it first: makedumpfile -R",
             )
 
-    def walk(self) -> list[tuple[int, int, int]]:
+    def walk(self) -> Pieces:
         """Every piece in file order."""
-        found: list[tuple[int, int, int]] = []
-        at = HEADER_SIZE
+        found, at = Pieces(), HEADER_SIZE
+        most = FEW_PIECES + self.outer.size // PIECE_BYTES
         while len(head := self.outer.read(at, PIECE.size)) == PIECE.size:
             offset, size = PIECE.unpack(head)
             if offset == END:
@@ -67,11 +70,11 @@ class Flattened:
             at += PIECE.size
             there = min(size, self.outer.size - at)
             if there > 0:
-                found.append((offset, offset + there, at))
+                found.append(offset, min(offset + there, OFFSET_MAX), at)
             at += size
-            if len(found) > PIECES_MAX:
+            if len(found) > most:
                 raise DamagedDump(
-                    f"{self.name}: more than {PIECES_MAX} pieces",
+                    f"{self.name}: more than {most} pieces",
                     hint="reassemble it first: makedumpfile -R",
                 )
         return found
@@ -79,50 +82,74 @@ class Flattened:
     def read(self, offset: int, size: int) -> bytes:
         """As DumpFile; bytes inside the file that no piece covers are zeros."""
         end = min(offset + size, self.size)
+        starts, ends, places = self.pieces.starts, self.pieces.ends, self.pieces.places
         parts, at = [], offset
-        number = bisect_right(self.starts, at) - 1
+        number = bisect_right(starts, at) - 1
         while at < end:
-            if number >= 0 and at < self.pieces[number][1]:
-                start, last, where = self.pieces[number]
-                count = min(last, end) - at
-                part = self.outer.read(where + at - start, count)
+            self.work += 1
+            if number >= 0 and at < ends[number]:
+                count = min(ends[number], end) - at
+                part = self.outer.read(places[number] + at - starts[number], count)
                 if len(part) < count:
                     break
             else:
-                upto = self.starts[number + 1] if number + 1 < len(self.starts) else end
+                upto = starts[number + 1] if number + 1 < len(starts) else end
                 count = min(upto, end) - at
                 part = bytes(count)
             parts.append(part)
             at += count
-            number = bisect_right(self.starts, at) - 1
+            number = bisect_right(starts, at) - 1
         return b"".join(parts)
 
 
-def settled(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+class Pieces:
+    """Start and end of each piece in the file inside, and its place in the outer file. Arrays: a
+    file of 4 GiB has some hundred thousand."""
+
+    def __init__(self) -> None:
+        self.starts, self.ends, self.places = array("q"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def append(self, start: int, end: int, place: int) -> None:
+        self.starts.append(start)
+        self.ends.append(end)
+        self.places.append(place)
+
+    def chosen(self, numbers: Iterable[int]) -> Pieces:
+        """These of them, in this order."""
+        found = Pieces()
+        for number in numbers:
+            found.append(self.starts[number], self.ends[number], self.places[number])
+        return found
+
+
+def settled(pieces: Pieces) -> Pieces:
     """Pieces by offset, without overlap: where two overlap, the later one counts."""
-    ordered = sorted(range(len(pieces)), key=lambda number: pieces[number][0])
-    clear = all(pieces[a][1] <= pieces[b][0] for a, b in pairwise(ordered))
-    if clear:
-        return [pieces[number] for number in ordered]
-    return _overlaid(pieces)
+    order = array("L", sorted(range(len(pieces)), key=pieces.starts.__getitem__))
+    clear, done = True, 0
+    for number in order:
+        clear &= done <= pieces.starts[number]
+        done = pieces.ends[number]
+    return pieces.chosen(order) if clear else _overlaid(pieces, order)
 
 
-def _overlaid(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+def _overlaid(pieces: Pieces, order: array[int]) -> Pieces:
     """A sweep over all ends, with the latest of the open pieces on top."""
     from heapq import heappop, heappush
 
-    events = sorted((piece[0], number) for number, piece in enumerate(pieces))
-    edges = sorted({edge for piece in pieces for edge in piece[:2]})
+    edges = array("q", sorted({*pieces.starts, *pieces.ends}))
     waiting: list[int] = []
-    found: list[tuple[int, int, int]] = []
-    taken = 0
-    for edge, after in pairwise(edges):
-        while taken < len(events) and events[taken][0] <= edge:
-            heappush(waiting, -events[taken][1])
+    found, taken = Pieces(), 0
+    for number, edge in enumerate(edges[:-1]):
+        while taken < len(order) and pieces.starts[order[taken]] <= edge:
+            heappush(waiting, -order[taken])
             taken += 1
-        while waiting and pieces[-waiting[0]][1] <= edge:
+        while waiting and pieces.ends[-waiting[0]] <= edge:
             heappop(waiting)
         if waiting:
-            start, _, where = pieces[-waiting[0]]
-            found.append((edge, after, where + edge - start))
+            top = -waiting[0]
+            place = pieces.places[top] + edge - pieces.starts[top]
+            found.append(edge, edges[number + 1], place)
     return found

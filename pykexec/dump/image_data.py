@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
     from pykexec.dump.symbols import Symbols
 
-SIZE_MAX = 64 << 20
+SIZE_MAX = 40 << 20
 """Read-only data and data of a distribution's kernel have 8 to 30 MiB."""
 CHUNK = 64 << 10
 BTF_HEADER = b"\x9f\xeb\x01\x00\x18\x00\x00\x00\x00\x00\x00\x00"
@@ -36,9 +36,10 @@ class ImageData:
         self.start, end = symbols.address("_etext") & -OFFSET, symbols.address("_sinittext")
         if not 0 < end - self.start <= SIZE_MAX:
             raise UnknownKernel(f"the kernel's image has {end - self.start} bytes of data")
-        self.data = b"".join(
-            _there(kernel, at, min(CHUNK, end - at)) for at in range(self.start, end, CHUNK)
-        )
+        self.data = bytearray(end - self.start)
+        for at in range(0, len(self.data), CHUNK):
+            part = _there(kernel, self.start + at, min(CHUNK, len(self.data) - at))
+            self.data[at : at + len(part)] = part
 
     def types(self) -> tuple[int, int]:
         """[start, end) of the section .BTF. Raises UnknownKernel."""
@@ -53,7 +54,7 @@ class ImageData:
     def exported(self) -> dict[str, int]:
         """Addresses of the NAMES that the kernel exports."""
         wanted = {at: name for name in NAMES for at in self.texts(name)}
-        words = array("i", self.data[: len(self.data) // OFFSET * OFFSET])
+        words = memoryview(self.data)[: len(self.data) // OFFSET * OFFSET].cast("i")
         found = {}
         for number, word in enumerate(words):
             if word + number * OFFSET in wanted and number:

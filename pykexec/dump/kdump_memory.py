@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 import time
+from array import array
 
 from pykexec.abi.kdump import disk_dump_header, kdump_sub_header
 from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
-from pykexec.dump.page_codecs import CODECS, unpack_page
+from pykexec.dump.page_codecs import CODECS, COST_BYTES, COSTS, unpack_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,17 +28,17 @@ INCOMPLETE = 8
 """In status: makedumpfile did not have space for all pages."""
 BLOCKS = (4096, 8192, 16384, 32768, 65536)
 PAGES_MAX = 1 << 40
-RANK_BYTES = 4096
-"""Bytes of the bitmap that are counted at a time."""
+RANK_BYTES, COUNT_BYTES = 4096, 64 << 10
+"""Bytes of the bitmap for which there is one sum, and that are read at a time for it."""
 BATCH = 4096
 """Descriptors that are read at a time."""
 MAPS_KEPT = 64
 PAGES_KEPT = 512
 NOTES_MAX = 16 << 20
 INFO_MAX = 1 << 20
-SCAN_SECONDS = 30
-"""Limit of the search for VMCOREINFO in a file that does not name it, at one to a few microseconds
-per page."""
+SCAN_SECONDS, SCAN_SECONDS_MAX, SCAN_BYTES = 3, 30, 4 << 30
+"""Limit of the search for VMCOREINFO in a file that does not name it, for each SCAN_BYTES of it: it
+takes one to a few microseconds per page."""
 HEAD_BYTES = 64
 
 
@@ -68,11 +69,17 @@ class KdumpMemory:
         there = max(0, file.size - self.bitmap)
         self.bitmap_size: int = min(blocks // 2 * self.block, (self.pages + 7) // 8, there)
         self.descriptors: int = (1 + sub + blocks) * block
-        self.ranks = [0]
+        self.ranks = array("Q", (0,))
         """Pages in the file before each RANK_BYTES of the bitmap, as far as counted."""
+        self.unpacking = 0
+        """Units of work for the pages that were unpacked so far."""
         self.maps: dict[int, bytes] = {}
         self.kept: dict[int, bytes] = {}
         self.first = self.rank(self.start) if self.split else 0
+
+    @property
+    def work(self) -> int:
+        return self.unpacking + self.file.work
 
     @property
     def format(self) -> str:
@@ -116,12 +123,20 @@ class KdumpMemory:
     def rank(self, frame: int) -> int:
         """Pages in the file before this page frame."""
         number, at = divmod(min(frame, self.bitmap_size * 8) >> 3, RANK_BYTES)
-        while len(self.ranks) <= number:
-            before = self.bits(len(self.ranks) - 1)
-            self.ranks.append(self.ranks[-1] + int.from_bytes(before, "little").bit_count())
+        if len(self.ranks) <= number:
+            self.count(number)
         here = self.bits(number)
         part = int.from_bytes(here[: at + 1], "little") & (1 << at * 8 + (frame & 7)) - 1
         return self.ranks[number] + part.bit_count()
+
+    def count(self, number: int) -> None:
+        """Make `ranks` reach up to this block of the bitmap."""
+        while len(self.ranks) <= number:
+            at = (len(self.ranks) - 1) * RANK_BYTES
+            raw = self.file.read(self.bitmap + at, min(COUNT_BYTES, self.bitmap_size - at))
+            for start in range(0, COUNT_BYTES, RANK_BYTES):
+                part = int.from_bytes(raw[start : start + RANK_BYTES], "little")
+                self.ranks.append(self.ranks[-1] + part.bit_count())
 
     def has(self, frame: int) -> bool:
         """Whether the file has this page frame."""
@@ -159,6 +174,8 @@ class KdumpMemory:
         if not self.has(frame):
             raise NotInDump(f"page frame {frame:#x} is not in the dump")
         data, flags = self.packed(self.rank(frame) - self.first)
+        cost = max((cost for flag, cost in COSTS.items() if flags & flag), default=1)
+        self.unpacking += cost * self.block // COST_BYTES
         page = unpack_page(data, flags, self.block)
         if len(page) != self.block:
             raise DamagedDump(f"{self.file.name}: page frame {frame:#x} has {len(page)} bytes")
@@ -184,7 +201,8 @@ class KdumpMemory:
         """Physical addresses of `needle` in the first bytes of a page, or anywhere in a larger
         block, which may be several pages of the kernel. Raises UnknownKernel if that takes too
         long."""
-        until = time.monotonic() + SCAN_SECONDS
+        parts = 1 + (self.file.size - 1) // SCAN_BYTES
+        until = time.process_time() + min(SCAN_SECONDS * parts, SCAN_SECONDS_MAX)
         head = HEAD_BYTES if self.block == BLOCKS[0] else self.block
         for number, frame in enumerate(self.frames()):
             try:
@@ -194,7 +212,7 @@ class KdumpMemory:
                 where = -1
             if where >= 0:
                 yield frame * self.block + where
-            if number & 0xFFF == 0xFFF and time.monotonic() > until:
+            if number & 0xFF == 0xFF and time.process_time() > until:
                 raise UnknownKernel(
                     f"{self.file.name}: no VMCOREINFO in the first {number} pages",
                     hint="dump with -device vmcoreinfo, or by makedumpfile",

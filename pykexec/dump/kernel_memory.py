@@ -17,8 +17,10 @@ KEPT = 1 << 13
 UNLIMITED = 1 << 62
 CLOCK_EVERY = 256
 """Reads between two looks at the clock."""
-READ_MAX = 64 << 20
-"""Bytes per read: no structure of the kernel is larger."""
+READ_MAX = 16 << 20
+"""Bytes per read: the tables of symbols and types have less."""
+PAGE_COST_SHIFT = 12
+"""Each 4 KiB of a read cost as much as a read."""
 
 
 class KernelMemory:
@@ -33,6 +35,10 @@ class KernelMemory:
         self.tables: dict[int, bytes] = {}
         self.tables_kept = KEPT * 1024 // page_size
         self.left, self.until = UNLIMITED, 0.0
+        self.next_look = UNLIMITED
+        """The clock is looked at when `left` falls below this."""
+        self.work = 0
+        """What `physical.work` was at the last read."""
 
     def walk(self, addr: int) -> tuple[int, int]:
         """(physical address of the page or block that contains an address, its shift). Raises
@@ -41,18 +47,22 @@ class KernelMemory:
 
     def limit(self, reads: int, until: float) -> None:
         """Allow `reads` more reads, and none after `until` (time.process_time): further ones raise
-        OutOfTime. The number of reads is what ends a damaged list, also on slow machines."""
+        OutOfTime. The number of reads is what ends a damaged list, also on slow machines. Large
+        reads, tables and pages that have to be unpacked count several times."""
         self.left, self.until = reads, until
+        self.next_look, self.work = reads - CLOCK_EVERY, self.physical.work
 
-    def tick(self) -> None:
+    def tick(self, cost: int = 1) -> None:
         """Raises OutOfTime."""
-        self.left -= 1
+        work = self.physical.work
+        self.left -= cost + work - self.work
+        self.work = work
         if self.left < 0:
             raise OutOfTime("it takes too many reads")
-        if self.left % CLOCK_EVERY or self.left > UNLIMITED // 2:
-            return
-        if time.process_time() > self.until:
-            raise OutOfTime("it takes too long")
+        if self.left < self.next_look < UNLIMITED:
+            self.next_look = self.left - CLOCK_EVERY
+            if time.process_time() > self.until:
+                raise OutOfTime("it takes too long")
 
     def translate(self, addr: int) -> tuple[int, int]:
         """(physical address, bytes from there to the end of its page). Raises NotInDump."""
@@ -70,6 +80,7 @@ class KernelMemory:
         """One page of a page table, by physical address."""
         found = self.tables.get(addr)
         if found is None:
+            self.tick()
             found = self.physical.read(addr, self.page_size)
             if len(self.tables) >= self.tables_kept:
                 self.tables.clear()
@@ -78,12 +89,12 @@ class KernelMemory:
 
     def read(self, addr: int, size: int) -> bytes:
         """Exactly `size` bytes. Raises NotInDump, UnreadableDump, DamagedDump, OutOfTime."""
-        self.tick()
-        start, there = self.translate(addr)
-        if size <= there and size <= READ_MAX:
-            return self.physical.read(start, size)
         if size > READ_MAX:
             raise NotInDump(f"{size:#x} bytes at {addr:#x} are more than any structure has")
+        self.tick(1 + (size >> PAGE_COST_SHIFT))
+        start, there = self.translate(addr)
+        if size <= there:
+            return self.physical.read(start, size)
         parts = []
         while size > 0:
             start, there = self.translate(addr)

@@ -63,6 +63,7 @@ def records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
             continue
         if length < head or (wrapped and at >= end):
             raise DamagedDump(f"a record of the log at {at:#x} has {length} bytes")
+        kernel.tick()
         size = min(int.from_bytes(raw[text_at : text_at + 2], "little"), length - head)
         flags = raw[length_at + 7] if length_at + 8 <= head else None
         yield Record(
@@ -86,6 +87,7 @@ def plain_lines(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
         count -= len(part)
         at = (at + len(part)) % buffer.size
         *lines, rest = (rest + part).split(b"\n")
+        kernel.tick(len(lines))
         for line in lines:
             yield Record(line)
     if rest:

@@ -26,6 +26,10 @@ COUNT_BITS_MAX, SIZE_BITS_MAX = 26, 31
 """CONFIG_LOG_BUF_SHIFT goes up to 25, log_buf_len= to 2 GiB (LOG_BUF_LEN_MAX)."""
 BATCH = 256
 """Descriptors to read at a time."""
+COST_SHIFT = 10
+"""Each KiB of text costs as much as a read."""
+STRUCT_MAX = 1 << 10
+"""Limit for the size of a descriptor and of a printk_info, which has 112 bytes in 7.2."""
 
 
 class Text:
@@ -36,6 +40,8 @@ class Text:
     def __init__(self, kernel: KernelMemory, addr: int, size: int) -> None:
         self.kernel, self.addr, self.size = kernel, addr, size
         self.start, self.window = 0, b""
+        self.taken = 0
+        """Bytes of all blocks so far."""
 
     def read(self, at: int, size: int) -> bytes:
         """Bytes of the ring; fewer at its end."""
@@ -85,6 +91,8 @@ class Layout:
         self.caller = info.offset("printk_info.caller_id")
         last_desc = max(self.state, self.begin, self.next) + 8
         last_info = max(self.time + 8, self.sequence + 8, self.length + 4, self.caller + 4)
+        if max(self.desc_size, self.info_size) > STRUCT_MAX:
+            raise DamagedDump("VMCOREINFO: the structures of the log's ring are too large")
         if last_desc > self.desc_size or last_info > self.info_size:
             raise DamagedDump("VMCOREINFO: a member of the log's ring is outside of its structure")
         quads = (self.desc_size, self.info_size, self.state, self.begin, self.next, self.time)
@@ -107,6 +115,7 @@ def finished(
         if states[at + state] ^ identity not in DONE:
             continue
         start, size = text.block(states[at + begin], states[at + after], identity)
+        text.taken += size
         at = number * more
         flags = at + length_at
         length = halves[flags >> 1]
@@ -146,8 +155,12 @@ def ring_records(kernel: KernelMemory, info: VmcoreInfo) -> Iterator[Record]:
         size, more = layout.desc_size, layout.info_size
         descs = kernel.read(ring.descs + number * size, batch * size)
         infos = kernel.read(ring.infos + number * more, batch * more)
+        before = text.taken
         yield from finished(layout, text, descs, infos, ring.first + done)
         done += batch
+        kernel.tick(batch + (text.taken - before >> COST_SHIFT))
+        if text.taken > 2 * text.size:
+            raise DamagedDump("the log's records have more text than its ring")
 
 
 class Ring:

@@ -3,6 +3,8 @@ one (kernel/module/)."""
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,9 +17,14 @@ if TYPE_CHECKING:
     from pykexec.dump.linux import Linux
 
 MODULES_MAX = 1 << 14
+SPANS_MAX = 16
+"""MOD_MEM_NUM_TYPES is 7."""
 SYMBOLS_MAX = 1 << 17
-SYMBOL_SIZE = 24
-"""Elf64_Sym: name (4), info, other, section (2), value (8), size (8)."""
+SYMBOLS_KEPT_MAX = 1 << 18
+"""Limit for those of all modules that are on stacks."""
+SYMBOL = struct.Struct("<I2xHQ8x")
+"""Elf64_Sym: name, info, other, section, value, size."""
+SYMBOL_SIZE = SYMBOL.size
 NAME_MAX = 512
 UNFORMED = 3
 """MODULE_STATE_UNFORMED: it is still being set up."""
@@ -56,6 +63,8 @@ def _spans_of(linux: Linux, addr: int) -> Iterator[tuple[int, int]]:
     """module_memory since 6.4; before that two module_layouts, of which `init` has been freed."""
     if linux.types.has("module.mem"):
         element, count = linux.types.array(linux.member("module.mem").type)
+        if count > SPANS_MAX:
+            raise DamagedDump(f"a module has {count} pieces of memory")
         each = linux.types.size_of(element)
         starts = [linux.offset("module.mem") + number * each for number in range(count)]
         kind = "module_memory"
@@ -68,26 +77,46 @@ def _spans_of(linux: Linux, addr: int) -> Iterator[tuple[int, int]]:
             yield base, base + size
 
 
-def place_in(linux: Linux, module: Module, addr: int) -> Place | None:
-    """The symbol of a module that an address belongs to (kernel/module/kallsyms.c)."""
-    tables = linux.pointer(module.address, "module.kallsyms")
-    if not tables:
-        return None
-    count = linux.number(tables, "mod_kallsyms.num_symtab")
-    if count > SYMBOLS_MAX:
-        raise DamagedDump(f"the module {module.name} has {count} symbols")
-    raw = linux.memory.read(linux.pointer(tables, "mod_kallsyms.symtab"), count * SYMBOL_SIZE)
-    best = (0, 0)
-    for at in range(0, len(raw), SYMBOL_SIZE):
-        value = int.from_bytes(raw[at + 8 : at + 16], "little")
-        section = int.from_bytes(raw[at + 6 : at + 8], "little")
-        if section and best[0] < value <= addr:
-            best = (value, int.from_bytes(raw[at : at + 4], "little"))
-    if not best[0] or not module.holds(best[0]):
-        return None
-    try:
-        texts = linux.pointer(tables, "mod_kallsyms.strtab")
-        name = linux.memory.text(texts + best[1], NAME_MAX).decode("utf-8", "backslashreplace")
-    except KexecError:
-        return None
-    return Place(name, addr - best[0], module.name)
+class ModuleSymbols:
+    """Symbols of the modules that are asked for (kernel/module/kallsyms.c); each table is read
+    once."""
+
+    def __init__(self, linux: Linux) -> None:
+        self.linux, self.left = linux, SYMBOLS_KEPT_MAX
+        self.tables: dict[int, tuple[list[int], list[int]]] = {}
+        """By the module's address: values, sorted, and the offsets of their names."""
+
+    def place(self, module: Module, addr: int) -> Place | None:
+        """The symbol of a module that an address belongs to. Raises KexecError."""
+        linux = self.linux
+        tables = linux.pointer(module.address, "module.kallsyms")
+        if not tables:
+            return None
+        if module.address not in self.tables:
+            self.tables[module.address] = self.read(module, tables)
+        values, names = self.tables[module.address]
+        at = bisect_right(values, addr) - 1
+        if at < 0 or not module.holds(values[at]):
+            return None
+        at = bisect_left(values, values[at])
+        try:
+            texts = linux.pointer(tables, "mod_kallsyms.strtab")
+            name = linux.memory.text(texts + names[at], NAME_MAX)
+        except KexecError:
+            return None
+        return Place(name.decode("utf-8", "backslashreplace"), addr - values[at], module.name)
+
+    def read(self, module: Module, tables: int) -> tuple[list[int], list[int]]:
+        """Of several symbols with the same value, the first one stays first."""
+        linux = self.linux
+        count = linux.number(tables, "mod_kallsyms.num_symtab")
+        if count > min(SYMBOLS_MAX, self.left):
+            raise DamagedDump(f"the module {module.name} has {count} symbols")
+        self.left -= count
+        raw = linux.memory.read(linux.pointer(tables, "mod_kallsyms.symtab"), count * SYMBOL_SIZE)
+        found = sorted(
+            (value, number, name)
+            for number, (name, section, value) in enumerate(SYMBOL.iter_unpack(raw))
+            if section and value
+        )
+        return [value for value, _, _ in found], [name for _, _, name in found]

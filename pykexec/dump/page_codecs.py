@@ -12,6 +12,11 @@ CODECS = {ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
 """Flags of a page and of the header's status (diskdump_mod.h: DUMP_DH_COMPRESSED_*)."""
 
 
+COSTS = {ZLIB: 10, LZO: 120, SNAPPY: 120, ZSTD: 10}
+"""Units of work for 4 KiB that are unpacked; one is what a read costs. Two are in pure Python."""
+COST_BYTES = 4096
+
+
 class MissingPackage(NotSupported):
     """The Python package that unpacks this is not installed; `package` names it."""
 

@@ -83,7 +83,8 @@ def read_end(records: Iterable[Record]) -> LogEnd:
         for record in records:
             count += 1
             now = record.nanoseconds if record.nanoseconds is not None else now
-            lines.extend(line[:LINE_MAX] for line in record.lines())
+            ends = record.text.rsplit(b"\n", LAST_LINES)[-LAST_LINES:]
+            lines.extend(record.stamp + line[:LINE_MAX] for line in ends)
             reader.add(record.text, now or 0)
     except KexecError as error:
         problem = error.message

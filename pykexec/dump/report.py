@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.crash.armed_note import NAME, TYPE, ArmedNote, armed_note
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 SECTION_READS, ALL_READS = 400_000, 1_000_000
 """At some microseconds each, a report on any dump takes five seconds at most. A machine with 10,000
 processes takes 200,000 reads."""
-SECTION_SECONDS = 20.0
-"""Processor time: a limit for pages that take long to unpack."""
+SECTION_SECONDS, ALL_SECONDS = 20.0, 40.0
+"""Processor time, for slow machines."""
 LARGEST = 10
 BLOCKED_MAX = 100
 CPUS_SHOWN = 256
@@ -135,7 +135,7 @@ class Maker:
     def __init__(self, dump: Dump) -> None:
         self.dump, self.linux = dump, Linux(dump)
         self.report = Report(dump)
-        self.reads = ALL_READS
+        self.reads, self.until = ALL_READS, time.process_time() + ALL_SECONDS
         self.known_unwinder: Unwinder | None = None
 
     def make(self) -> Report:
@@ -156,7 +156,7 @@ class Maker:
         most = min(SECTION_READS, self.reads)
         memory = self.known_memory()
         if memory:
-            memory.limit(most, time.process_time() + SECTION_SECONDS)
+            memory.limit(most, min(time.process_time() + SECTION_SECONDS, self.until))
         try:
             return read()
         except KexecError as error:
@@ -234,7 +234,7 @@ class Maker:
     def cpus(self) -> list[Cpu]:
         """Notes are in the order of the CPUs; a CPU without one comes last or not at all."""
         tasks = self.optional("cpus", lambda: current_tasks(self.linux)) or []
-        notes = [registers for _, registers in cpu_registers(self.dump)]
+        notes = [found for _, found in islice(cpu_registers(self.dump), CPUS_SHOWN + 1)]
         found = []
         for number, (task, registers) in enumerate(zip_longest(tasks, notes)):
             if number == CPUS_SHOWN:

@@ -3,12 +3,14 @@ they end or the stack is damaged, the return addresses found on the stack follow
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pykexec.dump.modules import Module, modules, place_in
+from pykexec.dump.modules import Module, ModuleSymbols, modules
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Unwinder:
     def __init__(self, linux: Linux) -> None:
         self.linux = linux
         self.text = linux.symbols.text
+        self.module_symbols = ModuleSymbols(linux)
 
     def started(self, registers: Registers) -> State:
         """The state at the instruction where a CPU was."""
@@ -78,17 +81,22 @@ class Unwinder:
         return LOST
 
     @cached_property
-    def modules(self) -> list[Module]:
-        try:
-            return list(modules(self.linux))
-        except KexecError:
-            return []
+    def spans(self) -> list[tuple[int, int, Module]]:
+        """[start, end) of the memory of modules, sorted; those of a damaged list up to the
+        damage."""
+        found: list[Module] = []
+        with suppress(KexecError):
+            found.extend(modules(self.linux))
+        pieces = ((*span, module) for module in found for span in module.spans)
+        return sorted(pieces, key=lambda piece: piece[0])
 
     def is_text(self, ip: int) -> bool:
         return any(ip in span for span in self.text)
 
     def module_of(self, ip: int) -> Module | None:
-        return next((module for module in self.modules if module.holds(ip)), None)
+        at = bisect_right(self.spans, ip, key=lambda piece: piece[0]) - 1
+        _, end, module = self.spans[at] if at >= 0 else (0, 0, None)
+        return module if ip < end else None
 
     def place_of(self, ip: int, exact: bool) -> Place | None:
         """A call may be the last instruction of its function, so the byte before a return address
@@ -103,7 +111,7 @@ class Unwinder:
         if self.is_text(ip):
             return self.linux.symbols.place(ip)
         module = self.module_of(ip)
-        return place_in(self.linux, module, ip) if module else None
+        return self.module_symbols.place(module, ip) if module else None
 
     def of_registers(self, registers: Registers) -> list[Frame]:
         """The backtrace from where a CPU was."""

@@ -7,8 +7,8 @@ rules for addresses exist; the one is used that agrees with the addresses of sym
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ COUNT_MAX = 1 << 19
 """A distribution's kernel has 90,000 to 190,000."""
 NAMES_MAX = 8 << 20
 """Bytes of the packed names."""
-TEXT_MAX = 24 << 20
+TEXT_MAX = 12 << 20
 """Bytes of all names; those of 7.2 have 5 MiB."""
 TOKENS = 256
 TEXT = (("_stext", "_etext"), ("_sinittext", "_einittext"))
@@ -43,21 +43,46 @@ class Place:
         return f"{where} [{self.module}]" if self.module else where
 
 
+class Names:
+    """Names by number: one text, because objects would take several times its size."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        text, self.starts = bytearray(b"\0"), array("I")
+        for name in names:
+            self.starts.append(len(text))
+            text += name
+            text += b"\0"
+        self.text = bytes(text)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, number: int) -> bytes:
+        start = self.starts[number]
+        return self.text[start : self.text.index(b"\0", start)]
+
+    def find(self, name: bytes) -> int | None:
+        """The number of the first one with this name, or None."""
+        at = self.text.find(b"\0" + name + b"\0") if name else -1
+        return None if at < 0 else bisect_left(self.starts, at + 1)
+
+
 class Symbols:
     """The symbols in the order of the tables, which is the order of the addresses."""
 
-    def __init__(self, names: list[bytes], addresses: array[int]) -> None:
+    def __init__(self, names: Names, addresses: array[int]) -> None:
         self.names, self.addresses = names, addresses
-        self.numbers = {name: at for at, name in reversed(list(enumerate(names)))}
-        """If several symbols have the same name, the first."""
+        self.found: dict[str, int | None] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def find(self, name: str) -> int | None:
-        """The address of a symbol, or None."""
-        at = self.numbers.get(name.encode())
-        return None if at is None else self.addresses[at]
+        """The address of a symbol, or None. If several have the same name, that of the first."""
+        if name not in self.found:
+            at = self.names.find(name.encode())
+            self.found[name] = None if at is None else self.addresses[at]
+        return self.found[name]
 
     def address(self, name: str) -> int:
         """The address of a symbol. Raises UnknownKernel if there is none."""
@@ -101,7 +126,7 @@ def read_symbols(kernel: KernelMemory, info: VmcoreInfo) -> Symbols:
     tokens = _read_tokens(kernel, info)
     start, after = info.symbol("kallsyms_names"), info.symbol("kallsyms_token_table")
     size = min(after - start, NAMES_MAX) if after > start else NAMES_MAX
-    names = list(unpacked(kernel.read(start, size), tokens, count))
+    names = Names(unpacked(kernel.read(start, size), tokens, count))
     return Symbols(names, _read_addresses(kernel, info, names))
 
 
@@ -134,7 +159,7 @@ def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
         raise DamagedDump("the names of kallsyms end early") from None
 
 
-def _read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: list[bytes]) -> array[int]:
+def _read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: Names) -> array[int]:
     """Addresses, by the rule that this kernel follows."""
     table = info.symbol("kallsyms_offsets")
     offsets = array("i", kernel.read(table, 4 * len(names)))
@@ -168,14 +193,13 @@ def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...
     return absolute_per_cpu, to_base
 
 
-def _known_symbols(info: VmcoreInfo, names: list[bytes]) -> list[tuple[int, int]]:
+def _known_symbols(info: VmcoreInfo, names: Names) -> list[tuple[int, int]]:
     """(index in the table, address) of symbols that are in VMCOREINFO too."""
-    wanted = {
-        name.encode(): info.symbol(name)
+    found = [
+        (at, info.symbol(name))
         for name in ("_stext", "init_uts_ns", "node_online_map", "prb")
-        if info.has(f"SYMBOL({name})")
-    }
-    found = [(at, wanted[name]) for at, name in enumerate(names) if name in wanted]
+        if info.has(f"SYMBOL({name})") and (at := names.find(name.encode())) is not None
+    ]
     if not found:
         raise DamagedDump("kallsyms has none of the symbols in VMCOREINFO")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ MAGIC = 0xEB9F
 HEADER = struct.Struct("<HBBIIIII")
 TYPE, MEMBER, ENUM64 = struct.Struct("<III"), struct.Struct("<III"), struct.Struct("<III")
 ENUM, ARRAY = struct.Struct("<Ii"), struct.Struct("<III")
-SIZE_MAX = 32 << 20
+SIZE_MAX = 12 << 20
+"""That of 7.2 has 5 MiB."""
 COUNT_MAX = 1 << 19
 DEPTH = 16
-"""Limit for nested structures, and for chains of typedefs."""
+"""Limit for chains of typedefs, and of arrays in arrays."""
+SEARCHED_MAX = 1 << 13
+"""Members to look at for one name. The largest structures have some hundred."""
 KIND_INT, KIND_PTR, KIND_ARRAY, KIND_STRUCT, KIND_UNION, KIND_ENUM, KIND_FWD = range(1, 8)
 KIND_ENUM64 = 19
 TAIL = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -55,6 +59,8 @@ class Types:
         magic, _, _, head, types, types_size, texts, texts_size = HEADER.unpack_from(data)
         if magic != MAGIC or head + max(types + types_size, texts + texts_size) > len(data):
             raise DamagedDump("BTF is invalid, or does not fit into its section")
+        if types_size + texts_size > len(data):
+            raise DamagedDump("BTF: types and names overlap")
         self.data = data[head + types : head + types + types_size]
         self.texts = data[head + texts : head + texts + texts_size]
         self.offsets = array("I", (0,))
@@ -152,7 +158,7 @@ class Types:
         name, *members = path.split(".")
         number, bit, found = self.struct(name), 0, None
         for step in members:
-            found = self.search(self.resolved(number), step, DEPTH)
+            found = self.search(self.resolved(number), step)
             if found is None:
                 raise UnknownKernel(f"BTF: {name} has no member {'.'.join(members)}")
             bit += found.bit
@@ -160,27 +166,33 @@ class Types:
         assert found, "a path has a member"
         return Member(bit, found.bits, found.type)
 
-    def search(self, number: int, name: str, depth: int) -> Member | None:
-        _, kind, count, _, fields = self.head(number)
-        if kind not in (KIND_STRUCT, KIND_UNION) or not depth:
-            return None
-        inside = []
-        start = self.offsets[number] + 12
-        for at in range(start, start + 12 * count, 12):
-            if at + 12 > len(self.data):
-                raise DamagedDump("BTF: a structure is cut off")
-            text, kind_of, place = MEMBER.unpack_from(self.data, at)
-            bit, bits = (place & 0xFFFFFF, place >> 24) if fields else (place, 0)
-            found = self.text(text)
-            if found == name:
-                return Member(bit, bits, kind_of)
-            if not found:
-                inside.append((bit, kind_of))
-        for bit, kind_of in inside:
-            deeper = self.search(self.resolved(kind_of), name, depth - 1)
-            if deeper:
-                return Member(bit + deeper.bit, deeper.bits, deeper.type)
+    def search(self, number: int, name: str) -> Member | None:
+        """A member of a structure, or of an anonymous one inside; outer ones first. A type is
+        searched once: without the member, it has none elsewhere either."""
+        waiting, seen, left = [(0, number)], {number}, SEARCHED_MAX
+        for base, outer in waiting:
+            for found, bit, bits, kind_of in self.members(outer, left):
+                left -= 1
+                if found == name:
+                    return Member(base + bit, bits, kind_of)
+                inner = 0 if found else self.resolved(kind_of)
+                if inner and inner not in seen:
+                    seen.add(inner)
+                    waiting.append((base + bit, inner))
         return None
+
+    def members(self, number: int, most: int) -> Iterator[tuple[str, int, int, int]]:
+        """(name, bit, bits, type) of the members of a structure or union; none of another type."""
+        _, kind, count, _, fields = self.head(number)
+        if kind not in (KIND_STRUCT, KIND_UNION):
+            return
+        start = self.offsets[number] + 12
+        if count > most or start + 12 * count > len(self.data):
+            raise DamagedDump("BTF: a structure is cut off, or has too many members")
+        for at in range(start, start + 12 * count, 12):
+            name, kind_of, place = MEMBER.unpack_from(self.data, at)
+            bit, bits = (place & 0xFFFFFF, place >> 24) if fields else (place, 0)
+            yield self.text(name), bit, bits, kind_of
 
     def offset(self, path: str) -> int:
         """Bytes from the start of a structure to a member."""

@@ -17,6 +17,8 @@ NEEDLE = b"VMCOREINFO\0\0OSRELEASE="
 TEXT_MAX = 1 << 16
 SIZE_MAX = 1 << 20
 """Limit for the size of a structure, or an offset in one."""
+COPIES_MAX = 64
+"""How many copies of the note in memory to look at: each earlier kernel may have left one."""
 
 PAGE_SIZES = ("4096", "8192", "16384", "32768", "65536")
 SMALLEST = 4096
@@ -82,7 +84,9 @@ class VmcoreInfo:
 def scanned(memory: ElfMemory | KdumpMemory) -> Iterator[VmcoreInfo]:
     """Yield the copies of the kernel's note that are found in memory, for dumps whose writer did
     not know about it."""
-    for at in memory.find(NEEDLE):
+    for count, at in enumerate(memory.find(NEEDLE)):
+        if count == COPIES_MAX:
+            return
         size = int.from_bytes(memory.read(at - 8, 4), "little") if at >= 12 else 0
         if len(NEEDLE) < size <= TEXT_MAX:
             yield VmcoreInfo(memory.read(at + 12, size))

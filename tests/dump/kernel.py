@@ -64,14 +64,16 @@ class Kernel:
     interrupted_cs: int = 0x10
     panicked_at: int = 0x210
     machine: int = EM_X86_64
+    size: int = SIZE
+    phys_base: int = PHYS_BASE
     memory: Memory = field(init=False)
     symbols: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.memory = memory = Memory(
-            size=SIZE, phys_base=PHYS_BASE, huge=False, machine=self.machine
+            size=self.size, phys_base=self.phys_base, huge=False, machine=self.machine
         )
-        memory.used = PHYS_BASE + 2 * TEXT_SIZE
+        memory.used = self.phys_base + 2 * TEXT_SIZE
         self.symbols |= {name: TEXT + at for name, at in FUNCTIONS.items()}
         add_ring(memory, self.lines)
         self.add_btf()
@@ -89,13 +91,13 @@ class Kernel:
         memory = self.memory
         at = memory.take(len(data), align)
         memory.ram[at : at + len(data)] = data
-        addr = TEXT + at - PHYS_BASE
+        addr = TEXT + at - self.phys_base
         if name:
             self.symbols[name] = addr
         return addr
 
     def poke(self, addr: int, data: bytes) -> None:
-        at = addr - TEXT + PHYS_BASE
+        at = addr - TEXT + self.phys_base
         self.memory.ram[at : at + len(data)] = data
 
     def word(self, addr: int, value: int) -> None:
@@ -314,10 +316,8 @@ class Kernel:
         for token in tokens:
             index.append(len(table))
             table += token + b"\0"
-        packed = b""
-        for name, _ in names:
-            raw = b"T" + name.encode().replace(b"orc_unwind", b"\x01")
-            packed += bytes([len(raw)]) + raw
+        raws = [b"T" + name.encode().replace(b"orc_unwind", b"\x01") for name, _ in names]
+        packed = b"".join(bytes([len(raw)]) + raw for raw in raws)
         count = len(names)
         place = {"kallsyms_names": self.put(packed)}
         place["kallsyms_token_table"] = self.put(table)

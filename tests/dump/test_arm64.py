@@ -176,6 +176,7 @@ class Tables:
     page: int
     words: dict[int, int] = field(default_factory=dict)
     used: int = 0x100000
+    work: int = 0
 
     def read(self, addr: int, size: int) -> bytes:
         out = bytearray(size)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.dump.faults import DamagedDump, NotADump, NotInDump, UnknownKernel, UnreadableDump
-from pykexec.dump.flattened import settled
+from pykexec.dump.flattened import Pieces, settled
 from pykexec.dump.reader import Dump, open_dump, uts_name
 from tests.builders import write
 from tests.dump import codecs_of_debian
@@ -250,16 +250,17 @@ def test_headers_that_are_cut_off(
 )
 def test_of_pieces_that_overlap_the_last_one_counts(pieces: list[tuple[int, int]]) -> None:
     """Compared with writing them one after the other."""
-    placed, at = [], 1000
+    placed, at = Pieces(), 1000
     written: dict[int, int] = {}
     for start, end in pieces:
-        placed.append((start, end, at))
+        placed.append(start, end, at)
         written |= {offset: at + offset - start for offset in range(start, end)}
         at += end - start
+    done = settled(placed)
     found = {
         offset: where + offset - start
-        for start, end, where in settled(placed)
+        for start, end, where in zip(done.starts, done.ends, done.places, strict=True)
         for offset in range(start, end)
     }
     assert found == written
-    assert sum(end - start for start, end, _ in settled(placed)) == len(written)
+    assert sum(done.ends) - sum(done.starts) == len(written)
