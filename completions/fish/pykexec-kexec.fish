@@ -36,7 +36,7 @@ complete --command pykexec-kexec --long-option noefi --description 'Do not pass 
 complete --command pykexec-kexec --long-option reset-vga --description 'Reset a VGA device.'
 complete --command pykexec-kexec --long-option console-vga --description 'Write messages to the VGA.'
 complete --command pykexec-kexec --long-option console-serial --description 'Write messages to the serial port.'
-complete --command pykexec-kexec --long-option serial --exclusive --description 'Write messages to PORT: ttyS0 to ttyS3, or 0xPORT.'
+complete --command pykexec-kexec --long-option serial --exclusive --description 'Write messages to PORT: ttyS0 to ttyS3, or 0xPORT; on arm64 ttyAMA0.'
 complete --command pykexec-kexec --long-option serial-baud --exclusive --description 'Set the speed of the serial port.'
 complete --command pykexec-kexec --long-option elf32-core-headers --description 'Use 32-bit ELF core headers.'
 complete --command pykexec-kexec --long-option elf64-core-headers --description 'Use 64-bit ELF core headers.'

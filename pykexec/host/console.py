@@ -65,6 +65,11 @@ def console(
     return _of_spcr(root) or of_tree
 
 
+def named(root: Root, name: str) -> SerialConsole | Unknown | None:
+    """The UART of a tty, such as ttyAMA0; None if there is none."""
+    return console(root, f"console={name}")
+
+
 def _kernel_words(cmdline: str) -> list[str]:
     """The words up to "--"; the rest is for init."""
     words = cmdline.split()

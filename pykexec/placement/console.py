@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pykexec.errors import UsageError
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, SerialConsole, Unknown
 from pykexec.purgatory import LAST_PORT
@@ -32,12 +33,19 @@ class StubConsole:
 SILENT = StubConsole(0, "no serial console is known")
 
 
-def stub_console(machine: Machine, limits: Limits, asked: int | None = None) -> StubConsole:
-    """The requested port, or that of the running kernel's console at the speed that the kernel has
-    set."""
-    if asked is not None:
+def stub_console(
+    machine: Machine, limits: Limits, asked: int | SerialConsole | None = None
+) -> StubConsole:
+    """The requested port or UART, or that of the running kernel's console at the speed that the
+    kernel has set. Raises UsageError for a port where UARTs are in memory."""
+    if isinstance(asked, int):
+        if limits.uart_in_memory:
+            raise UsageError(
+                f"{machine.name} has no I/O port {asked:#x}: its UARTs are in memory",
+                hint="name a UART of this machine, or none",
+            )
         return StubConsole(asked, "requested by the user")
-    found = machine.console
+    found = machine.console if asked is None else asked
     if found is None:
         return StubConsole(0, "the running kernel has no serial console")
     if isinstance(found, Unknown):

@@ -10,6 +10,7 @@ from pykexec.placement.cmdline import CAPTURE_WORDS
 
 if TYPE_CHECKING:
     from pykexec.images.contents import Contents
+    from pykexec.machine import SerialConsole
 
 
 class ImageKind(StrEnum):
@@ -79,8 +80,9 @@ class LoadRequest:
     """Let the kernel keep the headers of a crash load up to date itself."""
     checks: bool = True
     """Whether the stub compares digests."""
-    serial_port: int | None = None
-    """I/O port for the stub's messages; None for the running kernel's console."""
+    serial_port: int | SerialConsole | None = None
+    """For the stub's messages: an I/O port, or a UART where those are in memory; None for the
+    running kernel's console."""
     modules: tuple[Module, ...] = ()
     """For multiboot, in order."""
     dtb: Contents | None = None

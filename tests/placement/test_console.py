@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.arch import X86_64
+from pykexec.errors import UsageError
 from pykexec.flows.checked_plan import decide
 from pykexec.images.identify import identify
 from pykexec.machine import SerialConsole, Unknown
@@ -70,6 +71,15 @@ def test_where_a_stub_writes_that_maps_its_uart(
     assert (found.port, found.why) == (port, why)
     assert found.uart is (console if port else None)
     assert str(found) == (f"address {port:#x} ({why})" if port else f"none: {why}")
+
+
+def test_a_uart_that_was_requested() -> None:
+    """An I/O port is nothing where UARTs are in memory."""
+    mapped = replace(PORTS, uart_in_memory=True)
+    found = stub_console(replace(RESERVED, console=TTY_S1), mapped, PL011)
+    assert (found.port, found.uart) == (PL011.address, PL011)
+    with pytest.raises(UsageError, match="no I/O port 0x3f8"):
+        stub_console(RESERVED, mapped, 0x3F8)
 
 
 @pytest.mark.parametrize("kind", ImageKind)

@@ -14,20 +14,24 @@ from pykexec.backends.backend import LoadState, NothingLoaded, Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.shown import Given
+from pykexec.host.console import named
 from pykexec.host.facts import read_machine
 from pykexec.host.lock import RUN_FOLDER
+from pykexec.host.root import THIS_MACHINE
 
 if TYPE_CHECKING:
     from pykexec.abi.kexec import KexecFileFlag
     from pykexec.backends.kernel.calls import KernelCalls
     from pykexec.images.contents import Contents, OpenFile
-    from pykexec.machine import Machine
+    from pykexec.machine import Machine, SerialConsole, Unknown
 
 WITHOUT_SYMBOLS = partial(read_machine, symbols=False)
+UART_HERE = partial(named, THIS_MACHINE)
 
 
 class DropInKernel(KernelBackend):
-    """`given` has the last arguments of kexec_load(2); `debug` shows them before the call."""
+    """`given` has the last arguments of kexec_load(2); `debug` shows them before the call. `uart`
+    finds that of a tty."""
 
     def __init__(
         self,
@@ -35,9 +39,10 @@ class DropInKernel(KernelBackend):
         folder: Path = RUN_FOLDER,
         debug: bool = False,
         facts: Callable[[], Machine] = WITHOUT_SYMBOLS,
+        uart: Callable[[str], SerialConsole | Unknown | None] = UART_HERE,
     ) -> None:
         super().__init__(calls, folder, facts)
-        self.debug = debug
+        self.debug, self.uart = debug, uart
         self.given: Given | None = None
 
     @cached_property

@@ -13,7 +13,7 @@ from pykexec.cli.kexec8.image import PLAIN_ELF, find_image
 from pykexec.cli.kexec8.name import NAME
 from pykexec.cli.kexec8.say import say
 from pykexec.cli.kexec8.terms import KEXEC8
-from pykexec.cli.kexec8.wishes import Call, Wishes
+from pykexec.cli.kexec8.wishes import BadSerial, Call, Wishes, legacy_port
 from pykexec.errors import NotPermitted, NotSupported
 from pykexec.flows.checked_plan import decide
 from pykexec.flows.file_load import hand_over
@@ -21,7 +21,7 @@ from pykexec.images.device_tree_file import device_tree_file
 from pykexec.images.kernel_image import ElfBoot, KernelImage, LinuxArm64Boot
 from pykexec.images.module_file import module_contents
 from pykexec.images.unwrapped import has_kernel_loader
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, PcFirmware, SerialConsole, Unknown
 from pykexec.placement.cmdline import CommandLineTooLong
 from pykexec.placement.granted import RNG_SEED_SIZE, Granted
 from pykexec.placement.implied import with_implied
@@ -47,7 +47,7 @@ def load(asked: Wishes, kernel: DropInKernel, initrd: Contents | None) -> None:
     if asked.args and not isinstance(image.boot, ElfBoot) and image.type not in PLAIN_ELF:
         say([f"{NAME}: note: --args-{asked.args} has no effect: {image.path} is a {image.type}"])
     machine = facts(asked, kernel)
-    request = _request_of(asked, initrd)
+    request = _request_of(asked, initrd, machine, kernel)
     if isinstance(image.boot, LinuxArm64Boot):
         request = replace(request, dtb=device_tree_file(asked.dtb))
     elif asked.dtb:
@@ -78,7 +78,19 @@ def facts(asked: Wishes, kernel: DropInKernel) -> Machine:
     return machine if asked.efi else machine.without_efi()
 
 
-def _request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
+def _serial(asked: str, machine: Machine, kernel: DropInKernel) -> int | SerialConsole:
+    """An I/O port on x86, otherwise the UART of a tty. Raises BadSerial."""
+    if isinstance(machine.firmware, PcFirmware):
+        return legacy_port(asked)
+    found = kernel.uart(asked)
+    if isinstance(found, SerialConsole):
+        return found
+    raise BadSerial(asked, "the name of a UART in /sys/class/tty, such as ttyAMA0")
+
+
+def _request_of(
+    asked: Wishes, initrd: Contents | None, machine: Machine, kernel: DropInKernel
+) -> LoadRequest:
     """A capture kernel gets the words that kexec-tools adds, and no others."""
     return LoadRequest(
         kind=ImageKind.CRASH if asked.panic else ImageKind.NORMAL,
@@ -92,7 +104,7 @@ def _request_of(asked: Wishes, initrd: Contents | None) -> LoadRequest:
         hotplug=asked.hotplug,
         initrd_check=False,
         checks=asked.checks,
-        serial_port=asked.serial_port,
+        serial_port=_serial(asked.serial, machine, kernel) if asked.serial else None,
         real_mode=asked.real_mode,
         modules=tuple(Module(module_contents(line), line) for line in asked.modules),
         capture_words=(),
@@ -147,7 +159,7 @@ def _by_file(asked: Wishes, image: KernelImage, kernel: DropInKernel, request: L
                 "always checks"
             ]
         )
-    if asked.serial_port is not None:
+    if asked.serial is not None:
         say([f"{NAME}: note: --serial has no effect: the purgatory of the kernel prints nothing"])
     done = hand_over(image, kernel, request, _file_flags(asked))
     say(f"{NAME}: warning: {warning}" for warning in done.warnings)

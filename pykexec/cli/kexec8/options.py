@@ -1,5 +1,5 @@
-"""Every option of kexec(8) for x86_64 as data: the single table for the parser, --help and the test
-of the man page. `since` is the kexec-tools release that added an option."""
+"""Every option of kexec(8) for x86_64 and arm64 as data: the single table for the parser, --help
+and the test of the man page. `since` is the kexec-tools release that added an option."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ X86 = (
     Option(
         "serial",
         argument="PORT",
-        help="Write messages to PORT: ttyS0 to ttyS3, or 0xPORT.",
+        help="Write messages to PORT: ttyS0 to ttyS3, or 0xPORT; on arm64 ttyAMA0.",
     ),
     Option(
         "serial-baud",
@@ -207,7 +207,7 @@ X86 = (
         help="Pass FILE as the device tree (arm64).",
     ),
 )
-"""Options for x86, from all its image types."""
+"""Options for x86, from all its image types, among which are those for arm64."""
 
 OPTIONS = GENERAL + X86
 BY_LONG = {option.long: option for option in OPTIONS}

@@ -47,6 +47,15 @@ class RefusedOption(BadCommandLine):
     code = "refused-option"
 
 
+class BadSerial(BadCommandLine):
+    """A serial port that this machine does not have."""
+
+    def __init__(
+        self, asked: str, use: str = "ttyS0 to ttyS3, or an I/O port such as 0x3f8"
+    ) -> None:
+        super().__init__(f"Bad serial port base '{asked}'", hint=f"use {use}")
+
+
 class NoKernel(BadCommandLine):
     """A load without a file."""
 
@@ -79,7 +88,7 @@ class Wishes:
     force_dtb: bool
     efi: bool
     real_mode: bool
-    serial_port: int | None
+    serial: str | None
     args: str | None
     """"linux", "elf" or "none": how to start an ELF file, if given."""
     notes: tuple[str, ...]
@@ -122,7 +131,7 @@ def wishes(words: Sequence[str]) -> Wishes:
         force_dtb=given.has("force_dtb"),
         efi=not given.has("noefi"),
         real_mode=given.has("real_mode"),
-        serial_port=serial_port(given.one("serial")),
+        serial=serial_name(given.one("serial")),
         args=style(given),
         notes=tuple(notes(given)),
     )
@@ -193,17 +202,23 @@ def call(given: Words) -> Call:
     return calls.get(asked[0], Call.AUTO) if asked else Call.AUTO
 
 
-def serial_port(asked: str | None) -> int | None:
-    """The argument of --serial, as in kexec-tools, which has two of these names."""
-    if asked is None:
-        return None
+def serial_name(asked: str | None) -> str | None:
+    """The argument of --serial: a tty or an I/O port. Raises BadCommandLine for anything else."""
+    if asked is None or re.fullmatch(r"tty(S|AMA)\d{1,3}", asked):
+        return asked
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", asked) and 0 < int(asked, 16) <= LAST_PORT:
+        return asked
+    raise BadSerial(asked)
+
+
+def legacy_port(asked: str) -> int:
+    """Its I/O port on x86, as in kexec-tools, which has two of these names. Raises
+    BadCommandLine."""
+    if asked.startswith("0x"):
+        return int(asked, 16)
     if re.fullmatch(r"ttyS[0-3]", asked):
         return LEGACY_PORTS[int(asked[-1])]
-    if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", asked) and 0 < int(asked, 16) <= LAST_PORT:
-        return int(asked, 16)
-    raise BadCommandLine(
-        f"Bad serial port base '{asked}'", hint="use ttyS0 to ttyS3, or an I/O port such as 0x3f8"
-    )
+    raise BadSerial(asked)
 
 
 def style(given: Words) -> str | None:

@@ -13,7 +13,7 @@ from pykexec.backends.backend import LoadState, Slot
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.cli.kexec8.drop_in import DropInKernel
 from pykexec.cli.kexec8.program import run
-from pykexec.machine import KexecState, Machine, Unknown
+from pykexec.machine import KexecState, Machine, SerialConsole, Unknown
 from pykexec.memory.ranges import PhysRange
 from tests.backends.kernel.calls import Calls
 from tests.builders import MIB, make_bzimage, make_cpio, make_machine, write
@@ -32,6 +32,8 @@ class MadeUp:
     states: dict[Slot, LoadState] = field(
         default_factory=lambda: dict.fromkeys(Slot, LoadState.NOT_LOADED)
     )
+    uarts: dict[str, SerialConsole] = field(default_factory=dict)
+    """Those of ttys, by name."""
 
     def facts(self) -> Machine:
         answers = {LoadState.LOADED: True, LoadState.NOT_LOADED: False}
@@ -90,7 +92,7 @@ def kexec(calls: Calls, kernel: MadeUp, files: Path, capsys: pytest.CaptureFixtu
     output."""
 
     def made(debug: bool) -> DropInKernel:
-        return DropInKernel(calls, kernel.folder, debug, kernel.facts)
+        return DropInKernel(calls, kernel.folder, debug, kernel.facts, kernel.uarts.get)
 
     def call(*words: str, status: int = 0) -> Said:
         argv = words[0].split() if len(words) == 1 else list(words)
