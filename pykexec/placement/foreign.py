@@ -17,11 +17,12 @@ class ForeignArchitecture(NotSupported):
     code = "foreign-image"
 
 
-def foreign(image: KernelImage, why: str) -> ForeignArchitecture:
+LOOK = "use pykexec inspect to see what is in it"
+
+
+def foreign(image: KernelImage, why: str, hint: str = LOOK) -> ForeignArchitecture:
     """The error, with the reason."""
-    return ForeignArchitecture(
-        f"{image.path}: {why}", hint="use pykexec inspect to see what is in it", type=image.type
-    )
+    return ForeignArchitecture(f"{image.path}: {why}", hint=hint, type=image.type)
 
 
 def refuse_foreign(image: KernelImage) -> None:

@@ -45,6 +45,12 @@ class TooManyRanges(NotSupported):
     code = "too-many-usable-ranges"
 
 
+class TreeOfAnotherMachine(NotSupported):
+    """A kernel that gets it stops without a message, or writes to devices that are not there."""
+
+    code = "device-tree-of-another-machine"
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """What a capture kernel gets in addition: the memory that it may use, and in it the ELF core
@@ -126,7 +132,7 @@ def information_for(
 
 def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
     """The tree of the running kernel, or the user's with what only the running one has. Raises
-    NotSupported, BadDeviceTree."""
+    NotSupported, TreeOfAnotherMachine, BadDeviceTree."""
     firmware = machine.firmware
     if not isinstance(firmware, DeviceTreeFirmware):
         raise NotSupported(
@@ -138,4 +144,22 @@ def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
         given = running
     else:
         given = parse_device_tree(contents_bytes(request.dtb, MAX_SIZE))
+        _refuse_another_machine(given, running)
     return completed(given, running, with_efi=firmware.efi is not None)
+
+
+def _refuse_another_machine(given: DeviceTree, running: DeviceTree) -> None:
+    """By the root's `compatible`, of which trees for one board share at least one name (Devicetree
+    Specification, 2.3.1); under ACPI the running tree has none. Raises TreeOfAnotherMachine."""
+    theirs, ours = _compatible(given), _compatible(running)
+    if theirs and ours and not set(theirs) & set(ours):
+        raise TreeOfAnotherMachine(
+            f"the device tree is for {theirs[0]}, and this machine is {ours[0]}",
+            hint=Another("the tree of this machine (/sys/firmware/fdt) as", Wish.DTB),
+        )
+
+
+def _compatible(tree: DeviceTree) -> list[str]:
+    """The names, the most specific first."""
+    value = tree.root.get("compatible") or b""
+    return [name for name in value.decode("latin-1").split("\0") if name]

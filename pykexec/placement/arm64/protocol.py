@@ -48,7 +48,8 @@ class Arm64Protocol:
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
         """Raises ForeignArchitecture, UsageError, NotSupported, also for an unknown page size."""
         if not isinstance(image.boot, LinuxArm64Boot):
-            raise foreign(image, f"it is of type {image.type}, which arm64 cannot run")
+            why = f"it is of type {image.type}, which arm64 cannot run"
+            raise foreign(image, why, "use a kernel for arm64")
         linux.refuse(machine.known_arch, image, machine, request)
 
     def plan_normal(

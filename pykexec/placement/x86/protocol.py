@@ -58,7 +58,8 @@ class X86Protocol:
     def refuse(self, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
         """Raises ForeignArchitecture, NotSupported, UsageError."""
         if isinstance(image.boot, LinuxArm64Boot):
-            raise foreign(image, "it is a kernel for arm64, which x86 cannot run")
+            why = "it is a kernel for arm64, which x86 cannot run"
+            raise foreign(image, why, "use a kernel for x86")
         if self.arch.bits == 32 and _is_64_bit(image):
             raise NotSupported(
                 f"{image.path} is of type {image.type}, but the running kernel is a 32-bit kernel",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykexec.abi.devicetree import DeviceTree, parse_device_tree
-from pykexec.host.capture import open_root
+from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
 from pykexec.machine import DeviceTreeFirmware, Machine, SerialConsole
 from pykexec.purgatory.arm64.stub import UartKind, parse_params

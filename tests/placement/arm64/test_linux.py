@@ -29,7 +29,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
-from pykexec.placement.arm64.device_tree import information_for
+from pykexec.placement.arm64.device_tree import TreeOfAnotherMachine, information_for
 from pykexec.placement.arm64.linux import KERNEL_ALIGN, StuckProcessors, WrongPageSize
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
 from pykexec.placement.cmdline import CommandLine, CommandLineTooLong
@@ -320,6 +320,28 @@ def test_an_unknown_tree_is_an_error(image: KernelImage) -> None:
 def test_a_given_tree_that_is_none(image: KernelImage) -> None:
     with pytest.raises(BadDeviceTree):
         plan_load(image, machine(), replace(NORMAL, dtb=Built(b"/dts-v1/;")))
+
+
+@pytest.mark.parametrize("cut", [0, 3, 39, 40, 100, -1])
+def test_a_given_tree_that_is_cut_off(image: KernelImage, cut: int) -> None:
+    whole = with_tree(Node("soc")).encode()
+    with pytest.raises(BadDeviceTree):
+        plan_load(image, machine(), replace(NORMAL, dtb=Built(whole[:cut])))
+
+
+def of_machine(*names: str) -> Built:
+    tree = with_tree()
+    root = tree.root.changed({"compatible": "".join(f"{name}\0" for name in names).encode()})
+    return Built(replace(tree, root=root).encode())
+
+
+@pytest.mark.parametrize("request_", [NORMAL, CRASH])
+def test_the_tree_of_another_machine(image: KernelImage, request_: LoadRequest) -> None:
+    other = replace(request_, dtb=of_machine("raspberrypi,4-model-b", "brcm,bcm2711"))
+    with pytest.raises(TreeOfAnotherMachine, match=r"raspberrypi,4-model-b.*linux,dummy-virt"):
+        plan_load(image, machine(), other)
+    plan_load(image, machine(), replace(request_, dtb=of_machine("a,board", "linux,dummy-virt")))
+    plan_load(image, machine("virt-efi"), other)  # ACPI: the running tree has no name
 
 
 def test_the_tree_of_a_uki_is_used(tmp_path: Path) -> None:
