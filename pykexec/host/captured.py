@@ -216,7 +216,7 @@ def _read_document(data: bytes, name: str) -> Capture:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadRoot(f"{name}: not a captured machine: {error}") from error
+        raise BadRoot(f"{name}: not a captured machine: not valid JSON") from error
     if not isinstance(found, dict) or found.get("schema") != Capture.schema:
         raise BadRoot(f"{name}: not a captured machine: its schema is not {Capture.schema}")
     try:

@@ -248,7 +248,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "no kexec_file_load",
         config(KEXEC_FILE="n"),
         Row("CONFIG_KEXEC_FILE", Level.WARN, "is not set: this kernel has no kexec_file_load",
-            "while the kernel is locked down, it cannot load anything"),
+            "use a kernel with it where the kernel is locked down, which can load nothing else"),
     ),
     (
         "what a load would use",
@@ -272,7 +272,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "another architecture",
         replace(HEALTHY, architecture="riscv64"),
         Row("architecture", Level.FAIL, "riscv64",
-            "images for x86_64 can be planned and rehearsed here, but not loaded"),
+            "use this machine only to plan and rehearse loads for x86_64"),
     ),
     (
         "arm64",
@@ -326,7 +326,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a 32-bit kernel",
         replace(HEALTHY, architecture="i686"),
         Row("architecture", Level.WARN, "i686",
-            "only images with a 32-bit entry can be loaded, and no crash images"),
+            "use images with a 32-bit entry; crash images cannot be loaded"),
     ),
     (
         "this kernel swaps",
@@ -340,7 +340,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         replace(HEALTHY, release="7.3.4"),
         Row("pages at a kexec", Level.WARN,
             "copied: Linux 7.3.4 is 6.14 or later; CONFIG_KEXEC_JUMP is not set",
-            "mode kernel-swap is not possible; use another mode, which needs a crash region"),
+            "use another mode than kernel-swap; it needs a crash region"),
     ),
     (
         "this kernel swaps when asked to",
@@ -398,7 +398,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "a kernel that lists functions only",
         replace(HEALTHY, symbols=frozenset({"relocate_kernel"})),
         Row("/proc/kallsyms", Level.WARN, "does not list kexec_image",
-            "mode kernel-swap needs CONFIG_KALLSYMS_ALL=y"),
+            "use a kernel with CONFIG_KALLSYMS_ALL=y for mode kernel-swap"),
     ),
     (
         "the firmware's map only",

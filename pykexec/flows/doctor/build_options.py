@@ -17,21 +17,25 @@ OPTIONS = (
     (
         "CONFIG_CRASH_DUMP",
         Level.WARN,
-        "a kernel of 6.9 or later without it cannot load crash images",
+        "use a kernel with it: one of 6.9 or later without it cannot load crash images",
     ),
     (
         "CONFIG_PROC_VMCORE",
         Level.WARN,
-        "this kernel cannot be a capture kernel: it has no /proc/vmcore",
+        "use another kernel as capture kernel: this one has no /proc/vmcore",
     ),
-    ("CONFIG_HUGETLBFS", Level.WARN, "crash by normal needs huge pages"),
+    (
+        "CONFIG_HUGETLBFS",
+        Level.WARN,
+        "use a kernel with it for crash by normal, which needs huge pages",
+    ),
     (
         "CONFIG_RELOCATABLE",
         Level.WARN,
-        "this kernel, as a capture kernel, can run at a single address only",
+        "use another kernel as capture kernel: this one can run at a single address only",
     ),
 )
-"""Option, the level and the meaning of its absence."""
+"""Option, and level and remedy where it is not set."""
 
 
 def rows(machine: Machine) -> Iterator[Row]:
@@ -39,8 +43,8 @@ def rows(machine: Machine) -> Iterator[Row]:
     yield _system_call(machine)
     yield kexec_load(machine)
     yield kexec_file_load(machine)
-    for name, level, without in OPTIONS:
-        yield option(machine, name, level, without)
+    for name, level, remedy in OPTIONS:
+        yield option(machine, name, level, remedy)
     if machine.architecture not in ARM64.unames:  # which has no mode kernel-swap
         yield _moves(machine)
         yield symbols(machine)
@@ -61,10 +65,8 @@ def architecture(machine: Machine) -> Row:
             return fail(name, f"{found}, pages of {size} bytes", "capture the machine again")
         return ok(name, f"{found}, pages of {size >> 10} KiB")
     if machine.arch is I386:
-        return warn(
-            name, found, "only images with a 32-bit entry can be loaded, and no crash images"
-        )
-    return fail(name, found, "images for x86_64 can be planned and rehearsed here, but not loaded")
+        return warn(name, found, "use images with a 32-bit entry; crash images cannot be loaded")
+    return fail(name, found, "use this machine only to plan and rehearse loads for x86_64")
 
 
 def _system_call(machine: Machine) -> Row:
@@ -106,17 +108,17 @@ def kexec_file_load(machine: Machine) -> Row:
     return warn(
         name,
         "is not set: this kernel has no kexec_file_load",
-        "while the kernel is locked down, it cannot load anything",
+        "use a kernel with it where the kernel is locked down, which can load nothing else",
     )
 
 
-def option(machine: Machine, name: str, level: Level, without: str) -> Row:
+def option(machine: Machine, name: str, level: Level, remedy: str) -> Row:
     value = machine.option(name)
     if isinstance(value, Unknown):
         return unknown(name, value)
     if value == "y":
         return ok(name, "y")
-    return Row(name, level, "is not set", without)
+    return Row(name, level, "is not set", remedy)
 
 
 def _moves(machine: Machine) -> Row:
@@ -131,7 +133,7 @@ def _moves(machine: Machine) -> Row:
     return warn(
         name,
         f"copied: {found.why}",
-        "mode kernel-swap is not possible; use another mode, which needs a crash region",
+        "use another mode than kernel-swap; it needs a crash region",
     )
 
 
@@ -146,7 +148,9 @@ def symbols(machine: Machine) -> Row:
         return warn(name, f"hides addresses (kernel.kptr_restrict is {restrict})", fix)
     if "kexec_image" not in names:
         return warn(
-            name, "does not list kexec_image", "mode kernel-swap needs CONFIG_KALLSYMS_ALL=y"
+            name,
+            "does not list kexec_image",
+            "use a kernel with CONFIG_KALLSYMS_ALL=y for mode kernel-swap",
         )
     return ok(name, "shows the address of kexec_image")
 
@@ -154,5 +158,9 @@ def symbols(machine: Machine) -> Row:
 def kcore(machine: Machine) -> Row:
     name, found = "/proc/kcore", machine.page_offset_base
     if isinstance(found, Unknown):
-        return unknown(name, found, "the ELF core headers need the address of the direct map")
+        return unknown(
+            name,
+            found,
+            "run as root, with CONFIG_PROC_KCORE=y: a dump needs the address of the direct map",
+        )
     return ok(name, "contains the address of the direct map")
