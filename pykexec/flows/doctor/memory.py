@@ -35,7 +35,7 @@ def memory_map(machine: Machine) -> Row:
     what = f"{in_mib(ram.size)} of RAM in {pieces} ({source})"
     if machine.out_of_reach:
         what += f"; {machine.out_of_reach.size:#x} bytes above 2^52 are omitted"
-        return warn(name, what, "the map is damaged: no x86 processor has more address bits")
+        return warn(name, what, "the map is damaged: no processor has more address bits")
     if source == "/proc/iomem":
         return ok(name, what)
     return warn(name, what, "run as root: the map lacks the kernel's own ranges")

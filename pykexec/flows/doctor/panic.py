@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.flows.doctor.row import Row, ok, unknown, warn
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, PcFirmware, Unknown
 
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield panic_on_oops(machine)
     yield _panic_timeout(machine)
     yield _notifiers(machine)
-    yield _unknown_nmi(machine)
+    if isinstance(machine.firmware, PcFirmware):  # arch/x86/kernel/nmi.c
+        yield _unknown_nmi(machine)
 
 
 def panic_on_oops(machine: Machine) -> Row:
