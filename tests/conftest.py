@@ -36,7 +36,7 @@ watch()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="write tests/golden anew; look at the diff"
+        "--update-golden", action="store_true", help="rewrite tests/golden; look at the diff"
     )
 
 

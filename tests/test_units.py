@@ -69,7 +69,7 @@ CHANGED, EVENT = "/run/pykexec/changed", "/run/pykexec/event"
     ("asks", "file"),
     [("98-pykexec.rules", EVENT), ("zz-pykexec", CHANGED), ("pykexec-check.service", CHANGED)],
 )
-def test_one_unit_knows_how_to_arm_anew(asks: str, file: str) -> None:
+def test_one_unit_has_the_commands_to_re_arm(asks: str, file: str) -> None:
     """The others create a file, which a path unit waits for."""
     text = "\n".join(line for line in (UNITS / asks).read_text().splitlines() if line[:1] != "#")
     assert set(re.findall(r"touch (\S+?)[\"';\s]", text)) == {file}
@@ -203,8 +203,8 @@ def test_the_hooks_are_shell_scripts(script: Path) -> None:
 def test_hooks_of_the_initrd_do_nothing_in_other_kernels(name: str) -> None:
     """show-log would reset the machine."""
     command = ["sh", str(CAPTURE / name)]
-    said = subprocess.run([*command, ""], capture_output=True, text=True, check=True)
-    assert (said.stdout, said.stderr) == ("", "")
+    output = subprocess.run([*command, ""], capture_output=True, text=True, check=True)
+    assert (output.stdout, output.stderr) == ("", "")
 
 
 FAKES = {
@@ -264,7 +264,7 @@ def test_an_event_that_changed_nothing_arms_nothing(tmp_path: Path) -> None:
     assert rearm(tmp_path, "active", check="") == "5: check"
 
 
-def test_a_check_that_fails_arms_anew(tmp_path: Path) -> None:
+def test_a_check_that_fails_re_arms(tmp_path: Path) -> None:
     """Nobody knows then."""
     (tmp_path / "event").touch()
     assert rearm(tmp_path, "active", check="broken") == "5: check reload"

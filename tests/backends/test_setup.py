@@ -1,4 +1,4 @@
-"""Steps of pykexec setup: killed at any point, completed by another run, taken back by --undo."""
+"""Steps of pykexec setup: killed at any point, completed by another run, undone by --undo."""
 
 from __future__ import annotations
 

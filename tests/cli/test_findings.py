@@ -141,10 +141,10 @@ def test_inspect(run: Run, run_json: RunJson, golden: Golden) -> None:
 def test_inspect_every_type(run: Run, run_json: RunJson, name: str) -> None:
     """Readable names and values, without the repr of Python objects."""
     Path(name).write_bytes(FIXTURES[name])
-    said = run("inspect", name).stdout
-    assert said.startswith("type ")
-    assert re.findall(r"[<>{}\[\]'=]|\bNone\b", said.replace("root=/dev/vda1", "")) == []
-    assert said == run("inspect", name).stdout
+    output = run("inspect", name).stdout
+    assert output.startswith("type ")
+    assert re.findall(r"[<>{}\[\]'=]|\bNone\b", output.replace("root=/dev/vda1", "")) == []
+    assert output == run("inspect", name).stdout
     document = json.dumps(run_json("inspect", name))
     assert re.findall(r"[<>(]", document.replace("(builder)", "").replace("(NBI)", "")) == []
 

@@ -40,9 +40,9 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("program", "module", "status", "said"), MOMENTS)
-def test_at_an_import(program: str, module: str, status: int, said: str) -> None:
+@pytest.mark.parametrize(("program", "module", "status", "output"), MOMENTS)
+def test_at_an_import(program: str, module: str, status: int, output: str) -> None:
     code = EARLY.format(program=program, module=module)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | PATH)
-    assert (done.returncode, done.stderr, done.stdout) == (status, said, "")
+    assert (done.returncode, done.stderr, done.stdout) == (status, output, "")

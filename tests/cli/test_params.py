@@ -68,12 +68,14 @@ def test_a_size_is_not_zero() -> None:
 def test_an_empty_word_is_named(run: Run, words: list[str], name: str) -> None:
     """As from a script with an unset variable; Path("") is the current folder."""
     before = sorted(Path().iterdir())
-    said = run(*words, status=2).stderr
-    assert said.startswith(f"pykexec: invalid value for '{name}': a file name must not be empty\n")
+    output = run(*words, status=2).stderr
+    assert output.startswith(
+        f"pykexec: invalid value for '{name}': a file name must not be empty\n"
+    )
     assert sorted(Path().iterdir()) == before
 
 
 @pytest.mark.parametrize("line", ["", " args"])
 def test_an_empty_module_is_named(run: Run, line: str) -> None:
-    said = run("load", "bzImage", "--dry-run", "--module", line, status=2).stderr
-    assert said.startswith(f"pykexec: module {line!r} does not begin with a file name\n")
+    output = run("load", "bzImage", "--dry-run", "--module", line, status=2).stderr
+    assert output.startswith(f"pykexec: module {line!r} does not begin with a file name\n")

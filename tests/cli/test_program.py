@@ -189,9 +189,9 @@ def test_an_answer_that_cannot_be_given(words: str, out: str, unbuffered: str) -
     process("machine", "create", "m", "--memory", "128M")
     done = shell(words, out, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
-    said = [line for line in done.stderr.splitlines() if "note:" not in line]
-    assert said[0] == f"pykexec: standard output: {UNWRITABLE[out]}"
-    assert said[1:] in ([], ["  hint: give it a place that can be written"])
+    shown = [line for line in done.stderr.splitlines() if "note:" not in line]
+    assert shown[0] == f"pykexec: standard output: {UNWRITABLE[out]}"
+    assert shown[1:] in ([], ["  hint: give it a place that can be written"])
 
 
 EFFECTS = {

@@ -56,8 +56,8 @@ def conf(folder: Path, state: Path) -> Path:
 def test_outside_of_a_capture_kernel_nothing_is_done(run: Run, conf: Path) -> None:
     if Path("/proc/vmcore").exists():
         pytest.skip("this is a capture kernel")
-    said = run("save", "--config", str(conf), status=2).stderr
-    assert "there is no /proc/vmcore: this is not a capture kernel" in said
+    output = run("save", "--config", str(conf), status=2).stderr
+    assert "there is no /proc/vmcore: this is not a capture kernel" in output
 
 
 def test_a_dump_is_saved_and_listed(run: Run, run_json: RunJson, conf: Path) -> None:
@@ -135,8 +135,8 @@ def test_armed_in_this_boot_is_no_loss(run: Run, state: Path, conf: Path) -> Non
 def test_a_hook_that_fails_is_a_warning(run: Run, state: Path, conf: Path) -> None:
     write(state, "armed", b"another\n")
     conf.write_text(conf.read_text() + "SAVE_HOOK=false\n")
-    said = run("saved", "--announce", "--config", str(conf), status=3).stderr
-    assert "warning: false failed with exit status 1" in said
+    output = run("saved", "--announce", "--config", str(conf), status=3).stderr
+    assert "warning: false failed with exit status 1" in output
 
 
 def test_status_names_the_dump_that_was_saved_last(

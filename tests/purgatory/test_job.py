@@ -115,7 +115,7 @@ def test_parameters_with_tables_take_counts_and_digest_from_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "reason"),
     [
         (lambda: Exchange(0x1800, 0x3000, 0x1000), "dest 0x1800 is not a multiple of 0x1000"),
         (lambda: Exchange(0x1000, 0x3001, 0x1000), "source 0x3001 is not a multiple of 0x1000"),
@@ -129,16 +129,16 @@ def test_parameters_with_tables_take_counts_and_digest_from_them() -> None:
     ],
 )
 def test_an_exchange_that_makes_no_sense_is_refused(
-    make: Callable[[], Exchange], says: str
+    make: Callable[[], Exchange], reason: str
 ) -> None:
     with pytest.raises(BadExchange) as refused:
         make()
-    assert says in refused.value.message
+    assert reason in refused.value.message
     assert refused.value.exit_status == 2
 
 
 @pytest.mark.parametrize(
-    ("second", "says"),
+    ("second", "reason"),
     [
         (
             Exchange(0x101000, 0x300000, 0x1000),
@@ -154,11 +154,11 @@ def test_an_exchange_that_makes_no_sense_is_refused(
         ),
     ],
 )
-def test_exchanges_that_meet_are_refused_and_both_named(second: Exchange, says: str) -> None:
+def test_exchanges_that_meet_are_refused_and_both_named(second: Exchange, reason: str) -> None:
     first = Exchange(0x100000, 0x200000, 0x2000)
     with pytest.raises(BadExchange) as refused:
         tables([], [first, second])
-    assert says in refused.value.message
+    assert reason in refused.value.message
 
 
 def test_exchanges_may_touch() -> None:
@@ -184,7 +184,7 @@ def test_exchanges_pass_when_and_only_when_no_page_is_named_twice(
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "reason"),
     [
         ({"boot_params": 0}, "boot_params is not set"),
         ({"entry": 0}, "entry is not set"),
@@ -201,14 +201,14 @@ def test_exchanges_pass_when_and_only_when_no_page_is_named_twice(
         ({"flags": StubFlag.ENTRY_32, "rbx": 1 << 32}, "rbx 0x100000000 is not in 0..0x1"),
     ],
 )
-def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], says: str) -> None:
+def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], reason: str) -> None:
     with pytest.raises(BadStubParams) as refused:
         params(**changed)
-    assert says in refused.value.message
+    assert reason in refused.value.message
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "reason"),
     [
         (lambda: Region(0, 0, ZERO), "region: invalid range of physical addresses"),
         (lambda: Region(2**64 - 1, 2, ZERO), "region: invalid range of physical addresses"),
@@ -221,10 +221,10 @@ def test_parameters_that_have_no_place_are_refused(changed: dict[str, object], s
         ),
     ],
 )
-def test_records_that_make_no_sense_are_refused(make: Callable[[], object], says: str) -> None:
+def test_records_that_make_no_sense_are_refused(make: Callable[[], object], reason: str) -> None:
     with pytest.raises(BadStubParams) as refused:
         make()
-    assert says in refused.value.message
+    assert reason in refused.value.message
 
 
 def test_no_tables_need_no_address() -> None:
@@ -241,7 +241,7 @@ def put(offset: int, value: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("blob", "says"),
+    ("blob", "reason"),
     [
         (b"", "not a stub: 0x0 bytes"),
         (GOOD[:-1], "bytes, expected 0x"),
@@ -254,10 +254,10 @@ def put(offset: int, value: bytes) -> bytes:
         (put(STUB_SIZE - 1, b"\x90"), "the stub's code is not that of this pykexec"),
     ],
 )
-def test_what_is_no_stub_of_ours_is_refused(blob: bytes, says: str) -> None:
+def test_what_is_no_stub_of_ours_is_refused(blob: bytes, reason: str) -> None:
     with pytest.raises(BadStub) as refused:
         parse_params(blob)
-    assert says in refused.value.message
+    assert reason in refused.value.message
 
 
 def test_another_builds_stub_can_be_read_if_asked() -> None:
@@ -265,7 +265,7 @@ def test_another_builds_stub_can_be_read_if_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "counts", "says"),
+    ("records", "counts", "reason"),
     [
         (b"x" * 47, (1, 0), "0x2f bytes cannot hold 1 regions and 0 exchanges"),
         (b"x" * 47, (0, 2), "cannot hold 0 regions and 2 exchanges"),
@@ -284,11 +284,11 @@ def test_another_builds_stub_can_be_read_if_asked() -> None:
     ],
 )
 def test_tables_that_make_no_sense_are_refused_by_number(
-    records: bytes, counts: tuple[int, int], says: str
+    records: bytes, counts: tuple[int, int], reason: str
 ) -> None:
     with pytest.raises(BadStub) as refused:
         parse_tables(records, *counts)
-    assert says in refused.value.message
+    assert reason in refused.value.message
 
 
 def test_a_short_seal_is_refused() -> None:

@@ -249,9 +249,9 @@ def test_tables_in_memory_that_is_not_there(reset_seconds: int, end: End) -> Non
     pc.write(STUB + PARAMS_OFFSET + 24, struct.pack("<Q", NOT_MAPPED))
     assert pc.run() is end
     assert pc.faults == [14]
-    said = pc.text.removeprefix(CHECKING)
-    assert said.startswith("pykexec: exception 14 at 0x100")
-    assert f", stub at {STUB:#x}, cr2 {NOT_MAPPED:#x}\r\npykexec: kernel not started, " in said
+    output = pc.text.removeprefix(CHECKING)
+    assert output.startswith("pykexec: exception 14 at 0x100")
+    assert f", stub at {STUB:#x}, cr2 {NOT_MAPPED:#x}\r\npykexec: kernel not started, " in output
 
 
 def test_an_exchange_with_memory_that_is_not_there_starts_nothing() -> None:

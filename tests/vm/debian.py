@@ -121,8 +121,8 @@ def sh(*words: str | Path, cwd: Path | None = None, why: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{why}: {error}") from error
     if done.returncode:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise Unavailable(f"{why}: {said[-1] if said else f'exit status {done.returncode}'}")
+        output = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise Unavailable(f"{why}: {output[-1] if output else f'exit status {done.returncode}'}")
     return done.stdout
 
 

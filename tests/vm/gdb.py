@@ -31,8 +31,8 @@ def write_physical(qmp: Qmp, addr: int, contents: bytes) -> None:
 
 def flip_bit(qmp: Qmp, addr: int) -> None:
     """Change one bit of the byte at a physical address."""
-    said = monitor(qmp, f"xp /1xb {addr:#x}")
-    (byte,) = re.findall(r": 0x([0-9a-f]{2})", said)
+    output = monitor(qmp, f"xp /1xb {addr:#x}")
+    (byte,) = re.findall(r": 0x([0-9a-f]{2})", output)
     write_physical(qmp, addr, bytes((int(byte, 16) ^ 0x10,)))
 
 
@@ -44,12 +44,12 @@ def expect_ok(connection: socket.socket, packet: str) -> None:
     """Send one packet of the remote protocol, and check the answer; a stop reply (T...) may come
     first."""
     connection.sendall(f"${packet}#{sum(packet.encode()) % 256:02x}".encode())
-    said = b""
-    while not (answers := re.findall(rb"\$([^T#][^#]*)#..", said)):
+    output = b""
+    while not (answers := re.findall(rb"\$([^T#][^#]*)#..", output)):
         received = connection.recv(4096)
         if not received:
             raise RuntimeError(f"{packet}: QEMU hung up")
         connection.sendall(b"+")
-        said += received
+        output += received
     if answers != [b"OK"]:
         raise RuntimeError(f"{packet}: {answers[0].decode(errors='replace')}")

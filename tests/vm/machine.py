@@ -229,7 +229,7 @@ class Machine:
             widen(pairs["console"][1])
             for pair in pairs.values():
                 stack.callback(pair[0].close)
-            said = stack.enter_context(open(work / "said", "w+"))
+            shown = stack.enter_context(open(work / "said", "w+"))
             resets = work / "resets"
             resets.touch()
             ends = {name: pair[1].fileno() for name, pair in pairs.items()}
@@ -237,8 +237,8 @@ class Machine:
             process = subprocess.Popen(
                 self.command(ends, disks, resets),
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=shown,
+                stderr=shown,
                 pass_fds=tuple(ends.values()),
             )
             stack.callback(_end, process)
@@ -253,10 +253,10 @@ class Machine:
             # Its sockets close shortly before it ends.
             how = _end(process, 10 if status == NO_STATUS else 0)
             session.show_the_rest()
-            said.seek(0)
+            shown.seek(0)
             cut = [_unpack(disk, files / stage) for stage, disk in zip(STAGES, disks, strict=True)]
             check_files(files)
-            words = [f"QEMU {how}", said.read(), _triple_fault(resets.read_text(errors="replace"))]
+            words = [f"QEMU {how}", shown.read(), _triple_fault(resets.read_text(errors="replace"))]
             return Result(
                 status,
                 seconds,

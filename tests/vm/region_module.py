@@ -184,8 +184,8 @@ def build_by_dkms(root: Path, release: str) -> Path:
 def build_by_verb(root: Path, release: str, report: Path) -> Path:
     """The file that `region build` installs for the kernel that it sees as running; it finds the
     source in the place of DKMS."""
-    said = inside(root, "python3 -m pykexec region build --json", f"no region build for {release}")
-    report.write_text(said)
+    shown = inside(root, "python3 -m pykexec region build --json", f"no region build for {release}")
+    report.write_text(shown)
     return root / "usr/lib/modules" / os.uname().release / "updates" / FILE
 
 

@@ -109,8 +109,8 @@ def test_the_dump_is_whole(result: Result, way: str) -> None:
 
 def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> None:
     if way == "stub-swap":
-        said = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
-        assert said in result.console
+        output = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
+        assert output in result.console
     assert "pykexec: checking" in result.console
     assert "pykexec: starting" in result.console
 

@@ -52,9 +52,9 @@ def way(request: pytest.FixtureRequest) -> str:
 def spoiled(arm_vm: VM, way: str) -> Result:
     """The byte changes after the load, as by a hardware fault."""
 
-    def on_mark(said: str, qmp: Qmp) -> None:
-        if said.startswith("waits at "):
-            flip_bit(qmp, int(said.removeprefix("waits at "), 16))
+    def on_mark(output: str, qmp: Qmp) -> None:
+        if output.startswith("waits at "):
+            flip_bit(qmp, int(output.removeprefix("waits at "), 16))
 
     chosen, byte = WAYS[way], SPOILED[way]
     first = FIRST.format(load=LOAD, options=chosen.options, name=byte.name, offset=byte.offset)
@@ -85,6 +85,6 @@ def test_a_changed_byte_is_reported(spoiled: Result, way: str) -> None:
 
 def test_the_machine_resets(spoiled: Result) -> None:
     """By PSCI, which ends QEMU."""
-    said = spoiled.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
-    assert int(spoiled.seconds - said) in RESETS
+    output = spoiled.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
+    assert int(spoiled.seconds - output) in RESETS
     assert "reset failed" not in spoiled.console

@@ -136,7 +136,7 @@ def reboot(vm: VM) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("verb", "loaded", "said"),
+    ("verb", "loaded", "output"),
     [
         ("test", "0", "/sbin/kexec -p --command-line="),
         ("load", "1", "loaded kdump kernel"),
@@ -146,9 +146,9 @@ def reboot(vm: VM) -> Result:
         ("classic", "1", "loaded kdump kernel"),
     ],
 )
-def test_kdump_config(panic: Result, verb: str, loaded: str, said: str) -> None:
+def test_kdump_config(panic: Result, verb: str, loaded: str, output: str) -> None:
     assert text(panic, f"first/{verb}.status") == "0", text(panic, f"first/{verb}.err")
-    assert said in text(panic, f"first/{verb}.out")
+    assert output in text(panic, f"first/{verb}.out")
     assert text(panic, f"first/{verb}.loaded") == loaded
 
 
@@ -174,9 +174,9 @@ def test_other_calls(panic: Result, name: str, status: str, loaded: str) -> None
 def test_what_is_said(panic: Result) -> None:
     assert text(panic, "first/utils-load.err") == ""
     assert text(panic, "first/size.out") == str(192 << 20)
-    said = text(panic, "first/classic.err")
-    assert "flags = 0x3e0001" in said
-    assert "segment[0].mem   = 0x" in said
+    output = text(panic, "first/classic.err")
+    assert "flags = 0x3e0001" in output
+    assert "segment[0].mem   = 0x" in output
 
 
 def test_the_capture_kernel_has_the_words_of_kdump_tools(panic: Result) -> None:

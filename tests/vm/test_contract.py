@@ -44,7 +44,7 @@ def test_a_real_kernel_answers_as_the_simulated_one(vm: VM) -> None:
         },
         timeout_s=400,
     ).expect(0)
-    said = text(result, "first/pytest.txt")
-    assert not (result.files / "first/failed").exists(), said
-    assert " passed" in said
-    assert " skipped" in said, "what a real kernel cannot be asked"
+    output = text(result, "first/pytest.txt")
+    assert not (result.files / "first/failed").exists(), output
+    assert " passed" in output
+    assert " skipped" in output, "what a real kernel cannot be asked"

@@ -44,7 +44,7 @@ def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
 
 
 @pytest.fixture(scope="module")
-def said(dump: Path, kernel: Kernel) -> str:
+def output(dump: Path, kernel: Kernel) -> str:
     """The output of crash, and its start-up messages, which show missing pages."""
     tool = program("crash")
     folders = ":".join(str(folder) for folder in tool.library_folders)
@@ -61,27 +61,27 @@ def said(dump: Path, kernel: Kernel) -> str:
     return done.stdout + done.stderr
 
 
-def test_nothing_is_wrong_with_the_dump(said: str) -> None:
+def test_nothing_is_wrong_with_the_dump(output: str) -> None:
     """Except for a message of crash 8.0.2 about every dump of Debian's 6.1, also with kexec-tools:
     it does not find the tasks by their PIDs."""
-    wrong = [line for line in said.splitlines() if line.startswith(("crash:", "WARNING:"))]
+    wrong = [line for line in output.splitlines() if line.startswith(("crash:", "WARNING:"))]
     assert [line for line in wrong if not line.endswith("not found in PID hash")] == []
 
 
-def test_the_system_is_the_one_that_panicked(said: str, kernel: Kernel) -> None:
-    assert f"RELEASE: {kernel.release}" in said
-    assert "CPUS: 2" in said
-    assert 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in said
+def test_the_system_is_the_one_that_panicked(output: str, kernel: Kernel) -> None:
+    assert f"RELEASE: {kernel.release}" in output
+    assert "CPUS: 2" in output
+    assert 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in output
 
 
-def test_the_backtrace_leads_to_the_panic(said: str) -> None:
-    assert "machine_kexec" in said
-    assert "sysrq_handle_crash" in said
-    assert "write_sysrq_trigger" in said
+def test_the_backtrace_leads_to_the_panic(output: str) -> None:
+    assert "machine_kexec" in output
+    assert "sysrq_handle_crash" in output
+    assert "write_sysrq_trigger" in output
 
 
-def test_ps_has_what_each_cpu_ran(said: str) -> None:
-    running = [line.split() for line in said.splitlines() if line.startswith(">")]
+def test_ps_has_what_each_cpu_ran(output: str) -> None:
+    running = [line.split() for line in output.splitlines() if line.startswith(">")]
     assert [(row[3], row[-1]) for row in running] == [("0", "[swapper/0]"), ("1", "sh")]
 
 
@@ -97,6 +97,6 @@ def test_all_processes_are_there(dump: Path, kernel: Kernel) -> None:
     assert {b"payload", b"sh"} <= set(names.values())
 
 
-def test_the_log_ends_with_the_panic(said: str) -> None:
-    assert "sysrq: Trigger a crash" in said
-    assert "Kernel panic - not syncing: sysrq triggered crash" in said.rpartition("Trigger")[2]
+def test_the_log_ends_with_the_panic(output: str) -> None:
+    assert "sysrq: Trigger a crash" in output
+    assert "Kernel panic - not syncing: sysrq triggered crash" in output.rpartition("Trigger")[2]

@@ -48,9 +48,9 @@ def vmcore(crash: Panicked, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_log_is_the_console_byte_for_byte(crash: Panicked) -> None:
-    said = crash.console.replace(b"\r\n", b"\n")
+    output = crash.console.replace(b"\r\n", b"\n")
     found = log(crash.elf)
-    assert said[said.index(found[0]) :].rstrip(b"\n") == b"\n".join(found)
+    assert output[output.index(found[0]) :].rstrip(b"\n") == b"\n".join(found)
     assert len(found) > 250
     assert any(line.endswith(b"control: a\tb \x1b[31mred \xc3\xbcml \xff end") for line in found)
 

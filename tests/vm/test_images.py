@@ -143,9 +143,9 @@ def test_a_uimage_of_a_compressed_kernel(wrapped: Result) -> None:
     assert_linux(wrapped, "bzimage-32", "uImage", "kexec_load", "uimage")
 
 
-def available(said: str) -> int:
+def available(output: str) -> int:
     """Bytes of RAM in the firmware's map, which the next kernel gets."""
-    line = re.search(r"(?m)^ram (.*)$", said)
+    line = re.search(r"(?m)^ram (.*)$", output)
     assert line
     spans = re.findall(r"0x([0-9a-f]+)-0x([0-9a-f]+) : System RAM;", line[1])
     return sum(int(last, 16) + 1 - int(start, 16) for start, last in spans)
@@ -153,15 +153,15 @@ def available(said: str) -> int:
 
 def assert_multiboot(result: Result, stage: str, eax: int, *more: str) -> None:
     """Checks registers, then the lines that multiboot.S prints for what it was passed."""
-    said = told(result, stage)
-    first, *lines = said.partition("\nentered: ")[2].splitlines()
+    output = told(result, stage)
+    first, *lines = output.partition("\nentered: ")[2].splitlines()
     assert first == f"eax={eax:08x} cs=00000010 ds=00000018 ss=00000018 cr0=00000011 if=00000000"
     expected = {
         f"cmdline={LOADS[stage].split()[0]} one two",
         f"loader=pykexec {__version__}",
         f"module=/run/module its string size={len(MODULE):08x} offset=00000000 {MODULE.decode()}",
         f"mem_lower={639:08x}",
-        f"available={available(said):016x}",
+        f"available={available(output):016x}",
         "that is all",
         *more,
     }

@@ -74,9 +74,9 @@ def test_a_dump_is_on_the_disk(saved: Saved) -> None:
 
 
 def test_the_machine_rebooted_by_itself(saved: Saved) -> None:
-    said = saved.result.console
-    assert "saved vmcore in /var/crash" in said
-    assert "reboot: Restarting system" in said[said.index("saved vmcore") :]
+    output = saved.result.console
+    assert "saved vmcore in /var/crash" in output
+    assert "reboot: Restarting system" in output[output.index("saved vmcore") :]
 
 
 def test_the_best_mode_was_taken(saved: Saved) -> None:

@@ -110,8 +110,8 @@ def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> No
         return
     plan, status = document(result, "first/plan.json"), document(result, "first/status.json")
     assert plan["settle"]["seconds"] == status["staged"]["settle"] == SETTLE_SECONDS
-    said = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
-    assert said in result.console
+    output = f"pykexec: waiting {SETTLE_SECONDS} s for devices {'.' * SETTLE_SECONDS}"
+    assert output in result.console
     before = result.seconds_at_console("pykexec: checking", first=True)
     waited = result.seconds_at_console("pykexec: waiting") - before
     assert SETTLE_SECONDS <= waited < SETTLE_SECONDS + 20, plan["settle"]

@@ -61,8 +61,8 @@ def by_keyboard(qmp: Qmp) -> None:
     ],
 )
 def test_a_panic_in_interrupt_context(vm: VM, mode: str, panic: object, trace: str) -> None:
-    def on_mark(said: str, qmp: Qmp) -> None:
-        if said == "waiting":
+    def on_mark(output: str, qmp: Qmp) -> None:
+        if output == "waiting":
             panic(qmp)  # type: ignore[operator]
 
     result = vm.run(

@@ -39,9 +39,9 @@ HELD = f"python3 -m guest.held_load {TIMES}"
 def faulty(vm: VM) -> Result:
     """A word in the stub's own page changes before the panic, as by a hardware fault."""
 
-    def on_mark(said: str, qmp: Qmp) -> None:
-        if said.startswith("stub at "):
-            stub = int(said.removeprefix("stub at "), 16)
+    def on_mark(output: str, qmp: Qmp) -> None:
+        if output.startswith("stub at "):
+            stub = int(output.removeprefix("stub at "), 16)
             write_physical(qmp, stub + TABLES, NOWHERE.to_bytes(8, "little"))
 
     append = f"crashkernel=64K {PANIC}"
@@ -61,8 +61,8 @@ def test_an_exception_in_the_stub_is_reported(faulty: Result) -> None:
 
 def test_after_an_exception_the_machine_resets(faulty: Result) -> None:
     """kernel.panic seconds later, by the machine's timer."""
-    said = faulty.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
-    assert int(faulty.seconds - said) in RESETS
+    output = faulty.seconds_at_console(f"kernel not started, reset in {RESET_SECONDS} s")
+    assert int(faulty.seconds - output) in RESETS
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_a_panic_during_a_load_starts_nothing(held: Result) -> None:
     held.seconds_at("another kexec_load: EBUSY")
     assert "Kernel panic - not syncing: sysrq triggered crash" in held.console
     assert "pykexec: checking" not in held.console
-    said = held.seconds_at_console(f"Rebooting in {RESET_SECONDS} seconds")
-    assert int(held.seconds - said) in RESETS
+    output = held.seconds_at_console(f"Rebooting in {RESET_SECONDS} seconds")
+    assert int(held.seconds - output) in RESETS
 
 
 def test_a_load_is_inside_the_system_call_for_a_moment(held: Result) -> None:

@@ -180,15 +180,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.mark.parametrize(("append", "status"), [("", NO_STATUS), ("exits", 7)])
-def test_a_kernel_that_does_not_boot_is_started_anew(
+def test_a_kernel_that_does_not_boot_is_started_again(
     machine: Machine, tmp_path: Path, append: str, status: int
 ) -> None:
     """And the reason is reported; if it then ends, the complete console is available."""
     with pytest.warns(UserWarning, match="the first kernel did not boot") as warned:
         result = replace(machine, append=append).run(tmp_path / "files")
-    (said,) = [str(warning.message) for warning in warned]
+    (output,) = [str(warning.message) for warning in warned]
     words = ("QEMU ended with status 1", "cannot go on", "Triple fault\nRIP=0", "early", "no mark")
-    assert [word for word in words if word not in said] == []
+    assert [word for word in words if word not in output] == []
     assert result.status == status
     assert result.booted
     assert len(result.console) > 100_000

@@ -123,9 +123,9 @@ FIRST = """
 """
 
 
-def by_nmi(said: str, qmp: Qmp) -> None:
+def by_nmi(output: str, qmp: Qmp) -> None:
     """An unexpected NMI on every CPU at once."""
-    if said == "nmi":
+    if output == "nmi":
         qmp.nmi()
 
 

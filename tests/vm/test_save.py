@@ -186,9 +186,9 @@ def test_everything_was_saved(saved: Saved) -> None:
 
 
 def test_the_machine_rebooted_by_itself(saved: Saved) -> None:
-    said = saved.result.console
-    assert "the capture is complete" in said
-    assert "reboot: Restarting system" in said[said.index("the capture is complete") :]
+    shown = saved.result.console
+    assert "the capture is complete" in shown
+    assert "reboot: Restarting system" in shown[shown.index("the capture is complete") :]
 
 
 def test_the_dump_is_whole(saved: Saved, vm: VM) -> None:

@@ -52,7 +52,7 @@ class Ended:
     crash: Path
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """The console of the capture system."""
         return self.result.console.rpartition("Linux version ")[2]
 
@@ -106,8 +106,8 @@ def test_dracut_and_age_and_poweroff(vm: VM, tmp_path: Path) -> None:
     tree = installed(f"{CONFIGURATION}SAVE_FINALLY=poweroff\nSAVE_AGE_RECIPIENT={recipient}\n")
     tree.copy(age / "age", "/usr/bin/age")
     found = ended(vm, tmp_path, tree, dracut_initrd(vm.kernel, tmp_path))
-    assert "dracut" in found.said
-    assert "reboot: Power down" in found.said
+    assert "dracut" in found.output
+    assert "reboot: Power down" in found.output
     assert found.status.complete
     assert [step.problem for step in found.status.steps if step.problem] == []
     names = {path.name for path in found.folder.iterdir()}
@@ -138,7 +138,7 @@ def test_dracut_and_age_and_poweroff(vm: VM, tmp_path: Path) -> None:
 def test_halt(vm: VM, tmp_path: Path) -> None:
     tree = installed(f"{CONFIGURATION}SAVE_FINALLY=halt\n")
     found = ended(vm, tmp_path, tree, on_console=quitting("reboot: System halted"))
-    assert "reboot: System halted" in found.said
+    assert "reboot: System halted" in found.output
     assert found.status.complete
 
 
@@ -153,6 +153,6 @@ def test_the_guard_reboots_a_system_that_hangs(vm: VM, tmp_path: Path) -> None:
     tree.write(f"{units}/stuck.service", STUCK)
     tree.link(f"{units}/sysinit.target.wants/stuck.service", f"{units}/stuck.service")
     found = ended(vm, tmp_path, tree)
-    assert "the capture is complete" not in found.said
-    assert "sysrq: Emergency Sync" in found.said
-    assert "sysrq: Resetting" in found.said
+    assert "the capture is complete" not in found.output
+    assert "sysrq: Emergency Sync" in found.output
+    assert "sysrq: Resetting" in found.output

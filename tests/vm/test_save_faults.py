@@ -115,6 +115,6 @@ def test_no_root_file_system(vm: VM, tmp_path: Path) -> None:
         tmp_path, None, lambda root: shutil.copy(pykexec_initrd(vm.kernel, root), initrd)
     )
     result = panic(vm, initrd, disk, CAPTURE_APPEND.replace("root=LABEL=", "root=LABEL=no-"))
-    _, _, said = result.console.partition("the end of the crashed kernel's log:")
-    assert "Kernel panic - not syncing: sysrq triggered crash" in said
-    assert "pykexec: rebooting" in said
+    _, _, output = result.console.partition("the end of the crashed kernel's log:")
+    assert "Kernel panic - not syncing: sysrq triggered crash" in output
+    assert "pykexec: rebooting" in output

@@ -400,10 +400,10 @@ def test_the_service_makes_the_region_and_a_stop_keeps_it(lived: Result, when: s
 def test_without_a_region_and_the_module_it_refuses_and_names_both_ways(lived: Result) -> None:
     """It does not fall back to an image that no panic starts."""
     assert text(lived, "lab/without-region").split() == ["failed", "0", "0", "0", "0"]
-    said = text(lived, "lab/journal-without-region")
-    assert "there is no crash region" in said
-    assert "pykexec region build" in said
-    assert "crashkernel=64K" in said
+    shown = text(lived, "lab/journal-without-region")
+    assert "there is no crash region" in shown
+    assert "pykexec region build" in shown
+    assert "crashkernel=64K" in shown
 
 
 def test_a_region_of_the_boot_is_used(lived: Result) -> None:
@@ -422,7 +422,7 @@ def test_a_check_leaves_what_is_good(lived: Result) -> None:
         "after-failure",
     ],
 )
-def test_it_is_armed_anew(lived: Result, event: str) -> None:
+def test_it_is_re_armed(lived: Result, event: str) -> None:
     assert text(lived, f"lab/{event}") == "active"
 
 
@@ -442,7 +442,7 @@ def test_a_storm_that_goes_on_does_not_put_it_off(lived: Result) -> None:
     assert int(text(lived, "lab/seconds-in-a-storm")) <= 90
 
 
-def test_it_stays_armed_while_it_is_armed_anew(lived: Result) -> None:
+def test_it_stays_armed_while_it_is_re_armed(lived: Result) -> None:
     samples = text(lived, "lab/samples").split()
     assert len(samples) > 10
     assert set(samples) == {"1"}
@@ -473,13 +473,13 @@ def test_hostile_values_are_armed(lived: Result, name: str) -> None:
 
 
 def test_where_there_is_no_initrd_the_journal_says_what_makes_it(lived: Result) -> None:
-    said = text(lived, "lab/journal")
-    assert f"There is no initrd {HOSTILE}, which the capture kernel" in said
+    shown = text(lived, "lab/journal")
+    assert f"There is no initrd {HOSTILE}, which the capture kernel" in shown
     assert (
         f"There is no initrd /var/lib/kdump/initrd.img-{release(lived)}, which the capture kernel"
-        in said
+        in shown
     )
-    assert f"\n  /etc/kernel/postinst.d/kdump-tools {release(lived)}\n" in said
+    assert f"\n  /etc/kernel/postinst.d/kdump-tools {release(lived)}\n" in shown
 
 
 @pytest.mark.parametrize("verb", ["load", "status", "unload"])

@@ -89,7 +89,7 @@ for second in $(seq 300); do
         systemctl --quiet is-active pykexec-rearm.service || break
 done
 journalctl --no-pager --output cat --unit pykexec-crash.service > /lab/journal-after-update
-[ "$(armed)" != "$before" ] && cat /sys/kernel/kexec_crash_loaded > /lab/armed-anew
+[ "$(armed)" != "$before" ] && cat /sys/kernel/kexec_crash_loaded > /lab/re-armed
 pykexec status --json > /lab/after-update.json
 run-parts --regex '^zz-pykexec$' --arg=9.9.9-later /etc/kernel/postrm.d
 ls /var/lib/pykexec > /lab/initrds-after-removal
@@ -210,9 +210,9 @@ def kdump(request: pytest.FixtureRequest) -> bool:
 
 
 def test_apt_installs_the_package(life: Lived) -> None:
-    said, status = life.status("apt.txt")
-    assert status == 0, said
-    assert "Setting up pykexec" in said
+    printed, status = life.status("apt.txt")
+    assert status == 0, printed
+    assert "Setting up pykexec" in printed
 
 
 def test_a_check_shows_what_setup_does(life: Lived, kdump: bool) -> None:
@@ -248,10 +248,10 @@ def test_the_dump_is_there_after_the_reboot(life: Lived) -> None:
     assert dump["folder"] in life.lab("status.txt")
 
 
-def test_a_kernel_update_makes_the_initrd_and_arms_anew(life: Lived, vm: VM) -> None:
+def test_a_kernel_update_makes_the_initrd_and_re_arms(life: Lived, vm: VM) -> None:
     names = {f"initrd.img-{vm.kernel.release}", "initrd.img-9.9.9-later"}
     assert names <= set(life.lab("initrds").split())
-    assert life.lab("armed-anew").strip() == "1"
+    assert life.lab("re-armed").strip() == "1"
     staged = json.loads(life.lab("after-update.json"))["staged"]
     assert staged["problem"] is None
     assert "initrd.img-9.9.9-later" not in life.lab("initrds-after-removal")
@@ -262,8 +262,8 @@ def lines(text: str) -> dict[str, str]:
 
 
 def test_undo_leaves_no_file_and_no_setting_changed(life: Lived, kdump: bool) -> None:
-    said, status = life.status("undo.txt")
-    assert status == 0, said
+    printed, status = life.status("undo.txt")
+    assert status == 0, printed
     before, after = lines(life.lab("before")), lines(life.lab("after"))
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert {path for path in changed if not MAY_CHANGE.match(path)} == set()

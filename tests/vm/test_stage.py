@@ -140,10 +140,10 @@ def test_status_and_exec_notice_a_wild_write(damaged: Result) -> None:
 
 def test_the_stub_starts_nothing_that_was_damaged(damaged: Result) -> None:
     """It prints a message on the serial port, and resets after kernel.panic seconds (1 here)."""
-    said = damaged.console[damaged.console.index("pykexec: checking") :]
-    assert "does not match" in said
-    assert "kernel not started, reset in 1 s" in said
-    assert "pykexec: starting" not in said
+    output = damaged.console[damaged.console.index("pykexec: checking") :]
+    assert "does not match" in output
+    assert "kernel not started, reset in 1 s" in output
+    assert "pykexec: starting" not in output
 
 
 def test_the_warnings_name_the_devices(damaged: Result) -> None:

@@ -171,13 +171,13 @@ def test_an_iommu_does_not_reassure_for_stub_swap(
     iommus: Iommus | Unknown, groups: int | Unknown, warning: str | None
 ) -> None:
     machine = replace(SWAPS, iommus=iommus, iommu_groups=groups, pci_devices=())
-    said = mode_warnings(Mode.STUB_SWAP, machine)
-    assert "an IOMMU translates;" not in " ".join(said)
-    assert [text.rpartition("anywhere: ")[2] for text in said if "tables of an IOMMU" in text] == (
-        [warning] if warning else []
-    )
+    output = mode_warnings(Mode.STUB_SWAP, machine)
+    assert "an IOMMU translates;" not in " ".join(output)
+    assert [
+        text.rpartition("anywhere: ")[2] for text in output if "tables of an IOMMU" in text
+    ] == ([warning] if warning else [])
     for other in (Mode.IN_PLACE, Mode.KERNEL_SWAP):
         assert not any("tables of an IOMMU" in text for text in mode_warnings(other, machine))
     if groups == 12:
         assert "an IOMMU translates; " in mode_warnings(Mode.IN_PLACE, machine)[-1]
-        assert "but its tables may be in the window" in said[-1]
+        assert "but its tables may be in the window" in output[-1]

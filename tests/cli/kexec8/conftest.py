@@ -77,13 +77,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     status: int
     out: str
     err: str
 
 
-Kexec = Callable[..., Said]
+Kexec = Callable[..., Result]
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ def kexec(calls: Calls, kernel: MadeUp, files: Path, capsys: pytest.CaptureFixtu
     def made(debug: bool) -> DropInKernel:
         return DropInKernel(calls, kernel.folder, debug, kernel.facts, kernel.uarts.get)
 
-    def call(*words: str, status: int = 0) -> Said:
+    def call(*words: str, status: int = 0) -> Result:
         argv = words[0].split() if len(words) == 1 else list(words)
         found = run(argv, made)
         captured = capsys.readouterr()
         assert found == status, captured.err
-        return Said(found, captured.out, captured.err)
+        return Result(found, captured.out, captured.err)
 
     return call

@@ -79,9 +79,9 @@ def test_the_purgatory_writes_to_the_named_uart(
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("name", ["ttyAMA7", "0x3f8"])
 def test_a_uart_that_the_machine_does_not_have(kexec: Kexec, calls: Calls, name: str) -> None:
-    said = kexec(f"-c -l Image --initrd=initrd --serial={name}", status=1)
-    assert f"Bad serial port base '{name}'" in said.err
-    assert "ttyAMA0" in said.err
+    result = kexec(f"-c -l Image --initrd=initrd --serial={name}", status=1)
+    assert f"Bad serial port base '{name}'" in result.err
+    assert "ttyAMA0" in result.err
     assert calls.loads == []
 
 
@@ -90,8 +90,8 @@ def test_a_uart_that_the_machine_does_not_have(kexec: Kexec, calls: Calls, name:
 @pytest.mark.parametrize("slot", ["-l", "-p"])
 def test_a_kernel_for_x86(kexec: Kexec, calls: Calls, call: str, slot: str) -> None:
     write(Path(), "bz", make_bzimage())
-    said = kexec(f"{call} {slot} bz --initrd=initrd", status=255)
-    assert "which arm64 cannot run" in said.err
+    result = kexec(f"{call} {slot} bz --initrd=initrd", status=255)
+    assert "which arm64 cannot run" in result.err
     assert calls.loads == []
 
 
@@ -101,6 +101,6 @@ def test_a_kernel_for_arm64_on_x86(
     kexec: Kexec, calls: Calls, files: Path, call: str, slot: str
 ) -> None:
     write(files, "Image", make_arm64_image())
-    said = kexec(f"{call} {slot} Image --initrd=initrd", status=255)
-    assert "a kernel for arm64, which x86 cannot run" in said.err
+    result = kexec(f"{call} {slot} Image --initrd=initrd", status=255)
+    assert "a kernel for arm64, which x86 cannot run" in result.err
     assert calls.loads == []

@@ -44,9 +44,9 @@ def test_loads(kexec: Kexec, calls: Calls, caller: str) -> None:
 
 @pytest.mark.parametrize("words", ["-p -u", "-s -p -u", "-pu", "-u"])
 def test_unloads(kexec: Kexec, calls: Calls, words: str) -> None:
-    said = kexec(words)
+    result = kexec(words)
     assert len(calls.unloads) == 1
-    assert (said.out, said.err) == ("", "")
+    assert (result.out, result.err) == ("", "")
 
 
 def test_starts(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:

@@ -107,8 +107,8 @@ def test_u3_no_option_is_ignored_in_silence(
     kexec: Kexec, calls: Calls, option: str, extra: str
 ) -> None:
     """Options that need kexec_load cause its use; those without effect are named."""
-    said = kexec(f"-l bzImage {option}")
-    assert extra in said.err
+    result = kexec(f"-l bzImage {option}")
+    assert extra in result.err
     assert (len(calls.loads), len(calls.files)) == ((0, 1) if extra else (1, 0))
 
 
@@ -128,10 +128,10 @@ def test_u4_the_order_of_options_means_nothing(
     for order in permutations(words.split()):
         calls.loads.clear()
         calls.unloads.clear()
-        said = kexec(" ".join(order))
+        result = kexec(" ".join(order))
         what = [(load.flags, load.cmdline[:5]) for load in calls.loads]
-        shown = "kexec_load: entry" in said.err
-        done.add((said.status, tuple(what), tuple(calls.unloads), shown))
+        shown = "kexec_load: entry" in result.err
+        done.add((result.status, tuple(what), tuple(calls.unloads), shown))
     assert len(done) == 1
 
 
@@ -158,8 +158,8 @@ def test_u6_jumping_back_is_refused_for_what_it_is(
     kexec: Kexec, calls: Calls, option: str, why: str, call: str
 ) -> None:
     """Not with a message about kexec_file_load."""
-    said = kexec(f"{option} {call} --mem-max=0x1fffffff bzImage", status=1)
-    assert said.err.startswith(f"pykexec-kexec: {option}: {why}")
+    result = kexec(f"{option} {call} --mem-max=0x1fffffff bzImage", status=1)
+    assert result.err.startswith(f"pykexec-kexec: {option}: {why}")
     assert calls.nothing
 
 
@@ -192,8 +192,8 @@ def test_u9_multiboot2_is_told_the_reused_command_line(
 
 
 def test_u10_core_headers_of_32_bits_are_not_promised(kexec: Kexec, calls: Calls) -> None:
-    said = kexec("-c -p bzImage --elf32-core-headers")
-    assert "--elf32-core-headers has no effect: on x86_64 the headers are 64-bit" in said.err
+    result = kexec("-c -p bzImage --elf32-core-headers")
+    assert "--elf32-core-headers has no effect: on x86_64 the headers are 64-bit" in result.err
     assert core_headers(calls.loads[0])[4] == 2
     assert kexec("-c -p bzImage --initrd=initrd --elf64-core-headers").err == ""
 
@@ -211,8 +211,8 @@ def test_u11_a_uki_loads_by_both_calls(kexec: Kexec, calls: Calls, files: Path) 
     """Its own initrd and command line are used unless given; and it leaves no files behind."""
     write(files, "uki", make_uki())
     before = set(os.listdir("/tmp"))
-    said = kexec("-c -l uki")
-    assert "using the command line inside the uki" in said.err
+    result = kexec("-c -l uki")
+    assert "using the command line inside the uki" in result.err
     kexec("-s -l uki")
     assert calls.loads[0].cmdline == calls.files[0][0]
     assert {name for name in os.listdir("/tmp") if name.startswith(("Kernel", "Initrd"))} <= before
@@ -236,9 +236,11 @@ def test_u12_a_load_neither_syncs_nor_touches_the_network(kexec: Kexec, calls: C
 
 def test_u13_a_layout_can_be_looked_at(kexec: Kexec, calls: Calls, files: Path) -> None:
     """-d names each object with its reason; `pykexec load --dry-run` loads nothing."""
-    said = kexec("-c -d -l bzImage")
-    assert re.search(r"Loaded purgatory at 0x[0-9a-f]+ size 0x[0-9a-f]+: at the highest", said.err)
-    assert len(said.err.splitlines()) < 60
+    result = kexec("-c -d -l bzImage")
+    assert re.search(
+        r"Loaded purgatory at 0x[0-9a-f]+ size 0x[0-9a-f]+: at the highest", result.err
+    )
+    assert len(result.err.splitlines()) < 60
     command = [sys.executable, "-m", "pykexec", "load", "bzImage", "--dry-run"]
     environment = {**os.environ, "PYTHONPATH": str(OWN.parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -316,17 +318,17 @@ def test_e3_identifying_has_no_effects(kexec: Kexec, calls: Calls, files: Path) 
 def test_e6_a_fault_is_a_line(kexec: Kexec, calls: Calls, files: Path, data: bytes) -> None:
     """A message and a documented exit status, whatever the file."""
     write(files, "file", data)
-    said = kexec("-l file", status=255)
-    assert said.err.startswith("Cannot determine the file type of file\npykexec-kexec: file: ")
-    assert "Traceback" not in said.err
-    assert said.out == ""
+    result = kexec("-l file", status=255)
+    assert result.err.startswith("Cannot determine the file type of file\npykexec-kexec: file: ")
+    assert "Traceback" not in result.err
+    assert result.out == ""
 
 
 def test_the_file_of_a_fault_is_named_whole(kexec: Kexec, files: Path) -> None:
     """Whatever is in its name: it is a fact of the error, and not taken out of the message."""
     write(files, "a:-cannot-be:b", b"text")
-    said = kexec("-l a:-cannot-be:b", status=255)
-    assert said.err.startswith("Cannot determine the file type of a:-cannot-be:b\n")
+    result = kexec("-l a:-cannot-be:b", status=255)
+    assert result.err.startswith("Cannot determine the file type of a:-cannot-be:b\n")
 
 
 @pytest.mark.parametrize("call", ["-c -l bzImage", "-c -p bzImage"])
@@ -342,9 +344,9 @@ def test_the_reused_line_keeps_its_bytes(
 
 def test_the_file_syscall_gets_these_bytes_too(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     kernel.made = replace(kernel.made, cmdline=os.fsdecode(b"name=caf\xe9 x"))
-    said = kexec("-s -d -l bzImage --reuse-cmdline").err
+    result = kexec("-s -d -l bzImage --reuse-cmdline").err
     assert calls.lines == [b"name=caf\xe9 x"]
-    assert "command line: name=caf\\xe9 x" in said
+    assert "command line: name=caf\\xe9 x" in result
 
 
 @pytest.mark.parametrize("text", ["root=/dev/vda1 ro\n", "root=/dev/vda1\r\nro\r\n"])
@@ -372,12 +374,12 @@ def test_words_that_take_the_capture_kernels_memory_are_dropped(
     kexec: Kexec, calls: Calls, kernel: MadeUp, call: str
 ) -> None:
     kernel.made = replace(kernel.made, cmdline="root=/dev/vda1 log_buf_len=16M crashkernel=256M")
-    said = kexec(call, "-p", "bzImage", "--initrd=initrd", "--reuse-cmdline")
+    result = kexec(call, "-p", "bzImage", "--initrd=initrd", "--reuse-cmdline")
     given = (calls.lines or [calls.loads[0].params])[0]
     assert b"root=/dev/vda1" in given
     assert b"log_buf_len" not in given
     assert b"crashkernel" not in given
-    assert said.err.startswith(
+    assert result.err.startswith(
         "pykexec-kexec: warning: dropped from the running kernel's command line: log_buf_len=16M, "
     )
 
@@ -387,16 +389,16 @@ def test_words_of_the_user_that_take_memory_are_counted(
     kexec: Kexec, calls: Calls, call: str
 ) -> None:
     """The ring buffer and its records need 288 MiB, in a reservation of 256 MiB."""
-    said = kexec(call, "-p", "bzImage", "--append=log_buf_len=64M")
-    assert "warning: the window has 256 MiB, less than the estimate of 352 MiB" in said.err
-    assert "initrd: the capture kernel may run out of memory" in said.err
+    result = kexec(call, "-p", "bzImage", "--append=log_buf_len=64M")
+    assert "warning: the window has 256 MiB, less than the estimate of 352 MiB" in result.err
+    assert "initrd: the capture kernel may run out of memory" in result.err
 
 
 def test_the_file_syscall_takes_2016_bytes_in_every_mode(kexec: Kexec, calls: Calls) -> None:
     """bzImage64_load reserves 30 bytes for elfcorehdr=; kexec_load can use all of cmdline_size."""
     kexec("-s", "-l", "bzImage", "--append=" + "x" * 2016)
-    said = kexec("-s", "-l", "bzImage", "--append=" + "x" * 2017, status=1)
-    assert "the command line has 2017 bytes, but kexec_file_load accepts only 2016" in said.err
+    result = kexec("-s", "-l", "bzImage", "--append=" + "x" * 2017, status=1)
+    assert "the command line has 2017 bytes, but kexec_file_load accepts only 2016" in result.err
     assert [len(line) for line in calls.lines] == [2016]
     assert not calls.loads
     kexec("-c", "-l", "bzImage", "--append=" + "x" * 2047)
@@ -407,10 +409,10 @@ def test_a_line_that_is_too_long_for_the_file_syscall_gets_the_other(
     kexec: Kexec, calls: Calls
 ) -> None:
     """EINVAL is one of the errors after which -a tries the next call."""
-    said = kexec("-a", "-d", "-l", "bzImage", "--append=" + "x" * 2017)
+    result = kexec("-a", "-d", "-l", "bzImage", "--append=" + "x" * 2017)
     assert not calls.lines
     assert len(calls.loads) == 1
-    assert "using kexec_load(2): the command line has 2017 bytes" in said.err
+    assert "using kexec_load(2): the command line has 2017 bytes" in result.err
 
 
 def test_an_empty_file_cannot_be_read(kexec: Kexec, files: Path) -> None:
@@ -490,8 +492,8 @@ def test_many_ranges_are_neither_lost_nor_slow(kexec: Kexec, calls: Calls, kerne
 def test_a_refused_trial_is_not_repeated(kexec: Kexec, calls: Calls) -> None:
     """EINVAL from both: the second error is shown."""
     calls.errors.update(kexec_file_load=EINVAL, kexec_load=EINVAL)
-    said = kexec("-l bzImage", status=255)
-    assert said.err.startswith("kexec_load failed: Invalid argument\n")
+    result = kexec("-l bzImage", status=255)
+    assert result.err.startswith("kexec_load failed: Invalid argument\n")
 
 
 @pytest.mark.parametrize(

@@ -27,5 +27,5 @@ def test_a_system_call_is_one_of_its_letters() -> None:
 
 
 def test_a_refusal_has_them(kexec: Kexec) -> None:
-    said = kexec("-c -p bzImage --real-mode", status=1)
-    assert "  hint: omit --real-mode\n" in said.err
+    result = kexec("-c -p bzImage --real-mode", status=1)
+    assert "  hint: omit --real-mode\n" in result.err

@@ -35,9 +35,9 @@ def set_loaded(kernel: MadeUp, slot: Slot = Slot.NORMAL) -> None:
 
 
 def test_load(kexec: Kexec, calls: Calls) -> None:
-    said = kexec("-c -l bzImage --initrd=initrd --append=ro")
+    result = kexec("-c -l bzImage --initrd=initrd --append=ro")
     (load,) = calls.loads
-    assert (load.flags, load.cmdline, said.out, said.err) == (NO_FLAGS, "ro", "", "")
+    assert (load.flags, load.cmdline, result.out, result.err) == (NO_FLAGS, "ro", "", "")
     assert any(data.startswith(b"070701") for _, _, data in load.segments)
     assert calls.others == []
 
@@ -45,10 +45,10 @@ def test_load(kexec: Kexec, calls: Calls) -> None:
 @pytest.mark.parametrize("words", ["-c -l", "-s -l", "-a -l", "-c -p", "-s -p", "-a -p"])
 def test_a_wrong_initrd_is_loaded_with_a_warning(kexec: Kexec, calls: Calls, words: str) -> None:
     """As kexec-tools does; the warning appears exactly once, whichever call loads."""
-    said = kexec(f"{words} bzImage --initrd=bzImage --append=ro")
+    result = kexec(f"{words} bzImage --initrd=bzImage --append=ro")
     assert len(calls.loads) + len(calls.files) == 1
-    assert said.err.count("\n") == said.err.count("pykexec-kexec: warning: ")
-    assert said.err.count("bzImage: not an initrd but a Linux kernel (bzImage)") == 1
+    assert result.err.count("\n") == result.err.count("pykexec-kexec: warning: ")
+    assert result.err.count("bzImage: not an initrd but a Linux kernel (bzImage)") == 1
 
 
 def test_load_panic(kexec: Kexec, calls: Calls) -> None:
@@ -90,15 +90,15 @@ def test_then_the_classic_one(kexec: Kexec, calls: Calls, error: int) -> None:
 @pytest.mark.parametrize("error", [EPERM, EACCES, EKEYREJECTED])
 def test_but_not_where_it_is_forbidden(kexec: Kexec, calls: Calls, error: int) -> None:
     calls.errors["kexec_file_load"] = error
-    said = kexec("-l bzImage", status=255)
-    assert said.err.startswith(f"kexec_file_load failed: {os.strerror(error)}\n")
+    result = kexec("-l bzImage", status=255)
+    assert result.err.startswith(f"kexec_file_load failed: {os.strerror(error)}\n")
     assert calls.nothing
 
 
 def test_only_the_file_syscall(kexec: Kexec, calls: Calls) -> None:
     calls.errors["kexec_file_load"] = ENOSYS
-    said = kexec("-s -l bzImage", status=255)
-    assert said.err.startswith("syscall kexec_file_load not available.\n")
+    result = kexec("-s -l bzImage", status=255)
+    assert result.err.startswith("syscall kexec_file_load not available.\n")
     assert calls.nothing
 
 
@@ -120,8 +120,8 @@ def test_unload(kexec: Kexec, calls: Calls) -> None:
 
 def test_an_unload_that_fails(kexec: Kexec, calls: Calls) -> None:
     calls.errors.update(kexec_load=ENOSYS, kexec_file_load=ENOSYS)
-    said = kexec("-u", status=255)
-    assert said.err.startswith("kexec unload failed: Function not implemented\n")
+    result = kexec("-u", status=255)
+    assert result.err.startswith("kexec unload failed: Function not implemented\n")
 
 
 @pytest.mark.parametrize("state", LoadState)
@@ -139,8 +139,8 @@ def test_nothing_is_started_that_is_not_known_to_be_loaded(
     kexec: Kexec, calls: Calls, kernel: MadeUp, state: LoadState
 ) -> None:
     kernel.states = {Slot.NORMAL: state, Slot.CRASH: LoadState.LOADED}
-    said = kexec("-e", status=1)
-    assert said.err.startswith("Nothing has been loaded!\n")
+    result = kexec("-e", status=1)
+    assert result.err.startswith("Nothing has been loaded!\n")
     assert calls.nothing
     kexec("-f bzImage", status=1)
     kexec("bzImage", status=1)
@@ -174,8 +174,8 @@ def test_a_kernel_alone(kexec: Kexec, calls: Calls, kernel: MadeUp, files: Path)
     """The program checks for shutdown before anything is loaded."""
     set_loaded(kernel)
     calls.shutdown_folders = (files / "not", files)
-    said = kexec("bzImage", status=255)
-    assert f"no shutdown program found in {files}/not, {files}\n" in said.err
+    result = kexec("bzImage", status=255)
+    assert f"no shutdown program found in {files}/not, {files}\n" in result.err
     assert calls.nothing
     write(files, "shutdown", b"").chmod(0o755)
     kexec("bzImage")
@@ -192,25 +192,25 @@ def test_the_size_of_the_region(kexec: Kexec, kernel: MadeUp) -> None:
 
 
 def test_debug_shows_the_table_before_the_call(kexec: Kexec, calls: Calls) -> None:
-    said = kexec("-c -l -d bzImage --append=ro")
+    result = kexec("-c -l -d bzImage --append=ro")
     (load,) = calls.loads
-    assert f"kexec_load: entry = {load.entry:#x} flags = 0x3e0000\n" in said.err
-    (found,) = DUMP.finditer(said.err)
+    assert f"kexec_load: entry = {load.entry:#x} flags = 0x3e0000\n" in result.err
+    (found,) = DUMP.finditer(result.err)
     assert int(found[1]) == len(load.segments)
     mems = [int(text, 16) for text in re.findall(r"\.mem   = (\S+)", found[2])]
     assert mems == [mem for mem, _, _ in load.segments]
-    assert re.search(r"\nLoaded kernel at 0x[0-9a-f]+ size 0x[0-9a-f]+: ", said.err)
-    assert "MEMORY RANGES\n0000000000000000-000000000009fbff (0)\n" in said.err
-    assert "E820 memmap:\n0000000000000000-000000000009fbff (1)\n" in said.err
+    assert re.search(r"\nLoaded kernel at 0x[0-9a-f]+ size 0x[0-9a-f]+: ", result.err)
+    assert "MEMORY RANGES\n0000000000000000-000000000009fbff (0)\n" in result.err
+    assert "E820 memmap:\n0000000000000000-000000000009fbff (1)\n" in result.err
 
 
 def test_the_table_is_shown_when_the_call_fails(kexec: Kexec, calls: Calls) -> None:
     calls.errors["kexec_load"] = EPERM
-    said = kexec("-c -l bzImage", status=255)
-    first, second = said.err.splitlines()[:2]
+    result = kexec("-c -l bzImage", status=255)
+    first, second = result.err.splitlines()[:2]
     assert first == "kexec_load failed: Operation not permitted"
     assert re.fullmatch(r"entry       = 0x[0-9a-f]+ flags = 0x3e0000", second)
-    assert DUMP.search(said.err)
+    assert DUMP.search(result.err)
 
 
 TEXTS = {
@@ -263,8 +263,8 @@ def test_a_refusal_says_what_callers_know(kexec: Kexec, calls: Calls, words: str
 def test_no_reservation(kexec: Kexec, calls: Calls, kernel: MadeUp) -> None:
     kernel.made = replace(make_machine(), config=CONFIG)
     for call in ("-s", "-c", "-a"):
-        said = kexec(f"-p {call} bzImage", status=1)
-        assert said.err.startswith("Memory for crashkernel is not reserved\n")
+        result = kexec(f"-p {call} bzImage", status=1)
+        assert result.err.startswith("Memory for crashkernel is not reserved\n")
     assert calls.nothing
 
 
@@ -301,12 +301,12 @@ def test_the_32_bit_entry(kexec: Kexec, calls: Calls) -> None:
 
 def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
     """Only kexec_load supports it, so nothing else is tried."""
-    said = kexec("-l bzImage --real-mode --append=ro")
+    result = kexec("-l bzImage --real-mode --append=ro")
     assert calls.files == []
     (load,) = calls.loads
     setup = next(data for _, _, data in load.segments if data[0x202:0x206] == b"HdrS")
     assert setup[0xE000:0xE003] == b"ro\0"
-    assert "warning: the setup code reads from disks through the BIOS" in said.err
+    assert "warning: the setup code reads from disks through the BIOS" in result.err
     assert kexec("-l bzImage --real-mode --append=edd=off").err == ""
 
 
@@ -314,9 +314,9 @@ def test_the_real_mode_entry(kexec: Kexec, calls: Calls) -> None:
 def test_lockdown(kexec: Kexec, kernel: MadeUp, calls: Calls, lockdown: str) -> None:
     """A load that needs kexec_load is refused before it is tried."""
     kernel.made = replace(kernel.made, lockdown=lockdown)
-    said = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)
+    result = kexec("-l bzImage --mem-min=0x2000000", status=255 if lockdown == "integrity" else 0)
     if lockdown == "integrity":
-        assert "kexec_load is disabled by lockdown=integrity, and --mem-min needs it" in said.err
+        assert "kexec_load is disabled by lockdown=integrity, and --mem-min needs it" in result.err
         assert calls.nothing
 
 
@@ -343,8 +343,8 @@ def test_args_none_of_an_image_that_is_moved(kexec: Kexec, calls: Calls, files: 
 def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> None:
     """Nothing would leave 64-bit mode, in which this kernel starts an image."""
     write(files, "elf", make_elf(bits=32, machine=3))
-    said = kexec("-c -l elf --args-none", status=1)
-    assert said.err.startswith(
+    result = kexec("-c -l elf --args-none", status=1)
+    assert result.err.startswith(
         "pykexec-kexec: elf is a 32-bit image, but without the purgatory it would start in 64-bit"
     )
     assert calls.nothing
@@ -353,9 +353,9 @@ def test_args_none_of_another_mode(kexec: Kexec, calls: Calls, files: Path) -> N
 
 @pytest.mark.parametrize("style", ["linux", "elf", "none"])
 def test_args_of_what_is_no_elf_file(kexec: Kexec, style: str) -> None:
-    said = kexec(f"-c -l bzImage --args-{style}")
-    assert f"note: --args-{style} has no effect: " in said.err
-    assert said.err.endswith("bzImage is a bzImage64\n")
+    result = kexec(f"-c -l bzImage --args-{style}")
+    assert f"note: --args-{style} has no effect: " in result.err
+    assert result.err.endswith("bzImage is a bzImage64\n")
 
 
 def test_args_of_an_elf_file(kexec: Kexec, files: Path) -> None:

@@ -305,7 +305,7 @@ BOOT = "11111111-2222"
 
 
 @pytest.mark.parametrize(
-    ("armed", "reported", "later", "said"),
+    ("armed", "reported", "later", "output"),
     [
         (None, True, 10, None),
         (BOOT, True, 10, None),
@@ -316,7 +316,7 @@ BOOT = "11111111-2222"
     ],
 )
 def test_a_lost_dump(
-    guest: Guest, armed: str | None, reported: bool, later: int, said: str | None
+    guest: Guest, armed: str | None, reported: bool, later: int, output: str | None
 ) -> None:
     """Armed in another boot, no shutdown, and nothing that was saved since, by any program."""
     done = guest.save()
@@ -328,4 +328,4 @@ def test_a_lost_dump(
     state = Seen(armed, BOOT, frozenset([done.name] if reported else []), newest + later)
     new = new_since(listed(str(guest.crash)), state)
     assert len(new) == (not reported)
-    assert lost(state, newest) == said
+    assert lost(state, newest) == output

@@ -43,7 +43,7 @@ def test_an_example() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "output"),
     [
         ("SAVE_FOLDER=var", "SAVE_FOLDER=var: expected an absolute path"),
         ("SAVE_LEVEL=32", "SAVE_LEVEL=32: expected a number from 0 to 31"),
@@ -58,10 +58,10 @@ def test_an_example() -> None:
         ("SAVE_FOLDERS=/a", "SAVE_FOLDERS: unknown key"),
     ],
 )
-def test_a_faulty_value_is_named_and_costs_nothing(line: str, said: str) -> None:
+def test_a_faulty_value_is_named_and_costs_nothing(line: str, output: str) -> None:
     values, _ = parse(f"{line}\nSAVE_THREADS=4\n")
     settings, faults = settings_of(values)
-    assert [fault.message for fault in faults] == [said]
+    assert [fault.message for fault in faults] == [output]
     assert settings == SaveSettings(threads=4)
 
 

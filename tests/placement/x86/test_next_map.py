@@ -167,7 +167,7 @@ def test_what_the_user_reserved_is_handed_on_and_not_used(tmp_path: Path) -> Non
     assert not any(item.range.overlaps(hole) for item in plan)
 
 
-def test_ram_of_a_driver_is_found_anew() -> None:
+def test_ram_of_a_driver_is_detected_again() -> None:
     added = RangeSet((PhysRange(40 * GIB, 41 * GIB),))
     machine = replace(cut_machine(), memory_map=MemoryMap(CUT.ranges, added))
     assert next_memory_map(machine) == FIRMWARE

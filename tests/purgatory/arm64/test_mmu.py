@@ -194,11 +194,11 @@ def test_the_pages_are_exchanged_and_the_kernel_is_entered(
     program: str, tmp_path: Path, name: str
 ) -> None:
     level = LEVELS[name]
-    said = bench(program, tmp_path, level).run()
+    output = bench(program, tmp_path, level).run()
     wait = "pykexec: waiting 1 s for devices .\n"
     start = "pykexec: starting\n"
     seen = f"{level.level}000OLDBYTESDEVTREE!"
-    assert said == CHECKING + wait + start + CHECKING + start + seen
+    assert output == CHECKING + wait + start + CHECKING + start + seen
 
 
 @pytest.mark.parametrize("name", list(LEVELS))
@@ -221,10 +221,10 @@ def test_what_is_not_mapped_is_a_line_on_the_console(
     stub = bytearray(machine.memory[STUB])
     struct.pack_into("<Q", stub, 40, 0x70000000)  # p_tables
     machine.memory[STUB] = bytes(stub)
-    said = machine.run()
-    assert said.startswith(f"{CHECKING}pykexec: exception 4 at 0x4810")
-    assert f", stub at {STUB:#x}, esr 0x960000" in said
-    assert said.endswith("far 0x70000000\npykexec: kernel not started, reset in 1 s\n")
+    output = machine.run()
+    assert output.startswith(f"{CHECKING}pykexec: exception 4 at 0x4810")
+    assert f", stub at {STUB:#x}, esr 0x960000" in output
+    assert output.endswith("far 0x70000000\npykexec: kernel not started, reset in 1 s\n")
 
 
 def test_a_uart_that_is_not_there_is_given_up(program: str, tmp_path: Path) -> None:

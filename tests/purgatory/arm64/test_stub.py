@@ -229,9 +229,9 @@ def test_tables_in_memory_that_is_not_there(seconds: int, end: End) -> None:
     board.write(STUB + PARAMS_OFFSET + 24, struct.pack("<Q", NOT_MAPPED))
     assert board.run() is end
     assert board.faults == 1
-    said = board.text.removeprefix(CHECKING)
-    assert said.startswith("pykexec: exception 4 at 0x4010")
-    assert f", stub at {STUB:#x}, esr 0x96000010, far {NOT_MAPPED:#x}\r\n" in said
+    output = board.text.removeprefix(CHECKING)
+    assert output.startswith("pykexec: exception 4 at 0x4010")
+    assert f", stub at {STUB:#x}, esr 0x96000010, far {NOT_MAPPED:#x}\r\n" in output
 
 
 def test_an_exchange_with_memory_that_is_not_there_starts_nothing() -> None:

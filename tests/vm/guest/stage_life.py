@@ -76,10 +76,10 @@ def refused(backend: KernelBackend, wanted: LoadRequest) -> dict[str, Any]:
     try:
         load(KERNEL, backend, wanted)
     except KexecError as error:
-        said = {"code": error.code, "message": error.message, "status": error.exit_status}
+        output = {"code": error.code, "message": error.message, "status": error.exit_status}
     else:
-        said = {"code": "none"}
-    return said | {"pool": memory()["pool"] - before["pool"]}
+        output = {"code": "none"}
+    return output | {"pool": memory()["pool"] - before["pool"]}
 
 
 def need_of(backend: KernelBackend) -> int:
@@ -118,13 +118,13 @@ def moved(backend: KernelBackend) -> dict[str, Any]:
     try:
         backend.staged.check()
     except KexecError as error:
-        said = {"code": error.code, "message": error.message, "pages": size // HUGE_PAGE_SIZE}
+        output = {"code": error.code, "message": error.message, "pages": size // HUGE_PAGE_SIZE}
     else:
-        said = {"code": "none"}
+        output = {"code": "none"}
     with backend.session():
         backend.unload(Slot.CRASH)
     state.write_text("online")
-    return said | {"pool": memory()["pool"] - before["pool"]}
+    return output | {"pool": memory()["pool"] - before["pool"]}
 
 
 def replaced(backend: KernelBackend) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def replaced(backend: KernelBackend) -> dict[str, Any]:
         with backend.session():
             backend.check()
     except KexecError as error:
-        said = {"code": error.code, "message": error.message}
+        output = {"code": error.code, "message": error.message}
     else:
-        said = {"code": "none"}
+        output = {"code": "none"}
     with backend.session():
         backend.unload(Slot.CRASH)
-    return said
+    return output
 
 
 class Litter:
