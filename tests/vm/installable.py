@@ -25,7 +25,8 @@ OTHERS = (
     ),
 )
 """What pykexec depends on, and what every installed system has."""
-KDUMP = ("kdump-tools", "kexec-tools")
+KDUMP = ("kdump-tools", "kexec-tools", "sysvinit-utils")
+"""The last one has the functions of lsb-base, which the service of the first one reads."""
 INSTALLED = "Status: install ok installed\n"
 
 

@@ -106,7 +106,7 @@ OFF = "\nsync\nsystemctl --no-block poweroff\n"
 HEAD = "#!/bin/sh\nstty -F /dev/ttyS1 raw -echo\n"
 MAY_CHANGE = re.compile(
     r"/(var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
-    r"usr/lib/python3|usr/share/mime|var/lib/python)"
+    r"usr/(lib|share)/python3|usr/share/mime|var/lib/python)"
 )
 """What other programs write while the system runs."""
 
