@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import pty
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -190,7 +191,9 @@ def on_terminal(kernel: Path, command: Sequence[str]) -> str:
 
         os.environ.update(COLUMNS=str(TERMINAL_COLUMNS), LINES="60", TERM="xterm-256color")
         with contextlib.chdir(folder):
-            status = pty.spawn(list(command), read)
+            # Standard error is no terminal, so that there is no bar, which a picture cannot show.
+            apart = f"set -o pipefail; exec 3>&1; {shlex.join(command)} 2>&1 >&3 | cat"
+            status = pty.spawn(["bash", "-c", apart], read)
     text = b"".join(pieces).decode().replace("\r\n", "\n")
     if status:
         raise SystemExit(f"{' '.join(command)} failed:\n{text}")

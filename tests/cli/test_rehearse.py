@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,25 @@ def test_steps_are_printed(folder: Path, words: list[str], expected: bool) -> No
     )
     assert done.returncode == 0
     assert ("pykexec: panic, and the capture kernel" in done.stderr) is expected
+
+
+def test_a_bar_on_a_terminal(folder: Path) -> None:
+    """It shows the step under way, and is gone at the end, with the cursor shown again."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "pykexec", "rehearse", "bzImage", *SMALL]
+    variables = {**environment(folder), "TERM": "xterm", "COLUMNS": "100"}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=variables)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # nobody holds the terminal any more
+        while piece := os.read(controller, 1 << 16):
+            shown += piece
+    os.close(controller)
+    answer, _ = running.communicate()
+    assert running.returncode == 0
+    assert b"panic, and the capture kernel" in shown
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l") > -1
+    assert b"good: " in answer
 
 
 def test_a_kernel_that_copies_keeps_no_old_pages(run: Run) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,13 +16,15 @@ from pykexec.cli.report.rehearsal import RehearsalReport
 from pykexec.errors import CheckFailed, UsageError
 from pykexec.flows.rehearse.least import least_window
 from pykexec.flows.rehearse.qemu import QemuMachine, rehearse_in_qemu
-from pykexec.flows.rehearse.simulated import NoProgress, RehearsalMachine, rehearse
+from pykexec.flows.rehearse.simulated import NoProgress, Progress, RehearsalMachine, rehearse
 from pykexec.images.contents import joined_initrd
 from pykexec.placement.request import LoadRequest, Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from pykexec.cli.out.bar import Bar
 
 ONLY_WITH = {
     "guest_root": "qemu",
@@ -37,15 +41,35 @@ QUIET = 1.0
 
 
 class Steps:
-    """Progress: a line for each step, after `quiet` seconds."""
+    """Progress: a line for each step, after `quiet` seconds, above a bar if there is one."""
 
-    def __init__(self, quiet: float | None = None) -> None:
+    def __init__(self, quiet: float | None = None, bar: Bar | None = None) -> None:
         self.quiet = QUIET if quiet is None else quiet
         self.start = time.monotonic()
+        self.bar = bar
 
     def step(self, text: str) -> None:
-        if time.monotonic() - self.start >= self.quiet:
-            click.echo(f"pykexec: {text}", err=True)
+        line = f"pykexec: {text}" if time.monotonic() - self.start >= self.quiet else None
+        if self.bar:
+            self.bar.step(text)
+        if line and self.bar:
+            self.bar.line(line)
+        elif line:
+            click.echo(line, err=True)
+
+
+@contextmanager
+def progress(shown: bool, quiet: float | None = None) -> Iterator[Progress]:
+    """What shows the steps; on a terminal with a bar."""
+    if not shown:
+        yield NoProgress()
+    elif sys.stderr.isatty():
+        from pykexec.cli.out.bar import Bar
+
+        with Bar() as bar:
+            yield Steps(quiet, bar)
+    else:
+        yield Steps(quiet)
 
 
 def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
@@ -64,22 +88,23 @@ def run(kernel: Path, given: Collection[str], options: dict[str, Any]) -> int:
         initrd_check=not options["no_initrd_check"],
     )
     output = Output(options["as_json"], options["verbose"])
-    progress = NoProgress() if output.as_json else Steps()
     memory, used, image_type = options["memory"], options["used"], options["image_type"]
     system = os.fspath(options["guest_root"]) if options["guest_root"] else None
     real = QemuMachine(memory, used, system=system)
     if options["least"]:
         margin = MARGIN if options["margin"] is None else options["margin"]
-        told = NoProgress() if output.as_json else Steps(quiet=0)
-        output.show(LeastReport(least_window(kernel, request, image_type, real, margin, told)))
+        with progress(not output.as_json, quiet=0) as steps:
+            found = least_window(kernel, request, image_type, real, margin, steps)
+        output.show(LeastReport(found))
         return 0
-    if options["engine"] == "qemu":
-        report = rehearse_in_qemu(kernel, request, image_type, real, progress)
-    else:
-        stage = RehearsalMachine(
-            memory, used, *(options[key] for key in ("allocator", "relocate", "seed"))
-        )
-        report = rehearse(kernel, request, image_type, stage, progress)
+    with progress(not output.as_json) as steps:
+        if options["engine"] == "qemu":
+            report = rehearse_in_qemu(kernel, request, image_type, real, steps)
+        else:
+            stage = RehearsalMachine(
+                memory, used, *(options[key] for key in ("allocator", "relocate", "seed"))
+            )
+            report = rehearse(kernel, request, image_type, stage, steps)
     output.warn(report.load.warnings)
     output.show(RehearsalReport(report))
     return 0 if report.good else CheckFailed.exit_status
