@@ -9,6 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
+from pykexec.dump.faults import NotADump, UnknownKernel, UnreadableDump
+from pykexec.dump.log import records
+from pykexec.dump.log_text import escaped_as_kexec_tools
+from pykexec.dump.reader import open_dump
+from pykexec.errors import KexecError, printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pykexec.dump.reader import Dump
@@ -43,10 +49,6 @@ def run(words: list[str]) -> int:
     if len(words) != 1:
         _complain(f"usage: {NAME} <kernel core file>", named=False)
         return USAGE
-    from pykexec.dump.faults import NotADump, UnknownKernel, UnreadableDump
-    from pykexec.dump.reader import open_dump
-    from pykexec.errors import KexecError
-
     try:
         _write_log(open_dump(words[0]))
     except KexecError as error:
@@ -75,8 +77,6 @@ def _write_help() -> int:
 def _write_log(dump: Dump) -> None:
     """Write every record as vmcore-dmesg does: with one timestamp, however many lines it has.
     Records before any damage are written too."""
-    from pykexec.dump.log import records
-
     lines: list[bytes] = []
     size, plain = 0, False
     try:
@@ -94,8 +94,6 @@ def _write_log(dump: Dump) -> None:
 
 def _write_lines(lines: list[bytes], plain: bool) -> None:
     """Escape control characters, except in the plain buffer, which vmcore-dmesg copies."""
-    from pykexec.dump.log_text import escaped_as_kexec_tools
-
     text = b"\n".join([*lines, b""])
     write(STDOUT, text if plain else escaped_as_kexec_tools(text))
 
@@ -108,8 +106,6 @@ def write(fd: int, data: bytes) -> None:
 
 def _complain(text: str, named: bool = True) -> None:
     """Print a line on standard error; ignore it if that fails."""
-    from pykexec.errors import printable
-
     line = printable(f"{NAME}: {text}" if named else text) + "\n"
     try:
         write(STDERR, line.encode("utf-8", "backslashreplace"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pykexec.cli.out import plain
 from pykexec.cli.streams import STDOUT
 from pykexec.errors import AnswerLost, printable
 from pykexec.frozen import dataclass
@@ -42,7 +43,7 @@ class Output:
             raise AnswerLost(f"{STDOUT}: {reason}{so_far}") from error
 
     def write(self, answer: Answer) -> None:
-        """Modules for JSON, plain text or tables are imported when they are needed."""
+        """Modules for JSON and tables are imported when they are needed."""
         if self.as_json:
             from pykexec.documents.codec import encode
 
@@ -54,9 +55,7 @@ class Output:
 
             draw(page)
         else:
-            from pykexec.cli.out.plain import text
-
-            for line in text(page):
+            for line in plain.text(page):
                 click.echo(printable(line))
         sys.stdout.flush()
 

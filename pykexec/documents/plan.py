@@ -21,6 +21,7 @@ from pykexec.documents.base import (
 from pykexec.documents.load import Kernel, Syscall, Word
 from pykexec.errors import KexecError
 from pykexec.images.contents import OpenFile
+from pykexec.images.what_is_it import Role, what_is_it
 from pykexec.memory.ranges import PhysRange
 
 PLAN_MAX = 64 << 20
@@ -187,8 +188,6 @@ def read_plan(path: str | os.PathLike[str]) -> PlanDocument:
 
 def _instead(file: OpenFile) -> str:
     """For a kernel or an initrd, which a user may have given instead of its plan."""
-    from pykexec.images.what_is_it import Role, what_is_it
-
     known = what_is_it(file)
     return f", but {known.what}" if known and known.role is not Role.NEITHER else ""
 

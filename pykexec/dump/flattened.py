@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
+from heapq import heappop, heappush
 
 from pykexec.abi.kdump import TYPE_FLAT_HEADER, VERSION_FLAT_HEADER, makedumpfile_header
 from pykexec.dump.faults import DamagedDump
@@ -137,8 +138,6 @@ def settled(pieces: Pieces) -> Pieces:
 
 def _overlaid(pieces: Pieces, order: array[int]) -> Pieces:
     """A sweep over all ends, with the latest of the open pieces on top."""
-    from heapq import heappop, heappush
-
     edges = array("q", sorted({*pieces.starts, *pieces.ends}))
     waiting: list[int] = []
     found, taken = Pieces(), 0

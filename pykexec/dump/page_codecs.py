@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from pykexec.dump import lzo, snappy
 from pykexec.dump.faults import DamagedDump
 from pykexec.errors import NotSupported
 
@@ -30,12 +31,8 @@ def unpack_page(data: bytes, flags: int, size: int, first: int = 0) -> bytes:
         if flags & ZLIB:
             return _inflated(data, size, first)
         if flags & LZO:
-            from pykexec.dump import lzo
-
             return lzo.decompress(data, size)
         if flags & SNAPPY:
-            from pykexec.dump import snappy
-
             return snappy.decompress(data, size)
         if flags & ZSTD:
             return _unpack_zstd(data, size)

@@ -7,6 +7,7 @@ from pykexec.dump.elf_memory import MAGIC, ElfMemory, parse_notes
 from pykexec.dump.faults import NotADump, UnknownKernel
 from pykexec.dump.file import DumpFile
 from pykexec.dump.vmcoreinfo import VmcoreInfo, scanned
+from pykexec.errors import KexecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,8 +95,6 @@ class Dump:
 
 def _names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
     """Whether init_uts_ns, located by this VMCOREINFO, has the release that it names."""
-    from pykexec.errors import KexecError
-
     try:
         found = uts_name(kernel_memory(memory, info), info, 2)
     except KexecError:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pykexec.documents.codec import decode as decode_document
+from pykexec.documents.codec import plain
 from pykexec.documents.machine import Capture, CapturedContents, CapturedNames
 from pykexec.errors import KexecError, UsageError
 from pykexec.host.facts import read_machine
@@ -165,8 +167,6 @@ def capture(root: Root) -> Captured:
 def encode(captured: Captured) -> bytes:
     """Indented JSON with sorted paths: the same machine gives the same bytes, and the contents are
     readable."""
-    from pykexec.documents.codec import plain
-
     document = Capture(
         {path: _contents_of(found) for path, found in sorted(captured.files.items())},
         {path: _names_of(found) for path, found in sorted(captured.folders.items())},
@@ -211,8 +211,6 @@ def decode(data: bytes, name: str) -> Captured:
 
 
 def _read_document(data: bytes, name: str) -> Capture:
-    from pykexec.documents.codec import decode as decode_document
-
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -229,6 +230,4 @@ def parse_seal(record: bytes) -> Seal:
 
 def sha256(contents: bytes | memoryview) -> bytes:
     """The digest that the stub will compute of these bytes."""
-    import hashlib  # loads OpenSSL, which many commands do not need
-
     return hashlib.sha256(contents).digest()

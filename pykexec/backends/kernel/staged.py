@@ -13,6 +13,7 @@ from pykexec.backends.kernel import stage
 from pykexec.backends.kernel.record import LoadRecord, RecordFile
 from pykexec.errors import CheckFailed
 from pykexec.placement.capture_kernel import saving_warnings
+from pykexec.placement.panic_modes import staged_regions
 from pykexec.placement.plan import ByNormalPlan, PanicPlan
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ class StagedImage:
     def fill(self, bound: BoundPlan) -> tuple[Region, ...]:
         """Write image and headers to the places where the stub expects them; returns their digests,
         after comparing everything with them."""
-        from pykexec.placement.panic_modes import staged_regions
-
         self.records.write(record_of(_panic_plan(bound), Slot.CRASH))
         regions = tuple(staged_regions(bound, self.unmoved().write))
         sums = tuple((item.addr, item.size, item.sha256.hex()) for item in regions)

@@ -16,6 +16,7 @@ from pykexec.backends.setup.journal_document import (
     JournalState,
 )
 from pykexec.backends.setup.step import Change, Command, Step
+from pykexec.documents.codec import plain
 from pykexec.errors import KexecError
 from pykexec.frozen import dataclass
 from pykexec.host.file_state import NOTHING, FileState, file_with, missing_folders
@@ -89,8 +90,6 @@ class SetupJournal(StateFile[Record, JournalDocument]):
         return Record((), missing_folders(self.root, PATH), tuple(sorted(names)))
 
     def write(self, value: Record) -> None:
-        from pykexec.documents.codec import plain
-
         make_folders(self.root, value.folders)
         text = json.dumps(plain(self.encode(value)), indent=1) + "\n"
         put(self.root, PATH, file_with(text, mode=0o600))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.cli.kexec8.name import FAILED, NAME
 from pykexec.cli.kexec8.say import say
+from pykexec.cli.kexec8.usage import VERSION, usage
 from pykexec.cli.kexec8.wishes import Call, Do, Wishes, wishes
 from pykexec.cli.streams import interrupted
 from pykexec.errors import KexecError
@@ -91,8 +92,6 @@ def _open_initrd(asked: Wishes) -> Contents | None:
 
 
 def _tell(what: Do) -> int:
-    from pykexec.cli.kexec8.usage import VERSION, usage
-
     for line in usage() if what is Do.HELP else [VERSION]:
         print(line)
     sys.stdout.flush()

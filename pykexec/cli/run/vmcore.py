@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.output import Output
 from pykexec.cli.report.dump import DumpReport, DumpVerdictReport
 from pykexec.cli.report.vmcore import VmcoreReport, VmcoreVerdictReport
@@ -13,6 +14,7 @@ from pykexec.dump.reader import open_dump
 from pykexec.dump.vmcore_check import expected_of_plan
 from pykexec.dump.vmcore_check import verify as verify_core
 from pykexec.errors import CheckFailed, NotSupported, UsageError
+from pykexec.flows.rehearse.simulated import expected_of_machine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +52,4 @@ def verify(
 
 
 def _expected_of(machine: Path) -> Expected:
-    """Imports the simulated machine, which takes longer than the check of a small dump."""
-    from pykexec.backends.simulated import SimulatedBackend
-    from pykexec.flows.rehearse.simulated import expected_of_machine
-
     return expected_of_machine(SimulatedBackend.open(machine))
