@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -277,6 +278,42 @@ def test_binary_contents_survive_the_journal(tmp_path: Path) -> None:
     assert not (tmp_path / "f").exists()
     assert acting(root).undo() == ()
     assert (tmp_path / "f").read_bytes() == b"\xff\x00old"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_is_full_or_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Nothing is half made, and both setup and undo go on later."""
+    root = build(tmp_path, DEBIAN)
+    before = snapshot(root)
+
+    def refuse(fd: int, *words: object) -> None:
+        if "grub.d" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(number, os.strerror(number), "the file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fchmod", refuse)
+        with pytest.raises(KexecError, match=os.strerror(number).lower()) as caught:
+            set_up(root)
+    assert "pykexec setup again" in (caught.value.hint or "")
+    assert not list(tmp_path.rglob("*pykexec-new"))
+    undo(root)
+    assert snapshot(root) == before
+    set_up(root)
+    assert plan(root).steps == ()
+
+
+def test_a_word_that_has_no_effect_is_noted(tmp_path: Path) -> None:
+    """As when the machine is started by another boot loader, or the kernel reserves nothing."""
+    root = build(tmp_path, DEBIAN)
+    assert not [note for note in plan(root).notes if "crashkernel=64K" in note]
+    set_up(root)
+    (note,) = [note for note in plan(root).notes if "crashkernel=64K" in note]
+    assert "another boot loader" in note
+    (tmp_path / "proc/cmdline").write_text("root=/dev/vda1 crashkernel=64K\n")
+    (note,) = [note for note in plan(root).notes if "crashkernel=64K" in note]
+    assert "reserved nothing" in note
 
 
 def test_extended_attributes_are_kept(tmp_path: Path) -> None:

@@ -28,8 +28,13 @@ def put(root: Folder, path: str, state: FileState) -> None:
         with suppress(FileNotFoundError):
             os.unlink(place)
     else:
-        _prepare(new, state)
-        os.replace(new, place)
+        try:
+            _prepare(new, state)
+            os.replace(new, place)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
     sync_folder(os.path.dirname(place))
 
 

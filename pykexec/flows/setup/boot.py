@@ -41,6 +41,22 @@ def steps(machine: Machine, facts: SetupFacts, choice: RegionChoice) -> Iterator
         yield found
 
 
+def notes(machine: Machine, choice: RegionChoice) -> Iterator[str]:
+    """What may be wrong if the boot loader is configured, but there is no crash region."""
+    if choice.now or not choice.word:
+        return
+    if choice.word in reservations(machine.cmdline or ""):
+        yield (
+            f"{choice.word} is on the command line of the running kernel, which reserved nothing: "
+            "see its log"
+        )
+    else:
+        yield (
+            f"the boot loader is configured with {choice.word}; if the machine was rebooted since, "
+            "it was started by another boot loader or another configuration"
+        )
+
+
 def _step(machine: Machine, facts: SetupFacts, word: str, why: str) -> Step | None:
     if "grubby" in facts.programs and facts.entries:
         return _by_grubby(facts, word, why)

@@ -71,7 +71,11 @@ def decide(
         found = [step for step in found if step.name != ARM]
         found += units.arming(facts, changed)
     ordered = sorted(found, key=lambda step: ORDER.index(step.name))
-    return SetupSteps(choice, tuple(ordered), tuple(_notes(machine, facts, values, sysctls)))
+    notes = [
+        *_notes(machine, facts, values, sysctls),
+        *(() if any(step.name == boot.NAME for step in ordered) else boot.notes(machine, choice)),
+    ]
+    return SetupSteps(choice, tuple(ordered), tuple(notes))
 
 
 def _unfinished(found: Iterable[Step], record: Record | None) -> list[Step]:
