@@ -20,8 +20,8 @@ CONSTRAINTS = ROOT / "scripts/constraints-ansible.txt"
 
 
 def environment() -> Path:
-    """The environment's folder, made once, where it stays: its programs name it. Raises
-    Unavailable."""
+    """The folder of the environment, made once; it cannot be moved, because its programs contain
+    its path. Raises Unavailable."""
     wanted = hashlib.sha256(CONSTRAINTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
     target = cache_folder() / f"ansible-{wanted}"
     complete = target / "complete"
@@ -81,7 +81,7 @@ class Controller:
 
 
 def controller(folder: Path) -> Controller:
-    """Raises Unavailable."""
+    """A controller with the collection installed. Raises Unavailable."""
     place = folder / "collections/ansible_collections/pykexec/pykexec"
     shutil.copytree(COLLECTION, place)
     return Controller(environment(), folder)

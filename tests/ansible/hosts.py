@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def make_key(folder: Path) -> Path:
-    """A private key, with its public key beside it."""
+    """Make a private key, with its public key beside it."""
     if shutil.which("ssh-keygen") is None or shutil.which("ssh") is None:
         install("openssh-client")
     key = folder / "key"
@@ -50,7 +50,7 @@ def make_key(folder: Path) -> Path:
 
 
 def make_disk(kernel: Kernel, folder: Path, key: Path) -> Path:
-    """The system, with a server for ssh, and without pykexec."""
+    """Make a disk of the system with an ssh server, and without pykexec."""
     root, disk = folder / "root", folder / "disk.img"
     sh("cp", "-a", installable(kernel), root, why="no room for a disk")
     _add_packages(root)
@@ -87,7 +87,8 @@ def make_disk(kernel: Kernel, folder: Path, key: Path) -> Path:
 
 
 def _add_packages(root: Path) -> None:
-    """Unpacked over the system, with the user that the maintainer script of ssh makes."""
+    """Unpack the packages over the system, with the user that the maintainer script of ssh
+    creates."""
     tree = root.parent / "packages"
     tree.mkdir()
     unpack_resolved(TOOLS_SUITE, PACKAGES, tree)
@@ -134,7 +135,7 @@ class Host:
         self.thread.start()
 
     def wait_until_up(self) -> None:
-        """Until the server for ssh answers. Raises AssertionError."""
+        """Wait until the ssh server answers. Raises AssertionError."""
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             if self.ssh("true", check=False).returncode == 0:
@@ -143,7 +144,7 @@ class Host:
         raise AssertionError(f"{self.name} is not reachable: {self.console()[-3000:]}")
 
     def wait_until_down(self, seconds: float) -> None:
-        """Until the machine is off, or has reset. Raises AssertionError."""
+        """Wait until the machine is off, or has reset. Raises AssertionError."""
         assert self.thread
         self.thread.join(seconds)
         assert not self.thread.is_alive(), f"{self.name} is still up: {self.console()[-3000:]}"
@@ -180,7 +181,7 @@ SSH = (
 
 
 def write_inventory(folder: Path, hosts: list[Host], key: Path) -> Path:
-    """The machines, and one that nobody has switched on."""
+    """Write an inventory of the machines, and of one that is switched off."""
     path = folder / "inventory"
     common = " ".join(SSH)
     path.write_text(

@@ -83,7 +83,7 @@ IN_GUESTS = ("arm", "verify", "collect", "undo")
 
 
 def test_the_commands_of_the_page(ansible: Controller) -> None:
-    """As they stand there: the collection is installed, and this machine captured and planned."""
+    """Run as written: install the collection, then capture and plan this machine."""
     shutil.rmtree(ansible.folder / "collections")
     shutil.copytree(COLLECTION, ansible.folder / "ansible")
     (ansible.folder / "inventory").write_text(

@@ -47,7 +47,7 @@ class Clock:
 
 @contextmanager
 def killed_at(moment: int | None) -> Iterator[Clock]:
-    """Nothing that would run later in the same process does."""
+    """Run until the process is killed: nothing that would run later in it does."""
     clock = Clock(moment)
     with pytest.MonkeyPatch.context() as patch:
         for name in MOMENTS:
@@ -70,7 +70,7 @@ def plan(root: Folder, sysctls: bool = False) -> SetupSteps:
 
 
 def acting(root: Folder, clock: Clock | None = None) -> Acting:
-    """Whose commands have their effects on files."""
+    """An Acting whose commands change files."""
 
     def command(words: Command) -> None:
         if clock:
@@ -168,7 +168,7 @@ def test_whatever_is_killed_setup_completes(name: str, runs: list[tuple[str, int
 
 
 def test_each_moment_of_a_first_run(tmp_path: Path) -> None:
-    """Every third, and not only those that hypothesis has drawn."""
+    """Every third moment, and not only those that hypothesis draws."""
     for moment in range(0, 400, 3):
         root = build(tmp_path / str(moment), KDUMP_TOOLS)
         before = files_of(root)

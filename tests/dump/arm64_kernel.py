@@ -89,7 +89,7 @@ class ArmKernel(Kernel):
         return start
 
     def add_orc(self) -> None:
-        """There is none; instead, the table of exported symbols."""
+        """Add the table of exported symbols; arm64 has no ORC."""
         texts = {name: self.put(b"\0" + name.encode() + b"\0") + 1 for name in EXPORTED}
         self.exports = self.put(bytes(12 * len(EXPORTED)), align=4)
         self.texts = texts
@@ -105,7 +105,8 @@ class ArmKernel(Kernel):
 
     @cached_property
     def notes(self) -> bytes:
-        """As the other kernel: CPU 0 in user mode, CPU 1 in vpanic, panic, a module, sys_wait."""
+        """The notes, as in the other kernel: CPU 0 in user mode, CPU 1 in vpanic, panic, a module,
+        sys_wait."""
         return prstatus(0, 0x401000, 0x7FFF0000, 0, USER) + prstatus(
             1,
             TEXT + self.panicked_at,

@@ -19,8 +19,8 @@ NOTE, LOAD, PN_XNUM = 4, 1, 0xFFFF
 
 
 def header(count: int, sections: int = 0) -> bytes:
-    """Of an ELF core with its program headers right after it; 65,535 of them or more are counted in
-    the first section header, at `sections`."""
+    """The header of an ELF core, directly followed by its program headers; 65,535 of them or more
+    are counted in the first section header, at `sections`."""
     return struct.pack(
         "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 4, 62, 1, 0, 64, sections, 0, 64, 56,
         min(count, PN_XNUM), 0, 0, 0,
@@ -83,7 +83,7 @@ def shared_by_many_headers(path: Path) -> None:
 
 
 def many_headers(path: Path) -> None:
-    """131,072 of them, with a page each."""
+    """131,072 PT_LOADs of one page each."""
     count = 1 << 17
     section = 64 + 56 * count
     start = section + 64
@@ -154,7 +154,7 @@ def deep_types(path: Path) -> None:
 
 
 def many_types(path: Path) -> None:
-    """As many as are allowed."""
+    """As many types as are allowed."""
     btf = Btf()
     btf.types = [struct.pack("<III", 1, 2 << 24, 0)] * ((1 << 19) - 10)
     btf.struct("task_struct", TASK_SIZE, [("x" * (5 << 20), 0, 1)])
@@ -179,7 +179,7 @@ def with_types(path: Path, data: bytes) -> None:
 
 
 def many_symbols(path: Path) -> None:
-    """As many as are allowed, with 6 MiB of names."""
+    """As many symbols as are allowed, with 6 MiB of names."""
     more = {f"name{number:07}": TEXT + 0x1000 for number in range((1 << 19) - 1000)}
     path.write_bytes(large_kernel(symbols=more).elf())
 

@@ -54,7 +54,7 @@ def machine(seed: int, policy: Policy, used: int) -> Iterator[SimulatedBackend]:
 
 
 def lend(kernel: Path, backend: SimulatedBackend, size: int) -> LoadedPlan:
-    """Not every machine can lend: then there is nothing to be said of it."""
+    """Not every machine can lend memory: such a machine is skipped."""
     wanted = LoadRequest(
         kind=ImageKind.CRASH_BY_NORMAL,
         initrd=Built(b"i" * MIB),

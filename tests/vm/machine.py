@@ -49,8 +49,8 @@ class Result:
 
     `console_lines` are the console's lines, with the time at which each was complete. `files` has
     the folders `first` and `second` with what each kernel copied out, and the console as
-    console.log. `qemu_said` is QEMU's exit and output. `booted` is whether the first kernel reached
-    its first process.
+    console.log. `qemu_output` is QEMU's exit and output. `booted` is whether the first kernel
+    reached its first process.
     """
 
     status: int
@@ -58,7 +58,7 @@ class Result:
     console: str
     marks: tuple[Mark, ...]
     files: Path
-    qemu_said: str = ""
+    qemu_output: str = ""
     console_lines: tuple[Mark, ...] = ()
     booted: bool = True
 
@@ -78,7 +78,7 @@ class Result:
         tail = "\n".join(lines[-80:])
         return (
             f"status {self.status}{NAMES.get(self.status, '')} after {self.seconds:.1f} s\n"
-            f"{marks or '  no mark'}\n{self.qemu_said}\n"
+            f"{marks or '  no mark'}\n{self.qemu_output}\n"
             f"{len(lines)} lines of console{last}\n{tail}"
         )
 

@@ -1,4 +1,5 @@
-"""`pykexec-kexec`: the command line of kexec(8) for x86_64, with the same flow as `pykexec`.
+"""`pykexec-kexec`: the command line of kexec(8) for x86_64 and arm64, with the same flow as
+`pykexec`.
 
 It always acts on the real kernel. Intentional differences from kexec-tools are in options.py,
 option by option, and in pykexec-kexec(8). Importing this imports almost nothing: a large initrd is

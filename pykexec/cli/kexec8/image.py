@@ -21,8 +21,8 @@ TYPES = {
         if kind.name not in ("elf-x86_64", "elf-x86")
     },
 }
-"""kexec-tools' name: pykexec's names, the last of which is forced. A Linux kernel is also one if
-kexec-tools sees an ELF file."""
+"""For each name of kexec-tools, the names of pykexec, the last of which is forced. kexec-tools
+calls a Linux kernel in an ELF file an ELF file, too."""
 
 PLAIN_ELF = {"vmlinux": "elf-x86_64", "vmlinux-i386": "elf-x86"}
 

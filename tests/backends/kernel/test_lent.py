@@ -28,7 +28,7 @@ INITRD = 5 * MIB
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Rig:
-    """1 GiB in blocks of 128 MiB; huge pages can be had in the first half."""
+    """A machine of 1 GiB in blocks of 128 MiB; huge pages are available in the first half."""
     write(tmp_path, "vmlinuz", make_bzimage(bytes(3 * MIB), init_size=20 * MIB))
     found = Rig(tmp_path)
     found.calls.blocks = ModelBlocks(blocks_of(pc_map(), 128 * MIB))
@@ -264,14 +264,14 @@ def test_a_window_of_the_users_own(rig: Rig) -> None:
 
 
 def test_killed_at_any_point(tmp_path: Path) -> None:
-    """Whoever comes next finds an image that is armed and whole, or gives everything back."""
+    """The next program finds an image that is armed and complete, or releases everything."""
     last = steps_of(tmp_path / "whole", 0)
     for kill_at in range(1, last + 1, 3):
         steps_of(tmp_path / str(kill_at), kill_at)
 
 
 def steps_of(folder: Path, kill_at: int) -> int:
-    """Of a load that is killed at one of them; then what is left is unloaded, as it was found."""
+    """The steps of a load that is killed at one of them; afterwards the remains are unloaded."""
     folder.mkdir()
     write(folder, "vmlinuz", make_bzimage(bytes(3 * MIB), init_size=20 * MIB))
     rig = Rig(folder)

@@ -1,4 +1,4 @@
-"""Blocks become movable for a window, and are given back, whatever happens meanwhile."""
+"""Blocks become movable for a window, and are restored, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_two_blocks_and_back(tmp_path: Path, machine: Machine, model: ModelBlock
 def test_a_refused_block_leads_to_others(
     tmp_path: Path, machine: Machine, model: ModelBlocks
 ) -> None:
-    """The block that was converted beside the refused one is used, or given back."""
+    """The block that was converted beside the refused one is used, or restored."""
     model.pinned = {14, 12}
     lent = LentBlocks(tmp_path, model)
     found = window(lent, machine)
@@ -96,7 +96,7 @@ def test_a_block_that_holds_such_pages_is_not_touched(
 
 
 def test_a_movable_block_with_a_memmap_of_its_own(tmp_path: Path) -> None:
-    """memmap_on_memory: it says Movable, and has reserved pages."""
+    """memmap_on_memory: valid_zones shows Movable, but the block has reserved pages."""
     machine = machine_of(2 * GIB, movable=((GIB, GIB + 256 * MIB),))
     model = ModelBlocks.of(machine)
     model.bad = {8: PageKinds(reserved=512)}

@@ -1,4 +1,4 @@
-"""An armed image whose dump would lack what the machine has got since."""
+"""An armed image whose dump would lack what was added to the machine since the load."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_memory(machine: Machine) -> Machine:
 
 
 def with_driver_memory(machine: Machine) -> Machine:
-    """Of virtio-mem."""
+    """The machine with memory that virtio-mem has added."""
     known = machine.known_map
     more = known.driver_ram | with_memory(machine).known_map.ram.within(PhysRange(8 << 30, 9 << 30))
     return replace(machine, memory_map=replace(known, driver_ram=more))
@@ -54,7 +54,7 @@ def with_processor(machine: Machine) -> Machine:
 
 
 def other_facts(machine: Machine) -> Machine:
-    """No part of a dump's headers."""
+    """The machine with other facts that no header of a dump contains."""
     return replace(machine, memavailable=5 * MIB, crash_kernel=machine.crash_kernel, cmdline="x")
 
 

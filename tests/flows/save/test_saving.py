@@ -38,7 +38,7 @@ def script(folder: Path, name: str, text: str) -> Path:
 
 
 class Guest:
-    """A dump, a folder to save it in, and what was said on the console."""
+    """A dump, a folder to save it in, and the messages on the console."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.crash = folder, folder / "crash"
@@ -65,7 +65,7 @@ class Guest:
         return done
 
     def say(self, line: str) -> None:
-        """Most of it comes from child processes."""
+        """Record a message; most come from child processes."""
         with self.console.open("a") as file:
             file.write(f"{line}\n")
 
@@ -140,7 +140,7 @@ def test_where_makedumpfile_fails_all_memory_is_copied(
 
 
 def test_makedumpfile_alone(guest: Guest) -> None:
-    """Log and report stay, in a folder that says it is not complete."""
+    """Log and report stay, in a folder whose name shows that it is not complete."""
     done = guest.save('for last; do :; done; echo half > "$last"; exit 1', method="makedumpfile")
     assert not done.complete
     assert done.folder
