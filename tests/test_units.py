@@ -207,6 +207,27 @@ def test_hooks_of_the_initrd_do_nothing_in_other_kernels(name: str) -> None:
     assert (output.stdout, output.stderr) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("initrd", "command"),
+    [
+        ("/var/lib/pykexec/initrd.img-6.1", "pykexec setup"),
+        ("/var/lib/kdump/initrd.img-6.1", "/etc/kernel/postinst.d/kdump-tools %v"),
+    ],
+)
+def test_a_missing_initrd_is_explained(initrd: str, command: str) -> None:
+    """The journal names the command that makes the one that is configured."""
+    found = settings((UNITS / "pykexec-crash.service").read_text(), "ExecStartPre")
+    script = shlex.split(found[1])[-1].replace("$$", "$").replace("%%", "%").replace("\\\\", "\\")
+    done = subprocess.run(
+        ["sh", "-c", script], env={"INITRD": initrd}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    first, second, third = done.stderr.splitlines()
+    assert f"There is no initrd {initrd}, which" in first
+    assert second == f"  {command}"
+    assert "INITRD=" in third
+
+
 FAKES = {
     "sleep": 'echo "$1" >> pauses; [ $(wc -l < pauses) -le 10 ]',
     "rm": '/bin/rm -f "$2" "$3"',
