@@ -37,6 +37,7 @@ MEASURED = {
 """Commands, and the module of the program."""
 OTHER = {
     "an optional package": [("pykexec.dump.page_codecs", "zstandard")],
+    "only a terminal needs rich": [("pykexec.cli.run.rehearse", "pykexec.cli.out.bar")],
     "an interrupt is reported while this is imported": [
         ("pykexec.cli.kexec8", "pykexec.cli.kexec8.program")
     ],

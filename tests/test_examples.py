@@ -24,7 +24,7 @@ MANUALS = sorted((ROOT / "man").glob("*.[58]"))
 NOT_RUN = {
     "pykexec setup": "changes the machine: tests/cli/test_setup.py, tests/vm/test_setup.py",
     "--engine qemu": "boots guests: tests/vm/test_rehearse.py",
-    "pykexec doctor": "its exit status is what it finds on the machine: tests/flows/test_doctor.py",
+    "pykexec doctor": "its exit status is what it finds on the machine: tests/flows/doctor",
     "--backend kernel": "acts on the kernel of the machine that runs it",
     "pykexec-kexec": "acts on the kernel of the machine that runs it",
     "pykexec-vmcore-dmesg": "reads the dump of a real kernel: tests/vm/test_dump_log.py",

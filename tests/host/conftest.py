@@ -160,3 +160,22 @@ def tree(tmp_path: Path) -> MakeTree:
 def without(prefix: str) -> dict[str, str | bytes | None]:
     """The change that removes a folder or a file."""
     return {path: None for path in FILES if path == prefix or path.startswith(prefix + "/")}
+
+
+ZEROS = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
+RSDP = 0x7FB7E014
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+EFI_FILES: dict[str, str | bytes | None] = {
+    "/sys/firmware/efi/systab": f"ACPI20={RSDP:#x}\nACPI=0x7fb7e000\nSMBIOS=0x7f9ab000\n",
+    "/sys/firmware/efi/fw_vendor": "0x7fe1c018\n",
+    "/sys/firmware/efi/runtime": "0xfffffffeffe25b18\n",
+    "/sys/firmware/efi/config_table": "0x7fd9ed98\n",
+    **{
+        f"/sys/firmware/efi/runtime-map/{entry}/{field}": f"{value:#x}\n"
+        for entry in (0, 2, 10)
+        for field, value in (
+            ("type", 5), ("phys_addr", 0x1000 * entry), ("virt_addr", 0xFFFFFFFE00000000),
+            ("num_pages", 3), ("attribute", 0x800000000000000F),
+        )
+    },
+}  # fmt: skip

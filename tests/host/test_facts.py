@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.abi.elf import EHDR, EI_IDENT, EM_X86_64, ET_CORE, PHDR, PT_NOTE
 from pykexec.arch import I386
-from pykexec.crash.notes import Note
 from pykexec.flows.doctor import diagnose
-from pykexec.host.captured import Recorder, capture
+from pykexec.host.captured import Recorder
 from pykexec.host.facts import read_machine
 from pykexec.host.root import Folder
 from pykexec.host.running_kernel import gunzip
 from pykexec.machine import (
     BootLoader,
     CpuNotes,
-    Efi,
-    EfiRuntimeRange,
     HugePagePool,
     HugePageUser,
     KernelMapping,
@@ -38,14 +34,12 @@ from .conftest import (
     KALLSYMS,
     KCORE_HEADERS,
     NO_PADDR,
+    ZEROS,
     MakeTree,
     kcore_headers,
     without,
 )
 
-ZEROS = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
-RSDP = 0x7FB7E014
-SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 GUNZIP_MAX = 1000
 TEXT = (0xFFFFFFFF81000000, 0, 0x2000)
 
@@ -314,25 +308,6 @@ def test_unknown(
     assert attrgetter(fact)(read_machine(tree(changes))) == Unknown(why)
 
 
-def test_the_firmwares_map_is_read_beside_iomem(tree: MakeTree) -> None:
-    """mem= of the running kernel affects one and not the other."""
-    cut: dict[str, str | bytes | None] = {
-        "/proc/iomem": "00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n"
-    }
-    machine = read_machine(tree(cut))
-    assert machine.memory_map_source == "/proc/iomem"
-    assert machine.known_map.ram.ranges[-1].end == 0x20000000
-    assert not isinstance(machine.pc.memory_map, Unknown)
-    assert machine.pc.memory_map.ram.ranges[-1].end > 0x20000000
-    assert machine.out_of_reach == RangeSet()
-
-
-def test_a_firmware_map_of_too_many_entries_is_unknown(tree: MakeTree) -> None:
-    names = [f"/sys/firmware/memmap/{number}/type" for number in range(4097)]
-    found = read_machine(tree(dict.fromkeys(names, "System RAM"))).pc.memory_map
-    assert found == Unknown("/sys/firmware/memmap: more than 4096 entries")
-
-
 def test_ram_where_no_processor_reaches_is_left_out(tree: MakeTree) -> None:
     iomem = "00100000-3fffffff : System RAM\n100000000-fffffffffffffffe : System RAM\n"
     machine = read_machine(tree({"/proc/iomem": iomem}))
@@ -374,13 +349,6 @@ def test_empty_folder_is_all_unknown(tmp_path: Path) -> None:
     assert known == {}
 
 
-def test_unprivileged_map_is_the_firmwares(tree: MakeTree) -> None:
-    machine = read_machine(tree({"/proc/iomem": ZEROS}))
-    assert not isinstance(machine.memory_map, Unknown)
-    assert machine.memory_map_source == "/sys/firmware/memmap"
-    assert machine.memory_map.ram.ranges[0] == PhysRange(0, 0x9FC00)
-
-
 def test_nothing_reserved_is_known_to_all(tree: MakeTree) -> None:
     machine = read_machine(tree({"/proc/iomem": ZEROS, "/sys/kernel/kexec_crash_size": "0\n"}))
     assert machine.crash_kernel == RangeSet()
@@ -417,78 +385,6 @@ def test_limits_of_6_3(tree: MakeTree) -> None:
         )
     )
     assert (machine.kexec.load_limit_panic, machine.kexec.load_limit_reboot) == (2, -1)
-
-
-EFI_FILES: dict[str, str | bytes | None] = {
-    "/sys/firmware/efi/systab": f"ACPI20={RSDP:#x}\nACPI=0x7fb7e000\nSMBIOS=0x7f9ab000\n",
-    "/sys/firmware/efi/fw_vendor": "0x7fe1c018\n",
-    "/sys/firmware/efi/runtime": "0xfffffffeffe25b18\n",
-    "/sys/firmware/efi/config_table": "0x7fd9ed98\n",
-    **{
-        f"/sys/firmware/efi/runtime-map/{entry}/{field}": f"{value:#x}\n"
-        for entry in (0, 2, 10)
-        for field, value in (
-            ("type", 5), ("phys_addr", 0x1000 * entry), ("virt_addr", 0xFFFFFFFE00000000),
-            ("num_pages", 3), ("attribute", 0x800000000000000F),
-        )
-    },
-}  # fmt: skip
-
-
-def test_efi(tree: MakeTree) -> None:
-    machine = read_machine(tree({**EFI_FILES, SECURE_BOOT: b"\6\0\0\0\1"}))
-    assert machine.pc.efi == Efi(
-        systab={"ACPI20": RSDP, "ACPI": 0x7FB7E000, "SMBIOS": 0x7F9AB000},
-        fw_vendor=0x7FE1C018,
-        runtime=0xFFFFFFFEFFE25B18,
-        config_table=0x7FD9ED98,
-        runtime_map=tuple(
-            EfiRuntimeRange(5, 0x1000 * entry, 0xFFFFFFFE00000000, 3, 0x800000000000000F)
-            for entry in (0, 2, 10)
-        ),
-    )
-    assert machine.pc.acpi_rsdp == RSDP
-    assert machine.secure_boot is True
-
-
-def test_half_a_runtime_map_is_none(tree: MakeTree) -> None:
-    files = {**EFI_FILES, "/sys/firmware/efi/runtime-map/2/num_pages": None}
-    found = read_machine(tree(files)).pc.efi
-    assert isinstance(found, Efi)
-    assert found.runtime_map == ()
-
-
-RSDP_ORDER = [
-    ("the command line wins", "quiet acpi_rsdp=0x1234 ro\n", 0x5678, 0x1234),
-    ("then boot_params", "quiet\n", 0x5678, 0x5678),
-    ("then the EFI systab", "quiet\n", 0, RSDP),
-    ("a longer key is another key", "xacpi_rsdp=0x1234\n", 0, RSDP),
-]
-
-
-@pytest.mark.parametrize(
-    ("cmdline", "params", "rsdp"), [row[1:] for row in RSDP_ORDER], ids=[r[0] for r in RSDP_ORDER]
-)
-def test_rsdp(tree: MakeTree, cmdline: str, params: int, rsdp: int) -> None:
-    page = bytearray(4096)
-    page[0x70:0x78] = params.to_bytes(8, "little")
-    files: dict[str, str | bytes | None] = {
-        **EFI_FILES,
-        "/proc/cmdline": cmdline,
-        "/sys/kernel/boot_params/data": bytes(page),
-    }
-    assert read_machine(tree(files)).pc.acpi_rsdp == rsdp
-
-
-@pytest.mark.parametrize(("value", "found"), [(2, False), (3, True)])
-def test_secure_boot_of_boot_params(tree: MakeTree, value: int, found: bool) -> None:
-    page = bytearray(4096)
-    page[0x1EC] = value
-    files: dict[str, str | bytes | None] = {
-        **EFI_FILES,
-        "/sys/kernel/boot_params/data": bytes(page),
-    }
-    assert read_machine(tree(files)).secure_boot is found
 
 
 def test_config_gz_comes_first(tree: MakeTree) -> None:
@@ -554,78 +450,6 @@ def test_a_command_line_that_is_no_utf8_comes_out_as_it_came_in(tree: MakeTree) 
     machine = read_machine(tree({"/proc/cmdline": raw + b"\n"}))
     assert isinstance(machine.cmdline, str)
     assert command_line(running=machine.cmdline).encoded == raw + b"\0"
-
-
-def kcore_with_notes(*notes: Note) -> bytes:
-    """A /proc/kcore with nothing but notes, at 0x1000."""
-    data = b"".join(note.encoded for note in notes)
-    header = EHDR.pack(
-        EI_IDENT, ET_CORE, EM_X86_64, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, 1, 0, 0, 0
-    )
-    head = header + PHDR.pack(PT_NOTE, 0, 0x1000, 0, 0, len(data), 0, 4)
-    return head.ljust(0x1000, b"\0") + data
-
-
-CORE_NOTE = Note(b"CORE", 4, b"the memory of a task")
-
-
-@pytest.mark.parametrize(
-    ("text", "mask"),
-    [
-        (b"OSRELEASE=6.1\nNUMBER(sme_mask)=0\n", 0),
-        (b"NUMBER(sme_mask)=2251799813685248\nCRASHTIME=1\n", 1 << 51),
-        (b"OSRELEASE=4.19\n", None),
-        (b"NUMBER(sme_mask)=many\n", None),
-        (b"NUMBER(sme_mask)=" + b"9" * 5000 + b"\n", None),
-    ],
-)
-def test_sme_mask_is_in_vmcoreinfo(tree: MakeTree, text: bytes, mask: int | None) -> None:
-    kcore = kcore_with_notes(CORE_NOTE, Note(b"VMCOREINFO", 0, text))
-    found = read_machine(tree({"/proc/kcore": kcore})).sme_mask
-    assert found == mask if mask is not None else isinstance(found, Unknown)
-
-
-@pytest.mark.parametrize(
-    "kcore",
-    [
-        kcore_with_notes(CORE_NOTE),
-        kcore_with_notes(*[CORE_NOTE] * 100),
-        kcore_with_notes(Note(b"VMCOREINFO", 0, b"NUMBER(sme_mask)=1"))[:-8],
-        kcore_with_notes()[:0x1000] + b"\xff" * 64,
-    ],
-)
-def test_a_kcore_without_vmcoreinfo_tells_no_sme_mask(tree: MakeTree, kcore: bytes) -> None:
-    assert isinstance(read_machine(tree({"/proc/kcore": kcore})).sme_mask, Unknown)
-
-
-def test_a_captured_machine_has_no_memory_of_a_task(tree: MakeTree) -> None:
-    kcore = kcore_with_notes(CORE_NOTE, Note(b"VMCOREINFO", 0, b"NUMBER(sme_mask)=0\n"))
-    captured = capture(tree({"/proc/kcore": kcore}))
-    assert read_machine(captured).sme_mask == 0
-    parts = [data for path, data in captured.files.items() if path.startswith("/proc/kcore@")]
-    assert parts
-    assert not any(CORE_NOTE.desc in data for data in parts if isinstance(data, bytes))
-
-
-BLOB = b"\0" * 0x13C + b"\x00\x10\x20\x7f"
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, False),
-        ({"/sys/kernel/boot_params/data": BLOB.ljust(4096, b"\0")}, True),
-        ({"/sys/devices/system/cpu/sev/vmpl": "0\n"}, True),
-        ({"/sys/bus/platform/devices/sev-guest/uevent": ""}, True),
-    ],
-)
-def test_snp_guest(tree: MakeTree, changes: dict[str, str | bytes | None], expected: bool) -> None:
-    assert read_machine(tree(changes)).snp_guest is expected
-
-
-def test_snp_guest_is_unknown_without_boot_params(tree: MakeTree) -> None:
-    machine = read_machine(tree(without("/sys/kernel/boot_params/data")))
-    assert isinstance(machine.snp_guest, Unknown)
 
 
 NO_KEXEC: dict[str, str | bytes | None] = {
