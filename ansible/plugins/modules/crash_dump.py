@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Arms a machine for a crash dump, or takes that back."""
+"""Arms a machine for a crash dump, or undoes that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: crash_dump
 short_description: Set a machine up to be armed for a crash dump at boot, or undo that
 description:
-  - Runs C(pykexec setup), which records how to take each step back before it makes it.
+  - Runs C(pykexec setup), which records how to undo each step before it takes it.
   - If it was interrupted, the next run completes it.
 options:
   state:
