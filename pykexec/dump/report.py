@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pykexec.dump.registers import Registers
     from pykexec.dump.stacks import Frame, Unwinder
 
-SECTION_READS, ALL_READS = 400_000, 1_000_000
+SECTION_READS, ALL_READS = 600_000, 1_000_000
 """At some microseconds each, a report on any dump takes five seconds at most. A machine with 10,000
 processes takes 200,000 reads."""
 SECTION_SECONDS, ALL_SECONDS = 20.0, 40.0

@@ -1,6 +1,6 @@
 """Symbols of the kernel, from its own kallsyms tables (scripts/kallsyms.c, kernel/kallsyms.c).
 
-VMCOREINFO names the tables since Linux 6.0. Names are compressed with a table of 256 tokens. Three
+Names are compressed with a table of 256 tokens. Three
 rules for addresses exist; the one is used that agrees with the addresses of symbols in VMCOREINFO.
 """
 
@@ -14,18 +14,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import DamagedDump, UnknownKernel
+from pykexec.dump.kallsyms_tables import COUNT_MAX, TOKEN_MAX, TOKENS, Tables, find_tables
 
 if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
     from pykexec.dump.vmcoreinfo import VmcoreInfo
 
-COUNT_MAX = 1 << 19
-"""A distribution's kernel has 90,000 to 190,000."""
-NAMES_MAX = 8 << 20
-"""Bytes of the packed names."""
 TEXT_MAX = 12 << 20
 """Bytes of all names; those of 7.2 have 5 MiB."""
-TOKENS = 256
 TEXT = (("_stext", "_etext"), ("_sinittext", "_einittext"))
 BITS = (1 << 64) - 1
 
@@ -120,21 +116,21 @@ class Symbols:
 
 def read_symbols(kernel: KernelMemory, info: VmcoreInfo) -> Symbols:
     """Read all symbols. Raises UnknownKernel, DamagedDump, NotInDump."""
-    count = kernel.u32(info.symbol("kallsyms_num_syms"))
-    if not 0 < count <= COUNT_MAX:
-        raise DamagedDump(f"kallsyms has {count} symbols")
-    tokens = _read_tokens(kernel, info)
-    start, after = info.symbol("kallsyms_names"), info.symbol("kallsyms_token_table")
-    size = min(after - start, NAMES_MAX) if after > start else NAMES_MAX
-    names = Names(unpacked(kernel.read(start, size), tokens, count))
-    return Symbols(names, _read_addresses(kernel, info, names))
+    tables = find_tables(kernel, info)
+    if not 0 < tables.count <= COUNT_MAX:
+        raise DamagedDump(f"kallsyms has {tables.count} symbols")
+    tokens = _read_tokens(kernel, tables)
+    packed = kernel.read(tables.names, tables.names_size)
+    names = Names(unpacked(packed, tokens, tables.count))
+    return Symbols(names, _read_addresses(kernel, info, tables, names))
 
 
-def _read_tokens(kernel: KernelMemory, info: VmcoreInfo) -> list[bytes]:
+def _read_tokens(kernel: KernelMemory, tables: Tables) -> list[bytes]:
     """What each byte of a packed name stands for."""
-    index = array("H", kernel.read(info.symbol("kallsyms_token_index"), 2 * TOKENS))
-    base = info.symbol("kallsyms_token_table")
-    table = kernel.read(base, max(index) + 1) + kernel.text(base + max(index) + 1, 512) + b"\0"
+    index = array("H", kernel.read(tables.token_index, 2 * TOKENS))
+    base = tables.token_table
+    end = kernel.text(base + max(index) + 1, TOKEN_MAX) + b"\0"
+    table = kernel.read(base, max(index) + 1) + end
     return [table[at : table.index(b"\0", at)] for at in index]
 
 
@@ -159,14 +155,19 @@ def unpacked(data: bytes, tokens: list[bytes], count: int) -> Iterator[bytes]:
         raise DamagedDump("the names of kallsyms end early") from None
 
 
-def _read_addresses(kernel: KernelMemory, info: VmcoreInfo, names: Names) -> array[int]:
+def _read_addresses(
+    kernel: KernelMemory, info: VmcoreInfo, tables: Tables, names: Names
+) -> array[int]:
     """Addresses, by the rule that this kernel follows."""
-    table = info.symbol("kallsyms_offsets")
-    offsets = array("i", kernel.read(table, 4 * len(names)))
+    offsets = array("i", kernel.read(tables.offsets, 4 * len(names)))
     known = _known_symbols(info, names)
-    for rule in rules(kernel, info, table):
+    for rule in rules(kernel, tables):
         if all(rule(at, offsets[at]) == addr for at, addr in known):
             return array("Q", [rule(at, offset) for at, offset in enumerate(offsets)])
+    if tables.addresses is not None:  # before 4.6
+        found = array("Q", kernel.read(tables.addresses, 8 * len(names)))
+        if all(found[at] == addr for at, addr in known):
+            return found
     raise UnknownKernel("the addresses of kallsyms follow none of the known rules")
 
 
@@ -174,15 +175,16 @@ Rule = Callable[[int, int], int]
 """The address of a symbol by its number and its signed offset."""
 
 
-def rules(kernel: KernelMemory, info: VmcoreInfo, table: int) -> tuple[Rule, ...]:
-    """The rules that a kernel with these keys may follow."""
-    if not info.has("SYMBOL(kallsyms_relative_base)"):  # 7.x
+def rules(kernel: KernelMemory, tables: Tables) -> tuple[Rule, ...]:
+    """The rules that a kernel with these tables may follow."""
+    table = tables.offsets
+    if tables.relative_base is None:  # 7.x
 
         def to_entry(at: int, offset: int) -> int:
             return table + 4 * at + offset & BITS
 
         return (to_entry,)
-    base = kernel.u64(info.symbol("kallsyms_relative_base"))
+    base = kernel.u64(tables.relative_base)
 
     def absolute_per_cpu(at: int, offset: int) -> int:
         return offset if offset >= 0 else base - 1 - offset & BITS

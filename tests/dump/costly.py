@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pykexec.crash.notes import CORE, Note
+from pykexec.dump.kallsyms_tables import DIGITS
 from pykexec.dump.vmcoreinfo import NEEDLE
 from tests.dump.btf import Btf
 from tests.dump.builders import DIRECT, PAGE, PRSTATUS, TEXT, kdump
-from tests.dump.kernel import MODULE_TEXT, TASK_SIZE, TASKS, Kernel, Task
+from tests.dump.kernel import MODULE_TEXT, TASK_SIZE, TASKS, Kernel, Task, Unnamed
 
 GIB = 1 << 30
 SIZE = 4 * GIB
@@ -165,9 +166,10 @@ def large_kernel(
     size: int = 32 << 20,
     tasks: tuple[Task, ...] = TASKS,
     symbols: dict[str, int] | None = None,
+    unnamed: Unnamed | None = None,
 ) -> Kernel:
     """With room for the page tables of a kernel of this size before it."""
-    return Kernel(tasks=tasks, symbols=symbols or {}, size=size, phys_base=1 << 20)
+    return Kernel(tasks=tasks, symbols=symbols or {}, size=size, phys_base=1 << 20, unnamed=unnamed)
 
 
 def with_types(path: Path, data: bytes) -> None:
@@ -182,6 +184,16 @@ def many_symbols(path: Path) -> None:
     """As many symbols as are allowed, with 6 MiB of names."""
     more = {f"name{number:07}": TEXT + 0x1000 for number in range((1 << 19) - 1000)}
     path.write_bytes(large_kernel(symbols=more).elf())
+
+
+def digits_everywhere(path: Path) -> None:
+    """VMCOREINFO does not name kallsyms, and everything looks a bit like it."""
+    kernel = large_kernel(unnamed="5.10")
+    memory = kernel.memory
+    memory.ram[memory.used :] = (DIGITS * (memory.size // len(DIGITS) + 1))[memory.used :]
+    tables = memory.ram.find(DIGITS)
+    memory.ram[tables : tables + 2] = b"00"
+    path.write_bytes(kernel.elf())
 
 
 def large_log(path: Path) -> None:
@@ -210,6 +222,6 @@ COSTLY: dict[str, Callable[[Path], None]] = {
     for function in (
         with_note, without_note, cut_off, of_zeros, full_of_vmcoreinfo, shared_by_many_headers,
         many_headers, many_notes, kdump_of_holes, kdump_of_tiny_pages, many_pieces, deep_types,
-        many_types, many_symbols, large_log, many_tasks,
+        many_types, many_symbols, digits_everywhere, large_log, many_tasks,
     )
 }  # fmt: skip

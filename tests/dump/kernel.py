@@ -26,6 +26,11 @@ PAGE = 4096
 
 Rules = Literal["per-cpu", "base", "entry"]
 Numbers = Literal["6.1", "6.12", "7.x"]
+Unnamed = Literal["6.1", "5.10", "4.19", "4.5"]
+FORMS: dict[Unnamed, tuple[int, int, int]] = {
+    "6.1": (4, 4, 3), "5.10": (4, 4, 0), "4.19": (4, 8, 0), "4.5": (8, 8, 0),
+}  # fmt: skip
+"""Bytes of an offset or address, of a marker, and of a symbol in the order of names."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Kernel:
     machine: int = EM_X86_64
     size: int = SIZE
     phys_base: int = PHYS_BASE
+    unnamed: Unnamed | None = None
+    """The layout of kallsyms without keys in VMCOREINFO."""
     memory: Memory = field(init=False)
     symbols: dict[str, int] = field(default_factory=dict)
 
@@ -319,6 +326,11 @@ class Kernel:
         raws = [b"T" + name.encode().replace(b"orc_unwind", b"\x01") for name, _ in names]
         packed = b"".join(bytes([len(raw)]) + raw for raw in raws)
         count = len(names)
+        if self.unnamed:
+            self.memory.symbol("_stext", TEXT)
+            addresses = [addr for _, addr in names]
+            self.put(unnamed_tables(self.unnamed, raws, addresses, table, index))
+            return
         place = {"kallsyms_names": self.put(packed)}
         place["kallsyms_token_table"] = self.put(table)
         place["kallsyms_token_index"] = self.put(struct.pack("<256H", *index))
@@ -364,6 +376,28 @@ class Kernel:
     def elf(self) -> bytes:
         notes = self.notes
         return elf(self.memory, notes=notes + self.memory.note)
+
+
+def unnamed_tables(
+    form: Unnamed, raws: list[bytes], addresses: list[int], table: bytes, index: list[int]
+) -> bytes:
+    """kallsyms as before 6.0 (scripts/kallsyms.c: write_src)."""
+    size, marker, order = FORMS[form]
+    packed = [bytes([len(raw)]) + raw for raw in raws]
+    starts = [sum(map(len, packed[:at])) for at in range(0, len(packed), 256)]
+    base = struct.pack("<Q", TEXT) if size == 4 else b""
+    places = [addr if size == 8 else TEXT - 1 - addr & 0xFFFFFFFF for addr in addresses]
+    parts = (
+        b"".join(place.to_bytes(size, "little") for place in places),
+        base,
+        struct.pack("<Q", len(raws)),
+        b"".join(packed),
+        b"".join(start.to_bytes(marker, "little") for start in starts),
+        b"\xaa" * (order * len(raws)),
+        table,
+        struct.pack("<256H", *index),
+    )
+    return b"".join(part.ljust(-(-len(part) // 8) * 8, b"\0") for part in parts)
 
 
 def signed(word: int) -> int:

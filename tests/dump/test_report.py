@@ -23,7 +23,7 @@ from pykexec.dump.taint import taint_words
 from tests.builders import write
 from tests.documents import validate
 from tests.dump.builders import DIRECT, LINES, PRSTATUS, TEXT, Line, Memory, add_ring, elf
-from tests.dump.kernel import Kernel, Numbers, Rules, Task
+from tests.dump.kernel import FORMS, Kernel, Numbers, Rules, Task, Unnamed
 
 PANICKED = [
     "vpanic+0x10", "panic+0x10", "drv_read+0x10 [drv]", "asm_exc_page_fault+0x10", "sys_wait+0x5",
@@ -138,10 +138,23 @@ def test_a_call_that_is_the_last_instruction_of_its_function(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
-def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
-    """Before 6.0: the log is shown, and everything else is unknown, with the reason."""
+@pytest.mark.parametrize("more", [0, 700])
+@pytest.mark.parametrize("unnamed", FORMS)
+def test_tables_are_found_in_a_kernel_that_does_not_name_them(
+    unnamed: Unnamed, more: int, tmp_path: Path
+) -> None:
+    symbols = {f"more_{number}": TEXT + 0xF00 for number in range(more)}
+    report = report_of(tmp_path, Kernel(unnamed=unnamed, symbols=symbols))
+    assert report.problems == []
+    assert report.cpus
+    assert [str(frame) for frame in report.cpus[1].frames] == PANICKED
+
+
+def test_a_kernel_without_tables(tmp_path: Path) -> None:
+    """The log is shown, and everything else is unknown, with the reason."""
     memory = Memory()
     add_ring(memory)
+    memory.symbol("_stext", TEXT)
     report = report_of(tmp_path, Kernel(), elf(memory))
     assert report.log
     assert report.log.message == "built"
@@ -149,7 +162,9 @@ def test_a_kernel_that_names_no_tables(tmp_path: Path) -> None:
     assert report.system.hardware is None
     assert not any((report.tasks, report.memory, report.modules, report.armed, report.taint))
     for section in ("panic", "taint", "tasks", "memory", "modules", "armed"):
-        assert reasons(report)[section] == "VMCOREINFO has no SYMBOL(kallsyms_num_syms)"
+        assert reasons(report)[section] == (
+            "VMCOREINFO does not name kallsyms, and it is not found in memory"
+        )
     assert report.cpus
     assert report.cpus[0].registers, "they are in the notes"
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.dump.kallsyms_tables import find_tables
 from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.log import records
 from pykexec.dump.reader import open_dump
 from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import MEMORY_MIB, Panicked, panicked
-from .supplies import Kernel, program
+from .supplies import DEFAULT_SERIES, Kernel, program
 
 pytestmark = pytest.mark.vm
 
@@ -53,6 +54,19 @@ def test_the_log_is_the_console_byte_for_byte(crash: Panicked) -> None:
     assert output[output.index(found[0]) :].rstrip(b"\n") == b"\n".join(found)
     assert len(found) > 250
     assert any(line.endswith(b"control: a\tb \x1b[31mred \xc3\xbcml \xff end") for line in found)
+
+
+def test_kallsyms_is_found_without_its_name(crash: Panicked, kernel: Kernel) -> None:
+    """As in a kernel before 6.0. Since 6.4 the tables are in another order, and always named."""
+    if kernel.series != DEFAULT_SERIES:
+        pytest.skip("its kallsyms has another order")
+    dump = open_dump(str(crash.elf))
+    named = find_tables(dump.kernel, dump.info)
+    for key in [key for key in dump.info.values if "kallsyms" in key]:
+        del dump.info.values[key]
+    found = find_tables(dump.kernel, dump.info)
+    fields = ("count", "names", "token_table", "token_index", "offsets", "relative_base")
+    assert [getattr(found, name) for name in fields] == [getattr(named, name) for name in fields]
 
 
 def test_qemus_own_compressed_file(crash: Panicked) -> None:
