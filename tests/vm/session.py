@@ -31,9 +31,10 @@ class Mark:
 
 
 class Qmp:
-    """QEMU's control protocol."""
+    """QEMU's control protocol, and the keyboard of the console."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, console: socket.socket | None = None) -> None:
+        self.console = console
         connection.settimeout(120)
         self._file = connection.makefile("rw")
         self._line()  # greeting
@@ -49,6 +50,12 @@ class Qmp:
                 raise RuntimeError(f"{command}: {answer['error'].get('desc')}")
             if "return" in answer:
                 return answer["return"]
+
+    def type(self, text: str) -> None:
+        """Type into the console, unless QEMU has ended."""
+        if self.console:
+            with suppress(OSError):
+                self.console.sendall(text.encode())
 
     def nmi(self) -> None:
         """A non-maskable interrupt to every CPU."""
@@ -84,7 +91,7 @@ class Session:
     def serve(self, channel: socket.socket, boot_deadline: float, deadline: float) -> int:
         """Answer the guest until it sends `exit`, QEMU ends, or the time is over."""
         try:
-            qmp = Qmp(channel)
+            qmp = Qmp(channel, self.console)
         except OSError:
             return NO_STATUS
         with selectors.DefaultSelector() as selector:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +141,30 @@ def test_halt(vm: VM, tmp_path: Path) -> None:
     tree = installed(f"{CONFIGURATION}SAVE_FINALLY=halt\n")
     found = ended(vm, tmp_path, tree, on_console=quitting("reboot: System halted"))
     assert "reboot: System halted" in found.output
+    assert found.status.complete
+
+
+PROMPT = re.compile("(Press Enter|Give root password) for maintenance")
+TYPED = ((5, "\n"), (20, "echo the answer is $((6 * 7)); exit\n"))
+"""Seconds after the prompt, and what is typed: a terminal loses what comes while it is set up."""
+
+
+def test_a_shell(vm: VM, tmp_path: Path) -> None:
+    """It asks for Enter; the machine reboots when it ends."""
+    prompts: list[str] = []
+
+    def watch(line: str, qmp: Qmp) -> None:
+        if PROMPT.search(line) and not prompts:
+            prompts.append(line)
+            for seconds, text in TYPED:
+                threading.Timer(seconds, qmp.type, (text,)).start()
+
+    tree = installed(f"{CONFIGURATION}SAVE_FINALLY=shell\n")
+    found = ended(vm, tmp_path, tree, on_console=watch)
+    assert prompts
+    _, _, after = found.said.partition("opening a shell")
+    assert "the answer is 42" in after
+    assert "reboot: Restarting system" in after.partition("the answer is 42")[2]
     assert found.status.complete
 
 

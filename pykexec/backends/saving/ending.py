@@ -14,11 +14,9 @@ from pykexec.backends.saving.limited import StepFailed, limited
 
 SYSRQ = Path("/proc/sysrq-trigger")
 SYNC_SECONDS, ORDER_SECONDS, GRACE_SECONDS = 60, 30, 60
-SHELL = (
-    *("systemd-run", "--quiet", "--wait", "--collect", "-p", "StandardInput=tty-force"),
-    *("-p", "TTYPath=/dev/console", "sulogin", "--force"),
-)
-"""Starts a shell outside of this service, which has few privileges."""
+SHELL = ("systemctl", "start", "pykexec-save-shell.service")
+"""Starts a shell outside of this service, which has few privileges, and waits for its end.
+systemd-run --wait would need a D-Bus daemon, and a capture system has none."""
 ORDERS = {
     "reboot": ("systemctl", "--force", "reboot"),
     "halt": ("systemctl", "--force", "halt"),
@@ -35,7 +33,8 @@ def end_machine(
     if action == "shell":
         say("opening a shell; the machine reboots when it ends")
         with suppress(OSError):
-            subprocess.run(SHELL, check=False)
+            if status := subprocess.run(SHELL, check=False).returncode:
+                say(f"{' '.join(SHELL)}: exit status {status}")
         action = "reboot"
     say(f"{action} follows")
     for order, seconds in ((os.sync, SYNC_SECONDS), (given(ORDERS[action]), ORDER_SECONDS)):
