@@ -7,7 +7,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from pykexec.dump.faults import NotInDump, UnknownKernel
+from pykexec.dump.faults import UnknownKernel
 
 if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
@@ -38,7 +38,7 @@ class ImageData:
             raise UnknownKernel(f"the kernel's image has {end - self.start} bytes of data")
         self.data = bytearray(end - self.start)
         for at in range(0, len(self.data), CHUNK):
-            part = _there(kernel, self.start + at, min(CHUNK, len(self.data) - at))
+            part = kernel.read_or_zeros(self.start + at, min(CHUNK, len(self.data) - at))
             self.data[at : at + len(part)] = part
 
     def types(self) -> tuple[int, int]:
@@ -70,11 +70,3 @@ class ImageData:
             found.append(at + 1)
             at = self.data.find(needle, at + 1)
         return found
-
-
-def _there(kernel: KernelMemory, addr: int, size: int) -> bytes:
-    """Memory, with zeros where the image has a gap."""
-    try:
-        return kernel.read(addr, size)
-    except NotInDump:
-        return bytes(size)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pykexec.dump.faults import NotInDump, UnknownKernel
+from pykexec.dump.faults import UnknownKernel
 
 if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
@@ -102,7 +102,7 @@ class Search:
             at = max(at, len(self.data) - len(DIGITS))
 
     def read_on(self) -> None:
-        self.data += _there(self.kernel, self.start + len(self.data), CHUNK)
+        self.data += self.kernel.read_or_zeros(self.start + len(self.data), CHUNK)
 
     def token_table(self, digits: int) -> int:
         """The start of the table with these digits; 0 if there is none. The byte before it is 0:
@@ -181,11 +181,3 @@ class Search:
 
 def _aligned(size: int) -> int:
     return -(-size // 8) * 8
-
-
-def _there(kernel: KernelMemory, addr: int, size: int) -> bytes:
-    """Memory, with zeros where the image has a gap or the dump lacks a page."""
-    try:
-        return kernel.read(addr, size)
-    except NotInDump:
-        return bytes(size)

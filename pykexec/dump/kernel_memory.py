@@ -103,6 +103,13 @@ class KernelMemory:
             addr, size = addr + count, size - count
         return b"".join(parts)
 
+    def read_or_zeros(self, addr: int, size: int) -> bytes:
+        """The same, with zeros for a piece that is not mapped, or not in the dump."""
+        try:
+            return self.read(addr, size)
+        except NotInDump:
+            return bytes(size)
+
     def u64(self, addr: int) -> int:
         return int.from_bytes(self.read(addr, 8), "little")
 
