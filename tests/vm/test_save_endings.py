@@ -162,7 +162,7 @@ def test_a_shell(vm: VM, tmp_path: Path) -> None:
     tree = installed(f"{CONFIGURATION}SAVE_FINALLY=shell\n")
     found = ended(vm, tmp_path, tree, on_console=watch)
     assert prompts
-    _, _, after = found.said.partition("opening a shell")
+    _, _, after = found.output.partition("opening a shell")
     assert "the answer is 42" in after
     assert "reboot: Restarting system" in after.partition("the answer is 42")[2]
     assert found.status.complete
