@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 import pykexec
+from pykexec.backends.setup.acting import Acting
+from pykexec.backends.setup.step import Step
+from pykexec.flows.setup.steps import decide
+from pykexec.host.facts import read_machine
+from pykexec.host.root import Folder
+from pykexec.host.setup_facts import read_facts
 
 from .builders import make_bzimage
+from .setup_trees import DEBIAN, PACKAGE, RELEASE, Files, apply, snapshot
+from .setup_trees import build as tree
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = (
@@ -100,6 +108,52 @@ def test_every_error_is_explained(pyz: Path, tmp_path: Path) -> None:
     """Which imports every module."""
     done = run(pyz, tmp_path, "explain", "no-dump")
     assert done.returncode == 0, done.stderr
+
+
+def bare(folder: Path, program: str | None = "") -> Folder:
+    """A Debian system without a package of pykexec."""
+    files = {path: text for path, text in DEBIAN.items() if path not in PACKAGE}
+    del files["/etc/kernel/postinst.d/zz-pykexec"]
+    hooks: Files = {"/etc/kernel/postinst.d/x": "", "/etc/kernel/postrm.d/x": ""}
+    return tree(folder, files | hooks | {"/usr/local/bin/pykexec": program})
+
+
+def test_it_can_set_a_machine_up(pyz: Path, tmp_path: Path) -> None:
+    root = bare(tmp_path / "root")
+    done = run(pyz, tmp_path, "setup", "--check", "--root", str(root.path))
+    assert done.returncode == 3, done.stderr
+    for line in (
+        "create /usr/local/share/pykexec/capture/make-initrd",
+        "create /usr/local/share/pykexec/capture/dracut/module-setup.sh",
+        "create /etc/systemd/system/pykexec-crash.service",
+        "create /etc/kernel/postrm.d/zz-pykexec",
+        f"run sh /usr/local/share/pykexec/capture/make-initrd {RELEASE}",
+    ):
+        assert line in done.stdout, line
+    done = run(pyz, tmp_path, "setup", "--check", "--root", str(bare(tmp_path / "no", None).path))
+    assert done.returncode == 5
+    assert "copy it to /usr/local/bin/pykexec" in done.stderr
+
+
+def test_what_it_installs_is_taken_back(
+    pyz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pykexec.host.setup_facts.PACKAGE", pyz)
+    root = bare(tmp_path / "root")
+    acting = Acting(root, lambda command: apply(root, command))
+    before = snapshot(root)
+
+    def steps() -> tuple[Step, ...]:
+        machine = read_machine(root)
+        return decide(machine, read_facts(root, machine), acting.journal.read()).steps
+
+    acting.perform(steps())
+    assert steps() == ()
+    installed = root.path / "usr/local/share/pykexec/capture/make-initrd"
+    assert installed.read_bytes() == (ROOT / "capture/make-initrd").read_bytes()
+    assert os.access(installed, os.X_OK)
+    assert acting.undo() == ()
+    assert snapshot(root) == before
 
 
 def test_by_another_name_it_is_another_command(pyz: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,12 +53,15 @@ CONTAINER = "/run/systemd/container"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PROGRAM_FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 PROGRAMS = (
+    "pykexec",
     *("update-grub", "grubby", "grub-mkconfig", "grub2-mkconfig"),
     *("mkinitramfs", "dracut", "makedumpfile"),
 )
 FILES_MAX = 64
 """Boot loader entries and installed kernels that are looked at."""
 SHARE = "share/pykexec"
+LOCAL_CAPTURE = f"/usr/local/{SHARE}/capture"
+"""Where setup installs what makes the initrd, if pykexec is a single file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,9 @@ class SetupFacts:
     """The existing folders for hooks."""
     shipped: Mapping[str, str]
     """The text of each file in share/pykexec/systemd, by name."""
+    capture: Mapping[str, str]
+    """If pykexec is a single file, the text of each file in its share/pykexec/capture, by path
+    there; empty otherwise."""
     make_initrd: str | None
     """The script that makes the initrd."""
     kernels: tuple[str, ...]
@@ -107,7 +114,9 @@ def read_facts(root: Folder, machine: Machine) -> SetupFacts:
     entries = tuple(_entries(root))
     share = _share(root)
     shipped = _shipped(share)
-    files, unchangeable, folders = _states(root, _paths(root, machine, entries, shipped))
+    capture = dict(_capture(share)) if isinstance(share, zipfile.Path) else {}
+    paths = [*_paths(root, machine, entries, shipped), *(f"{LOCAL_CAPTURE}/{n}" for n in capture)]
+    files, unchangeable, folders = _states(root, paths)
     menu = next((path for path in GRUB_MENUS if root.exists(path)), None)
     return SetupFacts(
         files=files,
@@ -120,6 +129,7 @@ def read_facts(root: Folder, machine: Machine) -> SetupFacts:
         or PLUGIN in set(_named(root, PLUGINS, PLUGIN)),
         hook_folders=tuple(path for path in (*HOOKS, PLUGINS[0]) if _is_folder(root, path)),
         shipped=shipped,
+        capture=capture,
         make_initrd=_script(root, share),
         kernels=tuple(_kernels(root)),
         initrds=frozenset(
@@ -230,27 +240,45 @@ def _armed(root: Root) -> bool:
     return bool(boot) and text(root, f"{STATE}/armed", 4096) == boot
 
 
-def _share(root: Folder) -> Path | None:
+PACKAGE = Path(__file__).resolve().parents[2]
+"""The folder with the package pykexec: the checkout, or the single file."""
+
+
+def _share(root: Folder) -> Path | zipfile.Path | None:
     """The folder share/pykexec of this installation, or the checkout; for another root, the folder
-    of a package in it."""
-    package = Path(__file__).resolve().parents[2]
-    places = [Path(sys.prefix) / SHARE, Path("/usr/local") / SHARE, Path("/usr") / SHARE, package]
-    if not root.is_whole:
+    of a package in it. A single file has its own, which a package goes before."""
+    places = [Path(sys.prefix) / SHARE, Path("/usr/local") / SHARE, Path("/usr") / SHARE, PACKAGE]
+    if PACKAGE.is_file():
+        places = [root.path / "usr" / SHARE]
+    elif not root.is_whole:
         places = [root.path / place / SHARE for place in ("usr", "usr/local")]
-    return next((place for place in places if (place / "capture/make-initrd").exists()), None)
+    found = next((place for place in places if (place / "capture/make-initrd").exists()), None)
+    return zipfile.Path(PACKAGE, f"{SHARE}/") if found is None and PACKAGE.is_file() else found
 
 
-def _shipped(share: Path | None) -> dict[str, str]:
+def _capture(share: zipfile.Path) -> Iterator[tuple[str, str]]:
+    folder = share / "capture"
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from ((f"{item.name}/{part.name}", part.read_text()) for part in item.iterdir())
+        else:
+            yield item.name, item.read_text()
+
+
+def _shipped(share: Path | zipfile.Path | None) -> dict[str, str]:
     """The text of each unit file in it by name; none with the Debian package, which installs
     them."""
     folder = share / "systemd" if share else None
     if folder is None or not folder.is_dir():
         return {}
-    return {path.name: path.read_text() for path in sorted(folder.iterdir()) if path.is_file()}
+    found = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    return dict(sorted(found.items()))
 
 
-def _script(root: Folder, share: Path | None) -> str | None:
+def _script(root: Folder, share: Path | zipfile.Path | None) -> str | None:
     if share is None:
         return None
+    if isinstance(share, zipfile.Path):
+        return f"{LOCAL_CAPTURE}/make-initrd"
     path = share / "capture/make-initrd"
     return str(path) if root.is_whole else "/" + os.path.relpath(path, root.path)

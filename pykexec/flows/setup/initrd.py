@@ -58,7 +58,7 @@ def _script(facts: SetupFacts) -> str:
     if facts.make_initrd is None:
         raise NoInitrdGenerator(
             "share/pykexec/capture/make-initrd: not found",
-            hint="install pykexec as a package, or with pip, instead of a single file",
+            hint="install pykexec as a package, with pip, or as a single file",
         )
     if not facts.programs & {"mkinitramfs", "dracut"}:
         raise NoInitrdGenerator(

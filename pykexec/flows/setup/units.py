@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pykexec.backends.setup.step import Command, Step
 from pykexec.errors import NotSupported
 from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_udev
-from pykexec.host.file_state import FileState, file_with, link_to
+from pykexec.host.file_state import PLAIN, FileState, file_with, link_to
 from pykexec.host.setup_facts import (
     ENABLED,
     HOOK,
     HOOKS,
+    LOCAL_CAPTURE,
     PLUGIN,
     PLUGINS,
     RULES,
@@ -57,11 +58,19 @@ def _installed(facts: SetupFacts) -> Iterator[Step]:
 
 def _missing(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
     shipped = facts.shipped
+    if facts.capture and "pykexec" not in facts.programs:
+        raise NoUnits(
+            "the units need a program pykexec, and this single file is not installed as one",
+            hint="copy it to /usr/local/bin/pykexec, and run pykexec setup again",
+        )
+    for name, text in facts.capture.items():
+        mode = PROGRAM if text.startswith("#!") else PLAIN
+        yield f"{LOCAL_CAPTURE}/{name}", file_with(text, mode=mode)
     if not all(name in facts.units for name, _ in ENABLED):
         if not all(name in shipped for name, _ in ENABLED):
             raise NoUnits(
                 "the systemd units of pykexec are not installed",
-                hint="install pykexec as a package, or with pip, instead of a single file",
+                hint="install pykexec as a package, with pip, or as a single file",
             )
         for name, text in shipped.items():
             if name.endswith(UNIT_SUFFIXES):
