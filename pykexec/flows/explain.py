@@ -79,6 +79,8 @@ CHECKS = (
     KernelCheck(LOAD, "F6", "every segment of a crash image is in the crash region",
                 "EADDRNOTAVAIL", "use a larger crashkernel= or a smaller image", ("reservation",)),
     KernelCheck(LOAD, "G", "control pages and page tables can be allocated", "ENOMEM", MEMORY_FIX),
+    KernelCheck(LOAD, "G", "the processors can be switched off, for a normal image (arm64)",
+                "EBUSY", "only a capture kernel in the crash region can be loaded there"),
     KernelCheck(LOAD, "G", "a page can be allocated for every page of the image", "ENOMEM",
                 MEMORY_FIX),
     KernelCheck(LOAD, "G", "the bytes of every segment can be read", "EFAULT",

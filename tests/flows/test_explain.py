@@ -36,7 +36,7 @@ ORDER = [
     ("EACCES", LOAD, ["A3"]),
     ("EINVAL", LOAD, ["A5", "A6", "A7", "F2", "F3", "F4", "F5"]),
     ("EADDRNOTAVAIL", LOAD, ["E", "F1", "F6"]),
-    ("EBUSY", LOAD, ["B"]),
+    ("EBUSY", LOAD, ["B", "G"]),
     ("ENOMEM", LOAD, ["G", "G"]),
     ("EFAULT", LOAD, ["A8", "G"]),
     ("ENOSYS", LOAD, ["0"]),
