@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pykexec.qemu.board import ONE_THREAD
@@ -54,8 +54,10 @@ class Guest:
 
 
 def board_of(kernel: Kernel) -> Board:
-    """The machine that runs a kernel."""
-    return VIRT if kernel.architecture == "arm64" else PC
+    """The machine that runs a kernel; a Cortex-A57 has no pages of 16 KiB."""
+    if kernel.architecture != "arm64":
+        return PC
+    return replace(VIRT, cpu="neoverse-n1") if kernel.series == "16k" else VIRT
 
 
 def drives(disks: Sequence[Path]) -> list[str]:

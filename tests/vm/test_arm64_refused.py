@@ -12,7 +12,7 @@ from .gdb import flip_bit
 from .lab import VM
 from .machine import NO_STATUS, Qmp, Result
 from .product import document, site
-from .test_arm64_panic import LOAD, WAYS, region
+from .test_arm64_panic import WAYS, load, region
 
 RESET_SECONDS = 3
 RESETS = range(1, 60)
@@ -57,7 +57,9 @@ def spoiled(arm_vm: VM, way: str) -> Result:
             flip_bit(qmp, int(output.removeprefix("waits at "), 16))
 
     chosen, byte = WAYS[way], SPOILED[way]
-    first = FIRST.format(load=LOAD, options=chosen.options, name=byte.name, offset=byte.offset)
+    first = FIRST.format(
+        load=load(arm_vm), options=chosen.options, name=byte.name, offset=byte.offset
+    )
     return arm_vm.run(
         first,
         "exit 1",

@@ -73,6 +73,8 @@ def _device(uart: SerialConsole | None) -> RangeSet:
 
 def _params(job: StubJob, machine: Machine, page_tables: int) -> StubParams:
     reset = _reset(machine)
+    checks = StubFlag.NONE if job.checks else StubFlag.NO_CHECKS
+    in_use = StubFlag.IN_USE if job.in_use else StubFlag.NONE
     uart, window = job.console.uart, job.window
     return StubParams(
         dtb=job.argument,
@@ -85,7 +87,7 @@ def _params(job: StubJob, machine: Machine, page_tables: int) -> StubParams:
         uart_kind=KINDS[uart.model] if uart else UartKind.NONE,
         uart_shift=uart.shift if uart else 0,
         uart_width=uart.width if uart else 1,
-        flags=reset | (StubFlag.NONE if job.checks else StubFlag.NO_CHECKS),
+        flags=reset | checks | in_use,
         reset_seconds=job.reset_seconds if reset else 0,
         settle_seconds=job.settle_seconds,
     )

@@ -55,6 +55,7 @@
 	.equ	FLAG_NO_CHECKS,	1
 	.equ	FLAG_RESET_SMC,	2		/* PSCI is called by SMC ... */
 	.equ	FLAG_RESET_HVC,	4		/* ... or by HVC; by neither: halt */
+	.equ	FLAG_IN_USE_BIT, 3		/* devices may write where the image goes */
 
 	.equ	UART_PL011,	1
 	.equ	UART_8250,	2
@@ -197,17 +198,8 @@ start:
 	/* Uncached, so the caches give up first what they still hold of it. */
 	cbnz	x22, 1f
 	bl	clean_everything
-1:	ldr	x19, p_tables
-	mov	w20, #0
-1:	ldr	w0, p_n_regions
-	cmp	w20, w0
-	b.hs	check_seal
-	mov	x0, x19
-	bl	check_record
-	b.ne	region_mismatch
-	add	x19, x19, #REGION_BYTES
-	add	w20, w20, #1
-	b	1b
+1:	mov	w21, #0
+	bl	check_regions
 
 	/*
 	 * The ELF core headers of a crash by normal come last into being, after
@@ -287,7 +279,15 @@ exchange:
  * tree, x1 to x3 are 0.
  */
 exchanged:
-	adr	x0, s_starting
+	/* Where the image is now, a device may have written. */
+	ldr	w0, p_flags
+	tbz	w0, #FLAG_IN_USE_BIT, 1f
+	tbnz	w0, #0, 1f		/* FLAG_NO_CHECKS */
+	adr	x0, s_again
+	bl	say
+	ldr	w21, p_n_exchanges
+	bl	check_regions
+1:	adr	x0, s_starting
 	bl	say
 	mov	w3, #1			/* the kernel may clear the FIFO */
 	bl	uart_wait
@@ -308,14 +308,14 @@ exchanged:
 /* ------------------------------------------------------------------------
  * Refusals.  All of them end in the reset or the halt, never in the kernel.
  */
-region_mismatch:			/* w20: index, x19: record */
+region_mismatch:			/* w20: index, x29: where it is */
 	adr	x0, s_region
 	bl	say
 	mov	w0, w20
 	bl	put_decimal
 	adr	x0, s_at
 	bl	say
-	ldr	x0, [x19, #REGION_ADDR]
+	mov	x0, x29
 	bl	put_hex
 	adr	x0, s_no_match
 
@@ -700,14 +700,55 @@ exchanges:
 	ret
 
 /*
+ * check_regions: all of them, where they are after the first w21 exchanges; a
+ * region lies in the source of one, or in that of none.  Returns if they match.
+ * Changes x0 to x20, x29, and all SIMD registers.
+ */
+check_regions:
+	str	x30, [sp, #-16]!
+	ldr	x19, p_tables
+	mov	w20, #0
+1:	ldr	w1, p_n_regions
+	cmp	w20, w1
+	b.hs	5f
+	ldr	x0, [x19, #REGION_ADDR]
+	mov	x2, #REGION_BYTES
+	ldr	x3, p_tables
+	madd	x1, x1, x2, x3
+	mov	w2, w21
+2:	cbz	w2, 4f
+	ldp	x3, x4, [x1]		/* dest, source */
+	ldr	x5, [x1, #EXCHANGE_SIZE]
+	sub	x6, x0, x4
+	cmp	x6, x5
+	b.lo	3f
+	add	x1, x1, #EXCHANGE_BYTES
+	sub	w2, w2, #1
+	b	2b
+3:	add	x0, x3, x6
+4:	mov	x29, x0
+	ldr	x1, [x19, #REGION_SIZE]
+	mov	x2, x19
+	bl	check_at
+	b.ne	region_mismatch
+	add	x19, x19, #REGION_BYTES
+	add	w20, w20, #1
+	b	1b
+5:	ldr	x30, [sp], #16
+	ret
+
+/*
  * check_record: does what the record at x0 (region or seal) speaks of match
- * its digest?  compare: is the digest just made the one at x0?  EQ says yes.
- * Both change x0 to x17, and check_record all SIMD registers.
+ * its digest?  check_at: the same for x1 bytes at x0 and the record at x2.
+ * compare: is the digest just made the one at x0?  EQ says yes.
+ * All change x0 to x17, and the first two all SIMD registers.
  */
 check_record:
+	mov	x2, x0
+	ldp	x0, x1, [x2, #REGION_ADDR]
+check_at:
 	stp	x21, x30, [sp, #-16]!
-	mov	x21, x0
-	ldp	x0, x1, [x21, #REGION_ADDR]
+	mov	x21, x2
 	bl	sha256
 	add	x0, x21, #REGION_SHA256
 	ldp	x21, x30, [sp], #16
@@ -987,6 +1028,7 @@ sha256_k:
 /* The first one begins a line: the crashed kernel may have stopped within one. */
 s_checking:	.asciz	"\r\npykexec: checking\r\n"
 s_unchecked:	.asciz	"\r\npykexec: not checking\r\n"
+s_again:	.asciz	"pykexec: checking again\r\n"
 s_waiting:	.asciz	"pykexec: waiting "
 s_for_devices:	.asciz	" s for devices "
 s_starting:	.asciz	"pykexec: starting\r\n"

@@ -49,6 +49,8 @@ class StubFlag(IntFlag):
     """To reset, call PSCI by SMC."""
     RESET_HVC = 4
     """By HVC; at EL2 it is SMC anyway."""
+    IN_USE = 8
+    """Devices may write where the image goes: check the digests again after the exchanges."""
 
 
 class UartKind(IntEnum):
@@ -138,7 +140,7 @@ class StubParams:
 
 
 ADDRESSES = ("dtb", "entry", "tables", "seal", "page_tables", "window", "window_size", "uart")
-ALL_FLAGS = StubFlag.NO_CHECKS | StubFlag.RESET_SMC | StubFlag.RESET_HVC
+ALL_FLAGS = StubFlag.NO_CHECKS | StubFlag.RESET_SMC | StubFlag.RESET_HVC | StubFlag.IN_USE
 
 
 def check_regions(regions: Iterable[Region]) -> None:

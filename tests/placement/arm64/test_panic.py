@@ -141,7 +141,13 @@ def test_after_the_exchange_everything_is_in_its_place(image: KernelImage, mode:
         assert held.read(at, len(expected)) == expected, hex(at)
     assert (params.entry, params.dtb) == (plan.boot.entry, plan.boot.information.start)
     assert (params.window, params.window_size) == (plan.window.start, plan.window.size)
-    assert params.flags == StubFlag.RESET_HVC
+    again = StubFlag.NONE if mode is Mode.IN_PLACE else StubFlag.IN_USE
+    assert params.flags == StubFlag.RESET_HVC | again
+    for region in regions:  # as the stub finds it for the second check
+        inside = [item for item in exchanges if region.range.overlaps(item.source_range)]
+        moved = region.addr + sum(item.dest - item.source for item in inside)
+        assert all(item.source_range.covers(region.range) for item in inside)
+        assert hashlib.sha256(held.read(moved, region.size)).digest() == region.sha256
 
 
 @pytest.mark.parametrize("mode", PANIC_MODES)

@@ -51,6 +51,8 @@ def test_the_parameters_come_from_job_and_machine() -> None:
     assert (params.window, params.window_size) == (WINDOW.start, WINDOW.size)
     assert (params.uart, params.uart_kind, params.uart_width) == (0x9000000, UartKind.PL011, 4)
     assert params.flags == StubFlag.RESET_HVC
+    again = parse_params(encode_stub(replace(JOB, in_use=True), MACHINE, AT))
+    assert again.flags == StubFlag.RESET_HVC | StubFlag.IN_USE
     assert (params.reset_seconds, params.settle_seconds) == (5, 10)
     assert params.page_tables == AT + STUB_MEMSZ
     records = encoded[params.tables - AT :]

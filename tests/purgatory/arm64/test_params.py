@@ -53,7 +53,7 @@ def test_a_loaded_stub_is_read_back() -> None:
         ({"window_size": -1}, "window_size"),
         ({"uart_shift": 4}, "uart_shift"),
         ({"uart_width": 8}, "uart_width 8 is not 1, 2 or 4"),
-        ({"flags": 8}, "unknown flags 0x8"),
+        ({"flags": 16}, "unknown flags 0x10"),
         ({"tables_sha256": b"short"}, "32 bytes"),
     ],
 )

@@ -13,6 +13,7 @@ pytest.importorskip("unicorn", reason="unicorn is not installed: the stub cannot
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unicorn import UC_HOOK_CODE
 
 from pykexec.purgatory import REGION_SIZE, UNBOUND, Region, Seal, sha256, tables
 from pykexec.purgatory.arm64.stub import (
@@ -217,6 +218,53 @@ def test_no_checks_means_none() -> None:
     assert board.run() is End.STARTED
     assert board.text == "\r\npykexec: not checking\r\n" + STARTING
     assert before == (board.read(HIGH + 0x10000, 0x2000), board.read(LOW, 0x2000))
+
+
+# -- devices that were not stopped
+
+AGAIN = "pykexec: checking again\r\n"
+PLACE, STAGE = ENTRY & ~0xFFF, HIGH + 0x4000
+MOVED = (PLACE, PLACE + 0x8000, PLACE + 0x8068, LOW)
+"""Where each region of `moved_load` is after the exchanges."""
+
+
+def moved_load() -> Load:
+    """Three regions in a stage of two pages, which go to the kernel's place and elsewhere, and one
+    that stays where it is."""
+    return Load(
+        regions={
+            STAGE: noise(4096, 1),
+            STAGE + 0x2000: noise(100, 2),
+            STAGE + 0x2068: noise(2000, 3),
+            LOW: noise(700, 4),
+        },
+        exchanges=((PLACE, STAGE, 0x1000), (PLACE + 0x8000, STAGE + 0x2000, 0x1000)),
+        params=replace(PARAMS, flags=StubFlag.IN_USE),
+    )
+
+
+def test_regions_are_checked_again_where_the_exchanges_moved_them() -> None:
+    board, end = run(moved_load())
+    assert (end, board.text) == (End.STARTED, CHECKING + AGAIN + STARTING)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_a_device_writes_during_the_exchange_is_not_started(number: int) -> None:
+    board = moved_load().into(Board())
+    words = struct.unpack(f"<{STUB_SIZE // 4}I", board.read(STUB, STUB_SIZE))
+    (second,) = [n for n, word in enumerate(words) if word & 0xFF00001F == 0x18000015]
+    at = STUB + 4 * second  # ldr w21, p_n_exchanges
+    board.uc.hook_add(UC_HOOK_CODE, lambda *_: board.flip(MOVED[number] + 50), begin=at, end=at)
+    assert board.run() is End.HALTED
+    wrong = f"pykexec: region {number} at {MOVED[number]:#x} does not match\r\n"
+    assert board.text == CHECKING + AGAIN + wrong + HALTED
+
+
+def test_no_checks_means_no_second_ones() -> None:
+    load = moved_load()
+    load.params = replace(PARAMS, flags=StubFlag.IN_USE | StubFlag.NO_CHECKS)
+    board, end = run(load)
+    assert (end, board.text) == (End.STARTED, "\r\npykexec: not checking\r\n" + STARTING)
 
 
 # -- faults
