@@ -63,12 +63,17 @@ class Words:
         return Path(self.operands[0]) if self.operands else None
 
 
+SHOWN = 80
+"""Characters of an unknown option to show."""
+
+
 def parse(words: Sequence[str]) -> Words:
     """Parse the words of a command line. Raises BadCommandLine."""
     try:
         pairs, operands = getopt.gnu_getopt(list(words), SHORT, LONG)
     except getopt.GetoptError as error:
-        raise BadCommandLine(error.msg, hint=HELP) from None
+        shown = error.opt if len(error.opt) <= SHOWN else f"{error.opt[:SHOWN]}..."
+        raise BadCommandLine(error.msg.replace(error.opt, shown), hint=HELP) from None
     values: dict[str, list[str]] = {}
     seen = set()
     for name, argument in pairs:

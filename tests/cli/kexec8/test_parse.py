@@ -177,3 +177,9 @@ def test_no_option_is_ignored_in_silence(option: object) -> None:
 def test_refused_in_words(option: str) -> None:
     with pytest.raises(UsageError, match=f"--{option}: "):
         wishes(["-l", "K", f"--{option}"])
+
+
+def test_a_long_word_is_shown_in_part() -> None:
+    with pytest.raises(UsageError) as caught:
+        wishes(["--" + "x" * 5000])
+    assert caught.value.message == f"option --{'x' * 80}... not recognized"
