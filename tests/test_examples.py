@@ -42,7 +42,6 @@ OTHER_BLOCKS = {
     "ansible-": "tests/ansible/test_collection.py, tests/vm/test_fleet.py",
     "- command: pykexec setup": "a part of a playbook",
     "No.  buf ": "output",
-    "bytes -identify-> ": "a drawing",
 }
 """A part of a block, or of a line in a man page, without a command of pykexec that could be run
 here, and why."""

@@ -75,7 +75,7 @@ class Program(click.Group):
             formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
-        """Also prints --help and --version."""
+        """Parse the command line; also prints --help and --version."""
         with _unread_is_quiet():
             return super().make_context(*args, terminal_width=_help_width(), **more)
 

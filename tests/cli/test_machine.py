@@ -93,7 +93,7 @@ def test_unload_gives_back_every_page(run: Run, run_json: RunJson, machine: str)
 def test_exec_starts_the_normal_image(run_json: RunJson, run: Run, machine: str) -> None:
     nothing = run("exec", "--machine", machine, status=3)
     assert nothing.stderr == (
-        "pykexec: no image is loaded that could start (EINVAL)\n  hint: load one first\n"
+        "pykexec: no image is loaded (EINVAL)\n  hint: load an image first, with pykexec load\n"
     )
     run("load", "bzImage", "--append", "quiet", "--machine", machine)
     run("load", "bzImage", *WINDOW, "--machine", machine)
@@ -111,7 +111,7 @@ def test_exec_panics_where_only_that_starts_something(
 
 def test_a_crash_with_nothing_loaded(run: Run, machine: str) -> None:
     result = run("machine", "crash", machine, status=3)
-    assert result.stderr.startswith("pykexec: no crash image is loaded: a panic only ends")
+    assert result.stderr.startswith("pykexec: no crash image is loaded: a panic would only halt")
 
 
 def test_the_output_names_the_dump(run: Run, machine: str) -> None:

@@ -88,7 +88,7 @@ def _module_refusal(machine: Machine, named: RegionModule | None) -> KexecError 
 
 
 def untested(machine: Machine) -> KexecError | None:
-    """Also if the release cannot be read: then nothing is known."""
+    """Whether the module was not tested with this kernel, or its release cannot be read."""
     release, architecture = machine.release, machine.architecture
     if architecture == "x86_64" and release and series(release) in TESTED:
         return None

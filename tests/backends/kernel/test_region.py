@@ -117,7 +117,7 @@ REFUSALS: list[tuple[Change, str, int]] = [
     ),
     (lambda it: replace(it, symbols=frozenset({"crashk_res"})), "no-symbol", 5),
     (lambda it: replace(it, release="5.10.0-30-amd64"), "module-of-another-kernel", 5),
-    (lambda it: replace(it, architecture="aarch64"), "untested-kernel", 5),
+    (lambda it: replace(it, architecture="aarch64", page_size=4096), "untested-kernel", 5),
 ]
 
 

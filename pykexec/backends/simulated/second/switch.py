@@ -24,12 +24,12 @@ def panic(kernel: SimulatedKernel) -> SecondKernel:
     image = kernel.images.get(Slot.CRASH)
     if image is None:
         raise NothingLoaded(
-            "no crash image is loaded: a panic only ends this machine",
+            "no crash image is loaded: a panic would only halt this machine",
             hint=saying("load one with ", Wish.CRASH_BY_NORMAL, ", or ", Wish.CRASH),
         )
     if kernel.gates.busy:
         raise SwitchFailed(
-            "another kexec call is in progress and holds the lock: a panic only ends this machine"
+            "another kexec call holds the lock: a panic would only halt this machine"
         )
     first_kernel.panic(kernel.layout, kernel.ram)
     return _switch(kernel, Slot.CRASH)
@@ -44,7 +44,9 @@ def kernel_kexec(kernel: SimulatedKernel) -> SecondKernel:
     if kernel.gates.busy:
         raise SyscallError(call, EBUSY, "another kexec call is in progress", hint="try again")
     if Slot.NORMAL not in kernel.images:
-        raise NothingLoaded("no image is loaded that could start (EINVAL)", hint="load one first")
+        raise NothingLoaded(
+            "no image is loaded (EINVAL)", hint="load an image first, with pykexec load"
+        )
     return _switch(kernel, Slot.NORMAL)
 
 
