@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pykexec.abi.record import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
+from pykexec.abi.record import Bytes, Const, Int16ul, Int32ul, Int64ul, Record, Struct
 
 ELFMAG = b"\x7fELF"
 ELFCLASS64, ELFDATA2LSB, EV_CURRENT = 2, 1, 1
@@ -70,6 +70,12 @@ Elf64_Nhdr = Struct("n_namesz" / Int32ul, "n_descsz" / Int32ul, "n_type" / Int32
 
 EHDR, PHDR, NHDR = Elf64_Ehdr.format, Elf64_Phdr.format, Elf64_Nhdr.format
 """For the many headers of a large dump: their values by position."""
+
+
+def file_header(raw: bytes) -> Record:
+    """An ELF header by the names of its fields; the caller checks e_ident, too."""
+    return Elf64_Ehdr.parse(raw, any_constant=True)
+
 
 ELF_PRSTATUS_SIZE = 336
 """struct elf_prstatus of x86_64, bytes."""

@@ -109,14 +109,16 @@ class Struct:
     def sizeof(self) -> int:
         return self.format.size
 
-    def parse(self, data: bytes | memoryview) -> Record:
-        """The record at the start of `data`. Raises ValueError for another value of a constant, and
-        struct.error for less than `sizeof()` bytes."""
+    def parse(self, data: bytes | memoryview, *, any_constant: bool = False) -> Record:
+        """The record at the start of `data`. Raises ValueError for another value of a constant,
+        unless the caller checks it (`any_constant`), and struct.error for less than `sizeof()`
+        bytes."""
         values = self.format.unpack_from(data)
         found, at = Record(), 0
         for item in self.fields:
             end = at + (1 if item.kind.count is None else item.kind.count)
-            found[item.name] = item.kind.decode(values[at:end])
+            unchecked = any_constant and isinstance(item.kind, Const)
+            found[item.name] = values[at] if unchecked else item.kind.decode(values[at:end])
             at = end
         return found
 

@@ -19,6 +19,7 @@ from pykexec.abi.elf import (
     PR_REG_OFFSET,
     PT_LOAD,
     PT_NOTE,
+    file_header,
 )
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.notes import CORE, VMCOREINFO, Note, parse_notes, vmcoreinfo_values
@@ -111,8 +112,8 @@ def is_core(path: str | os.PathLike[str]) -> bool:
     file = OpenFile(path)
     if file.size < EHDR.size:
         return False
-    ident, e_type = EHDR.unpack(file.read(0, EHDR.size))[:2]
-    return bool(ident[:4] == ELFMAG and e_type == ET_CORE)
+    head = file_header(file.read(0, EHDR.size))
+    return bool(head.e_ident[:4] == ELFMAG and head.e_type == ET_CORE)
 
 
 def open_core(path: str | os.PathLike[str]) -> CoreFile:
@@ -142,22 +143,23 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
     )
 
 
-def _check_header(path: str | os.PathLike[str], head: bytes) -> tuple[str, int, int]:
+def _check_header(path: str | os.PathLike[str], raw: bytes) -> tuple[str, int, int]:
     """The architecture, e_phoff and e_phnum of a valid header."""
-    ident, e_type, machine, _, _, phoff, _, _, _, phentsize, phnum = EHDR.unpack(head)[:11]
+    head = file_header(raw)
+    ident, machine = head.e_ident, head.e_machine
     expected = (
         (ident[:4] == ELFMAG, "it has no ELF magic"),
         (ident[4] == ELFCLASS64, f"its class is {ident[4]}, not {ELFCLASS64} (ELFCLASS64)"),
         (ident[5] == ELFDATA2LSB, f"its encoding is {ident[5]}, not {ELFDATA2LSB} (ELFDATA2LSB)"),
-        (e_type == ET_CORE, f"e_type is {e_type}, not {ET_CORE} (ET_CORE)"),
+        (head.e_type == ET_CORE, f"e_type is {head.e_type}, not {ET_CORE} (ET_CORE)"),
         (machine in MACHINES, f"e_machine {machine} is not supported"),
-        (phentsize == PHDR.size, f"e_phentsize is {phentsize}, not {PHDR.size}"),
-        (phnum > 0, "there are no program headers"),
+        (head.e_phentsize == PHDR.size, f"e_phentsize is {head.e_phentsize}, not {PHDR.size}"),
+        (head.e_phnum > 0, "there are no program headers"),
     )
     for good, why in expected:
         if not good:
             raise NotACore(f"{path}: not an ELF core file of x86_64 or arm64: {why}")
-    return MACHINES[machine], phoff, phnum
+    return MACHINES[machine], head.e_phoff, head.e_phnum
 
 
 def _read_notes(

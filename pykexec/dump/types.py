@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pykexec.abi.btf import BTF_MAGIC, btf_header
 from pykexec.dump.faults import DamagedDump, UnknownKernel
 
 if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
 
-MAGIC = 0xEB9F
-HEADER = struct.Struct("<HBBIIIII")
 TYPE, MEMBER, ENUM64 = struct.Struct("<III"), struct.Struct("<III"), struct.Struct("<III")
 ENUM, ARRAY = struct.Struct("<Ii"), struct.Struct("<III")
 SIZE_MAX = 12 << 20
@@ -54,15 +53,17 @@ class Types:
     """BTF of the kernel's image; types are numbered from 1."""
 
     def __init__(self, data: bytes) -> None:
-        if len(data) < HEADER.size:
+        if len(data) < btf_header.sizeof():
             raise DamagedDump("BTF ends in its header")
-        magic, _, _, head, types, types_size, texts, texts_size = HEADER.unpack_from(data)
-        if magic != MAGIC or head + max(types + types_size, texts + texts_size) > len(data):
+        head = btf_header.parse(data)
+        types, texts = head.hdr_len + head.type_off, head.hdr_len + head.str_off
+        end = max(types + head.type_len, texts + head.str_len)
+        if head.magic != BTF_MAGIC or end > len(data):
             raise DamagedDump("BTF is invalid, or does not fit into its section")
-        if types_size + texts_size > len(data):
+        if head.type_len + head.str_len > len(data):
             raise DamagedDump("BTF: types and names overlap")
-        self.data = data[head + types : head + types + types_size]
-        self.texts = data[head + texts : head + texts + texts_size]
+        self.data = data[types : types + head.type_len]
+        self.texts = data[texts : texts + head.str_len]
         self.offsets = array("I", (0,))
         self.named: dict[int, int] = {}
         """Offset of the name: the number of the structure or union."""

@@ -20,6 +20,7 @@ from pykexec.abi.elf import (
     PHDR,
     PT_LOAD,
     PT_NOTE,
+    file_header,
 )
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.notes import note_spans
@@ -110,14 +111,10 @@ def open_vmcore(memory: PhysicalMemory, elfcorehdr: int, page_size: int) -> Vmco
                 phdr.p_filesz, phdr.p_memsz, phdr.p_align,
             )
         )  # fmt: skip
-    fields = list(EHDR.unpack(memory.read(elfcorehdr, EHDR.size)))
-    fields[EHDR_PHNUM] = len(table)
-    headers = (EHDR.pack(*fields) + b"".join(table)).ljust(note_offset, b"\0")
+    head = file_header(memory.read(elfcorehdr, EHDR.size))
+    head.e_phnum = len(table)
+    headers = (EHDR.pack(*head.values()) + b"".join(table)).ljust(note_offset, b"\0")
     return Vmcore(memory, headers, notes, tuple(pages))
-
-
-EHDR_PHNUM = 10
-"""Index of e_phnum among EHDR's fields."""
 
 
 def _old_pages(phdr: ProgramHeader, page_size: int) -> PhysRange:
@@ -132,21 +129,19 @@ def _old_pages(phdr: ProgramHeader, page_size: int) -> PhysRange:
 
 def _read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader]:
     """Read the headers with the checks of parse_crash_elf64_headers, in its order."""
-    raw = memory.read(elfcorehdr, EHDR.size)
-    fields = EHDR.unpack(raw)
-    ident, e_type, machine, version = fields[:4]
-    ehsize, phentsize, phnum = fields[8:11]
+    head = file_header(memory.read(elfcorehdr, EHDR.size))
+    ident = head.e_ident
     wrong = [
         what
         for what, good in (
             ("no ELF magic", ident[:4] == ELFMAG),
-            ("not a core file", e_type == ET_CORE),
-            ("not of x86_64", machine == EM_X86_64),
+            ("not a core file", head.e_type == ET_CORE),
+            ("not of x86_64", head.e_machine == EM_X86_64),
             ("not ELFCLASS64", ident[4] == ELFCLASS64),
-            ("not of version 1", ident[6] == version == EV_CURRENT),
-            ("e_ehsize is not 64", ehsize == EHDR.size),
-            ("e_phentsize is not 56", phentsize == PHDR.size),
-            ("no program headers", phnum != 0),
+            ("not of version 1", ident[6] == head.e_version == EV_CURRENT),
+            ("e_ehsize is not 64", head.e_ehsize == EHDR.size),
+            ("e_phentsize is not 56", head.e_phentsize == PHDR.size),
+            ("no program headers", head.e_phnum != 0),
         )
         if not good
     ]
@@ -154,7 +149,7 @@ def _read_headers(memory: PhysicalMemory, elfcorehdr: int) -> list[ProgramHeader
         raise VmcoreNotInitialized(
             f"vmcore not initialized: headers at {elfcorehdr:#x}: {wrong[0]}", elfcorehdr=elfcorehdr
         )
-    table = memory.read(elfcorehdr + EHDR.size, PHDR.size * phnum)
+    table = memory.read(elfcorehdr + EHDR.size, PHDR.size * head.e_phnum)
     return [ProgramHeader(*entry) for entry in PHDR.iter_unpack(table)]
 
 

@@ -19,7 +19,9 @@ from pykexec.abi.elf import (
     PHDR,
     PT_LOAD,
     PT_NOTE,
+    file_header,
 )
+from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.dump.core_file import CoreFile, is_core, open_core
 from pykexec.images.contents import OpenFile, UnreadableFile, write_new
 from pykexec.images.identify import identify
@@ -82,18 +84,20 @@ def inspect_file(
 
 def _read_core_headers(file: OpenFile) -> CoreHeaders | None:
     """None if the file contains some of the memory, and so is a dump."""
-    fields = EHDR.unpack(file.read(0, EHDR.size))
-    ident, e_type, machine, phoff, count = fields[0], fields[1], fields[2], fields[5], fields[10]
-    if (ident[4], ident[5], e_type, machine) != (ELFCLASS64, ELFDATA2LSB, ET_CORE, EM_X86_64):
+    head = file_header(file.read(0, EHDR.size))
+    ident, phoff, count = head.e_ident, head.e_phoff, head.e_phnum
+    kind = (ident[4], ident[5], head.e_type, head.e_machine)
+    if kind != (ELFCLASS64, ELFDATA2LSB, ET_CORE, EM_X86_64):
         return None
     if not count or phoff + count * PHDR.size > file.size:
         return None
-    rows = list(PHDR.iter_unpack(file.read(phoff, count * PHDR.size)))
-    loads = [(row[4], row[2], row[5]) for row in rows if row[0] == PT_LOAD and row[5]]
+    table = PHDR.iter_unpack(file.read(phoff, count * PHDR.size))
+    rows = [row for row in (ProgramHeader(*entry) for entry in table) if row.p_filesz]
+    loads = [(row.p_paddr, row.p_offset, row.p_filesz) for row in rows if row.p_type == PT_LOAD]
     inside = any(offset + size <= file.size for _, offset, size in loads)
     if not loads or inside or file.size > MAX_CORE_HEADERS:
         return None
-    notes = [(row[2], row[5]) for row in rows if row[0] == PT_NOTE and row[5]]
+    notes = [(row.p_offset, row.p_filesz) for row in rows if row.p_type == PT_NOTE]
     return CoreHeaders(
         program_headers=count,
         notes=tuple(PhysRange.sized(addr, size) for addr, size in notes if addr + size <= 1 << 64),

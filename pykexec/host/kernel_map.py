@@ -6,13 +6,14 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pykexec.abi.elf import EHDR, ELFMAG, EM_AARCH64, PHDR, PT_LOAD
+from pykexec.abi.elf import EHDR, ELFMAG, EM_AARCH64, PHDR, PT_LOAD, file_header
 from pykexec.abi.x86.x86_64 import START_KERNEL_MAP
 from pykexec.frozen import dataclass
 from pykexec.machine import CpuNotes, KernelMapping, Unknown
 from pykexec.memory.ranges import PhysRange, RangeSet
 
 if TYPE_CHECKING:
+    from pykexec.abi.record import Record
     from pykexec.host.root import Root
 
 KALLSYMS = "/proc/kallsyms"
@@ -52,7 +53,7 @@ def kcore_loads(root: Root) -> tuple[KcoreLoad, ...] | Unknown:
     if isinstance(fields, Unknown):
         return fields
     loads = [entry for entry in headers if entry[0] == PT_LOAD]
-    end = _direct_map_end(fields[2], loads)
+    end = _direct_map_end(fields.e_machine, loads)
     return tuple(
         KcoreLoad(
             vaddr=entry[3],
@@ -79,14 +80,14 @@ def _direct_map_end(machine: int, loads: Iterable[tuple[int, ...]]) -> int:
     return mapped[-1][0]
 
 
-def _file_header(root: Root) -> tuple[int, ...] | Unknown:
-    """The ELF header of /proc/kcore, with its fields in order."""
+def _file_header(root: Root) -> Record | Unknown:
+    """The ELF header of /proc/kcore."""
     header = root.head(KCORE, EHDR.size)
     if isinstance(header, Unknown):
         return header
     if len(header) < EHDR.size or header[:5] != ELFMAG + b"\2":
         return Unknown(f"{KCORE}: not an ELF64 file")
-    return EHDR.unpack(header)
+    return file_header(header)
 
 
 def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
@@ -94,7 +95,7 @@ def program_headers(root: Root) -> tuple[tuple[int, ...], ...] | Unknown:
     fields = _file_header(root)
     if isinstance(fields, Unknown):
         return fields
-    phoff, phnum = fields[5], fields[10]
+    phoff, phnum = fields.e_phoff, fields.e_phnum
     if phoff != EHDR.size:
         return Unknown(
             f"{KCORE}: program headers at {phoff:#x} instead of directly after the header"

@@ -20,7 +20,8 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Protocol
 
-from pykexec.abi.elf import EHDR, ELFCLASS64, ELFMAG, PHDR
+from pykexec.abi.elf import ELFCLASS64, ELFMAG, PHDR, file_header
+from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.errors import NotSupported
 from pykexec.qemu.newc import Tree
 
@@ -164,9 +165,10 @@ def loadable(data: bytes) -> bytes:
     can be debug information. Anything else is returned unchanged."""
     if not data.startswith(ELF64):
         return data
-    _, _, _, _, _, phoff, _, _, _, _, phnum, *_ = EHDR.unpack_from(data)
-    table = PHDR.iter_unpack(data[phoff : phoff + phnum * PHDR.size])
-    return data[: max(offset + filesz for _, _, offset, _, _, filesz, _, _ in table)]
+    head = file_header(data)
+    table = data[head.e_phoff : head.e_phoff + head.e_phnum * PHDR.size]
+    headers = (ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
+    return data[: max(header.p_offset + header.p_filesz for header in headers)]
 
 
 def shared_libraries(
