@@ -38,7 +38,7 @@ class ElfKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ProgramHeaderRow:
     """One program header: type, and the bytes of the file that it refers to."""
 
     type: int
@@ -101,7 +101,7 @@ NT_GNU_ABI_TAG_HEADS = {
 .note.ABI-tag, as in glibc's csu/abi-note.c)."""
 
 
-def rows(head: bytes, order: str, bits: int) -> Iterator[Row]:
+def rows(head: bytes, order: str, bits: int) -> Iterator[ProgramHeaderRow]:
     """The program headers, as far as they are in `head`."""
     if len(head) < (64 if bits == 64 else 52):
         return
@@ -114,4 +114,4 @@ def rows(head: bytes, order: str, bits: int) -> Iterator[Row]:
         if at + struct.calcsize(layout) > len(head):
             return
         fields = struct.unpack_from(layout, head, at)
-        yield Row(fields[0], fields[2 if wide else 1], fields[-1])
+        yield ProgramHeaderRow(fields[0], fields[2 if wide else 1], fields[-1])

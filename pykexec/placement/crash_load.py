@@ -137,7 +137,7 @@ def _low_backup(low: RangeSet, backup: PhysRange | None) -> BackupMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Dump:
+class DumpParts:
     """The contents of the headers; only their own address is missing."""
 
     notes: tuple[NoteArea, ...]
@@ -161,7 +161,7 @@ class Dump:
         )
 
 
-def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> Dump:
+def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -> DumpParts:
     """The dump of everything except the reserved regions. Raises NotSupported for an unknown
     fact."""
     hint = "run as root, on a kernel with CONFIG_CRASH_DUMP"
@@ -174,10 +174,10 @@ def _describe_dump(machine: Machine, memory_map: MemoryMap, backup: BackupMap) -
     ram = memory_map.old_memory(arch.page_size)
     loads = elfcorehdr.old_memory(ram, backup, machine.crash_kernel or RangeSet())
     image = kernel_image(machine, loads, len(moved))
-    return Dump(tuple(area for area in moved if area), loads, base, arch, image)
+    return DumpParts(tuple(area for area in moved if area), loads, base, arch, image)
 
 
-def _headers_size(machine: Machine, request: LoadRequest, dump: Dump) -> int:
+def _headers_size(machine: Machine, request: LoadRequest, dump: DumpParts) -> int:
     """Size of the headers in bytes; with --hotplug as much as the kernel needs to rewrite them."""
     if not request.hotplug:
         return dump.size

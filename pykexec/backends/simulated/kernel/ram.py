@@ -39,7 +39,7 @@ class NotMemory(KexecError):
     code = "not-memory"
 
 
-class BadJournal(KexecError):
+class BadRamJournal(KexecError):
     """A journal that cannot be applied: another program changed it."""
 
     code = "bad-machine"
@@ -185,11 +185,11 @@ class Ram:
 def apply_journal(journal_fd: int, ram_fd: int, size: int) -> None:
     """Apply the journal to the RAM file of `size` bytes. Idempotent.
 
-    Raises BadJournal.
+    Raises BadRamJournal.
     """
     pages = align_up(size, PAGE_SIZE) // PAGE_SIZE
     if os.fstat(journal_fd).st_size != pages * PAGE_SIZE + pages:
-        raise BadJournal("ram.new: does not have this machine's size")
+        raise BadRamJournal("ram.new: does not have this machine's size")
     os.ftruncate(ram_fd, size)
     kinds = pread_all(journal_fd, pages, pages * PAGE_SIZE)
     for run in RUNS.finditer(kinds):
