@@ -4,10 +4,14 @@ Debian's package of the symbols is large. Run it with --crash-lane."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from pykexec.dump.reader import open_dump
+from pykexec.dump.report import Report, make_report
 
 from .lab import VM
 from .product import CAPTURE_APPEND, PYKEXEC, site
@@ -100,3 +104,41 @@ def test_all_processes_are_there(dump: Path, kernel: Kernel) -> None:
 def test_the_log_ends_with_the_panic(output: str) -> None:
     assert "sysrq: Trigger a crash" in output
     assert "Kernel panic - not syncing: sysrq triggered crash" in output.rpartition("Trigger")[2]
+
+
+def own_frames(report: Report) -> list[int]:
+    """The addresses in our backtrace of the CPU that panicked, from panic() on, without guesses."""
+    (cpu,) = [cpu for cpu in report.cpus or () if cpu.number == report.panic_cpu]
+    names = [frame.place.name if frame.place else "" for frame in cpu.frames]
+    return [frame.ip for frame in cpu.frames[names.index("panic") :] if not frame.guess]
+
+
+def test_our_backtrace_is_that_of_drgn(dump: Path, kernel: Kernel) -> None:
+    """drgn has the debug symbols; it lists functions that were inlined with the same address."""
+    drgn = pytest.importorskip("drgn")
+    core = drgn.Program()
+    core.set_core_dump(str(dump))
+    core.load_debug_info([str(debug_symbols(kernel))])
+    frames = core.crashed_thread().stack_trace()
+    theirs = list(dict.fromkeys(frame.pc for frame in frames if frame.pc >> 63))
+    ours = own_frames(make_report(open_dump(str(dump))))
+    assert len(ours) > 6
+    assert ours == theirs[theirs.index(ours[0]) :]
+
+
+def test_our_backtrace_is_part_of_that_of_crash(output: str, dump: Path) -> None:
+    """crash also lists older return addresses that are left on the stack."""
+    theirs = [int(addr, 16) for addr in re.findall(r"^ *#\d+ .* at ([0-9a-f]{16})$", output, re.M)]
+    ours = own_frames(make_report(open_dump(str(dump))))
+    assert [addr for addr in theirs if addr in ours] == ours
+
+
+def test_our_tasks_are_those_of_drgn(dump: Path, kernel: Kernel) -> None:
+    drgn = pytest.importorskip("drgn")
+    pids = pytest.importorskip("drgn.helpers.linux.pid")
+    core = drgn.Program()
+    core.set_core_dump(str(dump))
+    core.load_debug_info([str(debug_symbols(kernel))])
+    tasks = make_report(open_dump(str(dump))).tasks
+    assert tasks
+    assert tasks.threads == len(list(pids.for_each_task(core)))
