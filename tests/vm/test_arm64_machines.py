@@ -1,0 +1,101 @@
+"""Panics on other machines of arm64: at EL2 without and with VHE, and with EFI and ACPI. For
+--all-kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from .lab import VM
+from .machine import Result
+from .product import PYKEXEC, assert_whole, document, site, text, verdict
+from .supplies import efi_firmware_arm64
+from .test_arm64_panic import PATTERN_MIB, panic
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """QEMU's processor and options, whether EFI starts the kernel, and what the kernel says about
+    its exception level."""
+
+    cpu: str
+    level: str
+    options: str = ""
+    efi: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return ("-machine", self.options) if self.options else ()
+
+
+HARDWARE = {
+    "EL2": Hardware("cortex-a72", "All CPU(s) started at EL2", "virtualization=on"),
+    "VHE": Hardware(
+        "neoverse-n1", "Virtualization Host Extensions", "virtualization=on,gic-version=3"
+    ),
+    "EFI": Hardware("neoverse-n1", "All CPU(s) started at EL1", efi=True),
+}
+"""Not `-cpu max`: with it and EFI, 6.12 in QEMU 7.2 has an oops in its own machine_kexec_post_load
+when an image is loaded."""
+
+
+@pytest.fixture(scope="module", params=HARDWARE)
+def hardware(request: pytest.FixtureRequest) -> str:
+    if not request.config.getoption("--all-kernels"):
+        pytest.skip("other machines of arm64 are for --all-kernels")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["in-place", "stub-swap"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def result(arm_vm: VM, hardware: str, mode: str) -> Result:
+    if hardware == "EL2" and arm_vm.kernel.series == "16k":
+        pytest.skip("QEMU has no processor with pages of 16 KiB and without VHE")
+    chosen = HARDWARE[hardware]
+    firmware = efi_firmware_arm64() if chosen.efi else None
+    return panic(arm_vm, mode, cpu=chosen.cpu, arguments=chosen.arguments, firmware=firmware)
+
+
+def test_the_dump_is_whole(result: Result, hardware: str, mode: str) -> None:
+    plan = document(result, "first/plan.json")
+    assert plan["mode"] == mode
+    assert plan["console"]["port"] == "0x9000000"
+    assert_whole(verdict(result), PATTERN_MIB * 256)
+    assert "pykexec: starting" in result.console
+    dmesg = text(result, "second/dmesg")
+    assert HARDWARE[hardware].level in dmesg
+    assert ("ACPI: RSDP" in dmesg) is HARDWARE[hardware].efi
+
+
+APPEND = "console=ttyAMA0 panic=1 quiet"
+FROM_EFI = f"""
+    {PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel \\
+        --append "{APPEND}" --json > /out/plan.json
+    copyout /out
+    {PYKEXEC} exec --backend kernel --yes
+"""
+EFI_GOES_ON = """
+    test -d /sys/firmware/efi/runtime-map || test -e /sys/firmware/efi/systab
+    test -d /sys/firmware/acpi/tables
+    dmesg | grep -q "efi: EFI v"
+    exit 7
+"""
+
+
+def test_efi_and_acpi_go_on_in_the_next_kernel(arm_vm: VM, pytestconfig: pytest.Config) -> None:
+    if not pytestconfig.getoption("--all-kernels"):
+        pytest.skip("other machines of arm64 are for --all-kernels")
+    arm_vm.run(
+        FROM_EFI,
+        EFI_GOES_ON,
+        smp=2,
+        cpu=HARDWARE["EFI"].cpu,
+        python=True,
+        site=site(),
+        firmware=efi_firmware_arm64(),
+    ).expect(7)
