@@ -112,7 +112,7 @@ def panic(vm: VM) -> Result:
     return vm.run(
         PANIC,
         CAPTURE,
-        append="crashkernel=192M",
+        append="crashkernel=256M",
         smp=2,
         python=True,
         second_python=True,
@@ -173,7 +173,7 @@ def test_other_calls(panic: Result, name: str, status: str, loaded: str) -> None
 
 def test_what_is_said(panic: Result) -> None:
     assert text(panic, "first/utils-load.err") == ""
-    assert text(panic, "first/size.out") == str(192 << 20)
+    assert text(panic, "first/size.out") == str(256 << 20)
     output = text(panic, "first/classic.err")
     assert "flags = 0x3e0001" in output
     assert "segment[0].mem   = 0x" in output

@@ -21,11 +21,11 @@ CHUNK = 2 << 20
 PT_LOAD = 1
 # The kernel's own mapping of its image. kexec-tools adds a PT_LOAD for it, which shows pages a
 # second time, including those of init code and gaps, which have long been freed and reused.
-KERNEL_IMAGES = {
-    62: range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000),  # x86_64
-    183: range(0xFFFF800000000000, 1 << 64),  # arm64: above the direct map of 48 bits
-}
-"""By e_machine."""
+X86_IMAGE = range(0xFFFFFFFF80000000, 0xFFFFFFFFFF000000)
+EM_AARCH64 = 183
+ARM64_MIDDLES = {48: 0xFFFF800000000000, 47: 0xFFFFC00000000000}
+"""Where the direct map ends and the image may begin, by the bits of an address; 52 bits are as 48.
+Addresses of 47 bits (pages of 16 KiB) have their direct map above the other's end."""
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
 
@@ -59,16 +59,24 @@ def program_headers(core: BinaryIO) -> list[tuple[int, int, int]]:
     header = EHDR.unpack(core.read(EHDR.size))
     if header[0][:6] != b"\x7fELF\x02\x01":
         raise ValueError(f"no 64-bit ELF file: it starts with {header[0][:6].hex(' ')}")
-    image, offset, count = KERNEL_IMAGES[header[2]], header[5], header[10]
+    offset, count = header[5], header[10]
     core.seek(offset)
     table = b""
     while len(table) < count * PHDR.size and (got := core.read(count * PHDR.size - len(table))):
         table += got
-    found = []
-    for kind, _, offset, vaddr, addr, size, _, _ in PHDR.iter_unpack(table):
-        if kind == PT_LOAD and vaddr not in image:
-            found.append((addr, offset, size))
-    return found
+    loads = [row for row in PHDR.iter_unpack(table) if row[0] == PT_LOAD]
+    image = image_addresses(header[2], [vaddr for _, _, _, vaddr, *_ in loads])
+    return [
+        (addr, offset, size) for _, _, offset, vaddr, addr, size, *_ in loads if vaddr not in image
+    ]
+
+
+def image_addresses(machine: int, vaddrs: list[int]) -> range:
+    """Where the kernel shows its image, by e_machine."""
+    if machine != EM_AARCH64:
+        return X86_IMAGE
+    bits = 48 if min(vaddrs, default=0) < ARM64_MIDDLES[48] else 47
+    return range(ARM64_MIDDLES[bits], 1 << 64)
 
 
 def pattern_pages(core: BinaryIO, addr: int, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
