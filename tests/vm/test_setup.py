@@ -272,7 +272,11 @@ def test_undo_leaves_no_file_and_no_setting_changed(life: Lived, kdump: bool) ->
         for name in ("before.sums", "after.sums")
     ]
     assert sums[0] ^ sums[1] == set()
-    assert life.lab("before.sysctls") == life.lab("after.sysctls")
+    before, after = (lines(life.lab(f"{name}.sysctls")) for name in ("before", "after"))
+    if kdump:  # it sets this one when it loads, which takes a boot with its reservation
+        before.pop("panic_on_oops")
+        after.pop("panic_on_oops")
+    assert before == after
     assert life.lab("loaded-at-last").strip() == "0"
     if kdump:
         assert life.lab("kdump-tools").strip() == "enabled"
