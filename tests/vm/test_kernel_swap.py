@@ -99,7 +99,7 @@ def test_pages_inside_the_window_were_moved_and_found(result: Result) -> None:
 def test_it_says_what_a_reboot_may_do_now(result: Result) -> None:
     warnings = text(result, "first/plan.err")
     assert "a plain reboot may now start the capture kernel" in warnings
-    assert "only pykexec exec starts it, no panic does; " in warnings
+    assert "no panic starts it, only pykexec exec does; " in warnings
     assert "boot with crashkernel=64K" in warnings
     assert "DMA: " in warnings
 
