@@ -103,7 +103,7 @@ def test_open_of_what_is_no_machine(tmp_path: Path) -> None:
         with pytest.raises(KexecError) as caught:
             SimulatedBackend.open(path)
         assert caught.value.code == "not-a-machine"
-        assert caught.value.hint == f"pykexec machine create {path}"
+        assert caught.value.hint == f"use pykexec machine create {path}"
 
 
 def test_a_second_pykexec_is_refused_in_words(
