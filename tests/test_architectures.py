@@ -27,7 +27,7 @@ ALLOWED = {
     "dump/architecture.py": "the registry of the architectures whose dumps are read",
     "dump/unwinders.py": "the registry of the unwinders for stacks in dumps",
     "flows/inspect.py": "a zero page is one kind of file that can be inspected",
-    "flows/rehearse/qemu.py": "its guests are x86_64",
+    "flows/rehearse/qemu.py": "maps an image type to the machine that QEMU emulates for it",
     "host/facts.py": "the one that asks for the facts of each architecture",
     "host/running_kernel.py": "recognises a captured x86 machine by a file that only x86 has",
     "host/kernel_map.py": "/proc/kcore is read for x86_64, where the kernel's text has an address",
@@ -39,7 +39,7 @@ ALLOWED = {
     "placement/request.py": "a wish that a user can have",
     "placement/syscall_choice.py": "a wish that a user can have",
     "remedies.py": "a wish that a user can have",
-    "purgatory/__init__.py": "there is one stub so far, that of x86_64",
+    "qemu/board.py": "the machines that QEMU emulates, and what reads a dump in each",
 }
 """Module to the reason why it may name x86."""
 

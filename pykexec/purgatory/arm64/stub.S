@@ -56,6 +56,7 @@
 	.equ	FLAG_RESET_SMC,	2		/* PSCI is called by SMC ... */
 	.equ	FLAG_RESET_HVC,	4		/* ... or by HVC; by neither: halt */
 	.equ	FLAG_IN_USE_BIT, 3		/* devices may write where the image goes */
+	.equ	FLAG_IN_USE,	1 << FLAG_IN_USE_BIT
 
 	.equ	UART_PL011,	1
 	.equ	UART_8250,	2
