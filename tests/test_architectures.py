@@ -39,6 +39,7 @@ ALLOWED = {
     "placement/request.py": "a wish that a user can have",
     "placement/syscall_choice.py": "a wish that a user can have",
     "remedies.py": "a wish that a user can have",
+    "purgatory/__init__.py": "offers the names of x86_64's stub with those of every stub",
     "qemu/board.py": "the machines that QEMU emulates, and what reads a dump in each",
 }
 """Module to the reason why it may name x86."""
