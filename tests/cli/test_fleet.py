@@ -138,9 +138,9 @@ def test_what_names_machines(run: Run, captures: Path, folder: Path) -> None:
         (folder / "sites" / name).mkdir(parents=True)
         shutil.copy(captures / "1G-plain.json", folder / "sites" / name / f"{name}1.json")
     (folder / "sites/east/.hidden").touch()
-    (folder / "sites/east/root/proc").mkdir(parents=True)
+    (folder / "sites/east/captured/proc").mkdir(parents=True)
     (folder / "sites/east/notes").mkdir()
-    every = ["sites/east/east1.json", "sites/east/root", "sites/west/west1.json"]
+    every = ["sites/east/captured", "sites/east/east1.json", "sites/west/west1.json"]
     for words in (["sites/*"], ["sites/east", "sites/west/west?.json"], ["sites/[ew]*"]):
         rows, _ = documents(run(*PLAN, "--json", *words, status=3).stdout)
         assert [row["machine"] for row in rows] == every, words
