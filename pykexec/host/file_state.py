@@ -51,6 +51,8 @@ class FileState:
 
 
 NOTHING = FileState()
+OF_CONTENTS = frozenset({"security.evm", "security.ima"})
+"""Attributes that the kernel computes from a file, and that would be wrong for another one."""
 
 
 def link_to(target: str) -> FileState:
@@ -89,18 +91,19 @@ def read_state(root: Folder, path: str) -> FileState:
 
 
 def _attributes(fd: int) -> tuple[tuple[str, bytes], ...]:
-    """None on a file system without them, and no others than a process may read."""
+    """The attributes to keep: none on a file system without them, and only those that a process may
+    read."""
     try:
-        names = sorted(os.listxattr(fd))
+        names = os.listxattr(fd)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return ()
         raise
     found = []
-    for name in names:
+    for name in set(names) - OF_CONTENTS:
         with suppress(OSError):
             found.append((name, os.getxattr(fd, name)))
-    return tuple(found)
+    return tuple(sorted(found))
 
 
 def locate(root: Folder, path: str) -> str:

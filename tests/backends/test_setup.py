@@ -334,6 +334,18 @@ def test_extended_attributes_are_kept(tmp_path: Path) -> None:
         assert os.getxattr(file, "user.label") == b"bootloader_etc_t\0"
 
 
+def test_what_the_kernel_computes_from_a_file_is_not_copied(tmp_path: Path) -> None:
+    root = build(tmp_path, ARCH)
+    file = tmp_path / "etc/default/grub"
+    try:
+        os.setxattr(file, "security.ima", b"\1" + bytes(20))
+    except OSError as error:
+        pytest.skip(f"security.ima cannot be set here: {error.strerror}")
+    set_up(root)
+    assert "crashkernel=64K" in file.read_text()
+    assert "security.ima" not in os.listxattr(file)
+
+
 def test_a_command_of_the_system() -> None:
     run(("true",))
     with pytest.raises(CommandFailed, match="exit status 3: first / last"):
