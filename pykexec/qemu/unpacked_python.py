@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE
 from elftools.elf.segments import InterpSegment
 
+from pykexec.images.elf_file import FAULTS
 from pykexec.qemu.python import NoPython
 
 if TYPE_CHECKING:
@@ -112,8 +114,9 @@ class UnpackedPython:
             with open(path, "rb") as file:
                 elf = ELFFile(file)
                 return ENUM_E_MACHINE.get(elf["e_machine"], 0), list(_needed(elf))
-        except (ELFError, OSError, ValueError) as error:
-            raise NoPython(f"{path}: not an ELF file: {error}") from error
+        except (ELFError, ConstructError, *FAULTS) as error:
+            why = str(error) or type(error).__name__
+            raise NoPython(f"{path}: its ELF headers cannot be read: {why}") from error
 
 
 def _needed(elf: ELFFile) -> Iterator[str]:
