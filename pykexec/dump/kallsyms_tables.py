@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.dump.faults import UnknownKernel
+from pykexec.memory.ranges import align_up
 
 if TYPE_CHECKING:
     from pykexec.dump.kernel_memory import KernelMemory
@@ -32,6 +33,7 @@ SEARCHED_MAX, CHUNK = 48 << 20, 64 << 10
 """The tables are in the read-only data, after the kernel's text."""
 TABLE_COST, COUNT_COST = 40, 2
 """What looking at a possible table of tokens, or number of symbols, costs, in reads."""
+ALIGN = 8
 EACH = 256
 """Names from one marker to the next."""
 LAYOUTS = ((4, 0), (4, 3), (8, 0))
@@ -122,7 +124,7 @@ class Search:
             at = self.data.find(b"\0", at, at + TOKEN_MAX) + 1
             if not at or at - tokens >= 1 << 16:
                 return 0
-        index = _aligned(at)
+        index = align_up(at, ALIGN)
         return index if self.data[index : index + 2 * TOKENS] == starts.tobytes() else 0
 
     def number(self, tokens: int) -> int:
@@ -143,7 +145,8 @@ class Search:
         self.kernel.tick(COUNT_COST)
         names = number + 8
         for width, order in LAYOUTS:
-            markers = tokens - _aligned(order * count) - _aligned(-(-count // EACH) * width)
+            sizes = (order * count, -(-count // EACH) * width)
+            markers = tokens - sum(align_up(size, ALIGN) for size in sizes)
             if markers - names < 2 * count or any(self.data[markers : markers + width]):
                 continue
             end = self.after(names, min(count, EACH))
@@ -173,11 +176,7 @@ class Search:
             tokens - number - 8,
             self.start + tokens,
             self.start + index,
-            at - 8 - _aligned(4 * count),
+            at - 8 - align_up(4 * count, ALIGN),
             at - 8,
             at - 8 * count,
         )
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 8) * 8
