@@ -36,13 +36,22 @@ OPTIONS = (
     ),
 )
 """Option, and level and remedy where it is not set."""
+CALLS = (
+    ("CONFIG_KEXEC", "kexec_load", "use a kernel with CONFIG_KEXEC for crash by normal"),
+    (
+        "CONFIG_KEXEC_FILE",
+        "kexec_file_load",
+        "use a kernel with it where the kernel is locked down, which can load nothing else",
+    ),
+)
+"""Option, its system call, and the remedy where only the other one is set."""
 
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield architecture(machine)
     yield _system_call(machine)
-    yield kexec_load(machine)
-    yield kexec_file_load(machine)
+    for name, call, remedy in CALLS:
+        yield kexec_call(machine, name, call, remedy)
     for name, level, remedy in OPTIONS:
         yield option(machine, name, level, remedy)
     if machine.architecture not in ARM64.unames:  # which has no mode kernel-swap
@@ -81,35 +90,18 @@ def _system_call(machine: Machine) -> Row:
     return ok(name, f"{choice.syscall}: {choice.why}")
 
 
-def kexec_load(machine: Machine) -> Row:
-    """The remedy is the remaining alternative; empty if the row above has it already."""
-    name, value = "CONFIG_KEXEC", machine.option("CONFIG_KEXEC")
+def kexec_call(machine: Machine, name: str, call: str, remedy: str) -> Row:
+    """Whether the kernel has a system call that loads; `remedy` is for a kernel with only the
+    other one."""
+    value = machine.option(name)
     if isinstance(value, Unknown):
         return unknown(name, value)
     if value == "y":
         return ok(name, "y")
+    what = f"is not set: this kernel has no {call}"
     if no_kexec_at_all(machine):
-        return fail(name, "is not set: this kernel has no kexec_load", ANOTHER_KERNEL)
-    return warn(
-        name,
-        "is not set: this kernel has no kexec_load",
-        "use a kernel with CONFIG_KEXEC for crash by normal",
-    )
-
-
-def kexec_file_load(machine: Machine) -> Row:
-    name, value = "CONFIG_KEXEC_FILE", machine.option("CONFIG_KEXEC_FILE")
-    if isinstance(value, Unknown):
-        return unknown(name, value)
-    if value == "y":
-        return ok(name, "y")
-    if no_kexec_at_all(machine):
-        return fail(name, "is not set: this kernel has no kexec_file_load", ANOTHER_KERNEL)
-    return warn(
-        name,
-        "is not set: this kernel has no kexec_file_load",
-        "use a kernel with it where the kernel is locked down, which can load nothing else",
-    )
+        return fail(name, what, ANOTHER_KERNEL)
+    return warn(name, what, remedy)
 
 
 def option(machine: Machine, name: str, level: Level, remedy: str) -> Row:
