@@ -72,7 +72,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
     "--guest-root",
     type=PATH,
     metavar="DIR",
-    help="With qemu, take the guests' Python from DIR, an unpacked system.",
+    help="With --engine qemu, take the guests' Python from the unpacked system DIR.",
 )
 @click.option(
     "--memory",
