@@ -169,20 +169,28 @@ def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     message = error.format_message().rstrip(".")
-    hint = _usage_hint(error, words) or f"see {path} --help"
+    hint = _usage_hint(error, words, path) or f"see {path} --help"
     fault = KexecError(message[:1].lower() + message[1:], hint=hint)
     fault.code, fault.exit_status = "usage", error.exit_code
     return _refuse(fault, _wants_json(words))
 
 
-def _usage_hint(error: click.ClickException, words: Sequence[str]) -> str | None:
-    """The remedy for two frequent mistakes."""
-    context = getattr(error, "ctx", None)
-    if isinstance(error, click.NoSuchOption) and context and context.parent is None:
-        return "see pykexec --help; pykexec-kexec has the options of kexec(8), such as -l"
+def _usage_hint(error: click.ClickException, words: Sequence[str], path: str) -> str | None:
+    """The remedy for two frequent mistakes, in the command `path`."""
+    if isinstance(error, click.NoSuchOption) and (name := _of_kexec8(error.option_name, path)):
+        return f"see {path} --help; pykexec-kexec has the options of kexec(8), such as {name}"
     extra = isinstance(error, click.UsageError) and "unexpected extra argument" in error.message
     line = _split_append(options(words)) if extra else ""
     return f'put quotes around the words of --append: --append "{line}"' if line else None
+
+
+def _of_kexec8(name: str, path: str) -> str | None:
+    """The option of kexec(8) with this name. Before a verb, where pykexec has no others, any option
+    is taken for one of kexec(8)."""
+    from pykexec.cli.kexec8.options import BY_LONG, BY_SHORT
+
+    known = name.lstrip("-") in (BY_LONG if name.startswith("--") else BY_SHORT)
+    return name if known else "-l" if path == "pykexec" else None
 
 
 def _split_append(words: Sequence[str]) -> str:

@@ -79,6 +79,18 @@ def test_the_fleet_has_both(run: Run, captures: Path) -> None:
     assert page.count("refused: ") + page.count("in-place  ") >= COUNT
 
 
+def test_long_names_do_not_move_columns(run: Run, captures: Path, folder: Path) -> None:
+    (folder / "m").mkdir()
+    for name in ("short", "a" * 40, "b" * 70):
+        shutil.copy(captures / "1G-plain.json", folder / "m" / name)
+    heading, *rows = run(*PLAN, "m").stdout.splitlines()[:5]
+    column = heading.index("mode")
+    assert rows[1] == "m/" + "b" * 70
+    del rows[1]
+    assert [row.index("in-place") for row in rows] == [column] * 3
+    assert [row[:column].rstrip() for row in rows] == ["m/" + "a" * 40, "", "m/short"]
+
+
 def test_every_machine_can_be_armed(run: Run, captures: Path) -> None:
     page = run(*PLAN, str(captures / "*-plain.json")).stdout
     assert f"{len(SIZES)} of {len(SIZES)} machines can be armed: {len(SIZES)} in-place" in page

@@ -93,6 +93,15 @@ def test_without_a_machine_one_is_made_and_named(run: Run, folder: Path) -> None
     assert f"simulated, machine {where}\n" in shown
 
 
+def test_no_machine_is_made_for_a_file_that_is_no_kernel(run: Run, folder: Path) -> None:
+    (folder / "text").write_text("no kernel")
+    for name in ("nothere", "text", "."):
+        for words in ((), BY_NORMAL):
+            result = run("load", name, *words, status=1)
+            assert result.stderr.startswith(f"pykexec: {name}: ")
+    assert not (folder / "state").exists()
+
+
 def test_a_machine_that_was_named_needs_no_notice(run: Run, machine: str) -> None:
     result = run("load", "bzImage", "--machine", machine)
     assert result.stderr == ""

@@ -65,6 +65,15 @@ ERRORS = [
         "see pykexec --help; pykexec-kexec has the options of kexec(8), such as -l",
     ),
     (
+        ["load", "-p", "bzImage"], 2, "no such option '-p'",
+        "see pykexec load --help; pykexec-kexec has the options of kexec(8), such as -p",
+    ),
+    (
+        ["unload", "--hotplug"], 2, "no such option '--hotplug'",
+        "see pykexec unload --help; pykexec-kexec has the options of kexec(8), such as --hotplug",
+    ),
+    (["unload", "--frobnicate"], 2, "no such option '--frobnicate'", "see pykexec unload --help"),
+    (
         ["load", "k", "--mode", "stubswap"], 2,
         "invalid value for '--mode': 'stubswap' is not one of 'lent', 'in-place', 'stub-swap', "
         "'kernel-swap', 'flag'; did you mean 'stub-swap'?", "see pykexec load --help",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pykexec.cli.report.page_parts import size
 from pykexec.cli.terms import PYKEXEC
@@ -19,13 +20,25 @@ from pykexec.documents.fleet import (
 from pykexec.flows.fleet import Outcome, Refused, Row
 from pykexec.remedies import Advice, advised
 
-NAME_WIDTH = 32
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAME_MIN, NAME_MAX = 32, 64
+"""Columns for the name of a machine; a longer name has a line of its own."""
 Reason = tuple[str, str]
 """The code of a refusal, and its hint without the numbers of the machine."""
 NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 REASONS_MAX = 64
 """Beyond this number of different reasons, those with the same code are one."""
-HEADING = f"{'machine':<{NAME_WIDTH}}  {'mode':<11}  {'region':<8}  {'window':>8}  {'held':>8}"
+
+
+def name_width(names: Iterable[str]) -> int:
+    """The columns that these names need."""
+    return min(max([NAME_MIN, *map(len, names)]), NAME_MAX)
+
+
+def heading(width: int) -> str:
+    return f"{'machine':<{width}}  {'mode':<11}  {'region':<8}  {'window':>8}  {'held':>8}"
 
 
 def row_document(row: Row) -> FleetRow:
@@ -50,21 +63,28 @@ def _outcome_document(outcome: Outcome) -> FleetOutcome:
     )
 
 
-def row_lines(row: Row, verbose: int) -> list[str]:
-    """The machine in one line; with -v also its warnings, or what would help."""
-    lines = [_outcome_line(row.machine, row.outcome)]
+def row_lines(row: Row, verbose: int, width: int) -> list[str]:
+    """The machine, with `width` columns for its name; with -v also its warnings, or what would
+    help."""
+    lines = _outcome_lines(row.machine, row.outcome, width)
     if row.compared:
-        lines.append(_outcome_line("  with the other kernel", row.compared))
+        lines += _outcome_lines("  with the other kernel", row.compared, width)
     if verbose:
         lines += [f"  {text}" for text in _remarks(row.outcome)]
     return lines
 
 
-def _outcome_line(name: str, outcome: Outcome) -> str:
+def _outcome_lines(name: str, outcome: Outcome, width: int) -> list[str]:
+    if len(name) > width:
+        return [name, *_outcome_lines("", outcome, width)]
+    return [f"{name:<{width}}  {_outcome_text(outcome)}"]
+
+
+def _outcome_text(outcome: Outcome) -> str:
     if isinstance(outcome, Refused):
-        return f"{name:<{NAME_WIDTH}}  refused: {outcome.message}"
+        return f"refused: {outcome.message}"
     region = "run time" if outcome.makes_region else "present"
-    line = f"{name:<{NAME_WIDTH}}  {outcome.mode:<11}  {region:<8}  "
+    line = f"{outcome.mode:<11}  {region:<8}  "
     line += f"{size(outcome.window_size):>8}  {size(outcome.held):>8}"
     count = len(outcome.warnings)
     return line + (f"  {count} warning{'s' if count > 1 else ''}" if count else "")

@@ -7,14 +7,15 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import click
 
-from pykexec.cli.report.fleet import HEADING, Summary, row_document, row_lines
+from pykexec.cli.report.fleet import Summary, heading, name_width, row_document, row_lines
 from pykexec.documents.codec import plain
 from pykexec.errors import CheckFailed, UsageError, printable
-from pykexec.flows.fleet import Candidate, members, rows
+from pykexec.flows.fleet import AT_A_TIME, Candidate, members, rows
 from pykexec.images.contents import joined_initrd
 from pykexec.placement.request import ImageKind, Keep, LoadRequest, Mode
 
@@ -50,16 +51,18 @@ def plan(
     candidates = tuple(Candidate.of(path, request) for path in kernels)
     summary = Summary(compares=compare is not None)
     named = members(machines, map(os.fsdecode, sys.stdin.buffer))
+    first = list(islice(named, AT_A_TIME))  # the rows begin when that many names are known
+    width = name_width(map(str, first))
     with counter(shown=compare is not None or not sys.stdout.isatty()) as progress:
-        for row in rows(named, candidates):
+        for row in rows(chain(first, named), candidates):
             if not as_json and not summary.machines:
-                click.echo(HEADING)
+                click.echo(heading(width))
             summary.add(row)
             progress.show(summary.machines)
             if compare and not row.changed:
                 continue
             progress.clear()
-            show([row_document(row)] if as_json else row_lines(row, verbose))
+            show([row_document(row)] if as_json else row_lines(row, verbose, width))
     if not summary.machines:
         raise UsageError(
             "no captured machine was found",

@@ -50,8 +50,11 @@ def _dry_run(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | Fi
 
 
 def load(kernel: Path, asked: LoadWishes, output: Output) -> LoadReport | FileLoadReport:
-    """Load with the chosen system call."""
-    where, backend = target.chosen(asked.given.backend, asked.given.machine_dir, output, make=True)
+    """Load with the chosen system call. For a file that is no kernel, no machine is created."""
+    given = asked.given
+    if given.backend == "simulated" and later.simulation.is_missing(given.machine_dir):
+        identify(kernel, given.image_type, given.profile)
+    where, backend = target.chosen(given.backend, given.machine_dir, output, make=True)
     if where.notice and not output.as_json:  # an error must be the only text
         output.note(where.notice)
     machine = backend.machine()

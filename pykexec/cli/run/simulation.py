@@ -22,13 +22,18 @@ def own_machine() -> Path:
     return base / "pykexec" / "machine"
 
 
+def is_missing(folder: Path | None) -> bool:
+    """Whether `machine` with `make` creates the default machine."""
+    return folder is None and not (own_machine() / STATE).exists()
+
+
 def machine(
     folder: Path | None, output: Output, make: bool = False
 ) -> tuple[Target, SimulatedBackend]:
     """The machine in `folder`, or the default one, which is created if `make`. Raises
     NotAMachine."""
     path = folder or own_machine()
-    if folder is None and not (path / STATE).exists():
+    if is_missing(folder):
         if not make:
             raise NotAMachine(
                 f"there is no simulated machine {path}",
