@@ -42,6 +42,10 @@ CASES = {
     "unknown": (report(LoadState.UNKNOWN), Service.UNKNOWN),
     "another program's": (report(LoadState.LOADED), Service.OK),
     "unprivileged": (report(LoadState.LOADED, unseen="only root can verify it"), Service.OK),
+    "being changed": (
+        replace(report(LoadState.NOT_LOADED, unseen="another pykexec"), changing=True),
+        Service.UNKNOWN,
+    ),
     "mixed": (report(LoadState.LOADED, StagedReport(OTHER, 74)), Service.WARNING),
 }
 
@@ -53,8 +57,10 @@ def test_line_and_metrics_agree(name: str) -> None:
     line = plugin_line(shown)
     assert re.fullmatch(rf"PYKEXEC {service.name} - [^|\n]+ \| held=[0-9]+B", line)
     values = samples(metrics_text(shown, NOW))
-    assert values["pykexec_armed"] == (service <= Service.WARNING)
-    assert values["pykexec_last_check_timestamp_seconds"] == NOW
+    armed = None if service is Service.UNKNOWN else service <= Service.WARNING
+    assert values.get("pykexec_armed") == armed
+    checked = None if shown.unseen else NOW
+    assert values.get("pykexec_last_check_timestamp_seconds") == checked
 
 
 def test_what_is_held_and_since_when() -> None:

@@ -13,15 +13,16 @@ from pykexec.backends.kernel.journal import Taken
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.out.plain import text
 from pykexec.cli.report.target import UNTOUCHED, Target
-from pykexec.cli.run.status import beside_simulation, counted, look
+from pykexec.cli.run.status import CHANGING, beside_simulation, counted, look
 from pykexec.cli.run.unload import is_loaded
 from pykexec.documents.codec import plain
-from pykexec.host.lock import Busy, exclusive
+from pykexec.host.lock import exclusive, locked
 from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Unknown
 from pykexec.placement.request import Mode
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
+from tests.cli.conftest import Run
 from tests.documents import validate
 
 HERE = Target("kernel", "this machine")
@@ -45,8 +46,37 @@ def test_nothing_of_ours_needs_no_lock(backend: KernelBackend) -> None:
 def test_what_a_load_has_not_finished_is_no_damage(backend: KernelBackend) -> None:
     with exclusive(backend.folder):
         backend.records.write(replace(RECORD, sums=()))
-        with pytest.raises(Busy):
-            look(HERE, backend)
+        report = look(HERE, backend)
+    assert (report.anything, report.staged, report.changing) == (True, None, True)
+    assert any(f"unknown: {CHANGING}" in line for line in text(report.page(0)))
+
+
+def test_two_may_verify_at_a_time(backend: KernelBackend) -> None:
+    with exclusive(backend.folder):
+        backend.records.write(RECORD)
+    with locked(backend.folder, alone=False):
+        report = look(HERE, backend)
+    assert report.staged
+    assert not report.changing
+
+
+def test_what_is_being_changed_is_neither_armed_nor_written(
+    backend: KernelBackend, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The check unit re-arms at exit status 3, and a file of metrics says when it was verified."""
+    monkeypatch.setattr("pykexec.cli.run.real.backend", lambda: backend)
+    words = ("status", "--backend", "kernel")
+    with exclusive(backend.folder):
+        backend.records.write(RECORD)
+        for loaded in (True, False):
+            backend.facts = lambda loaded=loaded: Machine(
+                "a machine", kexec=KexecState(loaded=False, crash_loaded=loaded)
+            )
+            page = run(*words, "--textfile", str(tmp_path / "file"), status=1).stdout
+            assert f"unknown: {CHANGING}" in page
+            nagios = run(*words, "--nagios", status=0 if loaded else 3).stdout
+            assert nagios.startswith("PYKEXEC OK" if loaded else "PYKEXEC UNKNOWN")
+    assert not (tmp_path / "file").exists()
 
 
 def test_what_an_interrupted_load_left_is(backend: KernelBackend) -> None:

@@ -66,8 +66,8 @@ def texts() -> dict[str, str]:
     return {"status": metrics_text(shown, 1), "saved": saved_metrics((there,), True, 1)}
 
 
-WITHOUT_SAMPLE = {"pykexec_last_saved_timestamp_seconds"}
-"""A dump without a status has no time."""
+WITHOUT_SAMPLE = {"pykexec_last_saved_timestamp_seconds", "pykexec_last_saved_bytes"}
+"""A dump without a status has no time and no size."""
 
 
 def written() -> set[str]:

@@ -46,6 +46,8 @@ def judge(report: StatusReport) -> Verdict:
         return Verdict(Service.CRITICAL, ours.problem)
     if crash is LoadState.UNKNOWN:
         return Verdict(Service.UNKNOWN, "cannot read whether a crash image is loaded")
+    if crash is LoadState.NOT_LOADED and report.changing:
+        return Verdict(Service.UNKNOWN, f"no crash image is loaded ({report.unseen})")
     if crash is LoadState.NOT_LOADED:
         return Verdict(Service.CRITICAL, "no crash image is loaded")
     if report.unseen:
@@ -80,8 +82,9 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
     for slot, state in report.slots.items():
         loaded = None if state is LoadState.UNKNOWN else float(state is LoadState.LOADED)
         yield Gauge(f"pykexec_{slot}_image_loaded", f"Whether a {slot} image is loaded.", loaded)
-    armed = judge(report).service in {Service.OK, Service.WARNING}
-    yield Gauge("pykexec_armed", "Whether a panic now would start a capture kernel.", float(armed))
+    service = judge(report).service
+    armed = None if service is Service.UNKNOWN else float(service is not Service.CRITICAL)
+    yield Gauge("pykexec_armed", "Whether a panic now would start a capture kernel.", armed)
     ours = report.staged
     if report.unseen is None:
         problem = bool(ours and (ours.problem or ours.record.modules_match is False))
@@ -98,14 +101,15 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
             "pykexec_armed_since_timestamp_seconds", "When the machine was armed.",
             float(record.since), unit="seconds",
         )  # fmt: skip
+    checked = float(now) if report.unseen is None else None
     yield Gauge(
-        "pykexec_last_check_timestamp_seconds", "When the images were verified.", float(now),
+        "pykexec_last_check_timestamp_seconds", "When the images were verified.", checked,
         unit="seconds",
     )  # fmt: skip
 
 
 def saved_metrics(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> str:
-    """OpenMetrics text about all saved dumps, and whether the last crash left none; `now` in
+    """OpenMetrics text about all saved dumps, oldest first, and whether the last crash left none; `now` in
     seconds since the epoch."""
     return exposition(_saved_gauges(dumps, lost, now))
 
@@ -122,6 +126,12 @@ def _saved_gauges(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> Iterat
         "pykexec_last_saved_timestamp_seconds", "When the last crash dump was saved.",
         max((time for dump in dumps if (time := _saved_at(dump))), default=None), unit="seconds",
     )  # fmt: skip
+    last = dumps[-1] if dumps else None
+    whole = float(last.complete) if last else None
+    yield Gauge("pykexec_last_saved_complete", "Whether the last dump is complete.", whole)
+    found = last.status.dump if last and last.status else None
+    size = None if found is None else found.size
+    yield Gauge("pykexec_last_saved_bytes", "Size of the last dump.", size, unit="bytes")
     what = "Whether the boot before this one ended in a crash without a dump."
     yield Gauge("pykexec_dump_lost", what, float(lost))
     yield Gauge(

@@ -70,6 +70,8 @@ class StatusReport:
     staged: StagedReport | None = None
     unseen: str | None = None
     """Why it is not known what pykexec staged."""
+    changing: bool = False
+    """Whether another pykexec was changing it."""
     simulated: StatusReport | None = None
     """Of the simulated machine, beside the real kernel's."""
     last: ListedDump | None = None

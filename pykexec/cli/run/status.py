@@ -27,12 +27,14 @@ from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, pr
 from pykexec.flows.save.saved import newest_saved
 from pykexec.flows.save.settings import read_settings
 from pykexec.host import configuration
+from pykexec.host.lock import Busy, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pykexec.backends.backend import Backend, Slot
 
+CHANGING = "another pykexec is loading or unloading"
 UNKNOWN_SERVICE = 3
 """Exit status of a plugin with an unknown result."""
 
@@ -65,7 +67,7 @@ def run(
     if report.target.backend == "kernel":
         report = replace(report, last=newest_saved(read_settings()[0]))
     text = metrics_text(report, int(time.time())) if metrics or textfile else ""
-    written = textfile is None or write_textfile(textfile, text, output.warn)
+    written = textfile is None or report.changing or write_textfile(textfile, text, output.warn)
     if nagios:
         click.echo(plugin_line(report))
         return judge(report).service
@@ -73,6 +75,8 @@ def run(
         click.echo(text, nl=False)
     else:
         output.show(report)
+    if report.changing:  # nothing was verified, and no image need be loaded at this moment
+        return Busy.exit_status
     if not counted(report).anything or (report.staged and report.staged.problem):
         return CheckFailed.exit_status
     return 0 if written else KexecError.exit_status
@@ -97,15 +101,19 @@ def counted(report: StatusReport) -> StatusReport:
 
 def look(where: Target, acting: Backend) -> StatusReport:
     """Only the real kernel has a stage. It is verified under the lock, because an unfinished load
-    is not damage. Raises Busy."""
+    is not damage; others may verify it at the same time. Never raises Busy: what needs no lock is
+    reported."""
     try:
         if not isinstance(acting, KernelBackend) or acting.records.read() is None:
             return StatusReport(where, acting.status())
     except NotPermitted:
         return StatusReport(where, acting.status(), unseen="only root can verify it")
-    with acting.session():
-        slots = acting.status()
-        return StatusReport(where, slots, staged(acting, slots))
+    try:
+        with locked(acting.folder, alone=False):
+            slots = acting.status()
+            return StatusReport(where, slots, staged(acting, slots))
+    except Busy:
+        return StatusReport(where, acting.status(), unseen=CHANGING, changing=True)
 
 
 def staged(acting: KernelBackend, slots: dict[Slot, LoadState]) -> StagedReport | None:
