@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,8 @@ def test_what_is_being_changed_is_neither_armed_nor_written(
     with exclusive(backend.folder):
         backend.records.write(RECORD)
         for loaded in (True, False):
-            backend.facts = lambda loaded=loaded: Machine(
-                "a machine", kexec=KexecState(loaded=False, crash_loaded=loaded)
-            )
+            state = KexecState(loaded=False, crash_loaded=loaded)
+            backend.facts = partial(Machine, "a machine", kexec=state)
             page = run(*words, "--textfile", str(tmp_path / "file"), status=1).stdout
             assert f"unknown: {CHANGING}" in page
             nagios = run(*words, "--nagios", status=0 if loaded else 3).stdout

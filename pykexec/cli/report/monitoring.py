@@ -109,8 +109,8 @@ def _gauges(report: StatusReport, now: int) -> Iterator[Gauge]:
 
 
 def saved_metrics(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> str:
-    """OpenMetrics text about all saved dumps, oldest first, and whether the last crash left none; `now` in
-    seconds since the epoch."""
+    """OpenMetrics text about all saved dumps, oldest first, and whether the last crash left none;
+    `now` in seconds since the epoch."""
     return exposition(_saved_gauges(dumps, lost, now))
 
 
@@ -131,7 +131,9 @@ def _saved_gauges(dumps: tuple[ListedDump, ...], lost: bool, now: int) -> Iterat
     yield Gauge("pykexec_last_saved_complete", "Whether the last dump is complete.", whole)
     found = last.status.dump if last and last.status else None
     size = None if found is None else found.size
-    yield Gauge("pykexec_last_saved_bytes", "Size of the last dump.", size, unit="bytes")
+    yield Gauge(
+        "pykexec_last_saved_bytes", "Size of the last dump on the disk.", size, unit="bytes"
+    )
     what = "Whether the boot before this one ended in a crash without a dump."
     yield Gauge("pykexec_dump_lost", what, float(lost))
     yield Gauge(
