@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pykexec import purgatory
 from pykexec.machine import DeviceTreeFirmware
-from pykexec.memory.ranges import PhysRange, RangeSet, align_up
+from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.arm64.layout import arch_of
 from pykexec.purgatory.arm64.paging import TABLE, identity_map, most_tables
 from pykexec.purgatory.arm64.stub import (
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from pykexec.placement.stub_job import StubJob
 
 UART_SIZE = 4096
-"""Bytes of the registers of a UART."""
+"""Bytes of the registers of a UART, which are in one page."""
 KINDS = {"8250": UartKind.UART_8250, "PL011": UartKind.PL011}
 RESETS = {"smc": StubFlag.RESET_SMC, "hvc": StubFlag.RESET_HVC}
 
 
 def stub_memsz(machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
-    """Bytes of the segment, enough for any addresses on this machine."""
+    """Bytes of the segment, enough for any addresses on this machine, and for any UART: the request
+    may name another than the machine's console."""
     records = n_regions * purgatory.REGION_SIZE + n_exchanges * purgatory.EXCHANGE_SIZE
-    tables = most_tables(machine.known_map.ram, _device(machine.console or None))
+    tables = most_tables(machine.known_map.ram)
     return align_up(STUB_MEMSZ + tables * TABLE + records, arch_of(machine).page_size)
 
 
@@ -68,7 +69,7 @@ def _device(uart: SerialConsole | None) -> RangeSet:
     """The registers of a memory-mapped UART whose address is known."""
     if uart is None or not uart.in_memory or not uart.address:
         return RangeSet()
-    return RangeSet((PhysRange.sized(uart.address, UART_SIZE),))
+    return RangeSet((PhysRange.sized(align_down(uart.address, UART_SIZE), UART_SIZE),))
 
 
 def _params(job: StubJob, machine: Machine, page_tables: int) -> StubParams:

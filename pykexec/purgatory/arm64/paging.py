@@ -29,12 +29,12 @@ NORMAL = VALID_BLOCK | ACCESSED | INNER_SHAREABLE
 DEVICE = VALID_BLOCK | ACCESSED | DEVICE_INDEX | NEVER_EXECUTE
 
 
-def most_tables(ram: RangeSet, device: RangeSet) -> int:
-    """The largest number of tables of an identity map of any part of `ram` and of `device`."""
-    every = _outward(ram | device, LEVEL_1)
-    whole = _inward(ram, LEVEL_1) - _outward(device, LEVEL_1)
-    level_2 = (every - whole).size // LEVEL_1
-    return 1 + _outward(every, LEVEL_0).size // LEVEL_0 + level_2
+def most_tables(ram: RangeSet) -> int:
+    """The largest number of tables of an identity map of any part of `ram`, and of one page of a
+    device anywhere, which may need a table of level 1 and one of level 2."""
+    every = _outward(ram, LEVEL_1)
+    level_2 = (every - _inward(ram, LEVEL_1)).size // LEVEL_1
+    return 1 + _outward(every, LEVEL_0).size // LEVEL_0 + level_2 + 2
 
 
 def identity_map(at: int, normal: RangeSet, device: RangeSet, ram: RangeSet) -> bytes:

@@ -110,6 +110,18 @@ def test_the_stub_is_not_exchanged() -> None:
         encode_stub(replace(JOB, exchanges=(Exchange(AT & -4096, HIGH, 4096),)), MACHINE, AT)
 
 
+@pytest.mark.parametrize("address", [0x9000000, 0x9000FF0, HIGH, 600 * GIB, (1 << 48) - 4096])
+def test_the_segment_has_room_for_another_uart_than_the_console(address: int) -> None:
+    """As --serial of kexec(8) names one."""
+    asked = replace(PL011, address=address)
+    job = replace(JOB, console=StubConsole(address, "requested", asked))
+    for console in (None, PL011, Unknown("hidden")):
+        machine = replace(MACHINE, console=console)
+        encoded = encode_stub(job, machine, AT)
+        assert len(encoded) <= stub_memsz(machine, 1, 1)
+        assert walk(encoded[STUB_MEMSZ:], address, AT + STUB_MEMSZ) == DEVICE
+
+
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
 def test_the_segment_has_whole_pages_and_room_for_everything(page_size: int) -> None:
     machine = replace(MACHINE, page_size=page_size)

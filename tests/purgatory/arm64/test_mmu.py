@@ -114,7 +114,7 @@ def segment(at: int, params: StubParams, records: bytes, n_regions: int, *, mmu:
     touched = RangeSet.of((own, WINDOW, *(PhysRange.sized(at, HUGE_PAGE) for at in SOURCES)))
     device = RangeSet((PhysRange.sized(UART, 0x1000),))
     page_tables = identity_map(at + STUB_MEMSZ, touched, device, RAM) if mmu else b""
-    assert len(page_tables) <= most_tables(RAM, device) * 4096
+    assert len(page_tables) <= most_tables(RAM) * 4096
     behind = at + STUB_MEMSZ + len(page_tables)
     params = params.with_tables(records, at=behind, n_regions=n_regions)
     if mmu:
