@@ -49,7 +49,11 @@ def console(
 ) -> SerialConsole | Unknown | None:
     """The last console= that is a serial port, otherwise earlycon= or earlyprintk=, otherwise the
     one in the firmware's table (SPCR), or `of_tree`, that of a device tree. None if there is none:
-    a missing UART must not be written to. Unknown if the command line is."""
+    a missing UART must not be written to. Unknown if the command line is.
+
+    The kernel does not use that of a device tree if there is a console= (drivers/of/base.c:
+    of_console_check), unless a bare earlycon requests it; the clock of a UART that is not used may
+    be off, and an access would hang."""
     if isinstance(cmdline, Unknown):
         return cmdline
     words = [word.partition("=") for word in _kernel_words(cmdline)]
@@ -62,7 +66,8 @@ def console(
     for key, _, value in reversed(words):
         if found := _of_early(root, key, value):
             return found
-    return _of_spcr(root) or of_tree
+    used = not consoles or ("earlycon", "", "") in words
+    return _of_spcr(root) or (of_tree if used else None)
 
 
 def named(root: Root, name: str) -> SerialConsole | Unknown | None:

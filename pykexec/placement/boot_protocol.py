@@ -111,6 +111,10 @@ class BootProtocol(Protocol):
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Raise WindowRefused for a window in which this kernel cannot run."""
 
+    def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
+        """What goes on using memory that *stub-swap* moves after a panic, besides devices and
+        IOMMUs."""
+
     def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         """Bytes of the stub's segment with this many records."""
 

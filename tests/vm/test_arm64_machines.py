@@ -67,7 +67,7 @@ def test_the_dump_is_whole(result: Result, hardware: str, mode: str) -> None:
     assert plan["console"]["port"] == "0x9000000"
     assert_whole(verdict(result), PATTERN_MIB * 256)
     assert "pykexec: starting" in result.console
-    dmesg = text(result, "second/dmesg")
+    dmesg = text(result, "second/own-dmesg")
     assert HARDWARE[hardware].level in dmesg
     assert ("ACPI: RSDP" in dmesg) is HARDWARE[hardware].efi
 

@@ -12,7 +12,7 @@ from .gdb import flip_bit
 from .lab import VM
 from .machine import NO_STATUS, Qmp, Result
 from .product import document, site
-from .test_arm64_panic import WAYS, load, region
+from .test_arm64_panic import WAYS, append, load
 
 RESET_SECONDS = 3
 RESETS = range(1, 60)
@@ -63,7 +63,7 @@ def spoiled(arm_vm: VM, way: str) -> Result:
     return arm_vm.run(
         first,
         "exit 1",
-        append=f"crashkernel={region(arm_vm)} panic={RESET_SECONDS} {chosen.append}",
+        append=f"{append(arm_vm, chosen)} panic={RESET_SECONDS}",
         mem_mib=chosen.mem_mib,
         python=True,
         site=site(),

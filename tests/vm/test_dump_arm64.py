@@ -18,7 +18,8 @@ from pykexec.dump.vmcore_check import verify
 from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import Panicked, panicked
-from .supplies import DEFAULT_SERIES, Kernel, program
+from .product import VA_52
+from .supplies import Kernel, program
 from .test_dump_log import (
     MAKEDUMPFILE,
     log,
@@ -146,8 +147,8 @@ def test_a_vmcore_is_complete(vmcore: Path) -> None:
 @pytest.mark.parametrize("kind", MAKEDUMPFILE)
 def test_files_of_makedumpfile(kind: str, crash: Panicked, vmcore: Path, tmp_path: Path) -> None:
     path = tmp_path / "dump"
-    if crash.kernel.series != DEFAULT_SERIES:
-        pytest.skip("Debian 12's makedumpfile for arm64 reads kernels of Debian 12 alone")
+    if crash.kernel.series in VA_52:
+        pytest.skip("makedumpfile up to 1.7.9 knows no addresses of 52 bits with pages of 4 KiB")
     tool("makedumpfile", *MAKEDUMPFILE[kind], vmcore, path)
     assert log(path) == log(crash.elf)
     report = make_report(open_dump(str(path)))

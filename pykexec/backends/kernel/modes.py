@@ -136,12 +136,6 @@ WARN_REBOOT = (
 MOVED_TABLES = (
     "the window may hold tables of an IOMMU, and after the exchange devices would write anywhere"
 )
-WARN_STUB_SWAP = (
-    "after a panic the other CPUs halt in the first kernel's text: an NMI, SMI or machine check "
-    "may reset the machine, because their page tables may be in the window"
-)
-
-
 IN_FLIGHT = (
     "device reads in progress at a panic may still write to the window, whose memory is in use "
     "until then"
@@ -153,13 +147,15 @@ def mode_warnings(mode: Mode, machine: Machine, movable: bool = False) -> tuple[
     or page tables of halted CPUs, no buffers allocated for devices, and no tables of an IOMMU."""
     if movable:
         return () if mode is Mode.LENT else (IN_FLIGHT,)
-    asleep = (WARN_STUB_SWAP,) if boot_protocol(machine).limits.cpus_sleep else ()
     own = {
         Mode.KERNEL_SWAP: (
             WARN_REBOOT,
             f"no panic starts it, only pykexec exec does; {advised_region(machine)}",
         ),
-        Mode.STUB_SWAP: (*asleep, *_iommu_warnings(machine)),
+        Mode.STUB_SWAP: (
+            *boot_protocol(machine).moved_warnings(machine),
+            *_iommu_warnings(machine),
+        ),
     }
     return (*own.get(mode, ()), _dma_warning(mode, machine))
 

@@ -1,6 +1,7 @@
 """The UART that a device tree names as its console: /chosen/stdout-path.
 
-Only the kinds that the stub can write to, and only if the processor can address it.
+Only the kinds that the stub can write to, and only if the processor can address it, and it is not
+disabled.
 """
 
 from __future__ import annotations
@@ -40,8 +41,13 @@ def _console_of(tree: DeviceTree) -> SerialConsole | None:
     if path and not path.startswith("/"):
         path = (aliases.text(path) if aliases else None) or ""
     nodes = _along(tree, path)
-    at = _address(nodes)
+    at = _address(nodes) if all(map(_is_available, nodes)) else None
     return None if at is None else _uart(nodes[-1], at, _speed(options), f"stdout-path {wanted}")
+
+
+def _is_available(node: Node) -> bool:
+    """drivers/of/base.c:__of_device_is_available."""
+    return node.get("status") is None or node.text("status") in ("okay", "ok")
 
 
 def _along(tree: DeviceTree, path: str) -> list[Node]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.memory.ranges import RangeSet
-from pykexec.placement.arm64 import layout, linux, reservation, stub
+from pykexec.placement.arm64 import layout, linux, moved, reservation, stub
 from pykexec.placement.arm64.device_tree import Capture, DeviceTreeInformation, information_for
 from pykexec.placement.foreign import foreign
 
@@ -92,6 +92,9 @@ class Arm64Protocol:
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Every window is suitable."""
+
+    def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
+        return moved.moved_warnings(machine)
 
     def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         return stub.stub_memsz(machine, n_regions, n_exchanges)

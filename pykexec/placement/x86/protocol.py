@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from pykexec.placement.space import Space
     from pykexec.placement.stub_job import StubJob
 
+WARN_HALTED = (
+    "after a panic the other CPUs halt in the first kernel's text: an NMI, SMI or machine check "
+    "may reset the machine, because their page tables may be in the window"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class X86Protocol:
@@ -135,6 +140,9 @@ class X86Protocol:
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         check_window(window, image.linux_for(LinuxX86Boot))
+
+    def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
+        return (WARN_HALTED,)
 
     def stub_size(self, machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
         return stub.stub_memsz(n_regions, n_exchanges)

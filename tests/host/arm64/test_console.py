@@ -8,8 +8,10 @@ import pytest
 
 from pykexec.abi.devicetree import DeviceTree, Node
 from pykexec.host.arm64.console import stdout_uart
+from pykexec.host.console import console
 from pykexec.machine import DeviceTreeFirmware, PcFirmware, SerialConsole, Unknown
 
+from ..conftest import MakeTree
 from .test_facts import captured
 
 
@@ -79,9 +81,9 @@ def test_kinds(values: dict[str, bytes], model: str, shift: int, width: int, off
     assert found.in_memory
 
 
-def soc(ranges: bytes | None) -> Node:
+def soc(ranges: bytes | None, **more: bytes) -> Node:
     uart = node("serial@1000", compatible=text("arm,pl011"), reg=cells(0x1000, 0x100))
-    values = {"#address-cells": cells(1), "#size-cells": cells(1)}
+    values = {"#address-cells": cells(1), "#size-cells": cells(1), **more}
     if ranges is not None:
         values["ranges"] = ranges
     return Node("soc", tuple(values.items()), (uart,))
@@ -112,6 +114,8 @@ def test_an_address_on_a_bus_is_translated(ranges: bytes | None, address: int | 
         firmware("/uart@0", node("uart@0", compatible=text("arm,pl011"))),
         firmware("/uart@0", node("uart@0", compatible=text("arm,pl011"), reg=b"\0\0\0")),
         firmware("/uart@0", node("uart@0", compatible=text("fsl,lpuart"), reg=cells(0, 1, 0, 1))),
+        firmware("/uart@0", node("uart@0", **PL011, status=text("disabled"))),
+        firmware("serial0", soc(b"", status=text("fail"))),
         DeviceTreeFirmware(tree=b"not a tree", acpi=False),
         DeviceTreeFirmware(tree=Unknown("hidden"), acpi=False),
         PcFirmware(),
@@ -119,3 +123,23 @@ def test_an_address_on_a_bus_is_translated(ranges: bytes | None, address: int | 
 )
 def test_no_console(given: DeviceTreeFirmware | PcFirmware) -> None:
     assert stdout_uart(given) is None
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "used"),
+    [
+        ("quiet", True),
+        ("quiet -- console=tty1", True),
+        ("console=tty1", False),
+        ("console=ttyMSM0,115200", False),
+        ("console=tty1 earlycon", True),
+        ("console=null", False),
+    ],
+)
+def test_the_kernel_uses_it_without_another_console(
+    tree: MakeTree, cmdline: str, used: bool
+) -> None:
+    root = tree({"/proc/cmdline": cmdline})
+    given = stdout_uart(firmware("/uart@0", node("uart@0", **PL011, status=text("okay"))))
+    assert given
+    assert console(root, cmdline, given) == (given if used else None)

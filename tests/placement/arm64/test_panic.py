@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.abi.devicetree import DeviceTree, Node
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.backends.kernel.modes import mode_warnings
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import Machine
+from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, MemoryBlock, MemoryBlocks
 from pykexec.memory.ranges import KIB, MIB, PhysRange, RangeSet
+from pykexec.placement.arm64.moved import WARN_CPUS, WARN_ITS
 from pykexec.placement.bind import BoundPlan, bind
 from pykexec.placement.granted import Granted
 from pykexec.placement.lending import NoMovableMemory
@@ -173,6 +175,50 @@ def test_nobody_sleeps_in_the_window(image: KernelImage, mode: Mode) -> None:
     """The firmware has switched the other CPUs off."""
     output = (*panic_plan(image, mode).warnings, *mode_warnings(mode, small_region()))
     assert not any("sleep" in line or "halt" in line or "640 KiB" in line for line in output)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "cpus", "warned"),
+    [
+        ("quiet", 2, True),
+        (Unknown("hidden"), 2, True),
+        ("quiet irqchip.gicv3_pseudo_nmi=1", 2, False),
+        ("quiet irqchip.gicv3_pseudo_nmi=0", 2, True),
+        ("quiet", 1, False),
+    ],
+)
+def test_a_cpu_may_go_on_where_memory_is_moved(
+    cmdline: str | Unknown, cpus: int, warned: bool
+) -> None:
+    found = small_region()
+    assert not isinstance(found.cpus, Unknown)
+    on = replace(found, cmdline=cmdline, cpus=(found.cpus * 2)[:cpus])
+    assert (WARN_CPUS in mode_warnings(Mode.STUB_SWAP, on)) is warned
+    assert WARN_CPUS not in mode_warnings(Mode.IN_PLACE, on)
+    assert WARN_CPUS not in mode_warnings(Mode.LENT, on, movable=True)
+
+
+@pytest.mark.parametrize(
+    ("compatible", "efi", "warned"),
+    [
+        (b"arm,gic-v3-its\0", False, True),
+        (b"vendor,its\0arm,gic-v3-its\0", False, True),
+        (b"arm,gic-v3-its\0", True, False),
+        (b"arm,gic-v3\0", False, False),
+    ],
+)
+def test_tables_of_the_interrupt_controller_may_be_moved(
+    compatible: bytes, efi: bool, warned: bool
+) -> None:
+    its = Node("msi-controller@8080000", (("compatible", compatible),))
+    root = Node("", (), (Node("intc@8000000", (), (its,)),))
+    firmware = DeviceTreeFirmware(
+        tree=DeviceTree(root).encode(),
+        acpi=False,
+        efi=machine("virt-efi").firmware.efi if efi else None,
+    )
+    output = mode_warnings(Mode.STUB_SWAP, replace(small_region(), firmware=firmware))
+    assert (WARN_ITS in output) is warned
 
 
 def test_memory_that_was_there_at_boot_cannot_be_lent(image: KernelImage) -> None:
