@@ -6,6 +6,7 @@ calls of grubby."""
 from __future__ import annotations
 
 import shlex
+import subprocess
 from pathlib import Path
 
 from pykexec.host.root import Folder
@@ -148,6 +149,8 @@ def apply(root: Folder, command: tuple[str, ...]) -> None:
             place = top / f"var/lib/pykexec/initrd.img-{release}"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(f"initrd of {release}")
+        case ("sh", "-c", script):
+            subprocess.run(["sh", "-c", script.replace(" /efi/", f" {top}/efi/")], check=True)
         case ("grubby", *words):
             _grubby(top, words)
         case ("systemctl", "restart", "pykexec-crash.service"):
@@ -159,8 +162,6 @@ def apply(root: Folder, command: tuple[str, ...]) -> None:
 
 def _sourced(files: list[Path]) -> str:
     """What the shell makes of GRUB's defaults, without its first word."""
-    import subprocess
-
     text = "".join(f". {shlex.quote(str(path))}\n" for path in files)
     code = f'{text}printf \'%s %s\' "$GRUB_CMDLINE_LINUX" "$GRUB_CMDLINE_LINUX_DEFAULT"'
     done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, check=True)

@@ -24,9 +24,9 @@ class Busy(KexecError):
 
 
 @contextmanager
-def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
-    """Hold the lock of this folder, which is created (mode 0700) if it does not exist. Raises
-    NotPermitted, Busy."""
+def exclusive(folder: Path = RUN_FOLDER) -> Iterator[int]:
+    """Hold the lock of this folder, which is created (mode 0700) if it does not exist, and give
+    its descriptor: a process that inherits it holds the lock as well. Raises NotPermitted, Busy."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = _open_lock(folder)
@@ -35,7 +35,7 @@ def exclusive(folder: Path = RUN_FOLDER) -> Iterator[None]:
             f"{folder}: {(error.strerror or str(error)).lower()}", hint="run as root"
         ) from error
     with _held(fd, folder, fcntl.LOCK_EX):
-        yield
+        yield fd
 
 
 @contextmanager

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +28,20 @@ from pykexec.host.facts import read_machine
 from pykexec.host.file_state import NOTHING, FileState, link_to
 from pykexec.host.root import Folder
 from pykexec.host.setup_facts import read_facts
-from tests.setup_trees import ARCH, DEBIAN, FEDORA, KDUMP_TOOLS, TREES, apply, build, snapshot
+from tests.setup_trees import (
+    ARCH,
+    DEBIAN,
+    FEDORA,
+    KDUMP_TOOLS,
+    PACKAGE,
+    RELEASE,
+    ROOT,
+    SYSTEMD_BOOT,
+    TREES,
+    apply,
+    build,
+    snapshot,
+)
 
 MOMENTS = ("replace", "unlink", "symlink", "mkdir", "rmdir")
 
@@ -352,6 +370,171 @@ def test_a_command_of_the_system() -> None:
         run(("sh", "-c", "echo first; echo; echo last >&2; exit 3"))
     with pytest.raises(CommandFailed, match="no such file"):
         run(("/nowhere/program",))
+
+
+def test_an_edit_between_two_runs_is_not_lost(tmp_path: Path) -> None:
+    """The second run changes the edited file, and an undo would restore what was before both."""
+    root = build(tmp_path, DEBIAN)
+    before = snapshot(root)
+    set_up(root)
+    configuration = tmp_path / CONFIGURATION.lstrip("/")
+    mine = re.sub("(?m)^APPEND=.*$", "APPEND=quiet\nSAVE_KEEP=9", configuration.read_text())
+    configuration.write_text(mine)
+    set_up(root)
+    whole = configuration.read_text()
+    assert "SAVE_KEEP=9" in whole != mine
+    for _ in range(2):
+        (left,) = acting(root).undo()
+        assert left.changed == (CONFIGURATION,)
+        assert configuration.read_text() == whole
+    set_up(root)
+    assert [left.changed for left in acting(root).undo()] == [(CONFIGURATION,)]
+    configuration.unlink()
+    assert acting(root).undo() == ()
+    assert snapshot(root) == before
+
+
+def test_a_kernel_that_was_removed_since_stays_removed(tmp_path: Path) -> None:
+    """And one that was installed since loses the word that it got from /etc/kernel/cmdline."""
+    root = build(tmp_path, SYSTEMD_BOOT)
+    entries = tmp_path / "efi/loader/entries"
+    set_up(root)
+    (entries / "linux.conf").rename(entries / "later.conf")
+    assert "crashkernel=64K" in (entries / "later.conf").read_text()
+    assert acting(root).undo() == ()
+    assert sorted(os.listdir(entries)) == ["later.conf", "windows.conf"]
+    assert (entries / "later.conf").read_text() == SYSTEMD_BOOT["/efi/loader/entries/linux.conf"]
+
+
+def test_an_unfinished_initrd_of_a_kernel_that_was_removed_is_forgotten(tmp_path: Path) -> None:
+    root = build(tmp_path, DEBIAN)
+    for name in ("boot/vmlinuz-6.1.0-39-amd64", "lib/modules/6.1.0-39-amd64/modules.dep"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(CommandFailed):
+        failing(root, "sh").perform(plan(root).steps)
+    (tmp_path / "boot/vmlinuz-6.1.0-39-amd64").unlink()
+    apply(root, ("sh", "make-initrd", RELEASE))
+    called: list[Command] = []
+    Acting(root, called.append).perform(plan(root).steps)
+    assert called
+    assert not [command for command in called if command[0] == "sh"]
+    assert plan(root).steps == ()
+
+
+def test_what_is_no_longer_installed_does_not_stop_an_undo(tmp_path: Path) -> None:
+    """A boot loader, or a unit that would be started again (systemctl's exit status 5)."""
+    root = build(tmp_path, KDUMP_TOOLS)
+    before = snapshot(root)
+    set_up(root)
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "systemctl").write_text("#!/bin/sh\n[ $1 != start ] || exit 5\n")
+    (folder / "systemctl").chmod(0o755)
+
+    def command(words: Command) -> None:
+        if words[0] in ("systemctl", "update-grub"):
+            run((str(folder / words[0]), *words[1:]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pykexec.backends.setup.acting.START", (str(folder / "systemctl"), "start"))
+        assert Acting(root, command).undo() == ()
+    shutil.rmtree(folder)
+    menu = "/boot/grub/grub.cfg"
+    assert {**snapshot(root), menu: 0} == {**before, menu: 0}
+
+
+def pip_tree(folder: Path) -> Folder:
+    """A Debian system with what pip installs."""
+    files = {path: text for path, text in DEBIAN.items() if path not in PACKAGE}
+    del files["/etc/kernel/postinst.d/zz-pykexec"]
+    files |= {"/etc/kernel/postinst.d/x": "", "/etc/kernel/postrm.d/x": ""}
+    share = "/usr/local/share/pykexec"
+    shipped = {path: path.read_bytes() for path in (ROOT / "systemd").iterdir()}
+    files |= {f"{share}/systemd/{path.name}": text for path, text in shipped.items()}
+    return build(folder, files | {f"{share}/capture/make-initrd": "#!/bin/sh\n"})
+
+
+def test_an_upgrade_updates_what_setup_has_installed(tmp_path: Path) -> None:
+    """And nothing that somebody has changed, which is noted."""
+    root = pip_tree(tmp_path)
+    before = snapshot(root)
+    set_up(root)
+    share, units = tmp_path / "usr/local/share/pykexec/systemd", tmp_path / "etc/systemd/system"
+    for name in ("pykexec-check.service", "pykexec-check.timer", "zz-pykexec"):
+        (share / name).write_text((share / name).read_text() + "# later\n")
+    (share / "pykexec-new.service").write_text("[Unit]\n")
+    mine = (units / "pykexec-check.timer").read_text() + "# mine\n"
+    (units / "pykexec-check.timer").write_text(mine)
+    (step,) = plan(root).steps
+    hooks = {"/etc/kernel/postinst.d/zz-pykexec", "/etc/kernel/postrm.d/zz-pykexec"}
+    assert {change.path for change in step.changes} == {
+        "/etc/systemd/system/pykexec-check.service",
+        "/etc/systemd/system/pykexec-new.service",
+        *hooks,
+    }
+    (note,) = [note for note in plan(root).notes if "not updated" in note]
+    assert note.startswith("/etc/systemd/system/pykexec-check.timer: changed after pykexec setup")
+    set_up(root)
+    assert plan(root).steps == ()
+    assert (units / "pykexec-check.service").read_text().endswith("# later\n")
+    assert (units / "pykexec-check.timer").read_text() == mine
+    shutil.rmtree(share)
+    assert [note for note in plan(root).notes if "precede those of the package" in note]
+    (left,) = acting(root).undo()
+    assert left.changed == ("/etc/systemd/system/pykexec-check.timer",)
+    (units / "pykexec-check.timer").unlink()
+    assert acting(root).undo() == ()
+    kept = {path: found for path, found in before.items() if "local/share" not in path}
+    assert {path: v for path, v in snapshot(root).items() if "local/share" not in path} == kept
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pykexec.backends.setup.acting import Acting
+from pykexec.host.root import Folder
+from tests.backends.test_setup import plan
+from tests.setup_trees import apply
+root = Folder(Path(sys.argv[2]))
+acting = Acting(root, lambda words: apply(root, words), lambda line: print(line, flush=True))
+if sys.argv[1] == "setup":
+    acting.perform(plan(root).steps)
+else:
+    acting.undo()
+"""
+
+
+def killed_at_line(root: Folder, what: str, start: str) -> None:
+    """A process of its own, which SIGKILL ends when it announces a step."""
+    command = [sys.executable, "-c", KILLED, what, str(root.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(start):
+                process.kill()
+                break
+        process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_real_kill_at_each_step(tmp_path: Path) -> None:
+    """Each run is killed as it begins a step, and the next one goes on; the undo likewise."""
+    whole = build(tmp_path / "whole", KDUMP_TOOLS)
+    root = build(tmp_path / "root", KDUMP_TOOLS)
+    before = files_of(root)
+    names = [step.name for step in plan(root).steps]
+    assert len(names) >= 6
+    set_up(whole)
+    for name in names:
+        killed_at_line(root, "setup", f"{name}: ")
+    set_up(root)
+    assert files_of(root) == files_of(whole)
+    for name in reversed(names):
+        killed_at_line(root, "undo", f"undo {name}: ")
+    undo(root)
+    assert files_of(root) == before
 
 
 def test_grubby_gets_the_old_word_back(tmp_path: Path) -> None:

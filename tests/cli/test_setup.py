@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pykexec.backends.setup.acting import Acting
+from pykexec.backends.setup.acting import run as run_command
 from pykexec.cli.out.plain import text
 from pykexec.cli.output import Output
 from pykexec.cli.report.setup import SetupReport, UndoReport
@@ -151,16 +153,44 @@ def test_without_a_terminal_nothing_is_changed(
 
 def test_two_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one waits for a while, and then changes nothing; a check needs no lock."""
-    acting = Acting(build(tmp_path / "root", DEBIAN))
+    root = build(tmp_path / "root", DEBIAN)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("pykexec.host.lock.WAIT", 0.0)
-    with setup._alone(acting, check=False):
-        with pytest.raises(Busy), setup._alone(acting, check=False):
+    with setup._alone(root, check=False):
+        with pytest.raises(Busy), setup._alone(root, check=False):
             raise AssertionError("two have the lock")
-        with setup._alone(acting, check=True):
+        with setup._alone(root, check=True):
             pass
-    with setup._alone(acting, check=False):
+    with setup._alone(root, check=False):
         pass
+
+
+def test_what_a_killed_run_has_started_keeps_the_next_one_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise an undo would come before the initrd that is still being made."""
+    root = build(tmp_path / "root", DEBIAN)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("pykexec.host.lock.WAIT", 0.0)
+    started = "sleep 60 > /dev/null 2>&1 & echo $! > pid"
+    with setup._alone(root, check=False) as lock:
+        run_command(("sh", "-c", f"cd {tmp_path}; {started}"), lock)
+    with pytest.raises(Busy), setup._alone(root, check=False):
+        raise AssertionError("its command still runs")
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    monkeypatch.setattr("pykexec.host.lock.WAIT", 9.0)
+    with setup._alone(root, check=False):
+        pass
+
+
+def test_an_undo_without_a_record_is_refused(tmp_path: Path, run: Run) -> None:
+    root = build(tmp_path / "root", DEBIAN)
+    acting = Acting(root, lambda command: apply(root, command))
+    acting.perform(setup._look(acting, False)[2].steps)
+    (root.path / "var/lib/pykexec/setup.json").unlink()
+    done = run("setup", "--undo", "--check", "--root", str(root.path), status=1)
+    assert "/etc/default/grub.d/zz-pykexec.cfg, /etc/systemd/system/pykexec-crash" in done.stderr
+    assert "whose record in /var/lib/pykexec is missing" in done.stderr
 
 
 def shown(report: SetupReport | UndoReport) -> tuple[Any, str]:

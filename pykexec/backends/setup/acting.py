@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.files import make_folders, put, remove_folders, temporary_of
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 SECONDS = 1800
 """Time limit for a command: making an initrd can take minutes."""
+START: Command = ("systemctl", "start")
+NOT_INSTALLED = 5
+"""The exit status of systemctl for a unit that is not there (systemctl(1))."""
 LINES = 3
 """The number of last lines of a failed command to quote."""
 OUR_STATE = re.compile(r"initrd\.img-.*|armed|reported")
@@ -35,10 +39,12 @@ Tell = Callable[[str], None]
 
 
 class CommandFailed(KexecError):
-    """A command of a step cannot be run, or failed."""
+    """A command of a step cannot be run, or failed. `gone` is whether its program, or the unit that
+    it should start, is no longer installed."""
 
     code = "command-failed"
     usual_hint = "fix this, and run pykexec setup again, which continues where it stopped"
+    gone = False
 
 
 class ChangedMeanwhile(KexecError):
@@ -58,8 +64,9 @@ class Left:
     failure: str | None
 
 
-def run(command: Command) -> None:
-    """Run a command with its output discarded, unless it fails. Raises CommandFailed."""
+def run(command: Command, lock: int | None = None) -> None:
+    """Run a command with its output discarded, unless it fails. If pykexec is killed, what the
+    command started goes on, and holds the `lock` until its end. Raises CommandFailed."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
@@ -70,15 +77,20 @@ def run(command: Command) -> None:
             stderr=subprocess.STDOUT,
             timeout=SECONDS,
             check=False,
+            pass_fds=() if lock is None else (lock,),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommandFailed(f"{command[0]}: {error}".lower()) from error
+        failed = CommandFailed(f"{command[0]}: {error}".lower())
+        failed.gone = isinstance(error, FileNotFoundError)
+        raise failed from error
     if done.returncode:
         lines = done.stdout.decode("utf-8", "replace").split("\n")
         shown = " / ".join([line.strip() for line in lines if line.strip()][-LINES:])
-        raise CommandFailed(
+        failed = CommandFailed(
             f"{' '.join(command)}: exit status {done.returncode}{shown and f': {shown}'}",
         )
+        failed.gone = command[:2] == START and done.returncode == NOT_INSTALLED
+        raise failed
 
 
 class Acting:
@@ -101,7 +113,7 @@ class Acting:
     def _perform_one(self, step: Step) -> None:
         record = self.journal.read_or_new()
         earlier = record.entry(step.name)
-        whole = step.merged(earlier.step) if earlier else step
+        whole = step.merged(earlier.step, earlier.done) if earlier else step
         self.journal.write(record.having(whole, done=False))
         for command in step.before:
             self.run(command)
@@ -157,25 +169,26 @@ class Acting:
         rest = Step(
             step.name,
             step.why,
-            tuple(reversed(changes)),
+            tuple(replace(change, edited=True) for change in reversed(changes)),
             undo_before=step.undo_before,
             undo_after=step.undo_after,
         )
         return Left(rest, tuple(change.path for change in rest.changes), failure)
 
     def _try(self, commands: tuple[Command, ...]) -> str | None:
-        """Run all commands; returns the message of the first that failed, or None."""
+        """Run all commands; returns the message of the first that failed, or None. What is no
+        longer installed needs no undo."""
         failure = None
         for command in commands:
             try:
                 self.run(command)
             except CommandFailed as error:
-                failure = failure or error.message
+                failure = failure or (None if error.gone else error.message)
         return failure
 
     def _restore(self, change: Change) -> bool:
-        """Restore a file; returns whether it is as it was. A missing file does not count as
-        changed."""
+        """Restore a file; returns whether it is as it was. A file that somebody has removed does
+        not count as changed."""
         with suppress(FileNotFoundError):
             os.unlink(locate(self.root, temporary_of(change.path)))
         try:
@@ -184,6 +197,10 @@ class Acting:
             return False
         if found not in (change.before, change.after, NOTHING):
             return False
+        if found == change.after != change.before and change.edited:
+            return False
+        if found == NOTHING and change.may_vanish:
+            return True
         if found != change.before:
             make_folders(self.root, missing_folders(self.root, change.path))
             put(self.root, change.path, change.before)

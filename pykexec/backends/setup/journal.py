@@ -120,6 +120,8 @@ def _encode(entry: Entry) -> JournalEntry:
                 _encode_state(change.before),
                 _encode_state(change.after),
                 change.folders,
+                change.edited,
+                change.may_vanish,
             )
             for change in step.changes
         ),
@@ -134,6 +136,8 @@ def _decode(found: JournalEntry) -> Entry:
             _decode_state(item.before),
             _decode_state(item.after),
             tuple(map(_absolute, item.folders)),
+            item.edited,
+            item.may_vanish,
         )
         for item in found.changes
     )

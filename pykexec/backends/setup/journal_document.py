@@ -28,6 +28,10 @@ class JournalChange:
     after: JournalState
     folders: tuple[str, ...]
     """made for it, outermost first"""
+    edited: bool = False
+    """whether somebody changed it between two runs"""
+    may_vanish: bool = False
+    """whether others may remove it"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
@@ -15,12 +16,16 @@ Command = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file becomes `after`. `folders` do not exist yet, and are made for it, outermost first."""
+    """A file becomes `after`. `folders` do not exist yet, and are made for it, outermost first. An
+    undo leaves a file that somebody `edited` between two runs; and one that `may_vanish`, such as a
+    boot loader entry with its kernel, it does not bring back."""
 
     path: str
     before: FileState
     after: FileState
     folders: tuple[str, ...] = ()
+    edited: bool = False
+    may_vanish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +46,16 @@ class Step:
     def commands(self) -> tuple[Command, ...]:
         return (*self.before, *self.after)
 
-    def merged(self, earlier: Step) -> Step:
+    def merged(self, earlier: Step, done: bool) -> Step:
         """This step and an earlier one of the same name as one step: an undo restores the state
-        before the earlier one."""
+        before the earlier one. If that was `done`, each file was as it left it."""
         old = {change.path: change for change in earlier.changes}
         new = {change.path: change for change in self.changes}
-        changes = {
-            path: Change(
-                path,
-                old.get(path, new.get(path, change)).before,
-                change.after,
-                old.get(path, change).folders,
-            )
-            for path, change in (old | new).items()
-        }
+        changes = old | new
+        for path in old.keys() & new.keys():
+            first, then = old[path], new[path]
+            edited = first.edited or (done and then.before not in (first.before, first.after))
+            changes[path] = replace(then, before=first.before, folders=first.folders, edited=edited)
         return Step(
             self.name,
             self.why,

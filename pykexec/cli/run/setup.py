@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from pykexec.backends.setup.acting import Acting
+from pykexec.backends.setup.acting import run as run_command
 from pykexec.cli.output import Output
 from pykexec.cli.report.setup import SetupReport, UndoReport
 from pykexec.errors import CheckFailed, KexecError, NotPermitted, UsageError, printable
+from pykexec.flows.setup.lost import check_not_lost
 from pykexec.flows.setup.steps import SetupSteps, decide
 from pykexec.host.facts import read_machine
 from pykexec.host.lock import exclusive
@@ -45,19 +48,20 @@ def run(
     if undo and sysctls:
         raise UsageError("--panic-sysctls has no effect with --undo, which undoes everything")
     output = Output(as_json, verbose)
-    acting = Acting(_folder(root), tell=lambda line: _tell(line, as_json))
-    with _alone(acting, check):
+    folder = _folder(root)
+    with _alone(folder, check) as lock:
+        acting = Acting(folder, partial(run_command, lock=lock), lambda line: _tell(line, as_json))
         if undo:
             return _undo(acting, output, check, yes)
         return _setup(acting, output, check, yes, sysctls)
 
 
-def _alone(acting: Acting, check: bool) -> AbstractContextManager[None]:
+def _alone(root: Folder, check: bool) -> AbstractContextManager[int | None]:
     """Two runs at once would each record only its own steps. Whoever may change nothing needs no
-    lock. The lock is not that of loads, which a step makes. Raises Busy."""
+    lock. The lock is not that of loads, which a step makes. Gives its descriptor. Raises Busy."""
     if check or os.geteuid() != 0:
         return nullcontext()
-    return exclusive(acting.root.path / LOCK_FOLDER)
+    return exclusive(root.path / LOCK_FOLDER)
 
 
 def _folder(root: Path | None) -> Folder:
@@ -103,6 +107,8 @@ def _armed(machine: Machine, facts: SetupFacts) -> bool | None:
 
 def _undo(acting: Acting, output: Output, check: bool, yes: bool) -> int:
     record = acting.journal.read()
+    if record is None:
+        check_not_lost(acting.root)
     entries = record.entries if record else ()
     steps = tuple(entry.step for entry in reversed(entries))
     report = UndoReport(acting.root.name, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.step import Command, Step
@@ -123,8 +124,24 @@ def _by_entries(machine: Machine, facts: SetupFacts, word: str, why: str) -> Ste
     """Change the entries of systemd-boot, and the command line for later kernels."""
     wanted = {path: _entry(state(facts, path), word) for path in facts.entries}
     wanted[KERNEL_CMDLINE] = _later(machine, state(facts, KERNEL_CMDLINE), word)
-    needed = changes(facts, wanted)
-    return Step(NAME, why, needed) if needed else None
+    needed = tuple(
+        replace(change, may_vanish=change.path in facts.entries)
+        for change in changes(facts, wanted)
+    )
+    if not needed:
+        return None
+    found = [reservations(_options(state(facts, path).text)) for path in facts.entries]
+    old = next((words[-1] for words in found if words), "")
+    return Step(NAME, why, needed, undo_after=tuple(_later_entries(facts, word, old)))
+
+
+def _later_entries(facts: SetupFacts, word: str, old: str) -> Iterator[Command]:
+    """The entries of kernels that were installed since have the word from /etc/kernel/cmdline."""
+    folders = {path.rpartition("/")[0] for path in facts.entries}
+    change = rf"/^options[ \t]/s/ {word}( |$)/{old and ' '}{old}\1/"
+    for folder in sorted(folders) if word else ():
+        each = f'for entry in {folder}/*.conf; do ! grep -qs {word} "$entry" || sed -i -E'
+        yield ("sh", "-c", f"{each} '{change}' \"$entry\"; done")
 
 
 def _entry(entry: FileState, word: str) -> FileState:

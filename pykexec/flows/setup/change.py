@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 DAEMON_RELOAD: Command = ("systemctl", "daemon-reload")
 RULES_RELOAD: Command = ("udevadm", "control", "--reload")
-BY = "# Made by pykexec setup; pykexec setup --undo removes it.\n"
+MADE = "# Made by pykexec setup"
+BY = f"{MADE}; pykexec setup --undo removes it.\n"
 
 
 def state(facts: SetupFacts, path: str) -> FileState:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.step import Step
-from pykexec.flows.setup.change import changes, state
+from pykexec.flows.setup.change import BY, changes, state
 from pykexec.host.configuration import PATH, parse
 from pykexec.host.file_state import NOTHING, file_with
 from pykexec.host.setup_facts import OLD_CONFIGURATION, SYSCTLS, SetupFacts
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 TARGET = "systemd.unit=pykexec-save.target"
 OTHERS = ("reset_devices", "usbcore.nousb")
 NEW = "# Configuration of pykexec, made by pykexec setup; see pykexec.conf(5).\n"
-SYSCTL_TEXT = """\
-# Made by pykexec setup; pykexec setup --undo takes it back.
-# Oopses and unknown NMIs panic, and so make a dump. If no capture kernel starts, the machine
+SYSCTL_TEXT = f"""\
+{BY}# Oopses and unknown NMIs panic, and so make a dump. If no capture kernel starts, the machine
 # reboots after ten seconds.
 """
 PANIC_SYSCTLS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.step import Step
 from pykexec.errors import NotSupported
@@ -11,10 +12,16 @@ from pykexec.host.file_state import file_with
 from pykexec.host.setup_facts import INITRD_DROP_IN, STATE, SetupFacts
 from pykexec.machine import NEEDS_ROOT, Machine, known
 
+if TYPE_CHECKING:
+    from pykexec.backends.setup.step import Command
+
 DROP_IN = f"""{BY}# The initrd that make-initrd makes; %v is the release of the running kernel.
 [Service]
 Environment=INITRD={STATE}/initrd.img-%v
 """
+
+
+DRACUT_MODULE = "/usr/lib/dracut/modules.d/90pykexec"
 
 
 class NoInitrdGenerator(NotSupported):
@@ -50,8 +57,13 @@ def steps(machine: Machine, facts: SetupFacts, values: Mapping[str, str]) -> Ite
         drop_in,
         before=tuple(("sh", _script(facts), item) for item in missing),
         after=(DAEMON_RELOAD,),
-        undo_after=(DAEMON_RELOAD,),
+        undo_after=(DAEMON_RELOAD, *_cleaning(facts)),
     )
+
+
+def _cleaning(facts: SetupFacts) -> tuple[Command, ...]:
+    """The script removes its module of dracut again, unless it is killed."""
+    return () if "mkinitramfs" in facts.programs else (("rm", "-rf", DRACUT_MODULE),)
 
 
 def _script(facts: SetupFacts) -> str:

@@ -25,7 +25,10 @@ def steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
             changes(facts, {f"{UNIT_FOLDER}/{name}": link_to(NULL) for name in units}),
             before=(("systemctl", "stop", *units),),
             after=(DAEMON_RELOAD,),
-            undo_after=(DAEMON_RELOAD, ("systemctl", "start", "--no-block", *units)),
+            undo_after=(
+                DAEMON_RELOAD,
+                *(("systemctl", "start", "--no-block", unit) for unit in units),
+            ),
         )
     rules = machine.reload_rules or ()
     if rules:

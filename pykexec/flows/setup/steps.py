@@ -59,7 +59,7 @@ def decide(
     values = configuration.values_of(facts)
     found = [
         *boot.steps(machine, facts, choice),
-        *units.steps(facts),
+        *units.steps(facts, record),
         *initrd.steps(machine, facts, values),
         *configuration.steps(facts),
         *(configuration.sysctl_steps(machine, facts) if sysctls else ()),
@@ -73,17 +73,19 @@ def decide(
     ordered = sorted(found, key=lambda step: ORDER.index(step.name))
     notes = [
         *_notes(machine, facts, values, sysctls),
+        *units.notes(facts, record),
         *(() if any(step.name == boot.NAME for step in ordered) else boot.notes(machine, choice)),
     ]
     return SetupSteps(choice, tuple(ordered), tuple(notes))
 
 
 def _unfinished(found: Iterable[Step], record: Record | None) -> list[Step]:
-    """The commands of steps that were begun and not completed. Their files are compared again."""
+    """The last commands of steps that were begun and not completed. Their files are compared again,
+    and before the first of them the earlier commands were done."""
     names = {step.name for step in found}
     entries = record.entries if record else ()
     return [
-        replace(entry.step, changes=())
+        replace(entry.step, changes=(), before=())
         for entry in entries
         if not entry.done and entry.step.name not in names and entry.step.name in ORDER
     ]

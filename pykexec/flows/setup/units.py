@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from pykexec.backends.setup.step import Command, Step
 from pykexec.errors import NotSupported
-from pykexec.flows.setup.change import DAEMON_RELOAD, changes, with_udev
-from pykexec.host.file_state import PLAIN, FileState, file_with, link_to
+from pykexec.flows.setup.change import DAEMON_RELOAD, changes, state, with_udev
+from pykexec.host.file_state import NOTHING, PLAIN, FileState, file_with, link_to
 from pykexec.host.setup_facts import (
     ENABLED,
     HOOK,
@@ -23,11 +24,15 @@ from pykexec.host.setup_facts import (
     enabling,
 )
 
+if TYPE_CHECKING:
+    from pykexec.backends.setup.journal import Record
+
 SERVICE = "pykexec-crash.service"
 STOP: Command = (
     *("systemctl", "stop", "pykexec-check.timer", "pykexec-rearm.path", "pykexec-rearm.service"),
     *(SERVICE, "pykexec-saved.service"),
 )
+INSTALL = "install"
 PROGRAM = 0o755
 
 
@@ -37,48 +42,97 @@ class NoUnits(NotSupported):
     code = "no-units"
 
 
-def steps(facts: SetupFacts) -> Iterator[Step]:
-    """The steps that install and enable the units. Raises NoUnits, NotChangeable."""
-    yield from _installed(facts)
+def steps(facts: SetupFacts, record: Record | None) -> Iterator[Step]:
+    """The steps that install and enable the units. What earlier runs have installed, which `record`
+    has, is updated, except what somebody has changed. Raises NoUnits, NotChangeable."""
+    yield from _installed(facts, _ours(record))
     yield from _enabled(facts)
 
 
-def _installed(facts: SetupFacts) -> Iterator[Step]:
+def notes(facts: SetupFacts, record: Record | None) -> Iterator[str]:
+    """Which installed files are not those of this pykexec."""
+    ours = _ours(record)
+    if ours and not facts.shipped:
+        yield (
+            f"the units in {UNIT_FOLDER}, of an earlier installation of pykexec, precede those of "
+            "the package: run pykexec setup --undo, and then pykexec setup again"
+        )
+    for path, after in _files(facts):
+        if _is_edited(facts, path, ours) and state(facts, path) != after:
+            yield f"{path}: changed after pykexec setup, and not updated"
+
+
+def _ours(record: Record | None) -> dict[str, FileState]:
+    """The files that earlier runs have installed, as they left them."""
+    entry = record.entry(INSTALL) if record else None
+    return {change.path: change.after for change in entry.step.changes} if entry else {}
+
+
+def _is_edited(facts: SetupFacts, path: str, ours: Mapping[str, FileState]) -> bool:
+    return path in ours and state(facts, path) not in (ours[path], NOTHING)
+
+
+def _installed(facts: SetupFacts, ours: Mapping[str, FileState]) -> Iterator[Step]:
     """The step for the files that a package installs in their places, and pip does not."""
-    wanted = dict(_missing(facts))
-    if needed := changes(facts, wanted):
+    needed = set(_missing(facts)) | ours.keys()
+    units = dict(_units(facts))
+    if units.keys() & needed:  # a new version can have more of them
+        needed |= units.keys()
+    wanted = {
+        path: after
+        for path, after in _files(facts)
+        if path in needed and not _is_edited(facts, path, ours)
+    }
+    if changed := changes(facts, wanted):
         yield Step(
-            "install",
+            INSTALL,
             "install the units, the udev rules and the kernel hook",
-            needed,
+            changed,
             after=(DAEMON_RELOAD, *with_udev(facts)),
             undo_after=(DAEMON_RELOAD, *with_udev(facts)),
         )
 
 
-def _missing(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
-    shipped = facts.shipped
+def _missing(facts: SetupFacts) -> Iterator[str]:
+    """The paths of what is not installed, in this place or in another. Raises NoUnits."""
     if facts.capture and "pykexec" not in facts.programs:
         raise NoUnits(
             "the units need a program pykexec, and this single file is not installed as one",
             hint="copy it to /usr/local/bin/pykexec, and run pykexec setup again",
         )
-    for name, text in facts.capture.items():
-        mode = PROGRAM if text.startswith("#!") else PLAIN
-        yield f"{LOCAL_CAPTURE}/{name}", file_with(text, mode=mode)
+    yield from (path for path, _ in _capture(facts))
     if not all(name in facts.units for name, _ in ENABLED):
-        if not all(name in shipped for name, _ in ENABLED):
+        if not all(name in facts.shipped for name, _ in ENABLED):
             raise NoUnits(
                 "the systemd units of pykexec are not installed",
                 hint="install pykexec as a package, with pip, or as a single file",
             )
-        for name, text in shipped.items():
-            if name.endswith(UNIT_SUFFIXES):
-                yield f"{UNIT_FOLDER}/{name}", file_with(text)
-    if not facts.rules and RULES in shipped:
-        yield f"{RULES_FOLDER}/{RULES}", file_with(shipped[RULES])
+        yield from (path for path, _ in _units(facts))
+    if not facts.rules:
+        yield f"{RULES_FOLDER}/{RULES}"
     if not facts.hook:
-        yield from _hooks(facts)
+        yield from (path for path, _ in _hooks(facts))
+
+
+def _files(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
+    """What this pykexec can install, by path."""
+    yield from _capture(facts)
+    yield from _units(facts)
+    if RULES in facts.shipped:
+        yield f"{RULES_FOLDER}/{RULES}", file_with(facts.shipped[RULES])
+    yield from _hooks(facts)
+
+
+def _capture(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
+    for name, text in facts.capture.items():
+        mode = PROGRAM if text.startswith("#!") else PLAIN
+        yield f"{LOCAL_CAPTURE}/{name}", file_with(text, mode=mode)
+
+
+def _units(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
+    for name, text in facts.shipped.items():
+        if name.endswith(UNIT_SUFFIXES):
+            yield f"{UNIT_FOLDER}/{name}", file_with(text)
 
 
 def _hooks(facts: SetupFacts) -> Iterator[tuple[str, FileState]]:
