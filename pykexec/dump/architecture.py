@@ -60,7 +60,7 @@ def text_start(name: str, info: Mapping[str, str]) -> int:
     if name == ARM64:
         from pykexec.dump.arm64 import paging as arm64
 
-        return arm64.text_start(info.get("NUMBER(VA_BITS)", ""))
+        return arm64.text_start(info.get("NUMBER(VA_BITS)", ""), info.get("PAGESIZE", ""))
     from pykexec.dump.x86 import paging as x86
 
     return x86.START_KERNEL_MAP

@@ -161,8 +161,13 @@ def test_verify_and_the_registers_of_a_note(tmp_path: Path) -> None:
 
 def test_where_the_image_is_shown() -> None:
     starts = {"48": 47, "52": 47, "39": 38, "": 47, "x": 47, "9" * 9: 47}
-    assert {bits: text_start(bits) for bits in starts} == {
-        bits: (1 << 64) - (1 << shift) for bits, shift in starts.items()
+    for page in ("4096", "65536", ""):
+        assert {bits: text_start(bits, page) for bits in starts} == {
+            bits: (1 << 64) - (1 << shift) for bits, shift in starts.items()
+        }
+    small = {"52": 46, "48": 47, "47": 46}
+    assert {bits: text_start(bits, "16384") for bits in small} == {
+        bits: (1 << 64) - (1 << shift) for bits, shift in small.items()
     }
 
 
@@ -194,7 +199,7 @@ GEOMETRY = {
     # page, VA_BITS, bits of the processor: (levels, entries of the first table)
     (4096, 39, 39): (3, 512), (4096, 48, 48): (4, 512), (4096, 52, 52): (5, 16),
     (4096, 52, 48): (4, 512), (16384, 47, 47): (3, 2048), (16384, 48, 48): (4, 2),
-    (16384, 52, 52): (4, 32), (16384, 52, 48): (4, 32), (65536, 42, 42): (2, 8192),
+    (16384, 52, 52): (4, 32), (16384, 52, 47): (3, 2048), (65536, 42, 42): (2, 8192),
     (65536, 48, 48): (3, 64), (65536, 52, 52): (3, 1024), (65536, 52, 48): (3, 1024),
 }  # fmt: skip
 
@@ -216,7 +221,7 @@ def test_every_geometry(geometry: tuple[int, int, int], data: st.DataObject) -> 
     levels, entries = GEOMETRY[geometry]
     index_bits = (page // 8).bit_length() - 1
     page_bits = page.bit_length() - 1
-    used = min(bits, actual) if page == 4096 else bits
+    used = bits if page == 65536 else actual
     addr = (1 << 64) - data.draw(st.integers(1, 1 << min(actual, 48)))
     last = data.draw(st.integers(max(0, levels - 3), levels - 1))
     shifts = [page_bits + index_bits * (levels - 1 - level) for level in range(levels)]

@@ -17,8 +17,11 @@ VALID, TABLE = 1, 2
 """A valid entry without TABLE is a block; in the last level each entry has both."""
 PAGE_SHIFTS = {4096: 12, 16384: 14, 65536: 16}
 VA_BITS_MIN, VA_BITS_MAX = 36, 52
+"""Of any configuration."""
+WIDE_BITS = 52
 HARDWARE_BITS = 48
-"""VA_BITS_MIN of the kernel: what processors have without an extension."""
+"""VA_BITS_MIN of asm/memory.h for a kernel of 52 bits: what it uses on a processor without the
+extension; 47 with pages of 16 KiB, so that there is one level less."""
 ADDRESS = (1 << 48) - 1
 """Bits of an address in an entry, without those above 48."""
 HIGH_PART = 12
@@ -82,16 +85,20 @@ def kernel_memory(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> Arm64Mem
         if not VA_BITS_MIN <= number <= VA_BITS_MAX:
             raise DamagedDump(f"VMCOREINFO: addresses of {number} bits")
     wide = page_shift < 16 and actual > 48
-    if page_shift == 12:
-        # A kernel for 52 bits has one level of tables fewer where the processor has 48. With larger
-        # pages swapper_pg_dir keeps its size, and the processor sees the end of it (offset_ttbr1).
+    if page_shift < 16:
+        # A kernel for 52 bits has one level of tables fewer where the processor has no LPA2
+        # (arch/arm64/kernel/pi/map_kernel.c:early_map_kernel). With pages of 64 KiB swapper_pg_dir
+        # keeps its size, and the processor sees the end of it (offset_ttbr1).
         bits = actual
     root = info.symbol("swapper_pg_dir") - info.number("kimage_voffset") & (1 << 64) - 1
     return Arm64Memory(memory, root, page_shift, bits, wide)
 
 
-def text_start(bits: str) -> int:
+def text_start(bits: str, page_size: str) -> int:
     """Where the upper half of kernel addresses begins, which has everything but the direct map
-    (PAGE_END of asm/memory.h). `bits` is VA_BITS as VMCOREINFO has it; 48 if it is missing."""
+    (PAGE_END of asm/memory.h). The arguments are VA_BITS and PAGESIZE as VMCOREINFO has them; 48
+    bits if they are missing."""
     number = int(bits) if bits.isascii() and bits.isdigit() and len(bits) < 3 else HARDWARE_BITS
+    if number == WIDE_BITS:
+        number = HARDWARE_BITS - (page_size == "16384")
     return (1 << 64) - (1 << max(VA_BITS_MIN, min(number, HARDWARE_BITS)) - 1)
