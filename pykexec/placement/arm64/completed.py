@@ -12,6 +12,7 @@ from pykexec.abi.devicetree import BadDeviceTree, DeviceTree, Node, cells
 EFI_PREFIX = "linux,uefi-"
 """What the EFI stub adds to /chosen (Documentation/arch/arm/uefi.rst): the kernel reads its memory
 map and all tables through these."""
+EFI_MEMORY_MAP = "linux,uefi-mmap-start"
 CHOSEN = "chosen"
 CELLS = ("#address-cells", "#size-cells")
 
@@ -32,6 +33,18 @@ def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceT
     return replace(given, root=root, reserved=tuple(reserved))
 
 
+def has_memory(tree: DeviceTree) -> bool:
+    """Whether a kernel finds memory by it: in memory nodes, which the EFI stub removes, or in the
+    memory map of EFI."""
+    chosen = tree.root.child(CHOSEN)
+    by_efi = chosen is not None and chosen.get(EFI_MEMORY_MAP) is not None
+    return by_efi or _names_memory(tree.root)
+
+
+def _names_memory(root: Node) -> bool:
+    return any(_is_memory(item) and any(item.get("reg") or b"") for item in root.children)
+
+
 def _with_cells(root: Node) -> Node:
     """The root with explicit numbers of cells, because the defaults of the kernel differ from those
     of the specification (include/linux/of.h)."""
@@ -42,7 +55,7 @@ def _with_cells(root: Node) -> Node:
 def _with_memory(root: Node, running: Node) -> Node:
     """The tree with the memory of the running one, unless it has memory itself. Raises
     BadDeviceTree."""
-    if any(_is_memory(item) and any(item.get("reg") or b"") for item in root.children):
+    if _names_memory(root):
         return root
     kept = tuple(item for item in root.children if not _is_memory(item))
     added = [item for item in running.children if _is_memory(item)]

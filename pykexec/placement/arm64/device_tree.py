@@ -14,7 +14,7 @@ from pykexec.frozen import dataclass
 from pykexec.images.contents import contents_bytes
 from pykexec.machine import DeviceTreeFirmware, Machine, known
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.arm64.completed import completed
+from pykexec.placement.arm64.completed import completed, has_memory
 from pykexec.remedies import Another, Wish
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ class TreeOfAnotherMachine(NotSupported):
     """A kernel that gets it stops without a message, or writes to devices that are not there."""
 
     code = "device-tree-of-another-machine"
+
+
+class NoMemory(NotSupported):
+    """The device tree names no memory: a kernel that gets it stops without a message."""
+
+    code = "device-tree-without-memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ def information_for(
 
 def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
     """The tree of the running kernel, or the user's with what only the running one has. Raises
-    NotSupported, TreeOfAnotherMachine, BadDeviceTree."""
+    NotSupported, TreeOfAnotherMachine, NoMemory, BadDeviceTree."""
     firmware = machine.firmware
     if not isinstance(firmware, DeviceTreeFirmware):
         raise NotSupported(
@@ -145,7 +151,13 @@ def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
     else:
         given = parse_device_tree(contents_bytes(request.dtb, MAX_SIZE))
         _refuse_another_machine(given, running)
-    return completed(given, running, with_efi=firmware.efi is not None)
+    tree = completed(given, running, with_efi=firmware.efi is not None)
+    if not has_memory(tree):
+        raise NoMemory(
+            "the device tree names no memory: the memory map of EFI does, and is not passed on",
+            hint=Another("EFI, or a tree with memory nodes as", Wish.DTB),
+        )
+    return tree
 
 
 def _refuse_another_machine(given: DeviceTree, running: DeviceTree) -> None:

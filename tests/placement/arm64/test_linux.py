@@ -29,7 +29,7 @@ from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
-from pykexec.placement.arm64.device_tree import TreeOfAnotherMachine, information_for
+from pykexec.placement.arm64.device_tree import NoMemory, TreeOfAnotherMachine, information_for
 from pykexec.placement.arm64.linux import KERNEL_ALIGN, StuckProcessors, WrongPageSize
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
 from pykexec.placement.cmdline import CommandLine, CommandLineTooLong
@@ -284,7 +284,13 @@ def test_efi_goes_on(image: KernelImage) -> None:
 
 
 def test_efi_does_not_go_on_if_unwanted(image: KernelImage) -> None:
-    chosen = chosen_of(plan_load(image, machine("virt-efi").without_efi(), NORMAL))
+    """The tree that the EFI stub made has no memory, and must not be all that a kernel gets."""
+    found = machine("virt-efi").without_efi()
+    with pytest.raises(NoMemory, match="names no memory") as caught:
+        plan_load(image, found, NORMAL)
+    assert str(caught.value.remedy).endswith("as dtb")
+    given = with_tree(Node("memory", (("device_type", b"memory\0"), ("reg", cells(GIB, 2) * 2))))
+    chosen = chosen_of(plan_load(image, found, replace(NORMAL, dtb=Built(given.encode()))))
     assert not [name for name, _ in chosen.properties if name.startswith("linux,uefi-")]
 
 
