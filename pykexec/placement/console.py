@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from pykexec.errors import UsageError
 from pykexec.frozen import dataclass
 from pykexec.machine import Machine, SerialConsole, Unknown
+from pykexec.memory.ranges import PhysRange
 from pykexec.purgatory import LAST_PORT
 
 if TYPE_CHECKING:
     from pykexec.placement.limits import Limits
+
+
+REGISTERS = 0x1000
+"""Bytes that the registers of a UART have at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ def stub_console(
     if isinstance(found, Unknown):
         return StubConsole(0, f"the running kernel's serial console is {found}")
     if limits.uart_in_memory:
-        return _in_memory(found)
+        return _in_memory(found, machine, limits)
     return _at_port(found)
 
 
@@ -65,14 +70,20 @@ def _at_port(found: SerialConsole) -> StubConsole:
     return StubConsole(found.address, name(found))
 
 
-def _in_memory(found: SerialConsole) -> StubConsole:
-    """The stub maps it. An I/O port is somewhere in a window of a PCI host bridge."""
+def _in_memory(found: SerialConsole, machine: Machine, limits: Limits) -> StubConsole:
+    """The stub maps it, but not an address in RAM, to which it would write. An I/O port is
+    somewhere in a window of a PCI host bridge."""
     if not found.in_memory:
         return StubConsole(0, f"{name(found)} has I/O ports, which the stub does not support")
     if not found.address:
         return StubConsole(0, f"the address of {name(found)} is hidden")
     if not found.width:
         return StubConsole(0, f"{name(found)} has registers that the stub does not support")
+    if found.address >= limits.destinations.end:
+        return StubConsole(0, f"{name(found)} has an address that the stub cannot map")
+    registers, memory_map = PhysRange.sized(found.address, REGISTERS), machine.memory_map
+    if not isinstance(memory_map, Unknown) and memory_map.ram.overlaps(registers):
+        return StubConsole(0, f"{name(found)} has an address in RAM")
     return StubConsole(found.address, name(found), found)
 
 

@@ -22,7 +22,7 @@ from tests.placement.names import PURGATORY
 
 TTY_S1 = SerialConsole("ttyS1", 0x2F8, False, 9600, 0, "console=ttyS1,9600")
 IN_MEMORY = replace(TTY_S1, address=0xFE032000, in_memory=True)
-PL011 = SerialConsole("ttyAMA0", 0x9000000, True, None, 0, "stdout-path", "PL011", 4)
+PL011 = SerialConsole("ttyAMA0", 0xFE200000, True, None, 0, "stdout-path", "PL011", 4)
 PORTS = limits_of(X86_64)
 RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
 
@@ -56,9 +56,12 @@ def test_what_was_asked_for_wins() -> None:
 @pytest.mark.parametrize(
     ("console", "port", "why"),
     [
-        (PL011, 0x9000000, "ttyAMA0, stdout-path"),
+        (PL011, 0xFE200000, "ttyAMA0, stdout-path"),
         (IN_MEMORY, 0xFE032000, "ttyS1 at 9600 baud, console=ttyS1,9600"),
         (replace(PL011, address=0), 0, "the address of ttyAMA0, stdout-path is hidden"),
+        (replace(PL011, address=0x20000000), 0, "ttyAMA0, stdout-path has an address in RAM"),
+        (replace(PL011, address=1 << 48), 0, "ttyAMA0, stdout-path has an address that the stub "
+         "cannot map"),
         (TTY_S1, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 has I/O ports, "
          "which the stub does not support"),
         (None, 0, "the running kernel has no serial console"),
@@ -67,7 +70,8 @@ def test_what_was_asked_for_wins() -> None:
 def test_where_a_stub_writes_that_maps_its_uart(
     console: SerialConsole | None, port: int, why: str
 ) -> None:
-    found = stub_console(replace(RESERVED, console=console), replace(PORTS, uart_in_memory=True))
+    limits = replace(PORTS, uart_in_memory=True, destinations=PhysRange(0x1000, 1 << 48))
+    found = stub_console(replace(RESERVED, console=console), limits)
     assert (found.port, found.why) == (port, why)
     assert found.uart is (console if port else None)
     assert str(found) == (f"address {port:#x} ({why})" if port else f"none: {why}")
