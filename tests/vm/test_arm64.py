@@ -1,7 +1,8 @@
 """The lane of arm64: the lab itself, and Debian's kexec-tools as the judge of a plan.
 
-The same: the kernel at the lowest free 2 MiB, the properties of the device tree and their values,
-the words of the command line. On purpose otherwise:
+With --reuse-cmdline, --append, --dtb and --serial. The same: the kernel at the lowest free 2 MiB,
+the properties of the device tree and their values, the words of the command line. On purpose
+otherwise:
 
     seeds          random; kexec-tools sets no rng-seed if the running kernel has wiped its own
     initrd         above the kernel in both, but pykexec keeps the device tree in a block of 2 MiB
@@ -28,7 +29,15 @@ from .lab import VM
 from .machine import Result
 from .product import PYKEXEC, site, text
 
-SECOND_APPEND = "console=ttyAMA0 panic=1 quiet second=1"
+SECOND_APPEND = "quiet second=1"
+GIVEN = """
+from dataclasses import replace
+from pykexec.abi.devicetree import Node, parse_device_tree
+tree = parse_device_tree(open("/sys/firmware/fdt", "rb").read())
+root = replace(tree.root, children=(*tree.root.children, Node("from-the-user")))
+open("/out/given.dtb", "wb").write(replace(tree, root=root).encode())
+"""
+"""The tree of the machine with a node more, for --dtb."""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +48,10 @@ def normal(arm_vm: VM) -> Result:
         python3 -c 'import ctypes, json, mmap, sys; print(sys.byteorder)' > /out/python
         {PYKEXEC} machine capture /out/machine.json > /dev/null
         wc -c < /boot/initrd2 > /out/initrd-size
+        cat /proc/cmdline > /out/cmdline
+        python3 /boot/given.py
         kexec -d -l /boot/vmlinuz --initrd=/boot/initrd2 --append="{SECOND_APPEND}" \\
-            > /out/theirs 2>&1
+            --reuse-cmdline --dtb=/out/given.dtb --serial=ttyAMA0 > /out/theirs 2>&1
         cat /sys/kernel/kexec_loaded > /out/loaded
         copyout /out
         host mark "kexec -e"
@@ -54,7 +65,10 @@ def normal(arm_vm: VM) -> Result:
         copyout /out
         exit 7
     """
-    return arm_vm.run(first, second, python=True, site=site(), programs=["kexec"]).expect(7)
+    files = {"/boot/given.py": GIVEN}
+    return arm_vm.run(
+        first, second, python=True, site=site(), programs=["kexec"], files=files
+    ).expect(7)
 
 
 def test_the_first_kernel_runs_its_script(arm_vm: VM, normal: Result) -> None:
@@ -64,7 +78,8 @@ def test_the_first_kernel_runs_its_script(arm_vm: VM, normal: Result) -> None:
 
 def test_kexec_starts_the_second_kernel(arm_vm: VM, normal: Result) -> None:
     assert text(normal, "first/loaded") == "1"
-    assert text(normal, "second/cmdline") == SECOND_APPEND
+    assert text(normal, "second/cmdline") == f"{text(normal, 'first/cmdline')} {SECOND_APPEND}"
+    assert "I'm in purgatory" in normal.console
     assert text(normal, "second/release-of-first") == f"{arm_vm.kernel.release} aarch64"
 
 
@@ -73,7 +88,12 @@ def ours(arm_vm: VM, normal: Result) -> Plan:
     """The same load, planned for the captured machine."""
     machine = read_machine(open_root(normal.files / "first/machine.json"))
     initrd = Built(bytes(int(text(normal, "first/initrd-size"))))
-    request = LoadRequest(initrd=initrd, append=(SECOND_APPEND,))
+    request = LoadRequest(
+        initrd=initrd,
+        append=(SECOND_APPEND,),
+        reuse_cmdline=True,
+        dtb=Built((normal.files / "first/given.dtb").read_bytes()),
+    )
     return plan_load(identify(arm_vm.kernel.image), machine, request)
 
 
@@ -103,6 +123,7 @@ def test_kexec_tools_passes_the_same_device_tree(normal: Result, ours: Plan) -> 
     assert item.contents
     tree = parse_device_tree(contents_bytes(item.contents, MAX_SIZE))
     mine, yours = flat(tree.root), flat(theirs.root)
+    assert {node.name for node in tree.root.children} >= {"from-the-user"}
     assert mine.keys() - yours.keys() <= {"/chosen/rng-seed"}
     assert yours.keys() - mine.keys() == set()
     line = "/chosen/bootargs"

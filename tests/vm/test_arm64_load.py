@@ -40,8 +40,10 @@ SECOND = """
     cat /proc/iomem > /out/iomem
     python3 /boot/tree.py
     gzip -c /boot/vmlinuz > /tmp/vmlinuz.gz
+    echo "console=tty1 panic=1 quiet stage=bound" > /tmp/cmdline
+    mount -o bind /tmp/cmdline /proc/cmdline
     kexec -c -l /tmp/vmlinuz.gz --initrd=/boot/initrd3 --reuse-cmdline \\
-        --append=stage=three --dtb=/tmp/given.dtb > /out/kexec8 2>&1
+        --append=stage=three --dtb=/tmp/given.dtb --serial=ttyAMA0 > /out/kexec8 2>&1
     cat /sys/kernel/kexec_loaded >> /out/kexec8
     copyout /out
     kexec -e
@@ -53,7 +55,7 @@ exec python3 -c 'from pykexec.cli.kexec8 import main; main()' "$@"
 
 THIRD = """
     grep -q stage=three /proc/cmdline
-    grep -q panic=1 /proc/cmdline
+    grep -q "console=tty1 panic=1 quiet" /proc/cmdline
     test -d /proc/device-tree/from-the-user
     exit 7
 """
@@ -98,3 +100,9 @@ def test_the_device_tree_of_the_next_kernel(result: Result) -> None:
     assert after.text("bootargs") == f"{APPEND} stage=two"
     assert after.number("linux,initrd-start") != before.number("linux,initrd-start")
     assert after.get("linux,usable-memory-range") is None
+
+
+def test_the_purgatory_writes_to_the_requested_uart(result: Result) -> None:
+    """To the console of the first kernel, and to a UART that is the console of none."""
+    assert text(result, "second/kexec8").endswith("1")
+    assert result.console.count("pykexec: starting") == 2
