@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FOLDERS = ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*", "lib", "lib64", "usr/lib", "usr/lib64")
 """Of libraries, in the order of the search."""
 VERSION = sysconfig.get_python_version()
+RELEASES = {"3.11": " (Debian 12)", "3.12": " (Ubuntu 24.04)", "3.13": " (Debian 13)"}
+"""Systems by the version of their Python. The guests run byte code, which is of one version."""
 OTHERS = frozenset({"site-packages", "dist-packages"})
 """Folders below the standard library that have other packages."""
 OF_ONE_BUILD = "_sysconfigdata_"
@@ -50,7 +52,9 @@ class UnpackedPython:
             instead = f", only {', '.join(found)}" if found else ""
             raise NoPython(
                 f"{folder}: no {str(self.program)[1:]}{instead}",
-                hint="use an unpacked system with the version of Python that runs pykexec",
+                hint=f"use an unpacked system with Python {VERSION}, which runs pykexec here"
+                + RELEASES.get(VERSION, "")
+                + (f", or run pykexec with {found[-1]}" if found else ""),
             )
         if self._elf(program)[0] != arch.elf_machine:
             raise NoPython(

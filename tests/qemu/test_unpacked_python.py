@@ -81,12 +81,15 @@ def test_a_module_that_is_missing(system: Path, here: Arch, tmp_path: Path) -> N
 
 
 def test_a_folder_without_this_version(tmp_path: Path, here: Arch) -> None:
-    with pytest.raises(NoPython, match=f"no usr/bin/python{VERSION}$"):
+    with pytest.raises(NoPython, match=f"no usr/bin/python{VERSION}$") as caught:
         UnpackedPython(tmp_path, here)
+    remedy = f"use an unpacked system with Python {VERSION}, which runs pykexec here"
+    assert str(caught.value.remedy).startswith(remedy)
     (tmp_path / "usr/bin").mkdir(parents=True)
     (tmp_path / "usr/bin/python3.99").touch()
-    with pytest.raises(NoPython, match=r"only python3\.99"):
+    with pytest.raises(NoPython, match=r"only python3\.99") as caught:
         UnpackedPython(tmp_path, here)
+    assert str(caught.value.remedy).endswith(", or run pykexec with python3.99")
     (tmp_path / f"usr/bin/python{VERSION}").symlink_to(OWN.program)  # out of the folder
     with pytest.raises(NoPython, match="no usr/bin/python"):
         UnpackedPython(tmp_path, here)
