@@ -1,6 +1,7 @@
 """Estimates how much memory a capture kernel needs: a sum whose terms are shown.
 
-An estimate only causes warnings, never errors.
+It needs most at one of two times: while it unpacks the initrd, or afterwards, when the packed file
+is freed and the dump is written. An estimate only causes warnings, never errors.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 WORKING_MEMORY = 48 * MIB
 """Slab, per-CPU areas, page cache and one dump process. `rehearse --least` found 34 MiB with a
 reader in Python."""
+UNPACKING_MEMORY = 16 * MIB
+"""Slab and per-CPU areas before the first process."""
 SAVE_MEMORY = 96 * MIB
 """Of `pykexec save`: its report has 84 MiB of a dump of 7.2, beside the process that waits for it.
 Without it the report of 7.2 was not finished after two minutes, because each page of Python was
 read from the disk again and again."""
 WHOLE_PAGES = 1.05
 """Memory per byte of unpacked files: the last page of each file is not full."""
-ROUND_TO = 16 * MIB
+ROUND_TO = 4 * MIB
+"""The needs of two boots of the same kernel differ by about as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,40 +44,52 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The total in bytes, rounded up to 16 MiB, and its terms."""
+    """The total in bytes, rounded up to 4 MiB, and its terms."""
 
     terms: tuple[Term, ...]
 
     @property
     def size(self) -> int:
-        return align_up(sum(term.size for term in self.terms), ROUND_TO)
+        return align_up(_total(self.terms), ROUND_TO)
 
 
 def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str] = ()) -> Estimate:
     """The memory of a capture kernel that boots to user space and writes a dump, including that of
     words in `append` which allocate at boot."""
-    packed = initrd.size if initrd else 0
     unpacked = round(WHOLE_PAGES * unpacked_size(initrd)) if initrd else 0
-    words = [Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size]
-    if any(SAVE_TARGET in text.split() for text in append):
-        words.append(Term("pykexec save", SAVE_MEMORY, "Python, and what a report reads"))
+    packed = initrd.size if initrd else 0
+    words = (Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size)
+    at_times = (_unpacking(packed, unpacked, append), _working(append))
     return Estimate(
         (
             Term("kernel", image.linux.init_size, "init_size of the image"),
-            Term("initrd, packed", packed, "the file"),
             Term("initrd, unpacked", unpacked, "by its headers, or as large as is usual"),
-            _working_memory(unpacked, append),
+            *max(at_times, key=_total),
             *words,
         )
     )
 
 
-def _working_memory(unpacked: int, append: Sequence[str]) -> Term:
-    """As much again as the initrd has unpacked, if its files are in a tmpfs: that may take half of
-    the memory (mm/shmem.c:shmem_default_max_blocks). With root= they are in a ramfs, which has no
-    limit (init/do_mounts.c:init_rootfs)."""
+def _unpacking(packed: int, unpacked: int, append: Sequence[str]) -> tuple[Term, ...]:
+    """What is needed beside the unpacked files while they are written: as much again if they are in
+    a tmpfs, which may take half of the memory (mm/shmem.c:shmem_default_max_blocks). With root=
+    they are in a ramfs, which has no limit (init/do_mounts.c:init_rootfs)."""
     has_root = any(word.startswith("root=") for text in append for word in text.split())
-    if unpacked > WORKING_MEMORY and not has_root:
-        return Term("working memory", unpacked, "a tmpfs takes no more than half of the memory")
-    why = "slab, per-CPU areas, page cache, the dump"
-    return Term("working memory", WORKING_MEMORY, why)
+    if unpacked > UNPACKING_MEMORY and not has_root:
+        more = Term("tmpfs", unpacked, "a tmpfs takes no more than half of the memory")
+    else:
+        more = Term("working memory", UNPACKING_MEMORY, "slab, per-CPU areas")
+    return Term("initrd, packed", packed, "the file, until it is unpacked"), more
+
+
+def _working(append: Sequence[str]) -> tuple[Term, ...]:
+    """What is needed beside the unpacked files while the dump is written."""
+    usual = Term("working memory", WORKING_MEMORY, "slab, per-CPU areas, page cache, the dump")
+    if not any(SAVE_TARGET in text.split() for text in append):
+        return (usual,)
+    return usual, Term("pykexec save", SAVE_MEMORY, "Python, and what a report reads")
+
+
+def _total(terms: tuple[Term, ...]) -> int:
+    """The sum, in bytes."""
+    return sum(term.size for term in terms)

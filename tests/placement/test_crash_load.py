@@ -194,7 +194,7 @@ def test_a_region_that_is_too_small_has_a_size_advised(kernel: KernelImage) -> N
     with pytest.raises(DoesNotFit, match=r"^backup of memory below 1 MiB: no free range") as caught:
         crash_plan(kernel, machine(PhysRange.sized(REGION.start, 0x10000)))
     assert (caught.value.hint_in(PYKEXEC) or "").startswith(
-        "boot with crashkernel=112M, or use --crash-by-normal, the estim"
+        "boot with crashkernel=108M, or use --crash-by-normal, the estim"
     )
 
 

@@ -102,7 +102,7 @@ def test_the_option_to_use(run: Run, speaker: Path) -> None:
     assert "100 MiB  enough" in lines
     assert " 100 MiB; 96 MiB is too small\n" in result.stdout
     assert lines[-1] == "use --crash-size 116M"
-    assert f"pykexec: boot 1 of at most {BOOTS}: a window of 80 MiB" in result.stderr
+    assert f"pykexec: boot 1 of at most {BOOTS}: a window of 68 MiB" in result.stderr
     assert "pykexec: 100 MiB: enough\n" in result.stderr
 
 
@@ -127,7 +127,7 @@ def test_a_kernel_for_which_nothing_is_enough(run_json: RunJson, speaker: Path) 
 
 def test_a_larger_window_than_the_machine_has_room_for(run_json: RunJson, speaker: Path) -> None:
     (speaker / "needs").write_text(str(1 << 40))
-    (speaker / "room").write_text(str(150 * MIB))
+    (speaker / "room").write_text(str(100 * MIB))
     error = run_json(*LEAST, status=3)["error"]
     assert (error["code"], len(error["tries"])) == ("no-window", 1)
     assert error["hint"].startswith("use a larger --memory")

@@ -191,5 +191,5 @@ def _next_memory(plan: Plan) -> Table:
 
 def _terms(estimate: Estimate) -> Table:
     rows = [(term.name, f"{term.size:#x}", size(term.size), term.why) for term in estimate.terms]
-    total = ("total", f"{estimate.size:#x}", size(estimate.size), "rounded up to 16 MiB")
+    total = ("total", f"{estimate.size:#x}", size(estimate.size), "rounded up to 4 MiB")
     return Table(("estimate", "bytes", "", "for"), [*rows, total])

@@ -127,7 +127,7 @@ def test_the_smaller_memory_is_placed_inside_the_window(kernel: KernelImage) -> 
     plan = crash_plan(kernel, mem_min=0x10000000, mem_max=0x2FFFFFFF, crash_size=96 * MIB)
     assert plan.window == PhysRange(0x30000000 - 96 * MIB, 0x30000000)
     assert plan.warnings == (
-        "the window has 96 MiB, less than the estimate of 112 MiB for this kernel and "
+        "the window has 96 MiB, less than the estimate of 104 MiB for this kernel and "
         "initrd: the capture kernel may run out of memory",
     )
 
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_named(kernel: KernelImage) -> None:
     with pytest.raises(DoesNotFit, match=r"^initrd: no free range of 0x101000 bytes") as caught:
         crash_plan(kernel, mem_min=0x20000000, mem_max=0x20000000 + 0x3480000 - 1)
     assert (caught.value.hint_in(PYKEXEC) or "").startswith(
-        "use a window of 112 MiB (--crash-size), the estimate"
+        "use a window of 104 MiB (--crash-size), the estimate"
     )
 
 
