@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pykexec.crash.backup_map import BackupMap
     from pykexec.images.kernel_image import KernelImage
     from pykexec.machine import Machine
+    from pykexec.memory.blocks import MemoryBlock
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.granted import Granted
     from pykexec.placement.plan import Plan
@@ -96,7 +97,7 @@ class StagingBackend(Backend, Protocol):
     """A backend with memory in which an image can be staged for a panic."""
 
     @property
-    def busy_blocks(self) -> tuple[str, ...]:
+    def left_blocks(self) -> tuple[MemoryBlock, ...]:
         """Memory blocks that an unload could not release."""
         ...
 

@@ -74,6 +74,10 @@ class Status:
     """without --backend and --machine, beside the real kernel"""
     last_dump: LastDump | None = None
     """of the real kernel, if one was saved"""
+    left_blocks: tuple[str, ...] = ()
+    """memory blocks that no image needs, and that unload has to return to the kernel"""
+    left_pages: Count = 0
+    """huge pages that no image needs, and that unload has to release"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Unload:
     slot: SlotName
     was: StateName
     busy_blocks: tuple[str, ...] = ()
-    """memory blocks that stay movable until a later unload"""
+    """memory blocks that stay movable, or offline, until a later unload"""
 
 
 @dataclass(frozen=True, slots=True)

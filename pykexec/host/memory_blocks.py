@@ -146,6 +146,9 @@ class BlockSystem:
     def kinds(self, span: PhysRange) -> PageKinds | Unknown:
         return page_kinds(span, PAGESIZE, self.root)
 
+    def balloons(self) -> tuple[str, ...] | Unknown:
+        return balloons(self.root)
+
     def set_state(self, number: int, state: str, seconds: float) -> None:
         """Write "offline", "online_movable" or "online_kernel". Raises BlockRefused.
 

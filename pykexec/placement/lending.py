@@ -73,14 +73,16 @@ def why_not_lend(machine: Machine) -> str | None:
     """What this machine lacks for a window in movable memory; None if one can be tried."""
     if isinstance(machine.memory_blocks, Unknown):
         return f"{NO_BLOCKS}: {machine.memory_blocks.why}"
-    if isinstance(machine.balloons, Unknown):
-        return f"whether a balloon driver is active is {machine.balloons}"
-    if machine.balloons:
-        return (
-            f"a balloon driver is active ({', '.join(machine.balloons)}): the host can take "
-            "movable memory back"
-        )
-    return None
+    return balloon_problem(machine.balloons)
+
+
+def balloon_problem(found: tuple[str, ...] | Unknown) -> str | None:
+    """Why movable memory may not be there at a panic; None if no balloon driver is active."""
+    if isinstance(found, Unknown):
+        return f"whether a balloon driver is active is {found}"
+    if not found:
+        return None
+    return f"a balloon driver is active ({', '.join(found)}): the host can take movable memory back"
 
 
 def places(

@@ -8,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from pykexec.backends.backend import Slot
+from pykexec.backends.backend import LoadState, Slot
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.journal import Taken
+from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.out.plain import text
 from pykexec.cli.report.target import UNTOUCHED, Target
+from pykexec.cli.report.unload import UnloadReport
 from pykexec.cli.run.status import CHANGING, beside_simulation, counted, look
 from pykexec.cli.run.unload import is_loaded
 from pykexec.documents.codec import plain
 from pykexec.host.lock import exclusive, locked
 from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Unknown
+from pykexec.memory.ranges import RangeSet
 from pykexec.placement.request import Mode
+from pykexec.placement.x86.layout import ABOVE_16_MIB
+from tests.backends.kernel.block_machine import ModelBlocks
 from tests.backends.kernel.calls import Calls
 from tests.backends.kernel.test_record import RECORD
+from tests.blocks import machine_of
+from tests.builders import GIB, MIB
 from tests.cli.conftest import Run
 from tests.documents import validate
 
@@ -147,6 +154,28 @@ def test_whose_modules_the_initrd_has(
     assert plain(report.document())["staged"]["modules_match"] is match
     assert report.staged
     assert ("initrd", told) in report.staged.facts()
+
+
+def test_what_a_killed_load_left_is_shown(backend: KernelBackend) -> None:
+    """Blocks that it made movable, one that it had taken offline, and huge pages."""
+    machine = machine_of(2 * GIB)
+    model = ModelBlocks.of(machine)
+    with exclusive(backend.folder):
+        backend.blocks = LentBlocks(backend.folder, model)
+        backend.blocks.window(machine, 176 * MIB, ABOVE_16_MIB, RangeSet())
+        model.set_state(14, "offline", 1)
+        backend.bay.journal.write(Taken(raised=3))
+    report = look(HERE, backend)
+    document = plain(report.document())
+    validate(document)
+    assert (document["left_blocks"], document["left_pages"]) == (["memory13", "memory14"], 3)
+    (line,) = (line for line in text(report.page(0)) if line.startswith("left over"))
+    assert "3 huge pages, memory13 (movable), memory14 (offline); pykexec unload" in line
+    warnings = UnloadReport(HERE, Slot.CRASH, LoadState.NOT_LOADED, report.left_blocks).warnings
+    assert [("memory13" in text, "memory14" in text) for text in warnings] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -76,6 +76,10 @@ def test_a_load_that_is_killed_leaves_nothing_that_its_journal_does_not_name(lif
 def test_a_balloon_driver_rules_it_out(life: Any) -> None:
     found = life["balloon"]
     refused, chosen = found["refused"], found["by itself"]
+    status, problem = found["later"]
+    assert (found["armed"]["mode"], status) == ("lent", 3)
+    assert "virtio_balloon" in problem
+    assert (found["replaced"]["mode"], found["good"]) == ("in-place", 0)
     assert (refused["status"], refused["error"]["code"]) == (5, "no-mode")
     assert "virtio_balloon" in json.dumps(refused["error"])
     assert found["same"]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pykexec.crash.backup_map import BackupMap
     from pykexec.images.contents import Contents, OpenFile
     from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.blocks import MemoryBlock
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.segment import SegmentTable
     from pykexec.purgatory import Region
@@ -397,12 +398,16 @@ class KernelBackend:
         self.blocks.give_back(keep=self.in_use())
 
     @property
-    def busy_blocks(self) -> tuple[str, ...]:
+    def left_blocks(self) -> tuple[MemoryBlock, ...]:
         """Memory blocks that no image needs, and that could not be released yet."""
-        in_use = self.in_use()
-        return tuple(
-            block.name for block in self.blocks.changed if not in_use.overlaps(block.range)
-        )
+        return self.blocks.left(self.in_use())
+
+    @property
+    def left_pages(self) -> int:
+        """Huge pages that no image needs: left by a killed program, until the next one releases
+        them."""
+        taken = (bay.journal.read() for bay in self.bays.all if not bay.records.read())
+        return sum(item.raised for item in taken if item)
 
     def free(self, slot: Slot) -> None:
         """Free only the image."""

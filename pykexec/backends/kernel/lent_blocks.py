@@ -17,7 +17,13 @@ from pykexec.host.memory_blocks import BlockRefused, BlockSystem
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.blocks import MOVABLE, OFFLINE, MemoryBlock, MemoryBlocks, PageKinds, names
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement.lending import NoMovableMemory, Place, places, why_not_lend
+from pykexec.placement.lending import (
+    NoMovableMemory,
+    Place,
+    balloon_problem,
+    places,
+    why_not_lend,
+)
 
 OFFLINE_SECONDS = 5.0
 """Limit for one block; the kernel moves 128 MiB in a fraction of a second, unless a page is
@@ -40,6 +46,7 @@ class BlockMachine(Protocol):
     def blocks(self) -> MemoryBlocks | Unknown: ...
     def block(self, number: int, size: int) -> MemoryBlock | Unknown: ...
     def kinds(self, span: PhysRange) -> PageKinds | Unknown: ...
+    def balloons(self) -> tuple[str, ...] | Unknown: ...
     def set_state(self, number: int, state: str, seconds: float) -> None: ...
 
 
@@ -193,10 +200,19 @@ class LentBlocks:
                 now = self.system.block(block.number, block.size)
         except BlockRefused:
             return False
-        if isinstance(now, MemoryBlock) and (now.is_movable or now.state == OFFLINE):
+        if _is_changed(now):
             return False
         self.forget(block)
         return True
+
+    def left(self, in_use: RangeSet) -> tuple[MemoryBlock, ...]:
+        """The blocks in the journal outside of `in_use` that are still movable or offline, in their
+        present state."""
+        unused = (block for block in self.changed if not in_use.overlaps(block.range))
+        now = (self.system.block(block.number, block.size) for block in unused)
+        return tuple(
+            block for block in now if isinstance(block, MemoryBlock) and _is_changed(block)
+        )
 
     def give_back(self, keep: Iterable[PhysRange] = ()) -> tuple[MemoryBlock, ...]:
         """Restore all but the blocks of these windows; returns the busy ones, which are tried again
@@ -209,7 +225,10 @@ class LentBlocks:
         )
 
     def problem(self, window: PhysRange) -> str | None:
-        """Why the memory of a window is no longer movable; None if it is."""
+        """Why the memory of a window is no longer movable, or may not be there at a panic; None if
+        neither. A balloon driver can be loaded at any time."""
+        if why := balloon_problem(self.system.balloons()):
+            return why
         found = self.system.blocks()
         if isinstance(found, Unknown):
             return f"the memory blocks of the window: {found}"
@@ -223,6 +242,12 @@ class LentBlocks:
         if isinstance(kinds, PageKinds) and kinds.unmovable:
             return f"the window holds {kinds.unmovable}"
         return None
+
+
+def _is_changed(block: MemoryBlock | Unknown) -> bool:
+    """Whether it has not been returned to the kernel's zone. A block that is gone has nothing to
+    return."""
+    return isinstance(block, MemoryBlock) and (block.is_movable or block.state == OFFLINE)
 
 
 def _state_of(block: MemoryBlock | Unknown) -> str:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pykexec.backends.simulated.kernel.gates import Gates
     from pykexec.backends.simulated.second.second_kernel import SecondKernel
     from pykexec.images.kernel_image import KernelImage
+    from pykexec.memory.blocks import MemoryBlock
     from pykexec.memory.ranges import PhysRange
     from pykexec.placement.bind import BoundPlan
     from pykexec.placement.stage import StageFrames
@@ -193,7 +194,7 @@ class SimulatedBackend:
                 raise
 
     @property
-    def busy_blocks(self) -> tuple[str, ...]:
+    def left_blocks(self) -> tuple[MemoryBlock, ...]:
         return ()
 
     def read_vmcoreinfo(self, machine: Machine) -> bytes:

@@ -11,12 +11,16 @@ from pykexec.cli.out.blocks import Block, Facts, Lines
 from pykexec.cli.report.page_parts import CAUTION, Pairs, many, size
 from pykexec.documents.base import span, spans
 from pykexec.documents.status import LastDump, SimulatedStatus, Staged, Status
+from pykexec.memory.blocks import OFFLINE
 from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pykexec.backends.kernel.record import LoadRecord
     from pykexec.cli.report.target import Target
     from pykexec.documents.saved import ListedDump
+    from pykexec.memory.blocks import MemoryBlock
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class StatusReport:
     """Of the simulated machine, beside the real kernel's."""
     last: ListedDump | None = None
     """The dump that was saved last on this machine."""
+    left_blocks: tuple[MemoryBlock, ...] = ()
+    """Blocks that no image needs, and that could not be released yet."""
+    left_pages: int = 0
+    """Huge pages that no image needs."""
 
     @property
     def anything(self) -> bool:
@@ -91,6 +99,8 @@ class StatusReport:
             self.unseen,
             self.simulated.simulation() if self.simulated else None,
             last_document(self.last) if self.last else None,
+            tuple(block.name for block in self.left_blocks),
+            self.left_pages,
         )
 
     def simulation(self) -> SimulatedStatus:
@@ -105,11 +115,20 @@ class StatusReport:
         ours = self.staged.facts() if self.staged else []
         if self.unseen:
             ours = [("staged", f"unknown: {self.unseen}")]
+        if left := ", ".join(self._left()):
+            ours = [*ours, ("left over", f"{left}; pykexec unload --crash tries to release it")]
         last = [("last dump", last_line(self.last))] if self.last else []
         page: list[Block] = [Facts([*slots, *ours, *last, ("backend", str(self.target))])]
         if self.target.notice:
             page.insert(0, Lines([self.target.notice], CAUTION))
         return [*page, *self.simulated.page(verbose)] if self.simulated else page
+
+    def _left(self) -> Iterator[str]:
+        """What no image needs."""
+        if self.left_pages:
+            yield many(self.left_pages, "huge page")
+        for block in self.left_blocks:
+            yield f"{block.name} ({'offline' if block.state == OFFLINE else 'movable'})"
 
 
 def last_document(dump: ListedDump) -> LastDump:

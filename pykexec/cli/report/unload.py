@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 from pykexec.cli.out.blocks import Block, Facts
 from pykexec.documents.status import Unload
+from pykexec.memory.blocks import OFFLINE, names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pykexec.backends.backend import LoadState, Slot
     from pykexec.cli.report.target import Target
+    from pykexec.memory.blocks import MemoryBlock
 
 RESULTS = {
     "loaded": "unloaded",
@@ -27,20 +31,25 @@ class UnloadReport:
     target: Target
     slot: Slot
     was: LoadState
-    busy_blocks: tuple[str, ...] = ()
+    left: tuple[MemoryBlock, ...] = ()
     """Memory blocks that could not be released."""
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        if not self.busy_blocks:
-            return ()
-        return (
-            f"memory in use could not be moved out of {', '.join(self.busy_blocks)}: these blocks "
-            "stay available to applications but not to the kernel; the next unload tries again",
-        )
+    def warnings(self) -> Iterator[str]:
+        if busy := [block for block in self.left if block.state != OFFLINE]:
+            yield (
+                f"memory in use could not be moved out of {names(busy)}: these blocks stay "
+                "available to applications but not to the kernel; the next unload tries again"
+            )
+        if offline := [block for block in self.left if block.state == OFFLINE]:
+            yield (
+                f"the kernel did not take {names(offline)} back: these blocks are offline, and "
+                "nothing can use them; the next unload tries again"
+            )
 
     def document(self) -> Unload:
-        return Unload(self.target.backend, self.slot.value, self.was.value, self.busy_blocks)
+        left = tuple(block.name for block in self.left)
+        return Unload(self.target.backend, self.slot.value, self.was.value, left)
 
     def page(self, verbose: int) -> list[Block]:
         now = (str(self.slot), RESULTS[self.was.value])

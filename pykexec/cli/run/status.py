@@ -103,15 +103,23 @@ def look(where: Target, acting: Backend) -> StatusReport:
     """Only the real kernel has a stage. It is verified under the lock, because an unfinished load
     is not damage; others may verify it at the same time. Never raises Busy: what needs no lock is
     reported."""
+    if not isinstance(acting, KernelBackend):
+        return StatusReport(where, acting.status())
     try:
-        if not isinstance(acting, KernelBackend) or acting.records.read() is None:
+        if acting.records.read() is None and not acting.left_pages and not acting.left_blocks:
             return StatusReport(where, acting.status())
     except NotPermitted:
         return StatusReport(where, acting.status(), unseen="only root can verify it")
     try:
         with locked(acting.folder, alone=False):
             slots = acting.status()
-            return StatusReport(where, slots, staged(acting, slots))
+            return StatusReport(
+                where,
+                slots,
+                staged(acting, slots),
+                left_blocks=acting.left_blocks,
+                left_pages=acting.left_pages,
+            )
     except Busy:
         return StatusReport(where, acting.status(), unseen=CHANGING, changing=True)
 

@@ -22,8 +22,8 @@ def run(crash: bool, backend: str, machine_dir: Path | None, as_json: bool, verb
     with acting.session():
         was = acting.status()[slot]
         acting.unload(slot)
-        busy = acting.busy_blocks if isinstance(acting, StagingBackend) else ()
-    report = UnloadReport(where, slot, was, busy)
+        left = acting.left_blocks if isinstance(acting, StagingBackend) else ()
+    report = UnloadReport(where, slot, was, left)
     output.warn(report.warnings)
     output.show(report, f"the {slot} image is freed")
     if where.notice and was is LoadState.NOT_LOADED and is_loaded(slot):

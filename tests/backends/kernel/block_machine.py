@@ -25,6 +25,8 @@ class ModelBlocks:
     """What blocks hold, if not pages that can be moved."""
     lies: set[int] = field(default_factory=set)
     """Blocks that online_movable does not make movable."""
+    drivers: tuple[str, ...] = ()
+    """Balloon drivers that are active."""
     written: list[tuple[int, str]] = field(default_factory=list)
     step: Callable[[], None] = lambda: None
     moved: Callable[[PhysRange], None] = lambda span: None
@@ -49,6 +51,9 @@ class ModelBlocks:
             if span.overlaps(PhysRange.sized(number * self.found.size, self.found.size)):
                 return kinds
         return PageKinds(free=span.size >> 12)
+
+    def balloons(self) -> tuple[str, ...] | Unknown:
+        return self.drivers
 
     def set_state(self, number: int, state: str, seconds: float) -> None:
         self.step()

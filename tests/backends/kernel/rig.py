@@ -227,7 +227,7 @@ class ModelBackend(KernelBackend):
         return replace(
             make_machine(crash_kernel=[RESERVED]),
             memory_blocks=blocks.found if blocks else Unknown("this model has none"),
-            balloons=(),
+            balloons=blocks.drivers if blocks else (),
             swap_in_memory=(),
             memavailable=len(memory.buddy) * HUGE_PAGE_SIZE + 128 * MIB,
             kexec=KexecState(loaded=False, crash_loaded=self.model.loaded),

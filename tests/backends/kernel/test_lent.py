@@ -115,6 +115,18 @@ def test_a_block_that_others_change_is_a_problem(rig: Rig, state: str) -> None:
     assert movable(rig) == []
 
 
+def test_a_balloon_driver_that_is_loaded_later_is_a_problem(rig: Rig) -> None:
+    """Before the host takes anything back; the next load uses another mode."""
+    before = blocks(rig).found
+    arm(rig)
+    blocks(rig).drivers = ("virtio_balloon",)
+    with pytest.raises(StageChanged, match="virtio_balloon"):
+        rig.backend().check()
+    assert panic_plan(arm(rig, replaces=True)).mode is Mode.IN_PLACE
+    assert rig.backend().check()
+    assert blocks(rig).found == before
+
+
 def test_the_blocks_are_verified_right_before_the_load(rig: Rig) -> None:
     """Somebody takes one offline while the image is put into the stage."""
     backend = rig.backend()
@@ -195,11 +207,11 @@ def test_a_busy_block_is_reported_and_given_back_later(rig: Rig) -> None:
     blocks(rig).pinned = {5}
     backend = rig.backend()
     backend.unload(Slot.CRASH)
-    assert backend.busy_blocks == ("memory5",)
+    assert [block.name for block in backend.left_blocks] == ["memory5"]
     assert movable(rig) == [5]
     blocks(rig).pinned = set()
     backend.unload(Slot.CRASH)
-    assert not backend.busy_blocks
+    assert not backend.left_blocks
     assert movable(rig) == []
     assert rig.as_found
 

@@ -167,10 +167,19 @@ def killed() -> list[dict[str, Any]]:
 
 
 def a_balloon(module: str) -> dict[str, Any]:
+    """First after a load."""
+    before, armed = zones(), load("--mode", "lent")
     subprocess.run(["insmod", module], check=True)
-    before, refused = zones(), load("--mode", "lent")
+    found = run("status")
+    replaced = load("--keep", "kernel", "--replace")
+    good = run("status")["status"]
+    unload()
     return {
-        "refused": refused,
+        "armed": armed,
+        "later": [found["status"], found["document"]["staged"]["problem"]],
+        "replaced": replaced,
+        "good": good,
+        "refused": load("--mode", "lent"),
         "same": zones() == before,
         "by itself": load("--keep", "kernel"),
         "unload": unload(),
