@@ -7,6 +7,7 @@ real or captured machine, the simulated kernel its own.
 from __future__ import annotations
 
 from dataclasses import field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pykexec.arch import Arch, arch_named
@@ -98,6 +99,14 @@ class Efi:
     runtime_map: tuple[EfiRuntimeRange, ...] = ()
 
 
+class ExceptionLevel(StrEnum):
+    """Where the boot loader started an arm64 kernel; without VHE it runs at EL1 in any case."""
+
+    EL1 = "EL1"
+    EL2 = "EL2"
+    EL2_VHE = "EL2 with VHE"
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceTreeFirmware:
     """What the firmware, the boot loader or the EFI stub passed to the running kernel."""
@@ -111,6 +120,8 @@ class DeviceTreeFirmware:
     cpu_methods: frozenset[str] | Unknown = NOT_READ
     """How CPUs are started, e.g. "psci", "spin-table"; a CPU that is started by a spin-table cannot
     be switched off."""
+    exception_level: ExceptionLevel | Unknown = NOT_READ
+    """The kernel starts the next one at the same level."""
     efi: Efi | Unknown | None = NOT_READ
     """None if the machine was not booted through EFI."""
 

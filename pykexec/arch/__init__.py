@@ -91,8 +91,8 @@ ARM64 = Arch(
     destination_limit=(1 << 64) - 1,
     prstatus_size=392,
 )
-"""Only the numbers: no image can be placed for it yet. `Machine.arch` has the page size that the
-kernel was built with (CONFIG_ARM64_4K_PAGES and so on)."""
+"""`Machine.arch` has the page size that the kernel was built with (CONFIG_ARM64_4K_PAGES and so
+on)."""
 
 ARCHITECTURES = (X86_64, I386, ARM64)
 

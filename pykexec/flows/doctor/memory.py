@@ -22,6 +22,7 @@ def rows(machine: Machine) -> Iterator[Row]:
     if isinstance(machine.firmware, DeviceTreeFirmware):
         yield device_tree(machine.firmware)
         yield processors(machine.firmware)
+        yield exception_level(machine.firmware)
     else:
         yield rsdp(machine)
 
@@ -145,6 +146,14 @@ def processors(firmware: DeviceTreeFirmware) -> Row:
         f"the kernel cannot switch them off ({how})",
         "only a capture kernel in the crash region can be loaded, unless there is one processor",
     )
+
+
+def exception_level(firmware: DeviceTreeFirmware) -> Row:
+    """The stub runs at each of them."""
+    name, found = "exception level", firmware.exception_level
+    if isinstance(found, Unknown):
+        return unknown(name, found)
+    return ok(name, f"the kernel was started at {found}, and starts the next one there")
 
 
 def rsdp(machine: Machine) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pykexec.abi.devicetree import MAX_SIZE, BadDeviceTree, DeviceTree, Node, parse_device_tree
+from pykexec.host.arm64.exception_level import exception_level
 from pykexec.host.firmware import efi
 from pykexec.machine import DeviceTreeFirmware, Unknown
 
@@ -36,6 +37,7 @@ def device_tree_firmware(root: Root) -> DeviceTreeFirmware:
         acpi=by_acpi,
         psci=_psci_of_acpi(fadt) if by_acpi else _psci_of_tree(tree),
         cpu_methods=_methods_of_acpi(fadt) if by_acpi else _methods_of_tree(tree),
+        exception_level=exception_level(root, tree, by_acpi),
         efi=efi(root),
     )
 

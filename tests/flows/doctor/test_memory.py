@@ -9,6 +9,7 @@ import pytest
 from pykexec.flows.doctor import Level, Row
 from pykexec.machine import (
     Efi,
+    ExceptionLevel,
     HugePageUser,
     Machine,
     PcFirmware,
@@ -56,6 +57,17 @@ ROWS: list[tuple[str, Machine, Row]] = [
         Row("processors", Level.WARN, "the kernel cannot switch them off (spin-table)",
             "only a capture kernel in the crash region can be loaded, unless there is one "
             "processor"),
+    ),
+    (
+        "the exception level",
+        replace(ARM, firmware=replace(TREE, exception_level=ExceptionLevel.EL2_VHE)),
+        Row("exception level", Level.OK,
+            "the kernel was started at EL2 with VHE, and starts the next one there"),
+    ),
+    (
+        "an exception level that is not known",
+        replace(ARM, firmware=replace(TREE, exception_level=Unknown("not permitted"))),
+        Row("exception level", Level.UNKNOWN, "not permitted"),
     ),
     (
         "the firmware's map only",

@@ -13,7 +13,7 @@ from pykexec.host.arm64.firmware import FADT, FDT, device_tree_firmware
 from pykexec.host.captured import Captured, open_root
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel_map import kcore_loads
-from pykexec.machine import DeviceTreeFirmware, Efi, Machine, Unknown
+from pykexec.machine import DeviceTreeFirmware, Efi, ExceptionLevel, Machine, Unknown
 from pykexec.memory.ranges import MIB, PhysRange
 
 HERE = Path(__file__).parent
@@ -22,8 +22,7 @@ RAM = PhysRange(0x40000000, 0x80000000)
 
 
 def captured(name: str) -> Machine:
-    """A kernel with pages of 4 KiB; the file is older than the reading of its page size."""
-    return replace(read_machine(open_root(HERE / f"{name}.json")), page_size=4096)
+    return read_machine(open_root(HERE / f"{name}.json"))
 
 
 def firmware(name: str) -> DeviceTreeFirmware:
@@ -69,6 +68,10 @@ def test_the_mappings_of_the_kernel(virt: Machine) -> None:
     assert mapping.range.outward(64 << 10).start <= virt.kernel_image.ranges[0].start
 
 
+def test_the_page_size(virt: Machine) -> None:
+    assert virt.page_size == 4096
+
+
 def test_notes_and_reservation(virt: Machine) -> None:
     assert isinstance(virt.cpus, tuple)
     assert [(cpu.cpu, cpu.size) for cpu in virt.cpus] == [(0, 424), (1, 424)]
@@ -82,6 +85,7 @@ def test_a_machine_with_a_device_tree() -> None:
     found = firmware("virt")
     assert (found.acpi, found.psci, found.efi) == (False, "hvc", None)
     assert found.cpu_methods == PSCI
+    assert found.exception_level is ExceptionLevel.EL1
     assert not isinstance(found.tree, Unknown)
     chosen = parse_device_tree(found.tree).node("/chosen")
     assert chosen
@@ -91,6 +95,7 @@ def test_a_machine_with_a_device_tree() -> None:
 def test_a_machine_with_efi_and_acpi() -> None:
     found = firmware("virt-efi")
     assert (found.acpi, found.psci, found.cpu_methods) == (True, "hvc", PSCI)
+    assert found.exception_level is ExceptionLevel.EL1
     assert isinstance(found.efi, Efi)
     assert not isinstance(found.tree, Unknown)
     tree = parse_device_tree(found.tree)
