@@ -1,0 +1,125 @@
+"""The life of a loaded image on arm64: loaded, verified, replaced and unloaded many times, under
+memory pressure and in the smallest reservation; and at last a panic, whose dump is whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.builders import make_arm64_image
+
+from .lab import VM
+from .machine import Result
+from .product import (
+    ARM64_CAPTURE_APPEND,
+    CAPTURE,
+    PYKEXEC,
+    SETTLED,
+    assert_whole,
+    document,
+    site,
+    text,
+    verdict,
+)
+
+MIB = 1 << 20
+PATTERN_MIB = 128
+ROUNDS = 10
+LOAD = (
+    f"{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal "
+    f'--crash-size 256M --append "{ARM64_CAPTURE_APPEND}" --json'
+)
+
+WILD = """
+from pykexec.backends.kernel.backend import KernelBackend
+from pykexec.backends.kernel.calls import ThisKernel
+backend = KernelBackend(ThisKernel())
+stage = backend.staged.unmoved()
+addr = backend.records.read().sums[0][0] + 0x1234
+stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
+"""
+
+FIRST = f"""
+    status() {{
+        {PYKEXEC} status --backend kernel --json > /out/status-$1.json 2> /out/status-$1.err &&
+            echo 0 > /out/status-$1 || echo $? > /out/status-$1
+    }}
+    python3 -m guest.stage_life {ROUNDS} > /out/life.json
+    host mark "stage life"
+    cat /sys/kernel/kexec_crash_size > /out/crash-size
+    {LOAD} > /out/first-plan.json
+    status loaded
+    {PYKEXEC} unload --crash --backend kernel > /out/unload
+    status unloaded
+    {LOAD} > /out/second-plan.json
+    python3 /wild.py
+    status damaged
+    {LOAD} --replace > /out/plan.json
+    status replaced
+    host mark "loaded"
+    python3 -m guest.pattern hold {PATTERN_MIB} /out/frames
+    {SETTLED}
+    status filled
+    copyout /out
+    host mark "panic"
+    taskset 2 sh -c 'echo c > /proc/sysrq-trigger'
+    sleep 60
+"""
+
+
+@pytest.fixture(scope="module")
+def result(arm_vm: VM) -> Result:
+    small = make_arm64_image(image_size=0x3378000, body=bytes(0x10000))
+    return arm_vm.run(
+        FIRST,
+        CAPTURE,
+        append="crashkernel=1M",
+        mem_mib=1024,
+        smp=2,
+        python=True,
+        second_python=True,
+        site=site(),
+        programs=["makedumpfile"],
+        files={"/small-vmlinuz": small, "/wild.py": WILD.encode()},
+        timeout_s=900,
+    ).expect(0)
+
+
+@pytest.fixture(scope="module")
+def life(result: Result) -> dict[str, Any]:
+    found: dict[str, Any] = document(result, "first/life.json")
+    return found
+
+
+def test_many_loads_release_everything(life: dict[str, Any]) -> None:
+    before, after = life["again"]["before"], life["again"]["after"]
+    assert (after["total"], after["pool"]) == (before["total"], before["pool"]) == (0, 0)
+    assert before["free"] - after["free"] < 16 * MIB
+
+
+def test_too_little_memory_is_refused_and_releases_everything(life: dict[str, Any]) -> None:
+    refusal = life["pressure"]
+    assert (refusal["code"], refusal["status"]) == ("no-room-for-stage", 6)
+    assert refusal["pool"] == 0
+
+
+def test_another_programs_crash_image_is_detected(life: dict[str, Any]) -> None:
+    assert life["replaced"]["code"] == "stage-changed"
+
+
+def test_the_smallest_reservation_is_enough(result: Result, life: dict[str, Any]) -> None:
+    """The kernel accepts the loads in a region of this size, and the panic starts the last one."""
+    assert int(text(result, "first/crash-size")) == life["smallest"]["need"] <= 64 << 10
+
+
+STATUS = {"loaded": "0", "unloaded": "3", "damaged": "3", "replaced": "0", "filled": "0"}
+
+
+@pytest.mark.parametrize("step", STATUS)
+def test_status_tells_whether_the_image_is_armed(result: Result, step: str) -> None:
+    assert text(result, f"first/status-{step}") == STATUS[step]
+
+
+def test_the_dump_is_whole_after_all_of_this(result: Result) -> None:
+    assert_whole(verdict(result), PATTERN_MIB * 256)
