@@ -14,6 +14,10 @@
  * the kernel has to know the address by the expected name (sprint_symbol()),
  * and crashk_res has to look like the resource that the kernel defines.
  *
+ * A kernel without CONFIG_KALLSYMS_ALL has no names of variables. There the
+ * module verifies what the kernel does with them: it refuses to show the size of
+ * the region while __kexec_lock is held, and then shows the one in crashk_res.
+ *
  * Errors of init_module(2), besides those of the module loader:
  *   EFAULT         an address is not that of the symbol it is passed for
  *   ERANGE         the size is not a multiple of a page, too small, or too large
@@ -28,11 +32,14 @@
 
 #include <linux/atomic.h>
 #include <linux/delay.h>
+#include <linux/err.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
 #include <linux/ioport.h>
 #include <linux/kallsyms.h>
+#include <linux/kernel.h>
 #include <linux/kexec.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
@@ -42,6 +49,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 
 /* Up to 6.15 the third argument of alloc_contig_range() is a migratetype. */
 #ifndef ACR_FLAGS_NONE
@@ -71,14 +79,31 @@ static atomic_t *loading;	/* the kernel's __kexec_lock: 0 is free, 1 is held */
 static struct page *pages;
 static phys_addr_t start;
 
-/* Whether @address is the start of the kernel's own symbol @name. */
-static bool __init is_symbol(ulong address, const char *name)
+/* Whether the kernel can read @bytes bytes at @address. */
+static bool __init is_readable(ulong address, size_t bytes)
+{
+	char copy[sizeof(struct resource)];
+
+	return bytes <= sizeof(copy) && !copy_from_kernel_nofault(copy, (void *)address, bytes);
+}
+
+/*
+ * Whether @address is the start of the kernel's own symbol @name, of @bytes
+ * bytes. Without the names of variables, only whether there is memory.
+ */
+static bool __init is_symbol(ulong address, const char *name, size_t bytes)
 {
 	char found[KSYM_SYMBOL_LEN];
 	size_t length = strlen(name);
 
 	if (!address) {
 		pr_err("the address of %s is missing\n", name);
+		return false;
+	}
+	if (!IS_ENABLED(CONFIG_KALLSYMS_ALL)) {
+		if (IS_ALIGNED(address, sizeof(int)) && is_readable(address, bytes))
+			return true;
+		pr_err("the address passed for %s is not one of the kernel's memory\n", name);
 		return false;
 	}
 	sprint_symbol(found, address);
@@ -92,11 +117,13 @@ static bool __init is_symbol(ulong address, const char *name)
 
 static int __init find_kernel_variables(void)
 {
-	if (!is_symbol(region, "crashk_res") || !is_symbol(lock, "__kexec_lock"))
+	if (!is_symbol(region, "crashk_res", sizeof(*crash)) ||
+	    !is_symbol(lock, "__kexec_lock", sizeof(*loading)))
 		return -EFAULT;
 	crash = (struct resource *)region;
 	loading = (atomic_t *)lock;
-	if (crash->desc != IORES_DESC_CRASH_KERNEL || !crash->name ||
+	if (crash->desc != IORES_DESC_CRASH_KERNEL ||
+	    !is_readable((ulong)crash->name, sizeof("Crash kernel")) ||
 	    strcmp(crash->name, "Crash kernel")) {
 		pr_err("crashk_res does not describe a crash region on this kernel\n");
 		return -EFAULT;
@@ -141,6 +168,50 @@ static bool lock_loads(void)
 static void unlock_loads(void)
 {
 	atomic_set_release(loading, 0);
+}
+
+/* The size of the region as the kernel shows it, which takes __kexec_lock, or an errno. */
+static loff_t __init shown_size(void)
+{
+	struct file *file = filp_open("/sys/kernel/kexec_crash_size", O_RDONLY, 0);
+	char text[24] = "";
+	loff_t at = 0, found;
+	ssize_t count;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	count = kernel_read(file, text, sizeof(text) - 1, &at);
+	filp_close(file, NULL);
+	if (count < 0)
+		return count;
+	return kstrtoll(strim(text), 10, &found) ? -EINVAL : found;
+}
+
+/* The same, after a load that is under way. */
+static loff_t __init shown_size_later(void)
+{
+	loff_t found;
+	int tries;
+
+	for (tries = 0; tries < LOCK_TRIES; tries++) {
+		found = shown_size();
+		if (found != -EBUSY)
+			break;
+		msleep(LOCK_PAUSE_MS);
+	}
+	return found;
+}
+
+/* Whether @loading is the lock, on a kernel that does not know it by its name. */
+static bool __init is_lock(void)
+{
+	loff_t held;
+
+	if (shown_size_later() < 0 || !lock_loads())
+		return false;
+	held = shown_size();
+	unlock_loads();
+	return held == -EBUSY && shown_size_later() >= 0;
 }
 
 /* One block of the page allocator, which never takes these from ZONE_MOVABLE. */
@@ -279,6 +350,21 @@ static int __init publish(void)
 	return -EADDRNOTAVAIL;
 }
 
+/* Whether @crash is what the kernel uses, on one that does not know it by its name. */
+static int __init check_published(void)
+{
+	loff_t found = shown_size_later();
+
+	/* Busy for so long: an image is being loaded, so there is a region. */
+	if (found == size || found == -EBUSY)
+		return 0;
+	pr_err("the address passed for crashk_res is not that of the crash region\n");
+	remove_resource(crash);
+	crash->start = 0;
+	crash->end = 0;
+	return -EFAULT;
+}
+
 static int __init region_init(void)
 {
 	int err;
@@ -289,6 +375,10 @@ static int __init region_init(void)
 	err = check_size();
 	if (err)
 		return err;
+	if (!IS_ENABLED(CONFIG_KALLSYMS_ALL) && !is_lock()) {
+		pr_err("the address passed for __kexec_lock is not that of the lock\n");
+		return -EFAULT;
+	}
 	/* An early check, so that nothing is moved in vain; publish() decides. */
 	if (crash->parent) {
 		pr_err("there is a crash region already: %pR\n", crash);
@@ -304,6 +394,8 @@ static int __init region_init(void)
 		pr_err("another process holds the kexec lock\n");
 		err = -EAGAIN;
 	}
+	if (!err && !IS_ENABLED(CONFIG_KALLSYMS_ALL))
+		err = check_published();
 	if (err)
 		give_back(size);
 	else

@@ -47,9 +47,9 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     state = kexec.kexec_state(root)
     lockdown = kexec.lockdown(root, config)
     given = _firmware(root, architecture, maps, cmdline, lockdown)
-    table = running_kernel.symbol_table(root) if symbols else NOT_READ
     cpus = devices.cpu_notes(root)
     loads = kernel_map.kcore_loads(root)
+    table = running_kernel.symbol_table(root, architecture, loads) if symbols else NOT_READ
     page = page_size(root, architecture, config)
     return Machine(
         name=root.name,

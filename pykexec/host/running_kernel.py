@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import zlib
 
-from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS
+from pykexec.arch import ARM64
+from pykexec.host.arm64.code_symbols import FUNCTIONS, NEIGHBOURS, completed
+from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS, KcoreLoad
 from pykexec.host.module import REGION_SYMBOLS
 from pykexec.host.root import Root, number, text
 from pykexec.host.tsc import TSC_SYMBOL
@@ -84,13 +86,22 @@ def sysctls(root: Root) -> Sysctls:
     )
 
 
-def symbol_table(root: Root) -> dict[str, int] | Unknown:
-    """Addresses of the kernel symbols that `Machine` needs, by name.
+def symbol_table(
+    root: Root, architecture: str | Unknown, loads: tuple[KcoreLoad, ...] | Unknown
+) -> dict[str, int] | Unknown:
+    """Addresses of the kernel symbols that `Machine` needs, by name; on arm64 also those that the
+    kernel's code shows.
 
     All users can read the names; addresses may be zeros, depending on kptr_restrict.
     """
+    table = _listed_symbols(root)
+    return completed(root, table, loads) if architecture in ARM64.unames else table
+
+
+def _listed_symbols(root: Root) -> dict[str, int] | Unknown:
     names = (*TELLING_SYMBOLS, *PER_CPU_SYMBOLS, TSC_SYMBOL, "_text", "_stext")
-    lines = root.matching_lines(KALLSYMS, rf" (?:{'|'.join(names)})\n")
+    wanted = "|".join((*names, *FUNCTIONS, *NEIGHBOURS))
+    lines = root.matching_lines(KALLSYMS, rf" (?:{wanted})\n")
     if isinstance(lines, Unknown):
         return lines
     parts = [line.split() for line in lines]

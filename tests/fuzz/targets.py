@@ -361,7 +361,7 @@ def kallsyms(data: bytes) -> None:
     """Both readers of it."""
     written(data, "root/proc/kallsyms")
     root = Folder(scratch() / "root")
-    symbol_table(root)
+    symbol_table(root, "aarch64", ())
     symbol_addresses(("kexec_image", "kexec_crash_image"), root)
 
 

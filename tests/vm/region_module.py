@@ -1,5 +1,6 @@
 """The kernel module of module/, built by DKMS and by `pykexec region build` in a Debian tree with
-the headers of a guest's kernel and the compiler that built it.
+the headers of a guest's kernel and the compiler that built it. For arm64, cross-compiled in such a
+tree.
 
 The trees come from Debian's archive by package name, and are cached; building requires root
 (chroot), like `system.py`. The test is skipped, with the reason, if something is not available.
@@ -19,7 +20,7 @@ from pykexec.host import module_build
 
 from .debian import Apt, Unavailable, cache_folder, locked, package_tree, sh
 from .product import site
-from .supplies import KERNEL_SUITES, Kernel
+from .supplies import ARM64_SUITES, KERNEL_SUITES, Kernel
 from .system import settle_tools
 
 SOURCE = Path(__file__).parents[2] / "module"
@@ -85,12 +86,53 @@ def built_modules(kernel: Kernel) -> Built:
     return Built(target)
 
 
+def cross_built_module(kernel: Kernel) -> Path:
+    """The module for an arm64 kernel, rebuilt if its source has changed: the programs of the
+    headers package run on this computer, so these come from the package for amd64."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    target = cache_folder() / "modules" / f"{kernel.release}-{digest.hexdigest()[:24]}"
+    with locked("modules"):
+        if target.exists():
+            return target / FILE
+        suite, headers = headers_of(kernel)
+        compiler = f"{compiler_of(headers)}-aarch64-linux-gnu"
+        tree = tool_tree(COMPILER_SUITES.get(suite, suite), compiler)
+        (scripts,) = headers.glob("usr/src/*arm64*/scripts")
+        programs = package_tree(suite, scripts.readlink().parent.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
+        try:
+            root = temporary / "root"
+            prepare(root, tree, headers, kernel.release)
+            sh("cp", "-a", programs / "usr", root, why="no room for a Debian tree")
+            cross_build(root, kernel.release)
+            shutil.copy(root / "usr/src" / f"{NAME}-{VERSION}" / FILE, temporary / FILE)
+            shutil.rmtree(root)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return target / FILE
+
+
+def cross_build(root: Path, release: str) -> None:
+    words = ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-")
+    script = (
+        f"make -C /usr/src/{NAME}-{VERSION} KDIR=/usr/lib/modules/{release}/build {' '.join(words)}"
+    )
+    inside(root, script, f"no cross build for {release}")
+
+
 def headers_of(kernel: Kernel) -> tuple[str, Path]:
     """The suite and the unpacked headers of exactly this release."""
     reasons = []
-    for suite in KERNEL_SUITES[kernel.series]:
+    suites = ARM64_SUITES if kernel.architecture == "arm64" else KERNEL_SUITES
+    for suite in suites[kernel.series]:
+        package = f"linux-headers-{kernel.release}"
         try:
-            return suite, package_tree(suite, f"linux-headers-{kernel.release}", _is_headers_part)
+            return suite, package_tree(suite, package, _is_headers_part, kernel.architecture)
         except Unavailable as unavailable:
             reasons.append(unavailable.reason)
     raise Unavailable(f"no headers of {kernel.release}: {'; '.join(reasons)}")
@@ -191,4 +233,6 @@ def build_by_verb(root: Path, release: str, report: Path) -> Path:
 
 def region_files(kernel: Kernel) -> dict[str, Path]:
     """The module at its installed place in a guest."""
-    return {f"/lib/modules/{kernel.release}/{INSTALLED}": built_modules(kernel).by_dkms}
+    arm64 = kernel.architecture == "arm64"
+    built = cross_built_module(kernel) if arm64 else built_modules(kernel).by_dkms
+    return {f"/lib/modules/{kernel.release}/{INSTALLED}": built}

@@ -41,13 +41,15 @@ from pykexec.backends.region import (
     present,
 )
 from pykexec.errors import KexecError, NotSupported
-from pykexec.host.kallsyms import symbol_addresses
+from pykexec.host.kallsyms import NoSymbol, symbol_addresses
+from pykexec.host.kernel_map import kcore_loads
 from pykexec.host.lock import Busy
 from pykexec.host.module import NAME, REGION_SYMBOLS, read_module
 from pykexec.host.root import THIS_MACHINE, Folder
+from pykexec.host.running_kernel import architecture, symbol_table
 from pykexec.images.contents import OpenFile
 from pykexec.machine import Machine, RegionModule, Unknown
-from pykexec.memory.hole import locate_hole
+from pykexec.memory.hole import NoHole, locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
 from pykexec.placement.boot_protocol import page_size, whole_page_ram
 from pykexec.placement.panic_modes import ReservationTooSmall
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     from pykexec.placement.request import Mode
 
 Done = TypeVar("Done")
+
+PREFERRED = PhysRange(16 << 20, 4 << 30)
+"""module/pykexec_region.c:take_pages."""
 
 
 class WrongKernel(NotSupported):
@@ -89,7 +94,7 @@ def make(
         raise why
     if opened is None:
         opened = OpenFile(root.locate(installed(machine).path))
-    found = symbol_addresses(REGION_SYMBOLS, root)
+    found = _addresses(root)
     values = dict(zip(("region", "lock"), (found[name] for name in REGION_SYMBOLS), strict=True))
     parameters = " ".join(f"{key}={value}" for key, value in {**values, "size": wanted}.items())
     try:
@@ -97,6 +102,18 @@ def make(
     except SyscallError as error:
         raise _explained(error, wanted) from error
     return show(backend.machine())
+
+
+def _addresses(root: Folder) -> dict[str, int]:
+    """Of the module's symbols: those that the kernel lists, or that its code shows. Raises
+    SymbolsHidden, NoSymbol."""
+    try:
+        return symbol_addresses(REGION_SYMBOLS, root)
+    except NoSymbol:
+        table = symbol_table(root, architecture(root), kcore_loads(root)) or {}
+        if not table.keys() >= set(REGION_SYMBOLS):
+            raise
+        return {name: table[name] for name in REGION_SYMBOLS}
 
 
 def installed(machine: Machine) -> RegionModule:
@@ -143,7 +160,10 @@ def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
     if why := refusal(machine, size):
         raise why
     room = whole_page_ram(machine) - (machine.kernel_image or RangeSet())
-    region = locate_hole(room, size, align=page_size(machine), window=PhysRange(16 << 20, 4 << 30))
+    try:
+        region = locate_hole(room, size, align=page_size(machine), window=PREFERRED)
+    except NoHole:  # RAM of many arm64 machines starts above 4 GiB
+        region = locate_hole(room, size, align=page_size(machine))
     return replace(machine, crash_kernel=RangeSet((region,)))
 
 

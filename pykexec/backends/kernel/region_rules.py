@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+from pykexec.arch import ARM64
 from pykexec.backends.region import existing, size_refusal
 from pykexec.errors import KexecError, NotPermitted, NotSupported
 from pykexec.host.kallsyms import NoSymbol, SymbolsHidden
@@ -13,10 +14,10 @@ from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.panic_modes import advised_boot
 from pykexec.placement.request import PANIC_MODES, Mode
-from pykexec.remedies import Use, Wish, and_also, any_of
+from pykexec.remedies import Advice, Use, Wish, and_also, any_of
 
-TESTED = ("6.1", "6.12", "7.2")
-"""Tested kernel series on x86_64: the module writes to variables that the kernel does not
+TESTED = {"x86_64": ("6.1", "6.12", "7.2"), "aarch64": ("6.1", "6.12", "7.2")}
+"""Tested kernel series, by uname -m: the module writes to variables that the kernel does not
 export."""
 
 
@@ -38,6 +39,12 @@ class UntestedKernel(NotSupported):
     code = "untested-kernel"
 
 
+class NotProtected(NotSupported):
+    """A kernel that protects only an image in a region from boot."""
+
+    code = "image-not-protected"
+
+
 class ModulesRefused(NotPermitted):
     """No privilege, modules_disabled, lockdown, or a missing signature."""
 
@@ -56,13 +63,13 @@ def refusal(
     """Why no region of `size` bytes can be made, before anything is tried; None if it can.
 
     `module` is a module given by the user; otherwise the installed one is used. `forced` allows
-    untested kernels. Unknown facts are left to the kernel.
+    untested kernels, and images that cannot be protected. Unknown facts are left to the kernel.
     """
     rules = (
         size_refusal(machine, size),
         existing(machine),
         _module_refusal(machine, module),
-        None if forced else untested(machine),
+        None if forced else untested(machine) or _mapped_in_blocks(machine),
         _permission(machine, module or machine.modules.region or None),
         symbols(machine),
     )
@@ -90,17 +97,39 @@ def _module_refusal(machine: Machine, named: RegionModule | None) -> KexecError 
 def untested(machine: Machine) -> KexecError | None:
     """Whether the module was not tested with this kernel, or its release cannot be read."""
     release, architecture = machine.release, machine.architecture
-    if architecture == "x86_64" and release and series(release) in TESTED:
+    if release and architecture and series(release) in TESTED.get(architecture, ()):
         return None
+    tested = (f"{', '.join(found)} on {name}" for name, found in TESTED.items())
     return UntestedKernel(
         f"the module was not tested with the kernel {release} on {architecture}",
-        hint=and_also(
-            f"tested: {', '.join(TESTED)} on x86_64",
-            any_of(
-                Use(Wish.FORCE, rest=" with pykexec region make to insert it anyway"),
-                advised_boot(machine),
-            ),
-        ),
+        hint=and_also(f"tested: {'; '.join(tested)}", _forced_or_boot(machine)),
+    )
+
+
+def _forced_or_boot(machine: Machine) -> Advice:
+    return any_of(
+        Use(Wish.FORCE, rest=" with pykexec region make to insert it anyway"),
+        advised_boot(machine),
+    )
+
+
+def _mapped_in_blocks(machine: Machine) -> KexecError | None:
+    """arm64 takes a loaded crash image out of its mapping of memory (arch/arm64/kernel/
+    machine_kexec.c:arch_kexec_protect_crashkres), page by page. For a region from boot the mapping
+    has pages; elsewhere only with rodata=full (arch/arm64/mm/pageattr.c:can_set_direct_map), which
+    Debian's kernels have as the default, and which is called rodata=on since 6.18."""
+    if machine.architecture not in ARM64.unames:
+        return None
+    words = [word for word in (machine.cmdline or "").split() if word.startswith("rodata=")]
+    options = machine.config or {}
+    if words[-1:] == ["rodata=full"]:
+        return None
+    if not words and options.get("CONFIG_RODATA_FULL_DEFAULT_ENABLED", "y") == "y":
+        return None
+    return NotProtected(
+        "the kernel could not protect a crash image, as it does not map memory in pages "
+        f"({words[-1] if words else 'CONFIG_RODATA_FULL_DEFAULT_ENABLED=n'})",
+        hint=and_also("boot with rodata=full", _forced_or_boot(machine)),
     )
 
 
@@ -138,7 +167,9 @@ def symbols(machine: Machine) -> KexecError | None:
     if missing:
         return NoSymbol(
             f"/proc/kallsyms: has no symbol {min(missing)}",
-            hint="the kernel needs CONFIG_KALLSYMS_ALL=y, and 6.0 or later",
+            hint=and_also(
+                "the kernel needs CONFIG_KALLSYMS_ALL=y, and 6.0 or later", advised_boot(machine)
+            ),
         )
     return None
 

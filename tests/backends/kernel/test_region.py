@@ -20,11 +20,12 @@ from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import KexecError
 from pykexec.host.root import Folder
 from pykexec.machine import KexecState, Machine, Modules, RegionModule, Sysctls
+from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.panic_modes import ReservationTooSmall
 from pykexec.placement.request import Mode
 from tests.backends.kernel.calls import Calls
-from tests.builders import make_machine, make_module
+from tests.builders import make_machine, make_module, ram
 
 RELEASE = "6.1.0-40-amd64"
 KALLSYMS = "ffffffff82c5e8a0 D crashk_res\nffffffff83a1f0c4 B __kexec_lock\n"
@@ -57,6 +58,19 @@ def with_region(machine: Machine, inserted: bool = True, loaded: bool = False) -
 
 def of_modules(**changes: object) -> Change:
     return lambda machine: replace(machine, modules=replace(machine.modules, **changes))  # type: ignore[arg-type]
+
+
+def on_arm64(
+    machine: Machine, cmdline: str, full: str = "y", release: str = "6.12.95+deb12-cloud-arm64"
+) -> Machine:
+    return replace(
+        of_modules(region=replace(MODULE, release=release))(machine),
+        architecture="aarch64",
+        page_size=4096,
+        release=release,
+        cmdline=cmdline,
+        config={"CONFIG_RODATA_FULL_DEFAULT_ENABLED": full},
+    )
 
 
 @pytest.fixture
@@ -117,7 +131,11 @@ REFUSALS: list[tuple[Change, str, int]] = [
     ),
     (lambda it: replace(it, symbols=frozenset({"crashk_res"})), "no-symbol", 5),
     (lambda it: replace(it, release="5.10.0-30-amd64"), "module-of-another-kernel", 5),
-    (lambda it: replace(it, architecture="aarch64", page_size=4096), "untested-kernel", 5),
+    (lambda it: replace(it, architecture="riscv64"), "untested-kernel", 5),
+    (lambda it: on_arm64(it, "quiet", release="6.18.1"), "untested-kernel", 5),
+    (lambda it: on_arm64(it, "quiet rodata=on"), "image-not-protected", 5),
+    (lambda it: on_arm64(it, "rodata=full rodata=off"), "image-not-protected", 5),
+    (lambda it: on_arm64(it, "quiet", "n"), "image-not-protected", 5),
 ]
 
 
@@ -149,7 +167,24 @@ def test_an_untested_series_is_forced() -> None:
     [("6.1.0-56-cloud-amd64", True), ("6.12.95+deb12", True), ("6.10.1", False), ("7.2.13", True)],
 )
 def test_the_series_of_a_release(release: str, tested: bool) -> None:
-    assert (series(release) in TESTED) is tested
+    assert (series(release) in TESTED["x86_64"]) is tested
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "full"),
+    [("quiet", "y"), ("quiet rodata=full", "n"), ("rodata=on rodata=full", "n")],
+)
+def test_arm64_with_memory_mapped_in_pages(cmdline: str, full: str) -> None:
+    assert refusal(on_arm64(READY, cmdline, full), 65536) is None
+
+
+def test_an_image_without_protection_is_forced() -> None:
+    machine = on_arm64(READY, "rodata=off")
+    refused = refusal(machine, 65536)
+    assert refused
+    assert "rodata=off" in refused.message
+    assert "--force" in str(refused.hint_in(PYKEXEC))
+    assert refusal(machine, 65536, forced=True) is None
 
 
 def test_a_signed_module_passes_lockdown() -> None:
@@ -259,6 +294,15 @@ def test_a_dry_run_plans_with_the_region_that_a_load_would_make() -> None:
     assert READY.known_map.ram.covers(found.ranges[0])
     with pytest.raises(KexecError, match="kallsyms hides the addresses"):
         with_expected_region(replace(READY, symbols_hidden=True), None)
+
+
+def test_a_dry_run_on_a_machine_whose_memory_starts_above_4_gib() -> None:
+    span = PhysRange(1 << 40, (1 << 40) + (1 << 30))
+    memory = MemoryMap(tuple(ram((span.start, span.end))))
+    machine = replace(on_arm64(READY, "quiet"), memory_map=memory, kernel_image=RangeSet())
+    found = with_expected_region(machine, None).crash_kernel
+    assert isinstance(found, RangeSet)
+    assert span.covers(found.ranges[0])
 
 
 def test_release_removes_the_module(tmp_path: Path) -> None:

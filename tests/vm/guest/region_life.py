@@ -13,6 +13,7 @@ import errno
 import json
 import mmap
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -22,9 +23,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pykexec.arch import X86_64, arch_named
+from pykexec.host.kernel_map import kcore_loads
+from pykexec.host.root import THIS_MACHINE
+from pykexec.host.running_kernel import symbol_table
+
 from .pattern import PAGE
 
-KEXEC_LOAD, INIT_MODULE, DELETE_MODULE = 246, 175, 176  # arch/x86/entry/syscalls/syscall_64.tbl
+NUMBERS = (arch_named(platform.machine()) or X86_64).syscalls
+KEXEC_LOAD, INIT_MODULE = NUMBERS.kexec_load, NUMBERS.init_module
+DELETE_MODULE = NUMBERS.delete_module
 KEXEC_ON_CRASH = 1
 MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
 CRASH_SIZE = Path("/sys/kernel/kexec_crash_size")
@@ -44,6 +52,10 @@ def syscall(*arguments: Any) -> str:
     return errno.errorcode[ctypes.get_errno()]
 
 
+def symbols_in_code() -> dict[str, int]:
+    return symbol_table(THIS_MACHINE, platform.machine(), kcore_loads(THIS_MACHINE)) or {}
+
+
 class Module:
     """The module's file, and the addresses that it is passed."""
 
@@ -54,6 +66,8 @@ class Module:
             address, _, name = line.split()[:3]
             if name in wanted:
                 wanted[name] = int(address, 16)
+        if not wanted["crashk_res"]:  # without CONFIG_KALLSYMS_ALL
+            wanted |= {name: at for name, at in symbols_in_code().items() if name in wanted}
         self.symbols = wanted
 
     def make(self, size: int, region: str = "crashk_res", lock: str = "__kexec_lock") -> str:
