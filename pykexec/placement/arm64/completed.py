@@ -15,6 +15,7 @@ map and all tables through these."""
 EFI_MEMORY_MAP = "linux,uefi-mmap-start"
 CHOSEN = "chosen"
 CELLS = ("#address-cells", "#size-cells")
+TWO_CELLS = "use a tree with two cells for addresses and sizes"
 
 
 def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceTree:
@@ -47,9 +48,29 @@ def _names_memory(root: Node) -> bool:
 
 def _with_cells(root: Node) -> Node:
     """The root with explicit numbers of cells, because the defaults of the kernel differ from those
-    of the specification (include/linux/of.h)."""
+    of the specification (include/linux/of.h). Raises BadDeviceTree for a number of which no address
+    or size is made."""
     missing = [name for name in CELLS if root.get(name) is None]
-    return root.changed(dict.fromkeys(missing, cells(2, 1)))
+    whole = root.changed(dict.fromkeys(missing, cells(2, 1)))
+    for name, count in zip(CELLS, whole.cells, strict=True):
+        if count not in (1, 2):
+            raise BadDeviceTree(
+                f"the root of the device tree has {name} {count}, not 1 or 2", hint=TWO_CELLS
+            )
+    return whole
+
+
+def address_and_size(start: int, size: int, root: Node, what: str) -> bytes:
+    """An address and a size in bytes, in the root's numbers of cells. Raises BadDeviceTree if these
+    are too few; `what` is for the message."""
+    address_cells, size_cells = root.cells
+    try:
+        return cells(start, address_cells) + cells(size, size_cells)
+    except OverflowError as error:
+        raise BadDeviceTree(
+            f"{what} does not fit into the cells of this device tree",
+            hint=TWO_CELLS,
+        ) from error
 
 
 def _with_memory(root: Node, running: Node) -> Node:
@@ -64,18 +85,9 @@ def _with_memory(root: Node, running: Node) -> Node:
 
 def _moved(memory: Node, old: Node, new: Node) -> Node:
     """A memory node converted to the numbers of cells of another root. Raises BadDeviceTree."""
-    address_cells, size_cells = new.cells
-    try:
-        reg = b"".join(
-            cells(start, address_cells) + cells(size, size_cells)
-            for start, size in _ranges(memory.get("reg"), old.cells)
-        )
-    except OverflowError as error:
-        raise BadDeviceTree(
-            f"{memory.name} does not fit into the cells of this device tree",
-            hint="use a tree with two cells for addresses and sizes",
-        ) from error
-    return memory.changed({"reg": reg})
+    spans = _ranges(memory.get("reg"), old.cells)
+    reg = [address_and_size(start, size, new, memory.name) for start, size in spans]
+    return memory.changed({"reg": b"".join(reg)})
 
 
 def _is_memory(node: Node) -> bool:

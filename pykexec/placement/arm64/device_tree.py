@@ -14,7 +14,7 @@ from pykexec.frozen import dataclass
 from pykexec.images.contents import contents_bytes
 from pykexec.machine import DeviceTreeFirmware, Machine, known
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.arm64.completed import completed, has_memory
+from pykexec.placement.arm64.completed import address_and_size, completed, has_memory
 from pykexec.remedies import Another, Wish
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ class DeviceTreeInformation:
 
     @property
     def size(self) -> int:
-        """Bytes of the segment, with or without an initrd. Raises TreeTooLarge."""
+        """Bytes of the segment, with or without an initrd. Raises TreeTooLarge, BadDeviceTree."""
         return len(self.encode(0, PhysRange(0, 1)))
 
     def encode(self, at: int, initrd: PhysRange | None, initrd_size: int = 0) -> bytes:
-        """The tree, which is the same at every address. Raises TreeTooLarge."""
-        address_cells, size_cells = self.tree.root.cells
+        """The tree, which is the same at every address. Raises TreeTooLarge, and BadDeviceTree for
+        addresses that do not fit into it."""
         start = initrd.start if initrd else 0
         values: dict[str, bytes | None] = {
             **dict.fromkeys(OF_ONE_BOOT),
@@ -100,7 +100,7 @@ class DeviceTreeInformation:
         if self.capture:
 
             def pair(span: PhysRange) -> bytes:
-                return cells(span.start, address_cells) + cells(span.size, size_cells)
+                return address_and_size(span.start, span.size, self.tree.root, f"memory at {span}")
 
             values["linux,usable-memory-range"] = b"".join(map(pair, self.capture.usable))
             values["linux,elfcorehdr"] = pair(self.capture.headers)

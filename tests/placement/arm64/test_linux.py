@@ -28,6 +28,7 @@ from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
 from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
 from pykexec.memory.hole import NoHole
+from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
 from pykexec.placement.arm64.device_tree import NoMemory, TreeOfAnotherMachine, information_for
 from pykexec.placement.arm64.linux import KERNEL_ALIGN, StuckProcessors, WrongPageSize
@@ -43,7 +44,7 @@ from pykexec.placement.request import ImageKind, LoadRequest, Mode, Module
 from pykexec.placement.role import Role
 from pykexec.placement.space import Space
 from pykexec.purgatory.arm64.stub import parse_params
-from tests.builders import make_arm64_image, make_bzimage, make_machine, make_uki, pack, write
+from tests.builders import make_arm64_image, make_bzimage, make_machine, make_uki, pack, ram, write
 
 ROOTS = Path(__file__).parents[2] / "host" / "arm64"
 INITRD = Built(b"i" * 5000)
@@ -272,6 +273,37 @@ def test_memory_is_given_in_the_cells_of_the_tree(image: KernelImage) -> None:
     assert memory
     assert memory.get("reg") == cells(GIB, 1) * 2
     assert len(chosen_of(plan).get("linux,usable-memory-range") or b"") == 8
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "problem"),
+    [
+        (2, 2, None),
+        (2, 1, None),
+        (1, 1, "does not fit into the cells"),
+        (3, 2, "#address-cells 3, not 1 or 2"),
+        (2, 0, "#size-cells 0, not 1 or 2"),
+        (0xFFFFFFFF, 2, "#address-cells 4294967295, not 1 or 2"),
+    ],
+)
+def test_the_memory_of_a_capture_kernel_in_the_cells_of_the_tree(
+    image: KernelImage, address: int, size: int, problem: str | None
+) -> None:
+    """It is above 4 GiB, which one cell cannot express."""
+    region = PhysRange.sized(9 * GIB, 256 * MIB)
+    memory_map = MemoryMap.of(ram((GIB, 2 * GIB), (8 * GIB, 12 * GIB)))
+    high = replace(machine(), memory_map=memory_map, crash_kernel=RangeSet((region,)))
+    memory = Node("memory", (("device_type", b"memory\0"), ("reg", cells(GIB, 1) * 2)))
+    root = with_tree(memory).root.changed(
+        {"#address-cells": cells(address, 1), "#size-cells": cells(size, 1)}
+    )
+    request = replace(CRASH, dtb=Built(DeviceTree(root).encode()))
+    if problem is None:
+        usable = chosen_of(plan_load(image, high, request)).get("linux,usable-memory-range")
+        assert usable == cells(region.start, address) + cells(region.size, size)
+        return
+    with pytest.raises(BadDeviceTree, match=problem):
+        plan_load(image, high, request)
 
 
 def test_efi_goes_on(image: KernelImage) -> None:
