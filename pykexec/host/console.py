@@ -70,9 +70,9 @@ def console(
     return _of_spcr(root) or (of_tree if used else None)
 
 
-def named(root: Root, name: str) -> SerialConsole | Unknown | None:
+def named(root: Root, name: str) -> SerialConsole | None:
     """The UART of a tty, such as ttyAMA0; None if there is none."""
-    return console(root, f"console={name}")
+    return _of_console(root, name)
 
 
 def _kernel_words(cmdline: str) -> list[str]:

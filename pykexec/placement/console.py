@@ -42,7 +42,7 @@ def stub_console(
     machine: Machine, limits: Limits, asked: int | SerialConsole | None = None
 ) -> StubConsole:
     """The requested port or UART, or that of the running kernel's console at the speed that the
-    kernel has set. Raises UsageError for a port where UARTs are in memory."""
+    kernel has set. Raises UsageError for a requested one that the stub cannot write to."""
     if isinstance(asked, int):
         if limits.uart_in_memory:
             raise UsageError(
@@ -55,9 +55,10 @@ def stub_console(
         return StubConsole(0, "the running kernel has no serial console")
     if isinstance(found, Unknown):
         return StubConsole(0, f"the running kernel's serial console is {found}")
-    if limits.uart_in_memory:
-        return _in_memory(found, machine, limits)
-    return _at_port(found)
+    chosen = _in_memory(found, machine, limits) if limits.uart_in_memory else _at_port(found)
+    if asked is not None and not chosen.port:
+        raise UsageError(chosen.why, hint="name another UART of this machine, or none")
+    return chosen
 
 
 def _at_port(found: SerialConsole) -> StubConsole:

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from pykexec.host.captured import capture
+from pykexec.host.console import named
 from pykexec.host.facts import read_machine
 from pykexec.machine import SerialConsole, Unknown
 
@@ -230,3 +231,10 @@ def test_console(
 
 def test_an_unknown_command_line_names_no_console(tree: MakeTree) -> None:
     assert isinstance(read_machine(tree({"/proc/cmdline": None})).console, Unknown)
+
+
+def test_a_uart_by_its_name(tree: MakeTree) -> None:
+    """And never another one, that the firmware names."""
+    root = tree({"/sys/firmware/acpi/tables/SPCR": spcr(), **TTY_S1})
+    assert named(root, "ttyS1") == port("ttyS1", 0x2F8, "console=ttyS1")
+    assert [named(root, name) for name in ("ttyS0", "ttyAMA0", "ttyMSM0", "")] == [None] * 4

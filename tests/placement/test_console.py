@@ -84,6 +84,8 @@ def test_a_uart_that_was_requested() -> None:
     assert (found.port, found.uart) == (PL011.address, PL011)
     with pytest.raises(UsageError, match="no I/O port 0x3f8"):
         stub_console(RESERVED, mapped, 0x3F8)
+    with pytest.raises(UsageError, match="I/O ports, which the stub does not support"):
+        stub_console(replace(RESERVED, console=PL011), mapped, TTY_S1)
 
 
 @pytest.mark.parametrize("kind", ImageKind)

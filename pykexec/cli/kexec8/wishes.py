@@ -204,7 +204,7 @@ def call(given: Words) -> Call:
 
 def serial_name(asked: str | None) -> str | None:
     """The argument of --serial: a tty or an I/O port. Raises BadCommandLine for anything else."""
-    if asked is None or re.fullmatch(r"tty(S|AMA)\d{1,3}", asked):
+    if asked is None or re.fullmatch(r"tty[A-Za-z]{1,8}\d{1,3}", asked):
         return asked
     if re.fullmatch(r"0x[0-9a-fA-F]{1,4}", asked) and 0 < int(asked, 16) <= LAST_PORT:
         return asked
