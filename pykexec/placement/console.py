@@ -52,7 +52,7 @@ def stub_console(
         return StubConsole(asked, "requested by the user")
     found = machine.console if asked is None else asked
     if found is None:
-        return StubConsole(0, "the running kernel has no serial console")
+        return StubConsole(0, "the running kernel has no serial console that the stub supports")
     if isinstance(found, Unknown):
         return StubConsole(0, f"the running kernel's serial console is {found}")
     chosen = _in_memory(found, machine, limits) if limits.uart_in_memory else _at_port(found)

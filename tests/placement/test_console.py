@@ -32,7 +32,7 @@ RESERVED = make_machine(crash_kernel=[PhysRange(0x20000000, 0x30000000)])
     [
         (TTY_S1, 0x2F8, "ttyS1 at 9600 baud, console=ttyS1,9600"),
         (replace(TTY_S1, speed=None), 0x2F8, "ttyS1, console=ttyS1,9600"),
-        (None, 0, "the running kernel has no serial console"),
+        (None, 0, "the running kernel has no serial console that the stub supports"),
         (Unknown("hidden"), 0, "the running kernel's serial console is unknown: hidden"),
         (IN_MEMORY, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 is memory-mapped, "
          "and the stub does not map it"),
@@ -64,7 +64,7 @@ def test_what_was_asked_for_wins() -> None:
          "cannot map"),
         (TTY_S1, 0, "ttyS1 at 9600 baud, console=ttyS1,9600 has I/O ports, "
          "which the stub does not support"),
-        (None, 0, "the running kernel has no serial console"),
+        (None, 0, "the running kernel has no serial console that the stub supports"),
     ],
 )  # fmt: skip
 def test_where_a_stub_writes_that_maps_its_uart(
