@@ -35,8 +35,11 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_packages(tmp_path_factory.mktemp("packages"))
+
+
+def install_packages(folder: Path) -> Path:
     """What pykexec needs, as it is installed for these tests: without network access."""
-    folder = tmp_path_factory.mktemp("packages")
     for name in DISTRIBUTIONS:
         for file in metadata.files(name) or ():
             source = Path(str(file.locate()))
