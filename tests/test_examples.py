@@ -107,8 +107,9 @@ def test_examples_are_found() -> None:
 def test_the_examples_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
     (tmp_path / "boot").mkdir()
     for folder in (tmp_path, tmp_path / "boot"):
-        write(folder, "vmlinuz", make_bzimage())
-        write(folder, "initrd.img", make_cpio(("init", b"#!/bin/sh\n")))
+        for suffix in ("", f"-{os.uname().release}"):
+            write(folder, f"vmlinuz{suffix}", make_bzimage())
+            write(folder, f"initrd.img{suffix}", make_cpio(("init", b"#!/bin/sh\n")))
     write(tmp_path, "vmlinuz-new", make_bzimage(init_size=200 * MIB))
     (tmp_path / "captures").mkdir()
     for captured in (ROOT / "tests/host/x86").glob("pc-[!f]*.json"):

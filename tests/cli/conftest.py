@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 runpy.run_module("pykexec", run_name="__main__", alter_sys=True)
 """
+SEPARATE: dict[str, Any] = (
+    {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+)
+"""Before click 8.2, standard error was a part of standard output by default."""
 INTERRUPTIBLE = (sys.executable, "-c", HEARD)
 """Like `python -m pykexec`, but interruptible: SIGINT is ignored in a test run in the background,
 and SIGHUP under nohup, and children inherit that."""
@@ -47,7 +52,7 @@ def run() -> Run:
     """Run a command line; returns click's Result with the true exit status."""
 
     def invoke(*words: str, status: int = 0, **more: Any) -> Result:
-        result = CliRunner().invoke(program, list(words), prog_name="pykexec", **more)
+        result = CliRunner(**SEPARATE).invoke(program, list(words), prog_name="pykexec", **more)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == status, result.output

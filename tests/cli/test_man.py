@@ -31,8 +31,8 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="no man page beside th
 
 
 def page() -> str:
-    """Without the escapes of roff."""
-    return re.sub(r"\\f[A-Z]", "", PAGE.read_text().replace("\\-", "-"))
+    """Without the escapes of roff, and without commands of others in examples."""
+    return re.sub(r"\\f[A-Z]|\$\(.*?\)", "", PAGE.read_text().replace("\\-", "-"))
 
 
 def commands(group: click.Command = program, path: str = "") -> Iterator[tuple[str, click.Command]]:
