@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import io
 import os
 import pty
+import random
 import shlex
 import shutil
 import tempfile
@@ -23,6 +25,7 @@ from rich.text import Text
 
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.arch import X86_64
+from pykexec.images.contents import joined_initrd
 from pykexec.images.identify import identify
 from pykexec.memory.ranges import align_up
 from pykexec.placement.estimate import crash_size
@@ -34,10 +37,13 @@ MIB = 1 << 20
 RAM = 1024 * MIB
 DEBIAN_RESERVES = 128 * MIB
 """What kdump-tools of Debian 12 reserves on machines with 384 MiB or more."""
+INITRD_PACKED, INITRD_UNPACKED = 12 * MIB, 30 * MIB
+"""The initrd of the same kdump-tools, with MODULES=dep."""
 REGION = 64 << 10
 APART = pages_apart(limits_of(X86_64), Mode.IN_PLACE)
 """Huge pages besides those of the window."""
 
+TITLE = "Memory of a machine of 1 GiB, with the initrd of Debian's kdump-tools"
 PAPER, INK, FAINT = "#ffffff", "#1f2933", "#9aa5b1"
 FREE, LOST, HELD, RUNS, OLD = "#dbeafe", "#b91c1c", "#f59e0b", "#15803d", "#93c5fd"
 FONT = "font-family='Helvetica, Arial, sans-serif'"
@@ -64,8 +70,10 @@ class Bar:
 
 
 def bars(window: int, loaded: int) -> tuple[Bar, ...]:
-    """One machine of 1 GiB, six times. `window` and what is `loaded` into it are in bytes."""
+    """One machine of 1 GiB, six times. `window` and what mode lent holds as `loaded` are in
+    bytes."""
     at = RAM - 192 * MIB
+    held = window + APART * HUGE_PAGE_SIZE
     stub = Piece(RAM // 8, 4 * MIB, HELD)
     return (
         Bar(
@@ -80,7 +88,7 @@ def bars(window: int, loaded: int) -> tuple[Bar, ...]:
         ),
         Bar(
             "pykexec, armed",
-            f"a stub waits in the 64 KiB, the capture kernel in {window // MIB} MiB of huge pages",
+            f"a stub waits in the 64 KiB, the capture kernel in {held // MIB} MiB of huge pages",
             (stub, Piece(at, window, HELD, "held")),
         ),
         Bar(
@@ -106,7 +114,7 @@ def memory_picture(window: int, loaded: int) -> str:
     width, left, top, row = 960, 40, 64, 84
     scale = (width - 2 * left) / RAM
     rows = bars(window, loaded)
-    body = [words(left, 34, "Memory of a machine of 1 GiB", 18, weight="bold")]
+    body = [words(left, 34, TITLE, 18, weight="bold")]
     for number, bar in enumerate(rows):
         y = top + number * row
         body.append(words(left, y + 12, bar.title, 14, weight="bold"))
@@ -227,14 +235,27 @@ def svg(width: int, height: int, body: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def initrd_of_kdump_tools(folder: Path) -> Path:
+    """A file of the same sizes: a cpio archive (newc) of one file, packed."""
+    fields = (1, 0o100644, 0, 0, 1, 0, INITRD_UNPACKED, 0, 0, 0, 0, len(b"data\0"), 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + b"data\0\0"
+    data = random.Random(0).randbytes(INITRD_PACKED).ljust(INITRD_UNPACKED, b"\0")
+    path = folder / "initrd"
+    path.write_bytes(gzip.compress(header + data, compresslevel=1))
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kernel", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     args = parser.parse_args()
     args.folder.mkdir(exist_ok=True)
-    window = crash_size(identify(args.kernel), None).size
-    loaded = align_up(args.kernel.stat().st_size, HUGE_PAGE_SIZE) + APART * HUGE_PAGE_SIZE
+    with tempfile.TemporaryDirectory() as folder:
+        initrd = joined_initrd([initrd_of_kdump_tools(Path(folder))])
+        window = crash_size(identify(args.kernel), initrd, ("root=/dev/vda1",)).size
+    loaded = args.kernel.stat().st_size + INITRD_PACKED
+    loaded = align_up(loaded, HUGE_PAGE_SIZE) + APART * HUGE_PAGE_SIZE
     pictures = {
         "memory.svg": memory_picture(window, loaded),
         "sequence.svg": sequence_picture(),

@@ -17,6 +17,7 @@ import click
 
 from pykexec import __version__
 from pykexec.cli.streams import INTERRUPTED, STDOUT, interrupted
+from pykexec.cli.verbs.params import Group
 from pykexec.errors import AnswerLost, KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
@@ -49,7 +50,7 @@ VERBS = {
 module."""
 
 
-class Program(click.Group):
+class Program(Group):
     """Imports a verb's module when that verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -165,9 +166,6 @@ def _refuse_usage(error: click.ClickException, words: Sequence[str]) -> int:
     """Print click's own errors in the same form; exit status 2 (or its own)."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "pykexec"
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
-        return error.exit_code
     message = error.format_message().rstrip(".")
     hint = _usage_hint(error, words, path) or f"see {path} --help"
     fault = KexecError(message[:1].lower() + message[1:], hint=hint)

@@ -145,8 +145,8 @@ def test_facts_are_in_the_document(run_json: RunJson) -> None:
 
 
 def test_every_verb_without_words_says_how_to_use_it(run: Run) -> None:
-    assert "Usage: pykexec machine" in run("machine", status=2).output
-    assert "Usage: pykexec [OPTIONS] COMMAND" in run(status=2).output
+    assert "Usage: pykexec machine" in run("machine", status=2).stderr
+    assert "Usage: pykexec [OPTIONS] COMMAND" in run(status=2).stderr
 
 
 def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Verb, choice, output_options
+from pykexec.cli.verbs.params import PATH, Group, Verb, choice, output_options
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Plan for many machines, from facts that were captured on them."""
 

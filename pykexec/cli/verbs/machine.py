@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, SIZE, Verb, frames_options, output_options
+from pykexec.cli.verbs.params import PATH, SIZE, Group, Verb, frames_options, output_options
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Manage simulated machines, and capture the facts of this one."""
 

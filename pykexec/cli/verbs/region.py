@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, SIZE, Verb, output_options, target_options
+from pykexec.cli.verbs.params import PATH, SIZE, Group, Verb, output_options, target_options
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Make, show and release a crash region at run time."""
 

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Verb, machine_option, output_options
+from pykexec.cli.verbs.params import PATH, Group, Verb, machine_option, output_options
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Read a dump: its log, the cause of the crash, whether it is complete."""
 
