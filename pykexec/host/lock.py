@@ -23,10 +23,17 @@ class Busy(KexecError):
     code = "busy"
 
 
+class NoLocks(KexecError):
+    """The kernel or the file system does not support locks."""
+
+    code = "no-locks"
+
+
 @contextmanager
 def exclusive(folder: Path = RUN_FOLDER) -> Iterator[int]:
     """Hold the lock of this folder, which is created (mode 0700) if it does not exist, and give
-    its descriptor: a process that inherits it holds the lock as well. Raises NotPermitted, Busy."""
+    its descriptor: a process that inherits it holds the lock as well. Raises NotPermitted, Busy,
+    NoLocks."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = _open_lock(folder)
@@ -40,7 +47,7 @@ def exclusive(folder: Path = RUN_FOLDER) -> Iterator[int]:
 
 @contextmanager
 def locked(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Hold a shared lock, or an exclusive one if `alone`. Raises Busy, OSError."""
+    """Hold a shared lock, or an exclusive one if `alone`. Raises Busy, NoLocks, OSError."""
     with _held(_open_lock(folder), folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
         yield
 
@@ -60,7 +67,7 @@ def _held(fd: int, folder: Path, kind: int) -> Iterator[None]:
     """Hold flock(2) on the descriptor, and close it at the end."""
     try:
         deadline = time.monotonic() + WAIT
-        while not _try_lock(fd, kind):
+        while not _try_lock(fd, folder, kind):
             if time.monotonic() > deadline:
                 raise Busy(
                     f"{folder}: another pykexec is running", hint="wait until it has finished"
@@ -71,9 +78,16 @@ def _held(fd: int, folder: Path, kind: int) -> Iterator[None]:
         os.close(fd)
 
 
-def _try_lock(fd: int, kind: int) -> bool:
+def _try_lock(fd: int, folder: Path, kind: int) -> bool:
+    """Whether this process holds the lock now. A kernel without CONFIG_FILE_LOCKING has no
+    flock(2), and a network file system may have no locks (ENOLCK)."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise NoLocks(
+            f"{folder / LOCK}: cannot be locked: {(error.strerror or str(error)).lower()}",
+            hint="use a kernel and a file system that support flock(2)",
+        ) from error
     return True

@@ -16,7 +16,6 @@ from pykexec.backends.kernel.runs import Wanted
 from pykexec.backends.kernel.stage import release, reopen, take
 from pykexec.errors import KexecError, NotPermitted
 from pykexec.host.hugepages import FramesHidden, HugePages, NoHugePages, frame_address
-from pykexec.host.lock import Busy, exclusive
 from pykexec.machine import HugePageUser
 
 from .conftest import MakeTree
@@ -131,27 +130,6 @@ def test_private_namespace_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(HugePages, "in_private_namespace", lambda self: True)
     with pytest.raises(NoHugePages, match="this process has its own mount namespace"):
         HugePages(tmp_path).mount()
-
-
-def test_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pykexec.host.lock.WAIT", 0.1)
-    folder = tmp_path / "run"
-    with exclusive(folder):
-        with pytest.raises(Busy, match="run: another pykexec is running"), exclusive(folder):
-            pass
-        assert folder.stat().st_mode & 0o777 == 0o700
-    with exclusive(folder):
-        pass
-
-
-def test_lock_does_not_follow_a_link(tmp_path: Path) -> None:
-    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
-    with (
-        pytest.raises(NotPermitted, match="too many levels of symbolic links"),
-        exclusive(tmp_path),
-    ):
-        pass
-    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.fixture

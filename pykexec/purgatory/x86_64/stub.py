@@ -97,8 +97,8 @@ class StubParams:
             value = getattr(self, name)
             if not 0 <= value < limit:
                 raise BadStubParams(f"stub: {name} {value:#x} is not in 0..{limit:#x}")
-        told = self.boot_params or self.rax or self.rbx or self.rdi
-        for name, value in (("boot_params", told), ("entry", self.entry)):
+        registers = self.boot_params or self.rax or self.rbx or self.rdi
+        for name, value in (("boot_params", registers), ("entry", self.entry)):
             if not value:
                 raise BadStubParams(f"stub: {name} is not set")
         if self.tables_size and not self.tables:

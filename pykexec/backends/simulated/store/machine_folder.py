@@ -104,7 +104,7 @@ class MachineFolder:
         """Create a machine; its memory has zeros and the kernel's notes. Raises NotEmpty,
         FolderFailed."""
         folder = cls(Path(path))
-        with _failing_in_words(folder.path):
+        with _folder_failing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             _check_empty(folder.path)
             with locked(folder.path, alone=True):
@@ -116,7 +116,7 @@ class MachineFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> MachineFolder:
-        """Raises NotAMachine, BadMachineFile, Busy, FolderFailed."""
+        """Raises NotAMachine, BadMachineFile, Busy, NoLocks, FolderFailed."""
         folder = cls(Path(path))
         with folder.session(write=False):
             return folder
@@ -130,7 +130,7 @@ class MachineFolder:
     def session(self, *, write: bool) -> Iterator[FolderTurn]:
         """Memory and state under the lock, after finishing the work of a killed command. Changes
         that are not committed in a session have no effect."""
-        with _failing_in_words(self.path):
+        with _folder_failing(self.path):
             if not (self.path / STATE).is_file():
                 raise NotAMachine(
                     f"{self.path}: not a simulated machine, because it has no {STATE}",
@@ -221,7 +221,7 @@ def _check_empty(path: Path) -> None:
 
 
 @contextmanager
-def _failing_in_words(path: Path) -> Iterator[None]:
+def _folder_failing(path: Path) -> Iterator[None]:
     """Turns errors of the file system into FolderFailed."""
     try:
         yield
