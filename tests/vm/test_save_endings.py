@@ -149,7 +149,8 @@ TYPED = ((5, "\n"), (20, "echo the answer is $((6 * 7)); exit\n"))
 """Seconds after the prompt, and what is typed: a terminal loses what comes while it is set up."""
 
 
-def test_a_shell(vm: VM, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dracut", [False, True], ids=["initramfs-tools", "dracut"])
+def test_a_shell(vm: VM, tmp_path: Path, dracut: bool) -> None:
     """It asks for Enter; the machine reboots when it ends."""
     prompts: list[str] = []
 
@@ -160,8 +161,10 @@ def test_a_shell(vm: VM, tmp_path: Path) -> None:
                 threading.Timer(seconds, qmp.type, (text,)).start()
 
     tree = installed(f"{CONFIGURATION}SAVE_FINALLY=shell\n")
-    found = ended(vm, tmp_path, tree, on_console=watch)
+    initrd = dracut_initrd(vm.kernel, tmp_path) if dracut else None
+    found = ended(vm, tmp_path, tree, initrd, on_console=watch)
     assert prompts
+    assert ("dracut" in found.output) is dracut
     _, _, after = found.output.partition("opening a shell")
     assert "the answer is 42" in after
     assert "reboot: Restarting system" in after.partition("the answer is 42")[2]
