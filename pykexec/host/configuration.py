@@ -14,6 +14,7 @@ from pykexec.errors import UsageError
 PATH = "/etc/pykexec.conf"
 SIZE_MAX = 1 << 20
 """Bytes."""
+FAULTS_SHOWN = 5
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -25,8 +26,8 @@ class BadConfiguration(UsageError):
 
 
 def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfiguration]]:
-    """The values, and one error for each invalid line. If a key occurs several times, the last
-    value counts."""
+    """The values, and one error for each invalid line, up to FAULTS_SHOWN; one for all lines if
+    none is valid. If a key occurs several times, the last value counts."""
     values: dict[str, str] = {}
     faults: list[BadConfiguration] = []
     for number, line in enumerate(map(str.strip, text.split("\n")), 1):
@@ -40,7 +41,18 @@ def parse(text: str, name: str = PATH) -> tuple[dict[str, str], list[BadConfigur
             values[key] = _unquoted(value.strip())
         except ValueError as error:
             faults.append(BadConfiguration(f"{name}:{number}: {key}: {str(error).lower()}"))
-    return values, faults
+    return values, _limited(faults, name, bool(values))
+
+
+def _limited(faults: list[BadConfiguration], name: str, some_valid: bool) -> list[BadConfiguration]:
+    """The errors to show of those in all lines of a file."""
+    if len(faults) > 1 and not some_valid:
+        message = f"{name}: not a configuration file: no line is KEY=value"
+        return [BadConfiguration(message, hint="check the name of the file")]
+    more = len(faults) - FAULTS_SHOWN
+    if more < 1:
+        return faults
+    return [*faults[:FAULTS_SHOWN], BadConfiguration(f"{name}: {more} more lines are invalid")]
 
 
 def _unquoted(value: str) -> str:

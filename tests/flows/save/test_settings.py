@@ -65,6 +65,21 @@ def test_a_faulty_value_is_named_and_costs_nothing(line: str, output: str) -> No
     assert settings == SaveSettings(threads=4)
 
 
+def test_a_file_of_another_kind_is_one_error() -> None:
+    text = "root:x:0:0:root:/root:/bin/bash\n" * 40
+    (fault,) = parse(text, "/etc/passwd")[1]
+    assert fault.message == "/etc/passwd: not a configuration file: no line is KEY=value"
+
+
+def test_many_faulty_lines_are_counted() -> None:
+    values, faults = parse("SAVE_KEEP=2\n" + "x\n" * 40, "f")
+    assert values == {"SAVE_KEEP": "2"}
+    assert [fault.message.split(": ")[0] for fault in faults] == [
+        "f:2", "f:3", "f:4", "f:5", "f:6", "f"
+    ]  # fmt: skip
+    assert faults[-1].message == "f: 35 more lines are invalid"
+
+
 @pytest.mark.parametrize("line", ["x", "=y", "A B=1", "1A=2", 'A="b', 'A="b" c', "\0=1"])
 def test_a_faulty_line_is_named(line: str) -> None:
     values, faults = parse(f"A_1=x\n{line}\n")
