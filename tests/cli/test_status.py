@@ -14,6 +14,7 @@ from pykexec.backends.kernel.journal import Taken
 from pykexec.backends.kernel.lent_blocks import LentBlocks
 from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.out.plain import text
+from pykexec.cli.report.monitoring import plugin_line
 from pykexec.cli.report.target import UNTOUCHED, Target
 from pykexec.cli.report.unload import UnloadReport
 from pykexec.cli.run.status import CHANGING, beside_simulation, counted, look
@@ -154,6 +155,19 @@ def test_whose_modules_the_initrd_has(
     assert plain(report.document())["staged"]["modules_match"] is match
     assert report.staged
     assert ("initrd", told) in report.staged.facts()
+
+
+def test_an_unknown_state_has_its_reason(tmp_path: Path) -> None:
+    state, _, _ = STATES["unknown"]
+    found = KernelBackend(Calls(), tmp_path / "run", lambda: Machine("a machine", kexec=state))
+    report = look(HERE, found)
+    assert list(text(report.page(0)))[:2] == [
+        "normal     unknown: no /sys",
+        "crash      unknown: no /sys",
+    ]
+    assert plugin_line(report).startswith(
+        "PYKEXEC UNKNOWN - cannot read whether a crash image is loaded: no /sys"
+    )
 
 
 def test_what_a_killed_load_left_is_shown(backend: KernelBackend) -> None:

@@ -416,8 +416,16 @@ class KernelBackend:
 
     def status(self) -> dict[Slot, LoadState]:
         """The present state."""
+        return {slot: _load_state(loaded) for slot, loaded in self._loaded().items()}
+
+    def unknown(self) -> dict[Slot, str]:
+        """The reason for each slot whose state is unknown."""
+        states = self._loaded().items()
+        return {slot: loaded.why for slot, loaded in states if isinstance(loaded, Unknown)}
+
+    def _loaded(self) -> dict[Slot, bool | Unknown]:
         state = self.facts().kexec
-        return {Slot.NORMAL: _load_state(state.loaded), Slot.CRASH: _load_state(state.crash_loaded)}
+        return {Slot.NORMAL: state.loaded, Slot.CRASH: state.crash_loaded}
 
     def startable(self) -> Start:
         """What `start` would do, after every check. Raises KexecError if nothing is loaded, or that

@@ -45,7 +45,9 @@ def judge(report: StatusReport) -> Verdict:
     if ours and ours.problem:
         return Verdict(Service.CRITICAL, ours.problem)
     if crash is LoadState.UNKNOWN:
-        return Verdict(Service.UNKNOWN, "cannot read whether a crash image is loaded")
+        why = report.unknown.get(Slot.CRASH)
+        reason = "cannot read whether a crash image is loaded"
+        return Verdict(Service.UNKNOWN, f"{reason}: {why}" if why else reason)
     if crash is LoadState.NOT_LOADED and report.changing:
         return Verdict(Service.UNKNOWN, f"no crash image is loaded ({report.unseen})")
     if crash is LoadState.NOT_LOADED:

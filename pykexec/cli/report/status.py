@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ class StatusReport:
     """Blocks that no image needs, and that could not be released yet."""
     left_pages: int = 0
     """Huge pages that no image needs."""
+    unknown: Mapping[Slot, str] = field(default_factory=dict)
+    """The reason for each slot whose state is unknown."""
 
     @property
     def anything(self) -> bool:
@@ -110,8 +113,13 @@ class StatusReport:
             self.slots[Slot.CRASH].value,
         )
 
+    def state(self, slot: Slot) -> str:
+        """The state of a slot, and why it is unknown."""
+        state = str(self.slots[slot])
+        return f"{state}: {self.unknown[slot]}" if slot in self.unknown else state
+
     def page(self, verbose: int) -> list[Block]:
-        slots = [(str(slot), str(state)) for slot, state in self.slots.items()]
+        slots = [(str(slot), self.state(slot)) for slot in self.slots]
         ours = self.staged.facts() if self.staged else []
         if self.unseen:
             ours = [("staged", f"unknown: {self.unseen}")]

@@ -100,11 +100,16 @@ def counted(report: StatusReport) -> StatusReport:
 
 
 def look(where: Target, acting: Backend) -> StatusReport:
+    """The state of both slots, and the reason for one that is unknown."""
+    if not isinstance(acting, KernelBackend):
+        return StatusReport(where, acting.status())
+    return replace(_seen(where, acting), unknown=acting.unknown())
+
+
+def _seen(where: Target, acting: KernelBackend) -> StatusReport:
     """Only the real kernel has a stage. It is verified under the lock, because an unfinished load
     is not damage; others may verify it at the same time. Never raises Busy: what needs no lock is
     reported."""
-    if not isinstance(acting, KernelBackend):
-        return StatusReport(where, acting.status())
     try:
         if acting.records.read() is None and not acting.left_pages and not acting.left_blocks:
             return StatusReport(where, acting.status())
