@@ -109,6 +109,6 @@ def test_every_refusal_has_a_hint() -> None:
 def test_the_walk_sees_what_there_is() -> None:
     known = errors()
     assert len(known) > 40
-    assert known["NotACore"]
+    assert known["NotADump"]
     assert known["NoHole"]
     assert not known["NotAnImage"]

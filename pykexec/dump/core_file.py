@@ -9,8 +9,6 @@ from functools import cached_property
 
 from pykexec.abi.elf import (
     EHDR,
-    ELFCLASS64,
-    ELFDATA2LSB,
     ELFMAG,
     ET_CORE,
     NT_PRSTATUS,
@@ -23,9 +21,12 @@ from pykexec.abi.elf import (
 )
 from pykexec.crash.elfcorehdr import ProgramHeader
 from pykexec.crash.notes import CORE, VMCOREINFO, Note, parse_notes, vmcoreinfo_values
-from pykexec.dump.architecture import MACHINES, X86_64, registers_of, text_start
+from pykexec.dump.architecture import X86_64, registers_of, text_start
+from pykexec.dump.elf_memory import core_architecture
+from pykexec.dump.faults import DamagedDump
+from pykexec.dump.file import DumpFile
 from pykexec.dump.vmcore import NOTE_MAX
-from pykexec.errors import KexecError, NotSupported
+from pykexec.errors import NotSupported
 from pykexec.images.contents import OpenFile
 
 FORMATS = {
@@ -33,16 +34,6 @@ FORMATS = {
     b"DISKDUMP": "a diskdump file",
     b"makedump": "a flattened makedumpfile stream",
 }
-
-
-COPY_AGAIN = "the file is damaged or incomplete: copy it again"
-
-
-class NotACore(KexecError):
-    """Not an ELF core file of a supported architecture, or one whose own headers are truncated."""
-
-    code = "not-a-core"
-    usual_hint = "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +48,7 @@ class CpuState:
 class CoreFile:
     """Headers in file order; they are not checked against each other."""
 
-    file: OpenFile
+    file: DumpFile
     headers: tuple[ProgramHeader, ...]
     notes: tuple[Note, ...]
     headers_size: int = 0
@@ -117,24 +108,23 @@ def is_core(path: str | os.PathLike[str]) -> bool:
 
 
 def open_core(path: str | os.PathLike[str]) -> CoreFile:
-    """Open an ELF core, and check its headers. Raises UnreadableFile, NotACore, or NotSupported for
-    another dump format."""
-    file = OpenFile(path)
-    if file.size < EHDR.size:
-        raise NotACore(f"{path}: {file.size} bytes, an ELF header has {EHDR.size}")
-    head = file.read(0, EHDR.size)
+    """Open an ELF core, and check its headers. Raises UnreadableDump, NotADump, DamagedDump, or
+    NotSupported for another dump format."""
+    file = DumpFile(os.fspath(path))
+    raw = file.read(0, EHDR.size)
     for magic, what in FORMATS.items():
-        if head.startswith(magic):
+        if raw.startswith(magic):
             raise NotSupported(
                 f"{path}: {what}, but only ELF dumps are supported here",
                 hint="makedumpfile -E writes one; crash and drgn read the others",
             )
-    architecture, phoff, phnum = _check_header(path, head)
+    architecture = core_architecture(file.name, raw)
+    head = file_header(raw)
+    phoff, phnum = head.e_phoff, head.e_phnum
     if phoff + phnum * PHDR.size > file.size:
-        raise NotACore(
+        raise DamagedDump(
             f"{path}: cut off: {phnum} program headers at {phoff:#x}, the file ends at "
-            f"{file.size:#x}",
-            hint=COPY_AGAIN,
+            f"{file.size:#x}"
         )
     table = file.read(phoff, phnum * PHDR.size)
     headers = tuple(ProgramHeader(*entry) for entry in PHDR.iter_unpack(table))
@@ -143,27 +133,8 @@ def open_core(path: str | os.PathLike[str]) -> CoreFile:
     )
 
 
-def _check_header(path: str | os.PathLike[str], raw: bytes) -> tuple[str, int, int]:
-    """The architecture, e_phoff and e_phnum of a valid header."""
-    head = file_header(raw)
-    ident, machine = head.e_ident, head.e_machine
-    expected = (
-        (ident[:4] == ELFMAG, "it has no ELF magic"),
-        (ident[4] == ELFCLASS64, f"its class is {ident[4]}, not {ELFCLASS64} (ELFCLASS64)"),
-        (ident[5] == ELFDATA2LSB, f"its encoding is {ident[5]}, not {ELFDATA2LSB} (ELFDATA2LSB)"),
-        (head.e_type == ET_CORE, f"e_type is {head.e_type}, not {ET_CORE} (ET_CORE)"),
-        (machine in MACHINES, f"e_machine {machine} is not supported"),
-        (head.e_phentsize == PHDR.size, f"e_phentsize is {head.e_phentsize}, not {PHDR.size}"),
-        (head.e_phnum > 0, "there are no program headers"),
-    )
-    for good, why in expected:
-        if not good:
-            raise NotACore(f"{path}: not an ELF core file of x86_64 or arm64: {why}")
-    return MACHINES[machine], head.e_phoff, head.e_phnum
-
-
 def _read_notes(
-    path: str | os.PathLike[str], file: OpenFile, headers: tuple[ProgramHeader, ...]
+    path: str | os.PathLike[str], file: DumpFile, headers: tuple[ProgramHeader, ...]
 ) -> tuple[Note, ...]:
     """All notes of all PT_NOTEs."""
     notes: list[Note] = []
@@ -172,13 +143,12 @@ def _read_notes(
         if item.p_type != PT_NOTE:
             continue
         if item.p_offset + item.p_filesz > file.size:
-            raise NotACore(
+            raise DamagedDump(
                 f"{path}: cut off: a PT_NOTE ends at {item.p_offset + item.p_filesz:#x}, the file "
                 f"at {file.size:#x}",
-                hint=COPY_AGAIN,
             )
         room -= item.p_filesz
         if room < 0:
-            raise NotACore(f"{path}: more than {NOTE_MAX:#x} bytes of notes", hint=COPY_AGAIN)
+            raise DamagedDump(f"{path}: more than {NOTE_MAX:#x} bytes of notes")
         notes += parse_notes(file.read(item.p_offset, item.p_filesz))
     return tuple(notes)

@@ -133,23 +133,33 @@ def number(raw: bytes, at: int, size: int) -> int:
     return int.from_bytes(raw[at : at + size], "little")
 
 
-def program_headers(file: Bytes) -> tuple[str, list[Header]]:
-    """The architecture, and the PT_LOADs and PT_NOTEs; only their number is checked. Raises
-    NotADump, DamagedDump."""
-    head = file.read(0, EHDR_SIZE)
+def core_architecture(name: str, head: bytes) -> str:
+    """The architecture of an ELF core, as uname -m prints it, from the first bytes of a file.
+    Raises NotADump, with the file's `name`."""
+    if not head.startswith(MAGIC):
+        what = f"it starts with {ascii(head[:8])[1:]}" if head else "it is empty"
+        raise NotADump(f"{name}: not a dump: {what}")
     if len(head) < EHDR_SIZE:
-        raise NotADump(f"{file.name}: {file.size} bytes, an ELF header has {EHDR_SIZE}")
+        raise NotADump(f"{name}: {len(head)} bytes, an ELF header has {EHDR_SIZE}")
     kind, machine, entry = (number(head, at, 2) for at in (TYPE, MACHINE, PHENTSIZE))
     expected = (
-        (head[:4] == MAGIC, "no ELF magic"),
         (head[4] == 2 and head[5] == 1, "not a 64-bit little-endian ELF file"),
         (kind == ET_CORE, f"e_type is {kind}, but a core has {ET_CORE}"),
         (machine in MACHINES, f"e_machine is {machine}, which is not supported"),
         (entry == PHDR_SIZE, f"e_phentsize is {entry}, not {PHDR_SIZE}"),
+        (number(head, PHNUM, 2), "there are no program headers"),
     )
     for good, why in expected:
         if not good:
-            raise NotADump(f"{file.name}: not an ELF core of x86_64 or arm64: {why}")
+            raise NotADump(f"{name}: not an ELF core of x86_64 or arm64: {why}")
+    return MACHINES[machine]
+
+
+def program_headers(file: Bytes) -> tuple[str, list[Header]]:
+    """The architecture, and the PT_LOADs and PT_NOTEs; only their number is checked. Raises
+    NotADump, DamagedDump."""
+    head = file.read(0, EHDR_SIZE)
+    machine = core_architecture(file.name, head)
     count, shoff = number(head, PHNUM, 2), number(head, SHOFF, 8)
     if count == PN_XNUM and shoff:
         section = file.read(shoff, SHDR_SIZE)
@@ -158,9 +168,9 @@ def program_headers(file: Bytes) -> tuple[str, list[Header]]:
     if count > HEADERS_MAX:
         raise DamagedDump(f"{file.name}: {count} program headers")
     table = file.read(number(head, PHOFF, 8), count * PHDR_SIZE)
-    if not count or len(table) < count * PHDR_SIZE:
+    if len(table) < count * PHDR_SIZE:
         raise DamagedDump(f"{file.name}: the file ends before its {count} program headers do")
-    return MACHINES[machine], list(_headers(table))
+    return machine, list(_headers(table))
 
 
 def _headers(table: bytes) -> Iterator[Header]:

@@ -50,7 +50,8 @@ class DumpFile:
             fault = UnreadableDump(f"{path}: cannot be opened: {reason}", hint=hint, errno=number)
             raise fault from error
         if not stat.S_ISREG(status.st_mode):
-            raise NotADump(f"{path}: not a regular file")
+            what = "a folder, " if stat.S_ISDIR(status.st_mode) else ""
+            raise NotADump(f"{path}: {what}not a regular file")
         self.size = status.st_size
 
     def read(self, offset: int, size: int) -> bytes:

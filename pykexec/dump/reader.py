@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pykexec.dump.architecture import architecture, kernel_memory
-from pykexec.dump.elf_memory import MAGIC, ElfMemory, parse_notes
+from pykexec.dump.elf_memory import ElfMemory, parse_notes
 from pykexec.dump.faults import NotADump, UnknownKernel
 from pykexec.dump.file import DumpFile
 from pykexec.dump.vmcoreinfo import VmcoreInfo, scanned
@@ -103,11 +103,14 @@ def _names_itself(memory: ElfMemory | KdumpMemory, info: VmcoreInfo) -> bool:
 
 
 UTS_FIELD = 65
+NAME_KEY = "uts_namespace.name"
+NAME_OFFSET = 4
+"""Before VMCOREINFO had it (5.11, commit ca4a9241cc5e): the first member was `struct kref kref`."""
 
 
 def uts_name(kernel: KernelMemory, info: VmcoreInfo, field: int) -> bytes:
     """One of sysname, nodename, release, version, machine and domainname of init_uts_ns."""
-    name = info.offset("uts_namespace.name")
+    name = info.offset(NAME_KEY) if info.has(f"OFFSET({NAME_KEY})") else NAME_OFFSET
     return kernel.text(info.symbol("init_uts_ns") + name + field * UTS_FIELD, UTS_FIELD)
 
 
@@ -129,6 +132,4 @@ def open_dump(path: str) -> Dump:
     for magic, what in OLDER.items():
         if head.startswith(magic):
             raise NotADump(f"{path}: {what}, which is not supported", hint="crash(8) reads it")
-    if not head.startswith(MAGIC):
-        raise NotADump(f"{path}: not a dump: it starts with {ascii(head[:8])[2:-1]}")
     return Dump(ElfMemory(file), flattened, outer.size)

@@ -97,9 +97,9 @@ ERRORS = [
         "option '--seed' is given twice", "see pykexec machine create --help",
     ),
     (["load", "k", "--dry-run"], 1, "k: cannot be opened: No such file or directory", None),
-    (["vmcore", "info", "bzImage"], 1, "bzImage: not an ELF core file of x86_64 or arm64: "
-     "it has no ELF magic",
-     "a dump is a copy of /proc/vmcore, or what makedumpfile -E wrote of one"),
+    (["vmcore", "info", "bzImage"], 1, "bzImage: not a dump: it starts with "
+     r"'\x00\x00\x00\x00\x00\x00\x00\x00'",
+     "a dump is a copy of /proc/vmcore, or what makedumpfile or QEMU wrote of one"),
     (["status", "--machine", "nowhere"], 1,
      "nowhere: not a simulated machine, because it has no machine.json",
      "use pykexec machine create nowhere"),
@@ -133,7 +133,10 @@ def test_errors_in_json(
 def test_json_behind_two_dashes_is_a_file_name(run: Run) -> None:
     result = run("vmcore", "info", "--", "--json", status=1)
     assert result.stdout == ""
-    assert result.stderr == "pykexec: --json: cannot be opened: No such file or directory\n"
+    assert result.stderr == (
+        "pykexec: --json: cannot be opened: No such file or directory\n"
+        "  hint: check the name of the file\n"
+    )
 
 
 def test_facts_are_in_the_document(run_json: RunJson) -> None:

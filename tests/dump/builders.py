@@ -37,6 +37,7 @@ class Memory:
     levels: int = 4
     huge: bool = True
     machine: int = EM_X86_64
+    uts_offset: int = 8
     info: dict[str, str] = field(default_factory=dict)
     ram: bytearray = field(init=False)
     used: int = field(init=False)
@@ -51,14 +52,15 @@ class Memory:
             self.map(DIRECT + addr, addr, self.huge)
         for addr in range(0, self.size - self.phys_base, 2 << 20):
             self.map(TEXT + addr, self.phys_base + addr, self.huge)
-        name = self.put(bytes(4) + b"Linux".ljust(65, b"\0") + bytes(65) + RELEASE.encode() + b"\0")
+        words = b"".join(word.encode().ljust(65, b"\0") for word in ("Linux", "", RELEASE))
+        name = self.put(bytes(self.uts_offset) + words)
         self.info = {
             "OSRELEASE": RELEASE,
             "PAGESIZE": "4096",
             "SYMBOL(swapper_pg_dir)": f"{TEXT + root - self.phys_base & (1 << 64) - 1:x}",
             **self.numbers,
             "SYMBOL(init_uts_ns)": f"{name:x}",
-            "OFFSET(uts_namespace.name)": "4",
+            "OFFSET(uts_namespace.name)": str(self.uts_offset),
             "KERNELOFFSET": "0",
         } | self.info
 

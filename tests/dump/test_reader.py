@@ -264,3 +264,11 @@ def test_of_pieces_that_overlap_the_last_one_counts(pieces: list[tuple[int, int]
     }
     assert found == written
     assert sum(done.ends) - sum(done.starts) == len(written)
+
+
+def test_the_name_of_a_kernel_whose_vmcoreinfo_has_no_offset_of_it(tmp_path: Path) -> None:
+    """Up to 5.10."""
+    memory = Memory(uts_offset=4)
+    del memory.info["OFFSET(uts_namespace.name)"]
+    dump = opened(tmp_path, elf(memory))
+    assert uts_name(dump.kernel, dump.info, 2) == RELEASE.encode()

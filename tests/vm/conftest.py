@@ -45,7 +45,8 @@ def pytest_sessionfinish() -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kernel" in metafunc.fixturenames:
         every = metafunc.config.getoption("--all-kernels", default=False)
-        series = list(supplies.KERNEL_SUITES) if every else [supplies.DEFAULT_SERIES]
+        all_series = getattr(metafunc.module, "ALL_SERIES", supplies.KERNEL_SUITES)
+        series = list(all_series) if every else [supplies.DEFAULT_SERIES]
         metafunc.parametrize("kernel", series, indirect=True, scope="module")
     if "arm_kernel" in metafunc.fixturenames:
         every = metafunc.config.getoption("--all-kernels", default=False)

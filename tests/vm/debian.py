@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO
 
 ETC_APT = Path("/etc/apt")
+ENDED = frozenset({"bullseye"})
+"""Releases that are no longer supported: mirrors list security updates of them that they lack."""
 RETRIES = 5
 """Of each download, with increasing pauses."""
 LOCK_SECONDS = 600
@@ -169,7 +171,8 @@ def machine_sources(etc_apt: Path = ETC_APT) -> list[Source]:
 def sources_for(suite: str, known: Sequence[Source]) -> str:
     """A sources.list for `suite`, at the locations that this computer gets packages from.
 
-    A plain release also gets its security updates, if this computer has an archive of those.
+    A plain release that is supported also gets its security updates, if this computer has an
+    archive of those.
     """
     debian = [
         source
@@ -181,7 +184,7 @@ def sources_for(suite: str, known: Sequence[Source]) -> str:
     if not main:
         raise Unavailable("this computer's apt sources name no Debian archive")
     lines = [main[0].line(suite)]
-    if security and re.fullmatch("[a-z]+", suite) and suite != "unstable":
+    if security and re.fullmatch("[a-z]+", suite) and suite not in {"unstable", *ENDED}:
         lines.append(security[0].line(f"{suite}-security"))
     return "".join(lines)
 

@@ -16,6 +16,9 @@ KERNEL_SUITES = {
     "7.x": ("unstable",),
 }
 DEFAULT_SERIES = "6.1"
+OLD_SUITES = {"5.10": ("bullseye",)}
+"""Kernels whose dumps are read, and on which pykexec itself is not tried."""
+SUITES = {**OLD_SUITES, **KERNEL_SUITES}
 TOOLS_SUITE = "bookworm"
 # Program -> its package. Any other program comes from this computer's PATH.
 PROGRAM_PACKAGES = {
@@ -56,9 +59,9 @@ class Program:
 
 
 def kernel(series: str) -> Kernel:
-    """The kernel of a series in `KERNEL_SUITES`."""
+    """The kernel of a series in `SUITES`."""
     reasons = []
-    for suite in KERNEL_SUITES[series]:
+    for suite in SUITES[series]:
         try:
             tree = package_tree(suite, "linux-image-cloud-amd64", _is_kernel_part)
         except Unavailable as unavailable:
@@ -111,7 +114,7 @@ def debug_symbols(kernel: Kernel) -> Path:
     """The vmlinux of a kernel with DWARF; a large package (280 MB for 6.1)."""
     package = f"linux-image-{kernel.release}-dbg"
     reasons = []
-    for suite in KERNEL_SUITES[kernel.series]:
+    for suite in SUITES[kernel.series]:
         try:
             tree = package_tree(suite, package)
         except Unavailable as unavailable:

@@ -17,9 +17,10 @@ from pykexec.dump.reader import open_dump
 from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import MEMORY_MIB, Panicked, panicked
-from .supplies import DEFAULT_SERIES, Kernel, program
+from .supplies import DEFAULT_SERIES, SUITES, Kernel, program
 
 pytestmark = pytest.mark.vm
+ALL_SERIES = tuple(SUITES)
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ from pykexec.dump.tasks import current_task, current_tasks, threads
 from pykexec.dump.unwinders import unwinder_of
 
 from .panicked import Panicked, panicked
-from .supplies import DEFAULT_SERIES, Kernel, kernel
+from .supplies import DEFAULT_SERIES, SUITES, Kernel, kernel
 
 pytestmark = pytest.mark.vm
+ALL_SERIES = tuple(SUITES)
 ENDS = ("ret_from_fork", "entry_SYSCALL_64", "el0t_64_sync")
 """Where the stacks of tasks end."""
 SECONDS, MIB = 5, 100

@@ -52,6 +52,7 @@ def test_one_line_sources() -> None:
         ("bookworm", [f"deb {MIRROR} bookworm main", f"deb {SECURITY} bookworm-security main"]),
         ("bookworm-backports", [f"deb {MIRROR} bookworm-backports main"]),
         ("unstable", [f"deb {MIRROR} unstable main"]),
+        ("bullseye", [f"deb {MIRROR} bullseye main"]),
     ],
 )
 def test_sources_are_at_the_mirror_this_computer_uses(suite: str, expected: list[str]) -> None:
