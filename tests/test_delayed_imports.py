@@ -37,7 +37,10 @@ MEASURED = {
 """Commands, and the module of the program."""
 OTHER = {
     "an optional package": [("pykexec.dump.page_codecs", "zstandard")],
-    "only a terminal needs rich": [("pykexec.cli.run.rehearse", "pykexec.cli.out.bar")],
+    "only a terminal needs rich": [
+        ("pykexec.cli.run.rehearse", "pykexec.cli.out.bar"),
+        ("pykexec.cli.watched", "pykexec.cli.out.bar"),
+    ],
     "an interrupt is reported while this is imported": [
         ("pykexec.cli.kexec8", "pykexec.cli.kexec8.program")
     ],

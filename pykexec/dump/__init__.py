@@ -13,7 +13,8 @@ one architecture has, in folders of their names: `paging`, `registers` and, for 
 Whether a dump is complete: `vmcore_check`, which reads an ELF core as a `core_file` and its pages
 by `vmcore_pages`, and `dump_check` for the other kinds. `vmcore` is the other side: the file that
 the capture kernel of a simulated machine presents. `faults` has the errors of a damaged dump,
-`page_codecs` the compression of its pages, and `page_map` which pages it has.
+`page_codecs` the compression of its pages, and `page_map` which pages it has. `watch` is how
+reading shows its progress.
 
 Modules on the path from the file to the log import neither dataclasses nor typing, which would take
 a quarter of the time that printing a log takes.

@@ -14,6 +14,7 @@ from array import array
 from pykexec.abi.kdump import disk_dump_header, kdump_sub_header
 from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
 from pykexec.dump.page_codecs import CODECS, COST_BYTES, COSTS, unpack_page
+from pykexec.dump.watch import Watch, unwatched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +31,13 @@ BLOCKS = (4096, 8192, 16384, 32768, 65536)
 PAGES_MAX = 1 << 40
 RANK_BYTES, COUNT_BYTES = 4096, 64 << 10
 """Bytes of the bitmap for which there is one sum, and that are read at a time for it."""
+PART_BYTES = 1 << 10
+NO_BITS = bytes(PART_BYTES)
 BATCH = 4096
 """Descriptors that are read at a time."""
+CHECKED_MAX = 1 << 25
+"""Descriptors that are checked: those of 128 GiB. Of more than that every second batch is checked,
+or every third, and so on."""
 MAPS_KEPT = 64
 PAGES_KEPT = 512
 NOTES_MAX = 16 << 20
@@ -40,6 +46,25 @@ SCAN_SECONDS, SCAN_SECONDS_MAX, SCAN_BYTES = 3, 30, 4 << 30
 """Limit of the search for VMCOREINFO in a file that does not name it, for each SCAN_BYTES of it: it
 takes one to a few microseconds per page."""
 HEAD_BYTES = 64
+
+
+def _ones_in(block: bytes) -> int:
+    """The ones in a block of the bitmap; parts without any, as in the bitmap of a machine with
+    holes in its memory, cost a comparison."""
+    total = 0
+    for at in range(0, len(block), PART_BYTES):
+        part = block[at : at + PART_BYTES]
+        if part != NO_BITS:
+            total += int.from_bytes(part, "little").bit_count()
+    return total
+
+
+def checked(count: int) -> list[int]:
+    """The first descriptor of each batch that is checked, of `count`; the last batch is one of
+    them, because a dump is cut off at its end."""
+    batches = range(0, count, BATCH)
+    chosen = [*batches[:: 1 + max(0, count - 1) // CHECKED_MAX]]
+    return chosen if chosen[-1:] == [*batches[-1:]] else [*chosen, batches[-1]]
 
 
 class KdumpMemory:
@@ -135,8 +160,7 @@ class KdumpMemory:
             at = (len(self.ranks) - 1) * RANK_BYTES
             raw = self.file.read(self.bitmap + at, min(COUNT_BYTES, self.bitmap_size - at))
             for start in range(0, COUNT_BYTES, RANK_BYTES):
-                part = int.from_bytes(raw[start : start + RANK_BYTES], "little")
-                self.ranks.append(self.ranks[-1] + part.bit_count())
+                self.ranks.append(self.ranks[-1] + _ones_in(raw[start : start + RANK_BYTES]))
 
     def has(self, frame: int) -> bool:
         """Whether the file has this page frame."""
@@ -218,18 +242,40 @@ class KdumpMemory:
                     hint="dump with -device vmcoreinfo, or by makedumpfile",
                 )
 
-    def first_missing(self) -> str:
-        """Checks every page descriptor; the first page that the file lacks, "" if none."""
-        count = self.size // self.block - self.first
-        for at in range(0, count, BATCH):
+    @property
+    def descriptor_count(self) -> int:
+        """How many page descriptors the file has: one of a split dump has those of its part."""
+        last = min(self.end, self.bitmap_size * 8) if self.split else self.bitmap_size * 8
+        return max(0, self.rank(last) - self.first)
+
+    @property
+    def checks_all(self) -> bool:
+        """Whether first_missing checks every descriptor."""
+        return self.descriptor_count <= CHECKED_MAX
+
+    def first_missing(self, watch: Watch = unwatched) -> str:
+        """Checks page descriptors, all of them up to CHECKED_MAX; the first page that the file
+        lacks, "" if none."""
+        count = self.descriptor_count
+        for at in checked(count):
+            watch("page descriptors", at / count)
             size = min(BATCH, count - at) * PAGE.size
             raw = self.file.read(self.descriptors + at * PAGE.size, size)
             if len(raw) < size:
                 return f"the descriptors of {count} pages end early"
-            for offset, length, _ in PAGE.iter_unpack(raw):
-                if length > self.block or offset + length > self.file.size:
-                    end = f"the file ends at {self.file.size:#x}"
-                    return f"a page of {length} bytes at {offset:#x}, {end}"
+            if bad := self.bad_descriptor(raw):
+                return bad
+        return ""
+
+    def bad_descriptor(self, raw: bytes) -> str:
+        """The first of these descriptors whose page is not in the file, "" if none."""
+        offsets, sizes = array("Q", raw)[::3], array("I", raw)[2::6]
+        last = self.file.size
+        if max(offsets) + max(sizes) <= last and max(sizes) <= self.block and min(sizes):
+            return ""
+        for offset, length, _ in PAGE.iter_unpack(raw):
+            if not 0 < length <= self.block or offset + length > last:
+                return f"a page of {length} bytes at {offset:#x}, the file ends at {last:#x}"
         return ""
 
     def frames(self) -> Iterator[int]:

@@ -32,6 +32,7 @@ from pykexec.dump.tasks import (
     threads_of,
 )
 from pykexec.dump.unwinders import unwinder_of
+from pykexec.dump.watch import Watch, unwatched
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ SECTION_READS, ALL_READS = 600_000, 1_000_000
 processes takes 200,000 reads."""
 SECTION_SECONDS, ALL_SECONDS = 20.0, 40.0
 """Processor time, for slow machines."""
+SECTIONS = 9
+NOUNS = {"panic": "the CPU that panicked", "cpus": "CPUs", "armed": "the crash kernel"}
+"""What a section is called while it is read, if not by its name."""
 LARGEST = 10
 BLOCKED_MAX = 100
 CPUS_SHOWN = 256
@@ -132,8 +136,9 @@ class Report:
 class Maker:
     """Makes the report on one dump."""
 
-    def __init__(self, dump: Dump) -> None:
-        self.dump, self.linux = dump, Linux(dump)
+    def __init__(self, dump: Dump, watch: Watch = unwatched) -> None:
+        self.dump, self.linux, self.watch = dump, Linux(dump), watch
+        self.started = 0
         self.report = Report(dump)
         self.reads, self.until = ALL_READS, time.process_time() + ALL_SECONDS
         self.known_unwinder: Unwinder | None = None
@@ -153,6 +158,8 @@ class Maker:
 
     def section(self, name: str, read: Callable[[], T]) -> T | None:
         """None for a section that cannot be read; adds the reason to the problems."""
+        self.watch(NOUNS.get(name, name), self.started / SECTIONS)
+        self.started += 1
         most = min(SECTION_READS, self.reads)
         memory = self.known_memory()
         if memory:
@@ -328,6 +335,6 @@ def crash_time(text: str) -> datetime | None:
     return datetime.fromtimestamp(int(text), UTC)
 
 
-def make_report(dump: Dump) -> Report:
+def make_report(dump: Dump, watch: Watch = unwatched) -> Report:
     """Everything that can be read. Raises only errors that prevent reading the file at all."""
-    return Maker(dump).make()
+    return Maker(dump, watch).make()

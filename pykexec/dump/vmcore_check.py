@@ -19,6 +19,7 @@ from pykexec.dump.vmcore_pages import (
     is_kernel_text,
 )
 from pykexec.dump.vmcoreinfo import page_size_of
+from pykexec.dump.watch import Watch, unwatched
 from pykexec.images.contents import data_extents
 from pykexec.memory.map import DRIVER_RAM, MemoryMap, MemoryRange, RangeType
 from pykexec.memory.ranges import BadRange, PhysRange, RangeSet
@@ -61,14 +62,19 @@ class VmcoreVerdict:
         return all(check.ok is not False for check in self.checks)
 
 
-def verify(path: str | os.PathLike[str], expected: Expected | None = None) -> VmcoreVerdict:
-    """Open the file and check every rule. Raises NotACore, NotSupported or UnreadableFile if it is
-    not a readable dump."""
-    return judge(open_core(path), expected)
+def verify(
+    path: str | os.PathLike[str], expected: Expected | None = None, watch: Watch = unwatched
+) -> VmcoreVerdict:
+    """Open the file and check every rule. Raises NotADump, DamagedDump, NotSupported or
+    UnreadableDump if it is not a readable dump."""
+    return judge(open_core(path), expected, watch=watch)
 
 
 def judge(
-    core: CoreFile, expected: Expected | None = None, counted: PatternCount | None = None
+    core: CoreFile,
+    expected: Expected | None = None,
+    counted: PatternCount | None = None,
+    watch: Watch = unwatched,
 ) -> VmcoreVerdict:
     """`counted` has the pages that describe themselves, if another kernel has counted them."""
     sound = (_inside_file(core), _file_pieces(core))
@@ -85,7 +91,7 @@ def judge(
     ]
     patterns = None
     if all(check.ok for check in sound):  # otherwise the same bytes may appear a thousand times
-        patterns = counted or count_patterns(core)
+        patterns = counted or count_patterns(core, watch)
         checks.append(pattern_pages(patterns))
     return VmcoreVerdict(core, tuple(checks), patterns if patterns != PatternCount() else None)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pykexec.crash.pattern import MAGIC, PATTERN_SIZE, named_addr, pattern_page
+from pykexec.dump.watch import Watch, unwatched
 from pykexec.images.contents import data_extents
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 
@@ -49,13 +50,13 @@ def is_kernel_text(core: CoreFile, item: ProgramHeader) -> bool:
     return item.p_vaddr >= core.text_start and item.p_vaddr != (1 << 64) - 1
 
 
-def count_patterns(core: CoreFile) -> PatternCount:
+def count_patterns(core: CoreFile, watch: Watch = unwatched) -> PatternCount:
     """Compare every self-describing page with the address at which the dump shows it. Correct ones
     come in order, and are kept as runs: a dump may have a hundred million."""
     runs: list[PhysRange] = []
     elsewhere: set[int] = set()
     broken, first_broken = 0, None
-    for addr, page in _self_describing(core):
+    for addr, page in _self_describing(core, watch):
         named = named_addr(page)
         if page != pattern_page(named):
             broken += 1
@@ -73,16 +74,20 @@ def count_patterns(core: CoreFile) -> PatternCount:
     return PatternCount(right.size // PATTERN_SIZE, copies, len(lost), broken, bad)
 
 
-def _self_describing(core: CoreFile) -> Iterator[tuple[int, bytes]]:
+def _self_describing(core: CoreFile, watch: Watch) -> Iterator[tuple[int, bytes]]:
     """(physical address, contents) of the whole pages that start with the magic. Holes of the file
     are not read."""
-    for item in direct_loads(core):
+    loads = direct_loads(core)
+    done, total = 0, sum(item.p_filesz for item in loads)
+    for item in loads:
         for start, data in _whole_pages(core, item):
+            watch("memory", (done + start - item.p_paddr) / total)
             at = data.find(MAGIC)
             while at >= 0:
                 if at % PATTERN_SIZE == 0:
                     yield start + at, data[at : at + PATTERN_SIZE]
                 at = data.find(MAGIC, at + 1 if at % PATTERN_SIZE else at + PATTERN_SIZE)
+        done += item.p_filesz
 
 
 def _whole_pages(core: CoreFile, item: ProgramHeader) -> Iterator[tuple[int, bytes]]:

@@ -114,6 +114,15 @@ def kdump_of_tiny_pages(path: Path) -> None:
     compressed(path, bitmap=16 << 20, info=False)
 
 
+def kdump_of_specks(path: Path) -> None:
+    """A page in each 32,768, half a million in all."""
+    kdump_of_holes(path)
+    with path.open("r+b") as file:
+        file.seek(2 * PAGE)
+        for _ in range((SIZE - 64 * PAGE) >> 20):
+            file.write((b"\x10" + bytes(4095)) * 256)
+
+
 def compressed(path: Path, bitmap: int, info: bool) -> None:
     """A kdump-compressed file of 4 GiB with two bitmaps of this size together."""
     blocks = bitmap // PAGE
@@ -225,3 +234,7 @@ COSTLY: dict[str, Callable[[Path], None]] = {
         many_types, many_symbols, digits_everywhere, large_log, many_tasks,
     )
 }  # fmt: skip
+VERIFIED = {
+    function.__name__: function
+    for function in (kdump_of_holes, kdump_of_tiny_pages, kdump_of_specks)
+}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dump.costly import COSTLY, SIZE
+from tests.dump.costly import COSTLY, SIZE, VERIFIED
 
 SECONDS, MEMORY_KIB = 5.0, 100 << 10
 CHUNK = 128 << 10
@@ -56,3 +56,13 @@ def test_a_report_is_bounded(name: str, tmp_path: Path) -> None:
     assert "\ndump  " in page
     assert seconds < SECONDS + reading(path)
     assert memory < MEMORY_KIB
+
+
+@pytest.mark.parametrize("name", ["kdump_of_holes", "kdump_of_tiny_pages", "kdump_of_specks"])
+def test_a_check_is_bounded(name: str, tmp_path: Path) -> None:
+    """In time: a set of a million ranges is larger than a report."""
+    path = tmp_path / "dump"
+    VERIFIED[name](path)
+    seconds, _, page = cost("verify", path)
+    assert "not complete: " in page
+    assert seconds < SECONDS + reading(path)

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykexec.dump.dump_check import DumpVerdict, contents_of, verify_dump
-from pykexec.dump.page_map import held, listed, ones
+from pykexec.dump.file import DumpFile
+from pykexec.dump.kdump_memory import BATCH, CHECKED_MAX, checked
+from pykexec.dump.page_map import bit_runs, held, listed, ones
 from pykexec.dump.reader import open_dump
 from pykexec.dump.vmcore_check import Expected
 from pykexec.memory.ranges import PhysRange, RangeSet
@@ -106,6 +108,10 @@ def damages() -> dict[str, tuple[bytes, list[str]]]:
             changed(whole, descriptors + 24 * 7 + 8, struct.pack("<I", PAGE + 1)),
             ["file-size", "page-contents"],
         ),
+        "a descriptor that was never written": (
+            changed(whole, descriptors + 24 * 7, bytes(24)),
+            ["file-size", "page-contents"],
+        ),
         "pages that do not unpack": (noisy, ["page-contents"]),
         "no VMCOREINFO": (kdump(Memory(), with_info=False), ["vmcoreinfo"]),
     }
@@ -115,6 +121,55 @@ def damages() -> dict[str, tuple[bytes, list[str]]]:
 def test_one_thing_is_wrong(kind: str, tmp_path: Path) -> None:
     data, rules = damages()[kind]
     assert broken(verdict(tmp_path, data)) == rules
+
+
+def test_one_file_of_a_split_dump(tmp_path: Path) -> None:
+    """It has the descriptors and pages of its part, and both bitmaps completely."""
+    found = verdict(tmp_path, kdump(Memory(), split=(200, 300)))
+    assert broken(found) == []
+    assert found.contents.memory == RangeSet.of([PhysRange(200 * PAGE, 300 * PAGE)])
+    assert found.contents.left_out.size == Memory().size - 100 * PAGE
+
+
+def test_of_very_many_descriptors_evenly_spread_ones_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pykexec.dump.kdump_memory.CHECKED_MAX", 500)
+    monkeypatch.setattr("pykexec.dump.kdump_memory.BATCH", 10)
+    found = verdict(tmp_path, kdump(Memory()))
+    (check,) = [check for check in found.checks if check.rule == "file-size"]
+    assert check.ok
+    assert "evenly spread" in check.detail
+    assert "file-size" in broken(verdict(tmp_path, kdump(Memory())[: -(8 << 10)])), "the last one"
+
+
+@given(count=st.integers(0, 9 << 25))
+def test_which_descriptors_are_checked(count: int) -> None:
+    found = checked(count)
+    assert len(found) * BATCH <= CHECKED_MAX + 2 * BATCH
+    assert all(at % BATCH == 0 and at < count for at in found)
+    assert [at for at in found if at + BATCH >= count] == [*range(0, count, BATCH)][-1:]
+    if count <= CHECKED_MAX:
+        assert found == [*range(0, count, BATCH)]
+
+
+LENGTHS = st.sampled_from((1, 7, 8, 4096, 8192, 70_000, 524_288))
+
+
+@given(size=st.integers(0, 200_000), lengths=st.lists(st.tuples(LENGTHS, LENGTHS), max_size=9))
+def test_runs_in_a_bitmap(
+    size: int, lengths: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Runs of zeros and ones that end anywhere in the parts that it is read in."""
+    wanted, number, at = [], 0, 0
+    for zeros, count in lengths:
+        start, at = min(at + zeros, size * 8), min(at + zeros + count, size * 8)
+        if start < at:
+            wanted.append((start, at))
+            number |= (1 << at) - (1 << start)
+    path = tmp_path_factory.getbasetemp() / "bitmap"
+    path.write_bytes(b"header" + number.to_bytes(size, "little"))
+    assert list(bit_runs(DumpFile(str(path)), 6, size)) == wanted
 
 
 def test_a_dump_whose_end_is_missing(tmp_path: Path) -> None:
@@ -135,8 +190,8 @@ def test_an_elf_file_whose_loads_overlap(tmp_path: Path) -> None:
     data = bytearray(elf(Memory()))
     dump = open_dump(str(write(tmp_path, "dump", bytes(data))))
     dump.memory.spans = [(0, 4096, 1024, 4096), (4096, 8192, 4096, 1 << 50)]  # type: ignore[union-attr]
-    assert held(dump.memory) == [(0, 1024)]
-    assert listed(dump.memory) == [(0, 4096), (4096, 8192)]
+    assert held(dump.memory) == RangeSet.of([PhysRange(0, 1024)])
+    assert listed(dump.memory) == RangeSet.of([PhysRange(0, 8192)])
     assert [check.ok for check in verify_dump(dump).checks if check.rule == "file-size"] == [True]
 
 

@@ -8,6 +8,7 @@ from pykexec.backends.simulated import SimulatedBackend
 from pykexec.cli.output import Output
 from pykexec.cli.report.dump import DumpReport, DumpVerdictReport
 from pykexec.cli.report.vmcore import VmcoreReport, VmcoreVerdictReport
+from pykexec.cli.watched import watched
 from pykexec.dump.core_file import open_core
 from pykexec.dump.dump_check import contents_of, verify_dump
 from pykexec.dump.reader import open_dump
@@ -42,12 +43,16 @@ def verify(
         expected = _expected_of(machine_dir)
     output = Output(as_json, verbose)
     verdict: VmcoreVerdict | DumpVerdict
-    try:
-        verdict = verify_core(file, expected)
-        output.show(VmcoreVerdictReport(verdict))
-    except NotSupported:  # kdump-compressed, or flattened
-        verdict = verify_dump(open_dump(str(file)), expected)
-        output.show(DumpVerdictReport(verdict))
+    report: VmcoreVerdictReport | DumpVerdictReport
+    with watched(not as_json) as watch:
+        watch("the file", 0)
+        try:
+            verdict = verify_core(file, expected, watch)
+            report = VmcoreVerdictReport(verdict)
+        except NotSupported:  # kdump-compressed, or flattened
+            verdict = verify_dump(open_dump(str(file)), expected, watch)
+            report = DumpVerdictReport(verdict)
+    output.show(report)
     return 0 if verdict.whole else CheckFailed.exit_status
 
 
