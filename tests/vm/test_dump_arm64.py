@@ -78,6 +78,19 @@ def test_the_page_tables(crash: Panicked) -> None:
     assert (memory.page_shift, len(memory.shifts)) == known[crash.kernel.series]
 
 
+def test_addresses_of_52_bits(arm_kernel: Kernel, pytestconfig: pytest.Config) -> None:
+    """On a processor with LPA2; without it, the same kernels have one level of tables fewer."""
+    if arm_kernel.series not in VA_52 or not pytestconfig.getoption("--all-kernels"):
+        pytest.skip("kernels with addresses of 52 bits are for --all-kernels")
+    crash = panicked(arm_kernel, cpu="max,pauth-impdef=on")
+    memory = linux_of(crash).memory
+    assert isinstance(memory, Arm64Memory)
+    assert memory.wide
+    assert len(memory.shifts) == (4 if memory.page_shift == 14 else 5)
+    assert report_of(crash).problems == []
+    test_drgn_reads_the_same_at_every_kind_of_address(crash)
+
+
 def test_where_the_other_cpu_was_stopped(crash: Panicked) -> None:
     """Nearly always where it idled."""
     report = report_of(crash)
