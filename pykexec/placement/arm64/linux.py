@@ -12,7 +12,7 @@ from pykexec.abi.kexec import KexecFlag
 from pykexec.errors import NotSupported, UsageError
 from pykexec.images.contents import Built
 from pykexec.images.kernel_image import LinuxArm64Boot
-from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
+from pykexec.machine import DeviceTreeFirmware, ExceptionLevel, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.arm64 import labels
@@ -138,6 +138,8 @@ def _why_kernel(image: KernelImage) -> str:
     return f"at the lowest free multiple of 2 MiB{offset}; image_size {boot.image_size:#x}"
 
 
+KVM_MODE = "kvm-arm.mode="
+PROTECTED = f"{KVM_MODE}protected"
 WHY_STUCK = {
     ImageKind.NORMAL: "the kernel refuses normal images (EBUSY)",
     ImageKind.CRASH_BY_NORMAL: "after a panic they stay in memory that is moved",
@@ -155,6 +157,12 @@ class StuckProcessors(NotSupported):
     panic they stay in memory that the stub would move."""
 
     code = "stuck-processors"
+
+
+class ProtectedKvm(NotSupported):
+    """Protected KVM keeps EL2 to itself, and the kernel refuses normal images."""
+
+    code = "protected-kvm"
 
 
 def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadRequest) -> None:
@@ -178,10 +186,27 @@ def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadReques
             "size, and kexec loads whole pages",
             hint="use a kernel of 5.8 or later, whose text_offset is 0",
         )
+    if request.kind is ImageKind.NORMAL:
+        _refuse_protected_kvm(machine)
     if request.kind is not ImageKind.CRASH:
         _refuse_stuck(machine, request.kind)
     if request.kind is not ImageKind.NORMAL and (warnings := page_size_warnings(boot, arch)):
         raise WrongPageSize(warnings[0], hint="use a kernel with the running kernel's page size")
+
+
+def _refuse_protected_kvm(machine: Machine) -> None:
+    """EBUSY by cpus_are_stuck_in_kernel(), too (arch/arm64/kernel/smp.c). In a guest the word has
+    no effect."""
+    firmware = machine.firmware
+    words = [] if isinstance(machine.cmdline, Unknown) else machine.cmdline.split()
+    modes = [word for word in words if word.startswith(KVM_MODE)]
+    if not isinstance(firmware, DeviceTreeFirmware) or modes[-1:] != [PROTECTED]:
+        return
+    if firmware.exception_level in (ExceptionLevel.EL2, ExceptionLevel.EL2_VHE):
+        raise ProtectedKvm(
+            f"with {PROTECTED} the kernel refuses normal images (EBUSY)",
+            hint=f"boot without {PROTECTED}",
+        )
 
 
 def _refuse_stuck(machine: Machine, kind: ImageKind) -> None:

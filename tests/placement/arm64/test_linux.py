@@ -26,12 +26,17 @@ from pykexec.host.facts import read_machine
 from pykexec.images.contents import Built, contents_bytes
 from pykexec.images.identify import identify
 from pykexec.images.kernel_image import KernelImage
-from pykexec.machine import DeviceTreeFirmware, Machine, Unknown
+from pykexec.machine import DeviceTreeFirmware, ExceptionLevel, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
 from pykexec.placement.arm64.device_tree import NoMemory, TreeOfAnotherMachine, information_for
-from pykexec.placement.arm64.linux import KERNEL_ALIGN, StuckProcessors, WrongPageSize
+from pykexec.placement.arm64.linux import (
+    KERNEL_ALIGN,
+    ProtectedKvm,
+    StuckProcessors,
+    WrongPageSize,
+)
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
 from pykexec.placement.cmdline import CommandLine, CommandLineTooLong
 from pykexec.placement.foreign import ForeignArchitecture
@@ -462,6 +467,32 @@ def test_processors_that_cannot_be_switched_off(image: KernelImage, methods: set
     plan_load(image, stuck, CRASH)
     assert isinstance(stuck.cpus, tuple)
     plan_load(image, replace(stuck, cpus=stuck.cpus[:1]), NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "level", "refused"),
+    [
+        ("kvm-arm.mode=protected", ExceptionLevel.EL2, True),
+        ("kvm-arm.mode=nvhe kvm-arm.mode=protected", ExceptionLevel.EL2, True),
+        ("kvm-arm.mode=protected kvm-arm.mode=nvhe", ExceptionLevel.EL2, False),
+        ("kvm-arm.mode=protected", ExceptionLevel.EL1, False),
+        ("kvm-arm.mode=protected", Unknown("hidden"), False),
+        ("quiet", ExceptionLevel.EL2, False),
+    ],
+)
+def test_protected_kvm(
+    image: KernelImage, words: str, level: ExceptionLevel | Unknown, refused: bool
+) -> None:
+    found = machine()
+    assert isinstance(found.firmware, DeviceTreeFirmware)
+    firmware = replace(found.firmware, exception_level=level)
+    on = replace(found, cmdline=words, firmware=firmware)
+    plan_load(image, on, CRASH)
+    if not refused:
+        plan_load(image, on, NORMAL)
+        return
+    with pytest.raises(ProtectedKvm, match="EBUSY"):
+        plan_load(image, on, NORMAL)
 
 
 def test_a_command_line_that_is_too_long(image: KernelImage) -> None:
