@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Collection
 
 from pykexec.arch import ARM64
 from pykexec.host.arm64.code_symbols import FUNCTIONS, NEIGHBOURS, completed
-from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS, KcoreLoad
+from pykexec.host.kallsyms import NoSymbol, symbol_addresses
+from pykexec.host.kernel_map import KALLSYMS, PER_CPU_SYMBOLS, KcoreLoad, kcore_loads
 from pykexec.host.module import REGION_SYMBOLS
-from pykexec.host.root import Root, number, text
+from pykexec.host.root import THIS_MACHINE, Folder, Root, number, text
 from pykexec.host.tsc import TSC_SYMBOL
 from pykexec.machine import NoteArea, Sysctls, Unknown
 
@@ -96,6 +98,18 @@ def symbol_table(
     """
     table = _listed_symbols(root)
     return completed(root, table, loads) if architecture in ARM64.unames else table
+
+
+def addresses(names: Collection[str], root: Folder = THIS_MACHINE) -> dict[str, int]:
+    """The address of each name, which the kernel lists or its code shows. Raises SymbolsHidden,
+    NoSymbol."""
+    try:
+        return symbol_addresses(names, root)
+    except NoSymbol:
+        table = symbol_table(root, architecture(root), kcore_loads(root)) or {}
+        if not table.keys() >= set(names):
+            raise
+        return {name: table[name] for name in names}
 
 
 def _listed_symbols(root: Root) -> dict[str, int] | Unknown:

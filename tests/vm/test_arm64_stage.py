@@ -99,8 +99,9 @@ def test_many_loads_release_everything(life: dict[str, Any]) -> None:
 
 
 def test_too_little_memory_is_refused_and_releases_everything(life: dict[str, Any]) -> None:
+    """What the kernel holds divides the memory of this machine into smaller parts than on a PC."""
     refusal = life["pressure"]
-    assert (refusal["code"], refusal["status"]) == ("no-room-for-stage", 6)
+    assert (refusal["code"], refusal["status"]) == ("window", 6)
     assert refusal["pool"] == 0
 
 

@@ -13,9 +13,9 @@ from pykexec.backends.kernel.kimage import (
 from pykexec.backends.kernel.record import LoadRecord, unloading
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.errors import NotPermitted, NotSupported
-from pykexec.host.kallsyms import symbol_addresses
 from pykexec.host.kcore import Kcore, NotInKcore
 from pykexec.host.root import THIS_MACHINE, Folder
+from pykexec.host.running_kernel import addresses
 
 IMAGE_POINTERS = {Slot.NORMAL: "kexec_image", Slot.CRASH: "kexec_crash_image"}
 """kernel/kexec_core.c: the two `struct kimage *`."""
@@ -26,7 +26,7 @@ def check_image(record: LoadRecord, root: Folder = THIS_MACHINE) -> None:
     if the kernel does not allow looking (kptr_restrict, lockdown)."""
     name = IMAGE_POINTERS[record.slot]
     try:
-        pointer = symbol_addresses((name,), root)[name]
+        pointer = addresses((name,), root)[name]
         with Kcore(root) as kcore:
             if addr := kimage_address(kcore, pointer):
                 find_segments(kcore.virtual(addr, KIMAGE_READ), record.segments, record.entry)

@@ -41,12 +41,10 @@ from pykexec.backends.region import (
     present,
 )
 from pykexec.errors import KexecError, NotSupported
-from pykexec.host.kallsyms import NoSymbol, symbol_addresses
-from pykexec.host.kernel_map import kcore_loads
 from pykexec.host.lock import Busy
 from pykexec.host.module import NAME, REGION_SYMBOLS, read_module
 from pykexec.host.root import THIS_MACHINE, Folder
-from pykexec.host.running_kernel import architecture, symbol_table
+from pykexec.host.running_kernel import addresses
 from pykexec.images.contents import OpenFile
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import NoHole, locate_hole
@@ -94,7 +92,7 @@ def make(
         raise why
     if opened is None:
         opened = OpenFile(root.locate(installed(machine).path))
-    found = _addresses(root)
+    found = addresses(REGION_SYMBOLS, root)
     values = dict(zip(("region", "lock"), (found[name] for name in REGION_SYMBOLS), strict=True))
     parameters = " ".join(f"{key}={value}" for key, value in {**values, "size": wanted}.items())
     try:
@@ -102,18 +100,6 @@ def make(
     except SyscallError as error:
         raise _explained(error, wanted) from error
     return show(backend.machine())
-
-
-def _addresses(root: Folder) -> dict[str, int]:
-    """Of the module's symbols: those that the kernel lists, or that its code shows. Raises
-    SymbolsHidden, NoSymbol."""
-    try:
-        return symbol_addresses(REGION_SYMBOLS, root)
-    except NoSymbol:
-        table = symbol_table(root, architecture(root), kcore_loads(root)) or {}
-        if not table.keys() >= set(REGION_SYMBOLS):
-            raise
-        return {name: table[name] for name in REGION_SYMBOLS}
 
 
 def installed(machine: Machine) -> RegionModule:

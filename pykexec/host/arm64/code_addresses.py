@@ -20,9 +20,11 @@ CALL_CHANGES = range(19)
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Those that are used as an atomic 32-bit word, and all that are computed or read."""
+    """Those of atomic 32-bit words, those that are read as 64 bits, and all that are computed or
+    read."""
 
     atomic: frozenset[int]
+    read: frozenset[int]
     used: frozenset[int]
 
 
@@ -30,20 +32,21 @@ def addresses_in(code: bytes, start: int) -> Addresses:
     """Those in `code`, whole instructions at the virtual address `start`."""
     registers: dict[int, int] = {}
     atomic: set[int] = set()
-    used: set[int] = set()
+    read: set[int] = set()
+    computed: set[int] = set()
     for number, (word,) in enumerate(WORD.iter_unpack(code)):
         base = registers.get(word >> 5 & 31)
         if base is not None and _is_atomic(word):
             atomic.add(base)
         elif base is not None and (offset := _load_offset(word)) is not None:
-            used.add(base + offset)
+            read.add(base + offset)
         target = _computed(word, start + WORD.size * number, base)
         for register in _changed(word):
             registers.pop(register, None)
         if target is not None:
             registers[word & 31] = target
-            used.add(target)
-    return Addresses(frozenset(atomic), frozenset(used))
+            computed.add(target)
+    return Addresses(frozenset(atomic), frozenset(read), frozenset(read | computed))
 
 
 def _computed(word: int, at: int, base: int | None) -> int | None:

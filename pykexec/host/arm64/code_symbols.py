@@ -1,10 +1,10 @@
-"""Addresses of the two variables that the region module needs, from the code of functions that use
-them.
+"""Addresses of variables of kernel/kexec_core.c, from the code of functions that use them.
 
 A kernel without CONFIG_KALLSYMS_ALL, such as Debian's 6.1 for arm64, names only its functions.
-Three of them take `__kexec_lock`, and two of these use `crashk_res` (kernel/kexec_core.c, since
-6.0). The lock is the only word with atomic accesses in all three. The resource is the only address
-that both use and that has the contents of an empty crash region. In any doubt, nothing is found.
+Three of them take `__kexec_lock` (since 6.0), and two of these use `crashk_res`. The lock is the
+only word with atomic accesses in all three. The resource is the only address that both use and that
+has the contents of an empty crash region. `kexec_crash_image` is the only address that
+`kexec_crash_loaded` reads, and others read it too. In any doubt, nothing is found.
 """
 
 from __future__ import annotations
@@ -20,9 +20,15 @@ from pykexec.machine import Unknown
 if TYPE_CHECKING:
     from pykexec.host.root import Root
 
-SIZE, SHRINK, CRASH = FUNCTIONS = ("crash_get_memory_size", "crash_shrink_memory", "__crash_kexec")
-NEIGHBOURS = ("crash_kexec", "crash_save_cpu", "kexec_should_crash", "kernel_kexec")
+SIZE, SHRINK, CRASH = LOCKING = ("crash_get_memory_size", "crash_shrink_memory", "__crash_kexec")
+LOADED = "kexec_crash_loaded"
+FUNCTIONS = (*LOCKING, LOADED)
+NEIGHBOURS = (
+    *("crash_kexec", "crash_save_cpu", "kexec_should_crash", "kernel_kexec"),
+    *("kimage_free_pages", "kimage_alloc_pages", "sanity_check_segment_list"),
+)
 """Functions of the same file, one of which follows each of those."""
+CRASH_IMAGE = "kexec_crash_image"
 CODE_MAX = 2048
 """Limit in bytes for a function; real ones have 150 to 400."""
 RESOURCE = struct.Struct("<8Q")
@@ -42,13 +48,14 @@ def completed(
     are."""
     if isinstance(table, Unknown) or isinstance(loads, Unknown):
         return table
-    if all(name in table for name in REGION_SYMBOLS) or not all(table.values()):
+    if CRASH_IMAGE in table or not all(table.values()):
         return table
     parts = {name: _addresses(root, table, loads, name) for name in FUNCTIONS}
-    lock, resource = _lock(parts), _resource(root, loads, parts)
-    if lock is None or resource is None:
-        return table
-    return table | dict(zip(REGION_SYMBOLS, (resource, lock), strict=True))
+    lock, resource, image = _lock(parts), _resource(root, loads, parts), _crash_image(parts)
+    found = {} if image is None else {CRASH_IMAGE: image}
+    if lock is not None and resource is not None:
+        found |= dict(zip(REGION_SYMBOLS, (resource, lock), strict=True))
+    return found | table
 
 
 def _addresses(
@@ -65,8 +72,16 @@ def _addresses(
 
 
 def _lock(parts: dict[str, Addresses | None]) -> int | None:
-    atomic = {part.atomic if part else frozenset() for part in parts.values()}
+    atomic = {part.atomic if part else frozenset() for name in LOCKING for part in (parts[name],)}
     return next(iter(atomic.pop())) if len(atomic) == 1 and len(min(atomic)) == 1 else None
+
+
+def _crash_image(parts: dict[str, Addresses | None]) -> int | None:
+    loaded, shrink, crash = parts[LOADED], parts[SHRINK], parts[CRASH]
+    if not loaded or not shrink or not crash or len(loaded.read) != 1:
+        return None
+    (found,) = loaded.read
+    return found if found in shrink.read & crash.read else None
 
 
 def _resource(

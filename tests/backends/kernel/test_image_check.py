@@ -13,9 +13,11 @@ from pykexec.backends.kernel.image_check import check_image
 from pykexec.backends.kernel.kimage import LoadedSegment
 from pykexec.backends.kernel.staged import StageChanged
 from pykexec.cli.terms import PYKEXEC
+from pykexec.host.arm64.code_symbols import FUNCTIONS
 from pykexec.host.root import Folder
 from tests.backends.kernel.test_kimage import SEGMENTS, make_struct
 from tests.backends.kernel.test_record import RECORD
+from tests.host.arm64.test_code_symbols import IMAGE, LISTED, function_at, part_of, raw
 from tests.host.conftest import DIRECT_MAP, KALLSYMS
 from tests.host.test_kcore import make_kcore
 
@@ -94,3 +96,26 @@ def test_where_nobody_may_look_it_is_taken_for_ours(
 ) -> None:
     other = make_struct(1, (), entry=1)
     check_image(OURS[slot], kernel(tmp_path, normal=other, crash=other, kallsyms=kallsyms))
+
+
+def arm64_kernel(folder: Path, crash: bytes) -> Folder:
+    """Debian's 6.1, which lists its functions only, with this crash image."""
+    kallsyms = LISTED.decode()
+    (folder / "proc/sys/kernel").mkdir(parents=True)
+    (folder / "proc/sys/kernel/arch").write_text("aarch64\n")
+    (folder / "proc/kallsyms").write_text(kallsyms)
+    assert IMAGE
+    code = [(function_at(name), raw(part_of(name))) for name in FUNCTIONS]
+    parts = [*code, (IMAGE, CRASH.to_bytes(8, "little")), (CRASH, crash)]
+    loads = [(addr, number << 20, data) for number, (addr, data) in enumerate(parts)]
+    (folder / "proc/kcore").write_bytes(make_kcore(*loads))
+    return Folder(folder)
+
+
+def test_a_kernel_whose_code_shows_where_the_image_is(tmp_path: Path) -> None:
+    ours = OURS[Slot.CRASH]
+    check_image(ours, arm64_kernel(tmp_path / "ours", make_struct(1, (STUB,), entry=STUB.mem)))
+    longer = (replace(STUB, bufsz=STUB.bufsz + 1),)
+    other = make_struct(1, longer, entry=STUB.mem)
+    with pytest.raises(StageChanged):
+        check_image(ours, arm64_kernel(tmp_path / "other", other))

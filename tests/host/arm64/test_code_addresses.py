@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from pykexec.host.arm64.code_addresses import addresses_in
+from pykexec.host.arm64.code_addresses import Addresses, addresses_in
 
 START = 0xFFFFB00319B83484
 PAGE = 0xFFFFB0031B432000
@@ -25,8 +25,12 @@ LDP_POST = 0xA8C47C63  # ldp x3, xzr, [x3], #64
 MOV_X3 = 0x52800003
 
 
+def found_in(*words: int) -> Addresses:
+    return addresses_in(struct.pack(f"<{len(words)}I", *words), START + 0x10)
+
+
 def read(*words: int) -> tuple[list[int], list[int]]:
-    found = addresses_in(struct.pack(f"<{len(words)}I", *words), START + 0x10)
+    found = found_in(*words)
     return sorted(found.atomic), sorted(found.used)
 
 
@@ -49,7 +53,9 @@ def test_an_atomic_word(word: int) -> None:
 
 @pytest.mark.parametrize("word", [LDP_X3, LDR_X3])
 def test_a_load(word: int) -> None:
-    assert PAGE + 0xF30 + 128 in read(ADRP_X3, ADD_X3, word)[1]
+    found = found_in(ADRP_X3, ADD_X3, word)
+    assert found.read == {PAGE + 0xF30 + 128}
+    assert found.used == {PAGE, PAGE + 0xF30, PAGE + 0xF30 + 128}
 
 
 @pytest.mark.parametrize("word", [BL, BLR, LDP_POST, MOV_X3])

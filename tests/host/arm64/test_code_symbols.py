@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykexec.host.arm64.code_symbols import FUNCTIONS, RESOURCE
+from pykexec.host.arm64.code_symbols import CRASH_IMAGE, FUNCTIONS, LOADED, LOCKING, RESOURCE
 from pykexec.host.captured import Captured, open_root
 from pykexec.host.facts import read_machine
 from pykexec.host.kernel_map import KALLSYMS, KCORE, kcore_loads
@@ -41,14 +41,23 @@ def symbols(root: Captured) -> dict[str, int]:
     return {name: table[name] for name in REGION_SYMBOLS if name in table}
 
 
-FOUND = symbols(GUEST)
+def image(root: Captured) -> int | None:
+    """Where the pointer to the crash image is."""
+    table = symbol_table(root, "aarch64", kcore_loads(root)) or {}
+    return table.get(CRASH_IMAGE)
+
+
+FOUND, IMAGE = symbols(GUEST), image(GUEST)
 
 
 def part_of(name: str) -> str:
     """The captured part of /proc/kcore that has a function."""
+    return part_at(function_at(name))
+
+
+def function_at(name: str) -> int:
     (line,) = [line for line in LISTED.decode().splitlines() if line.endswith(f" {name}")]
-    at = int(line.split()[0], 16)
-    return part_at(at)
+    return int(line.split()[0], 16)
 
 
 def part_at(addr: int) -> str:
@@ -68,10 +77,11 @@ def test_the_code_shows_where_they_are() -> None:
     assert FOUND.keys() == set(REGION_SYMBOLS)
     assert b"crashk_res" not in LISTED
     machine = read_machine(GUEST)
-    assert machine.symbols == frozenset(REGION_SYMBOLS)
+    assert machine.symbols == frozenset((*REGION_SYMBOLS, CRASH_IMAGE))
     mapping = machine.kernel_mapping
     assert mapping
-    for addr in FOUND.values():
+    assert IMAGE
+    for addr in (*FOUND.values(), IMAGE):
         assert mapping.vaddr <= addr < mapping.vaddr + mapping.range.size
 
 
@@ -82,18 +92,27 @@ def test_a_changed_instruction_never_gives_other_addresses(name: str, data: st.D
     code = bytearray(raw(path))
     code[data.draw(st.integers(0, len(code) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     assert symbols(changed(path, bytes(code))) in (FOUND, {})
+    assert image(changed(path, bytes(code))) in (IMAGE, None)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", LOCKING)
 def test_a_function_that_does_not_use_the_lock(name: str) -> None:
     path = part_of(name)
     assert symbols(changed(path, b"\x1f\x20\x03\xd5" * (len(raw(path)) // 4))) == {}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", LOCKING)
 def test_a_function_that_is_not_listed(name: str) -> None:
-    lines = LISTED.replace(f" T {name}\n".encode(), b" T another\n")
-    assert symbols(changed(KALLSYMS, lines)) == {}
+    assert symbols(without(name)) == {}
+
+
+@pytest.mark.parametrize("name", ["crash_shrink_memory", "__crash_kexec", LOADED])
+def test_the_image_needs_three_functions_too(name: str) -> None:
+    assert image(without(name)) is None
+
+
+def without(name: str) -> Captured:
+    return changed(KALLSYMS, LISTED.replace(f" T {name}\n".encode(), b" T another\n"))
 
 
 def test_addresses_that_are_hidden() -> None:
