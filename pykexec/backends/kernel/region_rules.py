@@ -21,6 +21,9 @@ TESTED = {"x86_64": ("6.1", "6.12", "7.2"), "aarch64": ("6.1", "6.12", "7.2")}
 export."""
 
 
+RODATA_FULL = "CONFIG_RODATA_FULL_DEFAULT_ENABLED"
+
+
 class NoModule(NotSupported):
     """The module is not installed for the running kernel."""
 
@@ -117,19 +120,21 @@ def _mapped_in_blocks(machine: Machine) -> KexecError | None:
     """arm64 takes a loaded crash image out of its mapping of memory (arch/arm64/kernel/
     machine_kexec.c:arch_kexec_protect_crashkres), page by page. For a region from boot the mapping
     has pages; elsewhere only with rodata=full (arch/arm64/mm/pageattr.c:can_set_direct_map), which
-    Debian's kernels have as the default, and which is called rodata=on since 6.18."""
+    is the default of Debian's kernels. In 7.2 there is no build option, and rodata=on is the
+    default and means the same (arch/arm64/include/asm/setup.h)."""
     if machine.architecture not in ARM64.unames:
         return None
     words = [word for word in (machine.cmdline or "").split() if word.startswith("rodata=")]
     options = machine.config or {}
-    if words[-1:] == ["rodata=full"]:
-        return None
-    if not words and options.get("CONFIG_RODATA_FULL_DEFAULT_ENABLED", "y") == "y":
+    full = {"rodata=full"}
+    if options and RODATA_FULL not in options:
+        full.add("rodata=on")
+    if words[-1] in full if words else options.get(RODATA_FULL, "y") == "y":
         return None
     return NotProtected(
         "the kernel could not protect a crash image, as it does not map memory in pages "
-        f"({words[-1] if words else 'CONFIG_RODATA_FULL_DEFAULT_ENABLED=n'})",
-        hint=and_also("boot with rodata=full", _forced_or_boot(machine)),
+        f"({words[-1] if words else f'{RODATA_FULL}=n'})",
+        hint=and_also(f"boot with {max(full)}", _forced_or_boot(machine)),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from pykexec.backends.kernel import region
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.region import make, release, show, with_expected_region
-from pykexec.backends.kernel.region_rules import TESTED, refusal, series
+from pykexec.backends.kernel.region_rules import RODATA_FULL, TESTED, refusal, series
 from pykexec.backends.region import Origin
 from pykexec.cli.terms import PYKEXEC
 from pykexec.errors import KexecError
@@ -63,13 +63,14 @@ def of_modules(**changes: object) -> Change:
 def on_arm64(
     machine: Machine, cmdline: str, full: str = "y", release: str = "6.12.95+deb12-cloud-arm64"
 ) -> Machine:
+    """`full` is the build option, "" for a kernel that has none."""
     return replace(
         of_modules(region=replace(MODULE, release=release))(machine),
         architecture="aarch64",
         page_size=4096,
         release=release,
         cmdline=cmdline,
-        config={"CONFIG_RODATA_FULL_DEFAULT_ENABLED": full},
+        config={"CONFIG_KEXEC": "y", **({RODATA_FULL: full} if full else {})},
     )
 
 
@@ -136,6 +137,7 @@ REFUSALS: list[tuple[Change, str, int]] = [
     (lambda it: on_arm64(it, "quiet rodata=on"), "image-not-protected", 5),
     (lambda it: on_arm64(it, "rodata=full rodata=off"), "image-not-protected", 5),
     (lambda it: on_arm64(it, "quiet", "n"), "image-not-protected", 5),
+    (lambda it: on_arm64(it, "rodata=noalias", ""), "image-not-protected", 5),
 ]
 
 
@@ -172,7 +174,13 @@ def test_the_series_of_a_release(release: str, tested: bool) -> None:
 
 @pytest.mark.parametrize(
     ("cmdline", "full"),
-    [("quiet", "y"), ("quiet rodata=full", "n"), ("rodata=on rodata=full", "n")],
+    [
+        ("quiet", "y"),
+        ("quiet rodata=full", "n"),
+        ("rodata=on rodata=full", "n"),
+        ("quiet", ""),
+        ("rodata=on", ""),
+    ],
 )
 def test_arm64_with_memory_mapped_in_pages(cmdline: str, full: str) -> None:
     assert refusal(on_arm64(READY, cmdline, full), 65536) is None
