@@ -537,6 +537,60 @@ def test_a_real_kill_at_each_step(tmp_path: Path) -> None:
     assert files_of(root) == before
 
 
+FULL = """
+import os, shutil, sys
+from contextlib import suppress
+from pathlib import Path
+from pykexec.errors import KexecError
+from tests.backends.test_setup import acting, files_of, plan
+from tests.setup_trees import KDUMP_TOOLS, build
+
+def fill(free):
+    with open("filler", "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    os.truncate("filler", max(0, os.path.getsize("filler") - 4096 * free))
+
+os.chdir(sys.argv[1])
+refused = 0
+for free in range(200):
+    root = build(Path("root").absolute(), KDUMP_TOOLS)
+    before = files_of(root)
+    fill(free)
+    try:
+        acting(root).perform(plan(root).steps)
+    except KexecError as error:
+        assert "no space left on device" in error.message, error.message
+        refused += 1
+        whole = False
+    else:
+        whole = True
+    with suppress(KexecError):  # there is no more room than before
+        acting(root).undo()
+    os.unlink("filler")
+    assert acting(root).undo() == ()
+    assert files_of(root) == before, free
+    assert not list(root.path.rglob("*pykexec-new"))
+    shutil.rmtree("root")
+    if whole:
+        break
+print(refused)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system takes root")
+@pytest.mark.slow
+def test_a_file_system_that_is_really_full(tmp_path: Path) -> None:
+    """With no page free, with one, with two, until setup is complete."""
+    mount = 'mount -t tmpfs -o size=2m none "$0" && exec "$1" -c "$2" "$0"'
+    command = ("unshare", "--mount", "sh", "-c", mount, str(tmp_path), sys.executable, FULL)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if "mount" in done.stderr and not done.stdout:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
+
+
 def test_grubby_gets_the_old_word_back(tmp_path: Path) -> None:
     root = build(tmp_path, FEDORA)
     called: list[Command] = []
