@@ -130,28 +130,22 @@ class LentBlocks:
         """Make all blocks of a place movable, with only movable contents. Raises BlockRefused with
         the number of a block for which that is impossible."""
         for block in place.blocks:
-            self.check_kinds(block, block.range)
-        for block in place.to_convert:
-            self.check_huge_pages(block)
+            kinds = self.movable_kinds(block, block.range)
+            if not block.is_movable:
+                _refuse_huge_pages(block, kinds)
         for block in place.to_convert:
             self.make_movable(block)
         for block in place.blocks:
             self.check(block, place.window)
 
-    def check_kinds(self, block: MemoryBlock, span: PhysRange) -> None:
+    def movable_kinds(self, block: MemoryBlock, span: PhysRange) -> PageKinds:
+        """The pages of a block, or of a part of it. Raises BlockRefused if any cannot be moved."""
         kinds = self.system.kinds(span)
-        why = str(kinds) if isinstance(kinds, Unknown) else kinds.unmovable
-        if why:
-            raise BlockRefused(f"{block.name}: {why}", block=block.number)
-
-    def check_huge_pages(self, block: MemoryBlock) -> None:
-        """Free pages of a pool would leave it when the block goes offline, and pages in use would
-        move (mm/hugetlb.c:dissolve_free_huge_pages). Raises BlockRefused."""
-        kinds = self.system.kinds(block.range)
-        if isinstance(kinds, PageKinds) and kinds.huge:
-            raise BlockRefused(
-                f"{block.name}: {kinds.huge} pages belong to huge pages", block=block.number
-            )
+        if isinstance(kinds, Unknown):
+            raise BlockRefused(f"{block.name}: {kinds}", block=block.number)
+        if kinds.unmovable:
+            raise BlockRefused(f"{block.name}: {kinds.unmovable}", block=block.number)
+        return kinds
 
     def check(self, block: MemoryBlock, window: PhysRange) -> None:
         """Verify that it is online, movable, and has only movable contents. Raises BlockRefused."""
@@ -159,7 +153,7 @@ class LentBlocks:
         if isinstance(now, Unknown) or not now.is_movable:
             raise BlockRefused(f"{block.name}: {_state_of(now)}", block=block.number)
         if inside := block.range.intersect(window):
-            self.check_kinds(block, inside)
+            self.movable_kinds(block, inside)
 
     def make_movable(self, block: MemoryBlock) -> None:
         """Raises BlockRefused; the block is then restored, or in the journal."""
@@ -242,6 +236,15 @@ class LentBlocks:
         if isinstance(kinds, PageKinds) and kinds.unmovable:
             return f"the window holds {kinds.unmovable}"
         return None
+
+
+def _refuse_huge_pages(block: MemoryBlock, kinds: PageKinds) -> None:
+    """Free pages of a pool would leave it when the block goes offline, and pages in use would move
+    (mm/hugetlb.c:dissolve_free_huge_pages). Raises BlockRefused."""
+    if kinds.huge:
+        raise BlockRefused(
+            f"{block.name}: {kinds.huge} pages belong to huge pages", block=block.number
+        )
 
 
 def _is_changed(block: MemoryBlock | Unknown) -> bool:
