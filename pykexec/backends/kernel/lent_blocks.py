@@ -15,7 +15,15 @@ from pykexec.backends.kernel.state_file import StateFile
 from pykexec.errors import KexecError
 from pykexec.host.memory_blocks import BlockRefused, BlockSystem
 from pykexec.machine import Machine, Unknown
-from pykexec.memory.blocks import MOVABLE, OFFLINE, MemoryBlock, MemoryBlocks, PageKinds, names
+from pykexec.memory.blocks import (
+    MOVABLE,
+    OFFLINE,
+    ONLINE,
+    MemoryBlock,
+    MemoryBlocks,
+    PageKinds,
+    names,
+)
 from pykexec.memory.ranges import PhysRange, RangeSet
 from pykexec.placement.lending import (
     NoMovableMemory,
@@ -200,8 +208,8 @@ class LentBlocks:
         return True
 
     def left(self, in_use: RangeSet) -> tuple[MemoryBlock, ...]:
-        """The blocks in the journal outside of `in_use` that are still movable or offline, in their
-        present state."""
+        """The blocks in the journal outside of `in_use` that are still movable or not online, in
+        their present state."""
         unused = (block for block in self.changed if not in_use.overlaps(block.range))
         now = (self.system.block(block.number, block.size) for block in unused)
         return tuple(
@@ -250,7 +258,7 @@ def _refuse_huge_pages(block: MemoryBlock, kinds: PageKinds) -> None:
 def _is_changed(block: MemoryBlock | Unknown) -> bool:
     """Whether it has not been returned to the kernel's zone. A block that is gone has nothing to
     return."""
-    return isinstance(block, MemoryBlock) and (block.is_movable or block.state == OFFLINE)
+    return isinstance(block, MemoryBlock) and (block.is_movable or block.state != ONLINE)
 
 
 def _state_of(block: MemoryBlock | Unknown) -> str:

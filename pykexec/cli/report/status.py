@@ -12,7 +12,6 @@ from pykexec.cli.out.blocks import Block, Facts, Lines
 from pykexec.cli.report.page_parts import CAUTION, Pairs, many, size
 from pykexec.documents.base import span, spans
 from pykexec.documents.status import LastDump, SimulatedStatus, Staged, Status
-from pykexec.memory.blocks import OFFLINE
 from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class StatusReport:
         if self.left_pages:
             yield many(self.left_pages, "huge page")
         for block in self.left_blocks:
-            yield f"{block.name} ({'offline' if block.state == OFFLINE else 'movable'})"
+            yield f"{block.name} ({'movable' if block.is_movable else block.state})"
 
 
 def last_document(dump: ListedDump) -> LastDump:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.cli.out.blocks import Block, Facts
 from pykexec.documents.status import Unload
-from pykexec.memory.blocks import OFFLINE, names
+from pykexec.memory.blocks import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,12 @@ class UnloadReport:
 
     @property
     def warnings(self) -> Iterator[str]:
-        if busy := [block for block in self.left if block.state != OFFLINE]:
+        if busy := [block for block in self.left if block.is_movable]:
             yield (
                 f"memory in use could not be moved out of {names(busy)}: these blocks stay "
                 "available to applications but not to the kernel; the next unload tries again"
             )
-        if offline := [block for block in self.left if block.state == OFFLINE]:
+        if offline := [block for block in self.left if not block.is_movable]:
             yield (
                 f"the kernel did not take {names(offline)} back: these blocks are offline, and "
                 "nothing can use them; the next unload tries again"

@@ -223,6 +223,21 @@ def test_killed_while_giving_back(
     assert model.found == before
 
 
+def test_a_block_that_is_going_offline_stays_in_the_journal(
+    tmp_path: Path, machine: Machine, model: ModelBlocks
+) -> None:
+    """By another program: it would be forgotten, and stay offline."""
+    before, lent = model.found, LentBlocks(tmp_path, model)
+    window(lent, machine)
+    going = replace(model.found.blocks[14], state="going-offline")
+    model.put(going)
+    assert [block.number for block in lent.give_back()] == [14]
+    assert lent.left(NOTHING) == (going,)
+    model.put(replace(going, state="offline"))
+    assert lent.give_back() == ()
+    assert model.found == before
+
+
 def test_a_balloon_forbids_it(tmp_path: Path, model: ModelBlocks, machine: Machine) -> None:
     inflated = replace(machine, balloons=("virtio_balloon",))
     with pytest.raises(NoMovableMemory, match="virtio_balloon"):
