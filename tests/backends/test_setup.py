@@ -24,6 +24,7 @@ from pykexec.backends.setup.step import Change, Command, Step
 from pykexec.errors import KexecError
 from pykexec.flows.setup.steps import SetupSteps, decide
 from pykexec.host.configuration import PATH as CONFIGURATION
+from pykexec.host.configuration import parse
 from pykexec.host.facts import read_machine
 from pykexec.host.file_state import NOTHING, FileState, link_to
 from pykexec.host.root import Folder
@@ -320,6 +321,26 @@ def test_a_disk_that_is_full_or_read_only(
     assert snapshot(root) == before
     set_up(root)
     assert plan(root).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "options"),
+    [
+        (None, "--keep kernel --reuse-cmdline"),
+        ("APPEND=root=/dev/a\n", "--keep kernel"),
+        ("OPTIONS=--reuse-cmdline\n", "--reuse-cmdline"),
+        ("OPTIONS='--mode  in-place'\nAPPEND=root=/dev/a\n", "--mode  in-place"),
+        ("OPTIONS=\n", "--reuse-cmdline"),
+        ("OPTIONS=\nAPPEND=root=/dev/a\n", ""),
+    ],
+)
+def test_options_that_somebody_has_chosen_stay(
+    tmp_path: Path, before: str | None, options: str
+) -> None:
+    root = build(tmp_path, {**DEBIAN, CONFIGURATION: before})
+    acting(root).perform(plan(root).steps)
+    values, _ = parse((tmp_path / CONFIGURATION.lstrip("/")).read_text())
+    assert values.get("OPTIONS") == options
 
 
 def test_a_word_that_has_no_effect_is_noted(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The units under a real systemd, with the shipped configuration file and without crashkernel=:
 armed at boot, in a crash region that the kernel module makes; re-armed after the stage was damaged,
 a processor was added, a kernel was installed, another program unloaded the image, or a load had
-failed; armed once in mode lent, whose own changes cause events; disarmed on stop and then left
-alone; not armed where there is neither a region nor the module. Hostile values in the configuration
-reach pykexec unchanged, and the following panic leaves a dump. The second boot has crashkernel=."""
+failed; armed once in mode lent, whose own changes cause events, and in another mode when a balloon
+driver becomes active; disarmed on stop and then left alone; not armed where there is neither a
+region nor the module. Hostile values in the configuration reach pykexec unchanged, and the
+following panic leaves a dump. The second boot has crashkernel=."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ size = int((memory / "block_size_bytes").read_text(), 16)
 journals = [json.loads(path.read_text()) for path in Path("/run/pykexec").rglob("stage.json")]
 ours = {addr // size for journal in journals for addr, _ in journal["kept"]}
 for block in memory.glob("memory*"):
-    if int(block.name[6:]) in ours:
+    if int(block.name[6:]) in ours or "Movable" in (block / "valid_zones").read_text().split()[:1]:
         continue
     try:
         (block / "state").write_text("offline")
@@ -77,7 +78,7 @@ for block in memory.glob("memory*"):
     print((block / "valid_zones").read_text())
     break
 """
-"""One that has no huge page of ours: the kernel would move it."""
+"""One that has no huge page of ours, because the kernel would move it, and is not lent."""
 
 
 def quoted(value: str) -> str:
@@ -205,7 +206,6 @@ again after-failure
 pykexec doctor --json > /lab/doctor.json
 systemctl stop $unit
 nothing > /lab/stopped
-echo 'OPTIONS="--reuse-cmdline --keep kernel"' >> /etc/pykexec.conf
 zones() { grep -H . /sys/devices/system/memory/memory*/valid_zones; }
 for zone in $(grep -lx Movable /sys/devices/system/memory/memory*/valid_zones); do
     echo offline > ${zone%/*}/state
@@ -224,6 +224,18 @@ kept lent-once
 checks > /lab/checks-after-lent
 zones > /lab/zones-while-lent
 pykexec status --backend kernel --json > /lab/lent.json
+before=$(armed)
+modprobe virtio_balloon
+for second in $(seq 300); do
+    sleep 1
+    [ "$(armed)" != "$before" ] && break
+done
+host mark "re-armed because of a balloon driver"
+quiet
+pykexec status --backend kernel --json > /lab/balloon.json
+modprobe -r virtio_balloon
+systemctl restart $unit
+quiet
 systemctl stop $unit
 zones > /lab/zones-after-lent
 nothing > /lab/stopped-lent
@@ -353,7 +365,7 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
         warnings.warn(f"no region is made at run time: {unavailable.reason}", stacklevel=1)
         module = {}
     disk = system.disk(folder, installed(module))
-    append = f"root=LABEL={LABEL} rw"
+    append = f"root=LABEL={LABEL} rw modprobe.blacklist=virtio_balloon"
     machine = Machine(
         qemu=qemu(),
         kernel=vm.kernel.image,
@@ -361,9 +373,12 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
         append=append if module else f"{append} {RESERVED}",
         mem_mib=1536,
         smp=2,
-        arguments=(*drives([disk]), "-smp", "2,sockets=3,maxcpus=3"),
+        arguments=(
+            *drives([disk]),
+            *("-smp", "2,sockets=3,maxcpus=3", "-device", "virtio-balloon-pci"),
+        ),
     )
-    result = machine.run(folder, timeout_s=1500, on_mark=add_processor).expect(NO_STATUS)
+    result = machine.run(folder, timeout_s=1800, on_mark=add_processor).expect(NO_STATUS)
     second = replace(machine, append=f"{append} {RESERVED}")
     second.run(folder / "second boot", timeout_s=600).expect(NO_STATUS)
     for name in ("/lab", "/var/crash"):
@@ -385,7 +400,7 @@ def release(lived: Result) -> str:
 def test_it_is_armed_at_boot(lived: Result) -> None:
     assert text(lived, "lab/at-boot").split() == ["active", "active", "active"]
     staged = document(lived, "lab/at-boot.json")["staged"]
-    assert (staged["mode"], staged["problem"]) == ("in-place", None)
+    assert (staged["mode"], staged["problem"]) == ("lent", None)
 
 
 @pytest.mark.usefixtures("module")
@@ -497,9 +512,7 @@ def test_doctor_knows_our_image(lived: Result) -> None:
     rows = {row["name"]: row for row in document(lived, "lab/doctor.json")["rows"]}
     crash = rows["crash image"]
     assert crash["level"] == "ok"
-    assert crash["evidence"].startswith(
-        "loaded by pykexec: crash by normal, mode in-place, since 20"
-    )
+    assert crash["evidence"].startswith("loaded by pykexec: crash by normal, mode lent, since 20")
 
 
 def test_doctor_names_the_rules_that_would_unload_it(lived: Result) -> None:
@@ -523,6 +536,12 @@ def test_mode_lent_arms_once(lived: Result) -> None:
     assert ":Movable\n" in text(lived, "lab/zones-while-lent")
     assert ":Movable\n" not in text(lived, "lab/zones-before-lent")
     assert text(lived, "lab/zones-after-lent") == text(lived, "lab/zones-before-lent")
+
+
+def test_a_balloon_driver_that_is_loaded_later_ends_it(lived: Result) -> None:
+    """Before the host has taken any memory."""
+    staged = document(lived, "lab/balloon.json")["staged"]
+    assert (staged["mode"], staged["problem"]) == ("in-place", None)
 
 
 @pytest.mark.parametrize("when", ["stopped", "stopped-lent", "stopped-half-way"])

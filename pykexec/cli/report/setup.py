@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pykexec.host.file_state import FileState
     from pykexec.machine import Machine
 
-COST = "230 to 280 MiB of ordinary memory while armed; see --keep in pykexec(8) for less"
+COST = "while armed, memory for what is loaded (mode lent), or 220 to 260 MiB (other modes)"
 REHEARSE = "pykexec rehearse /boot/vmlinuz-RELEASE --engine qemu tries a crash in a virtual machine"
 NO_UNDO = "nothing to undo: pykexec setup has changed nothing here"
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TARGET = "systemd.unit=pykexec-save.target"
 OTHERS = ("reset_devices", "usbcore.nousb")
+KEEP = "--keep kernel"
+"""As in the file that is shipped. Options that somebody has chosen stay."""
 NEW = "# Configuration of pykexec, made by pykexec setup; see pykexec.conf(5).\n"
 SYSCTL_TEXT = f"""\
 {BY}# Oopses and unknown NMIs panic, and so make a dump. If no capture kernel starts, the machine
@@ -59,14 +61,16 @@ def wishes(values: Mapping[str, str]) -> dict[str, str]:
     """The values that setup requires. An initrd that somebody has chosen keeps its way of
     saving."""
     required = {"BACKEND": "kernel"}
-    append, options = values.get("APPEND", "").split(), values.get("OPTIONS", "").split()
+    append, options = values.get("APPEND", "").split(), values.get("OPTIONS", KEEP).split()
     if not values.get("INITRD"):
         others = [word for word in append if not word.startswith("systemd.unit=")]
         added = [word for word in OTHERS if word not in others]
         panic = [] if any(word.startswith("panic=") for word in others) else ["panic=10"]
         required["APPEND"] = " ".join([TARGET, *panic, *others, *added])
     if not any(word.startswith("root=") for word in append) and "--reuse-cmdline" not in options:
-        required["OPTIONS"] = " ".join([*options, "--reuse-cmdline"])
+        options = [*options, "--reuse-cmdline"]
+    if options != values.get("OPTIONS", "").split():
+        required["OPTIONS"] = " ".join(options)
     return {key: text for key, text in required.items() if values.get(key) != text}
 
 
