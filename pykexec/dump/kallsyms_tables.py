@@ -31,8 +31,8 @@ DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 BEFORE_DIGITS = ord("0")
 SEARCHED_MAX, CHUNK = 48 << 20, 64 << 10
 """The tables are in the read-only data, after the kernel's text."""
-TABLE_COST, COUNT_COST = 40, 2
-"""What looking at a possible table of tokens, or number of symbols, costs, in reads."""
+DIGITS_COST, TABLE_COST, COUNT_COST = 10, 40, 2
+"""What looking at possible digits, a table of tokens, or a number of symbols costs, in reads."""
 ALIGN = 8
 EACH = 256
 """Names from one marker to the next."""
@@ -83,11 +83,12 @@ class Search:
     def tables(self) -> Tables:
         """Raises UnknownKernel."""
         for digits in self.digits():
-            tokens = self.token_table(digits)
-            index = self.token_index(tokens) if tokens else 0
-            number = self.number(tokens) if index else 0
-            if number:
-                return self.around(number, tokens, index)
+            for tokens in self.token_tables(digits):
+                self.kernel.tick(TABLE_COST)
+                index = self.token_index(tokens)
+                number = self.number(tokens) if index else 0
+                if number:
+                    return self.around(number, tokens, index)
         raise UnknownKernel("VMCOREINFO does not name kallsyms, and it is not found in memory")
 
     def digits(self) -> Iterator[int]:
@@ -96,7 +97,7 @@ class Search:
         while len(self.data) < SEARCHED_MAX:
             self.read_on()
             while (found := self.data.find(DIGITS, at)) >= 0:
-                self.kernel.tick(TABLE_COST)
+                self.kernel.tick(DIGITS_COST)
                 if len(self.data) < found + CHUNK:  # the rest of the table, and its index
                     self.read_on()
                 yield found
@@ -106,15 +107,16 @@ class Search:
     def read_on(self) -> None:
         self.data += self.kernel.read_or_zeros(self.start + len(self.data), CHUNK)
 
-    def token_table(self, digits: int) -> int:
-        """The start of the table with these digits; 0 if there is none. The byte before it is 0:
-        the end of a marker, or padding."""
+    def token_tables(self, digits: int) -> range:
+        """Where the table with these digits may start: its first token follows whatever is before
+        it, the order of the names for one, and only the alignment is known."""
         at = digits - 1
-        for _ in range(BEFORE_DIGITS):
+        for _ in range(BEFORE_DIGITS - 1):
             at = self.data.rfind(b"\0", max(at - TOKEN_MAX, 0), max(at, 0))
             if at < 0:
-                return 0
-        return at + 1 if (at + 1) % 8 == 0 else 0
+                return range(0)
+        before = self.data.rfind(b"\0", max(at - TOKEN_MAX, 0), at)
+        return range(align_up(before + 1, ALIGN), at + 1, ALIGN)
 
     def token_index(self, tokens: int) -> int:
         """The offset of the index after this table; 0 if there is none that fits."""

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice, zip_longest
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from pykexec.crash.armed_note import NAME, TYPE, ArmedNote, armed_note
-from pykexec.dump.cpu_notes import cpu_registers
+from pykexec.dump.cpu_notes import cpu_registers, cpus_of_notes
 from pykexec.dump.faults import OutOfTime, UnknownKernel
-from pykexec.dump.linux import Linux
+from pykexec.dump.linux import CPUS_MAX, Linux
 from pykexec.dump.log import records
 from pykexec.dump.memory import Memory, read_memory
 from pykexec.dump.modules import Module, modules
@@ -239,14 +239,17 @@ class Maker:
         return self.linux.memory.u64(self.linux.address("tainted_mask"))
 
     def cpus(self) -> list[Cpu]:
-        """Notes are in the order of the CPUs; a CPU without one comes last or not at all."""
         tasks = self.optional("cpus", lambda: current_tasks(self.linux)) or []
-        notes = [found for _, found in islice(cpu_registers(self.dump), CPUS_SHOWN + 1)]
+        notes = list(islice(cpu_registers(self.dump), CPUS_MAX + 1))
+        numbers = cpus_of_notes(self.linux, [pid for pid, _ in notes], [task.pid for task in tasks])
+        saved = {number: found for number, (_, found) in zip(numbers, notes, strict=True)}
         found = []
-        for number, (task, registers) in enumerate(zip_longest(tasks, notes)):
+        for number in range(max(len(tasks), len(notes))):
             if number == CPUS_SHOWN:
                 self.problem("cpus", f"more than {CPUS_SHOWN} CPUs")
                 break
+            task = tasks[number] if number < len(tasks) else None
+            registers = saved.get(number)
             frames = self.frames_of(registers) if registers else []
             found.append(Cpu(number, task, registers, frames))
         if not found:

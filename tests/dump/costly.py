@@ -115,12 +115,12 @@ def kdump_of_tiny_pages(path: Path) -> None:
 
 
 def kdump_of_specks(path: Path) -> None:
-    """A page in each 32,768, half a million in all."""
+    """A page in each 131,072, a hundred thousand in all."""
     kdump_of_holes(path)
     with path.open("r+b") as file:
         file.seek(2 * PAGE)
         for _ in range((SIZE - 64 * PAGE) >> 20):
-            file.write((b"\x10" + bytes(4095)) * 256)
+            file.write((b"\x10" + bytes((16 << 10) - 1)) * 64)
 
 
 def compressed(path: Path, bitmap: int, info: bool) -> None:

@@ -182,6 +182,7 @@ class Kernel:
         self.current = self.put(bytes(64), self.current_task)
         self.put(struct.pack("<QQ", 0, 32), "__per_cpu_offset")
         self.put(struct.pack("<I", 1), "panic_cpu")
+        self.put(bytes(8), "crash_notes")
         self.put(struct.pack("<Q", 1 << 9 | 1 << 12), "tainted_mask")
         self.put(b"Built Machine 1.0\0", "dump_stack_arch_desc_str")
 

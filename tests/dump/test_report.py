@@ -138,7 +138,7 @@ def test_a_call_that_is_the_last_instruction_of_its_function(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("more", [0, 700])
+@pytest.mark.parametrize("more", [0, *range(697, 705)])
 @pytest.mark.parametrize("unnamed", FORMS)
 def test_tables_are_found_in_a_kernel_that_does_not_name_them(
     unnamed: Unnamed, more: int, tmp_path: Path
@@ -167,6 +167,25 @@ def test_a_kernel_without_tables(tmp_path: Path) -> None:
         )
     assert report.cpus
     assert report.cpus[0].registers, "they are in the notes"
+
+
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_cpu_without_registers(missing: int, written: bool, tmp_path: Path) -> None:
+    """It was offline, or did not respond to the panic: the other's are not taken for its own. Which
+    one it is follows from crash_notes, or without them from the tasks."""
+    kernel = Kernel()
+    notes = kernel.notes
+    kept = notes[len(notes) // 2 :] if missing == 0 else notes[: len(notes) // 2]
+    if written:
+        area = kernel.put(bytes(64))
+        kernel.poke(area + 32 * (1 - missing), struct.pack("<I", 5))
+        kernel.word(kernel.symbols["crash_notes"], area)
+    report = report_of(tmp_path, kernel, elf(kernel.memory, notes=kept + kernel.memory.note))
+    assert report.cpus
+    assert [cpu.registers is None for cpu in report.cpus] == [missing == 0, missing == 1]
+    shown = [[str(frame) for frame in cpu.frames] for cpu in report.cpus]
+    assert shown == ([[], PANICKED] if missing == 0 else [["0x401000"], []])
 
 
 def test_memory_of_no_kernel(tmp_path: Path) -> None:
