@@ -46,6 +46,18 @@ def names(parent: str) -> list[str]:
     return os.listdir(parent) if os.path.isdir(parent) else []
 
 
+def own_folders(parent: str) -> list[str]:
+    """The folders in a folder that belong to this user: in a /var/crash that everybody may write
+    to, only these are removed, and others neither count nor are followed."""
+    with os.scandir(parent) as found:
+        return [
+            item.name
+            for item in found
+            if item.is_dir(follow_symlinks=False)
+            and item.stat(follow_symlinks=False).st_uid == os.geteuid()
+        ]
+
+
 def free_space(parent: str) -> int:
     """Free bytes in its file system."""
     found = os.statvfs(parent)

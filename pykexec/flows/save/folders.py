@@ -46,10 +46,12 @@ def removable(names: Iterable[str], current: str) -> list[str]:
     return [name for name in others if name not in whole[-1:]]
 
 
-def surplus(names: Iterable[str], keep: int) -> list[str]:
+def surplus(names: Iterable[str], keep: int, current: str) -> list[str]:
     """What is removed after a capture, oldest first: `keep` (at least 1) complete and as many
-    incomplete ones are kept, so that a series of failures does not remove a good dump."""
+    incomplete ones are kept, so that a series of failures does not remove a good dump. `current`
+    is the newest one, also if a clock that was set back gives it an old name."""
     found = ours(names)
+    found.sort(key=lambda name: name.removesuffix(INCOMPLETE) == current)
     whole = [name for name in found if not name.endswith(INCOMPLETE)]
     rest = [name for name in found if name.endswith(INCOMPLETE)]
     gone = {*whole[: -max(keep, 1)], *rest[: -max(keep, 1)]}

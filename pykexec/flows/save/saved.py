@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,12 @@ STATUS_MAX = 1 << 20
 
 
 def head(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    """The first bytes of a regular file. Others may write to the folder: a pipe would never end,
+    and a link may lead anywhere. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError("not a regular file")
         return file.read(STATUS_MAX)
 
 

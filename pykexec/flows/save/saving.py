@@ -45,6 +45,7 @@ MOUNTED = "/run/pykexec/target"
 """Where SAVE_DEVICE is mounted."""
 CONSOLE_LINES = 40
 """Lines of the log for the console, if the machine has no place for it."""
+NAMES_TRIED = 10
 LOG_ROOM = 64 << 20
 """Bytes for log and report: old dumps are removed for them, whatever the setting of free space."""
 Pages = Callable[["Report"], Mapping[str, bytes]]
@@ -128,11 +129,19 @@ class Saving:
         if device:
             mount_device(device, MOUNTED)
             parent = MOUNTED + parent
-        name = new_name(self.crashed, names(parent))
-        folder = make_folder(parent, name + INCOMPLETE)
+        name, folder = self.new_folder(parent)
         with suppress(NoRoom):
             make_room(parent, name, min(self.settings.free, LOG_ROOM), self.say)
         return name, folder
+
+    def new_folder(self, parent: str) -> tuple[str, str]:
+        """(name, path). Another program that saves at the same time may take a name."""
+        for _ in range(NAMES_TRIED - 1):
+            name = new_name(self.crashed, names(parent))
+            with suppress(FileExistsError):
+                return name, make_folder(parent, name + INCOMPLETE)
+        name = new_name(self.crashed, names(parent))
+        return name, make_folder(parent, name + INCOMPLETE)
 
     @property
     def crashed(self) -> datetime:
@@ -270,8 +279,8 @@ class Saving:
         if where.command:
             self.step("status for the command", lambda: write_file(where, STATUS, _encoded(status)))
         if self.parent:
-            parent = self.parent
-            self.step("old dumps", lambda: remove_surplus(parent, self.settings.keep))
+            parent, keep = self.parent, self.settings.keep
+            self.step("old dumps", lambda: remove_surplus(parent, keep, where.name))
         return self.status(dump)
 
     def write_status(self, status: SavedDump, where: Destination) -> None:

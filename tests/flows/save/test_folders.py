@@ -43,19 +43,31 @@ def test_what_may_go_for_a_new_one() -> None:
 
 
 def test_retention() -> None:
-    assert surplus([A, B, C, D, *FOREIGN], 2) == [A, B]
-    assert surplus([A, B + INCOMPLETE, C + INCOMPLETE, D + INCOMPLETE], 1) == [
+    assert surplus([A, B, C, D, *FOREIGN], 2, D) == [A, B]
+    assert surplus([A, B + INCOMPLETE, C + INCOMPLETE, D + INCOMPLETE], 1, D) == [
         B + INCOMPLETE,
         C + INCOMPLETE,
     ]
 
 
+@given(names, st.integers(1, 6), st.sampled_from([A, B, C, D]))
+def test_the_current_one_is_the_newest_whatever_the_clock_says(
+    there: tuple[str, ...], keep: int, current: str
+) -> None:
+    gone = surplus(there, keep, current)
+    assert current not in {name.removesuffix(INCOMPLETE) for name in gone}
+    left = [name for name in there if name not in gone]
+    for incomplete in (False, True):
+        kind = [name for name in there if name.endswith(INCOMPLETE) is incomplete]
+        assert len([name for name in left if name in kind]) == min(len(kind), keep)
+
+
 @given(names, st.integers(-1, 6))
 def test_the_newest_never_goes(there: tuple[str, ...], keep: int) -> None:
     found = sorted(there)
-    assert not set(found[-1:]) & set(surplus(there, keep))
+    assert not set(found[-1:]) & set(surplus(there, keep, "none"))
     whole = [name for name in found if not name.endswith(INCOMPLETE)]
-    assert not set(whole[-1:]) & {*surplus(there, keep), *removable(there, "none")}
+    assert not set(whole[-1:]) & {*surplus(there, keep, "none"), *removable(there, "none")}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pykexec.cli.run.save import report_files
 from pykexec.documents.codec import encode
 from pykexec.documents.saved import SavedDump
 from pykexec.dump.reader import open_dump
+from pykexec.flows.save.folders import new_name
 from pykexec.flows.save.saved import LOST, Seen, listed, lost, new_since, newest_of
 from pykexec.flows.save.saving import Saving
 from pykexec.flows.save.settings import SaveSettings
@@ -189,6 +190,47 @@ def test_old_dumps_go_and_foreign_ones_stay(guest: Guest) -> None:
     for _ in range(4):
         names.append(guest.save(keep=2).name)
     assert sorted(os.listdir(guest.crash)) == sorted(["202601010000", *names[-2:]])
+
+
+def test_a_clock_that_was_set_back(guest: Guest) -> None:
+    """The names of the earlier dumps are of a later time: the new dump stays."""
+    for day in (1, 2, 3):
+        (guest.crash / f"pykexec-2099010{day}T000000Z").mkdir(parents=True)
+    done = guest.save(keep=2)
+    assert done.complete
+    assert sorted(os.listdir(guest.crash)) == [done.name, "pykexec-20990103T000000Z"]
+
+
+def test_a_folder_that_everybody_may_write_to(guest: Guest) -> None:
+    """What others put there does not count, is not removed, and stops nothing."""
+    if os.geteuid() != 0:
+        pytest.skip("files of another user take root")
+    guest.crash.mkdir()
+    planted = guest.crash / "pykexec-20990101T000000Z"
+    planted.mkdir()
+    os.chown(planted, 1000, 1000)
+    (guest.crash / "pykexec-19700101T000000Z").symlink_to(guest.folder)
+    os.mkfifo(planted / "status.json")
+    names = [guest.save(keep=1, free=1 << 20).name for _ in "ab"]
+    assert sorted(os.listdir(guest.crash)) == sorted(
+        [names[1], "pykexec-19700101T000000Z", planted.name]
+    )
+    problems = {dump.name: dump.problem for dump in listed(str(guest.crash))}
+    assert problems[planted.name] == "status.json: not a regular file"
+
+
+def test_two_that_save_at_the_same_time(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one takes the name in between."""
+    first = guest.save()
+    answers = iter((first.name,))
+    monkeypatch.setattr(
+        "pykexec.flows.save.saving.new_name",
+        lambda crashed, there: next(answers, None) or new_name(crashed, there),
+    )
+    (guest.crash / first.name).rename(guest.crash / f"{first.name}.incomplete")
+    done = guest.save()
+    assert done.name != first.name
+    assert (done.complete, done.problems) == (True, ())
 
 
 def test_too_little_room(guest: Guest) -> None:
