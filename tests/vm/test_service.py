@@ -124,6 +124,7 @@ journalctl --no-pager --unit $unit
 pykexec status --backend kernel --json > /lab/at-boot.json
 region show > /lab/region-at-boot.json
 host mark at-boot
+quiet
 before=$(armed)
 check
 quiet
