@@ -138,7 +138,10 @@ def filtered(contents: DumpContents) -> Check:
     if not pages:
         return Check("filtered", True, "all memory that is listed is in the file")
     level = "" if contents.level is None else f"dump level {contents.level}: "
-    detail = f"{level}{pages} pages are left out, on purpose or not"
+    memory = contents.dump.memory
+    split = not isinstance(memory, ElfMemory) and memory.split
+    elsewhere = ", or are in another file of this split dump" if split else ""
+    detail = f"{level}{pages} pages are left out, on purpose or not{elsewhere}"
     return Check("filtered", None, detail)
 
 

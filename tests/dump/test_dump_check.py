@@ -129,6 +129,8 @@ def test_one_file_of_a_split_dump(tmp_path: Path) -> None:
     assert broken(found) == []
     assert found.contents.memory == RangeSet.of([PhysRange(200 * PAGE, 300 * PAGE)])
     assert found.contents.left_out.size == Memory().size - 100 * PAGE
+    (check,) = [check for check in found.checks if check.rule == "filtered"]
+    assert check.detail.endswith("or are in another file of this split dump")
 
 
 def test_of_very_many_descriptors_evenly_spread_ones_are_checked(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pykexec.dump.dump_check import contents_of, verify_dump
 from pykexec.dump.kallsyms_tables import find_tables
 from pykexec.dump.kdump_memory import KdumpMemory
 from pykexec.dump.log import records
@@ -98,7 +99,22 @@ def test_files_of_makedumpfile(kind: str, crash: Panicked, vmcore: Path, tmp_pat
     target = tmp_path / "dump"
     tool("makedumpfile", *MAKEDUMPFILE[kind], vmcore, target)
     assert log(target) == log(crash.elf)
+    assert verify_dump(open_dump(str(target))).whole
     assert_same_memory(target, crash)
+
+
+def test_a_split_dump_of_makedumpfile(crash: Panicked, vmcore: Path, tmp_path: Path) -> None:
+    """Each file is complete, and together they have the pages of the dump in one file."""
+    whole, *parts = (tmp_path / name for name in ("whole", "first", "second"))
+    tool("makedumpfile", "-c", "-d", "31", vmcore, whole)
+    tool("makedumpfile", "-c", "-d", "31", "--split", "--splitblock-size", "16", vmcore, *parts)
+    found = [verify_dump(open_dump(str(path))) for path in parts]
+    assert all(verdict.whole for verdict in found)
+    first, second = (verdict.contents.memory for verdict in found)
+    assert first
+    assert second
+    assert not first & second
+    assert first | second == contents_of(open_dump(str(whole))).memory
 
 
 @pytest.mark.parametrize("kind", [("-l", "-d", "31"), ("-E", "-d", "31")])
