@@ -3,6 +3,7 @@ in a region made at run time, and reads in flight on a slow disk, which are lost
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,18 +31,18 @@ TIMED = f"""
     ifconfig lo 127.0.0.1 up
     python3 -m guest.lent_load churn /dev/vdc
     load="{PYKEXEC} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal"
-    in_place() {{
+    timed() {{
+        times > /out/times.before-$1
         host mark "begins $1"
-        $load --keep all --json > /out/in-place.json
+        $load $2 --json > /out/$1.json
         host mark "armed $1"
+        times > /out/times.after-$1
         {PYKEXEC} unload --crash --backend kernel > /dev/null
     }}
-    in_place in-place
-    host mark "begins lent"
-    $load --keep kernel --json > /out/plan.json
-    host mark "armed lent"
-    {PYKEXEC} unload --crash --backend kernel > /dev/null
-    in_place again
+    timed plan "--keep kernel --dry-run"
+    timed in-place "--keep all"
+    timed lent "--keep kernel"
+    timed again "--keep all"
     copyout /out
     host exit 0
 """
@@ -154,7 +155,8 @@ def test_in_a_region_of_the_module(vm: VM, disk: Path) -> None:
 @pytest.mark.parametrize("memory", [1024, 2048, 4096])
 def test_it_is_armed_in_time_under_load(vm: VM, disk: Path, memory: int) -> None:
     """A busy host takes its time for everything: what counts is what it takes for another mode,
-    right before and after."""
+    right before and after. QEMU's TCG is about ten times slower than a processor, and most of the
+    time is that of Python until the plan is made, as in the dry run."""
     result = vm.run(
         TIMED,
         "true",
@@ -166,16 +168,25 @@ def test_it_is_armed_in_time_under_load(vm: VM, disk: Path, memory: int) -> None
         disks=[disk],
         timeout_s=400,
     ).expect(0)
-    seconds, *others = (
-        result.seconds_at(f"armed {which}") - result.seconds_at(f"begins {which}")
-        for which in ("lent", "in-place", "again")
-    )
-    other = max(others)
-    mode = document(result, "first/in-place.json")["mode"]
-    beside = " and ".join(f"{value:.1f}" for value in others)
-    print(f"{memory} MiB: armed lent in {seconds:.1f} s, {mode} in {beside} s")
-    assert document(result, "first/plan.json")["mode"] == "lent"
-    assert seconds < max(ARMED_SECONDS, 1.5 * other)
+    wall = {
+        which: result.seconds_at(f"armed {which}") - result.seconds_at(f"begins {which}")
+        for which in ("plan", "in-place", "lent", "again")
+    }
+    for which, seconds in wall.items():
+        used = processor_seconds(result, f"after-{which}") - processor_seconds(
+            result, f"before-{which}"
+        )
+        print(f"{memory} MiB, {which}: {seconds:.1f} s, of a processor {used:.1f} s")
+    assert document(result, "first/in-place.json")["mode"] in ("in-place", "stub-swap")
+    assert document(result, "first/lent.json")["mode"] == "lent"
+    assert wall["lent"] < max(ARMED_SECONDS, 1.5 * max(wall["in-place"], wall["again"]))
+
+
+def processor_seconds(result: Result, when: str) -> float:
+    """Used by the children of the guest's shell (times)."""
+    line = text(result, f"first/times.{when}").splitlines()[1]
+    found = re.findall(r"(\d+)m([\d.]+)s", line)
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in found)
 
 
 def end_after_an_early_panic(line: str, qmp: Qmp) -> None:
