@@ -582,6 +582,7 @@ for free in range(200):
         acting(root).perform(plan(root).steps)
     except KexecError as error:
         assert "no space left on device" in error.message, error.message
+        assert error.message.startswith(str(root.path)), error.message
         refused += 1
         whole = False
     else:

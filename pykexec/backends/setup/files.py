@@ -31,9 +31,10 @@ def put(root: Folder, path: str, state: FileState) -> None:
         try:
             _prepare(new, state)
             os.replace(new, place)
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 os.unlink(new)
+            error.filename = place
             raise
     sync_folder(os.path.dirname(place))
 
