@@ -45,6 +45,8 @@ FIRST = f"""
         {PYKEXEC} status --backend kernel --json > /out/status-$1.json 2> /out/status-$1.err &&
             echo 0 > /out/status-$1 || echo $? > /out/status-$1
     }}
+    {PYKEXEC} doctor --json > /out/doctor.json || true
+    dmesg > /out/dmesg
     python3 -m guest.stage_life {ROUNDS} > /out/life.json
     host mark "stage life"
     cat /sys/kernel/kexec_crash_size > /out/crash-size
@@ -120,6 +122,12 @@ STATUS = {"loaded": "0", "unloaded": "3", "damaged": "3", "replaced": "0", "fill
 @pytest.mark.parametrize("step", STATUS)
 def test_status_tells_whether_the_image_is_armed(result: Result, step: str) -> None:
     assert text(result, f"first/status-{step}") == STATUS[step]
+
+
+def test_doctor_shows_what_the_kernel_has_logged(result: Result) -> None:
+    rows = {row["name"]: row for row in document(result, "first/doctor.json")["rows"]}
+    assert "started at EL1" in text(result, "first/dmesg")
+    assert "was started at EL1" in rows["exception level"]["evidence"]
 
 
 def test_the_dump_is_whole_after_all_of_this(result: Result) -> None:
