@@ -23,6 +23,9 @@ WORKING_MEMORY = 48 * MIB
 reader in Python."""
 UNPACKING_MEMORY = 16 * MIB
 """Slab and per-CPU areas before the first process."""
+TMPFS_SLACK = 8 * MIB
+"""What the kernel itself needs beside a tmpfs that needs half of the memory: page structures, and
+per-CPU areas. Without it the estimate would be the smallest window that was seen to work."""
 SAVE_MEMORY = 96 * MIB
 """Of `pykexec save`: its report has 84 MiB of a dump of 7.2, beside the process that waits for it.
 Without it the report of 7.2 was not finished after two minutes, because each page of Python was
@@ -76,7 +79,8 @@ def _unpacking(packed: int, unpacked: int, append: Sequence[str]) -> tuple[Term,
     they are in a ramfs, which has no limit (init/do_mounts.c:init_rootfs)."""
     has_root = any(word.startswith("root=") for text in append for word in text.split())
     if unpacked > UNPACKING_MEMORY and not has_root:
-        more = Term("tmpfs", unpacked, "a tmpfs takes no more than half of the memory")
+        size, why = unpacked + TMPFS_SLACK, "a tmpfs takes no more than half of the memory"
+        more = Term("tmpfs", size, why)
     else:
         more = Term("working memory", UNPACKING_MEMORY, "slab, per-CPU areas")
     return Term("initrd, packed", packed, "the file, until it is unpacked"), more
