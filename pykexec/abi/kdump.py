@@ -1,6 +1,6 @@
 """Headers of dump files: makedumpfile's diskdump_mod.h and makedumpfile.h, as written on 64-bit
-machines. `kdump_parsers` has their parsers, written into a module: importing construct takes longer
-than reading a log.
+machines. No load reads them, and their module is imported when such a file is opened: importing
+construct takes longer than reading a log.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ kdump_sub_header = Struct(
 )
 """The second block. dump_level exists from header_version 1, split, start_pfn and end_pfn from 2,
 vmcoreinfo from 3, note from 4, eraseinfo from 5, and the last three from 6."""
+
+TYPE_FLAT_HEADER, VERSION_FLAT_HEADER = 1, 1
 
 makedumpfile_header = Struct(
     "signature" / Bytes(16),

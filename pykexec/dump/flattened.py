@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from heapq import heappop, heappush
 
-from pykexec.abi.kdump_parsers import makedumpfile_header
+from pykexec.abi.kdump import TYPE_FLAT_HEADER, VERSION_FLAT_HEADER, makedumpfile_header
 from pykexec.dump.faults import DamagedDump
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ HEADER_SIZE = 4096
 """MAX_SIZE_MDF_HEADER: struct makedumpfile_header, padded."""
 PIECE = struct.Struct(">qq")
 """struct makedumpfile_data_header: offset and buf_size. There can be millions."""
-TYPE_FLAT_HEADER, VERSION_FLAT_HEADER = 1, 1
 END = -1
 OFFSET_MAX = (1 << 63) - 1
 PIECE_BYTES, FEW_PIECES = 8 << 10, 1 << 12

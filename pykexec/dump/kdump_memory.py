@@ -11,7 +11,7 @@ import struct
 import time
 from array import array
 
-from pykexec.abi.kdump_parsers import disk_dump_header, kdump_sub_header
+from pykexec.abi.kdump import disk_dump_header, kdump_sub_header
 from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
 from pykexec.dump.page_codecs import CODECS, COST_BYTES, COSTS, unpack_page
 from pykexec.dump.watch import Watch, unwatched
@@ -76,7 +76,7 @@ class KdumpMemory:
         if len(raw) < disk_dump_header.sizeof():
             raise DamagedDump(f"{file.name}: the file ends in its header")
         head = disk_dump_header.parse(raw)
-        self.machine = head.utsname_machine.partition(b"\0")[0].decode("latin-1")
+        self.machine = head.utsname.machine.partition(b"\0")[0].decode("latin-1")
         """The architecture as uname -m prints it; QEMU writes another word for some."""
         self.block: int = head.block_size
         if self.block not in BLOCKS:
