@@ -17,7 +17,6 @@ import click
 
 from pykexec import __version__
 from pykexec.cli.streams import INTERRUPTED, STDOUT, interrupted
-from pykexec.cli.verbs.params import Group
 from pykexec.errors import AnswerLost, KexecError
 
 HUNG_UP, CLOSED_PIPE, TERMINATED = 129, 141, 143
@@ -48,6 +47,17 @@ VERBS = {
 }
 """Verb: its module in this package and its line in --help, so that --help does not need the
 module."""
+
+
+class Group(click.Group):
+    """Commands of which one is required. Without one, print the help to standard error; the exit
+    status of click is 0 or 2 then, depending on its version."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(click.UsageError.exit_code)
+        return super().parse_args(ctx, args)
 
 
 class Program(Group):

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Group, Verb, choice, output_options
+from pykexec.cli.program import Group
+from pykexec.cli.verbs.params import PATH, Verb, choice, output_options
 
 
 @click.group(cls=Group)

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, SIZE, Group, Verb, frames_options, output_options
+from pykexec.cli.program import Group
+from pykexec.cli.verbs.params import PATH, SIZE, Verb, frames_options, output_options
 
 
 @click.group(cls=Group)

@@ -84,17 +84,6 @@ ADDR = AddrType()
 SIZE = SizeType()
 
 
-class Group(click.Group):
-    """Commands of which one is required. Without one, print the help to standard error; the exit
-    status of click is 0 or 2 then, depending on its version."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), err=True)
-            ctx.exit(click.UsageError.exit_code)
-        return super().parse_args(ctx, args)
-
-
 class Verb(click.Command):
     """A command whose single-value options may be given only once: the last one does not silently
     override others. /etc/pykexec.conf has the default of --backend, except for a simulated

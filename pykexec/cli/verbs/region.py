@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, SIZE, Group, Verb, output_options, target_options
+from pykexec.cli.program import Group
+from pykexec.cli.verbs.params import PATH, SIZE, Verb, output_options, target_options
 
 
 @click.group(cls=Group)

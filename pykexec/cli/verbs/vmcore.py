@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pykexec.cli import run
-from pykexec.cli.verbs.params import PATH, Group, Verb, machine_option, output_options
+from pykexec.cli.program import Group
+from pykexec.cli.verbs.params import PATH, Verb, machine_option, output_options
 
 
 @click.group(cls=Group)
