@@ -39,7 +39,13 @@ def cost(verb: str, path: Path) -> tuple[float, int, str]:
 
 
 def reading(path: Path) -> float:
-    """Processor seconds for reading a file once."""
+    """Processor seconds for reading a file that is in the page cache, as it then is: otherwise the
+    first of several readers would pay for that."""
+    _read(path)
+    return _read(path)
+
+
+def _read(path: Path) -> float:
     start = time.process_time()
     with path.open("rb", buffering=0) as file:
         while file.read(CHUNK):
@@ -52,9 +58,10 @@ def test_a_report_is_bounded(name: str, tmp_path: Path) -> None:
     path = tmp_path / "dump"
     COSTLY[name](path)
     assert path.stat().st_size <= SIZE + (64 << 10)
+    most = SECONDS + reading(path)
     seconds, memory, page = cost("report", path)
     assert "\ndump  " in page
-    assert seconds < SECONDS + reading(path)
+    assert seconds < most
     assert memory < MEMORY_KIB
 
 
@@ -63,6 +70,7 @@ def test_a_check_is_bounded(name: str, tmp_path: Path) -> None:
     """In time: a set of a million ranges is larger than a report."""
     path = tmp_path / "dump"
     VERIFIED[name](path)
+    most = SECONDS + reading(path)
     seconds, _, page = cost("verify", path)
     assert "not complete: " in page
-    assert seconds < SECONDS + reading(path)
+    assert seconds < most

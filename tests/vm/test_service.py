@@ -56,7 +56,8 @@ import json, sys
 from pykexec.backends.kernel.backend import KernelBackend
 from pykexec.backends.kernel.calls import ThisKernel
 stage = KernelBackend(ThisKernel()).staged.unmoved()
-addr = KernelBackend(ThisKernel()).records.read().sums[0][0] + 0x1234
+start, size, _ = max(KernelBackend(ThisKernel()).records.read().sums, key=lambda item: item[1])
+addr = start + size // 2
 stage.write(addr, bytes([stage.read(addr, 1)[0] ^ 1]))
 """
 
