@@ -23,7 +23,7 @@ NEAR = 16 * MIB
 PADDING = 64 * MIB
 STAGE = ("--memory", "512M", "--used", "3")
 """All of the memory is read, which takes time."""
-LARGE_STAGE = ("--memory", "1G", "--used", "3")
+LARGE_STAGE = ("--memory", "2G", "--used", "3")
 """With room for the padded initrd."""
 
 
