@@ -6,6 +6,7 @@ real or captured machine, the simulated kernel its own.
 
 from __future__ import annotations
 
+import re
 from dataclasses import field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -422,3 +423,9 @@ class Machine:
             memory_map_source=f"assumed from MemTotal ({self.memory_map.why})",
             firmware=replace(self.pc, memory_map=NOT_READ),
         )
+
+
+def version(release: str) -> tuple[int, int, int] | None:
+    """The number at the start of a release, e.g. (6, 1, 0) of "6.1.0-40-amd64"."""
+    match = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\d)", release)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from pykexec.abi.kexec import KexecFlag
 from pykexec.frozen import dataclass
-from pykexec.machine import Machine, Unknown
+from pykexec.machine import Machine, Unknown, version
 
 SWAP_SINCE = (2, 6, 30)
 """x86_64 swaps on every kexec since it supports kexec jump."""
@@ -84,9 +84,3 @@ def _other_architecture(architecture: str | Unknown) -> Relocation:
     if re.fullmatch(r"i[3-6]86", architecture):
         return Relocation(Move.UNKNOWN, Move.UNKNOWN, f"unknown for {architecture}")
     return Relocation(Move.COPY, None, f"{architecture} copies")
-
-
-def version(release: str) -> tuple[int, int, int] | None:
-    """The number at the start of a release, e.g. (6, 1, 0) of "6.1.0-40-amd64"."""
-    match = re.match(r"(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?!\d)", release)
-    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None

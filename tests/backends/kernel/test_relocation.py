@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pykexec.abi.kexec import KexecFlag
-from pykexec.backends.kernel.relocation import Move, Relocation, relocation, version
-from pykexec.machine import Machine, Unknown
+from pykexec.backends.kernel.relocation import Move, Relocation, relocation
+from pykexec.machine import Machine, Unknown, version
 
 OLD_SYMBOLS = frozenset({"kexec_image", "relocate_kernel"})
 NEW_SYMBOLS = OLD_SYMBOLS | {"kexec_pa_swap_page"}

@@ -178,21 +178,23 @@ def test_nobody_sleeps_in_the_window(image: KernelImage, mode: Mode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cmdline", "cpus", "warned"),
+    ("cmdline", "release", "cpus", "warned"),
     [
-        ("quiet", 2, True),
-        (Unknown("hidden"), 2, True),
-        ("quiet irqchip.gicv3_pseudo_nmi=1", 2, False),
-        ("quiet irqchip.gicv3_pseudo_nmi=0", 2, True),
-        ("quiet", 1, False),
+        ("quiet", "6.12.95", 2, True),
+        (Unknown("hidden"), "6.12.95", 2, True),
+        ("quiet irqchip.gicv3_pseudo_nmi=1", "6.7-rc1", 2, False),
+        ("quiet irqchip.gicv3_pseudo_nmi=1", "6.6.9", 2, True),
+        ("quiet irqchip.gicv3_pseudo_nmi=1", Unknown("hidden"), 2, True),
+        ("quiet irqchip.gicv3_pseudo_nmi=0", "6.12.95", 2, True),
+        ("quiet", "6.1.0", 1, False),
     ],
 )
 def test_a_cpu_may_go_on_where_memory_is_moved(
-    cmdline: str | Unknown, cpus: int, warned: bool
+    cmdline: str | Unknown, release: str | Unknown, cpus: int, warned: bool
 ) -> None:
     found = small_region()
     assert not isinstance(found.cpus, Unknown)
-    on = replace(found, cmdline=cmdline, cpus=(found.cpus * 2)[:cpus])
+    on = replace(found, cmdline=cmdline, release=release, cpus=(found.cpus * 2)[:cpus])
     assert (WARN_CPUS in mode_warnings(Mode.STUB_SWAP, on)) is warned
     assert WARN_CPUS not in mode_warnings(Mode.IN_PLACE, on)
     assert WARN_CPUS not in mode_warnings(Mode.LENT, on, movable=True)
