@@ -149,8 +149,8 @@ def apply(root: Folder, command: tuple[str, ...]) -> None:
             place = top / f"var/lib/pykexec/initrd.img-{release}"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(f"initrd of {release}")
-        case ("sh", "-c", script):
-            subprocess.run(["sh", "-c", script.replace(" /efi/", f" {top}/efi/")], check=True)
+        case ("sh", "-c", script, name, folder, *rest):
+            subprocess.run(["sh", "-c", script, name, f"{top}{folder}", *rest], check=True)
         case ("grubby", *words):
             _grubby(top, words)
         case ("systemctl", "restart", "pykexec-crash.service"):

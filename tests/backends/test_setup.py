@@ -415,16 +415,21 @@ def test_an_edit_between_two_runs_is_not_lost(tmp_path: Path) -> None:
     assert snapshot(root) == before
 
 
-def test_a_kernel_that_was_removed_since_stays_removed(tmp_path: Path) -> None:
-    """And one that was installed since loses the word that it got from /etc/kernel/cmdline."""
-    root = build(tmp_path, SYSTEMD_BOOT)
+@pytest.mark.parametrize("word", ["", " crashkernel=1M&'/\\2"])
+def test_a_kernel_that_was_removed_since_stays_removed(tmp_path: Path, word: str) -> None:
+    """And one that was installed since gets what was there before the word from
+    /etc/kernel/cmdline, whatever characters that has."""
+    old = SYSTEMD_BOOT["/efi/loader/entries/linux.conf"]
+    assert isinstance(old, str)
+    old = re.sub("(?m)^(options .*)$", lambda found: found[1] + word, old)
+    root = build(tmp_path, {**SYSTEMD_BOOT, "/efi/loader/entries/linux.conf": old})
     entries = tmp_path / "efi/loader/entries"
     set_up(root)
     (entries / "linux.conf").rename(entries / "later.conf")
     assert "crashkernel=64K" in (entries / "later.conf").read_text()
     assert acting(root).undo() == ()
     assert sorted(os.listdir(entries)) == ["later.conf", "windows.conf"]
-    assert (entries / "later.conf").read_text() == SYSTEMD_BOOT["/efi/loader/entries/linux.conf"]
+    assert (entries / "later.conf").read_text() == old
 
 
 def test_an_unfinished_initrd_of_a_kernel_that_was_removed_is_forgotten(tmp_path: Path) -> None:

@@ -120,6 +120,15 @@ def _options(text: str) -> str:
     return " ".join(match[2] for match in OPTIONS.finditer(text))
 
 
+LATER_ENTRIES = (
+    'for entry in "$1"/*.conf; do grep -qsF -- "$2" "$entry" || continue; '
+    r"""old=$(printf %s "${3:+ }$3" | sed 's/[\\&/]/\\&/g'); """
+    r'sed -i -E "/^options[ \t]/s/ $2( |\$)/$old\1/" "$entry"; done'
+)
+"""A shell script that puts in the place of a word what was there before, "" for nothing. Its
+arguments are the folder and both words."""
+
+
 def _by_entries(machine: Machine, facts: SetupFacts, word: str, why: str) -> Step | None:
     """Change the entries of systemd-boot, and the command line for later kernels."""
     wanted = {path: _entry(state(facts, path), word) for path in facts.entries}
@@ -138,10 +147,8 @@ def _by_entries(machine: Machine, facts: SetupFacts, word: str, why: str) -> Ste
 def _later_entries(facts: SetupFacts, word: str, old: str) -> Iterator[Command]:
     """The entries of kernels that were installed since have the word from /etc/kernel/cmdline."""
     folders = {path.rpartition("/")[0] for path in facts.entries}
-    change = rf"/^options[ \t]/s/ {word}( |$)/{old and ' '}{old}\1/"
     for folder in sorted(folders) if word else ():
-        each = f'for entry in {folder}/*.conf; do ! grep -qs {word} "$entry" || sed -i -E'
-        yield ("sh", "-c", f"{each} '{change}' \"$entry\"; done")
+        yield ("sh", "-c", LATER_ENTRIES, "sh", folder, word, old)
 
 
 def _entry(entry: FileState, word: str) -> FileState:
