@@ -47,13 +47,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The total in bytes, rounded up to 4 MiB, and its terms."""
+    """The total in bytes, rounded up to a multiple of `step`, and its terms."""
 
     terms: tuple[Term, ...]
+    step: int = ROUND_TO
 
     @property
     def size(self) -> int:
-        return align_up(_total(self.terms), ROUND_TO)
+        return align_up(_total(self.terms), self.step)
 
 
 def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str] = ()) -> Estimate:
@@ -74,16 +75,16 @@ def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str
 
 
 def _unpacking(packed: int, unpacked: int, append: Sequence[str]) -> tuple[Term, ...]:
-    """What is needed beside the unpacked files while they are written: as much again if they are in
-    a tmpfs, which may take half of the memory (mm/shmem.c:shmem_default_max_blocks). With root=
-    they are in a ramfs, which has no limit (init/do_mounts.c:init_rootfs)."""
+    """What is needed beside the unpacked files while they are written: as much again, and what the
+    kernel needs, if they are in a tmpfs, which may take half of the memory
+    (mm/shmem.c:shmem_default_max_blocks). With root= they are in a ramfs, which has no limit
+    (init/do_mounts.c:init_rootfs)."""
+    file = Term("initrd, packed", packed, "the file, until it is unpacked")
     has_root = any(word.startswith("root=") for text in append for word in text.split())
-    if unpacked > UNPACKING_MEMORY and not has_root:
-        size, why = unpacked + TMPFS_SLACK, "a tmpfs takes no more than half of the memory"
-        more = Term("tmpfs", size, why)
-    else:
-        more = Term("working memory", UNPACKING_MEMORY, "slab, per-CPU areas")
-    return Term("initrd, packed", packed, "the file, until it is unpacked"), more
+    in_tmpfs = unpacked + TMPFS_SLACK
+    if has_root or in_tmpfs < UNPACKING_MEMORY:
+        return file, Term("working memory", UNPACKING_MEMORY, "slab, per-CPU areas")
+    return file, Term("tmpfs", in_tmpfs, "a tmpfs takes no more than half of the memory")
 
 
 def _working(append: Sequence[str]) -> tuple[Term, ...]:

@@ -191,5 +191,10 @@ def _next_memory(plan: Plan) -> Table:
 
 def _terms(estimate: Estimate) -> Table:
     rows = [(term.name, f"{term.size:#x}", size(term.size), term.why) for term in estimate.terms]
-    total = ("total", f"{estimate.size:#x}", size(estimate.size), "rounded up to 4 MiB")
+    total = (
+        "total",
+        f"{estimate.size:#x}",
+        size(estimate.size),
+        f"rounded up to {size(estimate.step)}",
+    )
     return Table(("estimate", "bytes", "", "for"), [*rows, total])
