@@ -72,8 +72,9 @@ def _addresses(
 
 
 def _lock(parts: dict[str, Addresses | None]) -> int | None:
-    atomic = {part.atomic if part else frozenset() for name in LOCKING for part in (parts[name],)}
-    return next(iter(atomic.pop())) if len(atomic) == 1 and len(min(atomic)) == 1 else None
+    found = {part.atomic if part else frozenset() for part in map(parts.get, LOCKING)}
+    words = found.pop()
+    return next(iter(words)) if not found and len(words) == 1 else None
 
 
 def _crash_image(parts: dict[str, Addresses | None]) -> int | None:
