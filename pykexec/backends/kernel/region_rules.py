@@ -19,8 +19,6 @@ from pykexec.remedies import Advice, Use, Wish, and_also, any_of
 TESTED = {"x86_64": ("6.1", "6.12", "7.2"), "aarch64": ("6.1", "6.12", "7.2")}
 """Tested kernel series, by uname -m: the module writes to variables that the kernel does not
 export."""
-
-
 RODATA_FULL = "CONFIG_RODATA_FULL_DEFAULT_ENABLED"
 
 
@@ -126,15 +124,13 @@ def _mapped_in_blocks(machine: Machine) -> KexecError | None:
         return None
     words = [word for word in (machine.cmdline or "").split() if word.startswith("rodata=")]
     options = machine.config or {}
-    full = {"rodata=full"}
-    if options and RODATA_FULL not in options:
-        full.add("rodata=on")
-    if words[-1] in full if words else options.get(RODATA_FULL, "y") == "y":
+    full = "rodata=on" if options and RODATA_FULL not in options else "rodata=full"
+    if words[-1] in ("rodata=full", full) if words else options.get(RODATA_FULL, "y") == "y":
         return None
     return NotProtected(
         "the kernel could not protect a crash image, as it does not map memory in pages "
         f"({words[-1] if words else f'{RODATA_FULL}=n'})",
-        hint=and_also(f"boot with {max(full)}", _forced_or_boot(machine)),
+        hint=and_also(f"boot with {full}", _forced_or_boot(machine)),
     )
 
 
