@@ -135,13 +135,17 @@ class Saving:
         return name, folder
 
     def new_folder(self, parent: str) -> tuple[str, str]:
-        """(name, path). Another program that saves at the same time may take a name."""
-        for _ in range(NAMES_TRIED - 1):
+        """(name, path). Another program that saves at the same time may take a name. Raises
+        OSError."""
+        tried = 0
+        while True:
             name = new_name(self.crashed, names(parent))
-            with suppress(FileExistsError):
+            try:
                 return name, make_folder(parent, name + INCOMPLETE)
-        name = new_name(self.crashed, names(parent))
-        return name, make_folder(parent, name + INCOMPLETE)
+            except FileExistsError:
+                tried += 1
+                if tried == NAMES_TRIED:
+                    raise
 
     @property
     def crashed(self) -> datetime:
