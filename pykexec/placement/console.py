@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 REGISTERS = 0x1000
-"""Bytes that the registers of a UART have at most."""
+"""Bytes that the registers of a UART have at most; they are in one page."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pykexec import purgatory
 from pykexec.machine import DeviceTreeFirmware
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.arm64.layout import arch_of
+from pykexec.placement.console import REGISTERS
 from pykexec.purgatory.arm64.paging import TABLE, identity_map, most_tables
 from pykexec.purgatory.arm64.stub import (
     STUB_MEMSZ,
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pykexec.machine import Machine, SerialConsole
     from pykexec.placement.stub_job import StubJob
 
-UART_SIZE = 4096
-"""Bytes of the registers of a UART, which are in one page."""
 KINDS = {"8250": UartKind.UART_8250, "PL011": UartKind.PL011}
 RESETS = {"smc": StubFlag.RESET_SMC, "hvc": StubFlag.RESET_HVC}
 
@@ -66,10 +65,10 @@ def _page_tables(job: StubJob, machine: Machine, own: PhysRange) -> bytes:
 
 
 def _device(uart: SerialConsole | None) -> RangeSet:
-    """The registers of a memory-mapped UART whose address is known."""
+    """The page with the registers of a memory-mapped UART whose address is known."""
     if uart is None or not uart.in_memory or not uart.address:
         return RangeSet()
-    return RangeSet((PhysRange.sized(align_down(uart.address, UART_SIZE), UART_SIZE),))
+    return RangeSet((PhysRange.sized(align_down(uart.address, REGISTERS), REGISTERS),))
 
 
 def _params(job: StubJob, machine: Machine, page_tables: int) -> StubParams:
