@@ -11,6 +11,7 @@ from pykexec.backends.setup.acting import ChangedMeanwhile, CommandFailed, run
 from pykexec.backends.setup.journal import PATH
 from pykexec.backends.setup.step import Change, Step
 from pykexec.errors import KexecError
+from pykexec.flows.setup.configuration import KEEP
 from pykexec.host.configuration import PATH as CONFIGURATION
 from pykexec.host.configuration import parse
 from pykexec.host.file_state import NOTHING, FileState
@@ -19,6 +20,7 @@ from tests.setup_runs import acting, plan, set_up, undo
 from tests.setup_trees import (
     ARCH,
     DEBIAN,
+    ROOT,
     TREES,
     build,
     snapshot,
@@ -108,6 +110,12 @@ def test_options_that_somebody_has_chosen_stay(
     acting(root).perform(plan(root).steps)
     values, _ = parse((tmp_path / CONFIGURATION.lstrip("/")).read_text())
     assert values.get("OPTIONS") == options
+
+
+def test_the_shipped_configuration_keeps_as_setup_does() -> None:
+    shipped = ROOT / "systemd/pykexec.conf"
+    values, _ = parse(shipped.read_text())
+    assert values["OPTIONS"].split() == ["--reuse-cmdline", *KEEP.split()]
 
 
 def test_a_word_that_has_no_effect_is_noted(tmp_path: Path) -> None:
