@@ -22,6 +22,12 @@ of these only with pages of 64 KiB, whatever wrote them (arch/arm64.c:calculate_
 commit b7587f1 adds the others)."""
 
 
+def arm64_window(kernel: Kernel) -> str:
+    """Memory that is enough to capture a dump with Python: with pages of 16 KiB, each of its small
+    files takes a whole page."""
+    return "448M" if kernel.series == "16k" else "256M"
+
+
 def site() -> list[Path]:
     """The packages and modules that a guest needs; without a terminal pykexec does not need
     rich."""

@@ -10,6 +10,7 @@ from .product import (
     CAPTURE,
     PYKEXEC,
     SETTLED,
+    arm64_window,
     assert_made_by_makedumpfile,
     assert_whole,
     document,
@@ -45,7 +46,8 @@ def result(arm_vm: VM) -> Result:
     return arm_vm.run(
         FIRST,
         SECOND,
-        append="crashkernel=256M",
+        append=f"crashkernel={arm64_window(arm_vm.kernel)}",
+        mem_mib=1536,
         smp=2,
         python=True,
         second_python=True,

@@ -15,6 +15,7 @@ from .product import (
     CAPTURE,
     PYKEXEC,
     SETTLED,
+    arm64_window,
     assert_made_by_makedumpfile,
     assert_whole,
     document,
@@ -83,8 +84,8 @@ def append(arm_vm: VM, way: Way) -> str:
 
 
 def load(arm_vm: VM) -> str:
-    """With a window that is large enough: each small file of Python takes a whole page."""
-    return LOAD.format(window="448M" if arm_vm.kernel.series == "16k" else "256M")
+    """With a window that is large enough."""
+    return LOAD.format(window=arm64_window(arm_vm.kernel))
 
 
 def panic(
