@@ -1,5 +1,5 @@
-"""Panics on other machines of arm64: at EL2 without and with VHE, and with EFI and ACPI. For
---all-kernels."""
+"""Panics on other machines of arm64: at EL2 without and with VHE, with an SMMU, and with EFI and
+ACPI. For --all-kernels."""
 
 from __future__ import annotations
 
@@ -16,23 +16,37 @@ from .test_arm64_panic import PATTERN_MIB, panic
 
 @dataclass(frozen=True)
 class Hardware:
-    """QEMU's processor and options, whether EFI starts the kernel, and what the kernel says about
-    its exception level."""
+    """QEMU's processor and options, whether EFI starts the kernel, and a part of the kernel's log
+    that shows that it is this machine."""
 
     cpu: str
-    level: str
+    evidence: str
     options: str = ""
     efi: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        return ("-machine", self.options) if self.options else ()
+        return (*(("-machine", self.options) if self.options else ()), *self.others)
 
+
+SMMU = tuple(
+    word
+    for name in ("disable-legacy=on", "iommu_platform=on")
+    for word in ("-global", f"virtio-blk-pci.{name}")
+)
+"""The disks' DMA by the SMMU, whose tables are in the memory of the crashed kernel."""
 
 HARDWARE = {
     "EL2": Hardware("cortex-a72", "All CPU(s) started at EL2", "virtualization=on"),
     "VHE": Hardware(
         "neoverse-n1", "Virtualization Host Extensions", "virtualization=on,gic-version=3"
+    ),
+    "SMMU": Hardware(
+        "cortex-a72",
+        "Adding to iommu group",
+        "iommu=smmuv3,gic-version=3",
+        others=SMMU,
     ),
     "EFI": Hardware("neoverse-n1", "All CPU(s) started at EL1", efi=True),
 }
@@ -68,7 +82,7 @@ def test_the_dump_is_whole(result: Result, hardware: str, mode: str) -> None:
     assert_whole(verdict(result), PATTERN_MIB * 256)
     assert "pykexec: starting" in result.console
     dmesg = text(result, "second/own-dmesg")
-    assert HARDWARE[hardware].level in dmesg
+    assert HARDWARE[hardware].evidence in dmesg
     assert ("ACPI: RSDP" in dmesg) is HARDWARE[hardware].efi
 
 
