@@ -25,7 +25,7 @@ commit b7587f1 adds the others)."""
 def arm64_window(kernel: Kernel) -> str:
     """Memory that is enough to capture a dump with Python: with pages of 16 KiB, each of its small
     files takes a whole page."""
-    return "448M" if kernel.series == "16k" else "256M"
+    return {"6.1": "256M", "16k": "448M"}.get(kernel.series, "320M")
 
 
 def site() -> list[Path]:
