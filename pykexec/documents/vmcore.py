@@ -17,7 +17,7 @@ Percent = Annotated[int, Number(0, 100)]
 
 @dataclass(frozen=True, slots=True)
 class DumpCpu:
-    """what a CPU was running, from its note"""
+    """what a CPU was running, from its note; a CPU that did not stop has none"""
 
     pid: Count
     ip: Hex

@@ -69,7 +69,9 @@ class CoreFile:
 
     @cached_property
     def cpus(self) -> tuple[CpuState, ...]:
-        """The state of each CPU, in the order of the notes, which is that of the CPUs."""
+        """The state of each CPU that has a note. The notes are in the order of the CPUs, but a CPU
+        that was offline or did not stop has none (fs/proc/vmcore.c:
+        update_note_header_size_elf64)."""
         layout = registers_of(self.architecture)
         ip = PR_REG_OFFSET + layout.names.index(layout.ip) * 8
         return tuple(

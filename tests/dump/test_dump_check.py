@@ -210,7 +210,7 @@ def test_info_and_verify(tmp_path: Path) -> None:
     for words, status in ((("info", path), 0), (("verify", path), 0)):
         done = pykexec(*words)
         assert (done.returncode, done.stderr) == (status, "")
-        assert "left out    341 pages in 341 ranges" in done.stdout
+        assert "left out     341 pages in 341 ranges" in done.stdout
         document = json.loads(pykexec(*words, "--json").stdout)
         validate(document)
         assert document["level"] == 31

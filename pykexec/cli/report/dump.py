@@ -78,7 +78,7 @@ def facts(contents: DumpContents) -> Pairs:
         found.append(("level", str(contents.level)))
     found.append(("release", info.release if info else "no VMCOREINFO"))
     found.append(("vmcoreinfo", many(len(info.values) if info else 0, "key")))
-    cpus = [(f"CPU {n}", f"pid {pid}, ip {ip:#x}") for n, (pid, ip) in enumerate(contents.cpus)]
+    cpus = [("NT_PRSTATUS", f"pid {pid}, ip {ip:#x}") for pid, ip in contents.cpus]
     return [*found, *(cpus or [("CPUs", "no registers of any")])]
 
 

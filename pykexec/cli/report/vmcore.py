@@ -93,7 +93,7 @@ def facts(core: CoreFile) -> Pairs:
     if offsets:
         shown = " or ".join(f"{offset:#x}" for offset in offsets[:3])
         found.append(("direct map", f"p_vaddr - p_paddr is {shown}"))
-    cpus = ((f"CPU {n}", f"pid {c.pid}, ip {c.ip:#x}") for n, c in enumerate(core.cpus))
+    cpus = (("NT_PRSTATUS", f"pid {cpu.pid}, ip {cpu.ip:#x}") for cpu in core.cpus)
     return [*found, *(cpus if core.cpus else [("CPUs", "no registers of any")])]
 
 
