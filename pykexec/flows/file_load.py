@@ -158,4 +158,4 @@ def _size_and_word_warnings(
     guess = crash_size(image, request.initrd, request.append)
     reserved = machine.crash_kernel
     size = reserved.ranges[-1].size if reserved else guess.size
-    return capture_warnings(size, guess, line, request.append)
+    return capture_warnings(machine, request, size, guess, line)

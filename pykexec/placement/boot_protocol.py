@@ -111,6 +111,11 @@ class BootProtocol(Protocol):
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Raise WindowRefused for a window in which this kernel cannot run."""
 
+    def capture_warnings(
+        self, machine: Machine, request: LoadRequest, line: CommandLine
+    ) -> tuple[str, ...]:
+        """What a capture kernel with this command line lacks on this machine."""
+
     def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
         """What goes on using memory that *stub-swap* moves after a panic, besides devices and
         IOMMUs."""

@@ -128,10 +128,15 @@ def saving_warnings(line: CommandLine) -> tuple[str, ...]:
 
 
 def capture_warnings(
-    size: int, guess: Estimate, line: CommandLine, append: Iterable[str]
+    machine: Machine, request: LoadRequest, size: int, guess: Estimate, line: CommandLine
 ) -> tuple[str, ...]:
     """Warnings about a window of `size` bytes: an estimate causes no errors."""
-    words = (*dropped_warnings(line.dropped), *append_warnings(append), *saving_warnings(line))
+    words = (
+        *dropped_warnings(line.dropped),
+        *append_warnings(request.append),
+        *saving_warnings(line),
+        *boot_protocol(machine).capture_warnings(machine, request, line),
+    )
     if size >= guess.size:
         return words
     return (

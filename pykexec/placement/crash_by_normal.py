@@ -88,7 +88,7 @@ def plan_crash_by_normal(
         estimate=guess,
         console=console,
         warnings=(
-            *capture_warnings(ram.size, guess, information.cmdline, request.append),
+            *capture_warnings(machine, request, ram.size, guess, information.cmdline),
             *(() if inside or granted.headers_at else (ASSUMED,)),
         ),
     )

@@ -102,7 +102,7 @@ def plan_crash(
         window=region,
         estimate=guess,
         console=console,
-        warnings=capture_warnings(region.size, guess, information.cmdline, request.append),
+        warnings=capture_warnings(machine, request, region.size, guess, information.cmdline),
     )
 
 

@@ -154,7 +154,7 @@ def plan_panic(
         stage=frames,
         settle=settle(machine, mode, request.settle),
         warnings=(
-            *capture_warnings(frames.window.size, guess, information.cmdline, request.append),
+            *capture_warnings(machine, request, frames.window.size, guess, information.cmdline),
             *_sleeper_warnings(mode, frames, machine),
             *(lending_warnings(machine, frames.window) if mode is Mode.LENT else ()),
             *(() if granted.stage else (ASSUMED,)),

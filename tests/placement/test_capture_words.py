@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pykexec.errors import NotSupported
@@ -157,12 +159,14 @@ def test_what_caps_memory_is_warned_of(word: str) -> None:
 
 def test_all_warnings_of_a_capture_kernel() -> None:
     guess = Estimate((Term("kernel", 100 * MIB, ""),))
-    line = capture_line(running("a swiotlb=1"), CAPTURE)
-    small, dropped, capped = capture_warnings(64 * MIB, guess, line, ["mem=1G"])
+    machine = running("a swiotlb=1")
+    line = capture_line(machine, CAPTURE)
+    capping = replace(CAPTURE, append=("mem=1G",))
+    small, dropped, capped = capture_warnings(machine, capping, 64 * MIB, guess, line)
     assert small.startswith("the window has 64 MiB, less than the estimate of")
     assert dropped.startswith("dropped from the running kernel's command line: swiotlb=1")
     assert capped.startswith("mem=1G limits")
-    assert capture_warnings(guess.size, guess, line, ()) == (dropped,)
+    assert capture_warnings(machine, CAPTURE, guess.size, guess, line) == (dropped,)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_a_line_that_cannot_save_a_dump(text: str, warnings: tuple[str, ...]) ->
     request = LoadRequest(kind=ImageKind.CRASH, append=(text,))
     line = capture_line(running(""), request)
     assert saving_warnings(line) == warnings
-    assert capture_warnings(1, Estimate(()), line, ()) == warnings
+    assert capture_warnings(running(""), CAPTURE, 1, Estimate(()), line) == warnings
 
 
 def test_no_key_is_spelled_with_a_hyphen() -> None:

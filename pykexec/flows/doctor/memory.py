@@ -144,7 +144,7 @@ def processors(firmware: DeviceTreeFirmware) -> Row:
     return warn(
         name,
         f"the kernel cannot switch them off ({how})",
-        "only a capture kernel in the crash region can be loaded, unless there is one processor",
+        "load a capture kernel into a crash region, or use mode in-place",
     )
 
 

@@ -17,6 +17,7 @@ from pykexec.memory.hole import NoHole
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.arm64 import labels
 from pykexec.placement.arm64.device_tree import information_for
+from pykexec.placement.arm64.processors import refuse_stuck
 from pykexec.placement.cmdline import check_length, command_line, running_line
 from pykexec.placement.console import stub_console
 from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -26,7 +27,7 @@ from pykexec.placement.segment import Source
 from pykexec.placement.space import Space
 from pykexec.placement.stub_job import MAX_REGIONS, StubJob, encoder, entry_of, with_purgatory
 from pykexec.placement.window import requested_window
-from pykexec.remedies import Omit, Use, Wish
+from pykexec.remedies import Omit, Wish
 
 if TYPE_CHECKING:
     from pykexec.arch import Arch
@@ -140,23 +141,12 @@ def _why_kernel(image: KernelImage) -> str:
 
 KVM_MODE = "kvm-arm.mode="
 PROTECTED = f"{KVM_MODE}protected"
-WHY_STUCK = {
-    ImageKind.NORMAL: "the kernel refuses normal images (EBUSY)",
-    ImageKind.CRASH_BY_NORMAL: "after a panic they stay in memory that is moved",
-}
 
 
 class WrongPageSize(NotSupported):
     """The page size of the capture kernel is not that of the running kernel."""
 
     code = "wrong-page-size"
-
-
-class StuckProcessors(NotSupported):
-    """The kernel cannot switch the other processors off: it refuses normal images, and after a
-    panic they stay in memory that the stub would move."""
-
-    code = "stuck-processors"
 
 
 class ProtectedKvm(NotSupported):
@@ -188,8 +178,7 @@ def refuse(arch: Arch, image: KernelImage, machine: Machine, request: LoadReques
         )
     if request.kind is ImageKind.NORMAL:
         _refuse_protected_kvm(machine)
-    if request.kind is not ImageKind.CRASH:
-        _refuse_stuck(machine, request.kind)
+    refuse_stuck(machine, request)
     if request.kind is not ImageKind.NORMAL and (warnings := page_size_warnings(boot, arch)):
         raise WrongPageSize(warnings[0], hint="use a kernel with the running kernel's page size")
 
@@ -206,24 +195,6 @@ def _refuse_protected_kvm(machine: Machine) -> None:
         raise ProtectedKvm(
             f"with {PROTECTED} the kernel refuses normal images (EBUSY)",
             hint=f"boot without {PROTECTED}",
-        )
-
-
-def _refuse_stuck(machine: Machine, kind: ImageKind) -> None:
-    """Refuse a machine whose CPUs cannot be switched off.
-    arch/arm64/kernel/machine_kexec.c:machine_kexec_prepare: EBUSY if cpus_are_stuck_in_kernel(),
-    which is so with several CPUs that have no cpu_die(). After a panic these stay in
-    cpu_park_loop() (arch/arm64/kernel/smp.c:ipi_cpu_crash_stop)."""
-    firmware = machine.firmware
-    if not isinstance(firmware, DeviceTreeFirmware) or isinstance(firmware.cpu_methods, Unknown):
-        return
-    stuck = sorted(firmware.cpu_methods - {"psci"})
-    several = isinstance(machine.cpus, Unknown) or len(machine.cpus) > 1
-    if stuck and several:
-        raise StuckProcessors(
-            f"the processors are started by {', '.join(stuck)} and cannot be switched off, so "
-            + WHY_STUCK[kind],
-            hint=Use(Wish.CRASH, rest=", which does not need that"),
         )
 
 

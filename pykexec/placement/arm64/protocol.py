@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.memory.ranges import RangeSet
-from pykexec.placement.arm64 import layout, linux, moved, reservation, stub
+from pykexec.placement.arm64 import layout, linux, moved, processors, reservation, stub
 from pykexec.placement.arm64.device_tree import Capture, DeviceTreeInformation, information_for
 from pykexec.placement.foreign import foreign
 
@@ -92,6 +92,11 @@ class Arm64Protocol:
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Every window is suitable."""
+
+    def capture_warnings(
+        self, machine: Machine, request: LoadRequest, line: CommandLine
+    ) -> tuple[str, ...]:
+        return processors.stuck_warnings(machine, line)
 
     def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
         return moved.moved_warnings(machine)

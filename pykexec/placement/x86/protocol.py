@@ -141,6 +141,11 @@ class X86Protocol:
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         check_window(window, image.linux_for(LinuxX86Boot))
 
+    def capture_warnings(
+        self, machine: Machine, request: LoadRequest, line: CommandLine
+    ) -> tuple[str, ...]:
+        return ()
+
     def moved_warnings(self, machine: Machine) -> tuple[str, ...]:
         return (WARN_HALTED,)
 

@@ -55,8 +55,7 @@ ROWS: list[tuple[str, Machine, Row]] = [
         "processors that stay on",
         replace(ARM, firmware=replace(TREE, cpu_methods=frozenset({"spin-table"}))),
         Row("processors", Level.WARN, "the kernel cannot switch them off (spin-table)",
-            "only a capture kernel in the crash region can be loaded, unless there is one "
-            "processor"),
+            "load a capture kernel into a crash region, or use mode in-place"),
     ),
     (
         "the exception level",

@@ -31,12 +31,8 @@ from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
 from pykexec.placement.arm64.device_tree import NoMemory, TreeOfAnotherMachine, information_for
-from pykexec.placement.arm64.linux import (
-    KERNEL_ALIGN,
-    ProtectedKvm,
-    StuckProcessors,
-    WrongPageSize,
-)
+from pykexec.placement.arm64.linux import KERNEL_ALIGN, ProtectedKvm, WrongPageSize
+from pykexec.placement.arm64.processors import StuckProcessors
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
 from pykexec.placement.cmdline import CommandLine, CommandLineTooLong
 from pykexec.placement.foreign import ForeignArchitecture
@@ -457,16 +453,50 @@ def test_a_text_offset_inside_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("methods", [{"spin-table"}, {"psci", "spin-table"}, {"none"}])
 def test_processors_that_cannot_be_switched_off(image: KernelImage, methods: set[str]) -> None:
-    found = machine()
-    assert isinstance(found.firmware, DeviceTreeFirmware)
-    stuck = replace(found, firmware=replace(found.firmware, cpu_methods=frozenset(methods)))
+    stuck = with_methods(machine(), methods)
     with pytest.raises(StuckProcessors, match="EBUSY"):
         plan_load(image, stuck, NORMAL)
-    with pytest.raises(StuckProcessors, match="after a panic they stay in memory that is moved"):
-        plan_load(image, stuck, LoadRequest(ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE))
-    plan_load(image, stuck, CRASH)
+    moving = LoadRequest(ImageKind.CRASH_BY_NORMAL)
+    with pytest.raises(StuckProcessors, match="in memory that the stub may move") as refused:
+        plan_load(image, stuck, moving)
+    assert "use mode in-place, which moves nothing" in (refused.value.hint or "")
+    with pytest.raises(StuckProcessors):
+        plan_load(image, stuck, replace(moving, mode=Mode.STUB_SWAP))
     assert isinstance(stuck.cpus, tuple)
     plan_load(image, replace(stuck, cpus=stuck.cpus[:1]), NORMAL)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [CRASH, replace(CRASH, kind=ImageKind.CRASH_BY_NORMAL, mode=Mode.IN_PLACE)],
+    ids=["crash", "in-place"],
+)
+def test_a_capture_kernel_without_the_other_processors(
+    image: KernelImage, request_: LoadRequest
+) -> None:
+    """It may be loaded where nothing is moved, and waits for them if the user wants several."""
+    found = machine()
+    stuck = with_methods(found, {"spin-table"})
+    assert new_warnings(image, found, stuck, request_) == set()
+    several = replace(request_, append=("nr_cpus=2",))
+    (warning,) = new_warnings(image, found, stuck, several)
+    assert "started by spin-table and cannot be switched off" in warning
+    assert isinstance(stuck.cpus, tuple)
+    alone = replace(stuck, cpus=stuck.cpus[:1])
+    assert new_warnings(image, found, alone, several) == set()
+
+
+def with_methods(found: Machine, methods: set[str]) -> Machine:
+    assert isinstance(found.firmware, DeviceTreeFirmware)
+    return replace(found, firmware=replace(found.firmware, cpu_methods=frozenset(methods)))
+
+
+def new_warnings(
+    image: KernelImage, before: Machine, after: Machine, request: LoadRequest
+) -> set[str]:
+    """Those of one machine that another does not have."""
+    old, new = (set(plan_load(image, found, request).warnings) for found in (before, after))
+    return new - old
 
 
 @pytest.mark.parametrize(
