@@ -397,6 +397,11 @@ class Machine:
         )
 
     @property
+    def has_nmi_sysctl(self) -> bool:
+        """Whether the kernel has kernel.unknown_nmi_panic (arch/x86/kernel/nmi.c)."""
+        return isinstance(self.firmware, PcFirmware)
+
+    @property
     def pc(self) -> PcFirmware:
         """The firmware of a PC, of which nothing is known if the machine is none."""
         return self.firmware if isinstance(self.firmware, PcFirmware) else PcFirmware()

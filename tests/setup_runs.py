@@ -74,8 +74,8 @@ def acting(root: Folder, clock: Clock | None = None) -> Acting:
     return Acting(root, command)
 
 
-def set_up(root: Folder, moment: int | None = None) -> None:
-    steps = plan(root).steps
+def set_up(root: Folder, moment: int | None = None, sysctls: bool = False) -> None:
+    steps = plan(root, sysctls).steps
     with killed_at(moment) as clock, suppress(Killed):
         acting(root, clock).perform(steps)
 

@@ -9,7 +9,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from pykexec.host.captured import Captured, open_root
 from pykexec.host.root import Folder
+from pykexec.host.setup_facts import BOOT_ID
 from tests.host.conftest import FILES as MACHINE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +37,7 @@ BARE: Files = {
     },
     "/proc/iomem": str(MACHINE["/proc/iomem"]).replace("  3e000000-3e00ffff : Crash kernel\n", ""),
     "/proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz root=/dev/vda1 ro quiet\n",
-    "/proc/sys/kernel/random/boot_id": "b0\n",
+    BOOT_ID: "b0\n",
     "/sys/kernel/kexec_crash_loaded": "0\n",
     "/sys/kernel/kexec_crash_size": "0\n",
     f"/boot/config-{RELEASE}": "CONFIG_KEXEC=y\nCONFIG_KEXEC_FILE=y\n",
@@ -47,6 +49,19 @@ BARE: Files = {
     "/run/udev/control": "",
     **PACKAGE,
 }
+
+
+def captured(name: str) -> Files:
+    """The whole files of a captured machine in tests/host."""
+    root = open_root(ROOT / f"tests/host/{name}.json")
+    assert isinstance(root, Captured)
+    return {
+        path: found
+        for path, found in root.files.items()
+        if isinstance(found, bytes) and "@" not in path
+    }
+
+
 MENU = "menuentry 'Debian' {{\n\tlinux\t/boot/vmlinuz root=/dev/vda1 ro quiet{word}\n}}\n"
 DEBIAN: Files = {
     **BARE,
@@ -117,7 +132,18 @@ OLD: Files = {
     "/etc/pykexec.conf": None,
     "/etc/default/pykexec": "KERNEL=/boot/mine\nAPPEND='panic=5 root=/dev/a quiet'\nOPTIONS=\n",
 }
+ARM64_RELEASE = "6.1.0-50-cloud-arm64"
+ARM64: Files = {
+    **{path: found for path, found in DEBIAN.items() if not path.startswith(("/proc/", "/sys/"))},
+    **{path: None for path in DEBIAN if RELEASE in path},
+    **captured("arm64/virt-no-region"),
+    BOOT_ID: "b0\n",
+    f"/boot/config-{ARM64_RELEASE}": "CONFIG_KEXEC=y\n",
+    f"/boot/vmlinuz-{ARM64_RELEASE}": "",
+    f"/lib/modules/{ARM64_RELEASE}/modules.dep": "",
+}
 TREES = {
+    "arm64-debian-grub": ARM64,
     "debian-grub": DEBIAN,
     "debian-kdump-tools": KDUMP_TOOLS,
     "fedora-grubby": FEDORA,
@@ -153,11 +179,27 @@ def apply(root: Folder, command: tuple[str, ...]) -> None:
             subprocess.run(["sh", "-c", script, name, f"{top}{folder}", *rest], check=True)
         case ("grubby", *words):
             _grubby(top, words)
+        case ("sysctl", "-q", "-p", path):
+            _sysctl(
+                top, [line for line in (top / path.lstrip("/")).read_text().split("\n") if line]
+            )
+        case ("sysctl", "-q", "-w", *words):
+            _sysctl(top, words)
         case ("systemctl", "restart", "pykexec-crash.service"):
             (top / "sys/kernel/kexec_crash_loaded").write_text("1\n")
             (top / "var/lib/pykexec/armed").write_text("b0\n")
         case ("systemctl", "stop", *_) if (top / "var/lib/pykexec/armed").exists():
             (top / "var/lib/pykexec/armed").unlink()
+
+
+def _sysctl(top: Path, lines: list[str]) -> None:
+    """It fails at a name that the kernel does not have."""
+    for line in lines:
+        if not line.startswith("#"):
+            name, _, value = line.partition("=")
+            file = top / "proc/sys" / name.strip().replace(".", "/")
+            assert file.exists(), name
+            file.write_text(f"{value.strip()}\n")
 
 
 def _sourced(files: list[Path]) -> str:

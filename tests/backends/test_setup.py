@@ -50,6 +50,20 @@ def words_of(path: str, found: object) -> object:
     return found
 
 
+@pytest.mark.parametrize("name", ["debian-grub", "arm64-debian-grub"])
+def test_the_sysctls_for_panics_are_those_that_the_kernel_has(tmp_path: Path, name: str) -> None:
+    """An arm64 kernel has no unknown NMIs."""
+    root = build(tmp_path, TREES[name])
+    values = {path: path.read_text() for path in tmp_path.glob("proc/sys/kernel/*panic*")}
+    set_up(root, sysctls=True)
+    assert {path.name: path.read_text() for path in values} == {
+        path.name: "10\n" if path.name == "panic" else "1\n" for path in values
+    }
+    assert plan(root, sysctls=True).steps == ()
+    undo(root)
+    assert {path: path.read_text() for path in values} == values
+
+
 def test_a_file_that_changed_since_it_was_shown_is_not_overwritten(tmp_path: Path) -> None:
     root = build(tmp_path, DEBIAN)
     steps = plan(root).steps

@@ -18,7 +18,7 @@ from pykexec.cli.verbs.params import PATH, Verb, output_options
     "--panic-sysctls",
     "sysctls",
     is_flag=True,
-    help="Also make oopses and unknown NMIs panic, and the machine reboot after a panic.",
+    help="Also make oopses (on x86 also unknown NMIs) panic, and the machine reboot after a panic.",
 )
 @click.option(
     "--root",

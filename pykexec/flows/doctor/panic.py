@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pykexec.flows.doctor.row import Row, ok, unknown, warn
-from pykexec.machine import Machine, PcFirmware, Unknown
+from pykexec.machine import Machine, Unknown
 
 
 def rows(machine: Machine) -> Iterator[Row]:
     yield panic_on_oops(machine)
     yield _panic_timeout(machine)
     yield _notifiers(machine)
-    if isinstance(machine.firmware, PcFirmware):  # arch/x86/kernel/nmi.c
+    if machine.has_nmi_sysctl:
         yield _unknown_nmi(machine)
 
 

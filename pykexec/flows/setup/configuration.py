@@ -20,15 +20,11 @@ OTHERS = ("reset_devices", "usbcore.nousb")
 KEEP = "--keep kernel"
 """As in the file that is shipped. Options that somebody has chosen stay."""
 NEW = "# Configuration of pykexec, made by pykexec setup; see pykexec.conf(5).\n"
-SYSCTL_TEXT = f"""\
-{BY}# Oopses and unknown NMIs panic, and so make a dump. If no capture kernel starts, the machine
+SYSCTL_TEXT = """\
+# Oopses{nmis} panic, and so make a dump. If no capture kernel starts, the machine
 # reboots after ten seconds.
 """
-PANIC_SYSCTLS = {
-    "kernel.panic": 10,
-    "kernel.panic_on_oops": 1,
-    "kernel.unknown_nmi_panic": 1,
-}
+NMI = "kernel.unknown_nmi_panic"
 
 
 def values_of(facts: SetupFacts) -> dict[str, str]:
@@ -93,30 +89,42 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
 
 def sysctl_steps(machine: Machine, facts: SetupFacts) -> Iterator[Step]:
     """Yield a step for the sysctls, which is only taken on request. Raises NotChangeable."""
-    text = SYSCTL_TEXT + "".join(f"{name} = {value}\n" for name, value in PANIC_SYSCTLS.items())
+    wanted, present = _panic_sysctls(machine), _present(machine)
+    nmis = " and unknown NMIs" if NMI in wanted else ""
+    lines = "".join(f"{name} = {value}\n" for name, value in wanted.items())
+    text = BY + SYSCTL_TEXT.format(nmis=nmis) + lines
     needed = changes(facts, {SYSCTLS: file_with(text)})
-    present = _present(machine)
-    if not needed and all(present[name] == value for name, value in PANIC_SYSCTLS.items()):
+    if not needed and all(present[name] == value for name, value in wanted.items()):
         return
     yield Step(
         "sysctls",
-        "make oopses and unknown NMIs panic, and the machine reboot if no capture kernel starts",
+        f"make oopses{nmis} panic, and the machine reboot if no capture kernel starts",
         needed,
         after=(("sysctl", "-q", "-p", SYSCTLS),),
         undo_after=tuple(
             ("sysctl", "-q", "-w", f"{name}={value}")
             for name, value in present.items()
-            if value is not None and value != PANIC_SYSCTLS[name]
+            if value is not None and value != wanted[name]
         ),
     )
 
 
+def _panic_sysctls(machine: Machine) -> dict[str, int]:
+    """Those that the kernel has: sysctl(8) fails at any other."""
+    nmi = {NMI: 1} if machine.has_nmi_sysctl else {}
+    return {"kernel.panic": 10, "kernel.panic_on_oops": 1, **nmi}
+
+
 def _present(machine: Machine) -> dict[str, int | None]:
     sysctls = machine.sysctls
-    found = (sysctls.panic, sysctls.panic_on_oops, sysctls.unknown_nmi_panic)
+    found = {
+        "kernel.panic": sysctls.panic,
+        "kernel.panic_on_oops": sysctls.panic_on_oops,
+        NMI: sysctls.unknown_nmi_panic,
+    }
     return {
-        name: value if isinstance(value, int) else None
-        for name, value in zip(PANIC_SYSCTLS, found, strict=True)
+        name: value if isinstance(value := found[name], int) else None
+        for name in _panic_sysctls(machine)
     }
 
 
