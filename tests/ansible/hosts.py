@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+from tests.vm.chroot import inside
 from tests.vm.debian import install, sh, unpack_resolved
 from tests.vm.initramfs import GUEST
 from tests.vm.installable import installable
 from tests.vm.lab import drives
 from tests.vm.machine import PC, Machine
 from tests.vm.supplies import TOOLS_SUITE, Kernel, qemu
-from tests.vm.system import DISK_SIZE, LABEL, inside
+from tests.vm.system import DISK_SIZE, LABEL
 
 HOST_NAME = "machine-of-the-fleet"
 PACKAGES = ("openssh-server", "python3-apt", "sudo")

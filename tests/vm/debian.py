@@ -312,11 +312,13 @@ def package_tree(
     return target
 
 
-def unpack_resolved(suite: str, packages: Sequence[str], target: Path) -> dict[str, str]:
+def unpack_resolved(
+    suite: str, packages: Sequence[str], target: Path, architecture: str = "amd64"
+) -> dict[str, str]:
     """Unpack packages and all their dependencies, as resolved for an empty system: name -> version.
     Another process that fetches lists at the same time would take them away."""
     with locked("packages"):
-        apt = Apt(suite)
+        apt = Apt(suite, architecture)
         apt.update()
         found = apt.resolved(packages)
         apt.unpack(found, target)

@@ -9,9 +9,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from .chroot import inside
 from .debian import Apt, Unavailable, cache_folder, locked, package_tree, sh
 from .supplies import TOOLS_SUITE, Kernel
-from .system import DISK_MODULES, LABEL, PACKAGES, add_kernel, inside, kernel_config, settle_tools
+from .system import DISK_MODULES, LABEL, PACKAGES, add_kernel, kernel_config, settle_tools
 
 FORMAT = "1"  # change it if the same packages give another system
 OTHERS = (
@@ -52,7 +53,7 @@ def installable(kernel: Kernel) -> Path:
 def _build(kernel: Kernel, root: Path) -> None:
     root.mkdir()
     with locked("packages"):  # another process that fetches lists would take them away
-        apt = Apt(TOOLS_SUITE)
+        apt = Apt(TOOLS_SUITE, kernel.architecture)
         apt.update()
         packages = apt.resolved([name for name in (*PACKAGES, *OTHERS) if name not in KDUMP])
         apt.unpack(packages, root)

@@ -1,6 +1,6 @@
 """The kernel module of module/, built by DKMS and by `pykexec region build` in a Debian tree with
-the headers of a guest's kernel and the compiler that built it. For arm64, cross-compiled in such a
-tree.
+the headers of a guest's kernel and the compiler that built it. For arm64, where the compiler is
+emulated, that takes minutes; most tests use a module that is cross-compiled in such a tree.
 
 The trees come from Debian's archive by package name, and are cached; building requires root
 (chroot), like `system.py`. The test is skipped, with the reason, if something is not available.
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pykexec.host import module_build
 
-from .debian import Apt, Unavailable, cache_folder, locked, package_tree, sh
+from .chroot import chroot
+from .debian import Unavailable, cache_folder, locked, package_tree, sh, subfolder, unpack_resolved
 from .product import site
 from .supplies import ARM64_SUITES, KERNEL_SUITES, Kernel
 from .system import settle_tools
@@ -69,7 +70,8 @@ def built_modules(kernel: Kernel) -> Built:
         if target.exists():
             return Built(target)
         suite, headers = headers_of(kernel)
-        tree = tool_tree(COMPILER_SUITES.get(suite, suite), compiler_of(headers))
+        tools = COMPILER_SUITES.get(suite, suite)
+        tree = tool_tree(tools, compiler_of(headers), kernel.architecture)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
@@ -151,9 +153,10 @@ def compiler_of(headers: Path) -> str:
     raise Unavailable("the headers do not name the compiler")
 
 
-def tool_tree(suite: str, compiler: str) -> Path:
+def tool_tree(suite: str, compiler: str, architecture: str = "amd64") -> Path:
     """A Debian tree with DKMS and a compiler; built once, and kept in the cache."""
-    target = cache_folder() / "systems" / f"dkms-{suite}-{compiler}-{FORMAT}"
+    folder = subfolder(suite, architecture)
+    target = cache_folder() / "systems" / f"dkms-{folder}-{compiler}-{FORMAT}"
     with locked("systems"):
         if target.is_dir():
             return target
@@ -163,9 +166,7 @@ def tool_tree(suite: str, compiler: str) -> Path:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
         try:
             temporary.chmod(0o755)
-            apt = Apt(suite)
-            apt.update()
-            apt.unpack(apt.resolved((*TOOLS, compiler)), temporary)
+            unpack_resolved(suite, (*TOOLS, compiler), temporary, architecture)
             settle_tools(temporary)
             temporary.rename(target)
         except BaseException:
@@ -200,11 +201,7 @@ def inside(root: Path, script: str, why: str) -> str:
     """The output of a script that runs in the tree, with a separate /proc."""
     script = f"mount -t proc proc /proc &&\n{script}"
     words = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "PYTHONPATH=/site")
-    return sh(
-        *("unshare", "--mount", "--pid", "--fork", "chroot", root),
-        *("/usr/bin/env", "-i", *words, "/bin/sh", "-c", script),
-        why=why,
-    )
+    return sh(*chroot(root), "/usr/bin/env", "-i", *words, "/bin/sh", "-c", script, why=why)
 
 
 def build_by_dkms(root: Path, release: str) -> Path:

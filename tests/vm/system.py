@@ -10,11 +10,12 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .chroot import inside
 from .debian import Unavailable, cache_folder, locked, sh, unpack_resolved
 from .initramfs import Tree
 from .supplies import TOOLS_SUITE, Kernel
@@ -99,15 +100,10 @@ def debian_system(kernel: Kernel) -> System:
 def build(kernel: Kernel, root: Path) -> None:
     """Build the system as a folder."""
     root.mkdir()
-    unpack(PACKAGES, root)
+    unpack_resolved(TOOLS_SUITE, PACKAGES, root, kernel.architecture)
     settle(root)
     add_kernel(kernel, root)
     capture_initrd(kernel, root)
-
-
-def unpack(packages: Sequence[str], root: Path) -> None:
-    """Unpack packages and their dependencies, as resolved by apt for an empty system."""
-    unpack_resolved(TOOLS_SUITE, packages, root)
 
 
 def settle(root: Path) -> None:
@@ -185,9 +181,3 @@ def kernel_config(kernel: Kernel, root: Path) -> Iterator[None]:
     yield
     if not known:
         config.unlink()
-
-
-def inside(root: Path, *words: str) -> None:
-    """Run a command of the system on this computer."""
-    path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-    sh("chroot", root, "/usr/bin/env", path, *words, why=f"{words[0]} of the system")

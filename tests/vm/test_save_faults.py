@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from .chroot import inside
+from .debian import unpack_resolved
 from .lab import VM
-from .supplies import DEFAULT_SERIES, Kernel
-from .system import (
-    DISK_MODULES,
-    add_kernel,
-    debian_system,
-    inside,
-    pykexec_initrd,
-    settle_tools,
-    unpack,
-)
+from .supplies import DEFAULT_SERIES, TOOLS_SUITE, Kernel
+from .system import DISK_MODULES, add_kernel, debian_system, pykexec_initrd, settle_tools
 from .test_save import CAPTURE_APPEND, CONFIGURATION, Saved, crashed, installed, panic, status
 
 DRACUT = (
@@ -83,7 +77,7 @@ def dracut_initrd(kernel: Kernel, folder: Path) -> Path:
     given here, because by default dracut selects those for the machine that it runs on."""
     root = folder / "dracut"
     root.mkdir()
-    unpack((*DRACUT, "dracut-core", "makedumpfile"), root)
+    unpack_resolved(TOOLS_SUITE, (*DRACUT, "dracut-core", "makedumpfile"), root)
     settle_tools(root)
     inside(root, "/sbin/ldconfig")
     add_kernel(kernel, root)

@@ -20,7 +20,7 @@ from pykexec.backends.kernel.region_rules import TESTED, series
 from .debian import Unavailable, sh
 from .initramfs import GUEST, Tree
 from .lab import VM, drives
-from .machine import NO_STATUS, PC, Machine, Qmp, Result
+from .machine import NO_STATUS, PC, Board, Machine, Qmp, Result
 from .product import document, site, text
 from .python import compile_tree
 from .region_module import INSTALLED, region_files
@@ -28,6 +28,7 @@ from .supplies import Kernel, qemu
 from .system import LABEL, debian_system
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
+ETC_UNITS = "/etc/systemd/system"
 RESERVED = "crashkernel=64K"
 PYKEXEC = r"""#!/bin/sh
 printf '%s\0' "$@" > "/lab/words-$1"
@@ -88,9 +89,12 @@ def quoted(value: str) -> str:
 
 
 SHARED = r"""#!/bin/sh -x
-stty -F /dev/ttyS1 raw -echo
+stty -F "$(cat /etc/control)" raw -echo
 unit=pykexec-crash.service
-memory() { udevadm trigger --settle --action=online /sys/devices/system/memory/memory0; }
+memory() {
+    for block in /sys/devices/system/memory/memory[0-9]*; do break; done
+    udevadm trigger --settle --action=online $block
+}
 check() { systemctl start pykexec-check.service; }
 kernel() { /etc/kernel/postinst.d/zz-pykexec "$(uname -r)" "/boot/vmlinuz-$(uname -r)"; }
 nothing() {
@@ -100,7 +104,7 @@ nothing() {
 region() { pykexec region $1 --backend kernel --json; }
 """
 
-FIRST_BOOT = r"""
+WAITS = r"""
 armed() { cat /run/pykexec/loaded.json /run/pykexec/second/loaded.json 2> /dev/null | cksum; }
 busy() {
     [ -e /run/pykexec/event ] || [ -e /run/pykexec/changed ] ||
@@ -118,6 +122,9 @@ again() {
         systemctl is-active $unit > /lab/$1
     host mark "$1"
 }
+"""
+
+FIRST_BOOT = r"""
 systemctl is-active $unit pykexec-check.timer pykexec-rearm.path > /lab/at-boot
 readlink /proc/1/ns/mnt > /lab/mounts
 uname -r > /lab/release
@@ -312,8 +319,9 @@ def module_of(kernel: Kernel) -> dict[str, Path]:
     return region_files(kernel)
 
 
-def installed(module: dict[str, Path]) -> Tree:
-    """pykexec, the kernel module, and its units in the places named in their comments, enabled."""
+def installed(module: dict[str, Path], board: Board, boots: tuple[str, str]) -> Tree:
+    """pykexec, the kernel module, and its units in the places named in their comments, enabled; and
+    the script for each of two boots."""
     tree = Tree()
     tree.put(module)
     for folder in site():
@@ -321,29 +329,37 @@ def installed(module: dict[str, Path]) -> Tree:
     compile_tree(tree)
     tree.write("/usr/bin/pykexec", PYKEXEC, 0o755)
     tree.write("/usr/bin/host", (GUEST / "host.sh").read_bytes(), 0o755)
-    tree.write("/etc/control", f"{PC.control_device}\n")
-    units = "/etc/systemd/system"
+    tree.write("/etc/control", f"{board.control_device}\n")
     for path in UNITS.glob("pykexec-*"):
-        tree.copy(path, f"{units}/{path.name}")
+        tree.copy(path, f"{ETC_UNITS}/{path.name}")
     enabled = ("crash.service", "check.timer", "rearm.path", "saved.service")
     for unit in (f"pykexec-{name}" for name in enabled):
         (target,) = re.findall(r"^WantedBy=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
-        tree.link(f"{units}/{target}.wants/{unit}", f"{units}/{unit}")
+        tree.link(f"{ETC_UNITS}/{target}.wants/{unit}", f"{ETC_UNITS}/{unit}")
     tree.copy(UNITS / "98-pykexec.rules", "/etc/udev/rules.d/98-pykexec.rules")
     tree.write("/etc/kernel/postinst.d/zz-pykexec", (UNITS / "zz-pykexec").read_bytes(), 0o755)
     tree.copy(UNITS / "pykexec.conf", "/etc/pykexec.conf")
+    tree.write("/lab/wild.py", WILD)
+    for name, script in zip(("run", "second-boot"), boots, strict=True):
+        tree.write(f"/lab/{name}", SHARED + script, 0o755)
+    add_unit(tree, "lab", LAB_UNIT)
+    return tree
+
+
+def add_unit(tree: Tree, name: str, unit: str) -> None:
+    """A service of the lab, which graphical.target starts."""
+    tree.write(f"{ETC_UNITS}/{name}.service", unit)
+    tree.link(f"{ETC_UNITS}/graphical.target.wants/{name}.service", f"{ETC_UNITS}/{name}.service")
+
+
+def add_events(tree: Tree) -> None:
+    """What the events of the first boot take: hostile values, and a service that ends late."""
     tree.write("/lab/hostile-words", f"APPEND={quoted(HOSTILE)}\n")
     tree.write("/lab/hostile-lines", f"APPEND={quoted(LINES)}\n")
     tree.write("/lab/hostile-initrd", f"INITRD={quoted(HOSTILE)}\n")
-    tree.write("/lab/run", SHARED + FIRST_BOOT, 0o755)
-    tree.write("/lab/second-boot", SHARED + SECOND_BOOT, 0o755)
     tree.write("/lab/shutdown.sh", SHARED + SHUTDOWN, 0o755)
-    tree.write("/lab/wild.py", WILD)
     tree.write("/lab/block.py", BLOCK)
-    for name, unit in (("lab", LAB_UNIT), ("lab-shutdown", SHUTDOWN_UNIT)):
-        tree.write(f"{units}/{name}.service", unit)
-        tree.link(f"{units}/graphical.target.wants/{name}.service", f"{units}/{name}.service")
-    return tree
+    add_unit(tree, "lab-shutdown", SHUTDOWN_UNIT)
 
 
 def add_processor(mark: str, qmp: Qmp) -> None:
@@ -366,7 +382,9 @@ def lived(vm: VM, tmp_path_factory: pytest.TempPathFactory) -> Result:
     except Unavailable as unavailable:
         warnings.warn(f"no region is made at run time: {unavailable.reason}", stacklevel=1)
         module = {}
-    disk = system.disk(folder, installed(module))
+    tree = installed(module, PC, (WAITS + FIRST_BOOT, SECOND_BOOT))
+    add_events(tree)
+    disk = system.disk(folder, tree)
     append = f"root=LABEL={LABEL} rw modprobe.blacklist=virtio_balloon"
     machine = Machine(
         qemu=qemu(),
