@@ -16,6 +16,9 @@ class FleetPlan:
     mode: ModeName
     makes_region: bool
     """whether the crash region would be made at run time"""
+    after_reboot: bool
+    """whether the machine has to reboot first, because pykexec setup has a region reserved at the
+    next boot"""
     window_size: Count
     """bytes of memory of the capture kernel"""
     held: Count
@@ -76,6 +79,8 @@ class FleetSummary:
     """null without --compare"""
     compared_cannot_be_armed: Count | None
     """machines on which the compared kernel cannot be armed; null without --compare"""
+    after_reboot: Count
+    """those of them that have to reboot first"""
     held: Count
     """bytes, in all machines that can be armed"""
     modes: dict[str, Count]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, UsageError
 from pykexec.flows.expected import Expected, expected_load, prospect
+from pykexec.flows.setup.region import after_reboot
 from pykexec.frozen import dataclass
 from pykexec.host.captured import open_root
 from pykexec.host.facts import read_machine
@@ -27,10 +28,12 @@ from pykexec.placement.capture_kernel import ASSUMED
 from pykexec.placement.implied import with_implied
 from pykexec.placement.initrd import check_initrd
 from pykexec.placement.plan import InitrdVerdict, mode_of
+from pykexec.placement.request import Mode
 
 if TYPE_CHECKING:
     from pykexec.images.kernel_image import KernelImage
-    from pykexec.placement.request import LoadRequest, Mode
+    from pykexec.machine import Machine
+    from pykexec.placement.request import LoadRequest
     from pykexec.remedies import Advice
 
 AT_A_TIME = 512
@@ -44,6 +47,7 @@ class Armed:
 
     mode: Mode
     makes_region: bool
+    after_reboot: bool
     window_size: int
     held: int
     warnings: tuple[str, ...]
@@ -78,7 +82,8 @@ class Row:
     def gist(outcome: Outcome) -> tuple[object, ...]:
         if isinstance(outcome, Refused):
             return (outcome.code,)
-        return (outcome.mode, outcome.makes_region, outcome.window_size, outcome.held)
+        region = outcome.makes_region, outcome.after_reboot
+        return (outcome.mode, region, outcome.window_size, outcome.held)
 
 
 @dataclass(frozen=True)
@@ -148,19 +153,34 @@ def _row(path: Path, candidates: tuple[Candidate, ...]) -> Row:
     outcomes: list[Outcome] = []
     for candidate in candidates:
         try:
-            before = prospect(machine, candidate.request)
-            found = expected_load(candidate.image, before, candidate.request, candidate.initrd)
-            outcomes.append(armed(found))
+            outcomes.append(_armed(machine, candidate))
         except KexecError as error:
             outcomes.append(refusal(error))
     return Row(str(path), *outcomes)
 
 
-def armed(found: Expected) -> Armed:
+def _armed(machine: Machine, candidate: Candidate) -> Armed:
+    """How `pykexec setup` would arm the machine, now or after a reboot. Raises the error with which
+    the load would be refused."""
+    request = candidate.request
+    booted = None if request.mode is Mode.KERNEL_SWAP else after_reboot(machine)
+    before = prospect(booted or machine, request)
+    found = expected_load(candidate.image, before, request, candidate.initrd)
+    return armed(found, after_reboot=booted is not None)
+
+
+def armed(found: Expected, *, after_reboot: bool) -> Armed:
     mode = mode_of(found.planned.plan)
     assert mode is not None, "the request is a crash by normal"
     warnings = tuple(text for text in found.planned.plan.warnings if text != ASSUMED)
-    return Armed(mode, found.prospect.makes_region, found.window_size, found.held, warnings)
+    return Armed(
+        mode,
+        found.prospect.makes_region,
+        after_reboot,
+        found.window_size,
+        found.held,
+        warnings,
+    )
 
 
 def refusal(error: KexecError) -> Refused:

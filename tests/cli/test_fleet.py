@@ -55,6 +55,8 @@ def test_each_row_is_what_a_dry_run_answers(run: Run, captures: Path) -> None:
         words = (*load, "--dry-run", "--root", row["machine"], "--json")
         refused = row["outcome"]["refusal"]
         if refused is None:
+            if row["outcome"]["plan"]["after_reboot"]:
+                continue
             result = run(*words)
             document = json.loads(result.stdout)
             plan = row["outcome"]["plan"]
@@ -69,6 +71,32 @@ def test_each_row_is_what_a_dry_run_answers(run: Run, captures: Path) -> None:
         status = {"not-permitted": 4, "no-mode": 5, "reservation-too-small": 6}[refused["code"]]
         error = json.loads(run(*words, status=status).stdout)["error"]
         assert {name: error[name] for name in refused} == refused
+
+
+def test_a_machine_without_a_region_is_armed_after_a_reboot(run: Run, captures: Path) -> None:
+    """As the same machine with a region of that size; a dry run names what it lacks today."""
+    names = [str(captures / f"4G-{kind}.json") for kind in ("plain", "bare")]
+    (plain, bare), summary = documents(run(*PLAN, "--json", *names).stdout)
+    now, later = plain["outcome"]["plan"], bare["outcome"]["plan"]
+    assert not now["after_reboot"]
+    assert later == {**now, "after_reboot": True}
+    assert (summary["can_be_armed"], summary["after_reboot"]) == (2, 1)
+    load = ("load", "bzImage", "--initrd", "initrd", "--crash-by-normal", "--backend", "kernel")
+    refused = run(*load, "--dry-run", "--root", names[1], status=5)
+    assert "there is no crash region" in refused.stderr
+    page = run(*PLAN, *names).stdout
+    assert page.splitlines()[2].split()[1:3] == ["in-place", "reboot"]
+    assert "1 machine must reboot once" in page
+
+
+def test_a_reservation_that_is_too_small_is_replaced(run: Run, captures: Path) -> None:
+    capture = (captures / "4G-plain.json").read_text()
+    for old, new in (("beff0000-beffffff", "beffc000-beffffff"), ('"65536\\n"', '"16384\\n"')):
+        assert capture.count(old) == 1
+        capture = capture.replace(old, new)
+    Path("small.json").write_text(capture)
+    (row,), _ = documents(run(*PLAN, "--json", "small.json").stdout)
+    assert row["outcome"]["plan"]["after_reboot"]
 
 
 def test_the_fleet_has_both(run: Run, captures: Path) -> None:

@@ -145,6 +145,11 @@ def with_expected_region(machine: Machine, mode: Mode | None) -> Machine:
     size = default_size(machine)
     if why := refusal(machine, size):
         raise why
+    return with_assumed_region(machine, size)
+
+
+def with_assumed_region(machine: Machine, size: int) -> Machine:
+    """The machine with a region of `size` bytes at an assumed place. Raises NoHole."""
     room = whole_page_ram(machine) - (machine.kernel_image or RangeSet())
     try:
         region = locate_hole(room, size, align=page_size(machine), window=PREFERRED)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pykexec.cli.report.page_parts import size
+from pykexec.cli.report.page_parts import many, size
 from pykexec.cli.terms import PYKEXEC
 from pykexec.documents.fleet import (
     FleetOutcome,
@@ -17,7 +17,7 @@ from pykexec.documents.fleet import (
     FleetRow,
     FleetSummary,
 )
-from pykexec.flows.fleet import Outcome, Refused, Row
+from pykexec.flows.fleet import Armed, Outcome, Refused, Row
 from pykexec.remedies import Advice, advised
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _outcome_document(outcome: Outcome) -> FleetOutcome:
         FleetPlan(
             outcome.mode.value,
             outcome.makes_region,
+            outcome.after_reboot,
             outcome.window_size,
             outcome.held,
             outcome.warnings,
@@ -83,11 +84,16 @@ def _outcome_lines(name: str, outcome: Outcome, width: int) -> list[str]:
 def _outcome_text(outcome: Outcome) -> str:
     if isinstance(outcome, Refused):
         return f"refused: {outcome.message}"
-    region = "run time" if outcome.makes_region else "present"
-    line = f"{outcome.mode:<11}  {region:<8}  "
+    line = f"{outcome.mode:<11}  {_region_text(outcome):<8}  "
     line += f"{size(outcome.window_size):>8}  {size(outcome.held):>8}"
     count = len(outcome.warnings)
     return line + (f"  {count} warning{'s' if count > 1 else ''}" if count else "")
+
+
+def _region_text(outcome: Armed) -> str:
+    if outcome.after_reboot:
+        return "reboot"
+    return "run time" if outcome.makes_region else "present"
 
 
 def _remarks(outcome: Outcome) -> list[str]:
@@ -106,6 +112,7 @@ class Summary:
     changed: int = 0
     broken: int = 0
     """Machines that the compared kernel cannot arm, whatever the first one can do."""
+    after_reboot: int = 0
     held: int = 0
     modes: Counter[str] = field(default_factory=Counter)
     refused: Counter[Reason] = field(default_factory=Counter)
@@ -122,6 +129,7 @@ class Summary:
             self.examples.setdefault(reason, (row.machine, found))
         else:
             self.modes[found.mode.value] += 1
+            self.after_reboot += found.after_reboot
             self.held += found.held
 
     def _reason(self, found: Refused) -> Reason:
@@ -142,6 +150,7 @@ class Summary:
             cannot_be_armed=self.cannot_be_armed,
             changed=self.changed if self.compares else None,
             compared_cannot_be_armed=self.broken if self.compares else None,
+            after_reboot=self.after_reboot,
             held=self.held,
             modes=dict(sorted(self.modes.items())),
             reasons=tuple(self.reasons()),
@@ -162,6 +171,11 @@ class Summary:
             f"{self.modes.total()} of {self.machines} machines can be armed"
             + (f": {modes}; {size(self.held)} held in total" if modes else "")
         ]
+        if self.after_reboot:
+            lines.append(
+                f"{many(self.after_reboot, 'machine')} must reboot once, with the reservation that "
+                "pykexec setup configures"
+            )
         if self.compares:
             lines.append(
                 f"the other kernel changes {self.changed} machines, and cannot be armed on "

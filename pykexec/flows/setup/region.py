@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
+from pykexec.backends.kernel.region import with_assumed_region
 from pykexec.backends.kernel.region_rules import refusal
 from pykexec.backends.region import Origin, default_size, origin
 from pykexec.frozen import dataclass
-from pykexec.machine import Machine, RegionModule
+from pykexec.machine import Machine, RegionModule, Unknown
 
 SMALL = 1 << 20
 """A reservation up to this size, in bytes, is not worth replacing."""
@@ -58,6 +59,15 @@ def choose_region(machine: Machine) -> RegionChoice:
         why = f"{kib} KiB, made at run time by the kernel module"
         return RegionChoice(Way.MODULE, size, None, True, why)
     return RegionChoice(Way.NEXT_BOOT, size, word, False, f"reserve {kib} KiB at the next boot")
+
+
+def after_reboot(machine: Machine) -> Machine | None:
+    """The machine as the next boot would start it, with the region that `pykexec setup` reserves
+    for it; None if it needs no reboot, or if that is unknown. Raises NoHole."""
+    if isinstance(machine.crash_kernel, Unknown) or isinstance(machine.memory_map, Unknown):
+        return None
+    choice = choose_region(machine)
+    return None if choice.now else with_assumed_region(machine, choice.size)
 
 
 def is_foreign(machine: Machine) -> bool:
