@@ -69,6 +69,11 @@ class Node:
         return int.from_bytes(found, "big") if found and len(found) in (4, 8) else None
 
     @property
+    def is_available(self) -> bool:
+        """drivers/of/base.c:__of_device_is_available."""
+        return self.get("status") is None or self.text("status") in ("okay", "ok")
+
+    @property
     def cells(self) -> tuple[int, int]:
         """The numbers of cells of an address and of a size in the `reg` of its children."""
         address, size = self.number("#address-cells"), self.number("#size-cells")

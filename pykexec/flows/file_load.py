@@ -17,7 +17,7 @@ from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.images.unwrapped import BY_TABLE, kernel_file
 from pykexec.machine import Machine, Unknown
 from pykexec.placement.boot_protocol import boot_protocol
-from pykexec.placement.capture_kernel import capture_line, capture_warnings
+from pykexec.placement.capture_kernel import capture_line, capture_warnings, crash_need
 from pykexec.placement.cmdline import (
     CommandLine,
     check_length,
@@ -25,7 +25,6 @@ from pykexec.placement.cmdline import (
     file_load_limit,
     running_line,
 )
-from pykexec.placement.estimate import crash_size
 from pykexec.placement.foreign import refuse_foreign
 from pykexec.placement.implied import implied_notes, with_implied
 from pykexec.placement.initrd import check_initrd
@@ -155,7 +154,7 @@ def _size_and_word_warnings(
     image: KernelImage, machine: Machine, request: LoadRequest, line: CommandLine
 ) -> tuple[str, ...]:
     """For a capture kernel in the reserved region, which is hidden without privilege."""
-    guess = crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     reserved = machine.crash_kernel
     size = reserved.ranges[-1].size if reserved else guess.size
     return capture_warnings(machine, request, size, guess, line)

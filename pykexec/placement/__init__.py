@@ -21,5 +21,5 @@ memory: `boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. The
 
 In arm64/, `linux` is the planner, `device_tree` the boot information, and `completed` what a device
 tree from a file lacks; `moved` warns about what goes on in memory that *stub-swap* moves, and
-`processors` knows those that cannot be switched off.
+`processors` knows those that cannot be switched off, `pools` the memory that devices take.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pykexec.memory.map import MemoryMap
     from pykexec.memory.ranges import PhysRange, RangeSet
     from pykexec.placement.cmdline import CommandLine
+    from pykexec.placement.estimate import Term
     from pykexec.placement.granted import Granted
     from pykexec.placement.limits import Limits
     from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -110,6 +111,9 @@ class BootProtocol(Protocol):
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Raise WindowRefused for a window in which this kernel cannot run."""
+
+    def pools(self, machine: Machine, request: LoadRequest) -> tuple[Term, ...]:
+        """Memory that every kernel takes for devices of this machine."""
 
     def capture_warnings(
         self, machine: Machine, request: LoadRequest, line: CommandLine

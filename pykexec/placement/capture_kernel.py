@@ -89,14 +89,20 @@ def _capture_map(memory_map: MemoryMap, ram: RangeSet, kept: RangeSet) -> Memory
     )
 
 
+def crash_need(image: KernelImage, machine: Machine, request: LoadRequest) -> Estimate:
+    """The memory of the capture kernel of a request, including what it takes on this machine."""
+    pools = boot_protocol(machine).pools(machine, request)
+    return crash_size(image, request.initrd, request.append, pools)
+
+
 @contextmanager
-def size_advised(image: KernelImage, request: LoadRequest) -> Iterator[None]:
+def size_advised(image: KernelImage, machine: Machine, request: LoadRequest) -> Iterator[None]:
     """Adds a sufficient size to the hint if a part of the capture kernel does not fit."""
     try:
         yield
     except NoHole as error:
         if error.name:
-            mib = crash_size(image, request.initrd, request.append).size >> 20
+            mib = crash_need(image, machine, request).size >> 20
             why = f", the estimate for this kernel and initrd ({error.hint})"
             error.remedy = WindowOfSize(mib, why)
             if request.kind is ImageKind.CRASH:

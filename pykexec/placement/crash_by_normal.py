@@ -11,9 +11,13 @@ from pykexec.crash.elfcorehdr import MAX_PROGRAM_HEADERS, size_of
 from pykexec.machine import Machine, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import PhysRange, RangeSet, align_up
-from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size, whole_page_ram
-from pykexec.placement.capture_kernel import ASSUMED, capture_information, capture_warnings
+from pykexec.placement.capture_kernel import (
+    ASSUMED,
+    capture_information,
+    capture_warnings,
+    crash_need,
+)
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.plan import Placed, SwitchPlan
@@ -40,7 +44,7 @@ def plan_crash_by_normal(
     *kernel-swap*, with the headers in separate memory (`headers_at`)."""
     protocol, memory_map = boot_protocol(machine), machine.known_map
     limits, page = protocol.limits, protocol.arch.page_size
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     wanted = align_up(request.crash_size or guess.size, page)
     window = capture_window(protocol, image, machine, request, wanted, granted.headers_at)
     ram = memory_map.whole_page_ram(page).within(limits.destinations).within(window)
@@ -107,7 +111,7 @@ def headers_room(
     """For headers in separate memory: bytes in the worst case, and the memory to avoid: the
     requested window, and the low pages."""
     low, window = low_memory(machine), requested_window(request, page_size(machine))
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     size = request.crash_size or guess.size
     if window and request.mem_min is not None and request.mem_max is not None:
         size = min(size, window.size) if request.crash_size else window.size

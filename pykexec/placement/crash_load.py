@@ -17,10 +17,9 @@ from pykexec.crash.notes import moved_note
 from pykexec.images.contents import Built
 from pykexec.machine import Machine, NoteArea, known
 from pykexec.memory.ranges import PhysRange, RangeSet
-from pykexec.placement import estimate
 from pykexec.placement.bind import kernel_image
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
-from pykexec.placement.capture_kernel import capture_information, capture_warnings
+from pykexec.placement.capture_kernel import capture_information, capture_warnings, crash_need
 from pykexec.placement.console import stub_console
 from pykexec.placement.plan import CrashPlan, Placed
 from pykexec.placement.reservation import NothingReserved, reserved_region
@@ -83,7 +82,7 @@ def plan_crash(
         checks=request.checks,
         console=console,
     )
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     flags = KexecFlag.KEXEC_ON_CRASH
     if request.hotplug:
         flags |= KexecFlag.KEXEC_UPDATE_ELFCOREHDR

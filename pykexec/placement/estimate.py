@@ -57,9 +57,14 @@ class Estimate:
         return align_up(_total(self.terms), self.step)
 
 
-def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str] = ()) -> Estimate:
+def crash_size(
+    image: KernelImage,
+    initrd: Contents | None,
+    append: Sequence[str] = (),
+    pools: Sequence[Term] = (),
+) -> Estimate:
     """The memory of a capture kernel that boots to user space and writes a dump, including that of
-    words in `append` which allocate at boot."""
+    words in `append` which allocate at boot, and `pools` for devices."""
     unpacked = round(WHOLE_PAGES * unpacked_size(initrd)) if initrd else 0
     packed = initrd.size if initrd else 0
     words = (Term(cost.text, cost.size, cost.why) for cost in word_costs(append) if cost.size)
@@ -70,6 +75,7 @@ def crash_size(image: KernelImage, initrd: Contents | None, append: Sequence[str
             Term("initrd, unpacked", unpacked, "by its headers, or as large as is usual"),
             *max(at_times, key=_total),
             *words,
+            *pools,
         )
     )
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from pykexec.abi.hugetlb import HUGE_PAGE_SIZE
 from pykexec.errors import DoesNotFit
 from pykexec.memory.ranges import PhysRange, RangeSet, align_down, align_up
-from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import boot_protocol, low_memory, page_size
-from pykexec.placement.capture_kernel import capture_information
+from pykexec.placement.capture_kernel import capture_information, crash_need
 from pykexec.placement.granted import RNG_SEED_SIZE
 from pykexec.placement.lending import NoMovableMemory, places, why_not_lend
 from pykexec.placement.role import Role
@@ -39,7 +38,7 @@ def movable_wish(
 ) -> tuple[int, PhysRange]:
     """The bytes of a window in movable memory, in whole huge pages, and where it may be. Without
     --crash-size it is everything between two bounds, as in other modes. Raises WindowRefused."""
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     asked = requested_window(request, page_size(machine))
     inside = (asked or boot_protocol(machine).limits.window).inward(HUGE_PAGE_SIZE)

@@ -20,14 +20,18 @@ from pykexec.images.contents import Built, Contents, copied
 from pykexec.machine import Machine, RegionModule, Unknown
 from pykexec.memory.hole import locate_hole
 from pykexec.memory.ranges import GIB, PhysRange, RangeSet, align_up
-from pykexec.placement import estimate
 from pykexec.placement.boot_protocol import (
     boot_protocol,
     known_protocol,
     low_memory,
     whole_page_ram,
 )
-from pykexec.placement.capture_kernel import ASSUMED, capture_information, capture_warnings
+from pykexec.placement.capture_kernel import (
+    ASSUMED,
+    capture_information,
+    capture_warnings,
+    crash_need,
+)
 from pykexec.placement.console import stub_console
 from pykexec.placement.fill import fill
 from pykexec.placement.lending import NoMovableMemory, lending_warnings
@@ -80,7 +84,7 @@ def panic_window(
 ) -> PhysRange:
     """The place of a *stub-swap* window, in whole huge pages; an *in-place* window has the same
     size. Raises WindowRefused, DoesNotFit."""
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     size = align_up(request.crash_size or guess.size, HUGE_PAGE_SIZE)
     window = capture_window(boot_protocol(machine), image, machine, request, size)
     whole = window.inward(HUGE_PAGE_SIZE)
@@ -130,7 +134,7 @@ def plan_panic(
     frames = with_slots(image, frames, things, headers) if mode is Mode.LENT else frames
     scattered = len(low) + len(frames.image)
     stub = _stub_place(machine, _region_count(things, frames.headers is not None), scattered)
-    guess = estimate.crash_size(image, request.initrd, request.append)
+    guess = crash_need(image, machine, request)
     return PanicPlan(
         image=image,
         request=request,

@@ -35,7 +35,7 @@ def _planned(image: KernelImage, machine: Machine, request: LoadRequest, granted
     protocol.refuse(image, machine, request)
     if request.kind is ImageKind.NORMAL:
         return protocol.plan_normal(image, machine, request, granted)
-    with size_advised(image, request):
+    with size_advised(image, machine, request):
         return _plan_capture(image, machine, request, granted)
 
 

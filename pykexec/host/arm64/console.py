@@ -41,13 +41,8 @@ def _console_of(tree: DeviceTree) -> SerialConsole | None:
     if path and not path.startswith("/"):
         path = (aliases.text(path) if aliases else None) or ""
     nodes = _along(tree, path)
-    at = _address(nodes) if all(map(_is_available, nodes)) else None
+    at = _address(nodes) if all(node.is_available for node in nodes) else None
     return None if at is None else _uart(nodes[-1], at, _speed(options), f"stdout-path {wanted}")
-
-
-def _is_available(node: Node) -> bool:
-    """drivers/of/base.c:__of_device_is_available."""
-    return node.get("status") is None or node.text("status") in ("okay", "ok")
 
 
 def _along(tree: DeviceTree, path: str) -> list[Node]:

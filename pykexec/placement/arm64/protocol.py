@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pykexec.frozen import dataclass
 from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.memory.ranges import RangeSet
-from pykexec.placement.arm64 import layout, linux, moved, processors, reservation, stub
+from pykexec.placement.arm64 import layout, linux, moved, pools, processors, reservation, stub
 from pykexec.placement.arm64.device_tree import Capture, DeviceTreeInformation, information_for
 from pykexec.placement.foreign import foreign
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pykexec.placement.boot_protocol import BootInformation, CaptureMemory
     from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.encryption import Encryption
+    from pykexec.placement.estimate import Term
     from pykexec.placement.granted import Granted
     from pykexec.placement.limits import Limits
     from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -92,6 +93,9 @@ class Arm64Protocol:
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         """Every window is suitable."""
+
+    def pools(self, machine: Machine, request: LoadRequest) -> tuple[Term, ...]:
+        return pools.pools(machine, request)
 
     def capture_warnings(
         self, machine: Machine, request: LoadRequest, line: CommandLine

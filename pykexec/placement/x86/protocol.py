@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pykexec.placement.boot_protocol import BootInformation, CaptureMemory
     from pykexec.placement.cmdline import CommandLine
     from pykexec.placement.encryption import Encryption
+    from pykexec.placement.estimate import Term
     from pykexec.placement.granted import Granted
     from pykexec.placement.limits import Limits
     from pykexec.placement.plan import BootPlaces, NormalPlan, Placed
@@ -140,6 +141,9 @@ class X86Protocol:
 
     def refuse_window(self, window: PhysRange, image: KernelImage) -> None:
         check_window(window, image.linux_for(LinuxX86Boot))
+
+    def pools(self, machine: Machine, request: LoadRequest) -> tuple[Term, ...]:
+        return ()
 
     def capture_warnings(
         self, machine: Machine, request: LoadRequest, line: CommandLine
