@@ -83,6 +83,11 @@ class BootProtocol(Protocol):
         """The words of every capture kernel's command line; the ELF core headers are at
         `headers_at`, or the kernel itself says where."""
 
+    @property
+    def foreign_words(self) -> frozenset[str]:
+        """The words for capture kernels that those of this architecture do not know, and would pass
+        on to init (init/main.c:unknown_bootoption)."""
+
     def boot_information(
         self,
         image: KernelImage,

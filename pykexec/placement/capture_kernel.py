@@ -68,12 +68,13 @@ def capture_line(
 ) -> CommandLine:
     """The command line of a capture kernel, for either system call; with kexec_file_load(2) the
     kernel adds the address of the ELF core headers."""
-    first = boot_protocol(machine).capture_words(headers_at)
+    protocol = boot_protocol(machine)
+    words = (word for word in request.capture_words if word not in protocol.foreign_words)
     return command_line(
         request.append,
         running_line(machine, request.reuse_cmdline),
         request.cmdline_remove,
-        (*first, *request.capture_words),
+        (*protocol.capture_words(headers_at), *words),
         NEVER_INHERITED,
     )
 

@@ -61,6 +61,10 @@ class Arm64Protocol:
     def capture_words(self, headers_at: int | None) -> tuple[str, ...]:
         return (NO_CMA,)
 
+    @property
+    def foreign_words(self) -> frozenset[str]:
+        return frozenset({"mce=off"})
+
     def boot_information(
         self,
         image: KernelImage,

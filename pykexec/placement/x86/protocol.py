@@ -114,6 +114,10 @@ class X86Protocol:
     def capture_words(self, headers_at: int | None) -> tuple[str, ...]:
         return () if headers_at is None else (f"elfcorehdr={headers_at:#x}",)
 
+    @property
+    def foreign_words(self) -> frozenset[str]:
+        return frozenset()
+
     def boot_information(
         self,
         image: KernelImage,
