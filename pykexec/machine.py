@@ -268,7 +268,8 @@ class Iommus:
 
 @dataclass(frozen=True, slots=True)
 class BootLoader:
-    """The file with the kernel command line, and the command that applies a change."""
+    """The file with the kernel command line, and the command that applies a change: empty if the
+    file is read at the next boot."""
 
     file: str
     apply: str

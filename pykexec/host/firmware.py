@@ -17,8 +17,10 @@ BOOTLOADERS = (
     ("/etc/kernel/cmdline", "kernel-install add-all (or the tool that builds the UKI)"),
     ("/boot/loader/entries", 'grubby --update-kernel=ALL --args="crashkernel=..."'),
     ("/etc/default/grub", "update-grub (or grub2-mkconfig -o /boot/grub2/grub.cfg)"),
-    ("/boot/extlinux/extlinux.conf", "nothing more, because it is read at the next boot"),
-    ("/boot/firmware/cmdline.txt", "nothing more, because it is read at the next boot"),
+    ("/etc/default/u-boot", "u-boot-update"),
+    ("/boot/extlinux/extlinux.conf", ""),
+    ("/boot/firmware/cmdline.txt", ""),
+    ("/etc/default/flash-kernel", "flash-kernel"),
     ("/etc/lilo.conf", "lilo"),
 )
 """The first one that exists is the one that the distribution's own tools edit."""

@@ -61,4 +61,5 @@ def boot_with(machine: Machine, kib: int) -> str:
     place = machine.bootloader
     if isinstance(place, Unknown):
         return f"boot with crashkernel={kib}K"
-    return f"add crashkernel={kib}K to {place.file}, then run {place.apply}, then reboot"
+    applied = f", then run {place.apply}" if place.apply else ""
+    return f"add crashkernel={kib}K to {place.file}{applied}, then reboot"

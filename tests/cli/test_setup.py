@@ -22,7 +22,7 @@ from pykexec.documents import codec
 from pykexec.errors import NotPermitted, UsageError
 from pykexec.host.lock import Busy
 from tests.conftest import Golden
-from tests.setup_trees import DEBIAN, KDUMP_TOOLS, TREES, apply, build
+from tests.setup_trees import ARM64, DEBIAN, KDUMP_TOOLS, TREES, apply, build
 
 from .conftest import Run, RunJson
 
@@ -46,12 +46,28 @@ def test_the_document(tmp_path: Path, run_json: RunJson, name: str) -> None:
     assert {step["state"] for step in found["steps"]} == {"to do"}
 
 
+BOARDS = {
+    "/boot/extlinux/extlinux.conf": "",
+    "/boot/firmware/cmdline.txt": "",
+    "/etc/default/u-boot": "run u-boot-update, then ",
+    "/etc/default/flash-kernel": "run flash-kernel, then ",
+}
+"""What each file with a command line needs after a change."""
 REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     (
         "no boot loader",
         {**DEBIAN, "/boot/grub/grub.cfg": None},
         5,
         "whose configuration can be changed to reserve 64 KiB",
+    ),
+    *(
+        (
+            f"a board with {file}",
+            {**ARM64, "/boot/grub/grub.cfg": None, "/etc/default/grub": None, file: ""},
+            5,
+            f"add crashkernel=64K to {file}, then {words}reboot; then run pykexec setup again",
+        )
+        for file, words in BOARDS.items()
     ),
     ("no generator", {**DEBIAN, "/usr/sbin/mkinitramfs": None}, 5, "neither initramfs-tools"),
     ("no image", {**DEBIAN, "/boot/vmlinuz-6.1.0-40-amd64": None}, 5, "not found"),

@@ -88,14 +88,20 @@ def test_nothing_works_and_each_reason_is_said() -> None:
     assert caught.value.exit_status == 5
 
 
-def test_the_remedy_names_the_file_to_change() -> None:
+@pytest.mark.parametrize(
+    ("boot_loader", "words"),
+    [
+        (BootLoader("/etc/default/grub", "update-grub"), "/etc/default/grub, then run update-grub"),
+        (BootLoader("/boot/firmware/cmdline.txt", ""), "/boot/firmware/cmdline.txt"),
+    ],
+)
+def test_the_remedy_names_the_file_to_change(boot_loader: BootLoader, words: str) -> None:
     """The boot loader's file, and the size that this machine needs: 4 KiB for each GiB of RAM."""
     ram = MemoryMap.of([MemoryRange(PhysRange(0, 64 << 30), RangeType.RAM)])
-    grub = BootLoader("/etc/default/grub", "update-grub")
-    machine = replace(SWAPS, memory_map=ram, bootloader=grub)
+    machine = replace(SWAPS, memory_map=ram, bootloader=boot_loader)
     remedy = (
         "install the kernel module that makes one (pykexec region build, or DKMS), "
-        "or add crashkernel=320K to /etc/default/grub, then run update-grub, then reboot"
+        f"or add crashkernel=320K to {words}, then reboot"
     )
     assert mode_warnings(Mode.KERNEL_SWAP, machine)[1].endswith(remedy)
     with pytest.raises(NoMode) as caught:
