@@ -74,6 +74,11 @@ class Node:
         return self.get("status") is None or self.text("status") in ("okay", "ok")
 
     @property
+    def is_memory(self) -> bool:
+        """Whether it is memory, as in drivers/of/fdt.c:early_init_dt_scan_memory."""
+        return self.text("device_type") == "memory"
+
+    @property
     def cells(self) -> tuple[int, int]:
         """The numbers of cells of an address and of a size in the `reg` of its children."""
         address, size = self.number("#address-cells"), self.number("#size-cells")
@@ -292,3 +297,19 @@ class _Reader:
 def cells(value: int, count: int) -> bytes:
     """A number as `count` cells of 4 bytes. Raises OverflowError if it does not fit."""
     return value.to_bytes(4 * count, "big")
+
+
+def address_ranges(value: bytes | None, widths: tuple[int, int]) -> list[tuple[int, int]]:
+    """The (address, size) pairs of a `reg`, in bytes, by the numbers of their cells; none for a
+    value of another length."""
+    width, size_width = (4 * count for count in widths)
+    whole = width + size_width
+    if not value or not whole or len(value) % whole:
+        return []
+    return [
+        (
+            int.from_bytes(value[at : at + width], "big"),
+            int.from_bytes(value[at + width : at + whole], "big"),
+        )
+        for at in range(0, len(value), whole)
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pykexec.arch import ARM64
 from pykexec.host import (
     console,
@@ -17,6 +19,7 @@ from pykexec.host import (
     running_kernel,
     tsc,
 )
+from pykexec.host.arm64.boot_memory import boot_memory
 from pykexec.host.arm64.console import stdout_uart
 from pykexec.host.arm64.firmware import device_tree_firmware
 from pykexec.host.firmware import secure_boot_variable
@@ -25,6 +28,9 @@ from pykexec.host.root import THIS_MACHINE, Root, text
 from pykexec.host.x86 import encryption
 from pykexec.host.x86.firmware import pc_firmware, secure_boot
 from pykexec.machine import NOT_READ, DeviceTreeFirmware, Machine, PcFirmware, Unknown
+
+if TYPE_CHECKING:
+    from pykexec.memory.map import MemoryMap
 
 
 def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
@@ -53,7 +59,7 @@ def read_machine(root: Root = THIS_MACHINE, symbols: bool = True) -> Machine:
     page = page_size(root, architecture, config)
     return Machine(
         name=root.name,
-        memory_map=maps.running,
+        memory_map=_running_map(root, maps.running, given, loads),
         memory_map_source=maps.source,
         out_of_reach=maps.out_of_reach,
         kernel_image=memory.kernel_image(lines),
@@ -113,6 +119,19 @@ def _firmware(
     if architecture in ARM64.unames:
         return device_tree_firmware(root)
     return pc_firmware(root, maps.firmware, cmdline, lockdown)
+
+
+def _running_map(
+    root: Root,
+    found: MemoryMap | Unknown,
+    given: PcFirmware | DeviceTreeFirmware,
+    loads: tuple[kernel_map.KcoreLoad, ...] | Unknown,
+) -> MemoryMap | Unknown:
+    """On arm64 the next kernel gets no memory map, and asks the firmware's; a PC's gets one."""
+    if isinstance(found, Unknown) or not isinstance(given, DeviceTreeFirmware):
+        return found
+    memory = boot_memory(root, given, loads)
+    return found if isinstance(memory, Unknown) else found.booted_with(memory)
 
 
 def _secure_boot(root: Root, given: PcFirmware | DeviceTreeFirmware) -> bool | Unknown:

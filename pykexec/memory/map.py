@@ -50,9 +50,10 @@ DRIVER_RAM = "System RAM (driver)"
 class MemoryMap:
     """Sorted, disjoint, coalesced by type; build one with `of`.
 
-    `driver_ram` is RAM that a driver detected and added (virtio_mem, kmem). The next kernel must
-    detect it again, so nothing is placed there, but a dump contains it. In the firmware's map it
-    may have another type (mm/memory_hotplug.c:add_memory_driver_managed).
+    `driver_ram` is RAM that a driver detected and added (virtio_mem, kmem), and what was added
+    after the boot if the next kernel is not told of it. That must detect it again, so nothing is
+    placed there, but a dump contains it. In the firmware's map it may have another type
+    (mm/memory_hotplug.c:add_memory_driver_managed).
 
     `held` is RAM that the running kernel reserved for itself: nothing is placed there either, and a
     dump contains it.
@@ -81,6 +82,16 @@ class MemoryMap:
             taken = taken | mine
             found.extend(MemoryRange(span, kind) for span in mine)
         return cls(tuple(sorted(found, key=lambda item: item.range)), driver_ram, held)
+
+    def booted_with(self, memory: RangeSet) -> MemoryMap:
+        """This map for a machine that booted with `memory` alone: all other RAM was added later.
+        Unchanged if none of its RAM is in `memory`, which is then that of another machine."""
+        ram = self.ram
+        if not ram & memory:
+            return self
+        kept = (item for item in self.ranges if item.type is not RangeType.RAM)
+        ranges = (*kept, *(MemoryRange(span, RangeType.RAM) for span in ram & memory))
+        return MemoryMap.of(ranges, self.driver_ram | (ram - memory), self.held)
 
     def of_type(self, kind: RangeType) -> RangeSet:
         """The ranges of this type."""

@@ -30,6 +30,7 @@ PLACES_MAX = 64
 TOO_FEW = "usable, but the kernel would keep too little memory"
 NOT_TOGETHER = "usable, but not for a window of this size at a permitted address"
 REMEDY = any_of(Use(Wish.MODE, "in-place"), "boot with movablecore=SIZE")
+ADDED = "added by a driver whose host can reclaim them, or unknown to the capture kernel"
 NO_BLOCKS = "no memory can be made movable"
 
 
@@ -164,7 +165,7 @@ def _block_reasons(
     kernel = (machine.kernel_image or RangeSet()) | (machine.per_cpu or RangeSet())
     for block in found.blocks:
         if driver_ram.overlaps(block.range):
-            yield block.number, "managed by a driver whose host can reclaim them"
+            yield block.number, ADDED
         elif not ram.covers(block.range):
             yield block.number, "with holes"
         elif why := unusable(block, machine, kernel, ours):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pykexec.abi.devicetree import BadDeviceTree, DeviceTree, Node, cells
+from pykexec.abi.devicetree import BadDeviceTree, DeviceTree, Node, address_ranges, cells
 
 EFI_PREFIX = "linux,uefi-"
 """What the EFI stub adds to /chosen (Documentation/arch/arm/uefi.rst): the kernel reads its memory
@@ -29,7 +29,7 @@ def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceT
     root = _with_cells(given.root).with_child(chosen)
     root = _with_memory(root, running.root)
     reserved = dict.fromkeys((*running.reserved, *given.reserved))
-    for item in (_initrd(old), *_ranges(old.get("linux,elfcorehdr"), running.root.cells)):
+    for item in (_initrd(old), *address_ranges(old.get("linux,elfcorehdr"), running.root.cells)):
         reserved.pop(item, None)
     return replace(given, root=root, reserved=tuple(reserved))
 
@@ -43,7 +43,7 @@ def has_memory(tree: DeviceTree) -> bool:
 
 
 def _names_memory(root: Node) -> bool:
-    return any(_is_memory(item) and any(item.get("reg") or b"") for item in root.children)
+    return any(item.is_memory and any(item.get("reg") or b"") for item in root.children)
 
 
 def _with_cells(root: Node) -> Node:
@@ -78,36 +78,16 @@ def _with_memory(root: Node, running: Node) -> Node:
     BadDeviceTree."""
     if _names_memory(root):
         return root
-    kept = tuple(item for item in root.children if not _is_memory(item))
-    added = [item for item in running.children if _is_memory(item)]
+    kept = tuple(item for item in root.children if not item.is_memory)
+    added = [item for item in running.children if item.is_memory]
     return replace(root, children=(*kept, *(_moved(item, running, root) for item in added)))
 
 
 def _moved(memory: Node, old: Node, new: Node) -> Node:
     """A memory node converted to the numbers of cells of another root. Raises BadDeviceTree."""
-    spans = _ranges(memory.get("reg"), old.cells)
+    spans = address_ranges(memory.get("reg"), old.cells)
     reg = [address_and_size(start, size, new, memory.name) for start, size in spans]
     return memory.changed({"reg": b"".join(reg)})
-
-
-def _is_memory(node: Node) -> bool:
-    """Whether a node is memory, as in drivers/of/fdt.c:early_init_dt_scan_memory."""
-    return node.text("device_type") == "memory"
-
-
-def _ranges(value: bytes | None, widths: tuple[int, int]) -> list[tuple[int, int]]:
-    """The (address, size) pairs of a `reg`, in bytes; none for a value of another length."""
-    width, size_width = (4 * count for count in widths)
-    whole = width + size_width
-    if not value or not whole or len(value) % whole:
-        return []
-    return [
-        (
-            int.from_bytes(value[at : at + width], "big"),
-            int.from_bytes(value[at + width : at + whole], "big"),
-        )
-        for at in range(0, len(value), whole)
-    ]
 
 
 def _initrd(chosen: Node) -> tuple[int, int]:
