@@ -31,7 +31,7 @@ def stub_memsz(machine: Machine, n_regions: int, n_exchanges: int = 0) -> int:
     """Bytes of the segment, enough for any addresses on this machine, and for any UART: the request
     may name another than the machine's console."""
     records = n_regions * purgatory.REGION_SIZE + n_exchanges * purgatory.EXCHANGE_SIZE
-    tables = most_tables(machine.known_map.ram)
+    tables = most_tables(_memory(machine))
     return align_up(STUB_MEMSZ + tables * TABLE + records, arch_of(machine).page_size)
 
 
@@ -60,8 +60,13 @@ def _page_tables(job: StubJob, machine: Machine, own: PhysRange) -> bytes:
             *(span for item in job.exchanges for span in (item.dest_range, item.source_range)),
         )
     )
-    ram = machine.known_map.ram
-    return identity_map(own.start + STUB_MEMSZ, touched, _device(job.console.uart), ram)
+    device = _device(job.console.uart)
+    return identity_map(own.start + STUB_MEMSZ, touched, device, _memory(machine))
+
+
+def _memory(machine: Machine) -> RangeSet:
+    """All that a huge page may be in, also where nothing is placed."""
+    return machine.known_map.ram | machine.known_map.driver_ram
 
 
 def _device(uart: SerialConsole | None) -> RangeSet:

@@ -8,7 +8,7 @@ import pytest
 
 from pykexec.machine import DeviceTreeFirmware, Machine, SerialConsole, Unknown
 from pykexec.memory.map import MemoryMap
-from pykexec.memory.ranges import GIB, MIB, PhysRange
+from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
 from pykexec.placement.arm64.layout import arch_of, limits_of
 from pykexec.placement.arm64.reservation import reservation_need
 from pykexec.placement.arm64.stub import encode_stub, stub_memsz
@@ -30,6 +30,7 @@ MACHINE = Machine(
     firmware=DeviceTreeFirmware(psci="hvc"),
 )
 AT = 0x48100000
+PIECE = 64 << 10
 WINDOW = PhysRange.sized(0x50000000, 8 * MIB)
 HIGH = 4 * GIB + 512 * MIB
 JOB = StubJob(
@@ -141,3 +142,16 @@ def test_limits() -> None:
     assert limits.uart_in_memory
     assert limits.low_memory is None
     assert limits.destinations == PhysRange(4096, 1 << 48)
+
+
+def test_huge_pages_in_memory_that_was_added() -> None:
+    """Nothing is placed there, but any huge page may be there: the tables have room for it."""
+    added = RangeSet.of(PhysRange.sized(at * 16 * GIB + MIB, 8 * MIB) for at in range(1, 30))
+    machine = replace(MACHINE, memory_map=replace(MACHINE.known_map, driver_ram=added))
+    exchanges = tuple(
+        Exchange(WINDOW.start + number * PIECE, span.start + MIB, PIECE)
+        for number, span in enumerate(added)
+    )
+    job = replace(JOB, exchanges=exchanges)
+    size = stub_memsz(machine, len(job.regions), len(exchanges))
+    assert len(encode_stub(job, machine, AT)) <= size
