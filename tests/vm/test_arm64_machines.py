@@ -4,11 +4,16 @@ ACPI. For --all-kernels."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from pykexec.memory.iomem import memory_map, parse_iomem
+from pykexec.memory.map import DRIVER_RAM
+from pykexec.memory.ranges import PhysRange
+
 from .lab import VM
-from .machine import Result
+from .machine import Qmp, Result
 from .product import PYKEXEC, assert_whole, document, site, text, verdict
 from .supplies import efi_firmware_arm64
 from .test_arm64_panic import PATTERN_MIB, panic
@@ -84,6 +89,50 @@ def test_the_dump_is_whole(result: Result, hardware: str, mode: str) -> None:
     dmesg = text(result, "second/own-dmesg")
     assert HARDWARE[hardware].evidence in dmesg
     assert ("ACPI: RSDP" in dmesg) is HARDWARE[hardware].efi
+
+
+ADDED = 0xC000_0000
+"""Address of the memory that QEMU adds, behind the 2 GiB of the guest."""
+MEMORY = Path("/sys/devices/system/memory")
+ADD_MEMORY = f"""
+    host mark "add memory"
+    until [ -e {MEMORY}/memory$(({ADDED} / 0x$(cat {MEMORY}/block_size_bytes))) ]; do sleep 1; done
+    sleep 2
+    for block in {MEMORY}/memory*; do
+        grep -q online $block/state || echo online > $block/state
+    done
+    cat /proc/iomem > /out/iomem
+"""
+
+
+def add_memory(mark: str, qmp: Qmp) -> None:
+    if mark == "add memory":
+        qmp("object-add", {"qom-type": "memory-backend-ram", "id": "added", "size": 1 << 30})
+        qmp("device_add", {"driver": "pc-dimm", "id": "dimm", "memdev": "added"})
+
+
+def test_memory_that_was_added_is_in_the_dump_alone(
+    arm_vm: VM, mode: str, pytestconfig: pytest.Config
+) -> None:
+    """The next kernel does not find it: the window is elsewhere."""
+    if not pytestconfig.getoption("--all-kernels"):
+        pytest.skip("other machines of arm64 are for --all-kernels")
+    result = panic(
+        arm_vm,
+        mode,
+        cpu=HARDWARE["EFI"].cpu,
+        arguments=("-m", "slots=1,maxmem=8G"),
+        firmware=efi_firmware_arm64(),
+        before=ADD_MEMORY,
+        on_mark=add_memory,
+    )
+    lines = parse_iomem((result.files / "first/iomem").read_text())
+    assert memory_map(lines).ram.covers(PhysRange.sized(ADDED, 1 << 30))
+    plan = document(result, "first/plan.json")
+    assert int(plan["window"]["end"], 16) <= ADDED
+    (driver,) = [item for item in plan["memory_map"] if item["type"] == DRIVER_RAM]
+    assert int(driver["start"], 16) == ADDED
+    assert_whole(verdict(result), PATTERN_MIB * 256)
 
 
 APPEND = "console=ttyAMA0 panic=1 quiet"

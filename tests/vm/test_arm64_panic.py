@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from .lab import VM
-from .machine import Result
+from .machine import Qmp, Result
 from .product import (
     ARM64_CAPTURE_APPEND,
     CAPTURE,
@@ -48,6 +48,7 @@ WAYS = {
 }
 
 FIRST = """
+    {before}
     python3 -m guest.pattern hold {mib} /out/frames
     host mark "pattern laid out"
     {load} {options} --append "{append}" --json > /out/plan.json 2> /out/plan.err
@@ -95,10 +96,13 @@ def panic(
     cpu: str = "",
     arguments: Sequence[str] = (),
     firmware: Path | None = None,
+    before: str = "",
+    on_mark: Callable[[str, Qmp], object] | None = None,
 ) -> Result:
-    """A panic of CPU 1; the rest is for the machine."""
+    """A panic of CPU 1, after the script `before`; the rest is for the machine."""
     chosen = WAYS[way]
     first = FIRST.format(
+        before=before,
         mib=PATTERN_MIB,
         load=load(arm_vm),
         pykexec=PYKEXEC,
@@ -124,6 +128,7 @@ def panic(
         cpu=cpu,
         arguments=arguments,
         firmware=firmware,
+        on_mark=on_mark,
     ).expect(0)
 
 

@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING
 
 from pykexec.abi.devicetree import (
     BadDeviceTree,
-    DeviceTree,
     Node,
-    address_ranges,
     parse_device_tree,
 )
 from pykexec.host.kernel_map import physical
 from pykexec.machine import DeviceTreeFirmware, Unknown
-from pykexec.memory.ranges import PhysRange, RangeSet
+from pykexec.memory.device_tree import memory_of_tree, whole_ranges
+from pykexec.memory.ranges import RangeSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pykexec.host.kernel_map import KcoreLoad
     from pykexec.host.root import Root
 
@@ -37,9 +34,6 @@ EFI_PAGE = 4096
 CACHED = 0x2 | 0x4 | 0x8
 """EFI_MEMORY_WC, _WT and _WB: memory, whatever its type is (drivers/firmware/efi/efi-init.c:
 is_memory)."""
-LARGEST_PAGE = 64 << 10
-"""A kernel with such pages rounds the map's ranges to them."""
-END = 1 << 64
 
 
 def boot_memory(
@@ -55,7 +49,7 @@ def boot_memory(
     chosen = tree.root.child("chosen") or Node("chosen")
     start, size = chosen.number(MAP_START), chosen.number(MAP_SIZE)
     if start is None or firmware.efi is None:
-        return _of_tree(tree) or Unknown("the device tree names no memory")
+        return memory_of_tree(tree) or Unknown("the device tree names no memory")
     if isinstance(loads, Unknown):
         return loads
     if not size or size > MAP_MAX:
@@ -67,28 +61,12 @@ def boot_memory(
     return found or Unknown("the memory map of EFI names no memory")
 
 
-def _of_tree(tree: DeviceTree) -> RangeSet:
-    """drivers/of/fdt.c:early_init_dt_scan_memory."""
-    nodes = [node for node in tree.root.children if node.is_memory and node.is_available]
-    values = [node.get("linux,usable-memory") or node.get("reg") for node in nodes]
-    return _ranges(pair for value in values for pair in address_ranges(value, tree.root.cells))
-
-
 def _of_map(raw: bytes, each: int) -> RangeSet:
     """drivers/firmware/efi/efi-init.c:reserve_regions."""
     if each < DESCRIPTOR.size:
         return RangeSet()
     last = len(raw) - DESCRIPTOR.size
     entries = [DESCRIPTOR.unpack_from(raw, at) for at in range(0, last + 1, each)]
-    return _ranges(
+    return whole_ranges(
         (start, pages * EFI_PAGE) for _, start, pages, attribute in entries if attribute & CACHED
-    )
-
-
-def _ranges(pairs: Iterable[tuple[int, int]]) -> RangeSet:
-    """Without ranges that are empty or reach beyond 64 bits, in whole pages of every size."""
-    return RangeSet.of(
-        PhysRange.sized(start, size).outward(LARGEST_PAGE)
-        for start, size in pairs
-        if size and start + size <= END - LARGEST_PAGE
     )

@@ -13,8 +13,14 @@ from pykexec.errors import DoesNotFit, NotSupported
 from pykexec.frozen import dataclass
 from pykexec.images.contents import contents_bytes
 from pykexec.machine import DeviceTreeFirmware, Machine, known
+from pykexec.memory.device_tree import memory_of_tree
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.arm64.completed import address_and_size, completed, has_memory
+from pykexec.placement.arm64.completed import (
+    EFI_MEMORY_MAP,
+    address_and_size,
+    completed,
+    has_memory,
+)
 from pykexec.remedies import Another, Wish
 
 if TYPE_CHECKING:
@@ -57,10 +63,17 @@ class NoMemory(NotSupported):
     code = "device-tree-without-memory"
 
 
+class OutsideMemory(NotSupported):
+    """The device tree names other memory than that in which the next kernel would be: it stops
+    without a message."""
+
+    code = "outside-the-memory-of-the-device-tree"
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What a capture kernel gets in addition: the memory that it may use, and in it the ELF core
-    headers and `kept`, which it must not use."""
+    """What a capture kernel gets in addition: the memory that it may use, first that in which it
+    is, and in it the ELF core headers and `kept`, which it must not use."""
 
     usable: tuple[PhysRange, ...]
     headers: PhysRange
@@ -125,7 +138,7 @@ def information_for(
     capture: Capture | None = None,
 ) -> DeviceTreeInformation:
     """The device tree for this machine. Raises NotSupported if its tree is unknown, BadDeviceTree,
-    TooManyRanges."""
+    TooManyRanges, OutsideMemory."""
     if capture and len(capture.usable) > MAX_USABLE:
         raise TooManyRanges(
             f"the memory of the capture kernel is in {len(capture.usable)} ranges, and a device "
@@ -133,6 +146,8 @@ def information_for(
             hint="use another window, which is in one piece",
         )
     tree = base_tree(machine, request)
+    if capture:
+        refuse_outside(tree, capture.usable[0])
     return DeviceTreeInformation(tree, line, memory_map, rng_seed, capture)
 
 
@@ -158,6 +173,17 @@ def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
             hint=Another("EFI, or a tree with memory nodes as", Wish.DTB),
         )
     return tree
+
+
+def refuse_outside(tree: DeviceTree, kernel: PhysRange) -> None:
+    """Refuse memory in which the next kernel would find none. Raises OutsideMemory."""
+    chosen = tree.root.child(CHOSEN)
+    by_efi = chosen is not None and chosen.get(EFI_MEMORY_MAP) is not None
+    if not by_efi and not memory_of_tree(tree).covers(kernel):
+        raise OutsideMemory(
+            f"the device tree names no memory at {kernel}, where the kernel would be",
+            hint=Another("a tree without memory nodes as", Wish.DTB),
+        )
 
 
 def _refuse_another_machine(given: DeviceTree, running: DeviceTree) -> None:

@@ -16,7 +16,7 @@ from pykexec.machine import DeviceTreeFirmware, ExceptionLevel, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet, align_down, align_up
 from pykexec.placement.arm64 import labels
-from pykexec.placement.arm64.device_tree import information_for
+from pykexec.placement.arm64.device_tree import information_for, refuse_outside
 from pykexec.placement.arm64.processors import refuse_stuck
 from pykexec.placement.cmdline import check_length, command_line, running_line
 from pykexec.placement.console import stub_console
@@ -68,6 +68,7 @@ def plan_linux(
     check_length(line, boot.cmdline_size)
     information = information_for(machine, request, line, memory_map, granted.rng_seed)
     at = place(space, image, request, information)
+    refuse_outside(information.tree, at.kernel)
     console = stub_console(machine, protocol.limits, request.serial_port)
     size = protocol.stub_size(machine, MAX_REGIONS)
     purgatory = space.take(Role.PURGATORY, size, from_top=False)

@@ -30,7 +30,12 @@ from pykexec.machine import DeviceTreeFirmware, ExceptionLevel, Machine, Unknown
 from pykexec.memory.hole import NoHole
 from pykexec.memory.map import MemoryMap
 from pykexec.memory.ranges import GIB, MIB, PhysRange, RangeSet
-from pykexec.placement.arm64.device_tree import NoMemory, TreeOfAnotherMachine, information_for
+from pykexec.placement.arm64.device_tree import (
+    NoMemory,
+    OutsideMemory,
+    TreeOfAnotherMachine,
+    information_for,
+)
 from pykexec.placement.arm64.linux import KERNEL_ALIGN, ProtectedKvm, WrongPageSize
 from pykexec.placement.arm64.processors import StuckProcessors
 from pykexec.placement.boot_protocol import BootInformation, boot_protocol
@@ -281,7 +286,7 @@ def test_memory_is_given_in_the_cells_of_the_tree(image: KernelImage) -> None:
     [
         (2, 2, None),
         (2, 1, None),
-        (1, 1, "does not fit into the cells"),
+        (1, 1, "names no memory at 0x240000000"),
         (3, 2, "#address-cells 3, not 1 or 2"),
         (2, 0, "#size-cells 0, not 1 or 2"),
         (0xFFFFFFFF, 2, "#address-cells 4294967295, not 1 or 2"),
@@ -294,7 +299,9 @@ def test_the_memory_of_a_capture_kernel_in_the_cells_of_the_tree(
     region = PhysRange.sized(9 * GIB, 256 * MIB)
     memory_map = MemoryMap.of(ram((GIB, 2 * GIB), (8 * GIB, 12 * GIB)))
     high = replace(machine(), memory_map=memory_map, crash_kernel=RangeSet((region,)))
-    memory = Node("memory", (("device_type", b"memory\0"), ("reg", cells(GIB, 1) * 2)))
+    spans = [(GIB, GIB)] + [(start, GIB) for start in range(8 * GIB, 12 * GIB, GIB) if address == 2]
+    reg = b"".join(cells(start, min(address, 2)) + cells(span, size or 1) for start, span in spans)
+    memory = Node("memory", (("device_type", b"memory\0"), ("reg", reg)))
     root = with_tree(memory).root.changed(
         {"#address-cells": cells(address, 1), "#size-cells": cells(size, 1)}
     )
@@ -303,8 +310,18 @@ def test_the_memory_of_a_capture_kernel_in_the_cells_of_the_tree(
         usable = chosen_of(plan_load(image, high, request)).get("linux,usable-memory-range")
         assert usable == cells(region.start, address) + cells(region.size, size)
         return
-    with pytest.raises(BadDeviceTree, match=problem):
+    with pytest.raises((BadDeviceTree, OutsideMemory), match=problem):
         plan_load(image, high, request)
+
+
+def test_a_given_tree_that_does_not_name_the_memory_that_is_used(image: KernelImage) -> None:
+    """As that of a board with less memory; the kernel would stop without a message."""
+    small = Node("memory", (("device_type", b"memory\0"), ("reg", cells(GIB, 2) + cells(MIB, 2))))
+    for request in (NORMAL, CRASH):
+        given = replace(request, dtb=Built(with_tree(small).encode()))
+        with pytest.raises(OutsideMemory, match="the device tree names no memory at 0x"):
+            plan_load(image, machine(), given)
+        plan_load(image, machine("virt-efi"), given)
 
 
 def test_efi_goes_on(image: KernelImage) -> None:
