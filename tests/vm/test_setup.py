@@ -22,7 +22,7 @@ from tests.test_build_pyz import install_packages
 from .debian import sh
 from .initramfs import GUEST
 from .installable import add_kdump_tools, installable
-from .lab import VM, drives
+from .lab import VM, board_of, drives
 from .machine import NO_STATUS, PC, Machine, Result
 from .supplies import qemu
 from .system import DISK_SIZE, LABEL
@@ -45,7 +45,7 @@ snapshot() {
         -o -printf '%p %y %m %U %G %l\n' | sort > $1
     find /etc /boot /usr/lib/systemd /usr/lib/udev /usr/lib/dracut /var/lib/pykexec -xdev -type f \
         -exec sha256sum {} + 2> /dev/null | sort -k 2 > $1.sums
-    for name in panic panic_on_oops unknown_nmi_panic; do
+    for name in $(ls /proc/sys/kernel | grep -x -e panic -e panic_on_oops -e unknown_nmi_panic); do
         echo "$name $(cat /proc/sys/kernel/$name)"
     done > $1.sysctls
 }
@@ -109,7 +109,7 @@ BEFORE = "update-grub\nsnapshot /lab/before\n"
 COPY = "install -D -m 755 /lab/pykexec.pyz /usr/local/bin/pykexec\n"
 TIMER = "no_timer_check"  # the kernel's check of its timer fails on a busy host; then disks hang
 OFF = "\nsync\nsystemctl --no-block poweroff\n"
-HEAD = "#!/bin/sh\nstty -F /dev/ttyS1 raw -echo\n"
+HEAD = '#!/bin/sh\nstty -F "$(cat /etc/control)" raw -echo\n'
 MAY_CHANGE = re.compile(
     r"/(var/(cache|lib/systemd|lib/dpkg|lib/apt|lib/kdump)|etc/(resolv|mtab|adjtime|machine-id)|root/|"
     r"usr/(lib|share)/python3|usr/share/mime|var/lib/python)"
@@ -173,7 +173,7 @@ def disk_of(vm: VM, folder: Path, kind: str, stages: tuple[str, ...]) -> Path:
     (lab / "number").write_text("1\n")
     (root / "usr/bin/host").write_bytes((GUEST / "host.sh").read_bytes())
     (root / "usr/bin/host").chmod(0o755)
-    (root / "etc/control").write_text(f"{PC.control_device}\n")
+    (root / "etc/control").write_text(f"{board_of(vm.kernel).control_device}\n")
     units = root / "etc/systemd/system"
     (units / "lab.service").write_text(LAB_UNIT)
     (units / "graphical.target.wants").mkdir(exist_ok=True)
@@ -192,13 +192,15 @@ def lived(vm: VM, folder: Path, kind: str, stages: tuple[str, ...]) -> Lived:
     disk = disk_of(vm, folder, kind, stages)
     initrd = installable(vm.kernel) / f"boot/initrd.img-{vm.kernel.release}"
     append = f"root=LABEL={LABEL} ro" + (" crashkernel=384M-:128M" if kind == "kdump-tools" else "")
+    board = board_of(vm.kernel)
     boots = []
     for number in range(len(stages)):
         machine = Machine(
-            qemu=qemu(),
+            qemu=qemu(board.program, board.package),
+            board=board,
             kernel=vm.kernel.image,
             initrd=initrd,
-            append=f"{append} {TIMER}",
+            append=f"{append} {TIMER}" if board is PC else append,
             mem_mib=1024,
             arguments=tuple(drives([disk])),
         )
