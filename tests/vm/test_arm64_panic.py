@@ -23,6 +23,7 @@ from .product import (
     text,
     verdict,
 )
+from .supplies import Kernel
 
 PATTERN_MIB = 128
 SETTLE_SECONDS = 2
@@ -80,13 +81,31 @@ def region(arm_vm: VM) -> str:
 
 def append(arm_vm: VM, way: Way) -> str:
     """Words for the first kernel, with movable memory for more than the window."""
-    movable = "768M" if arm_vm.kernel.series == "16k" else "512M"
-    return f"crashkernel={region(arm_vm)} {way.append.format(movable=movable)}"
+    words = way.append.format(movable=movable(arm_vm.kernel))
+    return f"crashkernel={region(arm_vm)} {words}"
+
+
+def movable(kernel: Kernel) -> str:
+    """Movable memory for more than the window."""
+    return "768M" if kernel.series == "16k" else "512M"
 
 
 def load(arm_vm: VM) -> str:
     """With a window that is large enough."""
     return LOAD.format(window=arm64_window(arm_vm.kernel))
+
+
+def capture(way: str) -> str:
+    """The script of the capture kernel, which expects no frames in memory that was lent."""
+    if way != "lent":
+        return CAPTURE
+    kept = "python3 -m guest.lent_frames /first/frames /first/plan.json /tmp/kept > /out/lent"
+    return CAPTURE.replace("/first/frames", "/tmp/kept").replace("ls -l /proc/vmcore", kept)
+
+
+def assert_whole_but_lent(result: Result, way: str) -> None:
+    lent = int(text(result, "second/lent")) if way == "lent" else 0
+    assert_whole(verdict(result), PATTERN_MIB * 256 - lent)
 
 
 def panic(
@@ -110,13 +129,9 @@ def panic(
         append=ARM64_CAPTURE_APPEND,
         settled=SETTLED,
     )
-    second = CAPTURE + OWN_LOG
-    if way == "lent":
-        kept = "python3 -m guest.lent_frames /first/frames /first/plan.json /tmp/kept > /out/lent"
-        second = second.replace("/first/frames", "/tmp/kept").replace("ls -l /proc/vmcore", kept)
     return arm_vm.run(
         first,
-        second,
+        capture(way) + OWN_LOG,
         append=append(arm_vm, chosen),
         mem_mib=chosen.mem_mib,
         smp=2,
@@ -138,9 +153,7 @@ def result(arm_vm: VM, way: str) -> Result:
 
 
 def test_the_dump_is_whole(result: Result, way: str) -> None:
-    """Except for the memory that was lent."""
-    lent = int(text(result, "second/lent")) if way == "lent" else 0
-    assert_whole(verdict(result), PATTERN_MIB * 256 - lent)
+    assert_whole_but_lent(result, way)
 
 
 def test_the_stub_waits_before_it_moves_anything(result: Result, way: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 from .debian import sh
 from .lab import VM, board_of, drives
 from .machine import NO_STATUS, Machine, Result
-from .product import document, text
+from .product import VA_52, document, text
 from .region_module import INSTALLED, built_modules
-from .supplies import DEFAULT_SERIES, qemu
+from .supplies import qemu
 from .system import LABEL, debian_system
 from .test_arm64_region import only_with_all_kernels
 from .test_service import NOTHING, SECOND_BOOT, WAITS, installed
@@ -58,6 +58,7 @@ sync
 host mark panic
 echo c > /proc/sysrq-trigger
 """
+BUILT = ("6.1", "6.12")
 MORE = "pykexec status --backend kernel --json > /lab/at-second-boot.json\n"
 
 
@@ -68,8 +69,8 @@ def lived(
     """Boot, the lab's script, panic, capture, reset; boot and power off. `files` gets /lab and
     /var/crash."""
     only_with_all_kernels(pytestconfig)
-    if arm_vm.kernel.series != DEFAULT_SERIES:
-        pytest.skip(f"a system with another kernel than {DEFAULT_SERIES} is not put together")
+    if arm_vm.kernel.series not in BUILT:
+        pytest.skip(f"DKMS with an emulated compiler was tried for {' and '.join(BUILT)}")
     kernel, board = arm_vm.kernel, board_of(arm_vm.kernel)
     system = debian_system(kernel)
     folder = tmp_path_factory.mktemp("service")
@@ -145,7 +146,9 @@ def test_the_kernel_does_not_complain(lived: Result) -> None:
     assert "WARNING" not in log
 
 
-def test_the_panic_leaves_a_dump(lived: Result) -> None:
+def test_the_panic_leaves_a_dump(lived: Result, arm_vm: VM) -> None:
+    if arm_vm.kernel.series in VA_52:
+        pytest.skip("makedumpfile of Debian 12 cannot read dumps of this kernel")
     (dump,) = lived.files.glob("crash/*/dump.*")
     assert dump.stat().st_size > 8 << 20
 
