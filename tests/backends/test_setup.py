@@ -19,6 +19,8 @@ from pykexec.host.root import Folder
 from tests.setup_runs import acting, plan, set_up, undo
 from tests.setup_trees import (
     ARCH,
+    ARM64,
+    ARM64_RELEASE,
     DEBIAN,
     ROOT,
     TREES,
@@ -62,6 +64,14 @@ def test_the_sysctls_for_panics_are_those_that_the_kernel_has(tmp_path: Path, na
     assert plan(root, sysctls=True).steps == ()
     undo(root)
     assert {path: path.read_text() for path in values} == values
+
+
+@pytest.mark.parametrize("bits", [48, 52])
+def test_a_kernel_that_makedumpfile_cannot_read_is_named(tmp_path: Path, bits: int) -> None:
+    """Debian's kernels of arm64 from 6.12 on, for its makedumpfile of Debian 12 and 13."""
+    options = f"CONFIG_KEXEC=y\nCONFIG_ARM64_VA_BITS={bits}\n"
+    root = build(tmp_path, ARM64 | {f"/boot/config-{ARM64_RELEASE}": options})
+    assert any("makedumpfile" in note for note in plan(root).notes) == (bits == 52)
 
 
 def test_a_file_that_changed_since_it_was_shown_is_not_overwritten(tmp_path: Path) -> None:

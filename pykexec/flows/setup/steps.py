@@ -125,5 +125,17 @@ def _notes(
             "makedumpfile is not installed: a dump will be a copy of all memory; install it to "
             "save only the pages of the kernel"
         )
+    elif _has_long_addresses(machine):
+        yield (
+            "makedumpfile up to 1.7.9 cannot read dumps of this kernel, which has addresses of 52 "
+            "bits: with it, a dump will be a copy of all memory"
+        )
     if not sysctls and (note := configuration.panic_note(machine)):
         yield note
+
+
+def _has_long_addresses(machine: Machine) -> bool:
+    """Whether the kernel is one of arm64 with addresses of 52 bits and pages that makedumpfile
+    expects only with 48 (arch/arm64.c:calculate_plat_config, before its commit b7587f1)."""
+    config = machine.config or {}
+    return config.get("CONFIG_ARM64_VA_BITS") == "52" and machine.page_size != 64 << 10
