@@ -146,17 +146,16 @@ def test_the_kernel_does_not_complain(lived: Result) -> None:
     assert "WARNING" not in log
 
 
-def test_the_panic_leaves_a_dump(lived: Result, arm_vm: VM) -> None:
-    if arm_vm.kernel.series in VA_52:
-        pytest.skip("makedumpfile of Debian 12 cannot read dumps of this kernel")
-    (dump,) = lived.files.glob("crash/*/dump.*")
-    assert dump.stat().st_size > 8 << 20
-
-
-def test_the_next_boot_knows_that_this_one_was_armed(lived: Result) -> None:
-    """What kdump-tools have saved is no lost dump."""
+def test_the_next_boot_knows_whether_there_is_a_dump(lived: Result, arm_vm: VM) -> None:
+    """What kdump-tools have saved is no lost dump, unless it is empty: their makedumpfile fails
+    where it cannot read dumps of the kernel, which they do not notice."""
     assert text(lived, "lab/armed") == text(lived, "lab/boot_id")
-    assert text(lived, "lab/saved") == "active"
+    (dump,) = lived.files.glob("crash/*/dump.*")
+    if arm_vm.kernel.series in VA_52:
+        assert (dump.stat().st_size, text(lived, "lab/saved")) == (0, "failed")
+    else:
+        assert dump.stat().st_size > 8 << 20
+        assert text(lived, "lab/saved") == "active"
 
 
 def test_region_build_installs_it_for_the_running_kernel(lived: Result, arm_vm: VM) -> None:

@@ -88,13 +88,26 @@ def lost(state: Seen, newest: float) -> str | None:
 
 
 def newest_of(parent: str) -> float:
-    """When a folder in `parent` was last changed, in seconds of the epoch; 0 for none. Files do not
-    count: kdump-tools write a lock there at every boot."""
+    """When a folder in `parent` that has contents was last changed, in seconds of the epoch; 0 for
+    none. Files do not count: kdump-tools write a lock there at every boot."""
     try:
         with os.scandir(parent) as found:
-            return max((item.stat().st_mtime for item in found if item.is_dir()), default=0)
+            return max(
+                (item.stat().st_mtime for item in found if item.is_dir() and _has_contents(item)),
+                default=0,
+            )
     except OSError:
         return 0
+
+
+def _has_contents(folder: os.DirEntry[str]) -> bool:
+    """Whether a file is not empty, or the folder cannot be read. kdump-tools leave an empty dump if
+    makedumpfile fails in their pipe (kdump-config:kdump_save_core)."""
+    try:
+        with os.scandir(folder) as found:
+            return any(item.stat(follow_symlinks=False).st_size for item in found)
+    except OSError:
+        return True
 
 
 def _folder_of(settings: SaveSettings) -> str:

@@ -371,3 +371,14 @@ def test_a_lost_dump(
     new = new_since(listed(str(guest.crash)), state)
     assert len(new) == (not reported)
     assert lost(state, newest) == output
+
+
+def test_an_empty_dump_of_another_program_is_no_dump(tmp_path: Path) -> None:
+    """As kdump-tools leave it where their makedumpfile cannot read the memory of the kernel."""
+    folder = tmp_path / "202611291615"
+    folder.mkdir()
+    dump = folder / "dump.202611291615"
+    dump.touch()
+    assert newest_of(str(tmp_path)) == 0
+    dump.write_bytes(b"KDUMP")
+    assert newest_of(str(tmp_path)) == folder.stat().st_mtime
