@@ -18,8 +18,9 @@ CAPTURE_APPEND = "console=ttyS0 panic=1 quiet"
 ARM64_CAPTURE_APPEND = "console=ttyAMA0 panic=1 quiet"
 VA_52 = {"6.12": 0x1000, "7.x": 0x1000, "16k": 0x4000}
 """Page sizes of kernels for arm64 with addresses of 52 bits. makedumpfile up to 1.7.9 reads dumps
-of these only with pages of 64 KiB, whatever wrote them (arch/arm64.c:calculate_plat_config; its
-commit b7587f1 adds the others)."""
+of these only with pages of 64 KiB, whatever wrote them (arch/arm64.c:calculate_plat_config). Its
+commit b7587f1 adds the others, but on a processor with LPA2 it takes physical addresses from the
+bits that they have in entries for pages of 64 KiB (__pte_to_phys)."""
 
 
 def arm64_window(kernel: Kernel) -> str:

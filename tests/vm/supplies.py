@@ -113,10 +113,11 @@ def _is_kernel_part(package: str) -> bool:
 def debug_symbols(kernel: Kernel) -> Path:
     """The vmlinux of a kernel with DWARF; a large package (280 MB for 6.1)."""
     package = f"linux-image-{kernel.release}-dbg"
+    suites = ARM64_SUITES if kernel.architecture == "arm64" else SUITES
     reasons = []
-    for suite in SUITES[kernel.series]:
+    for suite in suites[kernel.series]:
         try:
-            tree = package_tree(suite, package)
+            tree = package_tree(suite, package, architecture=kernel.architecture)
         except Unavailable as unavailable:
             reasons.append(unavailable.reason)
             continue
@@ -187,6 +188,17 @@ def efi_firmware() -> Path:
     if not path.exists():
         raise Unavailable("the package ovmf holds no OVMF.fd")
     return path
+
+
+def command(found: Program, architecture: str = "amd64") -> list[str | Path]:
+    """The words that run a program on this computer with its own libraries: for arm64 in QEMU's
+    emulation of a process."""
+    folders = ":".join(str(folder) for folder in found.library_folders)
+    if architecture == "amd64":
+        return ["env", f"LD_LIBRARY_PATH={folders}", found.path]
+    emulator = program("qemu-aarch64-static").path
+    loader = next(found.root.rglob("ld-linux-aarch64.so.1"))
+    return [emulator, loader, "--library-path", folders, found.path]
 
 
 def program(name: str, architecture: str = "amd64") -> Program:

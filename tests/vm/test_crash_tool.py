@@ -3,19 +3,17 @@ Debian's package of the symbols is large. Run it with --crash-lane."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pykexec.dump.log import records
 from pykexec.dump.reader import open_dump
-from pykexec.dump.report import Report, make_report
 
+from .crash_tool import Answers, ask, only_in_its_lane
 from .lab import VM
 from .product import CAPTURE_APPEND, PYKEXEC, site
-from .supplies import Kernel, debug_symbols, program
 
 FIRST = """
     {pykexec} load /boot/vmlinuz --initrd /boot/initrd2 --backend kernel --crash-by-normal \\
@@ -27,14 +25,13 @@ SECOND = """
     makedumpfile -l -d 31 /proc/vmcore /out/dump > /out/makedumpfile 2>&1
     copyout /out
 """
-ASKED = ("sys", "bt", "ps", "log", "quit")
+PID_MESSAGE = "not found in PID hash"
 
 
 @pytest.fixture(scope="module", params=("in-place", "stub-swap"))
-def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
-    """The dump of a panic on the second CPU, saved by makedumpfile."""
-    if not request.config.getoption("--crash-lane"):
-        pytest.skip("debug symbols are some 280 MB: --crash-lane fetches them")
+def answers(request: pytest.FixtureRequest, vm: VM, tmp_path_factory: Any) -> Answers:
+    """About the dump of a panic on the second CPU, saved by makedumpfile."""
+    only_in_its_lane(request.config)
     result = vm.run(
         FIRST.format(pykexec=PYKEXEC, mode=request.param, append=CAPTURE_APPEND),
         SECOND,
@@ -44,101 +41,118 @@ def dump(request: pytest.FixtureRequest, vm: VM) -> Path:
         site=site(),
         programs=["makedumpfile"],
     )
-    return result.expect(0).files / "second/dump"
+    dump = result.expect(0).files / "second/dump"
+    return ask(vm.kernel, dump, tmp_path_factory.mktemp("answers"))
 
 
-@pytest.fixture(scope="module")
-def output(dump: Path, kernel: Kernel) -> str:
-    """The output of crash, and its start-up messages, which show missing pages."""
-    tool = program("crash")
-    folders = ":".join(str(folder) for folder in tool.library_folders)
-    done = subprocess.run(
-        [tool.path, "-s", debug_symbols(kernel), dump],
-        input="\n".join(ASKED),
-        env={**os.environ, "LD_LIBRARY_PATH": folders, "TERM": "dumb"},
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def test_nothing_is_wrong_with_the_dump(output: str) -> None:
+def test_nothing_is_wrong_with_the_dump(answers: Answers) -> None:
     """Except for a message of crash 8.0.2 about every dump of Debian's 6.1, also with kexec-tools:
     it does not find the tasks by their PIDs."""
-    wrong = [line for line in output.splitlines() if line.startswith(("crash:", "WARNING:"))]
-    assert [line for line in wrong if not line.endswith("not found in PID hash")] == []
+    lines = answers.messages.splitlines()
+    wrong = [line for line in lines if line.startswith(("crash:", "WARNING:"))]
+    assert [line for line in wrong if not line.endswith(PID_MESSAGE)] == []
 
 
-def test_the_system_is_the_one_that_panicked(output: str, kernel: Kernel) -> None:
-    assert f"RELEASE: {kernel.release}" in output
-    assert "CPUS: 2" in output
-    assert 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in output
+def test_the_system_is_the_one_that_panicked(answers: Answers) -> None:
+    system = answers.text("sys")
+    assert f"RELEASE: {answers.kernel.release}" in system
+    assert "CPUS: 2" in system
+    assert 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in system
 
 
-def test_the_backtrace_leads_to_the_panic(output: str) -> None:
-    assert "machine_kexec" in output
-    assert "sysrq_handle_crash" in output
-    assert "write_sysrq_trigger" in output
+def test_the_backtrace_leads_to_the_panic(answers: Answers) -> None:
+    for name in ("machine_kexec", "panic", "sysrq_handle_crash", "write_sysrq_trigger"):
+        assert re.search(rf"^ *#\d+ .* {name} at ", answers.text("backtraces"), re.M)
 
 
-def test_ps_has_what_each_cpu_ran(output: str) -> None:
-    running = [line.split() for line in output.splitlines() if line.startswith(">")]
+def test_ps_has_what_each_cpu_ran(answers: Answers) -> None:
+    running = [line.split() for line in answers.text("tasks").splitlines() if line[0] == ">"]
     assert [(row[3], row[-1]) for row in running] == [("0", "[swapper/0]"), ("1", "sh")]
 
 
-def test_all_processes_are_there(dump: Path, kernel: Kernel) -> None:
-    """drgn finds them by their PIDs."""
+def test_ps_has_every_task(answers: Answers) -> None:
+    """And one idle task for each CPU."""
+    if PID_MESSAGE in answers.messages:
+        pytest.skip("crash 8.0.2 does not find the tasks of 6.1")
+    rows = answers.text("tasks").splitlines()[1:]
+    assert answers.report.tasks
+    assert len(rows) == answers.report.tasks.threads + 2
+
+
+def test_the_log_is_ours_byte_for_byte(answers: Answers) -> None:
+    """Except that crash gives the time of a record in its first line alone."""
+    ours = []
+    for record in records(open_dump(str(answers.dump))):
+        first, *more = record.lines()
+        start = first.index(b"] ") + 2
+        ours += [first, *(b" " * start + line[start:] for line in more)]
+    assert (answers.folder / "log").read_bytes() == b"".join(line + b"\n" for line in ours)
+    assert b"Kernel panic - not syncing: sysrq triggered crash" in b"\n".join(ours[-60:])
+
+
+def test_the_modules_are_ours(answers: Answers) -> None:
+    rows = [line.split() for line in answers.text("modules").splitlines()[1:]]
+    theirs = {(row[1], int(row[0], 16)) for row in rows}
+    assert theirs
+    assert {(module.name, module.address) for module in answers.report.modules or ()} == theirs
+
+
+def test_the_registers_are_ours(answers: Answers) -> None:
+    theirs = answers.registers()
+    assert theirs.keys() == {0, 1}
+    for cpu in answers.report.cpus or ():
+        assert cpu.registers
+        common = cpu.registers.values.keys() & theirs[cpu.number].keys()
+        assert len(common) > 18
+        for name in common:
+            assert cpu.registers.values[name] == theirs[cpu.number][name], name
+
+
+def own_frames(answers: Answers, number: int, without: str = "") -> list[int]:
+    """The addresses in our backtrace of a CPU, without guesses and one function; from panic() on if
+    it panicked."""
+    (cpu,) = [cpu for cpu in answers.report.cpus or () if cpu.number == number]
+    names = [frame.place.name if frame.place else "" for frame in cpu.frames]
+    start = names.index("panic") if number == answers.report.panic_cpu else 0
+    named = zip(cpu.frames[start:], names[start:], strict=True)
+    return [frame.ip for frame, name in named if not frame.guess and name != without]
+
+
+def program_of(answers: Answers) -> Any:
+    """drgn, which has the debug symbols."""
     drgn = pytest.importorskip("drgn")
-    pids = pytest.importorskip("drgn.helpers.linux.pid")
     core = drgn.Program()
-    core.set_core_dump(str(dump))
-    core.load_debug_info([str(debug_symbols(kernel))])
-    names = {task.pid.value_(): task.comm.string_() for task in pids.for_each_task(core)}
+    core.set_core_dump(str(answers.dump))
+    core.load_debug_info([str(answers.symbols)])
+    return core
+
+
+def test_all_processes_are_there(answers: Answers) -> None:
+    """drgn finds them by their PIDs."""
+    pids = pytest.importorskip("drgn.helpers.linux.pid")
+    tasks = list(pids.for_each_task(program_of(answers)))
+    names = {task.pid.value_(): task.comm.string_() for task in tasks}
     assert (names[1], names[2]) == (b"init", b"kthreadd")
     assert {b"payload", b"sh"} <= set(names.values())
+    assert answers.report.tasks
+    assert answers.report.tasks.threads == len(tasks)
 
 
-def test_the_log_ends_with_the_panic(output: str) -> None:
-    assert "sysrq: Trigger a crash" in output
-    assert "Kernel panic - not syncing: sysrq triggered crash" in output.rpartition("Trigger")[2]
-
-
-def own_frames(report: Report) -> list[int]:
-    """The addresses in our backtrace of the CPU that panicked, from panic() on, without guesses."""
-    (cpu,) = [cpu for cpu in report.cpus or () if cpu.number == report.panic_cpu]
-    names = [frame.place.name if frame.place else "" for frame in cpu.frames]
-    return [frame.ip for frame in cpu.frames[names.index("panic") :] if not frame.guess]
-
-
-def test_our_backtrace_is_that_of_drgn(dump: Path, kernel: Kernel) -> None:
-    """drgn has the debug symbols; it lists functions that were inlined with the same address."""
-    drgn = pytest.importorskip("drgn")
-    core = drgn.Program()
-    core.set_core_dump(str(dump))
-    core.load_debug_info([str(debug_symbols(kernel))])
-    frames = core.crashed_thread().stack_trace()
+def test_our_backtrace_is_that_of_drgn(answers: Answers) -> None:
+    """drgn lists functions that were inlined with the same address."""
+    frames = program_of(answers).crashed_thread().stack_trace()
     theirs = list(dict.fromkeys(frame.pc for frame in frames if frame.pc >> 63))
-    ours = own_frames(make_report(open_dump(str(dump))))
+    ours = own_frames(answers, 1)
     assert len(ours) > 6
     assert ours == theirs[theirs.index(ours[0]) :]
 
 
-def test_our_backtrace_is_part_of_that_of_crash(output: str, dump: Path) -> None:
-    """crash also lists older return addresses that are left on the stack."""
-    theirs = [int(addr, 16) for addr in re.findall(r"^ *#\d+ .* at ([0-9a-f]{16})$", output, re.M)]
-    ours = own_frames(make_report(open_dump(str(dump))))
-    assert [addr for addr in theirs if addr in ours] == ours
-
-
-def test_our_tasks_are_those_of_drgn(dump: Path, kernel: Kernel) -> None:
-    drgn = pytest.importorskip("drgn")
-    pids = pytest.importorskip("drgn.helpers.linux.pid")
-    core = drgn.Program()
-    core.set_core_dump(str(dump))
-    core.load_debug_info([str(debug_symbols(kernel))])
-    tasks = make_report(open_dump(str(dump))).tasks
-    assert tasks
-    assert tasks.threads == len(list(pids.for_each_task(core)))
+def test_our_backtraces_are_part_of_those_of_crash(answers: Answers) -> None:
+    """crash also lists older return addresses that are left on the stack. It stops in start_kernel,
+    before the assembly code that calls it on arm64."""
+    found = answers.addresses()
+    assert found.keys() == {0, 1}
+    for number, theirs in found.items():
+        ours = own_frames(answers, number, without="__primary_switched")
+        assert ours
+        assert [addr for addr in theirs if addr in ours] == ours

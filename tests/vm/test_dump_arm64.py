@@ -19,7 +19,7 @@ from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import Panicked, panicked
 from .product import VA_52
-from .supplies import Kernel, program
+from .supplies import Kernel, command, program
 from .test_dump_log import (
     MAKEDUMPFILE,
     log,
@@ -126,11 +126,7 @@ def test_the_backtrace_is_the_kernels_own(crash: Panicked) -> None:
 
 def tool(name: str, *words: str | Path) -> bytes:
     """Output of a program from Debian for arm64, which must succeed."""
-    found = program(name, "arm64")
-    folders = ":".join(str(folder) for folder in found.library_folders)
-    emulator = program("qemu-aarch64-static").path
-    command = [emulator, "-L", found.root, "-E", f"LD_LIBRARY_PATH={folders}", found.path, *words]
-    done = subprocess.run(command, capture_output=True)
+    done = subprocess.run([*command(program(name, "arm64"), "arm64"), *words], capture_output=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

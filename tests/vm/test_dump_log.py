@@ -3,7 +3,6 @@ and read from every kind of file that Debian's makedumpfile makes of the dump.""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from pykexec.dump.reader import open_dump
 from tests.dump.as_vmcore import vmcore_of
 
 from .panicked import MEMORY_MIB, Panicked, panicked
-from .supplies import DEFAULT_SERIES, SUITES, Kernel, program
+from .supplies import DEFAULT_SERIES, SUITES, Kernel, command, program
 
 pytestmark = pytest.mark.vm
 ALL_SERIES = tuple(SUITES)
@@ -35,11 +34,7 @@ def log(path: Path) -> list[bytes]:
 
 def tool(name: str, *words: str | Path) -> bytes:
     """Output of a program from Debian, which must succeed."""
-    found = program(name)
-    folders = ":".join(str(folder) for folder in found.library_folders)
-    done = subprocess.run(
-        [found.path, *words], env={**os.environ, "LD_LIBRARY_PATH": folders}, capture_output=True
-    )
+    done = subprocess.run([*command(program(name)), *words], capture_output=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
