@@ -29,6 +29,11 @@ def arm64_window(kernel: Kernel) -> str:
     return {"6.1": "256M", "16k": "448M"}.get(kernel.series, "320M")
 
 
+def arm64_region(kernel: Kernel) -> str:
+    """A crash region that is large enough for this kernel's pages."""
+    return "128K" if kernel.series == "16k" else "64K"
+
+
 def site() -> list[Path]:
     """The packages and modules that a guest needs; without a terminal pykexec does not need
     rich."""

@@ -15,6 +15,7 @@ from .product import (
     CAPTURE,
     PYKEXEC,
     SETTLED,
+    arm64_region,
     arm64_window,
     assert_made_by_makedumpfile,
     assert_whole,
@@ -74,15 +75,10 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def region(arm_vm: VM) -> str:
-    """Large enough for this kernel's pages."""
-    return "128K" if arm_vm.kernel.series == "16k" else "64K"
-
-
 def append(arm_vm: VM, way: Way) -> str:
     """Words for the first kernel, with movable memory for more than the window."""
     words = way.append.format(movable=movable(arm_vm.kernel))
-    return f"crashkernel={region(arm_vm)} {words}"
+    return f"crashkernel={arm64_region(arm_vm.kernel)} {words}"
 
 
 def movable(kernel: Kernel) -> str:

@@ -28,13 +28,15 @@ from pykexec.placement.plan_load import plan_load
 from pykexec.placement.request import ImageKind, LoadRequest, Mode
 from pykexec.placement.role import Role
 
-from .pattern import PAGE, physical
+from .pattern import KERNEL_PAGE, PAGE, physical
 
 KERNEL = "/small-vmlinuz"
 """A built image: it is small, but requires as much as a real kernel."""
 CRASH_SIZE = 64 << 20
 CRASH_SIZE_FILE = Path("/sys/kernel/kexec_crash_size")
 ROUNDS = 100
+PRESSURE_MIB = 700
+"""A window that does not fit into the machine's memory."""
 
 
 MIB = 1 << 20
@@ -109,7 +111,7 @@ def smallest(backend: KernelBackend) -> dict[str, Any]:
 
 def too_small(backend: KernelBackend) -> dict[str, Any]:
     """Shrink it by one more page."""
-    CRASH_SIZE_FILE.write_text(str(int(CRASH_SIZE_FILE.read_text()) - PAGE))
+    CRASH_SIZE_FILE.write_text(str(int(CRASH_SIZE_FILE.read_text()) - KERNEL_PAGE))
     return refused(backend, request(Mode.STUB_SWAP))
 
 
@@ -142,7 +144,9 @@ def replaced(backend: KernelBackend) -> dict[str, Any]:
     stub = done.planned.table.segments[0]
     with backend.session():
         assert backend.check() is not None
-    backend.calls.kexec_load(stub.mem, [(0, 0, stub.mem, PAGE)], int(KexecFlag.KEXEC_ON_CRASH))
+    backend.calls.kexec_load(
+        stub.mem, [(0, 0, stub.mem, KERNEL_PAGE)], int(KexecFlag.KEXEC_ON_CRASH)
+    )
     try:
         with backend.session():
             backend.check()
@@ -201,9 +205,10 @@ def fragmented(backend: KernelBackend) -> dict[str, Any]:
 
 def main() -> None:
     backend = KernelBackend(ThisKernel())
+    pressure = int(sys.argv[2]) if len(sys.argv) > 2 else PRESSURE_MIB
     found = {
         "again": again_and_again(backend),
-        "pressure": refused(backend, request(Mode.STUB_SWAP, 700 * MIB)),
+        "pressure": refused(backend, request(Mode.STUB_SWAP, pressure * MIB)),
         "replaced": replaced(backend),
     }
     on_x86 = platform.machine() == "x86_64"
