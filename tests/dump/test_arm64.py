@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 from pykexec.cli.report.crash_cause_document import crash_document
 from pykexec.documents.codec import encode
 from pykexec.dump.arm64.paging import kernel_memory, text_start
+from pykexec.dump.arm64.references import KNOWN, address
 from pykexec.dump.dump_check import verify_dump
 from pykexec.dump.elf_memory import ElfMemory
-from pykexec.dump.faults import DamagedDump, NotInDump, UnknownKernel
+from pykexec.dump.faults import DamagedDump, NotInDump, OutOfTime, UnknownKernel
 from pykexec.dump.file import DumpFile
+from pykexec.dump.linux import Linux
 from pykexec.dump.reader import open_dump
 from pykexec.dump.report import Report, make_report
 from pykexec.dump.vmcore_check import verify
@@ -130,6 +133,24 @@ def test_data_that_no_function_shows_is_unknown(tmp_path: Path) -> None:
     assert reasons["taint"].startswith("the kernel has no symbol tainted_mask, and get_taint")
     assert report.tasks
     assert report.armed
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_limit_of_reads_is_no_evidence(name: str, tmp_path: Path) -> None:
+    """Whatever is not found within it is not called missing."""
+    kernel = ArmKernel(names="text")
+    outcomes = set()
+    for reads in range(100):
+        linux = Linux(open_dump(str(write(tmp_path, "dump", kernel.elf()))))
+        assert linux.types.has("task_struct.tasks")
+        assert linux.per_cpu_offsets
+        linux.memory.limit(reads, math.inf)
+        try:
+            assert address(linux, name) == kernel.symbols[name]
+            outcomes.add(True)
+        except OutOfTime:
+            outcomes.add(False)
+    assert outcomes == {True, False}
 
 
 def test_a_wrong_neighbour_is_not_taken_for_a_list(tmp_path: Path) -> None:

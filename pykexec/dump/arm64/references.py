@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pykexec.dump.faults import UnknownKernel
+from pykexec.dump.faults import OutOfTime, UnknownKernel
 from pykexec.errors import KexecError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ CRASH_KERNEL = "Crash kernel"
 
 
 def address(linux: Linux, name: str) -> int:
-    """The address of this data. Raises UnknownKernel if no function shows it."""
+    """The address of this data. Raises UnknownKernel if no function shows it, OutOfTime."""
     function, fits = KNOWN.get(name, ("", _any))
     if not function:
         raise UnknownKernel(f"the kernel has no symbol {name}")
@@ -80,12 +80,15 @@ def _signed(number: int, bits: int) -> int:
 
 
 Fits = Callable[["Linux", int], bool]
-"""Whether what is at an address is what is wanted. May raise KexecError, which means no."""
+"""Whether what is at an address is what is wanted. May raise KexecError, which means no, except
+OutOfTime."""
 
 
 def _fits(linux: Linux, addr: int, fits: Fits) -> bool:
     try:
         return fits(linux, addr)
+    except OutOfTime:
+        raise
     except KexecError:
         return False
 
@@ -113,6 +116,8 @@ def _is_current(linux: Linux, addr: int) -> bool:
     for cpu in range(1, len(linux.per_cpu_offsets)):
         try:
             found.append(linux.memory.u64(linux.per_cpu(cpu, addr)))
+        except OutOfTime:
+            raise
         except KexecError:
             found.append(0)
     path = "task_struct.thread_info.cpu"
