@@ -18,7 +18,8 @@ options:
     choices: [present, absent]
     default: present
   panic_sysctls:
-    description: Also make oopses and unknown NMIs panic, and the machine reboot after a panic.
+    description:
+      - Also make oopses and, on x86, unknown NMIs panic, and the machine reboot after a panic.
     type: bool
     default: false
   executable:
