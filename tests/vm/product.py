@@ -26,7 +26,7 @@ bits that they have in entries for pages of 64 KiB (__pte_to_phys)."""
 def arm64_window(kernel: Kernel) -> str:
     """Memory that is enough to capture a dump with Python: with pages of 16 KiB, each of its small
     files takes a whole page."""
-    return {"6.1": "256M", "16k": "448M"}.get(kernel.series, "320M")
+    return "448M" if kernel.series == "16k" else "320M"
 
 
 def arm64_region(kernel: Kernel) -> str:
@@ -47,6 +47,12 @@ def text(result: Result, name: str) -> str:
     found = (result.files / name).read_text(errors="replace")
     check_text(found)
     return found.strip()
+
+
+def movable_blocks(zones: str) -> list[str]:
+    """The memory blocks of the zone Movable, by the lines of grep for their valid_zones."""
+    lines = (line.partition(":") for line in zones.splitlines())
+    return [block for block, _, zone in lines if zone == "Movable"]
 
 
 def document(result: Result, name: str) -> Any:
