@@ -26,6 +26,9 @@ PROPERTY = struct.Struct(">3I")
 
 MAX_SIZE = 2 << 20
 """arch/arm64/include/asm/boot.h: MAX_FDT_SIZE."""
+EFI_MEMORY_MAP = "linux,uefi-mmap-start"
+"""The property of /chosen with the address of EFI's memory map, in which a kernel that has it finds
+its memory (Documentation/arch/arm/uefi.rst)."""
 MAX_DEPTH = 64
 """drivers/of/fdt.c: FDT_MAX_DEPTH."""
 MAX_NAME = 255
@@ -129,6 +132,12 @@ class DeviceTree:
     root: Node
     reserved: tuple[tuple[int, int], ...] = ()
     boot_cpu: int = 0
+
+    @property
+    def has_efi_memory(self) -> bool:
+        """Whether the kernel finds its memory in the map of EFI, and not by memory nodes."""
+        chosen = self.root.child("chosen")
+        return chosen is not None and chosen.get(EFI_MEMORY_MAP) is not None
 
     def node(self, path: str) -> Node | None:
         """The node at "/chosen" or "/cpus/cpu@0"; None if there is none."""

@@ -7,11 +7,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from pykexec.abi.devicetree import (
-    BadDeviceTree,
-    Node,
-    parse_device_tree,
-)
+from pykexec.abi.devicetree import EFI_MEMORY_MAP, BadDeviceTree, Node, parse_device_tree
 from pykexec.host.kernel_map import physical
 from pykexec.machine import DeviceTreeFirmware, Unknown
 from pykexec.memory.device_tree import memory_of_tree, whole_ranges
@@ -21,10 +17,7 @@ if TYPE_CHECKING:
     from pykexec.host.kernel_map import KcoreLoad
     from pykexec.host.root import Root
 
-MAP_START, MAP_SIZE, DESCRIPTOR_SIZE = (
-    *("linux,uefi-mmap-start", "linux,uefi-mmap-size"),
-    "linux,uefi-mmap-desc-size",
-)
+MAP_SIZE, DESCRIPTOR_SIZE = "linux,uefi-mmap-size", "linux,uefi-mmap-desc-size"
 """Properties of /chosen (Documentation/arch/arm/uefi.rst)."""
 MAP_MAX = 1 << 20
 """Limit in bytes for the map; that of a server has some 10 KiB."""
@@ -47,7 +40,7 @@ def boot_memory(
     except BadDeviceTree as error:
         return Unknown(error.message)
     chosen = tree.root.child("chosen") or Node("chosen")
-    start, size = chosen.number(MAP_START), chosen.number(MAP_SIZE)
+    start, size = chosen.number(EFI_MEMORY_MAP), chosen.number(MAP_SIZE)
     if start is None or firmware.efi is None:
         return memory_of_tree(tree) or Unknown("the device tree names no memory")
     if isinstance(loads, Unknown):

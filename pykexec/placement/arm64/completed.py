@@ -12,7 +12,6 @@ from pykexec.abi.devicetree import BadDeviceTree, DeviceTree, Node, address_rang
 EFI_PREFIX = "linux,uefi-"
 """What the EFI stub adds to /chosen (Documentation/arch/arm/uefi.rst): the kernel reads its memory
 map and all tables through these."""
-EFI_MEMORY_MAP = "linux,uefi-mmap-start"
 CHOSEN = "chosen"
 CELLS = ("#address-cells", "#size-cells")
 TWO_CELLS = "use a tree with two cells for addresses and sizes"
@@ -37,9 +36,7 @@ def completed(given: DeviceTree, running: DeviceTree, with_efi: bool) -> DeviceT
 def has_memory(tree: DeviceTree) -> bool:
     """Whether a kernel finds memory by it: in memory nodes, which the EFI stub removes, or in the
     memory map of EFI."""
-    chosen = tree.root.child(CHOSEN)
-    by_efi = chosen is not None and chosen.get(EFI_MEMORY_MAP) is not None
-    return by_efi or _names_memory(tree.root)
+    return tree.has_efi_memory or _names_memory(tree.root)
 
 
 def _names_memory(root: Node) -> bool:

@@ -15,12 +15,7 @@ from pykexec.images.contents import contents_bytes
 from pykexec.machine import DeviceTreeFirmware, Machine, known
 from pykexec.memory.device_tree import memory_of_tree
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.arm64.completed import (
-    EFI_MEMORY_MAP,
-    address_and_size,
-    completed,
-    has_memory,
-)
+from pykexec.placement.arm64.completed import address_and_size, completed, has_memory
 from pykexec.remedies import Another, Wish
 
 if TYPE_CHECKING:
@@ -72,8 +67,8 @@ class OutsideMemory(NotSupported):
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What a capture kernel gets in addition: the memory that it may use, first that in which it
-    is, and in it the ELF core headers and `kept`, which it must not use."""
+    """What a capture kernel gets in addition: the memory that it may use, beginning with the range
+    that contains the kernel, and in it the ELF core headers and `kept`, which it must not use."""
 
     usable: tuple[PhysRange, ...]
     headers: PhysRange
@@ -177,9 +172,7 @@ def base_tree(machine: Machine, request: LoadRequest) -> DeviceTree:
 
 def refuse_outside(tree: DeviceTree, kernel: PhysRange) -> None:
     """Refuse memory in which the next kernel would find none. Raises OutsideMemory."""
-    chosen = tree.root.child(CHOSEN)
-    by_efi = chosen is not None and chosen.get(EFI_MEMORY_MAP) is not None
-    if not by_efi and not memory_of_tree(tree).covers(kernel):
+    if not tree.has_efi_memory and not memory_of_tree(tree).covers(kernel):
         raise OutsideMemory(
             f"the device tree names no memory at {kernel}, where the kernel would be",
             hint=Another("a tree without memory nodes as", Wish.DTB),
