@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pykexec.errors import KexecError, UsageError
-from pykexec.flows.expected import Expected, expected_load, prospect
+from pykexec.flows.expected import expected_load, prospect
 from pykexec.flows.setup.region import after_reboot
 from pykexec.frozen import dataclass
 from pykexec.host.captured import open_root
@@ -166,20 +166,16 @@ def _armed(machine: Machine, candidate: Candidate) -> Armed:
     booted = None if request.mode is Mode.KERNEL_SWAP else after_reboot(machine)
     before = prospect(booted or machine, request)
     found = expected_load(candidate.image, before, request, candidate.initrd)
-    return armed(found, after_reboot=booted is not None)
-
-
-def armed(found: Expected, *, after_reboot: bool) -> Armed:
-    mode = mode_of(found.planned.plan)
+    plan = found.planned.plan
+    mode = mode_of(plan)
     assert mode is not None, "the request is a crash by normal"
-    warnings = tuple(text for text in found.planned.plan.warnings if text != ASSUMED)
     return Armed(
         mode,
-        found.prospect.makes_region,
-        after_reboot,
+        before.makes_region,
+        booted is not None,
         found.window_size,
         found.held,
-        warnings,
+        tuple(text for text in plan.warnings if text != ASSUMED),
     )
 
 
