@@ -50,9 +50,9 @@ DRIVER_RAM = "System RAM (driver)"
 class MemoryMap:
     """Sorted, disjoint, coalesced by type; build one with `of`.
 
-    `driver_ram` is RAM that a driver detected and added (virtio_mem, kmem), and what was added
-    after the boot if the next kernel is not told of it. That must detect it again, so nothing is
-    placed there, but a dump contains it. In the firmware's map it may have another type
+    `driver_ram` is RAM that the next kernel must detect again: what a driver detected and added
+    (virtio_mem, kmem), and what was added after the boot, if the next kernel is not told of it.
+    Nothing is placed there, but a dump contains it. In the firmware's map it may have another type
     (mm/memory_hotplug.c:add_memory_driver_managed).
 
     `held` is RAM that the running kernel reserved for itself: nothing is placed there either, and a

@@ -20,6 +20,6 @@ memory: `boot_params` (with `efi` and `next_map`), `multiboot_info`, `stub`. The
 `layout`; the names of these things: `labels`.
 
 In arm64/, `linux` is the planner, `device_tree` the boot information, and `completed` what a device
-tree from a file lacks; `moved` warns about what goes on in memory that *stub-swap* moves, and
-`processors` knows those that cannot be switched off, `pools` the memory that devices take.
+tree from a file lacks; `moved` warns about what goes on in memory that *stub-swap* moves,
+`processors` knows which ones cannot be switched off, and `pools` how much memory devices take.
 """
