@@ -84,9 +84,9 @@ class BootProtocol(Protocol):
         `headers_at`, or the kernel itself says where."""
 
     @property
-    def foreign_words(self) -> frozenset[str]:
-        """The words for capture kernels that those of this architecture do not know, and would pass
-        on to init (init/main.c:unknown_bootoption)."""
+    def usual_words(self) -> tuple[str, ...]:
+        """The words that a capture kernel gets unless the request has others. What a kernel does
+        not know it passes on to init (init/main.c:unknown_bootoption)."""
 
     def boot_information(
         self,

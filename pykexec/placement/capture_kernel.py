@@ -69,12 +69,12 @@ def capture_line(
     """The command line of a capture kernel, for either system call; with kexec_file_load(2) the
     kernel adds the address of the ELF core headers."""
     protocol = boot_protocol(machine)
-    words = (word for word in request.capture_words if word not in protocol.foreign_words)
+    usual = protocol.usual_words if request.capture_words is None else request.capture_words
     return command_line(
         request.append,
         running_line(machine, request.reuse_cmdline),
         request.cmdline_remove,
-        (*protocol.capture_words(headers_at), *words),
+        (*protocol.capture_words(headers_at), *usual),
         NEVER_INHERITED,
     )
 

@@ -67,13 +67,13 @@ CAPTURE_WORDS = (
     "nr_cpus=1",
     "reset_devices",
     "irqpoll",
-    "mce=off",
     "numa=off",
     "acpi_no_memhotplug",
     "module_blacklist=virtio_balloon,hv_balloon",
     "panic=10",
 )
-"""The words that kdump scripts pass to a capture kernel, and nokaslr, which keeps it in its window.
+"""The words that kdump scripts pass to a capture kernel of any architecture, and nokaslr, which
+keeps it in its window.
 A balloon driver would return its little memory to the host; if it panics, the machine must
 reboot."""
 

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from pykexec.frozen import dataclass
-from pykexec.placement.cmdline import CAPTURE_WORDS
 
 if TYPE_CHECKING:
     from pykexec.images.contents import Contents
@@ -91,5 +90,6 @@ class LoadRequest:
     """Start a bzImage by its real-mode entry."""
     profile: int | None = None
     """Number of a UKI's profile; None for the default, 0."""
-    capture_words: tuple[str, ...] = CAPTURE_WORDS
-    """Added to a capture kernel's command line, besides elfcorehdr=."""
+    capture_words: tuple[str, ...] | None = None
+    """Added to a capture kernel's command line, besides elfcorehdr=; None for the usual words of
+    its architecture."""

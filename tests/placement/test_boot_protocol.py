@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pykexec.arch import ARM64, I386, X86_64, Arch
 from pykexec.machine import NOT_READ, Machine, Unknown
 from pykexec.memory.ranges import PhysRange
-from pykexec.placement.boot_protocol import boot_protocol, low_memory
+from pykexec.placement.boot_protocol import BootProtocol, boot_protocol, low_memory
 from tests.builders import pc_map
 
 MACHINE = Machine("test", memory_map=pc_map())
@@ -39,3 +41,11 @@ def test_low_memory_is_ram_in_whole_pages() -> None:
     assert low_memory(MACHINE).within(PhysRange(0, 0x1000)).size == 0
     assert low_memory(MACHINE).ranges[-1].end <= 0xA0000
     assert low_memory(MACHINE).size > 0
+
+
+def test_the_page_for_another_architecture_lists_every_member() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-an-architecture.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    members = [name for name in vars(BootProtocol) if not name.startswith("_")]
+    assert sorted(listed) == sorted(members)

@@ -9,6 +9,7 @@ from pykexec.images.kernel_image import LinuxArm64Boot
 from pykexec.memory.ranges import RangeSet
 from pykexec.placement.arm64 import layout, linux, moved, pools, processors, reservation, stub
 from pykexec.placement.arm64.device_tree import Capture, DeviceTreeInformation, information_for
+from pykexec.placement.cmdline import CAPTURE_WORDS
 from pykexec.placement.foreign import foreign
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Arm64Protocol:
         return (NO_CMA,)
 
     @property
-    def foreign_words(self) -> frozenset[str]:
-        return frozenset({"mce=off"})
+    def usual_words(self) -> tuple[str, ...]:
+        return CAPTURE_WORDS
 
     def boot_information(
         self,

@@ -15,6 +15,7 @@ from pykexec.images.kernel_image import (
     LinuxX86Boot,
     MultibootBoot,
 )
+from pykexec.placement.cmdline import CAPTURE_WORDS
 from pykexec.placement.foreign import foreign
 from pykexec.placement.x86 import layout, reservation, stub
 from pykexec.placement.x86.boot_params import BootParams, boot_params_for
@@ -115,8 +116,8 @@ class X86Protocol:
         return () if headers_at is None else (f"elfcorehdr={headers_at:#x}",)
 
     @property
-    def foreign_words(self) -> frozenset[str]:
-        return frozenset()
+    def usual_words(self) -> tuple[str, ...]:
+        return (*CAPTURE_WORDS, "mce=off")
 
     def boot_information(
         self,
