@@ -18,24 +18,9 @@ from .region_module import INSTALLED, built_modules
 from .supplies import qemu
 from .system import LABEL, debian_system
 from .test_arm64_region import only_with_all_kernels
-from .test_service import NOTHING, SECOND_BOOT, WAITS, installed
+from .test_service import AT_BOOT, NOTHING, PANIC, SECOND_BOOT, WAITS, installed
 
-FIRST_BOOT = r"""
-systemctl is-active $unit pykexec-check.timer pykexec-rearm.path > /lab/at-boot
-journalctl --no-pager --unit $unit
-pykexec status --backend kernel --json > /lab/at-boot.json
-region show > /lab/region-at-boot.json
-uname -r > /lab/release
-host mark at-boot
-quiet
-before=$(armed)
-check
-quiet
-[ "$(armed)" = "$before" ] && echo unchanged > /lab/good-is-kept
-host mark good-is-kept
-PYTHONPATH=/site python3 /lab/wild.py
-check
-again after-damage
+DURING = r"""
 before=$(armed)
 kernel
 again after-update
@@ -50,14 +35,9 @@ nothing > /lab/stays-stopped
 region show > /lab/region-kept.json
 systemctl start $unit
 quiet
-pykexec status --backend kernel --json > /lab/last.json
 dmesg > /lab/dmesg
-cp /var/lib/pykexec/armed /proc/sys/kernel/random/boot_id /lab
-mv /lab/second-boot /lab/run
-sync
-host mark panic
-echo c > /proc/sysrq-trigger
 """
+FIRST_BOOT = AT_BOOT + DURING + PANIC
 BUILT = ("6.1", "6.12")
 MORE = "pykexec status --backend kernel --json > /lab/at-second-boot.json\n"
 

@@ -124,9 +124,8 @@ again() {
 }
 """
 
-FIRST_BOOT = r"""
+AT_BOOT = r"""
 systemctl is-active $unit pykexec-check.timer pykexec-rearm.path > /lab/at-boot
-readlink /proc/1/ns/mnt > /lab/mounts
 uname -r > /lab/release
 journalctl --no-pager --unit $unit
 pykexec status --backend kernel --json > /lab/at-boot.json
@@ -140,6 +139,21 @@ quiet
 PYTHONPATH=/site python3 /lab/wild.py
 check
 again after-damage
+"""
+"""What a boot has armed, a check of it, and one after it was damaged."""
+
+PANIC = """
+pykexec status --backend kernel --json > /lab/last.json
+cp /var/lib/pykexec/armed /proc/sys/kernel/random/boot_id /lab
+mv /lab/second-boot /lab/run
+sync
+host mark panic
+echo c > /proc/sysrq-trigger
+"""
+"""The end of the first boot; the next one runs another script."""
+
+DURING = r"""
+readlink /proc/1/ns/mnt > /lab/mounts
 loads() { journalctl --output cat --unit $unit | grep -c '^Reloaded '; }
 kept() {
     quiet
@@ -278,13 +292,8 @@ fi
 systemctl start $unit
 region show > /lab/region-at-last.json
 quiet
-pykexec status --backend kernel --json > /lab/last.json
-cp /var/lib/pykexec/armed /proc/sys/kernel/random/boot_id /lab
-mv /lab/second-boot /lab/run
-sync
-host mark panic
-echo c > /proc/sysrq-trigger
 """
+FIRST_BOOT = AT_BOOT + DURING + PANIC
 
 SECOND_BOOT = """
 systemctl is-active $unit > /lab/at-second-boot
